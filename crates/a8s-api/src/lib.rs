@@ -1,0 +1,1 @@
+//! The a8s custom resources.

@@ -1,0 +1,1 @@
+//! The builtin a8s stack.
