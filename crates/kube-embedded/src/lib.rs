@@ -7,6 +7,7 @@
 //! The crate knows nothing of a8s or PostgreSQL: what a pod can run is a catalogue of [`image`]s that the program
 //! plugs in.
 
+pub mod addresses;
 pub mod image;
 pub mod kubelet;
 pub mod objects;
