@@ -123,8 +123,12 @@ impl Status {
                 reason: Some(cause.reason.to_owned()),
             })
             .collect();
-        Self::new(422, "Invalid", format!("{qualified} \"{name}\" is invalid: {list}"))
-            .with_details(group, kind, name, Some(details))
+        Self::new(422, "Invalid", format!("{qualified} \"{name}\" is invalid: {list}")).with_details(
+            group,
+            kind,
+            name,
+            Some(details),
+        )
     }
 
     /// 500.
