@@ -1,1 +1,9 @@
-//! a9s
+//! `a9s`: PostgreSQL on Kubernetes from one program.
+//!
+//! What a person types goes through [`cli`] into a plan of [`steps`], which the engine in [`step`] runs against a
+//! cluster that a [`provider`] made. [`kubernetes`] holds what steps need to talk to a cluster, [`manifest`] the
+//! documents they send, [`config`] the configuration file and the working directory. What goes wrong reaches the
+//! person as a [`finding`].
+
+pub mod finding;
+pub mod step;

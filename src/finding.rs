@@ -1,0 +1,142 @@
+//! Findings: one diagnosed cause each, with what was seen and what to do about it.
+//!
+//! Modules have error enums of their own; where an error reaches a person it becomes a [`Finding`]. Its identifier is
+//! stable, so that scripts and documentation can rely on it, and its [`Class`] decides the exit code.
+
+use std::fmt;
+
+use serde::Serialize;
+
+/// What kind of failure a finding is. It decides the exit code of the program.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Class {
+    /// The operation was tried and failed.
+    Failed,
+    /// The command line or a value in it is wrong.
+    Usage,
+    /// Something needed is not there: a tool, a cluster, an instance, a configuration.
+    Missing,
+    /// The deadline passed.
+    Deadline,
+    /// Refused, by a person, a rule or a conflict with what is there.
+    Refused,
+    /// Interrupted by the user.
+    Interrupted,
+}
+
+impl Class {
+    /// The exit code of the program for this class.
+    pub const fn exit_code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Missing => 3,
+            Self::Deadline => 4,
+            Self::Refused => 5,
+            Self::Interrupted => 130,
+        }
+    }
+}
+
+/// Something that was seen and bears on a finding: a condition, events, the last lines of a log.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Evidence {
+    /// Where it was seen, for example `events of pod solo-0`.
+    pub about: String,
+    /// What was seen, line by line.
+    pub lines: Vec<String>,
+}
+
+/// One diagnosed cause.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Stable identifier, kebab-case.
+    pub id: &'static str,
+    /// Its class, hence the exit code.
+    pub class: Class,
+    /// The cause in one line.
+    pub cause: String,
+    /// What was seen.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub evidence: Vec<Evidence>,
+    /// What to do, one suggestion each.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub advice: Vec<String>,
+}
+
+impl Finding {
+    /// A finding without evidence and advice. A cause of several lines is joined into one.
+    pub fn new(id: &'static str, class: Class, cause: impl fmt::Display) -> Self {
+        let said = cause.to_string();
+        let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+        Self { id, class, cause: lines.join(" "), evidence: Vec::new(), advice: Vec::new() }
+    }
+
+    /// The finding with one more suggestion.
+    #[must_use]
+    pub fn advise(mut self, advice: impl Into<String>) -> Self {
+        self.advice.push(advice.into());
+        self
+    }
+
+    /// The finding with more evidence; empty evidence is dropped.
+    #[must_use]
+    pub fn with(mut self, about: impl Into<String>, lines: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let lines: Vec<String> = lines.into_iter().map(Into::into).collect();
+        if !lines.is_empty() {
+            self.evidence.push(Evidence { about: about.into(), lines });
+        }
+        self
+    }
+}
+
+impl fmt::Display for Finding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.cause)
+    }
+}
+
+impl std::error::Error for Finding {}
+
+/// An error and its sources in one line, each said once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        let said = source.to_string();
+        // Some libraries repeat their source in their own message.
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = source.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_class_has_its_own_documented_exit_code() {
+        let classes =
+            [Class::Failed, Class::Usage, Class::Missing, Class::Deadline, Class::Refused, Class::Interrupted];
+        assert_eq!(classes.map(Class::exit_code), [1, 2, 3, 4, 5, 130]);
+    }
+
+    #[test]
+    fn a_cause_is_one_line() {
+        assert_eq!(Finding::new("x", Class::Failed, "first\n  second\n").cause, "first second");
+    }
+
+    #[test]
+    fn a_source_already_in_the_message_is_not_said_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read x: {0}")]
+        struct Outer(#[source] std::io::Error);
+        let outer = Outer(std::io::Error::other("no luck"));
+        assert_eq!(chain(&outer), "cannot read x: no luck");
+    }
+}
