@@ -12,5 +12,6 @@ pub mod auth;
 pub mod image;
 pub mod kubelet;
 pub mod objects;
+pub mod patch;
 pub mod status;
 pub mod user;
