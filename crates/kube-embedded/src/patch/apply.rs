@@ -129,7 +129,7 @@ fn apply_once(
     if let Some(last) = &last {
         let mut managed = set.clone();
         owners.iter().for_each(|owner| managed.extend(&owner.fields));
-        walk::prune(&mut object, &last.fields, &managed, &set, shape);
+        walk::prune(&mut object, &last.fields, &managed, shape);
     }
     take_over(&base, &object, &mut owners, options.force, shape)?;
     if options.manager == KUBECTL {

@@ -52,6 +52,14 @@ impl Fields {
         !self.member && self.children.values().all(Fields::is_empty)
     }
 
+    /// Drops branches without members.
+    pub(super) fn tidy(&mut self) {
+        self.children.retain(|_, child| {
+            child.tidy();
+            !child.is_empty()
+        });
+    }
+
     /// The part below `element`, if anything is there.
     pub(super) fn below(&self, element: &str) -> Option<&Fields> {
         self.children.get(element).filter(|child| !child.is_empty())

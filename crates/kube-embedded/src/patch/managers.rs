@@ -134,30 +134,31 @@ pub(super) fn strip(fields: &mut Fields) {
             // generateName is owned upstream; it can't change, so that owner says nothing.
             metadata.children.remove(&format!("f:{name}"));
         }
-        if metadata.is_empty() {
-            fields.children.remove("f:metadata");
-        }
     }
+    fields.tidy();
 }
 
 /// Joins the oldest update managers of a version until there are no more than ten (`capmanagers.go`).
 pub(super) fn cap(managers: &mut Vec<Manager>) {
-    let count = |managers: &[Manager]| managers.iter().filter(|m| m.operation == Operation::Update).count();
-    while count(managers) > MAX_UPDATE_MANAGERS {
-        managers.sort_by(|a, b| (&a.time, &a.name).cmp(&(&b.time, &b.name)));
-        let updates: Vec<usize> =
-            (0..managers.len()).filter(|at| managers[*at].operation == Operation::Update).collect();
-        let pair = updates.iter().enumerate().find_map(|(order, first)| {
-            let mut later = updates[order + 1..].iter();
-            later.find(|at| managers[**at].api_version == managers[*first].api_version).map(|second| (*first, *second))
+    managers.sort_by(|a, b| (a.operation, &a.time, &a.name).cmp(&(b.operation, &b.time, &b.name)));
+    while managers.iter().filter(|m| m.operation == Operation::Update).count() > MAX_UPDATE_MANAGERS {
+        let updates = || managers.iter().enumerate().filter(|(_, manager)| manager.operation == Operation::Update);
+        let oldest = updates().find_map(|(at, manager)| {
+            let target = updates().find(|(other, candidate)| {
+                *other != at
+                    && candidate.api_version == manager.api_version
+                    && (candidate.name == ANCIENT || *other > at)
+            });
+            (manager.name != ANCIENT).then_some(())?;
+            target.map(|(target, _)| (at, target))
         });
-        let Some((first, second)) = pair else { return };
-        let joined = managers.remove(second);
-        let oldest = &mut managers[first];
-        oldest.fields.extend(&joined.fields);
-        oldest.time = joined.time;
-        oldest.name = ANCIENT.to_owned();
-        oldest.subresource = String::new();
+        let Some((joined, target)) = oldest else { return };
+        let fields = managers[joined].fields.clone();
+        let target_entry = &mut managers[target];
+        target_entry.fields.extend(&fields);
+        target_entry.name = ANCIENT.to_owned();
+        target_entry.subresource = String::new();
+        managers.remove(joined);
     }
 }
 

@@ -11,6 +11,8 @@ mod managers;
 mod plain;
 mod shape;
 mod strategic;
+#[cfg(test)]
+mod tests;
 mod walk;
 
 pub use apply::{ApplyError, ApplyOptions, Conflict, apply, track};

@@ -138,10 +138,7 @@ fn merge_items(mut merged: Vec<Value>, patch: &[Value], key: &str, item_shape: &
         let Some(object) = item.as_object() else {
             return Err(Status::bad_request(format!("the items of a list merged by {key:?} must be objects")));
         };
-        let directive = match object.get(PATCH) {
-            None => None,
-            Some(directive) => Some(directive.as_str().unwrap_or_default()),
-        };
+        let directive = object.get(PATCH).map(|directive| directive.as_str().unwrap_or_default());
         if directive == Some("replace") && object.len() == 1 {
             continue;
         }
@@ -197,4 +194,114 @@ fn in_order(items: Vec<Value>, order: &[Value], before: &[Value], strategy: &Str
 
 fn unknown_directive(directive: &str) -> Status {
     Status::bad_request(format!("Unknown patch type found in the patch: {directive:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn patched(current: Value, patch: Value) -> Value {
+        strategic(&current, &patch, &Shape::builtin("apps", "Deployment")).unwrap()
+    }
+
+    fn template(spec: Value) -> Value {
+        json!({"spec": {"template": {"spec": spec}}})
+    }
+
+    #[test]
+    fn containers_merge_by_name_and_tolerations_are_replaced() {
+        let current = template(json!({"containers": [{"name": "a", "image": "nginx"}], "tolerations": [{"key": "x"}]}));
+        let patch = template(json!({"containers": [{"name": "b", "image": "redis"}], "tolerations": [{"key": "y"}]}));
+        let expected = template(json!({
+            "containers": [{"name": "a", "image": "nginx"}, {"name": "b", "image": "redis"}], "tolerations": [{"key": "y"}],
+        }));
+        assert_eq!(patched(current, patch), expected);
+    }
+
+    #[test]
+    fn retain_keys_drops_the_alternatives_of_a_union() {
+        let current = json!({"spec": {"strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}}}});
+        let patch = json!({"spec": {"strategy": {"$retainKeys": ["type"], "type": "Recreate"}}});
+        assert_eq!(patched(current.clone(), patch), json!({"spec": {"strategy": {"type": "Recreate"}}}));
+        let stray = json!({"spec": {"strategy": {"$retainKeys": ["type"], "rollingUpdate": {}}}});
+        assert_eq!(strategic(&current, &stray, &Shape::builtin("apps", "Deployment")).unwrap_err().code(), 400);
+    }
+
+    #[test]
+    fn items_can_be_deleted_and_lists_replaced() {
+        let current =
+            template(json!({"containers": [{"name": "a", "env": [{"name": "X", "value": "1"}]}, {"name": "b"}]}));
+        let delete = template(
+            json!({"containers": [{"name": "b", "$patch": "delete"}, {"name": "a", "env": [{"name": "X", "$patch": "delete"}]}]}),
+        );
+        assert_eq!(patched(current.clone(), delete), template(json!({"containers": [{"name": "a", "env": []}]})));
+        let replace = template(json!({"containers": [{"name": "c"}, {"$patch": "replace"}]}));
+        assert_eq!(patched(current, replace), template(json!({"containers": [{"name": "c"}]})));
+    }
+
+    #[test]
+    fn maps_can_be_deleted_and_replaced() {
+        let current = json!({"metadata": {"labels": {"a": "1", "b": "2"}}});
+        let replace = json!({"metadata": {"labels": {"$patch": "replace", "c": "3"}}});
+        assert_eq!(patched(current.clone(), replace), json!({"metadata": {"labels": {"c": "3"}}}));
+        assert_eq!(patched(current.clone(), json!({"metadata": {"$patch": "delete"}})), json!({"metadata": {}}));
+        let unknown = json!({"metadata": {"$patch": "frobnicate"}});
+        assert_eq!(strategic(&current, &unknown, &Shape::default()).unwrap_err().code(), 400);
+    }
+
+    #[test]
+    fn directives_in_something_new_are_not_stored() {
+        let patch = template(
+            json!({"volumes": [{"$retainKeys": ["name", "emptyDir"], "name": "v", "emptyDir": {}, "hostPath": null}]}),
+        );
+        assert_eq!(patched(json!({}), patch), template(json!({"volumes": [{"name": "v", "emptyDir": {}}]})));
+        let delete = template(json!({"containers": [{"name": "x", "$patch": "delete"}]}));
+        assert_eq!(patched(json!({}), delete), template(json!({"containers": []})));
+    }
+
+    #[test]
+    fn the_order_of_a_list_can_be_set() {
+        let current =
+            template(json!({"containers": [{"name": "a"}, {"name": "sidecar"}, {"name": "b"}, {"name": "c"}]}));
+        let patch = template(json!({
+            "$setElementOrder/containers": [{"name": "c"}, {"name": "new"}, {"name": "a"}, {"name": "b"}],
+            "containers": [{"name": "new"}],
+        }));
+        let names = |value: &Value| {
+            let list = value.pointer("/spec/template/spec/containers").and_then(Value::as_array).cloned().unwrap();
+            list.iter().map(|c| c["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&patched(current.clone(), patch)), ["sidecar", "c", "new", "a", "b"]);
+        let only_order =
+            template(json!({"$setElementOrder/containers": [{"name": "b"}, {"name": "a"}, {"name": "c"}]}));
+        assert_eq!(names(&patched(current, only_order)), ["sidecar", "b", "a", "c"]);
+    }
+
+    #[test]
+    fn plain_values_merge_and_can_be_deleted() {
+        let current = json!({"metadata": {"finalizers": ["a", "b"]}});
+        let patch = json!({"metadata": {"$deleteFromPrimitiveList/finalizers": ["a"], "finalizers": ["c", "b"]}});
+        assert_eq!(patched(current.clone(), patch), json!({"metadata": {"finalizers": ["b", "c"]}}));
+        let ordered = json!({"metadata": {"$setElementOrder/finalizers": ["c", "a", "b"], "finalizers": ["c"]}});
+        assert_eq!(patched(current, ordered), json!({"metadata": {"finalizers": ["c", "a", "b"]}}));
+    }
+
+    #[test]
+    fn service_ports_merge_by_port() {
+        let current = json!({"spec": {"ports": [{"port": 80, "targetPort": 8080}]}});
+        let patch = json!({"spec": {"ports": [{"port": 80, "name": "web"}, {"port": 443}]}});
+        let merged = strategic(&current, &patch, &Shape::builtin("", "Service")).unwrap();
+        assert_eq!(
+            merged,
+            json!({"spec": {"ports": [{"port": 80, "targetPort": 8080, "name": "web"}, {"port": 443}]}})
+        );
+    }
+
+    #[test]
+    fn an_item_without_its_key_is_refused() {
+        let patch = template(json!({"containers": [{"image": "x"}]}));
+        let status = strategic(&json!({}), &patch, &Shape::builtin("apps", "Deployment")).unwrap_err();
+        assert_eq!(status.to_string(), "map: {\"image\":\"x\"} does not contain declared merge key: name");
+    }
 }

@@ -36,6 +36,8 @@ fn collect(value: &Value, shape: &Shape, set: &mut Fields) {
         }
         Value::Array(items) => match keyed(items, shape) {
             Some((list, elements)) => {
+                // An empty list says something, as an empty map does.
+                set.member |= items.is_empty();
                 for (element, item) in elements.iter().zip(items) {
                     let below = set.entry(element.as_str());
                     collect(item, &list.item, below);
@@ -177,49 +179,34 @@ fn overlay_list<'a>(
 }
 
 /// Takes out of `value` what is in `last` (what a manager applied before) and in nobody's `managed` set now. A list or
-/// map that becomes empty goes with it, unless `applied` has it empty on purpose.
-pub(super) fn prune(value: &mut Value, last: &Fields, managed: &Fields, applied: &Fields, shape: &Shape) {
-    let nothing = Fields::default();
-    // None: remove; otherwise go on below.
-    let verdict = |element: &str| match (last.below(element), managed.below(element)) {
-        (None, _) => Verdict::Keep,
-        (Some(before), None) if before.member || element.starts_with("f:") => Verdict::Remove,
-        (Some(before), None) => Verdict::Descend(before.clone(), nothing.clone()),
-        (Some(before), Some(now)) => Verdict::Descend(before.clone(), now.clone()),
-    };
-    let descend = |element: &str, shape: &Shape, child: &mut Value| match verdict(element) {
-        Verdict::Keep => true,
-        Verdict::Remove => false,
-        Verdict::Descend(last, managed) => {
-            let below = applied.below(element).unwrap_or(&nothing);
-            let had_content = !is_empty_container(child);
-            prune(child, &last, &managed, below, shape);
-            below.member || !(had_content && is_empty_container(child))
-        }
-    };
+/// map that becomes empty goes with it, unless somebody owns it as such.
+pub(super) fn prune(value: &mut Value, last: &Fields, managed: &Fields, shape: &Shape) {
     if shape.is_leaf(value) {
         return;
     }
+    let keep = |element: &str, shape: &Shape, child: &mut Value| {
+        let nothing = Fields::default();
+        let (before, now) = match (last.below(element), managed.below(element)) {
+            (None, _) => return true,
+            // Nobody owns anything in there any more. What the server added to it goes along.
+            (Some(before), None) if before.member || element.starts_with("f:") => return false,
+            (Some(before), now) => (before, now.unwrap_or(&nothing)),
+        };
+        let was_empty = is_empty_container(child);
+        prune(child, before, now, shape);
+        now.member || was_empty || !is_empty_container(child)
+    };
     match value {
         Value::Object(object) => {
-            object.retain(|name, child| descend(&fields::field(name), &shape.field(name), child));
+            object.retain(|name, child| keep(&fields::field(name), &shape.field(name), child));
         }
         Value::Array(items) => {
-            let Some((list, elements)) = keyed(items, shape).map(|(list, elements)| (list.item.clone(), elements))
-            else {
-                return;
-            };
+            let Some((list, elements)) = keyed(items, shape) else { return };
             let mut elements = elements.into_iter();
-            items.retain_mut(|child| elements.next().is_none_or(|element| descend(&element, &list, child)));
+            items.retain_mut(|child| elements.next().is_none_or(|element| keep(&element, &list.item, child)));
         }
         _ => {}
     }
-}
-
-enum Verdict {
-    Keep,
-    Remove,
-    Descend(Fields, Fields),
 }
 
 fn is_empty_container(value: &Value) -> bool {
@@ -242,11 +229,8 @@ fn keyed<'a>(items: &[Value], shape: &'a Shape) -> Option<(&'a List, Vec<String>
 /// # Errors
 /// Why the items can't be told apart, in the words of structured-merge-diff.
 pub(super) fn elements(items: &[Value], ownership: &ListType) -> Result<Vec<String>, String> {
-    let mut elements: Vec<String> = Vec::with_capacity(items.len());
-    for (index, item) in items.iter().enumerate() {
-        let element = element(index, item, ownership)?;
-        elements.push(element);
-    }
+    let elements: Vec<String> =
+        items.iter().enumerate().map(|(index, item)| element(index, item, ownership)).collect::<Result<_, _>>()?;
     let mut sorted: Vec<&String> = elements.iter().collect();
     sorted.sort();
     if let Some(pair) = sorted.windows(2).find(|pair| pair[0] == pair[1]) {
@@ -269,16 +253,14 @@ fn element(index: usize, item: &Value, ownership: &ListType) -> Result<String, S
     let object = item
         .as_object()
         .ok_or_else(|| format!("element {index}: associative list with keys may not have non-map elements"))?;
-    let mut found = BTreeMap::new();
-    for key in keys {
-        match object.get(&key.name).filter(|value| !value.is_null()).or(key.default.as_ref()) {
-            Some(value) => {
-                found.insert(key.name.as_str(), value);
-            }
-            // One key of several may be left out (structured-merge-diff 4.4).
-            None => {}
-        }
-    }
+    // One key of several may be left out (structured-merge-diff 4.4).
+    let found: BTreeMap<&str, &Value> = keys
+        .iter()
+        .filter_map(|key| {
+            let value = object.get(&key.name).filter(|value| !value.is_null()).or(key.default.as_ref())?;
+            Some((key.name.as_str(), value))
+        })
+        .collect();
     if found.is_empty() {
         let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
         return Err(format!(
