@@ -5,5 +5,6 @@
 //! documents they send, [`config`] the configuration file and the working directory. What goes wrong reaches the
 //! person as a [`finding`].
 
+pub mod conformance;
 pub mod finding;
 pub mod step;

@@ -1,0 +1,73 @@
+@core
+Feature: Who may do what
+  The API server asks everyone for a certificate or a token, and follows the rules it was given.
+
+  Background:
+    Given a cluster with the a8s stack
+
+  @smoke
+  Scenario: Anonymous requests are refused
+    When my kubeconfig has no certificate
+    Then the API server answers "/api/v1/namespaces" with 401 and the reason "Unauthorized"
+
+  Scenario: A pod before its ServiceAccount is refused as Kubernetes refuses it
+    When I POST this to `/api/v1/namespaces/{namespace}/pods` as `application/json`:
+      """
+      {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "early"},
+       "spec": {"serviceAccountName": "later", "containers": [{"name": "c", "image": "a9s/postgresql:15"}]}}
+      """
+    Then the answer is 403 Forbidden: 'error looking up service account {namespace}/later: serviceaccount "later" not found'
+
+  Scenario: All violations of an instance are reported together
+    When I POST this to `/apis/postgresql.anynines.com/v1beta3/namespaces/{namespace}/postgresqls` as `application/json`:
+      """
+      {"apiVersion": "postgresql.anynines.com/v1beta3", "kind": "Postgresql",
+       "metadata": {"name": "abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz", "labels": {"a8s.a9s/dsi-name": "x"}},
+       "spec": {"version": 15, "volumeSize": "1Mi"}}
+      """
+    Then the answer is 422 Invalid: 'admission webhook "vpostgresql.kb.io" denied the request'
+    And the answer is 422 Invalid: 'metadata.name'
+    And the answer is 422 Invalid: '52'
+    And the answer is 422 Invalid: 'spec.volumeSize'
+    And the answer is 422 Invalid: '1Mi'
+    And the answer is 422 Invalid: 'reserved'
+    And the answer is 422 Invalid: 'a8s.a9s/dsi-name'
+
+  Scenario Outline: An object that is wrong: <what>
+    When I POST this to `/apis/postgresql.anynines.com/v1beta3/namespaces/{namespace}/postgresqls` as `application/json`:
+      """
+      {"apiVersion": "postgresql.anynines.com/v1beta3", "kind": "Postgresql", "metadata": {"name": "wrong"}, "spec": <spec>}
+      """
+    Then the answer is 422 Invalid: "<word>"
+    And there is no instance "wrong"
+
+    Examples:
+      | what                  | spec                                                        | word               |
+      | no version            | {"replicas": 1}                                             | spec.version       |
+      | a version too high    | {"version": 99}                                             | spec.version       |
+      | a version as text     | {"version": "fifteen"}                                      | spec.version       |
+      | negative replicas     | {"version": 15, "replicas": -1}                             | spec.replicas      |
+      | an unknown extension  | {"version": 15, "extensions": ["nix"]}                      | Only the following extensions are supported |
+      | an extension twice    | {"version": 15, "extensions": ["ltree", "ltree"]}           | spec.extensions    |
+      | a setting of no range | {"version": 15, "parameters": {"maxConnections": 0}}        | maxConnections     |
+      | a word of no list     | {"version": 15, "parameters": {"logStatement": "some"}}     | logStatement       |
+
+  Scenario Outline: A body that is none: <what>
+    When I <verb> this to `<path>` as `<media>`:
+      """
+      <body>
+      """
+    Then the answer is <code> <reason>: "<word>"
+
+    Examples:
+      | what             | verb  | path                                     | media                          | body          | code | reason               | word |
+      | not JSON         | POST  | /api/v1/namespaces/{namespace}/configmaps | application/json               | {"kind":      | 400  | BadRequest           |      |
+      | another kind     | POST  | /api/v1/namespaces/{namespace}/configmaps | application/json               | {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "x"}} | 400 | BadRequest | Secret |
+      | an unknown media | POST  | /api/v1/namespaces/{namespace}/configmaps | text/plain                     | hello         | 415  | UnsupportedMediaType |      |
+      | a patch of none  | PATCH | /api/v1/namespaces/{namespace}/configmaps/none | application/merge-patch+json | {"data": {}} | 404 | NotFound        | none |
+      | a bad name       | POST  | /api/v1/namespaces/{namespace}/configmaps | application/json               | {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "No_Good"}} | 422 | Invalid | No_Good |
+
+  Scenario: Garbage as a body
+    When I POST 4096 bytes of garbage to `/api/v1/namespaces/{namespace}/configmaps`
+    Then the answer is 400 BadRequest: ""
+    And the cluster answers

@@ -1,0 +1,64 @@
+Feature: Again, and cut off
+  Every command may be run again, and may be killed anywhere: another run reaches the same end.
+
+  @core
+  Scenario Outline: A second run of <what> sends no changing request
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    When I run `a9s <command>`
+    And that has worked
+    And I run it again
+    Then the command succeeds
+    And the program has sent no changing request
+    And "solo" answers "SELECT 1" with "1"
+
+    Examples:
+      | what                  | command                                                  |
+      | creating an instance  | create pg instance --name solo --yes                     |
+      | deleting an instance  | delete pg instance --name other --yes                    |
+      | reading with SQL      | pg apply -i solo --sql 'SELECT 1' --yes                  |
+      | listing clusters      | cluster list                                             |
+      | the cluster's status  | cluster status                                           |
+      | the version           | version                                                  |
+
+  @cluster @embedded-only
+  Scenario: Creating a cluster, cut off anywhere
+    Given an empty home and no cluster
+    When I run `a9s create cluster a8s --yes`, cut off 4 times
+    Then the command succeeds
+    And the cluster answers
+    And the pods of the stack are running
+    When I create an instance "solo"
+    Then the command succeeds
+    And "solo" answers "SELECT 1" with "1"
+    When I create a cluster
+    Then the command succeeds
+    And the program has sent no changing request
+
+  Scenario: Creating an instance, cut off anywhere
+    Given a cluster with the a8s stack
+    When I run `a9s create pg instance --name solo --yes`, cut off 4 times
+    Then the command succeeds
+    And the instance "solo" is ready
+    And "solo" answers "SELECT 1" with "1"
+    When I create an instance "solo"
+    Then the command succeeds
+    And the program has sent no changing request
+
+  Scenario: Deleting an instance, cut off anywhere
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    When I run `a9s delete pg instance --name solo --yes`, cut off 2 times
+    Then the command succeeds
+    And nothing of the instance "solo" is left
+    When I create an instance "solo"
+    Then the command succeeds
+    And "solo" answers "SELECT 1" with "1"
+
+  @cluster @embedded-only
+  Scenario: Deleting a cluster, cut off anywhere
+    Given a cluster of its own
+    And an instance "solo"
+    When I run `a9s delete cluster a8s --yes`, cut off 2 times
+    Then the command succeeds
+    And nothing of the cluster is left

@@ -1,0 +1,120 @@
+@negative @core
+Feature: Bad input
+  Whatever is typed gets one clear sentence and the documented exit code, and damages nothing.
+
+  Scenario Outline: Wrong usage: a9s <line>
+    Given an empty home and no cluster
+    When I run `a9s <line>`
+    Then the command fails with exit code 2
+    And nothing is on standard output
+    And standard error says "<word>"
+    And there is no file ".a9s"
+
+    Examples:
+      | line                                                      | word            |
+      | --bogus                                                   | --bogus         |
+      | create pg instance --bogus                                | --bogus         |
+      | create pg instnace                                        | instnace        |
+      | nosuch                                                    | nosuch          |
+      | delete pg instance                                        | --name          |
+      | create pg instance --name solo --replicas many            | many            |
+      | create pg instance --name solo --replicas -1              | -1              |
+      | create pg instance --name UPPER --yes                     | UPPER           |
+      | create pg instance --name ../escape --yes                 | escape          |
+      | create pg instance --name a/b --yes                       | a/b             |
+      | create pg instance --name '' --yes                        | name            |
+      | create pg instance --name solo -n ../escape --yes         | escape          |
+      | create pg instance --name solo --volume-size lots --yes   | lots            |
+      | create pg instance --name solo --limits-memory -5 --yes   | -5              |
+      | create pg instance --name solo --service-version x --yes  | x               |
+      | create cluster a8s -c UPPER --yes                         | UPPER           |
+      | create cluster a8s -c ../escape --yes                     | escape          |
+      | create cluster a8s -p nimbus --yes                        | nimbus          |
+      | completion tcsh                                           | tcsh            |
+      | version -o toml                                           | toml            |
+      | create pg instance --name solo --timeout soon             | soon            |
+
+  Scenario Outline: Nothing to work on: a9s <line>
+    Given an empty home and no cluster
+    When I run `a9s <line>`
+    Then the command fails with exit code 3
+    And the reason is one clear sentence
+    And standard output does not say "success"
+
+    Examples:
+      | line                                       |
+      | create pg instance --name solo --yes       |
+      | delete pg instance --name solo --yes       |
+      | pg apply -i solo --sql 'SELECT 1' --yes    |
+      | cluster start                              |
+      | create pg instance --name solo --kubeconfig missing --yes |
+
+  Scenario Outline: Refused by the cluster: <what>
+    Given a cluster with the a8s stack
+    When I create an instance "<name>" with `<flags>`
+    Then the command fails with exit code <code>
+    And the reason is one clear sentence
+    And standard error says "<word>"
+    And there is no instance "<name>"
+
+    Examples:
+      | what                     | name | flags                  | code | word        |
+      | a namespace that is not  | solo | -n nowhere-at-all      | 3    | nowhere-at-all |
+      | a volume that is too small | solo | --volume-size 1Mi    | 5    | 1Mi         |
+      | a version that is not    | solo | --service-version 9    | 5    | 9           |
+
+  Scenario: A name of 53 characters
+    Given a cluster with the a8s stack
+    When I create an instance "abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz" with `--yes`
+    Then the command fails
+    And standard error says "52"
+    And there is no instance "abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz"
+
+  Scenario: An unreachable cluster
+    Given an empty home and no cluster
+    And the file ".kube/config" with:
+      """
+      {apiVersion: v1, kind: Config, current-context: away, contexts: [{name: away, context: {cluster: away, user: away}}],
+       clusters: [{name: away, cluster: {server: "https://127.0.0.1:1"}}], users: [{name: away, user: {}}]}
+      """
+    When I run `a9s pg apply -i solo --sql 'SELECT 1' --yes`
+    Then the command fails with exit code 3
+    And standard error says "127.0.0.1:1"
+    And it took less than 15 seconds
+
+  @embedded-only
+  Scenario Outline: Other providers are refused clearly: <provider>
+    Given an empty home and no cluster
+    When I run `a9s create cluster a8s -p <provider> --yes`
+    Then the command fails
+    And standard error says "<provider>"
+    And the reason is one clear sentence
+
+    Examples:
+      | provider |
+      | kind     |
+      | minikube |
+
+  @cluster @embedded-only
+  Scenario: A directory that is not a cluster's is not touched
+    Given an empty home and no cluster
+    And the file "{state}/a8s/precious.txt" with:
+      """
+      mine
+      """
+    When I create a cluster
+    Then the command fails
+    And the file "{state}/a8s/precious.txt" says "mine"
+    And the reason is one clear sentence
+
+  @cluster @embedded-only
+  Scenario: Data of another format is refused and not touched
+    Given an empty home and no cluster
+    And the file "{state}/a8s/cluster.json" with:
+      """
+      {"format": 999, "name": "a8s"}
+      """
+    When I create a cluster
+    Then the command fails
+    And standard error says "999"
+    And the file "{state}/a8s/cluster.json" says "999"

@@ -1,0 +1,157 @@
+@cluster @embedded-only
+Feature: Clusters
+  A developer gets a Kubernetes cluster with the a8s stack from one command, and gets rid of it with another.
+
+  @smoke
+  Scenario: From an empty home to rows, and back to nothing
+    Given an empty home and no cluster
+    When I create a cluster
+    Then the command succeeds
+    And standard output says "You are now ready to create a8s Postgres service instances."
+    And the cluster answers
+    And the current context is "a9s-a8s"
+    And only its owner may read the file "{kubeconfig}"
+    And there is a file ".a9s"
+    When I create an instance "solo"
+    Then the command succeeds
+    And standard output says "The solo system appears to be ready. All expected pods are running."
+    And the instance "solo" is ready
+    When I apply the statement "CREATE TABLE t (n int); INSERT INTO t VALUES (42)" to "solo"
+    Then the command succeeds
+    And "solo" answers "SELECT n FROM t" with "42"
+    When I delete the cluster
+    Then the command succeeds
+    And nothing of the cluster is left
+
+  @core
+  Scenario: Without any flag, without a terminal, in an empty home
+    Given an empty home and no cluster
+    When I run `a9s create cluster a8s`
+    Then the command succeeds
+    And the cluster answers
+    And the pods of the stack are running
+
+  @core
+  Scenario: Creating a cluster that exists changes nothing
+    Given a cluster of its own
+    When I create a cluster
+    Then the command succeeds
+    And the program has sent no changing request
+    And the cluster answers
+
+  @core
+  Scenario: Deleting a cluster that does not exist
+    Given an empty home and no cluster
+    When I delete the cluster
+    Then the command succeeds
+    And standard output says "There's nothing to be done."
+
+  @core
+  Scenario: A question that nobody can answer is answered with no
+    Given a cluster of its own
+    When I run `a9s delete cluster a8s`
+    Then the command fails
+    And the cluster answers
+
+  @core
+  Scenario: Stopped and started, a cluster has everything it had
+    Given a cluster of its own
+    And an instance "solo"
+    And the table "kept" of "solo" holds "before the stop"
+    When I stop the cluster
+    Then the command succeeds
+    When I run `a9s cluster status`
+    Then standard output says "stopped"
+    When I start the cluster
+    Then the command succeeds
+    And "solo" answers "SELECT value FROM kept" with "before the stop"
+    And the instance "solo" is ready
+
+  @core
+  Scenario: The cluster's process is killed between a write and a read
+    Given a cluster of its own
+    And an instance "solo"
+    And the table "kept" of "solo" holds "before the kill"
+    When the cluster's process is killed
+    And I start the cluster
+    Then the command succeeds
+    And "solo" answers "SELECT value FROM kept" with "before the kill"
+    And the instance "solo" is ready
+
+  Scenario: Creating a cluster whose process was killed starts it again
+    Given a cluster of its own
+    And an instance "solo"
+    And the table "kept" of "solo" holds "before the kill"
+    And the cluster's process has been killed
+    When I create a cluster
+    Then the command succeeds
+    And "solo" answers "SELECT value FROM kept" with "before the kill"
+
+  @core
+  Scenario: A killed cluster can be deleted, and nothing is left
+    Given a cluster of its own
+    And an instance "solo"
+    And the cluster's process has been killed
+    When I delete the cluster
+    Then the command succeeds
+    And nothing of the cluster is left
+    And there is a file ".a9s"
+    And there is a file "a9s/usermanifests"
+
+  @core
+  Scenario: Two clusters side by side
+    Given a cluster named "one"
+    And a cluster named "two"
+    Then the kubeconfig has the context "a9s-one"
+    And the kubeconfig has the context "a9s-two"
+    And the current context is "a9s-two"
+    When I run `a9s create pg instance --name solo --context a9s-one --yes`
+    Then the command succeeds
+    And there is no instance "solo"
+    When I run `a9s cluster list`
+    Then standard output says "one"
+    And standard output says "two"
+    When I delete the cluster named "two"
+    Then the command succeeds
+    And the kubeconfig says nothing of "a9s-two"
+    When I run `a9s pg apply -i solo --context a9s-one --sql 'SELECT 7*6' --yes`
+    Then the command succeeds
+    And standard output says "42"
+
+  @core
+  Scenario: With --all, generated files and the configuration go too
+    Given a cluster of its own
+    And an instance "solo"
+    When I delete the cluster and everything that was generated for it
+    Then the command succeeds
+    And nothing of the cluster is left
+    And there is no file ".a9s"
+    And there is no file "a9s/usermanifests"
+
+  Scenario: Other entries of the kubeconfig stay as they are
+    Given an empty home and no cluster
+    And the file ".kube/config" with:
+      """
+      apiVersion: v1
+      kind: Config
+      current-context: work
+      clusters:
+      - name: work
+        cluster: {server: "https://192.0.2.1:6443", proxy-url: "http://192.0.2.2:3128"}
+      contexts:
+      - name: work
+        context: {cluster: work, user: work}
+      users:
+      - name: work
+        user: {token: not-a-real-token}
+      x-somebody-elses-field: {keep: me}
+      """
+    When I create a cluster
+    Then the command succeeds
+    And the current context is "a9s-a8s"
+    And the file ".kube/config" says "x-somebody-elses-field"
+    And the file ".kube/config" says "http://192.0.2.2:3128"
+    When I delete the cluster
+    Then the command succeeds
+    And the kubeconfig has the context "work"
+    And the kubeconfig says nothing of "a9s-a8s"

@@ -1,0 +1,162 @@
+@core
+Feature: Instances
+  An instance is a PostgreSQL server of its own, reached as any Kubernetes client would reach it.
+
+  Background:
+    Given a cluster with the a8s stack
+
+  @smoke
+  Scenario: An instance is there when the command says so
+    When I create an instance "solo"
+    Then the command succeeds
+    And standard output says "The solo system appears to be ready. All expected pods are running."
+    And the instance "solo" is ready
+    And "solo" has exactly one primary
+    And "solo" answers "SELECT 1" with "1"
+    And "solo" refuses a wrong password
+    And "solo" refuses a connection without TLS
+
+  @smoke @namespace
+  Scenario: An instance in a namespace of its own
+    Given a namespace "shop"
+    When I create an instance "solo" in the namespace "shop"
+    Then the command succeeds
+    And the instance "solo" in the namespace "shop" is ready
+    And there is no instance "solo"
+    When I apply the statement "CREATE TABLE carts (n int); INSERT INTO carts VALUES (3)" to "solo" in the namespace "shop"
+    Then the command succeeds
+    And "solo" in the namespace "shop" answers "SELECT n FROM carts" with "3"
+    When I delete the instance "solo" in the namespace "shop"
+    Then the command succeeds
+    And standard output says "Service instance solo successfully deleted from namespace {namespace}-shop."
+
+  @namespace
+  Scenario: One name in two namespaces is two instances with two manifests
+    Given a namespace "shop"
+    And an instance "solo"
+    And an instance "solo" in the namespace "shop"
+    And the table "here" of "solo" holds "mine"
+    When I apply the statement "SELECT * FROM here" to "solo" in the namespace "shop"
+    Then the command fails with exit code 1
+    And standard error says "here"
+    And there are 2 manifests
+
+  Scenario: Creating an instance that exists changes nothing
+    Given an instance "solo"
+    When I create an instance "solo"
+    Then the command succeeds
+    And the program has sent no changing request
+    And the instance "solo" is ready
+
+  @smoke
+  Scenario: Deleting an instance, and deleting it again
+    Given an instance "solo"
+    When I delete the instance "solo"
+    Then the command succeeds
+    And standard output says "Service instance solo successfully deleted from namespace {namespace}."
+    And there is no instance "solo"
+    And nothing of the instance "solo" is left
+    When I delete the instance "solo"
+    Then the command succeeds
+    And standard error says "Can't delete service instance. Service instance solo doesn't exist in namespace {namespace}!"
+
+  Scenario: A name is not a prefix
+    Given an instance "a-1"
+    And an instance "a-10"
+    And the table "mine" of "a-1" holds "of a-1"
+    When I delete the instance "a-1"
+    Then the command succeeds
+    And the instance "a-10" is ready
+    And there is no instance "a-1"
+    When I apply the statement "SELECT 1" to "a-1"
+    Then the command fails with exit code 3
+    And standard error does not say "a-10"
+
+  Scenario: What the program says about one instance never mentions another's pods
+    Given an instance "solo-2"
+    When I create an instance "solo"
+    Then the command succeeds
+    And standard output does not say "solo-2"
+    And standard error does not say "solo-2"
+
+  Scenario: Only the manifest, please
+    When I create an instance "solo" with `--no-apply`
+    Then the command succeeds
+    And there is no instance "solo"
+    And there are 1 manifests
+
+  Scenario: What would be done
+    When I create an instance "solo" with `--dry-run`
+    Then the command succeeds
+    And there is no instance "solo"
+    And the program has sent no changing request
+
+  Scenario: An answer for programs
+    When I create an instance "solo" with `-o json`
+    Then the command succeeds
+    And standard output is one JSON document
+
+  Scenario: A server that cannot run ends the wait within seconds
+    When I create an instance "tiny" with `--limits-memory 1Mi`
+    Then the command fails with exit code 1
+    And it took less than 30 seconds
+    And standard error says "tiny-0"
+    And the reason is one clear sentence
+
+  Scenario: Sizes and settings of the spec are the server's
+    Given an instance "sized" with `--limits-memory 320Mi --volume-size 2Gi`
+    Then the server of "sized" shows these settings:
+      | setting                   | value   |
+      | shared_buffers            | 64MB    |
+      | max_connections           | 100     |
+      | max_locks_per_transaction | 100     |
+      | max_wal_senders           | 10      |
+      | max_replication_slots     | 10      |
+      | wal_writer_delay          | 200ms   |
+      | ssl                       | on      |
+      | ssl_min_protocol_version  | TLSv1.2 |
+      | password_encryption       | scram-sha-256 |
+      | fsync                     | on      |
+      | synchronous_commit        | on      |
+      | statement_timeout         | 0       |
+      | log_statement             | none    |
+    And the persistentvolumeclaim "pgdata-sized-0" has these values:
+      | field                            | value |
+      | /spec/resources/requests/storage | 2Gi   |
+      | /status/phase                    | Bound |
+
+  Scenario: The server runs as an unprivileged user
+    Given an instance "solo"
+    Then the server of "solo" does not run as root
+
+  Scenario: The roles and the database that applications expect are there
+    Given an instance "solo"
+    Then "solo" answers "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'a9s_user'" with "f"
+    And "solo" answers "SELECT rolreplication FROM pg_roles WHERE rolname = 'standby'" with "t"
+    And "solo" answers "SELECT current_database()" with "a9s_apps_default_db"
+
+  Scenario Outline: The <process> of an instance is killed
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "committed"
+    When the <process> of "solo" is killed
+    Then "solo" answers "SELECT value FROM kept" with "committed"
+    And the instance "solo" is ready
+
+    Examples:
+      | process    |
+      | postmaster |
+      | agent      |
+
+  Scenario: The pod of an instance is deleted
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "committed"
+    When the pod of "solo" is deleted
+    Then "solo" answers "SELECT value FROM kept" with "committed"
+    And the instance "solo" is ready
+    And "solo" has exactly one primary
+
+  Scenario: A strict version is not replaced by another
+    When I create an instance "old" with `--service-version 13 --strict-version`
+    Then the command fails with exit code 3
+    And there is no instance "old"
+    And the reason is one clear sentence

@@ -1,0 +1,166 @@
+@kubectl @core
+Feature: kubectl as the judge
+  An unmodified kubectl works against the cluster as against any other.
+
+  Background:
+    Given a cluster with the a8s stack
+
+  Scenario: Rows through kubectl exec
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "seen by kubectl"
+    When I run `kubectl exec solo-0 -c postgres -- psql -U postgres -d a9s_apps_default_db -At -c 'SELECT value FROM kept'`
+    Then the command succeeds
+    And standard output is "seen by kubectl"
+
+  Scenario: Looking at an instance
+    Given an instance "solo"
+    When I run `kubectl get pg`
+    Then the command succeeds
+    And standard output says "NAME"
+    And standard output says "solo"
+    When I run `kubectl get pods -o wide`
+    Then the command succeeds
+    And standard output says "3/3"
+    And standard output says "Running"
+    When I run `kubectl get pods -A -l a8s.a9s/dsi-name=solo --field-selector status.phase=Running`
+    Then the command succeeds
+    And standard output says "solo-0"
+    When I run `kubectl get postgresql solo -o jsonpath={.status.clusterStatus}`
+    Then the command succeeds
+    And standard output is "Running"
+    When I run `kubectl get pg solo -o yaml`
+    Then the command succeeds
+    And standard output says "kind: Postgresql"
+    When I run `kubectl describe pg solo`
+    Then the command succeeds
+    And standard output says "Successfully created statefulSet"
+    When I run `kubectl describe pod solo-0`
+    Then the command succeeds
+    And standard output says "Ready"
+    When I run `kubectl events`
+    Then the command succeeds
+    And standard output says "Successfully created statefulSet"
+    When I run `kubectl logs solo-0 -c postgres`
+    Then the command succeeds
+    And standard output says "ready to accept connections"
+    When I run `kubectl get all`
+    Then the command succeeds
+    And standard output says "statefulset.apps/solo"
+    When I run `kubectl get nodes,sc,pv,pvc,sts,svc,ep,sa,rolebindings,secrets`
+    Then the command succeeds
+    When I run `kubectl api-resources`
+    Then the command succeeds
+    And standard output says "postgresqls"
+    When I run `kubectl explain pg.spec.volumeSize`
+    Then the command succeeds
+
+  Scenario: Applying, changing and deleting
+    When I run `kubectl apply -f -` with this on standard input:
+      """
+      apiVersion: postgresql.anynines.com/v1beta3
+      kind: Postgresql
+      metadata: {name: applied}
+      spec:
+        version: 15
+        volumeSize: 1Gi
+        resources: {requests: {cpu: 100m}, limits: {memory: 100Mi}}
+      """
+    Then the command succeeds
+    And standard output says "postgresql.postgresql.anynines.com/applied created"
+    When I run `kubectl wait --for=jsonpath={.status.clusterStatus}=Running pg/applied --timeout=60s`
+    Then the command succeeds
+    And the instance "applied" is ready
+    When I run `kubectl wait --for=condition=Ready pod/applied-0 --timeout=60s`
+    Then the command succeeds
+    And standard output says "condition met"
+    When I run `kubectl label pg applied team=blue`
+    Then the command succeeds
+    When I run `kubectl patch pg applied --type merge -p '{"spec":{"parameters":{"logStatement":"all"}}}'`
+    Then the command succeeds
+    When I run `kubectl delete pg applied --timeout=60s`
+    Then the command succeeds
+    And nothing of the instance "applied" is left
+
+  Scenario: Client side, server side, dry
+    When I run `kubectl create configmap notes --from-literal=a=1`
+    Then the command succeeds
+    When I run `kubectl apply --server-side -f -` with this on standard input:
+      """
+      apiVersion: v1
+      kind: ConfigMap
+      metadata: {name: server-side}
+      data: {a: "1"}
+      """
+    Then the command succeeds
+    And standard output says "serverside-applied"
+    When I run `kubectl apply --server-side --field-manager other -f -` with this on standard input:
+      """
+      apiVersion: v1
+      kind: ConfigMap
+      metadata: {name: server-side}
+      data: {a: "2"}
+      """
+    Then the command fails
+    And standard error says "conflict"
+    When I run `kubectl apply --dry-run=server -f -` with this on standard input:
+      """
+      apiVersion: v1
+      kind: ConfigMap
+      metadata: {name: dry}
+      data: {a: "1"}
+      """
+    Then the command succeeds
+    And standard output says "created (server dry run)"
+    When I run `kubectl get configmap dry`
+    Then the command fails with exit code 1
+    And standard error says 'Error from server (NotFound): configmaps "dry" not found'
+
+  Scenario: Exec with standard input, an exit code, and a terminal
+    Given an instance "solo"
+    When I run `kubectl exec -i solo-0 -c postgres -- cat` with this on standard input:
+      """
+      through a pipe
+      """
+    Then the command succeeds
+    And standard output says "through a pipe"
+    When I run `kubectl exec solo-0 -c postgres -- sh -c 'echo out; echo err >&2; exit 7'`
+    Then the command fails with exit code 7
+    And standard output says "out"
+    And standard error says "err"
+    When I run `kubectl exec -it solo-0 -c postgres -- tty` in a terminal
+    Then the command succeeds
+    And standard output says "/dev/pts/"
+
+  Scenario: Copying there and back
+    Given an instance "solo"
+    And the file "there.txt" with:
+      """
+      a line to copy
+      """
+    When I run `kubectl cp there.txt solo-0:/tmp/there.txt -c postgres`
+    Then the command succeeds
+    When I run `kubectl cp solo-0:/tmp/there.txt back.txt -c postgres`
+    Then the command succeeds
+    And the file "back.txt" says "a line to copy"
+
+  Scenario: A port forwarded to the server
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "through the tunnel"
+    Then through `kubectl port-forward` "solo" answers "SELECT value FROM kept" with "through the tunnel"
+
+  Scenario: Following changes and logs
+    When I follow `kubectl get pods -w` until it says `3/3` while I run `a9s create pg instance --name solo --yes`
+    Then the command succeeds
+    When I follow `kubectl logs -f solo-0 -c postgres` until it says `nowhere` while I run `a9s pg apply -i solo --sql "DO $$ BEGIN RAISE WARNING 'nowhere'; END $$" --yes`
+    Then the command succeeds
+
+  Scenario: What one may do
+    When I run `kubectl auth can-i create postgresqls`
+    Then the command succeeds
+    And standard output is "yes"
+    When I run `kubectl auth can-i create secrets --as system:serviceaccount:{namespace}:default`
+    Then the command fails with exit code 1
+    And standard output is "no"
+    When I run `kubectl get secrets --as system:serviceaccount:{namespace}:default`
+    Then the command fails with exit code 1
+    And standard error says 'secrets is forbidden: User "system:serviceaccount:{namespace}:default" cannot list resource "secrets" in API group "" in the namespace "{namespace}"'

@@ -1,0 +1,101 @@
+@core
+Feature: The objects of an instance
+  Programs written against the released operators find the objects, labels and events they count on.
+
+  Background:
+    Given a cluster with the a8s stack
+    And an instance "solo"
+
+  Scenario: Exactly the objects of the reference
+    Then the namespace has exactly these objects:
+      | kind                  | name                      |
+      | postgresql            | solo                      |
+      | statefulset           | solo                      |
+      | pod                   | solo-0                    |
+      | service               | solo-config               |
+      | service               | solo-master               |
+      | service               | solo-patroni              |
+      | persistentvolumeclaim | pgdata-solo-0             |
+      | secret                | postgres.credentials.solo |
+      | secret                | standby.credentials.solo  |
+      | serviceaccount        | solo                      |
+      | rolebinding           | solo                      |
+      | configmap             |                           |
+    And the service "solo-master" has these values:
+      | field                  | value      |
+      | /spec/type             | ClusterIP  |
+      | /spec/ports/0/name     | postgresql |
+      | /spec/ports/0/port     | 5432       |
+      | /spec/ports/0/protocol | TCP        |
+      | /spec/ports/1          | null       |
+    And the service "solo-patroni" has these values:
+      | field              | value   |
+      | /spec/ports/0/name | patroni |
+      | /spec/ports/0/port | 8008    |
+      | /spec/ports/1      | null    |
+    And the secret "postgres.credentials.solo" has these values:
+      | field      | value  |
+      | /immutable | true   |
+      | /type      | Opaque |
+    And the rolebinding "solo" has these values:
+      | field               | value                     |
+      | /roleRef/kind       | ClusterRole               |
+      | /roleRef/name       | postgresql-spilo-role     |
+      | /subjects/0/kind    | ServiceAccount            |
+      | /subjects/0/name    | solo                      |
+    And the statefulset "solo" has these values:
+      | field                                                             | value         |
+      | /spec/replicas                                                    | 1             |
+      | /status/readyReplicas                                             | 1             |
+      | /spec/template/spec/containers/0/name                             | postgres      |
+      | /spec/template/spec/containers/1/name                             | backup-agent  |
+      | /spec/template/spec/serviceAccountName                            | solo          |
+      | /spec/template/spec/initContainers                                | null          |
+      | /spec/template/metadata/annotations/prometheus.io~1port           | 9187          |
+      | /spec/template/metadata/annotations/prometheus.io~1scrape         | true          |
+
+  Scenario: Labels and selectors
+    Then the statefulset "solo" has exactly these labels:
+      | label             | value                    |
+      | a8s.a9s/dsi-group | postgresql.anynines.com  |
+      | a8s.a9s/dsi-kind  | Postgresql               |
+      | a8s.a9s/dsi-name  | solo                     |
+    And the statefulset "solo" has exactly these selectors:
+      | label             | value                    |
+      | a8s.a9s/dsi-group | postgresql.anynines.com  |
+      | a8s.a9s/dsi-kind  | Postgresql               |
+      | a8s.a9s/dsi-name  | solo                     |
+    And the service "solo-master" has exactly these labels:
+      | label                    | value                   |
+      | a8s.a9s/dsi-group        | postgresql.anynines.com |
+      | a8s.a9s/dsi-kind         | Postgresql              |
+      | a8s.a9s/dsi-name         | solo                    |
+      | a8s.a9s/replication-role | master                  |
+    And the service "solo-patroni" has exactly these labels:
+      | label             | value                    |
+      | a8s.a9s/dsi-group | postgresql.anynines.com  |
+      | a8s.a9s/dsi-kind  | Postgresql               |
+      | a8s.a9s/dsi-name  | solo                     |
+    And the service "solo-master" has exactly these selectors:
+      | label                    | value                   |
+      | a8s.a9s/dsi-group        | postgresql.anynines.com |
+      | a8s.a9s/dsi-kind         | Postgresql              |
+      | a8s.a9s/dsi-name         | solo                    |
+      | a8s.a9s/replication-role | master                  |
+    And the service "solo-patroni" has exactly these selectors:
+      | label                    | value                   |
+      | a8s.a9s/dsi-group        | postgresql.anynines.com |
+      | a8s.a9s/dsi-kind         | Postgresql              |
+      | a8s.a9s/dsi-name         | solo                    |
+      | a8s.a9s/replication-role | master                  |
+
+  Scenario: The seven events of a creation
+    Then the instance "solo" has exactly these events:
+      | reason  | message                                                               |
+      | Created | Successfully created roleBinding                                      |
+      | Created | Successfully created secret {namespace}/postgres.credentials.solo     |
+      | Created | Successfully created secret {namespace}/standby.credentials.solo      |
+      | Created | Successfully created service: {namespace}/solo-master                 |
+      | Created | Successfully created service: {namespace}/solo-patroni                |
+      | Created | Successfully created serviceAccount                                   |
+      | Created | Successfully created statefulSet                                      |

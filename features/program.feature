@@ -1,0 +1,92 @@
+@core
+Feature: The program itself
+  What needs no cluster works without one, at once.
+
+  @smoke
+  Scenario: Help
+    Given an empty home and no cluster
+    When I run `a9s --help`
+    Then the command succeeds
+    And standard output says "A tool to make the use of a9s Platform modules more enjoyable."
+    And it took less than 1 seconds
+    And there is no file ".a9s"
+
+  @smoke
+  Scenario: The version of the program alone
+    Given an empty home and no cluster
+    When I run `a9s version --client`
+    Then the command succeeds
+    And standard output says "a9s cli version: "
+    And it took less than 1 seconds
+
+  Scenario: The version of what is installed
+    Given a cluster with the a8s stack
+    When I run `a9s version`
+    Then the command succeeds
+    And standard output says "a9s cli version: "
+    And it took less than 3 seconds
+
+  Scenario: The version when the cluster can't be reached
+    Given an empty home and no cluster
+    And the file ".kube/config" with:
+      """
+      {apiVersion: v1, kind: Config, current-context: away, contexts: [{name: away, context: {cluster: away, user: away}}],
+       clusters: [{name: away, cluster: {server: "https://127.0.0.1:1"}}], users: [{name: away, user: {}}]}
+      """
+    When I run `a9s version`
+    Then the command succeeds
+    And standard output says "a9s cli version: "
+    And it took less than 4 seconds
+
+  Scenario Outline: Completion for <shell>
+    Given an empty home and no cluster
+    When I run `a9s completion <shell>`
+    Then the command succeeds
+    And standard output says "a9s"
+
+    Examples:
+      | shell      |
+      | bash       |
+      | zsh        |
+      | fish       |
+      | powershell |
+
+  Scenario: The working directory, for scripts
+    Given an empty home and no cluster
+    And the file ".a9s" with:
+      """
+      WorkingDir: {home}/elsewhere
+      DemoSpace: a8s-demo
+      """
+    When I run `a9s cluster pwd`
+    Then the command succeeds
+    And standard output is "{home}/elsewhere"
+    And standard output ends without a newline
+
+  @negative
+  Scenario Outline: A configuration that <is>
+    Given an empty home and no cluster
+    And the file ".a9s" with:
+      """
+      <text>
+      """
+    When I run `a9s cluster pwd`
+    Then the command fails with exit code <code>
+    And nothing is on standard output
+    And standard error says ".a9s"
+    And the reason is one clear sentence
+
+    Examples:
+      | is                       | text               | code |
+      | is not YAML              | {WorkingDir: [     | 3    |
+      | is another document      | just a word        | 3    |
+
+  @negative
+  Scenario: A configuration that can't be read
+    Given an empty home and no cluster
+    And the file ".a9s" can't be read
+    When I run `a9s cluster pwd`
+    Then the command fails with exit code 3
+    And nothing is on standard output
+    And standard error says ".a9s"
+    And the reason is one clear sentence

@@ -1,0 +1,108 @@
+@sql @core
+Feature: SQL in an instance
+  A developer loads a file or a statement into an instance, and is told the truth about how that went.
+
+  Background:
+    Given a cluster with the a8s stack
+    And an instance "solo"
+
+  @smoke
+  Scenario: The blog data set from a file
+    Given the blog data set as "posts.sql"
+    When I apply the file "posts.sql" to "solo"
+    Then the command succeeds
+    And standard output says "Successfully applied SQL file to pod solo-0"
+    And "solo" answers "SELECT count(*) FROM posts" with "20"
+    And no uploaded file is left in the pod of "solo"
+    When I apply the statement "SELECT COUNT(*) FROM POSTS" to "solo"
+    Then the command succeeds
+    And standard output matches `-------\n20`
+
+  Scenario: A failing statement in a file fails the command and names line and error
+    Given an SQL file "broken.sql":
+      """
+      CREATE TABLE first (n int);
+      INSERT INTO first VALUES (1);
+      INSERT INTO nowhere VALUES (2);
+      INSERT INTO first VALUES (3);
+      """
+    When I apply the file "broken.sql" to "solo"
+    Then the command fails with exit code 1
+    And standard error says "broken.sql:3"
+    And standard error says "nowhere"
+    And standard output does not say "Successfully applied"
+    And "solo" answers "SELECT count(*) FROM first WHERE n = 3" with "0"
+    And no uploaded file is left in the pod of "solo"
+
+  Scenario: The uploaded file stays when I ask for it
+    Given an SQL file "kept.sql":
+      """
+      SELECT 1;
+      """
+    When I run `a9s pg apply -i solo --file kept.sql --no-delete --yes`
+    Then the command succeeds
+    And the uploaded file is still in the pod of "solo"
+
+  Scenario: Two uploads of the same name at once
+    Given the file "one/load.sql" with:
+      """
+      CREATE TABLE from_one (n int); INSERT INTO from_one VALUES (1); SELECT pg_sleep(0.3);
+      """
+    And the file "two/load.sql" with:
+      """
+      CREATE TABLE from_two (n int); INSERT INTO from_two VALUES (2); SELECT pg_sleep(0.3);
+      """
+    When I apply the files "one/load.sql" and "two/load.sql" to "solo" at the same time
+    Then the command succeeds
+    And "solo" answers "SELECT (SELECT n FROM from_one), (SELECT n FROM from_two)" with "1|2"
+    And no uploaded file is left in the pod of "solo"
+
+  Scenario: A failing statement
+    When I apply the statement "SELECT nothing FROM nowhere" to "solo"
+    Then the command fails with exit code 1
+    And standard error says "nowhere"
+
+  Scenario: A statement with quotes, dollars and semicolons arrives as it was typed
+    When I apply the statement "SELECT 'it''s $HOME; `id` \\ é' AS said" to "solo"
+    Then the command succeeds
+    And standard output says "it's $HOME; `id` \\ é"
+
+  Scenario: Another database
+    When I apply the statement "CREATE DATABASE other" to "solo"
+    Then the command succeeds
+    When I run `a9s pg apply -i solo --database other --sql 'SELECT current_database()' --yes`
+    Then the command succeeds
+    And standard output says "other"
+
+  Scenario: A long file
+    Given an SQL file "long.sql" of 20000 rows
+    When I apply the file "long.sql" to "solo"
+    Then the command succeeds
+    And "solo" answers "SELECT count(*) FROM long" with "20000"
+    And no uploaded file is left in the pod of "solo"
+
+  @negative
+  Scenario: Garbage instead of SQL
+    Given 65536 bytes of random data as "garbage.sql"
+    When I apply the file "garbage.sql" to "solo"
+    Then the command fails with exit code 1
+    And the reason is one clear sentence
+    And no uploaded file is left in the pod of "solo"
+    And "solo" answers "SELECT 1" with "1"
+
+  @negative
+  Scenario Outline: <what>
+    When I run `a9s pg apply <flags> --yes`
+    Then the command fails with exit code <code>
+    And nothing is on standard output
+    And the reason is one clear sentence
+    And standard error says "<word>"
+
+    Examples:
+      | what                     | flags                                | code | word      |
+      | A file that is not there | -i solo --file missing.sql           | 3    | missing.sql |
+      | Neither file nor text    | -i solo                              | 2    | --sql     |
+      | Both file and text       | -i solo --file a.sql --sql 'SELECT 1' | 2    | --sql    |
+      | No instance named        | --sql 'SELECT 1'                     | 2    | --service-instance |
+      | No such instance         | -i nobody --sql 'SELECT 1'           | 3    | nobody    |
+      | No such database         | -i solo --database nix --sql 'SELECT 1' | 1 | nix       |

@@ -1,0 +1,243 @@
+//! Runs programs as a person would, in surroundings of the scenario's own, and keeps all they said.
+
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use tokio::io::AsyncWriteExt;
+use tokio::process::{Child, Command};
+
+use super::failure::Failure;
+use super::stage::Stage;
+
+/// No command of a scenario may take longer; one that does is killed and fails the scenario.
+const LONGEST: Duration = Duration::from_secs(150);
+
+/// The home directory, state and kubeconfig that commands see. Nothing else of the caller's environment reaches them.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// `HOME`, and the directory commands start in.
+    pub home: PathBuf,
+    /// `A9S_STATE_DIR`.
+    pub state: PathBuf,
+    /// `KUBECONFIG`.
+    pub kubeconfig: PathBuf,
+    /// More variables, last one wins.
+    pub env: Vec<(String, String)>,
+}
+
+impl Surroundings {
+    /// Fresh ones below `directory`, with an empty home.
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub fn new(directory: &Path) -> Result<Self, Failure> {
+        let home = directory.join("home");
+        let state = directory.join("state");
+        fs_err::create_dir_all(&home)?;
+        fs_err::set_permissions(directory, std::fs::Permissions::from_mode(0o755))?;
+        fs_err::set_permissions(&home, std::fs::Permissions::from_mode(0o700))?;
+        Ok(Self { kubeconfig: home.join(".kube/config"), home, state, env: Vec::new() })
+    }
+
+    /// The name of the cluster that `a9s` makes here when no name is given.
+    pub fn default_cluster(&self) -> &'static str {
+        "a8s"
+    }
+
+    /// Where the state of a cluster lies.
+    pub fn cluster_state(&self, cluster: &str) -> PathBuf {
+        self.state.join(cluster)
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().current_dir(&self.home).kill_on_drop(true).stdin(Stdio::null());
+        for name in ["PATH", "LANG", "TMPDIR", "XDG_RUNTIME_DIR", "RUST_BACKTRACE", "A9S_LOG", "RUST_LOG"] {
+            if let Some(value) = std::env::var_os(name) {
+                command.env(name, value);
+            }
+        }
+        command.env("HOME", &self.home).env("A9S_STATE_DIR", &self.state).env("KUBECONFIG", &self.kubeconfig);
+        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command
+    }
+}
+
+/// What a command did.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// The command line, for people.
+    pub line: String,
+    /// How it ended.
+    pub status: ExitStatus,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+    /// From start to end.
+    pub took: Duration,
+}
+
+impl Outcome {
+    /// The exit code, or minus the signal that ended it.
+    pub fn code(&self) -> i32 {
+        use std::os::unix::process::ExitStatusExt;
+        self.status.code().unwrap_or_else(|| -self.status.signal().unwrap_or_default())
+    }
+
+    /// Everything, as a transcript.
+    pub fn transcript(&self) -> String {
+        format!(
+            "$ {}\n[exit {} after {:.1} s]\n--- standard output\n{}\n--- standard error\n{}\n",
+            self.line,
+            self.code(),
+            self.took.as_secs_f64(),
+            self.stdout.trim_end(),
+            self.stderr.trim_end()
+        )
+    }
+
+    /// # Errors
+    /// The whole transcript, unless the command ended with 0.
+    pub fn require_success(&self) -> Result<(), Failure> {
+        self.require_code(0)
+    }
+
+    /// # Errors
+    /// The whole transcript, unless the command ended with `code`.
+    pub fn require_code(&self, code: i32) -> Result<(), Failure> {
+        if self.code() == code {
+            return Ok(());
+        }
+        Err(Failure::unexpected(format!("exit code {code}"), self.transcript()))
+    }
+}
+
+/// Runs the program under test.
+///
+/// # Errors
+/// When it can't be started or does not end in time. An exit code is an outcome, not an error.
+pub async fn a9s(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {
+    run(surroundings, &Stage::get().program, "a9s", words, None).await
+}
+
+/// Runs `kubectl`.
+///
+/// # Errors
+/// As [`a9s`], and when this machine has none.
+pub async fn kubectl(surroundings: &Surroundings, words: &[&str], stdin: Option<&[u8]>) -> Result<Outcome, Failure> {
+    let program = Stage::get().kubectl.as_deref().ok_or(Failure::Missing("kubectl on the PATH"))?;
+    run(surroundings, program, "kubectl", words, stdin).await
+}
+
+/// Starts the program under test and does not wait for it.
+///
+/// # Errors
+/// When it can't be started.
+pub fn start_a9s(surroundings: &Surroundings, words: &[&str]) -> Result<Child, Failure> {
+    start(surroundings, &Stage::get().program, words)
+}
+
+/// Starts `kubectl` and does not wait for it.
+///
+/// # Errors
+/// When there is none or it can't be started.
+pub fn start_kubectl(surroundings: &Surroundings, words: &[&str]) -> Result<Child, Failure> {
+    start(surroundings, Stage::get().kubectl.as_deref().ok_or(Failure::Missing("kubectl on the PATH"))?, words)
+}
+
+fn start(surroundings: &Surroundings, program: &Path, words: &[&str]) -> Result<Child, Failure> {
+    let mut command = surroundings.command(program);
+    command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.spawn().map_err(|cause| Failure::Run { program: program.display().to_string(), cause })
+}
+
+async fn run(
+    surroundings: &Surroundings,
+    program: &Path,
+    name: &str,
+    words: &[&str],
+    stdin: Option<&[u8]>,
+) -> Result<Outcome, Failure> {
+    let line = std::iter::once(name).chain(words.iter().copied()).map(quoted).collect::<Vec<_>>().join(" ");
+    let failed = |cause| Failure::Run { program: line.clone(), cause };
+    let started = Instant::now();
+    let mut command = surroundings.command(program);
+    command.args(words).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if stdin.is_some() {
+        command.stdin(Stdio::piped());
+    }
+    let mut child = command.spawn().map_err(failed)?;
+    let pipe = child.stdin.take();
+    let feed = async {
+        if let (Some(mut pipe), Some(bytes)) = (pipe, stdin) {
+            // A program that ends without reading all of it closes the pipe; its exit code says whether that was right.
+            let _ = pipe.write_all(bytes).await;
+        }
+    };
+    let ended = tokio::time::timeout(LONGEST, async { tokio::join!(feed, child.wait_with_output()).1 });
+    let Ok(output) = ended.await else {
+        return Err(Failure::Deadline {
+            what: format!("the end of `{line}`"),
+            waited: LONGEST,
+            last: "it was still running and has been killed".to_owned(),
+        });
+    };
+    let output = output.map_err(failed)?;
+    Ok(Outcome {
+        line,
+        status: output.status,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        took: started.elapsed(),
+    })
+}
+
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@{}".contains(c);
+    if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }
+}
+
+/// Splits a command line at blanks; single and double quotes keep them.
+pub fn words(line: &str) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut quote: Option<char> = None;
+    for c in line.chars() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => word.get_or_insert_default().push(c),
+            None if c == '\'' || c == '"' => {
+                quote = Some(c);
+                word.get_or_insert_default();
+            }
+            None if c.is_whitespace() => words.extend(word.take()),
+            None => word.get_or_insert_default().push(c),
+        }
+    }
+    words.extend(word);
+    words
+}
+
+/// Where `PATH` has a program.
+pub fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| {
+        file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::words;
+
+    #[test]
+    fn quotes_keep_blanks_together_and_may_be_empty() {
+        assert_eq!(
+            words("a9s pg  apply --sql 'SELECT 1; -- \"x\"' ''"),
+            ["a9s", "pg", "apply", "--sql", "SELECT 1; -- \"x\"", ""]
+        );
+    }
+}

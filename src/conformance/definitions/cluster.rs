@@ -1,0 +1,160 @@
+//! Clusters: making, stopping, killing and deleting them.
+
+use std::time::Duration;
+
+use cucumber::{given, then, when};
+use kube::config::Kubeconfig;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::conformance::inventory;
+use crate::conformance::observe::{self, Look, SOON, until};
+use crate::conformance::{Failure, World};
+
+#[given("a cluster with the a8s stack")]
+async fn shared_cluster(world: &mut World) -> Result<(), Failure> {
+    world.join_shared_cluster().await
+}
+
+#[given("a cluster of its own")]
+async fn own_cluster(world: &mut World) -> Result<(), Failure> {
+    world.create_own_cluster().await
+}
+
+#[given("an empty home and no cluster")]
+async fn nothing(world: &mut World) -> Result<(), Failure> {
+    world.adopt_default_namespace();
+    let entries = fs_err::read_dir(&world.surroundings.home)?.count();
+    if entries == 0 { Ok(()) } else { Err(Failure::unexpected("an empty home", format!("{entries} files"))) }
+}
+
+#[when("I create a cluster")]
+async fn create(world: &mut World) -> Result<(), Failure> {
+    world.adopt_default_namespace();
+    world.a9s(&["create", "cluster", "a8s", "--yes"]).await.map(drop)
+}
+
+#[given(expr = "a cluster named {string}")]
+async fn named(world: &mut World, name: String) -> Result<(), Failure> {
+    create_named(world, name).await?;
+    world.last()?.require_success()
+}
+
+#[when(expr = "I create a cluster named {string}")]
+async fn create_named(world: &mut World, name: String) -> Result<(), Failure> {
+    world.adopt_default_namespace();
+    world.a9s(&["create", "cluster", "a8s", "--cluster-name", &name, "--yes"]).await.map(drop)
+}
+
+#[when("I delete the cluster")]
+async fn delete(world: &mut World) -> Result<(), Failure> {
+    world.a9s(&["delete", "cluster", "a8s", "--yes"]).await.map(drop)
+}
+
+#[when(expr = "I delete the cluster named {string}")]
+async fn delete_named(world: &mut World, name: String) -> Result<(), Failure> {
+    world.a9s(&["delete", "cluster", "a8s", "--cluster-name", &name, "--yes"]).await.map(drop)
+}
+
+#[when("I delete the cluster and everything that was generated for it")]
+async fn delete_all(world: &mut World) -> Result<(), Failure> {
+    world.a9s(&["delete", "cluster", "a8s", "--all", "--yes"]).await.map(drop)
+}
+
+#[given("the cluster has been stopped")]
+#[when("I stop the cluster")]
+async fn stop(world: &mut World) -> Result<(), Failure> {
+    world.a9s(&["cluster", "stop", "--yes"]).await.map(drop)
+}
+
+#[when("I start the cluster")]
+async fn start(world: &mut World) -> Result<(), Failure> {
+    world.a9s(&["cluster", "start", "--yes"]).await.map(drop)
+}
+
+#[given("the cluster's process has been killed")]
+#[when("the cluster's process is killed")]
+async fn kill_process(world: &mut World) -> Result<(), Failure> {
+    let state = world.surroundings.cluster_state(world.surroundings.default_cluster());
+    let line = format!("__cluster {}", state.display());
+    let found: Vec<_> = inventory::processes_naming(&state.to_string_lossy())
+        .into_iter()
+        .filter(|process| process.line.contains(&line))
+        .collect();
+    let [process] = found.as_slice() else {
+        return Err(Failure::unexpected("one process of the cluster", format!("{found:?}")));
+    };
+    let pid = Pid::from_raw(process.pid);
+    kill(pid, Signal::SIGKILL).map_err(std::io::Error::from)?;
+    until("the end of the killed process", Duration::from_secs(10), || async {
+        Ok(Look::when(
+            kill(pid, None).is_err()
+                || !inventory::processes_naming(&line).iter().any(|found| found.pid == process.pid),
+            "it lives",
+        ))
+    })
+    .await
+}
+
+#[then("the cluster answers")]
+async fn answers(world: &mut World) -> Result<(), Failure> {
+    let client = world.client().await?;
+    until("an answer of the API server", Duration::from_secs(20), || async {
+        let version = client.apiserver_version().await?;
+        Ok(Look::when(version.major == "1", version.git_version))
+    })
+    .await
+}
+
+#[then(expr = "the current context is {string}")]
+async fn current_context(world: &mut World, name: String) -> Result<(), Failure> {
+    let kubeconfig = Kubeconfig::read_from(&world.surroundings.kubeconfig)?;
+    if kubeconfig.current_context.as_deref() == Some(name.as_str()) {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("current context {name}"), format!("{:?}", kubeconfig.current_context)))
+}
+
+#[then(expr = "the kubeconfig has the context {string}")]
+async fn has_context(world: &mut World, name: String) -> Result<(), Failure> {
+    let kubeconfig = Kubeconfig::read_from(&world.surroundings.kubeconfig)?;
+    if kubeconfig.contexts.iter().any(|context| context.name == name) {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("context {name}"), format!("{:?}", kubeconfig.contexts)))
+}
+
+#[then(expr = "the kubeconfig says nothing of {string}")]
+async fn no_context(world: &mut World, name: String) -> Result<(), Failure> {
+    let text = std::fs::read_to_string(&world.surroundings.kubeconfig).unwrap_or_default();
+    if text.contains(&name) { Err(Failure::unexpected(format!("nothing of {name}"), text)) } else { Ok(()) }
+}
+
+#[then("nothing of the cluster is left")]
+async fn nothing_left(world: &mut World) -> Result<(), Failure> {
+    no_context(world, "a9s-a8s".to_owned()).await?;
+    let state = &world.surroundings.state;
+    let left: Vec<_> = std::fs::read_dir(state).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+    if !left.is_empty() {
+        return Err(Failure::unexpected("no state", format!("{left:?}")));
+    }
+    let state = state.to_string_lossy().into_owned();
+    // Only processes that work in the cluster's state: a client of the scenario may still be there.
+    until("the end of the cluster's processes", Duration::from_secs(10), || async {
+        let left: Vec<_> = inventory::processes_naming(&format!("{state}/a8s"));
+        Ok(Look::when(left.is_empty(), format!("{left:?}")))
+    })
+    .await
+}
+
+#[then("the pods of the stack are running")]
+async fn stack_runs(world: &mut World) -> Result<(), Failure> {
+    let client = world.client().await?;
+    until("the custom resources being served", SOON, || async {
+        for kind in ["postgresql", "backup", "restore", "servicebinding"] {
+            observe::objects(&client, "default", kind)?.list(&kube::api::ListParams::default()).await?;
+        }
+        Ok(Look::Yes(()))
+    })
+    .await
+}

@@ -1,0 +1,166 @@
+//! Commands as typed, and what they answered.
+
+use std::time::Duration;
+
+use cucumber::gherkin::Step;
+use cucumber::{given, then, when};
+
+use crate::conformance::command;
+use crate::conformance::{Failure, World};
+
+#[given(regex = r"^I (?:have run|run) `(.+)`$")]
+#[when(regex = r"^I run `(.+)`$")]
+async fn run_line(world: &mut World, line: String) -> Result<(), Failure> {
+    let words = command::words(&world.expand(&line));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    match words.split_first() {
+        Some((&"a9s", rest)) => world.a9s(rest).await.map(drop),
+        Some((&"kubectl", rest)) => world.kubectl(rest, None).await.map(drop),
+        _ => Err(Failure::unexpected("a line that begins with a9s or kubectl", line)),
+    }
+}
+
+#[when(regex = r"^I run `kubectl (.+)` with this on standard input:$")]
+async fn run_with_input(world: &mut World, line: String, step: &Step) -> Result<(), Failure> {
+    let text = world.expand(step.docstring.as_deref().unwrap_or_default().trim_start());
+    let words = command::words(&world.expand(&line));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    world.kubectl(&words, Some(text.as_bytes())).await.map(drop)
+}
+
+#[when("that has worked")]
+#[then("the command succeeds")]
+async fn succeeds(world: &mut World) -> Result<(), Failure> {
+    world.last()?.require_success()
+}
+
+#[then(expr = "the command fails with exit code {int}")]
+async fn fails(world: &mut World, code: i32) -> Result<(), Failure> {
+    world.last()?.require_code(code)
+}
+
+#[then("the command fails")]
+async fn fails_somehow(world: &mut World) -> Result<(), Failure> {
+    let outcome = world.last()?;
+    if outcome.code() > 0 { Ok(()) } else { Err(Failure::unexpected("an exit code above 0", outcome.transcript())) }
+}
+
+#[then(expr = "it took less than {int} second(s)")]
+async fn took_less(world: &mut World, seconds: u64) -> Result<(), Failure> {
+    let outcome = world.last()?;
+    if outcome.took < Duration::from_secs(seconds) {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("less than {seconds} s"), outcome.transcript()))
+}
+
+#[then(expr = "standard output says {string}")]
+async fn output_says(world: &mut World, text: String) -> Result<(), Failure> {
+    let text = world.expand(&text);
+    let outcome = world.last()?;
+    contains(&outcome.stdout, &text, "standard output", outcome)
+}
+
+#[then(expr = "standard error says {string}")]
+async fn error_says(world: &mut World, text: String) -> Result<(), Failure> {
+    let text = world.expand(&text);
+    let outcome = world.last()?;
+    contains(&outcome.stderr, &text, "standard error", outcome)
+}
+
+#[then(expr = "standard error does not say {string}")]
+async fn error_does_not_say(world: &mut World, text: String) -> Result<(), Failure> {
+    let outcome = world.last()?;
+    if outcome.stderr.contains(&text) {
+        return Err(Failure::unexpected(format!("no {text:?} on standard error"), outcome.transcript()));
+    }
+    Ok(())
+}
+
+#[then(expr = "standard output does not say {string}")]
+async fn output_does_not_say(world: &mut World, text: String) -> Result<(), Failure> {
+    let outcome = world.last()?;
+    if outcome.stdout.contains(&text) {
+        return Err(Failure::unexpected(format!("no {text:?} on standard output"), outcome.transcript()));
+    }
+    Ok(())
+}
+
+#[then(regex = r"^standard output matches `(.+)`$")]
+async fn output_matches(world: &mut World, pattern: String) -> Result<(), Failure> {
+    let outcome = world.last()?;
+    let pattern = pattern.replace("\\n", "\n");
+    let lines: Vec<&str> = pattern.split('\n').collect();
+    let found: Vec<&str> = outcome.stdout.lines().map(str::trim).collect();
+    if found.windows(lines.len()).any(|window| window.iter().zip(&lines).all(|(found, wanted)| found.ends_with(wanted)))
+    {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("lines that end with {lines:?}"), outcome.transcript()))
+}
+
+#[then(expr = "standard output is {string}")]
+async fn output_is(world: &mut World, text: String) -> Result<(), Failure> {
+    let text = world.expand(&text);
+    let outcome = world.last()?;
+    if outcome.stdout.trim_end_matches('\n') == text {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("{text:?} on standard output"), outcome.transcript()))
+}
+
+#[then("nothing is on standard output")]
+async fn output_is_empty(world: &mut World) -> Result<(), Failure> {
+    let outcome = world.last()?;
+    if outcome.stdout.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::unexpected("nothing on standard output", outcome.transcript()))
+}
+
+#[then("standard output ends without a newline")]
+async fn output_without_newline(world: &mut World) -> Result<(), Failure> {
+    let outcome = world.last()?;
+    if !outcome.stdout.is_empty() && !outcome.stdout.ends_with('\n') {
+        return Ok(());
+    }
+    Err(Failure::unexpected("a last line without newline", outcome.transcript()))
+}
+
+#[then("standard output is one JSON document")]
+async fn output_is_json(world: &mut World) -> Result<(), Failure> {
+    let outcome = world.last()?;
+    serde_json::from_str::<serde_json::Value>(&outcome.stdout)
+        .map(drop)
+        .map_err(|error| Failure::unexpected(format!("one JSON document ({error})"), outcome.transcript()))
+}
+
+#[then(regex = r"^the value at `(.+)` of the document is `(.*)`$")]
+async fn document_value(world: &mut World, pointer: String, value: String) -> Result<(), Failure> {
+    let value = world.expand(&value);
+    let document: serde_json::Value = serde_json::from_str(&world.last()?.stdout)?;
+    let found = document.pointer(&pointer).cloned().unwrap_or_default();
+    let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+    if text == value { Ok(()) } else { Err(Failure::unexpected(format!("{value} at {pointer}"), document.to_string())) }
+}
+
+/// The finding of a failed command: one clear sentence, no stack of causes, no trace of a panic.
+#[then("the reason is one clear sentence")]
+async fn one_clear_sentence(world: &mut World) -> Result<(), Failure> {
+    let outcome = world.last()?;
+    let panicked =
+        ["panicked at", "RUST_BACKTRACE", "stack backtrace"].iter().any(|word| outcome.stderr.contains(word));
+    let said = outcome.stderr.lines().any(|line| line.trim().len() > 12);
+    let words = outcome.stderr.lines().map(str::len).max().unwrap_or_default();
+    if said && !panicked && words < 600 {
+        return Ok(());
+    }
+    Err(Failure::unexpected("one clear sentence on standard error", outcome.transcript()))
+}
+
+fn contains(text: &str, wanted: &str, place: &str, outcome: &command::Outcome) -> Result<(), Failure> {
+    if text.contains(wanted) {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("{wanted:?} on {place}"), outcome.transcript()))
+}

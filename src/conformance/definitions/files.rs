@@ -1,0 +1,104 @@
+//! Files in the scenario's home: configuration, manifests, kubeconfig.
+
+use std::os::unix::fs::PermissionsExt;
+
+use cucumber::gherkin::Step;
+use cucumber::{given, then, when};
+
+use crate::conformance::{Failure, World};
+
+#[given(expr = "the file {string} with:")]
+async fn write(world: &mut World, path: String, step: &Step) -> Result<(), Failure> {
+    let text = world.expand(step.docstring.as_deref().unwrap_or_default().trim_start_matches('\n'));
+    let path = world.surroundings.home.join(world.expand(&path));
+    fs_err::create_dir_all(path.parent().unwrap_or(&path))?;
+    fs_err::write(&path, text)?;
+    Ok(fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?)
+}
+
+#[given(expr = "the file {string} can't be read")]
+async fn unreadable(world: &mut World, path: String) -> Result<(), Failure> {
+    // A directory in its place can't be read as a file by anyone, root included.
+    let path = world.surroundings.home.join(path);
+    if path.exists() {
+        fs_err::remove_file(&path)?;
+    }
+    Ok(fs_err::create_dir(&path)?)
+}
+
+#[given(expr = "the variable {string} is {string}")]
+#[when(expr = "the variable {string} is {string}")]
+async fn variable(world: &mut World, name: String, value: String) -> Result<(), Failure> {
+    let value = world.expand(&value);
+    world.surroundings.env.push((name, value));
+    Ok(())
+}
+
+#[then(expr = "there is a file {string}")]
+async fn exists(world: &mut World, path: String) -> Result<(), Failure> {
+    read(world, &path).map(drop)
+}
+
+#[then(expr = "there is no file {string}")]
+async fn absent(world: &mut World, path: String) -> Result<(), Failure> {
+    let path = world.surroundings.home.join(world.expand(&path));
+    if path.exists() { Err(Failure::unexpected(format!("no {}", path.display()), "one")) } else { Ok(()) }
+}
+
+#[then(expr = "the file {string} says {string}")]
+async fn says(world: &mut World, path: String, text: String) -> Result<(), Failure> {
+    let text = world.expand(&text);
+    let found = read(world, &path)?;
+    if found.contains(&text) { Ok(()) } else { Err(Failure::unexpected(format!("{text:?} in {path}"), found)) }
+}
+
+#[then(expr = "the file {string} is:")]
+async fn is(world: &mut World, path: String, step: &Step) -> Result<(), Failure> {
+    let wanted = world.expand(step.docstring.as_deref().unwrap_or_default().trim_start_matches('\n'));
+    let found = read(world, &path)?;
+    if found.trim_end() == wanted.trim_end() { Ok(()) } else { Err(Failure::unexpected(wanted, found)) }
+}
+
+#[then(expr = "only its owner may read the file {string}")]
+async fn private(world: &mut World, path: String) -> Result<(), Failure> {
+    let path = world.surroundings.home.join(world.expand(&path));
+    let mode = fs_err::metadata(&path)?.permissions().mode() & 0o777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(Failure::unexpected("mode 600", format!("{mode:o}"))) }
+}
+
+#[then("no file was written outside of the working directory")]
+async fn no_escape(world: &mut World) -> Result<(), Failure> {
+    let allowed = ["a9s", ".a9s", ".kube"];
+    for entry in fs_err::read_dir(&world.surroundings.home)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.contains("pg-instance") || (name.contains("escape") && !allowed.contains(&name.as_str())) {
+            return Err(Failure::unexpected("nothing outside", name));
+        }
+    }
+    Ok(())
+}
+
+#[then(expr = "there are {int} manifests")]
+async fn manifests(world: &mut World, count: usize) -> Result<(), Failure> {
+    let mut found = Vec::new();
+    let mut directories = vec![world.surroundings.home.join("a9s/usermanifests")];
+    while let Some(directory) = directories.pop() {
+        for entry in fs_err::read_dir(directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                directories.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "yaml") {
+                found.push(path);
+            }
+        }
+    }
+    if found.len() == count {
+        Ok(())
+    } else {
+        Err(Failure::unexpected(format!("{count} manifests"), format!("{found:?}")))
+    }
+}
+
+fn read(world: &World, path: &str) -> Result<String, Failure> {
+    Ok(fs_err::read_to_string(world.surroundings.home.join(world.expand(path)))?)
+}

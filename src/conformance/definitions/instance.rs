@@ -1,0 +1,288 @@
+//! PostgreSQL instances and the objects they consist of.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cucumber::gherkin::Step;
+use cucumber::{given, then, when};
+use k8s_openapi::api::core::v1::{Event, Pod};
+use kube::Api;
+use kube::api::{DeleteParams, ListParams};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+
+use crate::conformance::inventory;
+use crate::conformance::observe::{self, Look, SOON, until};
+use crate::conformance::{Failure, World};
+
+#[given(expr = "an instance {string}")]
+async fn given(world: &mut World, name: String) -> Result<(), Failure> {
+    create(world, name).await?;
+    world.last()?.require_success()
+}
+
+#[given(expr = "an instance {string} in the namespace {string}")]
+async fn given_in(world: &mut World, name: String, namespace: String) -> Result<(), Failure> {
+    create_in(world, name, namespace).await?;
+    world.last()?.require_success()
+}
+
+#[given(regex = r#"^an instance "([^"]+)" with `(.+)`$"#)]
+async fn given_with(world: &mut World, name: String, flags: String) -> Result<(), Failure> {
+    create_with(world, name, flags).await?;
+    world.last()?.require_success()
+}
+
+#[when(expr = "I create an instance {string}")]
+async fn create(world: &mut World, name: String) -> Result<(), Failure> {
+    world.a9s(&["create", "pg", "instance", "--name", &name, "--yes"]).await.map(drop)
+}
+
+#[when(expr = "I create an instance {string} in the namespace {string}")]
+async fn create_in(world: &mut World, name: String, namespace: String) -> Result<(), Failure> {
+    let namespace = world.namespace_called(&namespace);
+    world.a9s(&["create", "pg", "instance", "--name", &name, "--namespace", &namespace, "--yes"]).await.map(drop)
+}
+
+#[when(regex = r#"^I create an instance "([^"]+)" with `(.+)`$"#)]
+async fn create_with(world: &mut World, name: String, flags: String) -> Result<(), Failure> {
+    let flags = world.expand(&flags);
+    let mut words = vec!["create", "pg", "instance", "--name", &name, "--yes"];
+    words.extend(flags.split_whitespace());
+    world.a9s(&words).await.map(drop)
+}
+
+#[when(expr = "I delete the instance {string}")]
+async fn delete(world: &mut World, name: String) -> Result<(), Failure> {
+    world.a9s(&["delete", "pg", "instance", "--name", &name, "--yes"]).await.map(drop)
+}
+
+#[when(expr = "I delete the instance {string} in the namespace {string}")]
+async fn delete_in(world: &mut World, name: String, namespace: String) -> Result<(), Failure> {
+    let namespace = world.namespace_called(&namespace);
+    world.a9s(&["delete", "pg", "instance", "--name", &name, "--namespace", &namespace, "--yes"]).await.map(drop)
+}
+
+#[given(expr = "the instance {string} has become ready")]
+#[then(expr = "the instance {string} is ready")]
+async fn ready(world: &mut World, name: String) -> Result<(), Failure> {
+    let namespace = world.namespace().to_owned();
+    await_ready(world, &namespace, &name).await
+}
+
+#[then(expr = "the instance {string} in the namespace {string} is ready")]
+async fn ready_in(world: &mut World, name: String, namespace: String) -> Result<(), Failure> {
+    let namespace = world.namespace_called(&namespace);
+    await_ready(world, &namespace, &name).await
+}
+
+async fn await_ready(world: &World, namespace: &str, name: &str) -> Result<(), Failure> {
+    let client = world.client().await?;
+    until(format!("instance {name} to be ready"), SOON, || observe::instance_ready(&client, namespace, name)).await
+}
+
+#[then(expr = "there is no instance {string}")]
+async fn absent(world: &mut World, name: String) -> Result<(), Failure> {
+    let found = observe::object(&world.client().await?, world.namespace(), "postgresql", &name).await?;
+    found.map_or(Ok(()), |object| Err(Failure::unexpected(format!("no instance {name}"), object.to_string())))
+}
+
+#[then(expr = "there is still an instance {string}")]
+async fn present(world: &mut World, name: String) -> Result<(), Failure> {
+    let found = observe::object(&world.client().await?, world.namespace(), "postgresql", &name).await?;
+    found.map(drop).ok_or_else(|| Failure::unexpected(format!("an instance {name}"), "none"))
+}
+
+/// Everything the reference says an instance consists of is gone, its volume claims included.
+#[then(expr = "nothing of the instance {string} is left")]
+async fn nothing_left(world: &mut World, name: String) -> Result<(), Failure> {
+    let client = world.client().await?;
+    let namespace = world.namespace().to_owned();
+    let objects = [
+        ("postgresql", name.clone()),
+        ("statefulset", name.clone()),
+        ("pod", format!("{name}-0")),
+        ("service", format!("{name}-master")),
+        ("service", format!("{name}-patroni")),
+        ("endpoints", name.clone()),
+        ("serviceaccount", name.clone()),
+        ("rolebinding", name.clone()),
+        ("secret", format!("postgres.credentials.{name}")),
+        ("secret", format!("standby.credentials.{name}")),
+        ("persistentvolumeclaim", format!("pgdata-{name}-0")),
+    ];
+    until(format!("the end of everything of {name}"), SOON, || async {
+        for (kind, object) in &objects {
+            if observe::object(&client, &namespace, kind, object).await?.is_some() {
+                return Ok(Look::NotYet(format!("{kind} {object} is there")));
+            }
+        }
+        Ok(Look::Yes(()))
+    })
+    .await
+}
+
+#[then(expr = "the namespace has exactly these objects:")]
+async fn exactly(world: &mut World, step: &Step) -> Result<(), Failure> {
+    let client = world.client().await?;
+    for (kind, wanted) in grouped(step) {
+        let list = observe::objects(&client, world.namespace(), &kind)?.list(&ListParams::default()).await?;
+        let mut found: Vec<String> = list.items.into_iter().filter_map(|object| object.metadata.name).collect();
+        found.retain(|name| name != "default" && name != "kube-root-ca.crt");
+        found.sort();
+        if found != wanted {
+            return Err(Failure::unexpected(format!("of {kind} exactly {wanted:?}"), format!("{found:?}")));
+        }
+    }
+    Ok(())
+}
+
+fn grouped(step: &Step) -> BTreeMap<String, Vec<String>> {
+    let mut groups: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for row in rows(step) {
+        if let [kind, name] = row.as_slice() {
+            let names = groups.entry(kind.clone()).or_default();
+            if !name.is_empty() {
+                names.push(name.clone());
+            }
+            names.sort();
+        }
+    }
+    groups
+}
+
+/// The rows of a step's table below its heading.
+fn rows(step: &Step) -> &[Vec<String>] {
+    step.table.as_ref().and_then(|table| table.rows.get(1..)).unwrap_or_default()
+}
+
+#[then(regex = r#"^the (\w+) "([^"]+)" has exactly these (labels|selectors):$"#)]
+async fn labels(world: &mut World, kind: String, name: String, what: String, step: &Step) -> Result<(), Failure> {
+    let object = existing(world, &kind, &name).await?;
+    let pointer = match (what.as_str(), kind.as_str()) {
+        ("labels", _) => "/metadata/labels",
+        (_, "statefulset") => "/spec/selector/matchLabels",
+        _ => "/spec/selector",
+    };
+    let found: BTreeMap<String, String> =
+        object.pointer(pointer).cloned().map(serde_json::from_value).transpose()?.unwrap_or_default();
+    let wanted: BTreeMap<String, String> =
+        rows(step).iter().filter_map(|row| Some((row.first()?.clone(), row.get(1)?.clone()))).collect();
+    if found == wanted { Ok(()) } else { Err(Failure::unexpected(format!("{wanted:?}"), format!("{found:?}"))) }
+}
+
+#[then(regex = r#"^the (\w+) "([^"]+)" has these values:$"#)]
+async fn values(world: &mut World, kind: String, name: String, step: &Step) -> Result<(), Failure> {
+    let object = existing(world, &kind, &name).await?;
+    for row in rows(step) {
+        let [pointer, wanted] = row.as_slice() else { continue };
+        let found = object.pointer(pointer).cloned().unwrap_or(Value::Null);
+        let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+        if text != world.expand(wanted) {
+            return Err(Failure::unexpected(format!("{wanted} at {pointer}"), text));
+        }
+    }
+    Ok(())
+}
+
+async fn existing(world: &World, kind: &str, name: &str) -> Result<Value, Failure> {
+    observe::object(&world.client().await?, world.namespace(), kind, name)
+        .await?
+        .ok_or_else(|| Failure::unexpected(format!("{kind} {name}"), "none"))
+}
+
+#[then(expr = "the instance {string} has exactly these events:")]
+async fn events(world: &mut World, name: String, step: &Step) -> Result<(), Failure> {
+    let instance = existing(world, "postgresql", &name).await?;
+    let uid = instance["metadata"]["uid"].as_str().unwrap_or_default();
+    let events: Api<Event> = Api::all(world.client().await?);
+    let selector = format!("involvedObject.uid={uid}");
+    let list = events.list(&ListParams::default().fields(&selector)).await?;
+    let mut found: Vec<String> = list
+        .items
+        .into_iter()
+        .map(|event| format!("{} {}", event.reason.unwrap_or_default(), event.message.unwrap_or_default()))
+        .collect();
+    let mut wanted: Vec<String> = rows(step).iter().map(|row| world.expand(&row.join(" "))).collect();
+    found.sort();
+    wanted.sort();
+    if found == wanted { Ok(()) } else { Err(Failure::unexpected(wanted.join("\n"), found.join("\n"))) }
+}
+
+#[when(expr = "the pod of {string} is deleted")]
+async fn delete_pod(world: &mut World, name: String) -> Result<(), Failure> {
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    let pod = format!("{name}-0");
+    let old = pods.get(&pod).await?.metadata.uid;
+    pods.delete(&pod, &DeleteParams::default()).await?;
+    until(format!("another pod {pod}"), SOON, || async {
+        let uid = pods.get_opt(&pod).await?.and_then(|pod| pod.metadata.uid);
+        Ok(Look::when(uid.is_some() && uid != old, format!("{uid:?}")))
+    })
+    .await
+}
+
+#[when(expr = "the {word} of {string} is killed")]
+async fn kill_part(world: &mut World, part: String, name: String) -> Result<(), Failure> {
+    let uid = pod_uid(world, &name).await?;
+    let of_pod = inventory::processes_marked("A9S_POD_UID", &uid);
+    let is_part = |line: &str| match part.as_str() {
+        "postmaster" => line.contains("/postgres ") || line.ends_with("/postgres"),
+        "agent" => line.contains("agent postgres"),
+        _ => false,
+    };
+    let targets: Vec<_> = of_pod.iter().filter(|process| is_part(&process.line)).collect();
+    // Backends are children of the postmaster with the same command line until they name themselves: the oldest is it.
+    let Some(target) = targets.iter().min_by_key(|process| process.pid) else {
+        return Err(Failure::unexpected(format!("a process that is the {part} of {name}"), format!("{of_pod:?}")));
+    };
+    kill(Pid::from_raw(target.pid), Signal::SIGKILL).map_err(|error| Failure::File(error.into()))
+}
+
+async fn pod_uid(world: &World, instance: &str) -> Result<String, Failure> {
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    pods.get(&format!("{instance}-0")).await?.metadata.uid.ok_or(Failure::Missing("uid of the pod"))
+}
+
+#[then(expr = "{string} has exactly one primary")]
+async fn one_primary(world: &mut World, name: String) -> Result<(), Failure> {
+    let client = world.client().await?;
+    until(format!("one primary of {name}"), SOON, || async {
+        observe::primary(&client, world.namespace(), &name).await.map(|_| Look::Yes(()))
+    })
+    .await
+}
+
+#[then(expr = "a container of {string} has been restarted within {int} seconds")]
+async fn restarted(world: &mut World, name: String, seconds: u64) -> Result<(), Failure> {
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    until(format!("a restart in pod {name}-0"), Duration::from_secs(seconds), || async {
+        let status = pods.get(&format!("{name}-0")).await?.status.unwrap_or_default();
+        let restarts: i32 =
+            status.container_statuses.unwrap_or_default().iter().map(|status| status.restart_count).sum();
+        Ok(Look::when(restarts > 0, format!("{restarts} restarts")))
+    })
+    .await
+}
+
+#[given(expr = "a namespace {string}")]
+async fn namespace(world: &mut World, name: String) -> Result<(), Failure> {
+    let name = world.namespace_called(&name);
+    world.add_namespace(name).await
+}
+
+/// The server's user is told by the kernel, not by the server.
+#[then(expr = "the server of {string} does not run as root")]
+async fn unprivileged(world: &mut World, name: String) -> Result<(), Failure> {
+    let uid = pod_uid(world, &name).await?;
+    let processes = inventory::processes_marked("A9S_POD_UID", &uid);
+    let server = processes.iter().find(|process| process.line.contains("/postgres "));
+    let server = server.ok_or_else(|| Failure::unexpected("a server", format!("{processes:?}")))?;
+    let status = fs_err::read_to_string(format!("/proc/{}/status", server.pid))?;
+    let uids = status.lines().find(|line| line.starts_with("Uid:")).unwrap_or_default();
+    if uids.split_whitespace().skip(1).all(|uid| uid != "0") {
+        return Ok(());
+    }
+    Err(Failure::unexpected("a user other than root", uids.to_owned()))
+}

@@ -1,0 +1,185 @@
+//! The API server as other clients meet it.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use cucumber::gherkin::Step;
+use cucumber::{given, then, when};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use kube::config::{AuthInfo, Kubeconfig};
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::conformance::command;
+use crate::conformance::database::{self, DATABASE};
+use crate::conformance::observe::{self, Look, until};
+use crate::conformance::{Failure, World};
+
+#[given(expr = "the object:")]
+#[when(expr = "I apply the object:")]
+async fn apply(world: &mut World, step: &Step) -> Result<(), Failure> {
+    let text = world.expand(step.docstring.as_deref().unwrap_or_default().trim_start_matches('\n'));
+    world.kubectl(&["apply", "-f", "-"], Some(text.as_bytes())).await.map(drop)
+}
+
+#[when("my kubeconfig has no certificate")]
+async fn anonymous(world: &mut World) -> Result<(), Failure> {
+    let mut kubeconfig = Kubeconfig::read_from(&world.surroundings.kubeconfig)?;
+    for user in &mut kubeconfig.auth_infos {
+        user.auth_info = Some(AuthInfo::default());
+    }
+    Ok(fs_err::write(&world.surroundings.kubeconfig, serde_json::to_vec(&kubeconfig)?)?)
+}
+
+/// A request without any credential; the answer is a `Status` as any client expects one.
+#[then(expr = "the API server answers {string} with {int} and the reason {string}")]
+async fn refused(world: &mut World, path: String, code: u16, reason: String) -> Result<(), Failure> {
+    let request = http::Request::get(world.expand(&path)).body(Vec::new()).map_err(kube::Error::HttpError)?;
+    match world.client().await?.request_text(request).await {
+        Err(kube::Error::Api(status)) if status.code == code && status.reason == reason => Ok(()),
+        Err(other) => Err(Failure::unexpected(format!("{code} {reason}"), other.to_string())),
+        Ok(text) => Err(Failure::unexpected(format!("{code} {reason}"), text)),
+    }
+}
+
+/// Sends a body as it stands, right or wrong.
+#[when(regex = r"^I (POST|PUT|PATCH) this to `(.+)` as `(.+)`:$")]
+async fn send(world: &mut World, verb: String, path: String, media: String, step: &Step) -> Result<(), Failure> {
+    let body = world.expand(step.docstring.as_deref().unwrap_or_default().trim());
+    answer(world, &verb, &path, &media, body.into_bytes()).await
+}
+
+#[when(regex = r"^I (POST|PUT|PATCH) (\d+) bytes of garbage to `(.+)`$")]
+async fn send_garbage(world: &mut World, verb: String, bytes: usize, path: String) -> Result<(), Failure> {
+    let body = (0..bytes).map(|_| rand::random::<u8>()).collect();
+    answer(world, &verb, &path, "application/json", body).await
+}
+
+/// Keeps the answer as if a command had printed it.
+async fn answer(world: &mut World, verb: &str, path: &str, media: &str, body: Vec<u8>) -> Result<(), Failure> {
+    use std::os::unix::process::ExitStatusExt;
+    let request = http::Request::builder()
+        .method(verb)
+        .uri(world.expand(path))
+        .header("content-type", media)
+        .body(body)
+        .map_err(kube::Error::HttpError)?;
+    let (code, text) = match world.client().await?.request_text(request).await {
+        Ok(text) => (0, text),
+        Err(kube::Error::Api(status)) => (1, serde_json::to_string(&status)?),
+        Err(other) => return Err(other.into()),
+    };
+    world.remember(command::Outcome {
+        line: format!("{verb} {path}"),
+        status: std::process::ExitStatus::from_raw(code << 8),
+        stdout: text,
+        stderr: String::new(),
+        took: Duration::ZERO,
+    });
+    Ok(())
+}
+
+#[then(expr = "the answer is {int} {word}: {string}")]
+async fn answered(world: &mut World, code: u16, reason: String, text: String) -> Result<(), Failure> {
+    let answer: serde_json::Value = serde_json::from_str(&world.last()?.stdout)?;
+    let message = answer["message"].as_str().unwrap_or_default();
+    if answer["code"] == code && answer["reason"] == reason.as_str() && message.contains(&world.expand(&text)) {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("{code} {reason}: {text}"), answer.to_string()))
+}
+
+/// Waits until a pod says why it does not run.
+#[then(expr = "the pod {string} waits with the reason {string}")]
+async fn pod_waits(world: &mut World, name: String, reason: String) -> Result<(), Failure> {
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    until(format!("reason {reason}"), Duration::from_secs(30), || async {
+        let statuses = pods.get(&name).await?.status.and_then(|status| status.container_statuses).unwrap_or_default();
+        let found: Vec<String> = statuses.into_iter().filter_map(|status| status.state?.waiting?.reason).collect();
+        Ok(Look::when(found.contains(&reason), format!("{found:?}")))
+    })
+    .await
+}
+
+#[then(expr = "the pod {string} succeeds")]
+async fn pod_succeeds(world: &mut World, name: String) -> Result<(), Failure> {
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    until(format!("the end of pod {name}"), Duration::from_secs(30), || async {
+        let phase = pods.get(&name).await?.status.and_then(|status| status.phase).unwrap_or_default();
+        Ok(Look::when(phase == "Succeeded", phase))
+    })
+    .await
+}
+
+#[then(expr = "through `kubectl port-forward` {string} answers {string} with {string}")]
+async fn forwarded(world: &mut World, instance: String, sql: String, answer: String) -> Result<(), Failure> {
+    let mut login = observe::login(&world.client().await?, world.namespace(), &instance).await?;
+    let target = format!("pod/{instance}-0");
+    let mut child = command::start_kubectl(&world.surroundings, &["port-forward", &target, ":5432"])?;
+    let stdout = child.stdout.take().ok_or(Failure::Missing("output of port-forward"))?;
+    world.background.push(child);
+    let line = tokio::time::timeout(Duration::from_secs(20), BufReader::new(stdout).lines().next_line()).await;
+    let line = line.ok().transpose()?.flatten().unwrap_or_default();
+    let port = line.split_once("127.0.0.1:").and_then(|(_, rest)| rest.split_once(' ')?.0.parse().ok());
+    login.port = port.ok_or_else(|| Failure::unexpected("Forwarding from 127.0.0.1:…", line))?;
+    "127.0.0.1".clone_into(&mut login.host);
+    let found = database::ask(&login, DATABASE, &sql).await?.join("\n");
+    if found == answer { Ok(()) } else { Err(Failure::unexpected(answer, found)) }
+}
+
+/// Follows something until a line has been seen, while another command makes it happen.
+#[when(regex = r"^I follow `kubectl (.+)` until it says `(.+)` while I run `(a9s .+)`$")]
+async fn follow_until(world: &mut World, follow: String, text: String, line: String) -> Result<(), Failure> {
+    let words = command::words(&world.expand(&follow));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut child = command::start_kubectl(&world.surroundings, &words)?;
+    let stdout = child.stdout.take().ok_or(Failure::Missing("output to follow"))?;
+    world.background.push(child);
+    let command = command::words(&world.expand(&line));
+    let command: Vec<&str> = command.iter().skip(1).map(String::as_str).collect();
+    let surroundings = world.surroundings.clone();
+    let seen = async {
+        let mut lines = BufReader::new(stdout).lines();
+        let mut all = Vec::new();
+        while let Some(line) = lines.next_line().await? {
+            all.push(line);
+            if all.last().is_some_and(|line| line.contains(&text)) {
+                return Ok(());
+            }
+        }
+        Err(Failure::unexpected(format!("a line with {text:?}"), all.join("\n")))
+    };
+    let seen = async {
+        tokio::time::timeout(Duration::from_secs(60), seen).await.unwrap_or_else(|_| {
+            Err(Failure::Deadline { what: text.clone(), waited: Duration::from_secs(60), last: "not seen".to_owned() })
+        })
+    };
+    let (outcome, ()) = tokio::try_join!(command::a9s(&surroundings, &command), seen)?;
+    outcome.require_success()?;
+    world.remember(outcome);
+    Ok(())
+}
+
+/// A terminal, as `kubectl exec -it` would have one, is more than a pipe can be: `script` makes one.
+#[when(regex = r"^I run `kubectl (.+)` in a terminal$")]
+async fn in_terminal(world: &mut World, line: String) -> Result<(), Failure> {
+    let line = format!("kubectl {}", world.expand(&line));
+    let mut script = tokio::process::Command::new("script");
+    script
+        .args(["-qec", &line, "/dev/null"])
+        .env("KUBECONFIG", &world.surroundings.kubeconfig)
+        .env("HOME", &world.surroundings.home)
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    let started = std::time::Instant::now();
+    let output = tokio::time::timeout(Duration::from_secs(60), script.output());
+    let output = output.await.map_err(|_| Failure::unexpected("an end within 60 s", line.clone()))??;
+    world.remember(command::Outcome {
+        line,
+        status: output.status,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        took: started.elapsed(),
+    });
+    Ok(())
+}

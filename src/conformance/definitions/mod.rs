@@ -1,0 +1,10 @@
+//! The sentences of the features, grouped by the noun they are about. A definition does one thing or looks at one
+//! thing; how that is done lies in the modules above.
+
+mod cluster;
+mod commands;
+mod files;
+mod instance;
+mod kubernetes;
+mod repetition;
+mod sql;

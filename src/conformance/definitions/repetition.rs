@@ -1,0 +1,67 @@
+//! Commands run twice, and commands cut off.
+
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use cucumber::{then, when};
+
+use crate::conformance::command;
+use crate::conformance::{Failure, World};
+
+#[when("I run it again")]
+async fn again(world: &mut World) -> Result<(), Failure> {
+    let line = world.last()?.line.clone();
+    let words = command::words(&line);
+    let words: Vec<&str> = words.iter().skip(1).map(String::as_str).collect();
+    world.a9s(&words).await.map(drop)
+}
+
+#[then("the program has sent no changing request")]
+async fn no_change(world: &mut World) -> Result<(), Failure> {
+    let changes = world.changes_by_last_command().await?;
+    if changes.is_empty() { Ok(()) } else { Err(Failure::unexpected("no changing request", changes.join("\n"))) }
+}
+
+/// Starts a command, kills it after a random part of the time that a whole run takes, and repeats that until it has
+/// hit a running command so often. Then the command runs to its end.
+#[when(regex = r"^I run `a9s (.+)`, cut off (\d+) times$")]
+async fn cut_off(world: &mut World, line: String, times: usize) -> Result<(), Failure> {
+    world.adopt_default_namespace();
+    let words = command::words(&world.expand(&line));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let mut longest = Duration::from_millis(600);
+    let mut hits = 0;
+    for _ in 0..times * 4 {
+        if hits == times {
+            break;
+        }
+        let delay = longest.mul_f64(rand::random::<f64>());
+        let started = Instant::now();
+        match killed_after(world, &words, delay).await? {
+            Cut::Hit => hits += 1,
+            Cut::Missed(status) if status.success() => longest = started.elapsed().min(longest),
+            Cut::Missed(status) => {
+                return Err(Failure::unexpected("a command that succeeds or is killed", format!("{status}")));
+            }
+        }
+    }
+    if hits < times {
+        return Err(Failure::unexpected(format!("{times} kills inside the command"), format!("{hits}")));
+    }
+    world.a9s(&words).await.map(drop)
+}
+
+enum Cut {
+    Hit,
+    Missed(ExitStatus),
+}
+
+async fn killed_after(world: &World, words: &[&str], delay: Duration) -> Result<Cut, Failure> {
+    let mut child = command::start_a9s(&world.surroundings, words)?;
+    if let Ok(status) = tokio::time::timeout(delay, child.wait()).await {
+        return Ok(Cut::Missed(status?));
+    }
+    child.start_kill()?;
+    let status = child.wait().await?;
+    Ok(if status.code().is_none() { Cut::Hit } else { Cut::Missed(status) })
+}

@@ -1,0 +1,66 @@
+//! Why a step definition says no.
+
+use std::time::Duration;
+
+/// The reason a scenario fails. Its text is what the report prints under the step.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Something is not as the feature says.
+    #[error("expected {expected}\nbut found {found}")]
+    Unexpected {
+        /// What the feature says.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// A condition did not come true in time.
+    #[error("waited {} s for {what}; last seen: {last}", waited.as_secs())]
+    Deadline {
+        /// The condition.
+        what: String,
+        /// How long.
+        waited: Duration,
+        /// The state last seen.
+        last: String,
+    },
+    /// The step needs something earlier in the scenario.
+    #[error("the scenario has no {0} yet")]
+    Missing(&'static str),
+    /// A program could not be run.
+    #[error("{program} can't be run: {cause}")]
+    Run {
+        /// Which.
+        program: String,
+        /// What the system said.
+        cause: std::io::Error,
+    },
+    /// The Kubernetes API said no.
+    #[error("the API server: {0}")]
+    Kubernetes(#[from] kube::Error),
+    /// A kubeconfig can't be used.
+    #[error("kubeconfig: {0}")]
+    Kubeconfig(#[from] kube::config::KubeconfigError),
+    /// PostgreSQL said no, with the server's own words where it has any.
+    #[error("PostgreSQL: {}", database_words(.0))]
+    Database(#[from] tokio_postgres::Error),
+    /// A file or a socket.
+    #[error(transparent)]
+    File(#[from] std::io::Error),
+    /// A document could not be read.
+    #[error("not JSON: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+impl Failure {
+    /// `expected … but found …`.
+    pub fn unexpected(expected: impl Into<String>, found: impl Into<String>) -> Self {
+        Self::Unexpected { expected: expected.into(), found: found.into() }
+    }
+}
+
+fn database_words(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(answer) => answer.to_string(),
+        None => std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
+    }
+}

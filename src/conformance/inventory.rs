@@ -1,0 +1,227 @@
+//! What a run must not leave on the machine: processes, ports, mounts, socket directories.
+//!
+//! Other clusters may come and go on the machine meanwhile. A process belongs to the run when its command line,
+//! environment, working directory or mount table names the run's directory, or when it carries the mark of one of its
+//! pods; nothing else is ever reported or ended.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, Uid};
+
+/// A process of the run.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Process {
+    /// Process id.
+    pub pid: i32,
+    /// Its command line, or its name where that is empty.
+    pub line: String,
+}
+
+/// The processes (except this one) that name `word` in their command line, environment, working directory or mounts.
+pub fn processes_naming(word: &str) -> Vec<Process> {
+    let own = i32::try_from(std::process::id()).unwrap_or(-1);
+    let mut found: Vec<Process> = process_ids()
+        .filter(|pid| *pid != own && names(*pid, word))
+        .map(|pid| Process { pid, line: command_line(pid) })
+        .collect();
+    found.sort();
+    found
+}
+
+/// The processes whose environment has the variable `name` with this value.
+pub fn processes_marked(name: &str, value: &str) -> Vec<Process> {
+    let mark = format!("{name}={value}");
+    process_ids()
+        .filter(|pid| read(*pid, "environ").split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()))
+        .map(|pid| Process { pid, line: command_line(pid) })
+        .collect()
+}
+
+/// Ends processes at once. Only for those that [`processes_naming`] a directory of the run has found.
+pub fn end(processes: &[Process]) {
+    for process in processes {
+        // It may have ended by itself since it was found.
+        let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+    }
+}
+
+/// What is on the machine that is not a process: taken before and after a run.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Inventory {
+    /// Listening sockets in 127.64.0.0/10 of users we can speak for, with the process that holds each.
+    pub listeners: BTreeMap<(Ipv4Addr, u16), Option<i32>>,
+    /// Mount points below the run's directory or the directories for sockets.
+    pub mounts: BTreeSet<String>,
+    /// Directories for sockets.
+    pub run_directories: BTreeSet<PathBuf>,
+}
+
+impl Inventory {
+    /// What is there now.
+    pub fn take(run: &Path) -> Self {
+        Self { listeners: listeners(), mounts: mounts(run), run_directories: run_directories() }
+    }
+
+    /// What is there now and was not before, except what a living process holds that is not of the run.
+    pub fn leaked_since(&self, before: &Self, run: &Path) -> Vec<String> {
+        let run = run.to_string_lossy();
+        let mut leaks = Vec::new();
+        for ((address, port), holder) in &self.listeners {
+            let foreign = holder.is_some_and(|pid| !names(pid, &run));
+            if !before.listeners.contains_key(&(*address, *port)) && !foreign {
+                leaks.push(format!("port {address}:{port} still listens"));
+            }
+        }
+        leaks.extend(self.mounts.difference(&before.mounts).map(|mount| format!("still mounted: {mount}")));
+        let sockets = fs_err::read_to_string("/proc/net/unix").unwrap_or_default();
+        for directory in self.run_directories.difference(&before.run_directories) {
+            if !sockets.contains(&*directory.to_string_lossy()) {
+                leaks.push(format!("directory for sockets {} is left", directory.display()));
+            }
+        }
+        leaks
+    }
+}
+
+fn process_ids() -> impl Iterator<Item = i32> {
+    fs_err::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+}
+
+/// A file of a process; empty where it is gone or not ours to read.
+fn read(pid: i32, file: &str) -> Vec<u8> {
+    std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default()
+}
+
+fn command_line(pid: i32) -> String {
+    let line = String::from_utf8_lossy(&read(pid, "cmdline")).replace('\0', " ").trim().to_owned();
+    if line.is_empty() { String::from_utf8_lossy(&read(pid, "comm")).trim().to_owned() } else { line }
+}
+
+fn names(pid: i32, word: &str) -> bool {
+    let within = |bytes: &[u8]| bytes.windows(word.len()).any(|window| window == word.as_bytes());
+    within(&read(pid, "cmdline"))
+        || within(&read(pid, "environ"))
+        || within(&read(pid, "mountinfo"))
+        || std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|path| path.to_string_lossy().contains(word))
+}
+
+fn mounts(run: &Path) -> BTreeSet<String> {
+    let run = run.to_string_lossy();
+    let table = fs_err::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    table
+        .lines()
+        .filter(|line| line.contains(&*run))
+        .filter_map(|line| Some(line.split(' ').nth(4)?.to_owned()))
+        .collect()
+}
+
+fn run_directories() -> BTreeSet<PathBuf> {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").map(|directory| PathBuf::from(directory).join("a9s"));
+    let roots = if Uid::effective().is_root() { vec![PathBuf::from("/run/a9s")] } else { own.into_iter().collect() };
+    roots
+        .iter()
+        .filter_map(|root| std::fs::read_dir(root).ok())
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .collect()
+}
+
+fn listeners() -> BTreeMap<(Ipv4Addr, u16), Option<i32>> {
+    let own = Uid::effective();
+    let table = fs_err::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let sockets: Vec<Socket> = table
+        .lines()
+        .skip(1)
+        .filter_map(listening)
+        .filter(|socket| own.is_root() || socket.user == own.as_raw())
+        .collect();
+    let holders = holders(&sockets.iter().map(|socket| socket.inode).collect());
+    sockets
+        .into_iter()
+        .filter(|socket| u32::from(socket.address) & 0xffc0_0000 == u32::from(Ipv4Addr::new(127, 64, 0, 0)))
+        .map(|socket| ((socket.address, socket.port), holders.get(&socket.inode).copied()))
+        .collect()
+}
+
+struct Socket {
+    address: Ipv4Addr,
+    port: u16,
+    user: u32,
+    inode: u64,
+}
+
+/// A line of `/proc/net/tcp` (proc(5)): addresses are hexadecimal in the byte order of the host, state `0A` listens.
+fn listening(line: &str) -> Option<Socket> {
+    let columns: Vec<&str> = line.split_whitespace().collect();
+    let (address, port) = columns.get(1)?.split_once(':')?;
+    if *columns.get(3)? != "0A" {
+        return None;
+    }
+    Some(Socket {
+        address: Ipv4Addr::from(u32::from_str_radix(address, 16).ok()?.to_ne_bytes()),
+        port: u16::from_str_radix(port, 16).ok()?,
+        user: columns.get(7)?.parse().ok()?,
+        inode: columns.get(9)?.parse().ok()?,
+    })
+}
+
+fn holders(inodes: &BTreeSet<u64>) -> BTreeMap<u64, i32> {
+    let mut found = BTreeMap::new();
+    for pid in process_ids() {
+        for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
+            let Ok(link) = std::fs::read_link(entry.path()) else { continue };
+            let inode = link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            if let Some(inode) = inode.filter(|inode| inodes.contains(inode)) {
+                found.insert(inode, pid);
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    #[test]
+    fn a_line_of_the_kernels_table_gives_address_port_and_owner() {
+        let line =
+            "   0: 0100407F:192B 00000000:0000 0A 00000000:00000000 00:00000000 00000000   101        0 4711 1 0 100";
+        let socket = listening(line).expect("it listens");
+        assert_eq!((socket.address, socket.port), (Ipv4Addr::new(127, 64, 0, 1), 6443));
+        assert_eq!((socket.user, socket.inode), (101, 4711));
+        assert!(listening(&line.replace(" 0A ", " 01 ")).is_none(), "established is not listening");
+    }
+
+    #[test]
+    fn a_listener_without_a_living_holder_is_a_leak_and_one_of_a_foreign_process_is_not() {
+        let port = (Ipv4Addr::new(127, 64, 0, 1), 6443);
+        let before = Inventory::default();
+        let orphan = Inventory { listeners: BTreeMap::from([(port, None)]), ..Inventory::default() };
+        assert_eq!(orphan.leaked_since(&before, Path::new("/tmp/run")), ["port 127.64.0.1:6443 still listens"]);
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let foreign = Inventory { listeners: BTreeMap::from([(port, Some(own))]), ..Inventory::default() };
+        assert!(foreign.leaked_since(&before, Path::new("/no/such/run")).is_empty());
+        assert!(orphan.leaked_since(&orphan, Path::new("/tmp/run")).is_empty(), "it was there before");
+    }
+
+    #[test]
+    fn a_child_that_names_the_directory_is_found_until_it_ends() {
+        let word = format!("/tmp/a9s-inventory-{}", std::process::id());
+        let mut child = std::process::Command::new("sleep").arg("30").env("A9S_X", &word).spawn().expect("sleep");
+        let pid = i32::try_from(child.id()).expect("a pid");
+        // Between fork and exec the child still has this process' environment.
+        while !processes_naming(&word).iter().any(|process| process.pid == pid) {
+            std::thread::yield_now();
+        }
+        assert_eq!(processes_marked("A9S_X", &word).len(), 1);
+        end(&processes_naming(&word));
+        child.wait().expect("it ended");
+        assert!(processes_naming(&word).is_empty());
+    }
+}

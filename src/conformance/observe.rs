@@ -1,0 +1,188 @@
+//! How a `Then` looks at a cluster: through the Kubernetes API, and with a deadline where it has to wait.
+
+use std::fmt::Display;
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::{Api, Client, Config};
+use serde_json::Value;
+
+use super::command::Surroundings;
+use super::failure::Failure;
+
+/// Most things have to happen within this time.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// What one look at a condition says.
+pub enum Look<T = ()> {
+    /// It holds; the value is what the look was for.
+    Yes(T),
+    /// Not yet; this is what is there.
+    NotYet(String),
+}
+
+impl Look {
+    /// `Yes` if `holds`, otherwise what was found.
+    pub fn when(holds: bool, found: impl Display) -> Self {
+        if holds { Self::Yes(()) } else { Self::NotYet(found.to_string()) }
+    }
+}
+
+/// Looks again and again until a condition holds. An error of one look counts as "not yet": a cluster that restarts
+/// refuses connections for a moment.
+///
+/// # Errors
+/// [`Failure::Deadline`] with the state last seen.
+pub async fn until<T, F, Fut>(what: impl Into<String>, deadline: Duration, mut look: F) -> Result<T, Failure>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<Look<T>, Failure>>,
+{
+    let started = Instant::now();
+    let mut pause = Duration::from_millis(20);
+    let mut last = "nothing".to_owned();
+    loop {
+        let left = deadline.saturating_sub(started.elapsed());
+        match tokio::time::timeout(left.max(Duration::from_millis(100)), look()).await {
+            Ok(Ok(Look::Yes(value))) => return Ok(value),
+            Ok(Ok(Look::NotYet(found))) => last = found,
+            Ok(Err(failure)) => last = failure.to_string(),
+            Err(_) => last = format!("{last} (the last look had no answer)"),
+        }
+        if started.elapsed() >= deadline {
+            return Err(Failure::Deadline { what: what.into(), waited: deadline, last });
+        }
+        tokio::time::sleep(pause).await;
+        pause = (pause * 3 / 2).min(Duration::from_millis(500));
+    }
+}
+
+/// A client as the current context of the kubeconfig says.
+///
+/// # Errors
+/// A kubeconfig that is not there or not usable.
+pub async fn client(surroundings: &Surroundings) -> Result<Client, Failure> {
+    let kubeconfig = Kubeconfig::read_from(&surroundings.kubeconfig)?;
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    config.connect_timeout = Some(Duration::from_secs(5));
+    config.read_timeout = Some(Duration::from_secs(60));
+    Ok(Client::try_from(config)?)
+}
+
+/// Kinds by the names that features use.
+const KINDS: [(&str, &str, &str, &str, &str); 18] = [
+    ("postgresql", "postgresql.anynines.com", "v1beta3", "Postgresql", "postgresqls"),
+    ("backup", "backups.anynines.com", "v1beta3", "Backup", "backups"),
+    ("restore", "backups.anynines.com", "v1beta3", "Restore", "restores"),
+    ("servicebinding", "servicebindings.anynines.com", "v1beta3", "ServiceBinding", "servicebindings"),
+    ("statefulset", "apps", "v1", "StatefulSet", "statefulsets"),
+    ("controllerrevision", "apps", "v1", "ControllerRevision", "controllerrevisions"),
+    ("pod", "", "v1", "Pod", "pods"),
+    ("service", "", "v1", "Service", "services"),
+    ("endpoints", "", "v1", "Endpoints", "endpoints"),
+    ("endpointslice", "discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
+    ("persistentvolumeclaim", "", "v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
+    ("secret", "", "v1", "Secret", "secrets"),
+    ("configmap", "", "v1", "ConfigMap", "configmaps"),
+    ("serviceaccount", "", "v1", "ServiceAccount", "serviceaccounts"),
+    ("rolebinding", "rbac.authorization.k8s.io", "v1", "RoleBinding", "rolebindings"),
+    ("role", "rbac.authorization.k8s.io", "v1", "Role", "roles"),
+    ("lease", "coordination.k8s.io", "v1", "Lease", "leases"),
+    ("event", "", "v1", "Event", "events"),
+];
+
+/// The kinds a namespace may hold, as features name them.
+pub fn kinds() -> impl Iterator<Item = &'static str> {
+    KINDS.iter().map(|kind| kind.0)
+}
+
+/// The objects of a kind, untyped.
+///
+/// # Errors
+/// A kind that the suite does not know.
+pub fn objects(client: &Client, namespace: &str, kind: &str) -> Result<Api<DynamicObject>, Failure> {
+    let wanted = kind.to_lowercase();
+    let (_, group, version, kind, plural) = KINDS
+        .iter()
+        .find(|known| known.0 == wanted)
+        .ok_or_else(|| Failure::unexpected("a kind the suite knows", kind.to_owned()))?;
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+    Ok(Api::namespaced_with(client.clone(), namespace, &resource))
+}
+
+/// An object as JSON, or nothing.
+///
+/// # Errors
+/// What the API server said, except that there is none.
+pub async fn object(client: &Client, namespace: &str, kind: &str, name: &str) -> Result<Option<Value>, Failure> {
+    let found = objects(client, namespace, kind)?.get_opt(name).await?;
+    Ok(found.map(serde_json::to_value).transpose()?)
+}
+
+/// Whether an instance is ready, and as what it describes itself.
+///
+/// # Errors
+/// What the API server said.
+pub async fn instance_ready(client: &Client, namespace: &str, name: &str) -> Result<Look, Failure> {
+    let Some(object) = object(client, namespace, "postgresql", name).await? else {
+        return Ok(Look::NotYet("no such instance".to_owned()));
+    };
+    let wanted = object["spec"]["replicas"].as_i64().unwrap_or(1);
+    let status = &object["status"];
+    let ready = status["clusterStatus"] == "Running" && status["readyReplicas"].as_i64() == Some(wanted);
+    Ok(Look::when(ready, status))
+}
+
+/// The pod that carries an instance's `master` label, as any client would look for it.
+///
+/// # Errors
+/// None or more than one.
+pub async fn primary(client: &Client, namespace: &str, instance: &str) -> Result<Pod, Failure> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let selector = format!(
+        "a8s.a9s/replication-role=master,a8s.a9s/dsi-group=postgresql.anynines.com,a8s.a9s/dsi-name={instance}"
+    );
+    let mut found = pods.list(&kube::api::ListParams::default().labels(&selector)).await?.items;
+    match (found.pop(), found.len()) {
+        (Some(pod), 0) => Ok(pod),
+        (None, _) => Err(Failure::unexpected(format!("one primary of {instance}"), "none")),
+        (Some(_), more) => Err(Failure::unexpected(format!("one primary of {instance}"), format!("{}", more + 1))),
+    }
+}
+
+/// Address, user name and password with which a client reaches an instance.
+#[derive(Debug, Clone)]
+pub struct Login {
+    /// The address of the Service that leads to the primary.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The administrator's name.
+    pub user: String,
+    /// The administrator's password.
+    pub password: String,
+}
+
+/// The administrator's way in: the address of Service `X-master`, the words of Secret `postgres.credentials.X`.
+///
+/// # Errors
+/// Where one of the two is missing or incomplete.
+pub async fn login(client: &Client, namespace: &str, instance: &str) -> Result<Login, Failure> {
+    let services: Api<Service> = Api::namespaced(client.clone(), namespace);
+    let service = services.get(&format!("{instance}-master")).await?;
+    let spec = service.spec.unwrap_or_default();
+    let host = spec.cluster_ip.ok_or(Failure::Missing("cluster IP of the primary's Service"))?;
+    let port = spec.ports.unwrap_or_default().first().map_or(5432, |port| port.port);
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let data = secrets.get(&format!("postgres.credentials.{instance}")).await?.data.unwrap_or_default();
+    let word = |key: &str| {
+        data.get(key)
+            .map(|bytes| String::from_utf8_lossy(&bytes.0).into_owned())
+            .filter(|word| !word.is_empty())
+            .ok_or_else(|| Failure::unexpected(format!("key {key} in the administrator's Secret"), "nothing"))
+    };
+    Ok(Login { host, port: u16::try_from(port).unwrap_or(5432), user: word("username")?, password: word("password")? })
+}

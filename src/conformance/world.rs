@@ -1,0 +1,352 @@
+//! What a scenario has to itself: a home, a namespace (or a whole cluster), and a memory of what its commands said.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::io::{BufRead, BufReader, Seek, SeekFrom};
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
+use kube::api::{DeleteParams, ListParams, PostParams};
+use kube::config::Kubeconfig;
+use kube::{Api, Client};
+use serde_json::Value;
+use tokio::process::Child;
+
+use super::command::{self, Outcome, Surroundings};
+use super::failure::Failure;
+use super::inventory;
+use super::observe::{self, Look, SOON, until};
+use super::stage::Stage;
+
+/// State of one scenario.
+#[derive(cucumber::World)]
+#[world(init = Self::new)]
+pub struct World {
+    /// Where its commands run.
+    pub surroundings: Surroundings,
+    /// Programs it has left running, such as a port-forward.
+    pub background: Vec<Child>,
+    slug: String,
+    directory: PathBuf,
+    shared: bool,
+    namespaces: Vec<String>,
+    outcomes: Vec<Outcome>,
+    audit_mark: u64,
+    number: usize,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("slug", &self.slug).field("namespaces", &self.namespaces).finish_non_exhaustive()
+    }
+}
+
+impl World {
+    fn new() -> Result<Self, Failure> {
+        let stage = Stage::get();
+        let number = stage.next_scenario();
+        let directory = stage.directory.join(format!("s{number}"));
+        Ok(Self {
+            surroundings: Surroundings::new(&directory)?,
+            background: Vec::new(),
+            slug: String::new(),
+            directory,
+            shared: false,
+            namespaces: Vec::new(),
+            outcomes: Vec::new(),
+            audit_mark: 0,
+            number,
+        })
+    }
+
+    /// Gives the world the name of its scenario.
+    pub fn begin(&mut self, feature: &str, scenario: &str, line: usize) {
+        let plain = |text: &str| {
+            let text: String =
+                text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
+            text.split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
+        };
+        self.slug = format!("{}-{line}-{}", plain(feature), plain(scenario));
+        self.slug.truncate(100);
+    }
+
+    /// A name for directories.
+    pub fn slug(&self) -> &str {
+        &self.slug
+    }
+
+    /// The namespaces it uses; the first is its own.
+    pub fn namespaces(&self) -> &[String] {
+        &self.namespaces
+    }
+
+    /// Everything its commands said.
+    pub fn outcomes(&self) -> &[Outcome] {
+        &self.outcomes
+    }
+
+    /// Whether it works on the cluster that scenarios share.
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// Puts the scenario on the shared cluster, in a new namespace, which becomes its context's.
+    ///
+    /// # Errors
+    /// A cluster that can't be created, or a namespace.
+    pub async fn join_shared_cluster(&mut self) -> Result<(), Failure> {
+        let shared = Stage::get().shared().await?;
+        self.shared = true;
+        self.surroundings.state.clone_from(&shared.state);
+        let own = format!("e2e-{}", self.number);
+        let mut kubeconfig = Kubeconfig::read_from(&shared.kubeconfig)?;
+        for context in kubeconfig.contexts.iter_mut().filter_map(|named| named.context.as_mut()) {
+            context.namespace = Some(own.clone());
+        }
+        let file = &self.surroundings.kubeconfig;
+        fs_err::create_dir_all(file.parent().unwrap_or(file))?;
+        // JSON is YAML, so every reader of a kubeconfig takes it.
+        fs_err::write(file, serde_json::to_vec_pretty(&kubeconfig)?)?;
+        fs_err::set_permissions(file, std::fs::Permissions::from_mode(0o600))?;
+        let home = self.surroundings.home.display();
+        fs_err::write(self.surroundings.home.join(".a9s"), format!("WorkingDir: {home}/a9s\nDemoSpace: a8s-demo\n"))?;
+        self.add_namespace(own).await
+    }
+
+    /// Gives the scenario a cluster of its own, made by the program in an empty home.
+    ///
+    /// # Errors
+    /// What the program said.
+    pub async fn create_own_cluster(&mut self) -> Result<(), Failure> {
+        self.a9s(&["create", "cluster", "a8s", "--yes"]).await?;
+        self.last()?.require_success()?;
+        self.adopt_default_namespace();
+        Ok(())
+    }
+
+    /// A cluster of the scenario's own is used in its namespace `default`.
+    pub fn adopt_default_namespace(&mut self) {
+        if self.namespaces.is_empty() {
+            self.namespaces.push("default".to_owned());
+        }
+    }
+
+    /// The namespace a feature calls `name`: on the shared cluster it gets the scenario's own as a prefix.
+    pub fn namespace_called(&self, name: &str) -> String {
+        if self.shared { format!("{}-{name}", self.namespace()) } else { name.to_owned() }
+    }
+
+    /// The scenario's own namespace.
+    pub fn namespace(&self) -> &str {
+        self.namespaces.first().map_or("default", String::as_str)
+    }
+
+    /// Makes a namespace and remembers to delete it.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn add_namespace(&mut self, name: String) -> Result<(), Failure> {
+        let client = self.client().await?;
+        let namespaces: Api<Namespace> = Api::all(client);
+        let mut namespace = Namespace::default();
+        namespace.metadata.name = Some(name.clone());
+        namespaces.create(&PostParams::default(), &namespace).await?;
+        self.namespaces.push(name);
+        Ok(())
+    }
+
+    /// A client as the scenario's kubeconfig says. Made anew each time: the cluster behind it may have been restarted.
+    ///
+    /// # Errors
+    /// A kubeconfig that is not usable.
+    pub async fn client(&self) -> Result<Client, Failure> {
+        observe::client(&self.surroundings).await
+    }
+
+    /// Runs the program under test and remembers what it did.
+    ///
+    /// # Errors
+    /// Only when it can't be run to an end.
+    pub async fn a9s(&mut self, words: &[&str]) -> Result<&Outcome, Failure> {
+        self.audit_mark = fs_err::metadata(self.audit_log()).map_or(0, |metadata| metadata.len());
+        let outcome = command::a9s(&self.surroundings, words).await?;
+        self.outcomes.push(outcome);
+        self.last()
+    }
+
+    /// Runs `kubectl` and remembers what it did.
+    ///
+    /// # Errors
+    /// Only when it can't be run to an end.
+    pub async fn kubectl(&mut self, words: &[&str], stdin: Option<&[u8]>) -> Result<&Outcome, Failure> {
+        let outcome = command::kubectl(&self.surroundings, words, stdin).await?;
+        self.outcomes.push(outcome);
+        self.last()
+    }
+
+    /// Remembers an outcome that was come by in another way.
+    pub fn remember(&mut self, outcome: Outcome) {
+        self.outcomes.push(outcome);
+    }
+
+    /// What the last command did.
+    ///
+    /// # Errors
+    /// When there was none.
+    pub fn last(&self) -> Result<&Outcome, Failure> {
+        self.outcomes.last().ok_or(Failure::Missing("command"))
+    }
+
+    /// Fills in `{namespace}`, `{home}` and `{kubeconfig}`.
+    pub fn expand(&self, text: &str) -> String {
+        text.replace("{namespace}", self.namespace())
+            .replace("{home}", &self.surroundings.home.to_string_lossy())
+            .replace("{state}", &self.surroundings.state.to_string_lossy())
+            .replace("{kubeconfig}", &self.surroundings.kubeconfig.to_string_lossy())
+    }
+
+    fn audit_log(&self) -> PathBuf {
+        self.surroundings.cluster_state(self.surroundings.default_cluster()).join("audit.log")
+    }
+
+    /// The changing requests that the program itself has sent since its last command began, from the audit log.
+    ///
+    /// # Errors
+    /// A log that can't be read, or that the API server does not write.
+    pub async fn changes_by_last_command(&self) -> Result<Vec<String>, Failure> {
+        self.await_audit().await?;
+        let mut file = fs_err::File::open(self.audit_log())?;
+        file.seek(SeekFrom::Start(self.audit_mark))?;
+        let mut changes = Vec::new();
+        for line in BufReader::new(file).lines() {
+            let event: Value = serde_json::from_str(&line?)?;
+            let ours = event["userAgent"].as_str().is_some_and(|agent| agent.starts_with("a9s/"));
+            let verb = event["verb"].as_str().unwrap_or_default();
+            let changing = ["create", "update", "patch", "delete", "deletecollection"].contains(&verb);
+            let subject = &event["objectRef"];
+            let namespace = subject["namespace"].as_str().unwrap_or_default();
+            // Asking the server what one may do is a `create` that stores nothing; so is opening an exec.
+            let asking = subject["apiGroup"] == "authorization.k8s.io" || subject["subresource"] == "exec";
+            let here = !self.shared || self.namespaces.iter().any(|own| own == namespace);
+            if ours && changing && here && !asking {
+                changes.push(format!("{verb} {} {namespace}/{}", subject["resource"], subject["name"]));
+            }
+        }
+        Ok(changes)
+    }
+
+    /// Waits until the audit log has what was requested before: it is written in order, so a request of our own ends it.
+    async fn await_audit(&self) -> Result<(), Failure> {
+        let client = self.client().await?;
+        let name = format!("audit-mark-{:08x}", rand::random::<u32>());
+        let maps: Api<ConfigMap> = Api::namespaced(client, self.namespace());
+        let mut mark = ConfigMap::default();
+        mark.metadata.name = Some(name.clone());
+        maps.create(&PostParams::default(), &mark).await?;
+        until("our request in the audit log", Duration::from_secs(10), || async {
+            let log = fs_err::read_to_string(self.audit_log())?;
+            Ok(Look::when(log.contains(&name), "not there"))
+        })
+        .await?;
+        maps.delete(&name, &DeleteParams::default()).await?;
+        Ok(())
+    }
+
+    /// Takes back everything the scenario made, and says what would not go.
+    pub async fn end(&mut self) -> Vec<String> {
+        for mut child in self.background.drain(..) {
+            let _ = child.kill().await;
+        }
+        let mut leaks = if self.shared { self.leave_shared_cluster().await } else { self.delete_own_clusters().await };
+        if !self.shared {
+            leaks.extend(end_processes_of(&self.directory.to_string_lossy()).await);
+        }
+        if let Err(error) = fs_err::remove_dir_all(&self.directory) {
+            leaks.push(error.to_string());
+        }
+        leaks
+    }
+
+    async fn leave_shared_cluster(&self) -> Vec<String> {
+        let client = match self.client().await {
+            Ok(client) => client,
+            Err(failure) => return vec![failure.to_string()],
+        };
+        let mut leaks = Vec::new();
+        for namespace in &self.namespaces {
+            if let Err(failure) = empty_and_delete(&client, namespace).await {
+                leaks.push(format!("namespace {namespace}: {failure}"));
+            }
+        }
+        leaks
+    }
+
+    async fn delete_own_clusters(&mut self) -> Vec<String> {
+        let mut leaks = Vec::new();
+        let clusters: Vec<String> = std::fs::read_dir(&self.surroundings.state)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| self.surroundings.cluster_state(name).join("cluster.json").exists())
+            .collect();
+        for cluster in clusters {
+            let words = ["delete", "cluster", "a8s", "--cluster-name", &cluster, "--yes"];
+            match command::a9s(&self.surroundings, &words).await.map(|outcome| (outcome.code(), outcome)) {
+                Ok((0, _)) => {}
+                Ok((_, outcome)) => leaks.push(outcome.transcript()),
+                Err(failure) => leaks.push(failure.to_string()),
+            }
+        }
+        leaks
+    }
+}
+
+/// Deletes a namespace and waits until the objects in it, and the processes of its pods, are gone.
+async fn empty_and_delete(client: &Client, namespace: &str) -> Result<(), Failure> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let pods: BTreeSet<String> =
+        pods.list(&ListParams::default()).await?.items.into_iter().filter_map(|pod| pod.metadata.uid).collect();
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    match namespaces.delete(namespace, &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => {}
+        other => drop(other?),
+    }
+    until("the end of the namespace", SOON, || async {
+        let found = namespaces.get_opt(namespace).await?;
+        Ok(Look::when(
+            found.is_none(),
+            serde_json::to_string(&found.and_then(|found| found.status)).unwrap_or_default(),
+        ))
+    })
+    .await?;
+    for kind in observe::kinds() {
+        let left = observe::objects(client, namespace, kind)?.list(&ListParams::default()).await;
+        // A kind that this cluster does not serve has left nothing.
+        let left = left.map(|list| list.items).unwrap_or_default();
+        if let Some(first) = left.first() {
+            let name = first.metadata.name.clone().unwrap_or_default();
+            return Err(Failure::unexpected("an empty namespace", format!("{} of {kind}, such as {name}", left.len())));
+        }
+    }
+    until("the end of the pods' processes", Duration::from_secs(10), || async {
+        let left: Vec<_> = pods.iter().flat_map(|uid| inventory::processes_marked("A9S_POD_UID", uid)).collect();
+        Ok(Look::when(left.is_empty(), format!("{left:?}")))
+    })
+    .await
+}
+
+/// Waits a moment for the processes that name a directory to end, then ends them and says which they were.
+pub async fn end_processes_of(directory: &str) -> Vec<String> {
+    let gone = until("the end of its processes", Duration::from_secs(5), || async {
+        let left = inventory::processes_naming(directory);
+        Ok(Look::when(left.is_empty(), format!("{left:?}")))
+    });
+    if gone.await.is_ok() {
+        return Vec::new();
+    }
+    let left = inventory::processes_naming(directory);
+    inventory::end(&left);
+    left.into_iter().map(|process| format!("process {} is left: {}", process.pid, process.line)).collect()
+}
