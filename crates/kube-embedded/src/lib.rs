@@ -14,4 +14,5 @@ pub mod kubelet;
 pub mod objects;
 pub mod patch;
 pub mod status;
+pub mod store;
 pub mod user;

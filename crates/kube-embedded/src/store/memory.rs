@@ -1,0 +1,147 @@
+//! The objects in memory, and the latest changes in order: enough to answer reads, watches from a recent version, and
+//! lists as they were at a recent version.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use super::watch::Event;
+use super::{Error, Object};
+use crate::objects::{ChangeKind, GroupResource};
+
+/// How many changes are remembered for watches and for continued lists.
+const EVENTS: usize = 4096;
+/// How many bytes of serialized objects these changes may hold.
+const EVENT_BYTES: usize = 6 << 20;
+
+type ByName = BTreeMap<String, Arc<Object>>;
+
+/// See the module.
+pub struct Memory {
+    objects: BTreeMap<GroupResource, BTreeMap<String, ByName>>,
+    version: u64,
+    events: VecDeque<Event>,
+    event_bytes: usize,
+    /// Every change after this version is in `events`.
+    complete_since: u64,
+}
+
+impl Memory {
+    /// The loaded objects; changes are known from `version` on.
+    pub fn new(objects: Vec<Arc<Object>>, version: u64) -> Self {
+        let mut memory = Self {
+            objects: BTreeMap::new(),
+            version,
+            events: VecDeque::new(),
+            event_bytes: 0,
+            complete_since: version,
+        };
+        for object in objects {
+            memory.insert(object);
+        }
+        memory
+    }
+
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    pub fn resources(&self) -> impl Iterator<Item = &GroupResource> {
+        self.objects.keys()
+    }
+
+    pub fn get(&self, resource: &GroupResource, namespace: &str, name: &str) -> Option<Arc<Object>> {
+        self.objects.get(resource)?.get(namespace)?.get(name).cloned()
+    }
+
+    pub fn list(&self, resource: &GroupResource, namespace: Option<&str>) -> Vec<Arc<Object>> {
+        let Some(namespaces) = self.objects.get(resource) else { return Vec::new() };
+        match namespace {
+            Some(namespace) => namespaces.get(namespace).into_iter().flat_map(BTreeMap::values).cloned().collect(),
+            None => namespaces.values().flat_map(BTreeMap::values).cloned().collect(),
+        }
+    }
+
+    /// The list as it was at `version`: today's, with every later change undone.
+    pub fn list_at(
+        &self,
+        resource: &GroupResource,
+        namespace: Option<&str>,
+        version: u64,
+    ) -> Result<Vec<Arc<Object>>, Error> {
+        self.check_age(version)?;
+        let mut objects: BTreeMap<(String, String), Arc<Object>> = self
+            .list(resource, namespace)
+            .into_iter()
+            .map(|object| ((object.key.namespace.clone(), object.key.name.clone()), object))
+            .collect();
+        let later = self.events.iter().rev().take_while(|event| event.version > version);
+        for event in later.filter(|event| event.object.key.resource == *resource) {
+            let key = &event.object.key;
+            if namespace.is_some_and(|namespace| namespace != key.namespace) {
+                continue;
+            }
+            let place = (key.namespace.clone(), key.name.clone());
+            match &event.previous {
+                Some(previous) => objects.insert(place, Arc::clone(previous)),
+                None => objects.remove(&place),
+            };
+        }
+        Ok(objects.into_values().collect())
+    }
+
+    /// Whether everything that happened after `version` is still known.
+    pub fn check_age(&self, version: u64) -> Result<(), Error> {
+        if version < self.complete_since {
+            return Err(Error::Expired { asked: version, oldest: self.complete_since });
+        }
+        Ok(())
+    }
+
+    /// The changes of a resource after `version`, and the version up to which they are complete.
+    pub fn events_after(&self, resource: &GroupResource, version: u64) -> Result<(Vec<Event>, u64), Error> {
+        self.check_age(version)?;
+        let start = self.events.partition_point(|event| event.version <= version);
+        let events =
+            self.events.range(start..).filter(|event| event.object.key.resource == *resource).cloned().collect();
+        Ok((events, self.version))
+    }
+
+    /// Takes over a committed change.
+    pub fn commit(&mut self, event: Event) {
+        self.version = event.version;
+        match event.kind {
+            ChangeKind::Added | ChangeKind::Modified => self.insert(Arc::clone(&event.object)),
+            ChangeKind::Deleted => self.remove(&event.object),
+        }
+        self.event_bytes += weight(&event);
+        self.events.push_back(event);
+        while self.events.len() > EVENTS || (self.event_bytes > EVENT_BYTES && self.events.len() > 1) {
+            if let Some(oldest) = self.events.pop_front() {
+                self.event_bytes -= weight(&oldest);
+                self.complete_since = oldest.version;
+            }
+        }
+    }
+
+    fn insert(&mut self, object: Arc<Object>) {
+        let namespaces = self.objects.entry(object.key.resource.clone()).or_default();
+        namespaces.entry(object.key.namespace.clone()).or_default().insert(object.key.name.clone(), object);
+    }
+
+    fn remove(&mut self, object: &Object) {
+        let Some(namespaces) = self.objects.get_mut(&object.key.resource) else { return };
+        let Some(names) = namespaces.get_mut(&object.key.namespace) else { return };
+        names.remove(&object.key.name);
+        if names.is_empty() {
+            namespaces.remove(&object.key.namespace);
+        }
+        if namespaces.is_empty() {
+            self.objects.remove(&object.key.resource);
+        }
+    }
+}
+
+/// What an event keeps alive that the current objects do not: mostly the state before it.
+fn weight(event: &Event) -> usize {
+    event.previous.as_ref().map_or(64, |previous| 64 + previous.bytes.len())
+}
