@@ -8,6 +8,7 @@
 //! plugs in.
 
 pub mod addresses;
+pub mod api;
 pub mod auth;
 pub mod image;
 pub mod kubelet;

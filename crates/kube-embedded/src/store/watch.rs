@@ -74,12 +74,7 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    pub(super) fn new(
-        store: Arc<Store>,
-        resource: GroupResource,
-        version: u64,
-        wake: watch::Receiver<u64>,
-    ) -> Self {
+    pub(super) fn new(store: Arc<Store>, resource: GroupResource, version: u64, wake: watch::Receiver<u64>) -> Self {
         Self { store, resource, version, wake }
     }
 

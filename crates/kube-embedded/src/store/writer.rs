@@ -115,12 +115,9 @@ impl Writer {
         match operation {
             Operation::Create { key, value } => match current(&key) {
                 Some(_) => Err(Error::AlreadyExists),
-                None => Ok(Event {
-                    kind: ChangeKind::Added,
-                    version,
-                    object: object(key, value, version),
-                    previous: None,
-                }),
+                None => {
+                    Ok(Event { kind: ChangeKind::Added, version, object: object(key, value, version), previous: None })
+                }
             },
             Operation::Update { key, value, expected } => {
                 let previous = expect(current(&key), expected)?;

@@ -1,0 +1,188 @@
+//! `create`, and the binding of a pod to a node.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use rand::RngExt as _;
+use serde_json::{Value, json};
+
+use crate::api::ApiServer;
+use crate::api::body::{self, Body};
+use crate::api::call::Call;
+use crate::api::{metadata, names, typed};
+use crate::objects::GroupResource;
+use crate::status::{Cause, Status};
+use crate::store::Object;
+
+/// How often another generated name is tried.
+const NAME_ATTEMPTS: usize = 8;
+/// The characters of generated names (`k8s.io/apimachinery/pkg/util/rand`): no vowels, so no words.
+const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+impl ApiServer {
+    pub(super) async fn create(&self, call: &Call) -> Result<Response<Body>, Status> {
+        let (object, warnings) = typed::object(call)?;
+        let created = self.create_object(call, object).await?;
+        Ok(self.show(call, StatusCode::CREATED, &created, &warnings))
+    }
+
+    /// Stores a checked body as a new object.
+    pub(super) async fn create_object(&self, call: &Call, mut object: Value) -> Result<Arc<Object>, Status> {
+        self.place(call, &mut object)?;
+        self.initialise(call, &mut object);
+        let dry = call.dry_run()?;
+        for _ in 1..NAME_ATTEMPTS {
+            let mut candidate = object.clone();
+            let generated = name_it(&mut candidate);
+            check_name(call, &candidate)?;
+            let name = metadata::name(&candidate).to_owned();
+            let key = call.key_of(&name);
+            if dry {
+                if self.store.fetch(&key).is_some() {
+                    return Err(call.store_error(&name, &crate::store::Error::AlreadyExists));
+                }
+                return Ok(self.dry(call, candidate));
+            }
+            match self.store.create(key, candidate).await {
+                Err(crate::store::Error::AlreadyExists) if generated => {}
+                Err(error) => return Err(call.store_error(&name, &error)),
+                Ok(object) => return Ok(object),
+            }
+        }
+        Err(Status::internal("no free name was found"))
+    }
+
+    /// Puts the object into the path's namespace, which must exist.
+    fn place(&self, call: &Call, object: &mut Value) -> Result<(), Status> {
+        if !call.resource.namespaced {
+            metadata::set(object, "namespace", None);
+            return Ok(());
+        }
+        let asked = metadata::text(object, "namespace");
+        if !asked.is_empty() && asked != call.namespace() {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        metadata::set(object, "namespace", Some(call.namespace().into()));
+        let namespaces = GroupResource::new("", "namespaces");
+        let namespace = self
+            .store
+            .fetch_by(&namespaces, "", call.namespace())
+            .ok_or_else(|| Status::not_found("", "namespaces", call.namespace()))?;
+        if metadata::is_deleting(&namespace.value) {
+            return Err(terminating(call, metadata::name(object)));
+        }
+        Ok(())
+    }
+
+    /// What the server sets on every new object.
+    fn initialise(&self, call: &Call, object: &mut Value) {
+        for field in ["resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds", "selfLink"] {
+            metadata::set(object, field, None);
+        }
+        metadata::set(object, "uid", Some(uuid::Uuid::new_v4().to_string().into()));
+        metadata::set(object, "creationTimestamp", Some(metadata::now().into()));
+        let generation = object.get("spec").is_some().then(|| 1.into());
+        metadata::set(object, "generation", generation);
+        if call.resource.status && call.resource.is_custom() {
+            object.as_object_mut().map(|object| object.remove("status"));
+        }
+    }
+
+    /// `pods/binding`: the scheduler's decision.
+    pub(super) async fn bind(&self, call: &Call) -> Result<Response<Body>, Status> {
+        let binding = typed::parse(call)?;
+        let node = binding["target"]["name"].as_str().unwrap_or_default().to_owned();
+        if node.is_empty() {
+            let cause = Cause {
+                reason: "FieldValueRequired",
+                field: "target.name".to_owned(),
+                message: "Required value".to_owned(),
+            };
+            return Err(Status::invalid("", "Binding", &call.request.name, vec![cause]));
+        }
+        loop {
+            let pod = self.find(call)?;
+            let refuse = |why: String| Status::conflict("", "pods/binding", &call.request.name, why);
+            if metadata::is_deleting(&pod.value) {
+                return Err(refuse(format!(
+                    "pod {} is being deleted, cannot be assigned to a host",
+                    call.request.name
+                )));
+            }
+            if let Some(already) = pod.value["spec"]["nodeName"].as_str().filter(|name| !name.is_empty()) {
+                return Err(refuse(format!("pod {} is already assigned to node \"{already}\"", call.request.name)));
+            }
+            let mut bound = Value::clone(&pod.value);
+            bound["spec"]["nodeName"] = node.as_str().into();
+            scheduled(&mut bound);
+            match self.store.update(call.key(), bound, pod.version).await {
+                Ok(_) => break,
+                Err(crate::store::Error::Conflict) => {}
+                Err(error) => return Err(call.store_error(&call.request.name, &error)),
+            }
+        }
+        Ok(body::json(
+            StatusCode::CREATED,
+            &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+        ))
+    }
+}
+
+fn scheduled(pod: &mut Value) {
+    let condition = json!({
+        "type": "PodScheduled", "status": "True", "lastProbeTime": null, "lastTransitionTime": metadata::now(),
+    });
+    let conditions = &mut pod["status"]["conditions"];
+    match conditions.as_array_mut() {
+        Some(conditions) => {
+            conditions.retain(|condition| condition["type"] != "PodScheduled");
+            conditions.push(condition);
+        }
+        None => *conditions = json!([condition]),
+    }
+}
+
+/// 403 as the namespace lifecycle plugin words it.
+fn terminating(call: &Call, name: &str) -> Status {
+    let namespace = call.namespace();
+    let why = format!("unable to create new content in namespace {namespace} because it is being terminated");
+    let mut status = Status::forbidden(&call.resource.group, &call.resource.plural, name, why);
+    if let Some(details) = &mut status.0.details {
+        details.causes = Some(vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause {
+            field: Some("metadata.namespace".to_owned()),
+            message: Some(format!("namespace {namespace} is being terminated")),
+            reason: Some("NamespaceTerminating".to_owned()),
+        }]);
+    }
+    status
+}
+
+/// Makes up a name where only its beginning is given. Answers whether it did.
+fn name_it(object: &mut Value) -> bool {
+    let prefix = metadata::text(object, "generateName");
+    if !metadata::name(object).is_empty() || prefix.is_empty() {
+        return false;
+    }
+    let mut random = rand::rng();
+    let prefix: String = prefix.chars().take(58).collect();
+    let suffix: String = (0..5).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect();
+    metadata::set(object, "name", Some(format!("{prefix}{suffix}").into()));
+    true
+}
+
+fn check_name(call: &Call, object: &Value) -> Result<(), Status> {
+    let resource = &call.resource;
+    let name = metadata::name(object);
+    let cause = |reason, message| Cause { reason, field: "metadata.name".to_owned(), message };
+    let cause = if name.is_empty() {
+        cause("FieldValueRequired", "Required value: name or generateName is required".to_owned())
+    } else {
+        match names::object_name(&resource.group, &resource.plural, name) {
+            Ok(()) => return Ok(()),
+            Err(why) => cause("FieldValueInvalid", format!("Invalid value: \"{name}\": {why}")),
+        }
+    };
+    Err(Status::invalid(&resource.group, &resource.kind, name, vec![cause]))
+}

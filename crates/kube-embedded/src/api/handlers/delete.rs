@@ -1,0 +1,209 @@
+//! `delete` and `deletecollection`: at once, gracefully, or when finalizers allow it.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::update::may_go;
+use crate::api::ApiServer;
+use crate::api::body::{self, Body};
+use crate::api::call::Call;
+use crate::api::{metadata, typed};
+use crate::status::{Cause, Status};
+use crate::store::Object;
+
+/// `metav1.DeleteOptions`, from the body or the query.
+#[derive(Default)]
+struct Options {
+    grace: Option<i64>,
+    propagation: Option<String>,
+    uid: Option<String>,
+    version: Option<String>,
+    dry: bool,
+}
+
+/// What became of the object.
+enum Deleted {
+    Gone(Arc<Object>),
+    Going(Arc<Object>),
+}
+
+impl ApiServer {
+    pub(super) async fn delete(&self, call: &Call) -> Result<Response<Body>, Status> {
+        let options = Options::read(call)?;
+        let object = self.find(call)?;
+        Ok(match self.delete_object(call, object, &options).await? {
+            Deleted::Going(object) => self.show(call, StatusCode::OK, &object, &[]),
+            // These answer the object itself (`ReturnDeletedObject` in pkg/registry).
+            Deleted::Gone(object)
+                if matches!(
+                    call.resource.plural.as_str(),
+                    "pods" | "persistentvolumes" | "persistentvolumeclaims" | "serviceaccounts" | "services"
+                ) =>
+            {
+                self.show(call, StatusCode::OK, &object, &[])
+            }
+            Deleted::Gone(object) => body::json(
+                StatusCode::OK,
+                &json!({
+                    "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success",
+                    "details": {
+                        "name": object.key.name, "group": call.resource.group, "kind": call.resource.plural,
+                        "uid": metadata::text(&object.value, "uid"),
+                    },
+                }),
+            ),
+        })
+    }
+
+    pub(super) async fn delete_collection(&self, call: &Call) -> Result<Response<Body>, Status> {
+        let options = Options::read(call)?;
+        let page = self.page(call)?;
+        for object in &page.objects {
+            match self.delete_object(call, Arc::clone(object), &options).await {
+                Err(status) if status.code() == 404 => {}
+                other => drop(other?),
+            }
+        }
+        let items: Vec<&Value> = page.objects.iter().map(|object| &*object.value).collect();
+        Ok(body::json(
+            StatusCode::OK,
+            &json!({
+                "kind": call.resource.list_kind, "apiVersion": call.resource.api_version(),
+                "metadata": {"resourceVersion": self.store.version().to_string()}, "items": items,
+            }),
+        ))
+    }
+
+    async fn delete_object(&self, call: &Call, object: Arc<Object>, options: &Options) -> Result<Deleted, Status> {
+        let key = object.key.clone();
+        let mut current = object;
+        loop {
+            options.check(call, &current)?;
+            let marked = mark(call, &current, options);
+            if options.dry {
+                return Ok(Deleted::Going(self.dry(call, marked)));
+            }
+            let done = if may_go(&marked) {
+                self.store.delete(key.clone(), current.version).await.map(Deleted::Gone)
+            } else if marked == *current.value {
+                return Ok(Deleted::Going(current));
+            } else {
+                self.store.update(key.clone(), marked, current.version).await.map(Deleted::Going)
+            };
+            match done {
+                Err(crate::store::Error::Conflict) => {
+                    current = self.store.fetch(&key).ok_or_else(|| call.not_found_name(&key.name))?;
+                }
+                other => return other.map_err(|error| call.store_error(&key.name, &error)),
+            }
+        }
+    }
+}
+
+/// The object with the marks of its deletion.
+fn mark(call: &Call, object: &Object, options: &Options) -> Value {
+    let mut new = Value::clone(&object.value);
+    let mut finalizers: Vec<String> = metadata::finalizers(&new).into_iter().map(str::to_owned).collect();
+    let wanted = match options.propagation.as_deref() {
+        Some("Foreground") => Some("foregroundDeletion"),
+        Some("Orphan") => Some("orphan"),
+        _ => None,
+    };
+    if options.propagation.is_some() {
+        finalizers.retain(|finalizer| finalizer != "foregroundDeletion" && finalizer != "orphan");
+    }
+    finalizers.extend(wanted.map(str::to_owned));
+    metadata::set(&mut new, "finalizers", (!finalizers.is_empty()).then(|| json!(finalizers)));
+    let grace = grace(call, &new, options);
+    let before = new["metadata"]["deletionGracePeriodSeconds"].as_i64();
+    if metadata::is_deleting(&new) {
+        // A second deletion can only make it sooner.
+        if before.is_some_and(|before| grace < before) {
+            metadata::set(&mut new, "deletionGracePeriodSeconds", Some(grace.into()));
+            metadata::set(&mut new, "deletionTimestamp", Some(after(grace).into()));
+        }
+        return new;
+    }
+    metadata::set(&mut new, "deletionTimestamp", Some(after(grace).into()));
+    metadata::set(&mut new, "deletionGracePeriodSeconds", Some(grace.into()));
+    if let Some(generation) = new["metadata"]["generation"].as_i64() {
+        metadata::set(&mut new, "generation", Some((generation + 1).into()));
+    }
+    if call.resource.group.is_empty() && call.resource.plural == "namespaces" {
+        new["status"]["phase"] = "Terminating".into();
+    }
+    new
+}
+
+/// How many seconds a pod gets; everything else gets none. A pod that runs nowhere needs none either.
+fn grace(call: &Call, object: &Value, options: &Options) -> i64 {
+    if !(call.resource.group.is_empty() && call.resource.plural == "pods") {
+        return 0;
+    }
+    let runs = object["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty());
+    let over = matches!(object["status"]["phase"].as_str(), Some("Failed" | "Succeeded"));
+    if !runs || over {
+        return 0;
+    }
+    let grace = options.grace.or_else(|| object["spec"]["terminationGracePeriodSeconds"].as_i64()).unwrap_or(30);
+    // A negative grace period means one second (pkg/registry/core/pod/strategy.go).
+    if grace < 0 { 1 } else { grace }
+}
+
+fn after(seconds: i64) -> String {
+    let now = jiff::Timestamp::now();
+    metadata::time(now.checked_add(jiff::SignedDuration::from_secs(seconds)).unwrap_or(now))
+}
+
+impl Options {
+    fn read(call: &Call) -> Result<Self, Status> {
+        let mut options = Self { dry: call.dry_run()?, ..Self::default() };
+        options.grace = call.query.number("gracePeriodSeconds")?;
+        options.propagation = call.query.get("propagationPolicy").map(str::to_owned);
+        let mut orphan = call.query.get("orphanDependents").map(|text| text == "true");
+        if !call.body.is_empty() {
+            let body = typed::parse(call)?;
+            let text = |value: &Value| value.as_str().map(str::to_owned);
+            options.grace = body["gracePeriodSeconds"].as_i64().or(options.grace);
+            options.propagation = text(&body["propagationPolicy"]).or(options.propagation);
+            options.uid = text(&body["preconditions"]["uid"]);
+            options.version = text(&body["preconditions"]["resourceVersion"]);
+            options.dry |= body["dryRun"].as_array().is_some_and(|values| values.iter().any(|value| value == "All"));
+            orphan = body["orphanDependents"].as_bool().or(orphan);
+        }
+        if options.propagation.is_none() && orphan == Some(true) {
+            options.propagation = Some("Orphan".to_owned());
+        }
+        if let Some(policy) = &options.propagation
+            && !matches!(policy.as_str(), "Foreground" | "Background" | "Orphan")
+        {
+            let cause = Cause {
+                reason: "FieldValueNotSupported",
+                field: "propagationPolicy".to_owned(),
+                message: format!(
+                    "Unsupported value: \"{policy}\": supported values: \"Foreground\", \"Background\", \"Orphan\", \"nil\""
+                ),
+            };
+            return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));
+        }
+        Ok(options)
+    }
+
+    fn check(&self, call: &Call, object: &Object) -> Result<(), Status> {
+        let conflict = |what: &str, wanted: &str, is: &str| {
+            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
+            Err(Status::conflict(&call.resource.group, &call.resource.plural, &object.key.name, why))
+        };
+        let uid = metadata::text(&object.value, "uid");
+        if let Some(wanted) = self.uid.as_deref().filter(|wanted| *wanted != uid) {
+            return conflict("UID", wanted, uid);
+        }
+        let version = object.version.to_string();
+        match self.version.as_deref().filter(|wanted| *wanted != version) {
+            Some(wanted) => conflict("ResourceVersion", wanted, &version),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! The verbs.
+
+mod create;
+mod delete;
+mod patch;
+mod read;
+mod update;
+mod watch;
+
+use std::sync::Arc;
+
+use http::header::{HeaderValue, WARNING};
+use http::{Response, StatusCode};
+use serde_json::Value;
+
+use super::ApiServer;
+use super::body::{self, Body};
+use super::call::Call;
+use crate::status::Status;
+use crate::store::Object;
+
+impl ApiServer {
+    pub(super) async fn dispatch(self: &Arc<Self>, call: Call) -> Result<Response<Body>, Status> {
+        let named = !call.request.name.is_empty();
+        if call.resource.namespaced && call.request.namespace.is_empty() && (named || call.request.verb == "create") {
+            return Err(Status::method_not_allowed("the server does not allow this method on the requested resource"));
+        }
+        if !call.request.subresource.is_empty() {
+            return self.subresource(&call).await;
+        }
+        match call.request.verb {
+            "get" => self.get(&call),
+            "list" => self.list(&call),
+            "watch" => self.watch(call),
+            "create" => self.create(&call).await,
+            "update" => self.update(&call).await,
+            "patch" => self.patch(&call).await,
+            "delete" => self.delete(&call).await,
+            "deletecollection" => self.delete_collection(&call).await,
+            other => Err(Status::method_not_allowed(format!("{other} is not supported on this resource"))),
+        }
+    }
+
+    async fn subresource(&self, call: &Call) -> Result<Response<Body>, Status> {
+        match (call.request.subresource.as_str(), call.request.verb) {
+            ("status", "get") if call.resource.status => self.get(call),
+            ("status", "update") if call.resource.status => self.update(call).await,
+            ("status", "patch") if call.resource.status => self.patch(call).await,
+            ("finalize", "update") if call.resource.plural == "namespaces" => self.update(call).await,
+            ("binding", "create") if call.resource.plural == "pods" => self.bind(call).await,
+            _ => Err(Status::no_such_resource()),
+        }
+    }
+
+    /// The answer that shows one object.
+    fn show(&self, _call: &Call, code: StatusCode, object: &Object, warnings: &[String]) -> Response<Body> {
+        let mut response = body::json_bytes(code, object.bytes.clone());
+        warn(&mut response, warnings);
+        response
+    }
+
+    /// An object that was not stored, because nothing should be.
+    fn dry(&self, call: &Call, value: Value) -> Arc<Object> {
+        let bytes = value.to_string().into();
+        let key = call.key_of(super::metadata::name(&value));
+        Arc::new(Object { key, version: 0, bytes, value: Arc::new(value) })
+    }
+}
+
+/// Adds warnings as kube-apiserver does (RFC 9110 has dropped the header, kubectl still prints it).
+fn warn(response: &mut Response<Body>, warnings: &[String]) {
+    for warning in warnings {
+        let text = warning.replace('\\', "\\\\").replace('"', "\\\"");
+        if let Ok(value) = HeaderValue::from_str(&format!("299 - \"{text}\"")) {
+            response.headers_mut().append(WARNING, value);
+        }
+    }
+}

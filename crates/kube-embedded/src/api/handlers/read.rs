@@ -1,0 +1,227 @@
+//! `get` and `list`.
+
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use crate::api::ApiServer;
+use crate::api::body::{self, Body};
+use crate::api::call::Call;
+use crate::status::{Cause, Status};
+use crate::store::Object;
+
+/// The part of a list that was asked for.
+pub(super) struct Page {
+    pub version: u64,
+    pub objects: Vec<Arc<Object>>,
+    pub next: Option<String>,
+    pub remaining: Option<usize>,
+}
+
+impl ApiServer {
+    pub(super) fn get(&self, call: &Call) -> Result<Response<Body>, Status> {
+        let object = self.find(call)?;
+        Ok(self.show(call, StatusCode::OK, &object, &[]))
+    }
+
+    /// The object that the path names.
+    pub(super) fn find(&self, call: &Call) -> Result<Arc<Object>, Status> {
+        self.store
+            .fetch_by(&call.group_resource(), call.namespace(), &call.request.name)
+            .ok_or_else(|| call.not_found())
+    }
+
+    pub(super) fn list(&self, call: &Call) -> Result<Response<Body>, Status> {
+        let page = self.page(call)?;
+        let mut metadata = json!({"resourceVersion": page.version.to_string()});
+        if let Some(next) = &page.next {
+            metadata["continue"] = next.as_str().into();
+        }
+        if let Some(remaining) = page.remaining {
+            metadata["remainingItemCount"] = remaining.into();
+        }
+        let resource = &call.resource;
+        let head = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata});
+        Ok(body::json_bytes(StatusCode::OK, join(&head, &page.objects)))
+    }
+
+    /// Selects, cuts and continues as the query says.
+    pub(super) fn page(&self, call: &Call) -> Result<Page, Status> {
+        refuse_initial_events(call)?;
+        let limit = usize::try_from(call.query.number("limit")?.unwrap_or(0)).unwrap_or(0);
+        let selector = call.selector()?;
+        let namespace =
+            Some(call.request.namespace.as_str()).filter(|namespace| !namespace.is_empty() && call.resource.namespaced);
+        let (version, objects, start) = match call.query.get("continue") {
+            Some(token) => self.continued(call, namespace, token)?,
+            None => {
+                let (version, objects) = self.at_version(call, namespace)?;
+                (version, objects, None)
+            }
+        };
+        let after = |object: &Arc<Object>| {
+            start.as_ref().is_none_or(|(namespace, name): &(String, String)| {
+                (&object.key.namespace, &object.key.name) > (namespace, name)
+            })
+        };
+        let mut objects: Vec<Arc<Object>> =
+            objects.into_iter().filter(after).filter(|object| selector.matches(&object.value)).collect();
+        let mut page = Page { version, objects: Vec::new(), next: None, remaining: None };
+        if limit > 0 && objects.len() > limit {
+            let rest = objects.split_off(limit);
+            page.next = objects.last().map(|last| continue_token(version, last));
+            // With selectors kube-apiserver does not know how many more there are.
+            page.remaining = selector.is_empty().then_some(rest.len());
+        }
+        page.objects = objects;
+        Ok(page)
+    }
+
+    fn at_version(&self, call: &Call, namespace: Option<&str>) -> Result<(u64, Vec<Arc<Object>>), Status> {
+        let resource = call.group_resource();
+        let wanted = parse_version(call.query.get("resourceVersion"))?;
+        let matching = call.query.get("resourceVersionMatch");
+        if let Some(matching) = matching {
+            if !matches!(matching, "Exact" | "NotOlderThan") {
+                return Err(invalid_option(
+                    "resourceVersionMatch",
+                    &format!("Unsupported value: \"{matching}\": supported values: \"Exact\", \"NotOlderThan\""),
+                ));
+            }
+            if call.query.get("resourceVersion").is_none() {
+                return Err(invalid_option(
+                    "resourceVersionMatch",
+                    "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+                ));
+            }
+            if matching == "Exact" && wanted == Some(0) {
+                return Err(invalid_option(
+                    "resourceVersionMatch",
+                    "Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+                ));
+            }
+        }
+        match wanted {
+            Some(wanted) if matching == Some("Exact") => {
+                self.check_future(wanted)?;
+                let objects = self
+                    .store
+                    .snapshot_at(&resource, namespace, wanted)
+                    .map_err(|_| too_old(wanted, self.store.version()))?;
+                Ok((wanted, objects))
+            }
+            wanted => {
+                if let Some(wanted) = wanted {
+                    self.check_future(wanted)?;
+                }
+                Ok(self.store.snapshot(&resource, namespace))
+            }
+        }
+    }
+
+    /// Nobody can have seen a version that was not given out yet.
+    pub(super) fn check_future(&self, wanted: u64) -> Result<(), Status> {
+        let current = self.store.version();
+        if wanted <= current {
+            return Ok(());
+        }
+        let mut status =
+            Status::new(504, "Timeout", format!("Too large resource version: {wanted}, current: {current}"));
+        status.0.details = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusDetails {
+            causes: Some(vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause {
+                message: Some("Too large resource version".to_owned()),
+                reason: Some("ResourceVersionTooLarge".to_owned()),
+                ..Default::default()
+            }]),
+            retry_after_seconds: Some(1),
+            ..Default::default()
+        });
+        Err(status)
+    }
+
+    #[expect(clippy::type_complexity, reason = "version, objects and the place after which to go on")]
+    fn continued(
+        &self,
+        call: &Call,
+        namespace: Option<&str>,
+        token: &str,
+    ) -> Result<(u64, Vec<Arc<Object>>, Option<(String, String)>), Status> {
+        if call.query.get("resourceVersion").is_some_and(|version| version != "0") {
+            return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
+        }
+        let (version, start) = read_token(token)
+            .ok_or_else(|| Status::bad_request("continue key is not valid: encoded start key is not valid"))?;
+        let objects = self
+            .store
+            .snapshot_at(&call.group_resource(), namespace, version)
+            .map_err(|error| call.store_error("", &error))?;
+        Ok((version, objects, Some(start)))
+    }
+}
+
+/// 410 as the watch cache words it.
+pub(super) fn too_old(asked: u64, oldest: u64) -> Status {
+    Status::expired(format!("too old resource version: {asked} ({oldest})"))
+}
+
+/// A resource version parameter; `None` when there is none.
+pub(super) fn parse_version(text: Option<&str>) -> Result<Option<u64>, Status> {
+    text.map(|text| {
+        text.parse().map_err(|_| {
+            Status::bad_request(format!(
+                "Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+            ))
+        })
+    })
+    .transpose()
+}
+
+/// Streaming lists are an optional feature of kube-apiserver; clients fall back on list and watch.
+pub(super) fn refuse_initial_events(call: &Call) -> Result<(), Status> {
+    if call.query.get("sendInitialEvents").is_none() {
+        return Ok(());
+    }
+    let why = if call.request.verb == "watch" {
+        "Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
+    } else {
+        "Forbidden: sendInitialEvents is forbidden for list"
+    };
+    Err(invalid_option("sendInitialEvents", why))
+}
+
+fn invalid_option(field: &str, message: &str) -> Status {
+    let reason = if message.starts_with("Forbidden") { "FieldValueForbidden" } else { "FieldValueNotSupported" };
+    let cause = Cause { reason, field: field.to_owned(), message: message.to_owned() };
+    Status::invalid("meta.k8s.io", "ListOptions", "", vec![cause])
+}
+
+fn continue_token(version: u64, last: &Object) -> String {
+    let token = json!({"v": "meta.k8s.io/v1", "rv": version, "start": [last.key.namespace, last.key.name]});
+    URL_SAFE_NO_PAD.encode(token.to_string())
+}
+
+fn read_token(token: &str) -> Option<(u64, (String, String))> {
+    let value: Value = serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token).ok()?).ok()?;
+    let start = value["start"].as_array()?;
+    let text = |index: usize| start.get(index)?.as_str().map(str::to_owned);
+    Some((value["rv"].as_u64()?, (text(0)?, text(1)?)))
+}
+
+/// A list around objects that are serialized already.
+fn join(head: &Value, objects: &[Arc<Object>]) -> Vec<u8> {
+    let mut bytes = head.to_string().into_bytes();
+    bytes.pop();
+    bytes.reserve(objects.iter().map(|object| object.bytes.len() + 1).sum::<usize>() + 16);
+    bytes.extend_from_slice(b",\"items\":[");
+    for (index, object) in objects.iter().enumerate() {
+        if index > 0 {
+            bytes.push(b',');
+        }
+        bytes.extend_from_slice(&object.bytes);
+    }
+    bytes.extend_from_slice(b"]}\n");
+    bytes
+}

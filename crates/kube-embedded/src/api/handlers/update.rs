@@ -1,0 +1,169 @@
+//! `update`, and the step that `update` and `patch` share: a new state takes the place of the one it was made from.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use serde_json::Value;
+
+use crate::api::ApiServer;
+use crate::api::body::Body;
+use crate::api::call::{Call, modified};
+use crate::api::{metadata, typed};
+use crate::status::{Cause, Status};
+use crate::store::Object;
+
+/// The fields of `metadata` that a client can't change.
+const SERVER_FIELDS: [&str; 6] =
+    ["name", "namespace", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
+
+impl ApiServer {
+    pub(super) async fn update(&self, call: &Call) -> Result<Response<Body>, Status> {
+        let (object, warnings) = typed::object(call)?;
+        let name = metadata::name(&object);
+        if !name.is_empty() && name != call.request.name {
+            return Err(Status::bad_request(format!(
+                "the name of the object ({name}) does not match the name on the URL ({})",
+                call.request.name
+            )));
+        }
+        let asked = metadata::text(&object, "namespace");
+        if call.resource.namespaced && !asked.is_empty() && asked != call.namespace() {
+            return Err(Status::bad_request(
+                "the namespace of the provided object does not match the namespace sent on the request",
+            ));
+        }
+        loop {
+            let current = self.find(call)?;
+            match self.replace(call, &current, object.clone()).await {
+                // Nobody named a version, so the last one to come wins.
+                Err(status)
+                    if status.code() == 409
+                        && metadata::text(&object, "resourceVersion").is_empty()
+                        && self.has_moved(call, &current) => {}
+                other => return Ok(self.show(call, StatusCode::OK, &*other?, &warnings)),
+            }
+        }
+    }
+
+    /// Whether the object is no longer what it was.
+    pub(super) fn has_moved(&self, call: &Call, seen: &Object) -> bool {
+        self.find(call).is_ok_and(|now| now.version != seen.version)
+    }
+
+    /// Makes `new` the state of an object that is at `current`.
+    pub(super) async fn replace(
+        &self,
+        call: &Call,
+        current: &Arc<Object>,
+        mut new: Value,
+    ) -> Result<Arc<Object>, Status> {
+        let name = call.request.name.as_str();
+        self.check_preconditions(call, current, &new)?;
+        keep_server_fields(&mut new, &current.value);
+        keep_other_part(call, &mut new, &current.value);
+        bump_generation(call, &mut new, &current.value);
+        if unchanged(&new, &current.value) {
+            return Ok(Arc::clone(current));
+        }
+        if call.dry_run()? {
+            return Ok(self.dry(call, new));
+        }
+        let stored = if may_go(&new) {
+            self.store.delete(call.key(), current.version).await
+        } else {
+            self.store.update(call.key(), new, current.version).await
+        };
+        stored.map_err(|error| call.store_error(name, &error))
+    }
+
+    fn check_preconditions(&self, call: &Call, current: &Object, new: &Value) -> Result<(), Status> {
+        let (group, plural, name) = (&call.resource.group, &call.resource.plural, &call.request.name);
+        let version = metadata::text(new, "resourceVersion");
+        if !version.is_empty() && version != current.version.to_string() {
+            return Err(match version.parse::<u64>() {
+                Ok(_) => modified(group, plural, name),
+                Err(_) => {
+                    let cause = Cause {
+                        reason: "FieldValueInvalid",
+                        field: "metadata.resourceVersion".to_owned(),
+                        message: format!("Invalid value: \"{version}\": must be specified for an update"),
+                    };
+                    Status::invalid(group, &call.resource.kind, name, vec![cause])
+                }
+            });
+        }
+        let (uid, current_uid) = (metadata::text(new, "uid"), metadata::text(&current.value, "uid"));
+        if !uid.is_empty() && uid != current_uid {
+            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {current_uid}");
+            return Err(Status::conflict(group, plural, name, why));
+        }
+        Ok(())
+    }
+}
+
+fn keep_server_fields(new: &mut Value, current: &Value) {
+    for field in SERVER_FIELDS.into_iter().chain(["uid", "resourceVersion"]) {
+        metadata::set(new, field, current["metadata"].get(field).cloned());
+    }
+}
+
+/// The main resource can't change `status`, and `status` can't change anything else.
+fn keep_other_part(call: &Call, new: &mut Value, current: &Value) {
+    let keep = |new: &mut Value, field: &str| match current.get(field) {
+        Some(value) => new[field] = value.clone(),
+        None => drop(new.as_object_mut().and_then(|object| object.remove(field))),
+    };
+    match call.request.subresource.as_str() {
+        "status" => {
+            let status = new.get("status").cloned();
+            let managed = new["metadata"].get("managedFields").cloned();
+            *new = current.clone();
+            match status {
+                Some(status) => new["status"] = status,
+                None => drop(new.as_object_mut().and_then(|object| object.remove("status"))),
+            }
+            if managed.is_some() {
+                metadata::set(new, "managedFields", managed);
+            }
+        }
+        "finalize" => {
+            let finalizers = new["spec"].get("finalizers").cloned();
+            *new = current.clone();
+            match finalizers {
+                Some(finalizers) => new["spec"]["finalizers"] = finalizers,
+                None => drop(new["spec"].as_object_mut().and_then(|spec| spec.remove("finalizers"))),
+            }
+        }
+        _ if call.resource.status => keep(new, "status"),
+        _ => {}
+    }
+}
+
+/// The generation counts changes of what is wished, so of everything but metadata and status.
+fn bump_generation(call: &Call, new: &mut Value, current: &Value) {
+    let Some(generation) = current["metadata"]["generation"].as_i64() else { return };
+    let wish = |object: &Value| -> Vec<(String, Value)> {
+        let fields = object.as_object().into_iter().flatten();
+        fields
+            .filter(|(key, _)| *key != "metadata" && (*key != "status" || !call.resource.status))
+            .map(|(key, value)| (key.clone(), value.clone()))
+            .collect()
+    };
+    if wish(new) != wish(current) {
+        metadata::set(new, "generation", Some((generation + 1).into()));
+    }
+}
+
+fn unchanged(new: &Value, current: &Value) -> bool {
+    new == current
+}
+
+/// Whether an object that is being deleted has nothing left that holds it.
+pub(super) fn may_go(object: &Value) -> bool {
+    let held =
+        object["kind"] == "Namespace" && object["spec"]["finalizers"].as_array().is_some_and(|held| !held.is_empty());
+    metadata::is_deleting(object)
+        && metadata::finalizers(object).is_empty()
+        && object["metadata"]["deletionGracePeriodSeconds"].as_i64().unwrap_or(0) == 0
+        && !held
+}

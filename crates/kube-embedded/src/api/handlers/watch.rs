@@ -1,0 +1,175 @@
+//! `watch`: a stream of changes, one JSON document per line.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use http::{Response, StatusCode};
+use rand::RngExt as _;
+use serde_json::json;
+use tokio::time::{Instant, Interval, MissedTickBehavior};
+
+use super::read::{parse_version, refuse_initial_events, too_old};
+use crate::api::ApiServer;
+use crate::api::body::{self, Body};
+use crate::api::call::Call;
+use crate::api::selector::Selector;
+use crate::objects::ChangeKind;
+use crate::status::Status;
+use crate::store::{Error, Event, Object, Subscription};
+
+/// How often a client that asks for bookmarks gets one.
+const BOOKMARKS: Duration = Duration::from_secs(60);
+
+/// A running watch.
+struct Watch {
+    call: Call,
+    selector: Selector,
+    subscription: Subscription,
+    waiting: VecDeque<Bytes>,
+    end: Instant,
+    bookmarks: Option<Interval>,
+    ended: bool,
+}
+
+impl ApiServer {
+    pub(super) fn watch(&self, call: Call) -> Result<Response<Body>, Status> {
+        refuse_initial_events(&call)?;
+        let selector = call.selector()?;
+        let wanted = parse_version(call.query.get("resourceVersion"))?.filter(|version| *version > 0);
+        let resource = call.group_resource();
+        let mut waiting = VecDeque::new();
+        let version = match wanted {
+            Some(version) => {
+                self.check_future(version)?;
+                version
+            }
+            None => {
+                let (version, objects) = self.store.snapshot(&resource, namespace(&call));
+                let chosen = objects.iter().filter(|object| selector.matches(&object.value));
+                waiting.extend(chosen.map(|object| line(&call, "ADDED", object)));
+                version
+            }
+        };
+        let seconds = call.query.number("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok());
+        // kube-apiserver spreads the ends of watches between 30 and 60 minutes.
+        let seconds = seconds.filter(|seconds| *seconds > 0).unwrap_or_else(|| rand::rng().random_range(1800..3600));
+        let bookmarks = call.query.flag("allowWatchBookmarks")?.then(|| {
+            let mut interval = tokio::time::interval_at(Instant::now() + BOOKMARKS, BOOKMARKS);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            interval
+        });
+        let body = match self.store.watch(&resource, version) {
+            Ok(subscription) => {
+                let end = Instant::now() + Duration::from_secs(seconds);
+                let watch = Watch { call, selector, subscription, waiting, end, bookmarks, ended: false };
+                body::stream(stream::unfold(watch, |mut watch| async move {
+                    let bytes = watch.next().await?;
+                    Some((Ok::<_, std::convert::Infallible>(bytes), watch))
+                }))
+            }
+            Err(error) => body::full(expired(&error)),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = StatusCode::OK;
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        Ok(response)
+    }
+}
+
+impl Watch {
+    /// The next bytes for the client: everything there is at once.
+    async fn next(&mut self) -> Option<Bytes> {
+        loop {
+            if !self.waiting.is_empty() {
+                return Some(self.take());
+            }
+            if self.ended {
+                return None;
+            }
+            let bookmark = async {
+                match &mut self.bookmarks {
+                    Some(interval) => drop(interval.tick().await),
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                events = self.subscription.next() => match events {
+                    Ok(events) => self.tell(&events),
+                    Err(error) => {
+                        self.waiting.push_back(expired(&error));
+                        self.ended = true;
+                    }
+                },
+                () = tokio::time::sleep_until(self.end) => {
+                    self.ended = true;
+                    if self.bookmarks.is_some() {
+                        self.bookmark();
+                    }
+                }
+                () = bookmark => self.bookmark(),
+            }
+        }
+    }
+
+    fn take(&mut self) -> Bytes {
+        if self.waiting.len() == 1 {
+            return self.waiting.pop_front().unwrap_or_default();
+        }
+        self.waiting.drain(..).collect::<Vec<_>>().concat().into()
+    }
+
+    fn tell(&mut self, events: &[Event]) {
+        for event in events {
+            if namespace(&self.call).is_some_and(|namespace| namespace != event.object.key.namespace) {
+                continue;
+            }
+            // A change can move an object into or out of what the selectors mean.
+            let before = event.previous.as_ref().is_some_and(|object| self.selector.matches(&object.value));
+            let after = event.kind != ChangeKind::Deleted && self.selector.matches(&event.object.value);
+            let word = match (before, after) {
+                (false, true) => "ADDED",
+                (true, true) => "MODIFIED",
+                (true, false) => "DELETED",
+                (false, false) => continue,
+            };
+            self.waiting.push_back(line(&self.call, word, &event.object));
+        }
+    }
+
+    fn bookmark(&mut self) {
+        let resource = &self.call.resource;
+        let object = json!({
+            "kind": resource.kind, "apiVersion": resource.api_version(),
+            "metadata": {"resourceVersion": self.subscription.version().to_string(), "creationTimestamp": null},
+        });
+        self.waiting.push_back(format!("{}\n", json!({"type": "BOOKMARK", "object": object})).into());
+    }
+}
+
+fn namespace(call: &Call) -> Option<&str> {
+    Some(call.namespace()).filter(|namespace| !namespace.is_empty())
+}
+
+fn line(_call: &Call, word: &str, object: &Arc<Object>) -> Bytes {
+    let mut bytes = Vec::with_capacity(object.bytes.len() + 40);
+    bytes.extend_from_slice(b"{\"type\":\"");
+    bytes.extend_from_slice(word.as_bytes());
+    bytes.extend_from_slice(b"\",\"object\":");
+    bytes.extend_from_slice(&object.bytes);
+    bytes.extend_from_slice(b"}\n");
+    bytes.into()
+}
+
+/// The event that ends a watch which asks for what is no longer known.
+fn expired(error: &Error) -> Bytes {
+    let status = match error {
+        Error::Expired { asked, oldest } => too_old(*asked, *oldest),
+        other => Status::internal(other),
+    };
+    format!("{}\n", json!({"type": "ERROR", "object": body::status_value(&status)})).into()
+}

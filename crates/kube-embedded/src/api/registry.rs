@@ -1,0 +1,187 @@
+//! Which resources are served, and what is known of each: names, scope, verbs, subresources, shape.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::objects::GroupResource;
+
+/// How objects of a resource are checked.
+#[derive(Clone)]
+pub enum Shape {
+    /// By the Rust type of a built-in kind: what the type does not know, the result lacks.
+    Builtin(fn(&Value) -> Result<Value, serde_json::Error>),
+}
+
+/// One served resource in one version.
+#[derive(Clone)]
+pub struct Resource {
+    /// API group; `""` is the core group.
+    pub group: String,
+    /// API version.
+    pub version: String,
+    /// Kind of its objects.
+    pub kind: String,
+    /// Kind of its lists.
+    pub list_kind: String,
+    /// Name in paths.
+    pub plural: String,
+    /// Singular name.
+    pub singular: String,
+    /// Short names, as `po`.
+    pub short_names: Vec<String>,
+    /// Categories, as `all`.
+    pub categories: Vec<String>,
+    /// Whether objects live in namespaces.
+    pub namespaced: bool,
+    /// Whether objects are stored; the others (reviews) are only answered.
+    pub stored: bool,
+    /// Whether `status` is a subresource.
+    pub status: bool,
+    /// Where a `scale` subresource finds its fields.
+    pub scale: Option<Scale>,
+    /// Further subresources: name, kind, verbs.
+    pub subresources: Vec<Subresource>,
+    /// How objects are checked.
+    pub shape: Shape,
+}
+
+/// The paths of a `scale` subresource, as arrays of field names.
+#[derive(Debug, Clone)]
+pub struct Scale {
+    /// Desired replicas.
+    pub spec_replicas: Vec<String>,
+    /// Observed replicas.
+    pub status_replicas: Vec<String>,
+    /// The serialized label selector, if there is one.
+    pub selector: Option<Vec<String>>,
+}
+
+/// A subresource other than `status` and `scale`.
+#[derive(Debug, Clone)]
+pub struct Subresource {
+    /// Its name.
+    pub name: &'static str,
+    /// Group and version of its kind, where that differs from the resource's.
+    pub group_version: Option<(&'static str, &'static str)>,
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its verbs.
+    pub verbs: &'static [&'static str],
+}
+
+impl Resource {
+    /// `v1` or `apps/v1`.
+    pub fn api_version(&self) -> String {
+        api_version(&self.group, &self.version)
+    }
+
+    /// Group and plural.
+    pub fn group_resource(&self) -> GroupResource {
+        GroupResource::new(self.group.clone(), self.plural.clone())
+    }
+
+    /// Whether the resource is defined by a CustomResourceDefinition.
+    pub fn is_custom(&self) -> bool {
+        !matches!(self.shape, Shape::Builtin(_))
+    }
+
+    /// The verbs of the main resource, in the order discovery gives them.
+    pub fn verbs(&self) -> &'static [&'static str] {
+        if self.stored {
+            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
+        } else {
+            &["create"]
+        }
+    }
+}
+
+/// `v1` or `apps/v1`.
+pub fn api_version(group: &str, version: &str) -> String {
+    if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") }
+}
+
+/// All served resources.
+#[derive(Clone, Default)]
+pub struct Registry {
+    resources: BTreeMap<(String, String, String), Arc<Resource>>,
+}
+
+impl Registry {
+    /// The registry of `resources`.
+    pub fn new(resources: impl IntoIterator<Item = Resource>) -> Self {
+        let mut registry = Self::default();
+        for resource in resources {
+            registry.insert(resource);
+        }
+        registry
+    }
+
+    /// Adds or replaces a resource.
+    pub fn insert(&mut self, resource: Resource) {
+        let key = (resource.group.clone(), resource.version.clone(), resource.plural.clone());
+        self.resources.insert(key, Arc::new(resource));
+    }
+
+    /// The resource of this name.
+    pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
+        self.resources.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
+    }
+
+    /// Every resource, ordered by group, version and name.
+    pub fn all(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources.values()
+    }
+
+    /// The served versions of every group, most stable first, core group first.
+    pub fn groups(&self) -> Vec<(&str, Vec<&str>)> {
+        let mut groups: Vec<(&str, Vec<&str>)> = Vec::new();
+        for (group, version, _) in self.resources.keys() {
+            match groups.iter_mut().find(|(name, _)| name == group) {
+                Some((_, versions)) if versions.contains(&version.as_str()) => {}
+                Some((_, versions)) => versions.push(version),
+                None => groups.push((group, vec![version])),
+            }
+        }
+        for (_, versions) in &mut groups {
+            versions.sort_by(|a, b| compare_versions(b, a));
+        }
+        groups
+    }
+}
+
+/// Order of API versions by stability (`k8s.io/apimachinery/pkg/version`): v2 > v1 > v1beta2 > v1alpha1 > others.
+pub fn compare_versions(a: &str, b: &str) -> std::cmp::Ordering {
+    let rank = |text: &str| -> Option<(u8, u32, u32)> {
+        let rest = text.strip_prefix('v')?;
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+        let major = rest[..digits].parse().ok()?;
+        match &rest[digits..] {
+            "" => Some((3, major, 0)),
+            tail => tail
+                .strip_prefix("beta")
+                .map(|minor| (2, minor))
+                .or_else(|| tail.strip_prefix("alpha").map(|minor| (1, minor)))
+                .and_then(|(stability, minor)| Some((stability, major, minor.parse().ok()?))),
+        }
+    };
+    match (rank(a), rank(b)) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        (Some(_), None) => std::cmp::Ordering::Greater,
+        (None, Some(_)) => std::cmp::Ordering::Less,
+        (None, None) => b.cmp(a),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stable_versions_come_before_beta_and_alpha() {
+        let mut versions = ["v1beta1", "v10", "foo", "v1alpha2", "v1", "v2", "v1beta3"];
+        versions.sort_by(|a, b| compare_versions(b, a));
+        assert_eq!(versions, ["v10", "v2", "v1", "v1beta3", "v1beta1", "v1alpha2", "foo"]);
+    }
+}

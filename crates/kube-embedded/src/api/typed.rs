@@ -1,0 +1,133 @@
+//! Bodies become objects here: parsing, the check of types, and what is done about fields that nobody knows.
+
+use serde_json::Value;
+
+use super::call::{Call, FieldValidation};
+use super::metadata;
+use super::registry::{Resource, Shape};
+use crate::status::Status;
+
+/// Reads the body as an object of the call's resource. Answers the object with unknown fields removed, and the warnings.
+pub fn object(call: &Call) -> Result<(Value, Vec<String>), Status> {
+    let value = parse(call)?;
+    check(call, value)
+}
+
+/// Parses the body, whatever it is.
+pub fn parse(call: &Call) -> Result<Value, Status> {
+    match call.content_type.as_str() {
+        "application/json" | "" => {}
+        other => {
+            return Err(Status::unsupported_media_type(format!(
+                "the body of the request was in an unknown format - accepted media types include: application/json, \
+                 application/yaml (it was {other})"
+            )));
+        }
+    }
+    parse_json(&call.body, &call.resource.kind)
+}
+
+/// Parses JSON, with the wording of a decoder of `kind`.
+pub fn parse_json(bytes: &[u8], kind: &str) -> Result<Value, Status> {
+    let value: Value = serde_json::from_slice(bytes).map_err(|error| {
+        Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: {error}"))
+    })?;
+    if !value.is_object() {
+        return Err(Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind; json parse error: \
+             json: cannot unmarshal into Go value of type struct"
+        )));
+    }
+    Ok(value)
+}
+
+/// Checks kind, version and types.
+pub fn check(call: &Call, mut value: Value) -> Result<(Value, Vec<String>), Status> {
+    let resource = &call.resource;
+    check_identity(resource, &mut value)?;
+    let (clean, unknown) = clean(resource, value)?;
+    let mut warnings = Vec::new();
+    if !unknown.is_empty() {
+        let errors: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+        match call.field_validation()? {
+            FieldValidation::Ignore => {}
+            FieldValidation::Warn => warnings = errors,
+            FieldValidation::Strict => {
+                return Err(Status::bad_request(format!("strict decoding error: {}", errors.join(", "))));
+            }
+        }
+    }
+    Ok((clean, warnings))
+}
+
+/// `apiVersion` and `kind` must be those of the path; where they are missing they are filled in.
+fn check_identity(resource: &Resource, value: &mut Value) -> Result<(), Status> {
+    let expected = resource.api_version();
+    let (version, kind) =
+        (value["apiVersion"].as_str().unwrap_or_default(), value["kind"].as_str().unwrap_or_default());
+    if !kind.is_empty() && kind != resource.kind {
+        let version = if version.is_empty() { &expected } else { version };
+        return Err(Status::bad_request(format!(
+            "{kind} in version \"{}\" cannot be handled as a {}: converting (v1.{kind}) to (v1.{}): unknown conversion",
+            version.rsplit('/').next().unwrap_or(version),
+            resource.kind,
+            resource.kind
+        )));
+    }
+    if !version.is_empty() && version != expected {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({version}) does not match the expected API version ({expected})"
+        )));
+    }
+    value["apiVersion"] = Value::String(expected);
+    value["kind"] = Value::String(resource.kind.clone());
+    Ok(())
+}
+
+/// Removes what the resource does not know, and tells the paths of what was removed.
+pub fn clean(resource: &Resource, value: Value) -> Result<(Value, Vec<String>), Status> {
+    match &resource.shape {
+        Shape::Builtin(retype) => {
+            let mut clean = retype(&value).map_err(|error| {
+                Status::bad_request(format!(
+                    "{} in version \"{}\" cannot be handled as a {}: {error}",
+                    resource.kind, resource.version, resource.kind
+                ))
+            })?;
+            let mut unknown = Vec::new();
+            missing(&value, &clean, &mut String::new(), &mut unknown);
+            if !clean["metadata"].is_object() {
+                metadata::of(&mut clean);
+            }
+            Ok((clean, unknown))
+        }
+    }
+}
+
+/// The paths in `before` that `after` lacks; a null counts as absent.
+fn missing(before: &Value, after: &Value, path: &mut String, found: &mut Vec<String>) {
+    let length = path.len();
+    match (before, after) {
+        (Value::Object(before), Value::Object(after)) => {
+            for (key, value) in before.iter().filter(|(_, value)| !value.is_null()) {
+                if !path.is_empty() {
+                    path.push('.');
+                }
+                path.push_str(key);
+                match after.get(key) {
+                    Some(after) => missing(value, after, path, found),
+                    None => found.push(path.clone()),
+                }
+                path.truncate(length);
+            }
+        }
+        (Value::Array(before), Value::Array(after)) => {
+            for (index, (before, after)) in before.iter().zip(after).enumerate() {
+                path.push_str(&format!("[{index}]"));
+                missing(before, after, path, found);
+                path.truncate(length);
+            }
+        }
+        _ => {}
+    }
+}

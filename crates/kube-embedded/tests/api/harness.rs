@@ -1,0 +1,101 @@
+//! An API server of a test: its own store, its own port, and a kubeconfig for `kubectl`.
+
+use std::net::Ipv4Addr;
+use std::process::{Command, Output};
+use std::sync::{Arc, OnceLock};
+
+use kube_embedded::api::{ApiServer, ApiServerParts, server};
+use kube_embedded::store::Store;
+use kube_embedded::user::UserInfo;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+/// Stops when dropped.
+pub struct Server {
+    pub api: Arc<ApiServer>,
+    pub store: Arc<Store>,
+    pub client: kube::Client,
+    pub directory: tempfile::TempDir,
+    pub url: String,
+    shutdown: CancellationToken,
+}
+
+impl Server {
+    /// A server with the namespace `default` in it.
+    pub async fn start() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let api = ApiServer::new(ApiServerParts {
+            store: Arc::clone(&store),
+            kubelet: Arc::new(OnceLock::new()),
+            service_addresses: (Ipv4Addr::new(127, 100, 8, 0), Ipv4Addr::new(127, 100, 15, 254)),
+            audit: Some(directory.path().join("audit.log")),
+        });
+        let client = api.client(UserInfo::master("test"));
+        let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let url = format!("https://{}", listener.local_addr().unwrap());
+        let shutdown = CancellationToken::new();
+        tokio::spawn(server::serve(Arc::clone(&api), listener, certificate(), shutdown.clone()));
+        let server = Self { api, store, client, directory, url, shutdown };
+        server.request("POST", "/api/v1/namespaces", Some(json!({"metadata": {"name": "default"}}))).await;
+        server
+    }
+
+    /// A request as a client inside the process makes it: the code and the body.
+    pub async fn request(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        self.request_as(method, path, "application/json", body.map(|body| body.to_string()).unwrap_or_default()).await
+    }
+
+    /// As [`Server::request`], with a body of any type.
+    pub async fn request_as(&self, method: &str, path: &str, content_type: &str, body: String) -> (u16, Value) {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("content-type", content_type)
+            .header("user-agent", "test/1")
+            .body(http_body_util::Full::new(bytes::Bytes::from(body)))
+            .unwrap();
+        let response = self.api.handle(UserInfo::master("test"), request).await;
+        let code = response.status().as_u16();
+        let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+        (code, serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into()))
+    }
+
+    /// Runs `kubectl`, blocking.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Output {
+        let mut command = Command::new("kubectl");
+        command
+            .args(["--server", &self.url, "--insecure-skip-tls-verify", "--token", "test", "--cache-dir"])
+            .arg(self.directory.path().join("kubectl"))
+            .args(arguments)
+            .env_remove("KUBECONFIG")
+            .env("HOME", self.directory.path());
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    /// Runs `kubectl`, which must succeed; its standard output.
+    pub async fn kubectl_ok(&self, arguments: &[&str]) -> String {
+        let output = self.kubectl(arguments).await;
+        assert!(output.status.success(), "kubectl {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+fn certificate() -> Arc<rustls::ServerConfig> {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![made.cert.der().clone()], key)
+        .unwrap();
+    Arc::new(config)
+}

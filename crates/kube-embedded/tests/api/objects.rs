@@ -1,0 +1,82 @@
+//! Create, read, update, delete, list and watch.
+
+use futures::{StreamExt, TryStreamExt};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
+use serde_json::json;
+
+use super::harness::Server;
+
+fn configmap(name: &str, text: &str) -> ConfigMap {
+    serde_json::from_value(
+        json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"k": text}}),
+    )
+    .unwrap()
+}
+
+#[tokio::test]
+async fn an_object_lives_from_create_to_delete() {
+    let server = Server::start().await;
+    let api: Api<ConfigMap> = Api::default_namespaced(server.client.clone());
+    let created = api.create(&PostParams::default(), &configmap("a", "1")).await.unwrap();
+    assert!(created.metadata.uid.is_some() && created.metadata.creation_timestamp.is_some());
+    let mut changed = api.get("a").await.unwrap();
+    changed.data.as_mut().unwrap().insert("k".to_owned(), "2".to_owned());
+    let replaced = api.replace("a", &PostParams::default(), &changed).await.unwrap();
+    assert_ne!(replaced.metadata.resource_version, created.metadata.resource_version);
+    let error = api.replace("a", &PostParams::default(), &changed).await.unwrap_err();
+    let kube::Error::Api(status) = error else { panic!("{error}") };
+    assert_eq!((status.code, status.reason.as_str()), (409, "Conflict"));
+    assert_eq!(
+        status.message,
+        "Operation cannot be fulfilled on configmaps \"a\": the object has been modified; please apply your changes to the \
+         latest version and try again"
+    );
+    api.delete("a", &DeleteParams::default()).await.unwrap();
+    assert!(api.get_opt("a").await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn a_watch_tells_what_happens_after_the_list() {
+    let server = Server::start().await;
+    let api: Api<ConfigMap> = Api::default_namespaced(server.client.clone());
+    let list = api.list(&ListParams::default()).await.unwrap();
+    let version = list.metadata.resource_version.unwrap();
+    let mut events = api.watch(&WatchParams::default(), &version).await.unwrap().boxed();
+    api.create(&PostParams::default(), &configmap("a", "1")).await.unwrap();
+    api.delete("a", &DeleteParams::default()).await.unwrap();
+    let added = events.try_next().await.unwrap().unwrap();
+    assert!(matches!(added, WatchEvent::Added(object) if object.metadata.name.as_deref() == Some("a")));
+    assert!(matches!(events.try_next().await.unwrap().unwrap(), WatchEvent::Deleted(_)));
+}
+
+#[tokio::test]
+async fn lists_come_in_consistent_pages() {
+    let server = Server::start().await;
+    let api: Api<ConfigMap> = Api::default_namespaced(server.client.clone());
+    for name in ["a", "b", "c"] {
+        api.create(&PostParams::default(), &configmap(name, "1")).await.unwrap();
+    }
+    let first = api.list(&ListParams::default().limit(2)).await.unwrap();
+    assert_eq!((first.items.len(), first.metadata.remaining_item_count), (2, Some(1)));
+    api.create(&PostParams::default(), &configmap("d", "1")).await.unwrap();
+    let token = first.metadata.continue_.unwrap();
+    let second = api.list(&ListParams::default().limit(2).continue_token(&token)).await.unwrap();
+    let names: Vec<_> = second.items.iter().filter_map(|item| item.metadata.name.as_deref()).collect();
+    assert_eq!(names, ["c"], "what came after the first page is not in it");
+    assert_eq!(second.metadata.resource_version, first.metadata.resource_version);
+}
+
+#[tokio::test]
+async fn kubectl_creates_gets_and_deletes() {
+    let server = Server::start().await;
+    let file = server.directory.path().join("a.json");
+    fs_err::write(&file, serde_json::to_vec(&configmap("a", "v")).unwrap()).unwrap();
+    server.kubectl_ok(&["create", "--validate=false", "-f", file.to_str().unwrap()]).await;
+    assert_eq!(server.kubectl_ok(&["get", "cm", "a", "-o", "jsonpath={.data.k}"]).await, "v");
+    assert!(server.kubectl_ok(&["get", "cm"]).await.contains('a'));
+    server.kubectl_ok(&["delete", "cm", "a"]).await;
+    let output = server.kubectl(&["get", "cm", "a"]).await;
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(stderr, "Error from server (NotFound): configmaps \"a\" not found\n");
+}
