@@ -1,6 +1,7 @@
 //! The API server. A request comes in by [`server`] (TLS, who is it) or from a client inside this process, is read by
 //! [`request`], finds its resource in the [`registry`], and is answered by one of the [`handlers`].
 
+mod audit;
 pub mod body;
 mod builtin;
 mod call;
@@ -20,12 +21,17 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, RwLock};
 
 use bytes::Bytes;
+use http::header::{AUTHORIZATION, HeaderName, USER_AGENT};
 use http::{Request, Response, StatusCode};
 
+use self::audit::{Audit, Entry};
 use self::body::Body;
 use self::call::Call;
 use self::registry::Registry;
-use self::request::{Query, Target};
+use self::request::{Query, ResourceRequest, Target};
+use crate::auth::Authenticator;
+use crate::auth::rbac::{Attributes, Authorizer, ResourceAttributes};
+use crate::auth::tokens::ServiceAccountTokens;
 use crate::kubelet::Kubelet;
 use crate::status::Status;
 use crate::store::Store;
@@ -35,6 +41,12 @@ use crate::user::UserInfo;
 pub struct ApiServerParts {
     /// Where the objects are.
     pub store: Arc<Store>,
+    /// Who makes a request over the network.
+    pub authenticator: Arc<Authenticator>,
+    /// What they may do.
+    pub authorizer: Arc<Authorizer>,
+    /// The tokens of ServiceAccounts, for `serviceaccounts/token`.
+    pub tokens: Arc<ServiceAccountTokens>,
     /// The node, once it runs: for logs, exec and port-forward.
     pub kubelet: Arc<OnceLock<Arc<dyn Kubelet>>>,
     /// First and last address that Services may get.
@@ -47,6 +59,11 @@ pub struct ApiServerParts {
 pub struct ApiServer {
     store: Arc<Store>,
     registry: RwLock<Arc<Registry>>,
+    authenticator: Arc<Authenticator>,
+    authorizer: Arc<Authorizer>,
+    #[expect(dead_code, reason = "the token subresource follows")]
+    tokens: Arc<ServiceAccountTokens>,
+    audit: Option<Audit>,
     #[expect(dead_code, reason = "log, exec and port-forward come with the streaming module")]
     kubelet: Arc<OnceLock<Arc<dyn Kubelet>>>,
 }
@@ -57,6 +74,10 @@ impl ApiServer {
         Arc::new(Self {
             store: parts.store,
             registry: RwLock::new(Arc::new(Registry::new(builtin::resources()))),
+            authenticator: parts.authenticator,
+            authorizer: parts.authorizer,
+            tokens: parts.tokens,
+            audit: parts.audit.map(Audit::new),
             kubelet: parts.kubelet,
         })
     }
@@ -66,6 +87,23 @@ impl ApiServer {
         kube::Client::new(local::LocalService::new(Arc::clone(self), user), "default")
     }
 
+    /// Answers a request that comes over the network: finds out who makes it, then [`ApiServer::handle`]s it.
+    pub async fn handle_from_network<B>(
+        self: &Arc<Self>,
+        certificate: Option<&[u8]>,
+        request: Request<B>,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<body::Error>,
+    {
+        let bearer = header(&request, &AUTHORIZATION).strip_prefix("Bearer ").map(str::trim);
+        match self.authenticator.authenticate(certificate, bearer) {
+            Ok(user) => self.handle(user, request).await,
+            Err(status) => body::error(&status),
+        }
+    }
+
     /// Answers an authenticated request.
     pub async fn handle<B>(self: &Arc<Self>, user: UserInfo, request: Request<B>) -> Response<Body>
     where
@@ -73,10 +111,12 @@ impl ApiServer {
         B::Error: Into<body::Error>,
     {
         let query = Query::parse(request.uri().query());
-        let answer = match request::target(request.method(), request.uri().path(), &query) {
-            Ok(Target::Resource(target)) => self.handle_resource(user, target, query, request).await,
-            Ok(Target::Path) => self.handle_path(&request),
-            Err(status) => Err(status),
+        let answer = match (self.impersonate(user, &request), Target::of(&request, &query)) {
+            (Ok(user), Ok(Target::Resource(target))) => {
+                return self.handle_resource(user, target, query, request).await;
+            }
+            (Ok(user), Ok(Target::Path)) => self.handle_path(&user, &request),
+            (Err(status), _) | (_, Err(status)) => Err(status),
         };
         answer.unwrap_or_else(|status| body::error(&status))
     }
@@ -84,7 +124,36 @@ impl ApiServer {
     async fn handle_resource<B>(
         self: &Arc<Self>,
         user: UserInfo,
-        target: request::ResourceRequest,
+        target: ResourceRequest,
+        query: Query,
+        request: Request<B>,
+    ) -> Response<Body>
+    where
+        B: http_body::Body<Data = Bytes> + Send + 'static,
+        B::Error: Into<body::Error>,
+    {
+        let mutates = !matches!(target.verb, "get" | "list" | "watch");
+        let entry = self.audit.as_ref().filter(|_| mutates).map(|_| Entry {
+            user: user.clone(),
+            user_agent: header(&request, &USER_AGENT).to_owned(),
+            uri: request.uri().to_string(),
+            request: target.clone(),
+        });
+        let answer = match self.authorizer.check(&user, &Attributes::Resource(attributes(&target))) {
+            Ok(()) => self.answer_resource(user, target, query, request).await,
+            Err(status) => Err(status),
+        };
+        let response = answer.unwrap_or_else(|status| body::error(&status));
+        if let (Some(audit), Some(entry)) = (&self.audit, entry) {
+            audit.write(&entry, response.status());
+        }
+        response
+    }
+
+    async fn answer_resource<B>(
+        self: &Arc<Self>,
+        user: UserInfo,
+        target: ResourceRequest,
         query: Query,
         request: Request<B>,
     ) -> Result<Response<Body>, Status>
@@ -103,8 +172,45 @@ impl ApiServer {
         self.dispatch(call).await
     }
 
-    fn handle_path<B>(&self, request: &Request<B>) -> Result<Response<Body>, Status> {
+    /// The user that the request acts as (Kubernetes documentation, "User impersonation").
+    fn impersonate<B>(&self, user: UserInfo, request: &Request<B>) -> Result<UserInfo, Status> {
+        let name = header(request, &HeaderName::from_static("impersonate-user"));
+        if name.is_empty() {
+            return Ok(user);
+        }
+        let may = |resource: &str, namespace: &str, name: &str| {
+            self.authorizer.check(
+                &user,
+                &Attributes::Resource(ResourceAttributes {
+                    verb: "impersonate".to_owned(),
+                    resource: resource.to_owned(),
+                    namespace: namespace.to_owned(),
+                    name: name.to_owned(),
+                    ..ResourceAttributes::default()
+                }),
+            )
+        };
+        let groups: Vec<&str> =
+            request.headers().get_all("impersonate-group").iter().filter_map(|value| value.to_str().ok()).collect();
+        for group in &groups {
+            may("groups", "", group)?;
+        }
+        match name.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':')) {
+            Some((namespace, account)) => {
+                may("serviceaccounts", namespace, account)?;
+                Ok(UserInfo::service_account(namespace, account))
+            }
+            None => {
+                may("users", "", name)?;
+                Ok(UserInfo::new(name, groups))
+            }
+        }
+    }
+
+    fn handle_path<B>(&self, user: &UserInfo, request: &Request<B>) -> Result<Response<Body>, Status> {
         let path = request.uri().path().trim_end_matches('/');
+        let verb = request.method().as_str().to_ascii_lowercase();
+        self.authorizer.check(user, &Attributes::Path { verb, path: path.to_owned() })?;
         match path {
             "/healthz" | "/livez" | "/readyz" => Ok(body::typed(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
             "/version" => Ok(body::json(StatusCode::OK, &discovery::version())),
@@ -114,5 +220,20 @@ impl ApiServer {
 
     fn registry(&self) -> Arc<Registry> {
         Arc::clone(&self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+fn header<'a, B>(request: &'a Request<B>, name: &HeaderName) -> &'a str {
+    request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}
+
+fn attributes(request: &ResourceRequest) -> ResourceAttributes {
+    ResourceAttributes {
+        verb: request.verb.to_owned(),
+        group: request.group.clone(),
+        resource: request.resource.clone(),
+        subresource: request.subresource.clone(),
+        namespace: request.namespace.clone(),
+        name: request.name.clone(),
     }
 }

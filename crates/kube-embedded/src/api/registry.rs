@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::objects::GroupResource;
+use crate::patch;
 
 /// How objects of a resource are checked.
 #[derive(Clone)]
@@ -45,6 +46,8 @@ pub struct Resource {
     pub subresources: Vec<Subresource>,
     /// How objects are checked.
     pub shape: Shape,
+    /// How their fields merge.
+    pub merge: patch::Shape,
 }
 
 /// The paths of a `scale` subresource, as arrays of field names.

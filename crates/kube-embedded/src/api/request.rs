@@ -34,8 +34,15 @@ pub enum Target {
     Path,
 }
 
+impl Target {
+    /// Reads a request's method and path.
+    pub fn of<B>(request: &http::Request<B>, query: &Query) -> Result<Self, Status> {
+        target(request.method(), request.uri().path(), query)
+    }
+}
+
 /// Reads method and path.
-pub fn target(method: &Method, path: &str, query: &Query) -> Result<Target, Status> {
+fn target(method: &Method, path: &str, query: &Query) -> Result<Target, Status> {
     let decoded: Vec<Cow<'_, str>> = path
         .split('/')
         .filter(|part| !part.is_empty())

@@ -13,7 +13,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::ApiServer;
-use crate::user::UserInfo;
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -64,9 +63,11 @@ async fn connection(server: Arc<ApiServer>, acceptor: TlsAcceptor, stream: TcpSt
         Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => return tracing::debug!("TLS handshake took too long"),
     };
+    let certificates = stream.get_ref().1.peer_certificates().and_then(|certificates| certificates.first().cloned());
+    let certificate = certificates.map(|certificate| Arc::<[u8]>::from(certificate.as_ref()));
     let service = service_fn(move |request| {
-        let server = Arc::clone(&server);
-        async move { Ok::<_, Infallible>(server.handle(UserInfo::master("kubernetes-admin"), request).await) }
+        let (server, certificate) = (Arc::clone(&server), certificate.clone());
+        async move { Ok::<_, Infallible>(server.handle_from_network(certificate.as_deref(), request).await) }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());

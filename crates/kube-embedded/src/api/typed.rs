@@ -16,15 +16,78 @@ pub fn object(call: &Call) -> Result<(Value, Vec<String>), Status> {
 /// Parses the body, whatever it is.
 pub fn parse(call: &Call) -> Result<Value, Status> {
     match call.content_type.as_str() {
-        "application/json" | "" => {}
-        other => {
-            return Err(Status::unsupported_media_type(format!(
-                "the body of the request was in an unknown format - accepted media types include: application/json, \
+        "application/json" | "" => parse_json(&call.body, &call.resource.kind),
+        "application/yaml" => parse_yaml(&call.body, &call.resource.kind),
+        other => Err(Status::unsupported_media_type(format!(
+            "the body of the request was in an unknown format - accepted media types include: application/json, \
                  application/yaml (it was {other})"
-            )));
+        ))),
+    }
+}
+
+/// Parses YAML, or JSON, which is YAML, too.
+pub fn parse_yaml(bytes: &[u8], kind: &str) -> Result<Value, Status> {
+    if bytes.trim_ascii_start().starts_with(b"{")
+        && let Ok(value) = serde_json::from_slice(bytes)
+    {
+        return Ok(value);
+    }
+    let text = std::str::from_utf8(bytes).map_err(|_| Status::bad_request("yaml: invalid UTF-8"))?;
+    let value: Value =
+        serde_saphyr::from_str(text).map_err(|error| Status::bad_request(format!("error decoding YAML: {error}")))?;
+    if !value.is_object() {
+        return Err(Status::bad_request(format!(
+            "the object provided is unrecognized (must be of type {kind}): couldn't get version/kind"
+        )));
+    }
+    Ok(value)
+}
+
+/// Checks a configuration to be applied: as [`check`], but nothing is added to it, and what the path does not let
+/// through is taken out.
+pub fn check_applied(call: &Call, mut value: Value) -> Result<(Value, Vec<String>), Status> {
+    let (clean, warnings) = check(call, value.clone())?;
+    check_identity(&call.resource, &mut value)?;
+    intersect(&mut value, &clean);
+    let Some(fields) = value.as_object_mut() else { return Err(Status::bad_request("not an object")) };
+    match call.request.subresource.as_str() {
+        "" if call.resource.status => drop(fields.remove("status")),
+        "" => {}
+        subresource => {
+            fields.retain(|key, _| matches!(key.as_str(), "apiVersion" | "kind" | "metadata") || key == subresource)
         }
     }
-    parse_json(&call.body, &call.resource.kind)
+    if !call.request.subresource.is_empty() {
+        metadata::of(&mut value)
+            .retain(|key, _| matches!(key.as_str(), "name" | "namespace" | "resourceVersion" | "uid"));
+    }
+    let name = metadata::name(&value);
+    if !name.is_empty() && name != call.request.name {
+        return Err(Status::bad_request(format!(
+            "the name of the object ({name}) does not match the name on the URL ({})",
+            call.request.name
+        )));
+    }
+    metadata::set(&mut value, "name", Some(call.request.name.as_str().into()));
+    Ok((value, warnings))
+}
+
+/// Removes from `value` the fields that `known` lacks.
+fn intersect(value: &mut Value, known: &Value) {
+    match (value, known) {
+        (Value::Object(value), Value::Object(known)) => {
+            value.retain(|key, value| value.is_null() || known.contains_key(key));
+            for (key, value) in value.iter_mut() {
+                if let Some(known) = known.get(key) {
+                    intersect(value, known);
+                }
+            }
+        }
+        (Value::Array(value), Value::Array(known)) => {
+            value.iter_mut().zip(known).for_each(|(value, known)| intersect(value, known));
+        }
+        _ => {}
+    }
 }
 
 /// Parses JSON, with the wording of a decoder of `kind`.

@@ -5,6 +5,11 @@ use std::process::{Command, Output};
 use std::sync::{Arc, OnceLock};
 
 use kube_embedded::api::{ApiServer, ApiServerParts, server};
+use kube_embedded::auth::Authenticator;
+use kube_embedded::auth::pki::Pki;
+use kube_embedded::auth::rbac::Authorizer;
+use kube_embedded::auth::tokens::ServiceAccountTokens;
+use kube_embedded::objects::Objects;
 use kube_embedded::store::Store;
 use kube_embedded::user::UserInfo;
 use serde_json::{Value, json};
@@ -25,7 +30,13 @@ impl Server {
     pub async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
+        let pki = Pki::open_or_create(&directory.path().join("pki"), &["127.0.0.1".to_owned()]).unwrap();
+        let tokens = Arc::new(ServiceAccountTokens::new([7; 32]));
+        let objects: Arc<dyn Objects> = Arc::clone(&store) as Arc<dyn Objects>;
         let api = ApiServer::new(ApiServerParts {
+            authenticator: Arc::new(Authenticator::new(Arc::clone(&tokens), Arc::clone(&objects))),
+            authorizer: Arc::new(Authorizer::new(objects)),
+            tokens,
             store: Arc::clone(&store),
             kubelet: Arc::new(OnceLock::new()),
             service_addresses: (Ipv4Addr::new(127, 100, 8, 0), Ipv4Addr::new(127, 100, 15, 254)),
@@ -35,7 +46,11 @@ impl Server {
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         let shutdown = CancellationToken::new();
-        tokio::spawn(server::serve(Arc::clone(&api), listener, certificate(), shutdown.clone()));
+        tokio::spawn(server::serve(Arc::clone(&api), listener, pki.server_config(), shutdown.clone()));
+        let (certificate, key) = pki.issue_client("kubernetes-admin", &["system:masters"]).unwrap();
+        for (file, text) in [("ca.crt", pki.ca_pem()), ("client.crt", &certificate), ("client.key", &key)] {
+            fs_err::write(directory.path().join(file), text).unwrap();
+        }
         let server = Self { api, store, client, directory, url, shutdown };
         server.request("POST", "/api/v1/namespaces", Some(json!({"metadata": {"name": "default"}}))).await;
         server
@@ -65,8 +80,19 @@ impl Server {
     pub async fn kubectl(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("kubectl");
         command
-            .args(["--server", &self.url, "--insecure-skip-tls-verify", "--token", "test", "--cache-dir"])
-            .arg(self.directory.path().join("kubectl"))
+            .args(["--server", &self.url])
+            .args(
+                [
+                    "certificate-authority=ca.crt",
+                    "client-certificate=client.crt",
+                    "client-key=client.key",
+                    "cache-dir=cache",
+                ]
+                .map(|flag| {
+                    let (flag, file) = flag.split_once('=').unwrap();
+                    format!("--{flag}={}", self.directory.path().join(file).display())
+                }),
+            )
             .args(arguments)
             .env_remove("KUBECONFIG")
             .env("HOME", self.directory.path());
@@ -85,17 +111,4 @@ impl Drop for Server {
     fn drop(&mut self) {
         self.shutdown.cancel();
     }
-}
-
-fn certificate() -> Arc<rustls::ServerConfig> {
-    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    Arc::new(config)
 }

@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use super::registry::{Resource, Scale, Shape, Subresource};
+use crate::patch;
 
 /// Every built-in resource.
 pub fn resources() -> Vec<Resource> {
@@ -120,6 +121,7 @@ where
         scale: None,
         subresources: Vec::new(),
         shape: Shape::Builtin(retype::<T>),
+        merge: patch::Shape::builtin(T::GROUP, T::KIND),
     }
 }
 

@@ -6,11 +6,13 @@ use http::{Response, StatusCode};
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
+use super::update::Ownership;
 use crate::api::ApiServer;
 use crate::api::body::{self, Body};
 use crate::api::call::Call;
 use crate::api::{metadata, names, typed};
 use crate::objects::GroupResource;
+use crate::patch;
 use crate::status::{Cause, Status};
 use crate::store::Object;
 
@@ -22,12 +24,17 @@ const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 impl ApiServer {
     pub(super) async fn create(&self, call: &Call) -> Result<Response<Body>, Status> {
         let (object, warnings) = typed::object(call)?;
-        let created = self.create_object(call, object).await?;
+        let created = self.create_object(call, object, Ownership::Tracked).await?;
         Ok(self.show(call, StatusCode::CREATED, &created, &warnings))
     }
 
     /// Stores a checked body as a new object.
-    pub(super) async fn create_object(&self, call: &Call, mut object: Value) -> Result<Arc<Object>, Status> {
+    pub(super) async fn create_object(
+        &self,
+        call: &Call,
+        mut object: Value,
+        ownership: Ownership,
+    ) -> Result<Arc<Object>, Status> {
         self.place(call, &mut object)?;
         self.initialise(call, &mut object);
         let dry = call.dry_run()?;
@@ -35,6 +42,11 @@ impl ApiServer {
             let mut candidate = object.clone();
             let generated = name_it(&mut candidate);
             check_name(call, &candidate)?;
+            if ownership == Ownership::Tracked {
+                metadata::set(&mut candidate, "managedFields", None);
+                let (version, manager) = (call.resource.api_version(), call.manager());
+                patch::track(None, &mut candidate, &manager, &version, "", &call.resource.merge);
+            }
             let name = metadata::name(&candidate).to_owned();
             let key = call.key_of(&name);
             if dry {

@@ -1,48 +1,98 @@
-//! `patch`.
+//! `patch`: JSON patches, merge patches, strategic merge patches, and apply, which may create.
+
+use std::sync::Arc;
 
 use http::{Response, StatusCode};
 use serde_json::Value;
 
+use super::update::Ownership;
 use crate::api::ApiServer;
 use crate::api::body::Body;
 use crate::api::call::Call;
-use crate::api::typed;
-use crate::status::Status;
+use crate::api::{metadata, typed};
+use crate::patch::{self, ApplyOptions};
+use crate::status::{Cause, Status};
+use crate::store::Object;
+
+const JSON: &str = "application/json-patch+json";
+const MERGE: &str = "application/merge-patch+json";
+const STRATEGIC: &str = "application/strategic-merge-patch+json";
+const APPLY: &str = "application/apply-patch+yaml";
 
 impl ApiServer {
     pub(super) async fn patch(&self, call: &Call) -> Result<Response<Body>, Status> {
-        let patch: Value = serde_json::from_slice(&call.body)
+        match call.content_type.as_str() {
+            APPLY => self.apply(call).await,
+            JSON | MERGE => self.patch_existing(call).await,
+            STRATEGIC if !call.resource.is_custom() => self.patch_existing(call).await,
+            _ => Err(Status::unsupported_media_type(format!(
+                "the body of the request was in an unknown format - accepted media types include: {JSON}, {MERGE}, {}{APPLY}",
+                if call.resource.is_custom() { String::new() } else { format!("{STRATEGIC}, ") }
+            ))),
+        }
+    }
+
+    async fn patch_existing(&self, call: &Call) -> Result<Response<Body>, Status> {
+        let body: Value = serde_json::from_slice(&call.body)
             .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
         loop {
             let current = self.find(call)?;
-            let mut new = Value::clone(&current.value);
-            match call.content_type.as_str() {
-                "application/merge-patch+json" | "application/strategic-merge-patch+json" => {
-                    json_patch::merge(&mut new, &patch);
-                }
-                "application/json-patch+json" => {
-                    let operations: json_patch::Patch = serde_json::from_value(patch.clone())
-                        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-                    json_patch::patch(&mut new, &operations).map_err(|error| {
-                        Status::new(
-                            422,
-                            "Invalid",
-                            format!("the server rejected our request due to an error in our request: {error}"),
-                        )
-                    })?;
-                }
-                other => {
-                    return Err(Status::unsupported_media_type(format!(
-                        "the body of the request was in an unknown format - accepted media types include: \
-                         application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml (it was {other})"
-                    )));
-                }
-            }
+            let new = match call.content_type.as_str() {
+                JSON => patch::json(&current.value, &body)?,
+                MERGE => patch::merge(&current.value, &body)?,
+                _ => patch::strategic(&current.value, &body, &call.resource.merge)?,
+            };
             let (new, warnings) = typed::check(call, new)?;
-            match self.replace(call, &current, new).await {
-                Err(status) if status.code() == 409 && self.has_moved(call, &current) => {}
+            let fixed = new["metadata"]["resourceVersion"] != current.value["metadata"]["resourceVersion"];
+            match self.replace(call, &current, new, Ownership::Tracked).await {
+                Err(status) if status.code() == 409 && !fixed && self.has_moved(call, &current) => {}
                 other => return Ok(self.show(call, StatusCode::OK, &*other?, &warnings)),
             }
         }
+    }
+
+    async fn apply(&self, call: &Call) -> Result<Response<Body>, Status> {
+        let manager = call.query.get("fieldManager").ok_or_else(|| {
+            let message = "Required value: is required for apply patch".to_owned();
+            let cause = Cause { reason: "FieldValueRequired", field: "fieldManager".to_owned(), message };
+            Status::invalid("meta.k8s.io", "PatchOptions", "", vec![cause])
+        })?;
+        let applied = typed::parse_yaml(&call.body, &call.resource.kind)?;
+        let (applied, warnings) = typed::check_applied(call, applied)?;
+        let api_version = call.resource.api_version();
+        let subresource = call.request.subresource.as_str();
+        let options =
+            ApplyOptions { manager, force: call.query.flag("force")?, api_version: &api_version, subresource };
+        loop {
+            let current = self.find(call).ok();
+            let (code, done) = match &current {
+                Some(current) => {
+                    self.check_preconditions(call, current, &applied)?;
+                    let mut new = patch::apply(Some(&current.value), &applied, options, &call.resource.merge)?;
+                    metadata::set(&mut new, "resourceVersion", None);
+                    let (new, _) = typed::check(call, new)?;
+                    (StatusCode::OK, self.replace(call, current, new, Ownership::Applied).await)
+                }
+                None => (StatusCode::CREATED, self.apply_new(call, &applied, options).await),
+            };
+            match (done, current) {
+                (Err(status), Some(current)) if status.code() == 409 && self.has_moved(call, &current) => {}
+                // Somebody else was faster: their object is what the configuration is applied to.
+                (Err(status), None) if status.reason() == "AlreadyExists" => {}
+                (done, _) => return Ok(self.show(call, code, &*done?, &warnings)),
+            }
+        }
+    }
+
+    async fn apply_new(&self, call: &Call, applied: &Value, options: ApplyOptions<'_>) -> Result<Arc<Object>, Status> {
+        if !call.request.subresource.is_empty() {
+            return Err(call.not_found());
+        }
+        if !metadata::text(applied, "resourceVersion").is_empty() || !metadata::text(applied, "uid").is_empty() {
+            return Err(call.not_found());
+        }
+        let new = patch::apply(None, applied, options, &call.resource.merge)?;
+        let (new, _) = typed::check(call, new)?;
+        self.create_object(call, new, Ownership::Applied).await
     }
 }

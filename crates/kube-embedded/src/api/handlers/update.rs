@@ -9,12 +9,22 @@ use crate::api::ApiServer;
 use crate::api::body::Body;
 use crate::api::call::{Call, modified};
 use crate::api::{metadata, typed};
+use crate::patch;
 use crate::status::{Cause, Status};
 use crate::store::Object;
 
 /// The fields of `metadata` that a client can't change.
 const SERVER_FIELDS: [&str; 6] =
     ["name", "namespace", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
+
+/// Whether `managedFields` is up to date already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Ownership {
+    /// No: what changed belongs to the manager of the call.
+    Tracked,
+    /// Yes: an apply has said what belongs to whom.
+    Applied,
+}
 
 impl ApiServer {
     pub(super) async fn update(&self, call: &Call) -> Result<Response<Body>, Status> {
@@ -34,7 +44,7 @@ impl ApiServer {
         }
         loop {
             let current = self.find(call)?;
-            match self.replace(call, &current, object.clone()).await {
+            match self.replace(call, &current, object.clone(), Ownership::Tracked).await {
                 // Nobody named a version, so the last one to come wins.
                 Err(status)
                     if status.code() == 409
@@ -56,12 +66,18 @@ impl ApiServer {
         call: &Call,
         current: &Arc<Object>,
         mut new: Value,
+        ownership: Ownership,
     ) -> Result<Arc<Object>, Status> {
         let name = call.request.name.as_str();
         self.check_preconditions(call, current, &new)?;
         keep_server_fields(&mut new, &current.value);
         keep_other_part(call, &mut new, &current.value);
         bump_generation(call, &mut new, &current.value);
+        if ownership == Ownership::Tracked {
+            let (version, manager) = (call.resource.api_version(), call.manager());
+            let subresource = &call.request.subresource;
+            patch::track(Some(&current.value), &mut new, &manager, &version, subresource, &call.resource.merge);
+        }
         if unchanged(&new, &current.value) {
             return Ok(Arc::clone(current));
         }
@@ -76,7 +92,7 @@ impl ApiServer {
         stored.map_err(|error| call.store_error(name, &error))
     }
 
-    fn check_preconditions(&self, call: &Call, current: &Object, new: &Value) -> Result<(), Status> {
+    pub(super) fn check_preconditions(&self, call: &Call, current: &Object, new: &Value) -> Result<(), Status> {
         let (group, plural, name) = (&call.resource.group, &call.resource.plural, &call.request.name);
         let version = metadata::text(new, "resourceVersion");
         if !version.is_empty() && version != current.version.to_string() {

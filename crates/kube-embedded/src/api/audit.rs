@@ -1,0 +1,79 @@
+//! The audit log: one line of JSON for every request that could change something, in the words of `audit.k8s.io/v1`.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use http::StatusCode;
+use serde_json::json;
+
+use super::metadata;
+use super::registry::api_version;
+use super::request::ResourceRequest;
+use crate::user::UserInfo;
+
+/// A log that grows beyond this is moved aside, in place of the one before.
+const ROTATE_BYTES: u64 = 16 << 20;
+
+/// See the module.
+pub struct Audit {
+    path: PathBuf,
+    file: Mutex<Option<fs_err::File>>,
+}
+
+/// One request, for the log.
+pub struct Entry {
+    pub user: UserInfo,
+    pub user_agent: String,
+    pub uri: String,
+    pub request: ResourceRequest,
+}
+
+impl Audit {
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, file: Mutex::new(None) }
+    }
+
+    /// Writes a line. A log that can't be written is reported, and the request goes on.
+    pub fn write(&self, entry: &Entry, code: StatusCode) {
+        let request = &entry.request;
+        let now = metadata::now();
+        let mut reference = json!({
+            "resource": request.resource, "apiVersion": api_version(&request.group, &request.version),
+        });
+        for (field, text) in
+            [("namespace", &request.namespace), ("name", &request.name), ("subresource", &request.subresource)]
+        {
+            if !text.is_empty() {
+                reference[field] = text.as_str().into();
+            }
+        }
+        let line = json!({
+            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "stage": "ResponseComplete",
+            "auditID": uuid::Uuid::new_v4().to_string(), "requestURI": entry.uri, "verb": request.verb,
+            "user": {"username": entry.user.name, "groups": entry.user.groups}, "userAgent": entry.user_agent,
+            "objectRef": reference, "responseStatus": {"metadata": {}, "code": code.as_u16()},
+            "requestReceivedTimestamp": now, "stageTimestamp": now,
+        });
+        if let Err(error) = self.append(&format!("{line}\n")) {
+            tracing::warn!(%error, "cannot write the audit log");
+        }
+    }
+
+    fn append(&self, line: &str) -> std::io::Result<()> {
+        let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut open = match file.take() {
+            Some(open) => open,
+            None => fs_err::OpenOptions::new().create(true).append(true).open(&self.path)?,
+        };
+        open.write_all(line.as_bytes())?;
+        if open.metadata()?.len() > ROTATE_BYTES {
+            let mut aside = self.path.clone().into_os_string();
+            aside.push(".1");
+            fs_err::rename(&self.path, aside)?;
+        } else {
+            *file = Some(open);
+        }
+        Ok(())
+    }
+}
