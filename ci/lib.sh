@@ -1,0 +1,35 @@
+# What the commands in ci/ share. Sourced, not run.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+say() { printf '%s\n' "$*"; }
+die() {
+  printf '%s: %s\n' "$(basename "$0")" "$*" >&2
+  exit 1
+}
+have() { command -v "$1" >/dev/null 2>&1; }
+
+# as_root COMMAND...: runs it as root, through sudo where that is needed.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then
+    "$@"
+  elif have sudo; then
+    sudo "$@"
+  else
+    die "this needs root: $*"
+  fi
+}
+
+# postgresql_found: whether this machine has a PostgreSQL server the program would find.
+postgresql_found() {
+  local directory
+  for directory in /usr/lib/postgresql/*/bin /usr/pgsql-*/bin /opt/homebrew/opt/postgresql@*/bin; do
+    [ -x "$directory/initdb" ] && return 0
+  done
+  have initdb && have postgres
+}
+
+# target_directory: where cargo puts what it builds.
+target_directory() {
+  say "${CARGO_TARGET_DIR:-$root/target}"
+}
