@@ -1,0 +1,413 @@
+//! The shell around the pure parts: it watches, reads what is there, and carries out what they say.
+//!
+//! Everything is read anew in each round, so a round that finds all right writes nothing, and one that was cut off is
+//! simply done again.
+
+use super::desired::{self, Passwords};
+use super::events::{self, Clock, Happening};
+use super::names::{self, FINALIZER};
+use super::plan::{self, Effect};
+use super::pod::Version;
+use super::{deletion, status};
+use crate::agent::report::Applied;
+use crate::{Options, manifests, postgresql};
+use a8s_api::{LABEL_KIND, LABEL_NAME, Postgresql};
+use futures::{StreamExt as _, future};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::rbac::v1::RoleBinding;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::core::{PartialObjectMeta, Resource, TypeMeta};
+use kube::runtime::controller::{Action, Controller};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::{wait, watcher};
+use serde_json::json;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Name under which the API server notes who owns a field.
+const MANAGER: &str = "postgresql-controller";
+/// A deletion is looked at this often, beside what watches tell.
+const DELETION_ROUND: Duration = Duration::from_millis(200);
+/// Pause after trouble that the user or another controller has to end.
+const TROUBLE_ROUND: Duration = Duration::from_secs(2);
+/// Longest wait for an instance to vanish after this controller has let it go.
+const GOODBYE: Duration = Duration::from_secs(60);
+
+/// Why a round did not end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A request to the API failed.
+    #[error("cannot {action}")]
+    Request {
+        /// What was tried.
+        action: String,
+        /// The cause.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+fn failed(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Error {
+    let action = action.into();
+    move |source| Error::Request { action, source: Box::new(source) }
+}
+
+struct Context {
+    client: kube::Client,
+    options: Options,
+    clock: Clock,
+}
+
+/// Watches all instances and what they own, until `shutdown`.
+pub async fn run(client: kube::Client, options: Options, shutdown: CancellationToken) {
+    let of_instances = watcher::Config::default().labels(&format!("{LABEL_KIND}={}", Postgresql::KIND));
+    // Only metadata of pods is kept, and no longer than it takes to name their instance.
+    let pods: Api<PartialObjectMeta<Pod>> = Api::all(client.clone());
+    let claims: Api<PartialObjectMeta<PersistentVolumeClaim>> = Api::all(client.clone());
+    let controller = Controller::new(Api::<Postgresql>::all(client.clone()), watcher::Config::default())
+        .owns(Api::<StatefulSet>::all(client.clone()), of_instances.clone())
+        .owns(Api::<Service>::all(client.clone()), of_instances.clone())
+        .owns(Api::<Secret>::all(client.clone()), of_instances.clone())
+        .owns(Api::<ServiceAccount>::all(client.clone()), of_instances.clone())
+        .owns(Api::<RoleBinding>::all(client.clone()), of_instances.clone())
+        .watches(pods, of_instances.clone(), |pod| instance_of(&pod.metadata))
+        .watches(claims, of_instances, |claim| instance_of(&claim.metadata))
+        .graceful_shutdown_on(shutdown.cancelled_owned());
+    let context = Arc::new(Context { client, options, clock: Clock::default() });
+    controller
+        .run(reconcile, retry, context)
+        .for_each(|result| {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a round of the controller of instances did not end");
+            }
+            future::ready(())
+        })
+        .await;
+}
+
+fn instance_of(metadata: &kube::core::ObjectMeta) -> Option<ObjectRef<Postgresql>> {
+    let name = metadata.labels.as_ref()?.get(LABEL_NAME)?;
+    Some(ObjectRef::new(name).within(metadata.namespace.as_deref()?))
+}
+
+fn retry(instance: Arc<Postgresql>, error: &Error, _: Arc<Context>) -> Action {
+    let Error::Request { action, source } = error;
+    let is_conflict = matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409);
+    if is_conflict {
+        // Somebody wrote in between: look again at once.
+        return Action::requeue(Duration::from_millis(20));
+    }
+    let name = instance.metadata.name.as_deref().unwrap_or_default();
+    tracing::warn!(instance = name, action, error = %source, "the controller of instances could not go on");
+    Action::requeue(TROUBLE_ROUND)
+}
+
+async fn reconcile(seen: Arc<Postgresql>, context: Arc<Context>) -> Result<Action, Error> {
+    let (Some(name), Some(namespace)) = (&seen.metadata.name, &seen.metadata.namespace) else {
+        return Ok(Action::await_change());
+    };
+    let round = Round { context: &context, name, namespace };
+    // The cache may lag behind this controller's own writes.
+    let api: Api<Postgresql> = Api::namespaced(context.client.clone(), namespace);
+    let Some(instance) = api.get_opt(name).await.map_err(failed("read the instance"))? else {
+        return Ok(Action::await_change());
+    };
+    let has_finalizer = instance.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
+    match (instance.metadata.deletion_timestamp.is_some(), has_finalizer) {
+        (true, true) => round.delete(&api, instance).await,
+        (true, false) => Ok(Action::await_change()),
+        (false, true) => round.keep(&api, instance).await,
+        (false, false) => {
+            let instance = round.adopt(&api, &instance).await?;
+            round.keep(&api, instance).await
+        }
+    }
+}
+
+/// One look at one instance.
+struct Round<'a> {
+    context: &'a Context,
+    name: &'a str,
+    namespace: &'a str,
+}
+
+impl Round<'_> {
+    fn api<K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>>(&self) -> Api<K> {
+        Api::namespaced(self.context.client.clone(), self.namespace)
+    }
+
+    /// Puts the finalizer on the instance, and an empty `parameters` where there is none: the API server fills in
+    /// their defaults.
+    async fn adopt(&self, api: &Api<Postgresql>, instance: &Postgresql) -> Result<Postgresql, Error> {
+        let mut finalizers = instance.metadata.finalizers.clone().unwrap_or_default();
+        finalizers.push(FINALIZER.to_owned());
+        let metadata = json!({"resourceVersion": instance.metadata.resource_version, "finalizers": finalizers});
+        let mut patch = json!({"metadata": metadata});
+        if instance.spec.version != 0 && instance.spec.parameters.is_none() {
+            patch["spec"] = json!({"parameters": {}});
+        }
+        let patched = api.patch(self.name, &parameters(), &Patch::Merge(patch)).await;
+        patched.map_err(failed("put the finalizer on the instance"))
+    }
+
+    async fn keep(&self, api: &Api<Postgresql>, instance: Postgresql) -> Result<Action, Error> {
+        let (observed, pods) = future::try_join(self.observe(), self.pods()).await?;
+        let stateful_set = observed.iter().find(|object| kind(object) == "StatefulSet");
+        let error = match self.version(&instance, stateful_set).await? {
+            Err(reason) => Some(reason),
+            Ok(version) => {
+                let desired = desired::desired(&instance, &version, &Passwords::random());
+                let mut effects = plan::plan(desired, &observed);
+                if effects.is_empty()
+                    && let Some(set) = stateful_set
+                {
+                    let applied: Vec<Option<Applied>> = pods.iter().map(Applied::of_pod).collect();
+                    effects = plan::announcement(&instance, set, &applied);
+                }
+                self.carry_out(&instance, effects).await?
+            }
+        };
+        let action = if error.is_some() { Action::requeue(TROUBLE_ROUND) } else { Action::await_change() };
+        let typed: Option<StatefulSet> = stateful_set
+            .and_then(|set| serde_json::to_value(set).ok())
+            .and_then(|set| serde_json::from_value(set).ok());
+        self.tell(api, &instance, &status::status(&instance, typed.as_ref(), error)).await?;
+        Ok(action)
+    }
+
+    async fn tell(
+        &self,
+        api: &Api<Postgresql>,
+        instance: &Postgresql,
+        status: &a8s_api::PostgresqlStatus,
+    ) -> Result<(), Error> {
+        let Some(patch) = status::patch(instance, status) else { return Ok(()) };
+        let patched = api.patch_status(self.name, &parameters(), &Patch::Merge(patch)).await;
+        patched.map(|_| ()).map_err(failed("write the instance's status"))
+    }
+
+    /// Everything of the instance that is there, apart from pods.
+    async fn observe(&self) -> Result<Vec<DynamicObject>, Error> {
+        let name = self.name;
+        let (admin, standby) = (names::credentials("postgres", name), names::credentials("standby", name));
+        let services = [names::primary_service(name), names::agent_service(name), names::read_only_service(name)];
+        let [primary, agent, read_only] = &services;
+        let (account, binding, admin, standby, primary, agent, read_only, set) = futures::try_join!(
+            self.get::<ServiceAccount>(name),
+            self.get::<RoleBinding>(name),
+            self.get::<Secret>(&admin),
+            self.get::<Secret>(&standby),
+            self.get::<Service>(primary),
+            self.get::<Service>(agent),
+            self.get::<Service>(read_only),
+            self.get::<StatefulSet>(name),
+        )?;
+        Ok([account, binding, admin, standby, primary, agent, read_only, set].into_iter().flatten().collect())
+    }
+
+    async fn get<K: Resource<DynamicType = ()>>(&self, name: &str) -> Result<Option<DynamicObject>, Error> {
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.context.client.clone(), self.namespace, &ApiResource::erase::<K>(&()));
+        api.get_opt(name).await.map_err(failed(format!("read the {} {name:?}", K::kind(&()))))
+    }
+
+    /// Objects of a kind that carry the instance's labels.
+    async fn list<K: Resource<DynamicType = ()>>(&self) -> Result<Vec<DynamicObject>, Error> {
+        let resource = ApiResource::erase::<K>(&());
+        let api: Api<DynamicObject> = Api::namespaced_with(self.context.client.clone(), self.namespace, &resource);
+        let parameters = ListParams::default().labels(&names::selector(self.name));
+        let list = api.list(&parameters).await.map_err(failed(format!("list objects of kind {}", resource.kind)))?;
+        let types = TypeMeta { api_version: resource.api_version, kind: resource.kind };
+        let typed = |mut object: DynamicObject| {
+            // Items of a list do not say what they are.
+            object.types = Some(types.clone());
+            object
+        };
+        Ok(list.items.into_iter().map(typed).collect())
+    }
+
+    async fn pods(&self) -> Result<Vec<PartialObjectMeta<Pod>>, Error> {
+        let parameters = ListParams::default().labels(&names::selector(self.name));
+        let list = self.api::<Pod>().list_metadata(&parameters).await.map_err(failed("list the instance's pods"))?;
+        Ok(list.items)
+    }
+
+    /// Which PostgreSQL the instance runs: the one it already runs, else the one its spec asks for, or the nearest.
+    async fn version(
+        &self,
+        instance: &Postgresql,
+        stateful_set: Option<&DynamicObject>,
+    ) -> Result<Result<Version, String>, Error> {
+        let Ok(requested) = u32::try_from(instance.spec.version) else {
+            return Ok(Err("spec.version is no PostgreSQL major".to_owned()));
+        };
+        if requested == 0 {
+            return Ok(Err("the instance has no spec".to_owned()));
+        }
+        let images = self.images().await?;
+        let pointer = format!("/spec/template/metadata/annotations/{}", names::VERSION.replace('/', "~1"));
+        let running = stateful_set.and_then(|set| set.data.pointer(&pointer)?.as_str()?.parse::<u32>().ok());
+        let strict = instance.metadata.annotations.as_ref().and_then(|a| a.get(names::STRICT_VERSION));
+        let is_strict = strict.is_some_and(|value| value == "true");
+        let chosen = match running {
+            Some(major) if images.contains_key(&major) => Ok(major),
+            Some(major) => Err(format!("PostgreSQL {major}, which this instance runs, is no longer available")),
+            None => postgresql::choose(requested, images.keys().copied(), is_strict).map_err(|e| e.to_string()),
+        };
+        Ok(chosen.map(|major| Version { major, image: images[&major].clone() }))
+    }
+
+    async fn images(&self) -> Result<BTreeMap<u32, String>, Error> {
+        let api: Api<ConfigMap> = Api::namespaced(self.context.client.clone(), &self.context.options.namespace);
+        let map = api.get_opt(manifests::IMAGES).await.map_err(failed("read the list of images"))?;
+        let data = map.and_then(|map| map.data).unwrap_or_default();
+        Ok(data.into_iter().filter_map(|(major, image)| Some((major.parse().ok()?, image))).collect())
+    }
+
+    /// Carries effects out: what pods need first, then the StatefulSet. Answers with the trouble that stays until
+    /// somebody changes something.
+    async fn carry_out(&self, instance: &Postgresql, effects: Vec<Effect>) -> Result<Option<String>, Error> {
+        let is_last = |effect: &Effect| match effect {
+            Effect::Create(object, _) | Effect::Replace(object) => kind(object) == "StatefulSet",
+            _ => false,
+        };
+        let (last, first): (Vec<_>, Vec<_>) = effects.into_iter().partition(is_last);
+        let done = future::join_all(first.into_iter().map(|effect| self.act(instance, effect))).await;
+        let mut trouble = done.into_iter().collect::<Result<Vec<_>, _>>()?;
+        for effect in last {
+            trouble.push(self.act(instance, effect).await?);
+        }
+        let texts: Vec<String> = trouble.into_iter().flatten().collect();
+        Ok((!texts.is_empty()).then(|| texts.join("; ")))
+    }
+
+    async fn act(&self, instance: &Postgresql, effect: Effect) -> Result<Option<String>, Error> {
+        let (object, verb, happening) = match effect {
+            Effect::Blocked(text) => return Ok(Some(text)),
+            Effect::Report(happening) => return self.report(instance, &happening).await.map(|()| None),
+            Effect::Create(object, happening) => (object, "create", happening),
+            Effect::Replace(object) => (object, "update", None),
+            Effect::Delete(object) => (object, "delete", None),
+        };
+        let name = object.metadata.name.clone().unwrap_or_default();
+        let api = self.dynamic(&object);
+        let post = PostParams { dry_run: false, field_manager: Some(MANAGER.to_owned()) };
+        let result = match verb {
+            "create" => api.create(&post, &object).await.map(|_| ()),
+            "update" => api.replace(&name, &post, &object).await.map(|_| ()),
+            _ => delete(&api, &object, &name).await,
+        };
+        match result {
+            Ok(()) => {
+                if let Some(happening) = happening {
+                    self.report(instance, &happening).await?;
+                }
+                Ok(None)
+            }
+            // What the API refuses for its content stays refused: it is the user's to know.
+            Err(kube::Error::Api(status)) if status.code == 422 || status.code == 403 => {
+                Ok(Some(status.message.clone()))
+            }
+            Err(error) => Err(failed(format!("{verb} the {} {name:?}", kind(&object)))(error)),
+        }
+    }
+
+    fn dynamic(&self, object: &DynamicObject) -> Api<DynamicObject> {
+        let types = object.types.clone().unwrap_or_default();
+        let (group, version) = types.api_version.split_once('/').unwrap_or(("", &types.api_version));
+        let resource = ApiResource {
+            group: group.to_owned(),
+            version: version.to_owned(),
+            api_version: types.api_version.clone(),
+            plural: format!("{}s", types.kind.to_lowercase()),
+            kind: types.kind,
+        };
+        Api::namespaced_with(self.context.client.clone(), self.namespace, &resource)
+    }
+
+    async fn report(&self, instance: &Postgresql, happening: &Happening) -> Result<(), Error> {
+        let event = events::event(instance, happening, self.context.clock.now());
+        let api: Api<k8s_openapi::api::core::v1::Event> = self.api();
+        match api.create(&PostParams::default(), &event).await {
+            // Reported before.
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
+            // A namespace that is going away takes no events; its instances still have to go.
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(()),
+            result => result.map(|_| ()).map_err(failed("report an event")),
+        }
+    }
+
+    async fn delete(&self, api: &Api<Postgresql>, instance: Postgresql) -> Result<Action, Error> {
+        let (observed, pods, claims, lease) = futures::try_join!(
+            self.observe(),
+            self.pods(),
+            self.list::<PersistentVolumeClaim>(),
+            self.get::<Lease>(self.name),
+        )?;
+        let mut remains = deletion::Remains { pods: pods.len(), ..deletion::Remains::default() };
+        remains.others.extend(claims.into_iter().chain(lease));
+        for object in observed.into_iter().filter(|object| is_owned(object, &instance)) {
+            match kind(&object) {
+                "StatefulSet" => remains.stateful_set = Some(object),
+                "Service" => remains.services.push(object),
+                _ => remains.others.push(object),
+            }
+        }
+        if !remains.is_empty() {
+            let ready = remains.stateful_set.as_ref().and_then(|set| serde_json::to_value(set).ok());
+            let set = ready.and_then(|set| serde_json::from_value(set).ok());
+            self.tell(api, &instance, &status::status(&instance, set.as_ref(), None)).await?;
+            self.carry_out(&instance, deletion::plan(&remains)).await?;
+            return Ok(Action::requeue(DELETION_ROUND));
+        }
+        self.let_go(api, &instance).await?;
+        Ok(Action::await_change())
+    }
+
+    /// Removes the finalizer, waits until the instance is gone, and reports it.
+    async fn let_go(&self, api: &Api<Postgresql>, instance: &Postgresql) -> Result<(), Error> {
+        let finalizers: Vec<&String> =
+            instance.metadata.finalizers.iter().flatten().filter(|finalizer| *finalizer != FINALIZER).collect();
+        let patch = json!({"metadata": {
+            "resourceVersion": instance.metadata.resource_version, "finalizers": finalizers,
+        }});
+        match api.patch(self.name, &parameters(), &Patch::Merge(patch)).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            result => drop(result.map_err(failed("take the finalizer off the instance"))?),
+        }
+        let uid = instance.metadata.uid.clone().unwrap_or_default();
+        let gone = wait::await_condition(api.clone(), self.name, wait::conditions::is_deleted(&uid));
+        // Another controller's finalizer may hold it for long; then nobody can say that it has gone.
+        if let Ok(Ok(_)) = tokio::time::timeout(GOODBYE, gone).await {
+            self.report(instance, &Happening::deleted()).await?;
+        }
+        Ok(())
+    }
+}
+
+fn parameters() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+fn kind(object: &DynamicObject) -> &str {
+    object.types.as_ref().map_or("", |types| &types.kind)
+}
+
+fn is_owned(object: &DynamicObject, instance: &Postgresql) -> bool {
+    object.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == instance.metadata.uid.as_ref())
+}
+
+/// Deletes an object as it was read, not one that has taken its name. A StatefulSet stays until its pods have ended.
+async fn delete(api: &Api<DynamicObject>, object: &DynamicObject, name: &str) -> Result<(), kube::Error> {
+    let parameters =
+        if kind(object) == "StatefulSet" { DeleteParams::foreground() } else { DeleteParams::background() };
+    let preconditions = kube::api::Preconditions { uid: object.metadata.uid.clone(), resource_version: None };
+    match api.delete(name, &parameters.preconditions(preconditions)).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        result => result.map(|_| ()),
+    }
+}

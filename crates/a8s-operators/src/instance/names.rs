@@ -1,0 +1,57 @@
+//! Names and keys of an instance's objects, in one place: the operator makes them and the agents read them.
+
+use a8s_api::{LABEL_GROUP, LABEL_KIND, LABEL_NAME, Postgresql};
+use std::collections::BTreeMap;
+
+/// Finalizer of the instance and of its Secrets.
+pub const FINALIZER: &str = "a8s.anynines.com/postgresql.operator";
+/// Annotation: hash of what the operator last wrote.
+pub const APPLIED: &str = "a8s.a9s/applied";
+/// Annotation of the StatefulSet: fingerprint of the parameters that were last announced as applied. Annotation of a
+/// pod: what its agent has applied, as a [`crate::agent::report::Applied`].
+pub const CONFIGURATION: &str = "a8s.a9s/configuration";
+/// Annotation of the pods: the PostgreSQL major that runs.
+pub const VERSION: &str = "a8s.a9s/version";
+/// Annotation of the pods: the major that was asked for, if another one runs.
+pub const REQUESTED_VERSION: &str = "a8s.a9s/requested-version";
+/// Annotation of an instance: `true` refuses a newer major in place of the one asked for.
+pub const STRICT_VERSION: &str = "a8s.a9s/strict-version";
+/// Annotation of the Lease: the system identifier with which the instance was initialised. Where it is, an empty data
+/// directory is never initialised.
+pub const SYSTEM_IDENTIFIER: &str = "a8s.a9s/system-identifier";
+/// Volume claim template of the data.
+pub const DATA_VOLUME: &str = "pgdata";
+
+/// The Service of the primary.
+pub fn primary_service(instance: &str) -> String {
+    format!("{instance}-master")
+}
+
+/// The Service of the agent of the primary.
+pub fn agent_service(instance: &str) -> String {
+    format!("{instance}-patroni")
+}
+
+/// The Service for reading.
+pub fn read_only_service(instance: &str) -> String {
+    format!("{instance}-replicas")
+}
+
+/// The Secret of a role of PostgreSQL: `postgres` or `standby`.
+pub fn credentials(role: &str, instance: &str) -> String {
+    format!("{role}.credentials.{instance}")
+}
+
+/// The labels that every object of an instance has.
+pub fn reserved_labels(instance: &str) -> BTreeMap<String, String> {
+    [(LABEL_GROUP, Postgresql::GROUP), (LABEL_KIND, Postgresql::KIND), (LABEL_NAME, instance)]
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .into()
+}
+
+/// Selects every object of an instance.
+pub fn selector(instance: &str) -> String {
+    let labels: Vec<String> =
+        reserved_labels(instance).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
+    labels.join(",")
+}

@@ -1,0 +1,66 @@
+//! How an instance is: its status, from its StatefulSet.
+
+use a8s_api::{Postgresql, PostgresqlStatus};
+use k8s_openapi::api::apps::v1::StatefulSet;
+use serde_json::{Value, json};
+
+/// The status of an instance whose StatefulSet is this, and which has this trouble.
+pub fn status(instance: &Postgresql, stateful_set: Option<&StatefulSet>, error: Option<String>) -> PostgresqlStatus {
+    let ready = stateful_set.and_then(|set| set.status.as_ref()?.ready_replicas).unwrap_or(0);
+    let wanted = instance.spec.replicas();
+    let is_whole = wanted > 0 && ready >= wanted && instance.metadata.deletion_timestamp.is_none();
+    let cluster_status = if is_whole { "Running" } else { "NotRunning" };
+    PostgresqlStatus { cluster_status: Some(cluster_status.to_owned()), error, ready_replicas: Some(ready) }
+}
+
+/// The merge patch that makes the instance's status this one; `None` if it is already.
+pub fn patch(instance: &Postgresql, status: &PostgresqlStatus) -> Option<Value> {
+    (instance.status.as_ref() != Some(status)).then(|| {
+        json!({"status": {
+            "clusterStatus": status.cluster_status,
+            "readyReplicas": status.ready_replicas,
+            // Null removes what an earlier trouble left.
+            "error": status.error,
+        }})
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use a8s_api::PostgresqlSpec;
+
+    fn set(ready: i32) -> StatefulSet {
+        serde_json::from_value(json!({"status": {"replicas": ready, "readyReplicas": ready}})).expect("a set")
+    }
+
+    #[test]
+    fn an_instance_runs_when_every_member_is_ready() {
+        for (wanted, ready, expected) in
+            [(1, 0, "NotRunning"), (1, 1, "Running"), (3, 2, "NotRunning"), (3, 3, "Running"), (0, 0, "NotRunning")]
+        {
+            let instance =
+                Postgresql::new("solo", PostgresqlSpec { replicas: Some(wanted), ..PostgresqlSpec::default() });
+            let status = status(&instance, Some(&set(ready)), None);
+            assert_eq!(status.cluster_status.as_deref(), Some(expected), "{ready} of {wanted}");
+            assert_eq!(status.ready_replicas, Some(ready));
+        }
+    }
+
+    #[test]
+    fn a_status_that_is_right_is_not_written_again() {
+        let mut instance = Postgresql::new("solo", PostgresqlSpec::default());
+        let right = status(&instance, Some(&set(1)), None);
+        assert!(patch(&instance, &right).is_some());
+        instance.status = Some(right.clone());
+        assert_eq!(patch(&instance, &right), None);
+    }
+
+    #[test]
+    fn a_healed_instance_loses_its_error() {
+        let mut instance = Postgresql::new("solo", PostgresqlSpec::default());
+        instance.status = Some(status(&instance, None, Some("trouble".into())));
+        let healed = patch(&instance, &status(&instance, Some(&set(1)), None)).expect("a change");
+        assert_eq!(healed["status"].get("error"), Some(&Value::Null));
+    }
+}

@@ -1,0 +1,221 @@
+//! What the stack needs on a cluster before its controllers run: definitions, rights, the list of images and the
+//! admission webhook. Rights are the least that the code uses; a test compares them with what was reviewed.
+
+use crate::{SYSTEM_NAMESPACE, admission};
+use base64::Engine as _;
+use kube::core::DynamicObject;
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+
+/// ConfigMap in the stack's namespace that maps PostgreSQL majors to images.
+pub const IMAGES: &str = "postgresql-images";
+/// ClusterRole of the agents in an instance's pods.
+pub const AGENT_ROLE: &str = "postgresql-spilo-role";
+/// ServiceAccount of the controller of instances.
+pub const OPERATOR_ACCOUNT: &str = "postgresql-manager-account";
+const OPERATOR_ROLE: &str = "postgresql-manager-role";
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// How the API server reaches the admission webhook.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Webhook {
+    /// At a URL, up to and without the path.
+    Url {
+        /// Such as `https://127.0.0.1:9443`.
+        url: String,
+        /// The certificate authority, PEM.
+        ca_pem: String,
+    },
+    /// Behind the Service `postgresql-webhook-service` of the stack's namespace.
+    Service {
+        /// The certificate authority, PEM.
+        ca_pem: String,
+    },
+}
+
+/// What differs between clusters.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// PostgreSQL major → image.
+    pub images: BTreeMap<u32, String>,
+    /// Where admission is.
+    pub webhook: Webhook,
+}
+
+/// All objects, in the order in which they can be applied.
+pub fn manifests(options: &Options) -> Vec<DynamicObject> {
+    let mut documents = vec![namespace()];
+    documents.extend(a8s_api::crds().iter().map(|crd| json!(crd)));
+    documents.extend([account(), operator_role(), operator_binding()]);
+    documents.extend([images_role(), images_binding(), agent_role()]);
+    documents.extend([images(&options.images), webhook(&options.webhook)]);
+    documents
+        .into_iter()
+        .map(|document| serde_json::from_value(document).expect("every document here has a kind and metadata"))
+        .collect()
+}
+
+fn namespace() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Namespace",
+        "metadata": {"name": SYSTEM_NAMESPACE, "labels": {"control-plane": "controller-manager"}},
+    })
+}
+
+fn account() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": OPERATOR_ACCOUNT, "namespace": SYSTEM_NAMESPACE},
+    })
+}
+
+fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
+    json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
+}
+
+fn operator_role() -> Value {
+    let owned = ["create", "delete", "get", "list", "update", "watch"];
+    let mut bind = rule(RBAC, &["clusterroles"], &["bind"]);
+    bind["resourceNames"] = json!([AGENT_ROLE]);
+    let group = a8s_api::Postgresql::GROUP;
+    json!({
+        "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
+        "metadata": {"name": OPERATOR_ROLE},
+        "rules": [
+            rule(group, &["postgresqls"], &["get", "list", "patch", "watch"]),
+            rule(group, &["postgresqls/status"], &["patch"]),
+            // The API server asks for this of who sets blockOwnerDeletion.
+            rule(group, &["postgresqls/finalizers"], &["update"]),
+            rule("", &["secrets", "serviceaccounts", "services"], &owned),
+            rule("apps", &["statefulsets"], &owned),
+            rule(RBAC, &["rolebindings"], &owned),
+            bind,
+            rule("", &["persistentvolumeclaims"], &["delete", "list", "watch"]),
+            rule("coordination.k8s.io", &["leases"], &["delete", "get"]),
+            rule("", &["pods"], &["list", "watch"]),
+            rule("", &["events"], &["create"]),
+        ],
+    })
+}
+
+fn subjects() -> Value {
+    json!([{"kind": "ServiceAccount", "name": OPERATOR_ACCOUNT, "namespace": SYSTEM_NAMESPACE}])
+}
+
+fn operator_binding() -> Value {
+    json!({
+        "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRoleBinding",
+        "metadata": {"name": "postgresql-manager-rolebinding"},
+        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": OPERATOR_ROLE},
+        "subjects": subjects(),
+    })
+}
+
+fn images_role() -> Value {
+    let mut read = rule("", &["configmaps"], &["get"]);
+    read["resourceNames"] = json!([IMAGES]);
+    json!({
+        "apiVersion": format!("{RBAC}/v1"), "kind": "Role",
+        "metadata": {"name": "postgresql-images-role", "namespace": SYSTEM_NAMESPACE},
+        "rules": [read],
+    })
+}
+
+fn images_binding() -> Value {
+    json!({
+        "apiVersion": format!("{RBAC}/v1"), "kind": "RoleBinding",
+        "metadata": {"name": "postgresql-images-rolebinding", "namespace": SYSTEM_NAMESPACE},
+        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": "postgresql-images-role"},
+        "subjects": subjects(),
+    })
+}
+
+/// What agents may do in the namespace of their instance: read the instance, label and annotate their pod, and hold
+/// the Lease.
+fn agent_role() -> Value {
+    json!({
+        "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
+        "metadata": {"name": AGENT_ROLE},
+        "rules": [
+            rule(a8s_api::Postgresql::GROUP, &["postgresqls"], &["get", "list", "watch"]),
+            rule("", &["pods"], &["get", "patch"]),
+            rule("coordination.k8s.io", &["leases"], &["create", "get", "list", "patch", "update", "watch"]),
+        ],
+    })
+}
+
+fn images(images: &BTreeMap<u32, String>) -> Value {
+    let data: BTreeMap<String, &String> = images.iter().map(|(major, image)| (major.to_string(), image)).collect();
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": IMAGES, "namespace": SYSTEM_NAMESPACE},
+        "data": data,
+    })
+}
+
+fn webhook(webhook: &Webhook) -> Value {
+    let encoded = |pem: &str| base64::engine::general_purpose::STANDARD.encode(pem);
+    let client = match webhook {
+        Webhook::Url { url, ca_pem } => {
+            json!({"url": format!("{}{}", url.trim_end_matches('/'), admission::PATH), "caBundle": encoded(ca_pem)})
+        }
+        Webhook::Service { ca_pem } => json!({
+            "service": {
+                "name": "postgresql-webhook-service", "namespace": SYSTEM_NAMESPACE,
+                "path": admission::PATH, "port": 443,
+            },
+            "caBundle": encoded(ca_pem),
+        }),
+    };
+    json!({
+        "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": "postgresql-validating-webhook-configuration"},
+        "webhooks": [{
+            "name": "vpostgresql.kb.io",
+            "admissionReviewVersions": ["v1"],
+            "clientConfig": client,
+            "failurePolicy": "Fail",
+            "sideEffects": "None",
+            "rules": [{
+                "apiGroups": [a8s_api::Postgresql::GROUP],
+                "apiVersions": [a8s_api::VERSION],
+                "operations": ["CREATE", "UPDATE"],
+                "resources": ["postgresqls"],
+            }],
+        }],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options() -> Options {
+        let images = [15, 17].map(|major| (major, format!("a9s/postgresql:{major}"))).into();
+        Options { images, webhook: Webhook::Url { url: "https://127.0.0.1:9443/".into(), ca_pem: "PEM".into() } }
+    }
+
+    #[test]
+    fn the_stack_is_as_reviewed() {
+        let documents: Vec<String> = manifests(&options())
+            .iter()
+            .filter(|object| object.types.as_ref().is_none_or(|types| types.kind != "CustomResourceDefinition"))
+            .map(|object| serde_saphyr::to_string(object).expect("plain data"))
+            .collect();
+        insta::assert_snapshot!(documents.join("---\n"));
+    }
+
+    #[test]
+    fn the_definitions_come_before_what_needs_them() {
+        let kinds: Vec<String> =
+            manifests(&options()).into_iter().filter_map(|object| object.types).map(|types| types.kind).collect();
+        assert_eq!(kinds[0], "Namespace");
+        assert_eq!(kinds[1..5], ["CustomResourceDefinition"; 4]);
+    }
+
+    #[test]
+    fn a_service_is_named_where_the_webhook_is_in_the_cluster() {
+        let document = webhook(&Webhook::Service { ca_pem: "PEM".into() });
+        assert_eq!(document["webhooks"][0]["clientConfig"]["service"]["name"], "postgresql-webhook-service");
+    }
+}

@@ -1,0 +1,106 @@
+//! Making files last: whole directories, and single small files that are replaced at once.
+
+use std::collections::VecDeque;
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+/// How many files are flushed at the same time. The flushes of one moment share a commit of the file system's
+/// journal, so that waiting in many threads is cheap and waiting in one is not.
+const THREADS: usize = 16;
+
+/// Flushes every file and directory below a directory, and the directory itself, to the disk.
+///
+/// # Errors
+/// The first one that any file had.
+pub fn flush_tree(directory: &Path) -> io::Result<()> {
+    let mut paths = Vec::new();
+    collect(directory, &mut paths)?;
+    paths.push(directory.to_owned());
+    flush_all(paths)
+}
+
+fn collect(directory: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
+    for entry in fs_err::read_dir(directory)? {
+        let entry = entry?;
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            collect(&entry.path(), paths)?;
+        }
+        if kind.is_dir() || kind.is_file() {
+            paths.push(entry.path());
+        }
+    }
+    Ok(())
+}
+
+fn flush_all(paths: Vec<PathBuf>) -> io::Result<()> {
+    let queue = Mutex::new(VecDeque::from(paths));
+    let flush = || -> io::Result<()> {
+        loop {
+            let next = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front();
+            let Some(path) = next else { return Ok(()) };
+            fs_err::File::open(path)?.sync_all()?;
+        }
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(flush)).collect();
+        threads.into_iter().try_for_each(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(_) => Err(io::Error::other("a thread that flushed files ended early")),
+        })
+    })
+}
+
+/// Flushes one directory's entries.
+///
+/// # Errors
+/// As opening and flushing it.
+pub fn flush_directory(directory: &Path) -> io::Result<()> {
+    fs_err::File::open(directory)?.sync_all()
+}
+
+/// Replaces a file at once and for good: nobody sees half of it, also not after a power cut. `mode` is its permissions.
+///
+/// # Errors
+/// As writing and renaming.
+pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    let directory = path.parent().unwrap_or(Path::new("."));
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".new");
+    let temporary = directory.join(name);
+    let mut file = fs_err::OpenOptions::new();
+    file.write(true).create(true).truncate(true);
+    file.options_mut().mode(mode);
+    let mut file = file.open(&temporary)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    drop(file);
+    fs_err::rename(&temporary, path)?;
+    flush_directory(directory)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_and_nothing_is_left_beside_it() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("file");
+        replace(&path, b"one", 0o600).expect("written");
+        replace(&path, b"two", 0o600).expect("replaced");
+        assert_eq!(fs_err::read(&path).expect("there"), b"two");
+        assert_eq!(fs_err::read_dir(directory.path()).expect("there").count(), 1);
+    }
+
+    #[test]
+    fn a_tree_with_links_and_empty_directories_is_flushed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs_err::create_dir_all(directory.path().join("a/b")).expect("made");
+        fs_err::write(directory.path().join("a/file"), "x").expect("written");
+        fs_err::os::unix::fs::symlink("nowhere", directory.path().join("link")).expect("made");
+        flush_tree(directory.path()).expect("flushed");
+    }
+}
