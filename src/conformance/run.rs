@@ -120,15 +120,14 @@ async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
     }
 }
 
-/// Deletes the shared cluster and looks for what the run has left.
+/// Deletes the shared cluster, and those of scenarios that were interrupted, and looks for what the run has left.
 async fn close(stage: &Stage, before: &Inventory) -> Vec<String> {
     let mut leaks = Vec::new();
-    if let Some(shared) = stage.shared_if_made() {
-        let deleted = command::a9s(shared, &["delete", "cluster", "a8s", "--yes"]).await;
-        if let Err(failure) = deleted.and_then(|outcome| outcome.require_success()) {
-            leaks.push(format!("the shared cluster: {failure}"));
+    for entry in std::fs::read_dir(&stage.directory).into_iter().flatten().flatten() {
+        if let Ok(surroundings) = command::Surroundings::new(&entry.path()) {
+            leaks.extend(world::delete_clusters(&surroundings).await);
+            leaks.extend(state_left(&surroundings));
         }
-        leaks.extend(state_left(shared));
     }
     leaks.extend(world::end_processes_of(&stage.directory.to_string_lossy()).await);
     leaks.extend(Inventory::take(&stage.directory).leaked_since(before, &stage.directory));

@@ -83,9 +83,4 @@ impl Stage {
             })
             .await
     }
-
-    /// The shared cluster, if a scenario has asked for it.
-    pub fn shared_if_made(&self) -> Option<&Surroundings> {
-        self.shared.get()
-    }
 }

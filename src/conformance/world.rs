@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fmt;
-use std::io::{BufRead, BufReader, Seek, SeekFrom};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -217,11 +216,9 @@ impl World {
     /// A log that can't be read, or that the API server does not write.
     pub async fn changes_by_last_command(&self) -> Result<Vec<String>, Failure> {
         self.await_audit().await?;
-        let mut file = fs_err::File::open(self.audit_log())?;
-        file.seek(SeekFrom::Start(self.audit_mark))?;
         let mut changes = Vec::new();
-        for line in BufReader::new(file).lines() {
-            let event: Value = serde_json::from_str(&line?)?;
+        for line in self.audit_since_mark()?.lines() {
+            let event: Value = serde_json::from_str(line)?;
             let ours = event["userAgent"].as_str().is_some_and(|agent| agent.starts_with("a9s/"));
             let verb = event["verb"].as_str().unwrap_or_default();
             let changing = ["create", "update", "patch", "delete", "deletecollection"].contains(&verb);
@@ -235,6 +232,18 @@ impl World {
             }
         }
         Ok(changes)
+    }
+
+    /// What the audit log has got since the last command began. A full log is moved aside to `audit.log.1`.
+    fn audit_since_mark(&self) -> Result<String, Failure> {
+        let path = self.audit_log();
+        let log = fs_err::read_to_string(&path)?;
+        let mark = usize::try_from(self.audit_mark).unwrap_or(usize::MAX);
+        if let Some(rest) = log.get(mark..) {
+            return Ok(rest.to_owned());
+        }
+        let aside = fs_err::read_to_string(path.with_extension("log.1"))?;
+        Ok(aside.get(mark..).unwrap_or_default().to_owned() + &log)
     }
 
     /// Waits until the audit log has what was requested before: it is written in order, so a request of our own ends it.
@@ -259,7 +268,8 @@ impl World {
         for mut child in self.background.drain(..) {
             let _ = child.kill().await;
         }
-        let mut leaks = if self.shared { self.leave_shared_cluster().await } else { self.delete_own_clusters().await };
+        let mut leaks =
+            if self.shared { self.leave_shared_cluster().await } else { delete_clusters(&self.surroundings).await };
         if !self.shared {
             leaks.extend(end_processes_of(&self.directory.to_string_lossy()).await);
         }
@@ -282,25 +292,25 @@ impl World {
         }
         leaks
     }
+}
 
-    async fn delete_own_clusters(&mut self) -> Vec<String> {
-        let mut leaks = Vec::new();
-        let clusters: Vec<String> = std::fs::read_dir(&self.surroundings.state)
-            .into_iter()
-            .flatten()
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| self.surroundings.cluster_state(name).join("cluster.json").exists())
-            .collect();
-        for cluster in clusters {
-            let words = ["delete", "cluster", "a8s", "--cluster-name", &cluster, "--yes"];
-            match command::a9s(&self.surroundings, &words).await.map(|outcome| (outcome.code(), outcome)) {
-                Ok((0, _)) => {}
-                Ok((_, outcome)) => leaks.push(outcome.transcript()),
-                Err(failure) => leaks.push(failure.to_string()),
-            }
+/// Deletes every cluster in these surroundings, as a person would, and says what would not go.
+pub async fn delete_clusters(surroundings: &Surroundings) -> Vec<String> {
+    let mut leaks = Vec::new();
+    let clusters: Vec<String> = std::fs::read_dir(&surroundings.state)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| surroundings.cluster_state(name).join("cluster.json").exists())
+        .collect();
+    for cluster in clusters {
+        let words = ["delete", "cluster", "a8s", "--cluster-name", &cluster, "--yes"];
+        let deleted = command::a9s(surroundings, &words).await;
+        if let Err(failure) = deleted.and_then(|outcome| outcome.require_success()) {
+            leaks.push(failure.to_string());
         }
-        leaks
     }
+    leaks
 }
 
 /// Deletes a namespace and waits until the objects in it, and the processes of its pods, are gone.
