@@ -14,6 +14,7 @@ pub mod registry;
 pub mod request;
 mod selector;
 pub mod server;
+pub mod streaming;
 mod typed;
 
 use std::net::Ipv4Addr;
