@@ -295,16 +295,16 @@ async fn parameters(world: &mut World, name: String, step: &Step) -> Result<(), 
             parameters.insert(parameter.clone(), serde_json::from_str(value)?);
         }
     }
-    patch(world, &name, &serde_json::json!({"spec": {"parameters": parameters}})).await
+    change(world, &name, &serde_json::json!({"spec": {"parameters": parameters}})).await
 }
 
 #[when(expr = "I label the instance {string} with {string}")]
-async fn label(world: &mut World, name: String, label: String) -> Result<(), Failure> {
+async fn add_label(world: &mut World, name: String, label: String) -> Result<(), Failure> {
     let (key, value) = label.split_once('=').ok_or_else(|| Failure::unexpected("key=value", label.clone()))?;
-    patch(world, &name, &serde_json::json!({"metadata": {"labels": {key: value}}})).await
+    change(world, &name, &serde_json::json!({"metadata": {"labels": {key: value}}})).await
 }
 
-async fn patch(world: &World, name: &str, change: &Value) -> Result<(), Failure> {
+async fn change(world: &World, name: &str, change: &Value) -> Result<(), Failure> {
     let instances = observe::objects(&world.client().await?, world.namespace(), "postgresql")?;
     instances.patch(name, &PatchParams::default(), &Patch::Merge(change)).await?;
     Ok(())
