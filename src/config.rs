@@ -1,0 +1,327 @@
+//! `~/.a9s` and the working directory.
+//!
+//! The file is the one the Go tool writes: YAML with the keys `WorkingDir` and `DemoSpace`, mode 0600. It is honoured as
+//! found and never rewritten; a missing key is appended, so keys of others and comments stay. `Provider` is ours and
+//! optional. What the program generates lies in the working directory, in the places where the Go tool has it.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use fs_err::os::unix::fs::OpenOptionsExt;
+use serde::Deserialize;
+
+use crate::finding::{Class, Finding, chain};
+use crate::yaml;
+
+/// The value of `DemoSpace`: the Go tool wants the key and uses it for one informational line.
+const DEMO_SPACE: &str = "a8s-demo";
+
+/// Why there is no usable configuration.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no file, or none that names a working directory.
+    #[error("There is no config, yet: {} does not name a working directory", path.display())]
+    NotThere {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file can't be read.
+    #[error("Couldn't open config file {}", path.display())]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("Couldn't parse config file {}: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// The file can't be written.
+    #[error("cannot write the config file {}", path.display())]
+    Unwritable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Nothing says where the home directory is.
+    #[error("the home directory of this user is not known: HOME is not set")]
+    NoHome,
+}
+
+impl From<Error> for Finding {
+    fn from(error: Error) -> Self {
+        let cause = chain(&error);
+        match error {
+            Error::NotThere { .. } => Self::new("config-missing", Class::Missing, cause)
+                .advise("Please create a cluster first: a9s create cluster a8s --yes"),
+            Error::Unreadable { path, .. } => Self::new("config-unreadable", Class::Missing, cause)
+                .advise(format!("Make {} a file that you can read.", path.display())),
+            Error::Damaged { path, .. } => Self::new("config-damaged", Class::Missing, cause)
+                .advise(format!("Correct {}, or move it away and run the command again.", path.display())),
+            Error::Unwritable { .. } => Self::new("config-unwritable", Class::Failed, cause),
+            Error::NoHome => Self::new("no-home", Class::Missing, cause).advise("Set HOME."),
+        }
+    }
+}
+
+/// The keys we know. Others are ignored here and kept in the file.
+#[derive(Debug, Default, Deserialize)]
+struct Document {
+    #[serde(rename = "WorkingDir")]
+    working_dir: Option<String>,
+    #[serde(rename = "DemoSpace")]
+    demo_space: Option<String>,
+    #[serde(rename = "Provider")]
+    provider: Option<String>,
+}
+
+/// The configuration file of a user.
+#[derive(Debug, Clone)]
+pub struct ConfigFile {
+    path: PathBuf,
+    home: PathBuf,
+}
+
+/// What the file says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// The working directory, absolute.
+    pub working_dir: Option<PathBuf>,
+    /// The provider to use when the command line names none.
+    pub provider: Option<String>,
+}
+
+impl ConfigFile {
+    /// The file of the user who runs the program.
+    ///
+    /// # Errors
+    /// Neither `HOME` nor the user database names a home directory.
+    pub fn of_user() -> Result<Self, Error> {
+        home().map(|home| Self::in_home(&home)).ok_or(Error::NoHome)
+    }
+
+    /// The file in a given home directory.
+    pub fn in_home(home: &Path) -> Self {
+        Self { path: home.join(".a9s"), home: home.to_owned() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The working directory that is proposed when there is none: `~/a9s`.
+    pub fn proposal(&self) -> PathBuf {
+        self.home.join("a9s")
+    }
+
+    /// Reads it. A file that is not there is an empty configuration.
+    ///
+    /// # Errors
+    /// It can't be read, or is not what it should be.
+    pub fn read(&self) -> Result<Config, Error> {
+        let Some(document) = self.document()? else { return Ok(Config::default()) };
+        let working_dir = match document.working_dir.as_deref() {
+            None => None,
+            Some(text) if Path::new(text).is_absolute() => Some(PathBuf::from(text)),
+            Some(text) => return Err(self.damaged(format!("WorkingDir is not an absolute path: {text:?}"))),
+        };
+        Ok(Config { working_dir, provider: document.provider })
+    }
+
+    /// Reads it and demands a working directory.
+    ///
+    /// # Errors
+    /// As [`ConfigFile::read`], and where no working directory is named.
+    pub fn working_directory(&self) -> Result<WorkingDirectory, Error> {
+        let config = self.read()?;
+        config.working_dir.map(WorkingDirectory).ok_or_else(|| Error::NotThere { path: self.path.clone() })
+    }
+
+    /// Adds what is missing: the working directory and the key that the Go tool also wants. All else stays.
+    ///
+    /// # Errors
+    /// The file can't be read or written.
+    pub fn add_working_directory(&self, directory: &Path) -> Result<WorkingDirectory, Error> {
+        let document = self.document()?.unwrap_or_default();
+        let mut text = self.text()?.unwrap_or_default();
+        if !text.is_empty() && !text.ends_with('\n') {
+            text.push('\n');
+        }
+        if document.working_dir.is_none() {
+            text.push_str(&entry("WorkingDir", &directory.to_string_lossy()));
+        }
+        if document.demo_space.is_none() {
+            text.push_str(&entry("DemoSpace", DEMO_SPACE));
+        }
+        write_private(&self.path, text.as_bytes())
+            .map_err(|source| Error::Unwritable { path: self.path.clone(), source })?;
+        self.working_directory()
+    }
+
+    /// Removes it. A file that is not there is fine.
+    ///
+    /// # Errors
+    /// It can't be removed.
+    pub fn remove(&self) -> Result<(), Error> {
+        match fs_err::remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Error::Unwritable { path: self.path.clone(), source: error })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn text(&self) -> Result<Option<String>, Error> {
+        match fs_err::read_to_string(&self.path) {
+            Ok(text) => Ok(Some(text)),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => Err(self.damaged("it is not UTF-8 text")),
+            Err(source) => Err(Error::Unreadable { path: self.path.clone(), source }),
+        }
+    }
+
+    fn document(&self) -> Result<Option<Document>, Error> {
+        match self.text()? {
+            None => Ok(None),
+            Some(text) if text.trim().is_empty() => Ok(None),
+            Some(text) => yaml::read(&text).map(Some).map_err(|error| self.damaged(error.to_string())),
+        }
+    }
+
+    fn damaged(&self, why: impl Into<String>) -> Error {
+        Error::Damaged { path: self.path.clone(), why: why.into() }
+    }
+}
+
+/// The home directory: `HOME`, else what the user database says.
+pub fn home() -> Option<PathBuf> {
+    match std::env::var_os("HOME") {
+        Some(home) if !home.is_empty() => Some(PathBuf::from(home)),
+        _ => nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.dir),
+    }
+}
+
+fn entry(key: &str, value: &str) -> String {
+    // A map of one string to one string can always be written.
+    yaml::write(&serde_json::json!({ key: value })).unwrap_or_default()
+}
+
+/// Where generated files lie.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WorkingDirectory(pub PathBuf);
+
+impl WorkingDirectory {
+    /// Manifests of the user's objects.
+    pub fn user_manifests(&self) -> PathBuf {
+        self.0.join("usermanifests")
+    }
+
+    /// The configuration of backups: credentials of the object store and the encryption password.
+    pub fn backup_config(&self) -> PathBuf {
+        self.0.join("a8s-deployment/deploy/a8s/backup-config")
+    }
+
+    /// The journal of commands.
+    pub fn journal(&self) -> PathBuf {
+        self.0.join("journal.jsonl")
+    }
+}
+
+/// Writes a file that only its owner reads, by rename: it is whole or not there. Nothing happens if it is so already.
+///
+/// # Errors
+/// As of the file operations.
+pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
+    // A symbolic link stays one: its target is replaced.
+    let path = fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = directory.join(format!(".{name}.{}.{:x}", std::process::id(), rand::random::<u32>()));
+    let result = (|| {
+        let mut file = fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs_err::rename(&temporary, &path)?;
+        fs_err::File::open(directory)?.sync_all()
+    })();
+    if result.is_err() {
+        // Best effort: the first error is the one that counts.
+        let _ = fs_err::remove_file(&temporary);
+    }
+    result
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn home_with(text: &str) -> (tempfile::TempDir, ConfigFile) {
+        let home = tempfile::tempdir().unwrap();
+        fs_err::write(home.path().join(".a9s"), text).unwrap();
+        let file = ConfigFile::in_home(home.path());
+        (home, file)
+    }
+
+    #[test]
+    fn a_new_file_is_what_the_go_tool_writes() {
+        let home = tempfile::tempdir().unwrap();
+        let file = ConfigFile::in_home(home.path());
+        let directory = file.add_working_directory(&file.proposal()).unwrap();
+        assert_eq!(directory.0, home.path().join("a9s"));
+        let text = fs_err::read_to_string(file.path()).unwrap();
+        assert_eq!(text, format!("WorkingDir: {}/a9s\nDemoSpace: a8s-demo\n", home.path().display()));
+        assert_eq!(fs_err::metadata(file.path()).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_file_of_the_go_tool_is_honoured() {
+        let (_home, file) = home_with("WorkingDir: /somewhere/a9s\nDemoSpace: a8s-demo\n");
+        assert_eq!(file.working_directory().unwrap().0, Path::new("/somewhere/a9s"));
+    }
+
+    #[test]
+    fn what_others_wrote_stays() {
+        let (_home, file) = home_with("# mine\nProvider: kind\nOther:\n  nested: 0644");
+        file.add_working_directory(Path::new("/w")).unwrap();
+        let text = fs_err::read_to_string(file.path()).unwrap();
+        assert_eq!(text, "# mine\nProvider: kind\nOther:\n  nested: 0644\nWorkingDir: /w\nDemoSpace: a8s-demo\n");
+        assert_eq!(file.read().unwrap().provider.as_deref(), Some("kind"));
+    }
+
+    #[test]
+    fn damage_is_a_finding_and_not_a_guess() {
+        for text in ["WorkingDir: [", "WorkingDir: 3\n- x", "WorkingDir: relative/path\n", "just words", "a: 1\na: 2\n"]
+        {
+            let (_home, file) = home_with(text);
+            let finding = Finding::from(file.read().unwrap_err());
+            assert_eq!(finding.id, "config-damaged", "{text}");
+            assert_eq!(fs_err::read_to_string(file.path()).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_file_that_is_a_directory_is_unreadable() {
+        let home = tempfile::tempdir().unwrap();
+        fs_err::create_dir(home.path().join(".a9s")).unwrap();
+        let finding = Finding::from(ConfigFile::in_home(home.path()).read().unwrap_err());
+        assert_eq!(finding.id, "config-unreadable");
+    }
+
+    #[test]
+    fn an_empty_file_names_no_working_directory() {
+        let (_home, file) = home_with("");
+        assert_eq!(file.read().unwrap(), Config::default());
+        assert_eq!(Finding::from(file.working_directory().unwrap_err()).class, Class::Missing);
+    }
+}

@@ -1,0 +1,4 @@
+//! The documents we generate.
+
+pub mod instance;
+pub mod names;

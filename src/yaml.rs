@@ -1,0 +1,134 @@
+//! YAML as Kubernetes reads it. The only place that names the YAML library.
+//!
+//! Kubernetes reads YAML 1.1: `0644` is 420, and `on` is a boolean. So octals are read that way, strings that such a
+//! reader would take for something else are written quoted, and a key given twice is an error instead of a guess.
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// A document that is not YAML, or not of the expected shape. The message says where.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It can't be read.
+    #[error("{0}")]
+    Read(String),
+    /// It can't be written.
+    #[error("{0}")]
+    Write(String),
+}
+
+fn options() -> serde_saphyr::Options {
+    serde_saphyr::options! {
+        legacy_octal_numbers: true,
+        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
+    }
+}
+
+/// Reads one document.
+///
+/// # Errors
+/// What is wrong with it and where, in one line.
+pub fn read<T: DeserializeOwned>(text: &str) -> Result<T, Error> {
+    serde_saphyr::from_str_with_options(text, options()).map_err(|error| Error::Read(one_line(&error)))
+}
+
+/// Reads all documents of a stream; empty ones are dropped.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_all<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, Error> {
+    serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| Error::Read(one_line(&error)))
+}
+
+/// Writes one document with sorted keys and an indentation of two.
+///
+/// # Errors
+/// A value YAML can't hold, such as a map whose keys are maps.
+pub fn write(value: &impl Serialize) -> Result<String, Error> {
+    let value = serde_json::to_value(value).map_err(|error| Error::Write(error.to_string()))?;
+    let options = serde_saphyr::ser_options! {
+        indent_step: 2,
+        // Folding a long line is legal and unreadable.
+        folded_wrap_chars: 1_000_000,
+    };
+    serde_saphyr::to_string_with_options(&sorted(value), options).map_err(|error| Error::Write(error.to_string()))
+}
+
+/// Sorts keys at every level, whatever order the JSON library keeps.
+fn sorted(value: Value) -> Value {
+    match value {
+        Value::Object(map) => {
+            let mut entries: Vec<(String, Value)> = map.into_iter().collect();
+            entries.sort_by(|left, right| left.0.cmp(&right.0));
+            Value::Object(entries.into_iter().map(|(key, value)| (key, sorted(value))).collect())
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        other => other,
+    }
+}
+
+/// The library's messages carry an excerpt of the text below the first line; that may hold secrets.
+fn one_line(error: &serde_saphyr::Error) -> String {
+    let message = error.to_string();
+    message.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("not YAML").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn octals_are_read_as_kubernetes_reads_them() {
+        let value: Value = read("defaultMode: 0644\n").unwrap();
+        assert_eq!(value, json!({"defaultMode": 420}));
+    }
+
+    #[test]
+    fn a_key_given_twice_is_an_error_that_says_where() {
+        let error = read::<Value>("a: 1\nb: 2\na: 3\n").unwrap_err().to_string();
+        assert!(error.contains('3') && !error.contains('\n'), "{error}");
+    }
+
+    #[test]
+    fn words_that_yaml_1_1_takes_for_booleans_are_written_quoted() {
+        let text = write(&json!({"label": "on", "answer": "no", "time": "12:30:45"})).unwrap();
+        assert!(text.contains("\"on\"") || text.contains("'on'"), "{text}");
+        assert!(!text.contains("answer: no\n") && !text.contains("time: 12:30:45\n"), "{text}");
+    }
+
+    #[test]
+    fn keys_are_sorted_at_every_level() {
+        let text = write(&json!({"b": {"d": 1, "c": 2}, "a": [{"z": 1, "x": 2}]})).unwrap();
+        assert_eq!(text, "a:\n- x: 2\n  z: 1\nb:\n  c: 2\n  d: 1\n");
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let scalars = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i64>().prop_map(Value::from),
+            "\\PC{0,12}".prop_map(Value::from),
+            "(on|off|yes|no|null|~|0644|0x1f|1_000|1e3|2024-01-01| x|x |#x|- x|x: y|\"|'|multi\nline\n)"
+                .prop_map(Value::from),
+        ];
+        scalars.prop_recursive(3, 24, 4, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map("[a-zA-Z0-9_.~/-]{1,6}", inner, 0..4)
+                    .prop_map(|map| Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back_the_same(value in values()) {
+            let text = write(&value).unwrap();
+            prop_assert_eq!(read::<Value>(&text).unwrap(), value, "{}", text);
+        }
+    }
+}
