@@ -1,0 +1,153 @@
+//! Server-side apply, and the question whether it is needed at all.
+//!
+//! Asking the server by a dry run would be a mutating request, so [`holds`] compares: everything wanted must be in what
+//! is there. The server's additions (defaults, status, other managers' fields) don't matter.
+
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, TypeMeta};
+use kube::core::GroupVersionKind;
+use kube::discovery::{self, Scope};
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
+
+use super::{Error, FIELD_MANAGER};
+
+/// How to reach the objects of a kind.
+#[derive(Debug, Clone)]
+pub struct Kind {
+    /// Names of the resource.
+    pub resource: ApiResource,
+    /// Whether its objects lie in namespaces.
+    pub namespaced: bool,
+}
+
+impl Kind {
+    /// Asks the server about a kind.
+    ///
+    /// # Errors
+    /// The request fails; a kind the server does not serve is "not found".
+    pub async fn discover(client: &Client, types: &TypeMeta) -> Result<Self, Error> {
+        let what = || format!("find out about the kind {} {}", types.api_version, types.kind);
+        let gvk = GroupVersionKind::try_from(types).map_err(|error| {
+            Error::request(
+                what(),
+                kube::Error::Discovery(kube::error::DiscoveryError::InvalidGroupVersion(error.to_string())),
+            )
+        })?;
+        let (resource, capabilities) =
+            discovery::pinned_kind(client, &gvk).await.map_err(|source| Error::request(what(), source))?;
+        Ok(Self { resource, namespaced: capabilities.scope == Scope::Namespaced })
+    }
+
+    /// The API of this kind in `namespace`, where it has any.
+    pub fn api(&self, client: Client, namespace: &str) -> Api<DynamicObject> {
+        if self.namespaced {
+            Api::namespaced_with(client, namespace, &self.resource)
+        } else {
+            Api::all_with(client, &self.resource)
+        }
+    }
+}
+
+/// How an object is called in words: `secret default/x`.
+pub fn describe(object: &DynamicObject) -> String {
+    let kind = object.types.as_ref().map_or("object", |types| types.kind.as_str());
+    match object.namespace() {
+        Some(namespace) => format!("{kind} {namespace}/{}", object.name_any()),
+        None => format!("{kind} {}", object.name_any()),
+    }
+}
+
+/// Reads an object; `None` if it, its namespace or its kind is not there.
+///
+/// # Errors
+/// The request fails.
+pub async fn get(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<Option<DynamicObject>, Error> {
+    api.get_opt(&object.name_any()).await.map_err(|source| Error::request(format!("get {}", describe(object)), source))
+}
+
+/// Applies an object as the field manager `a9s`. With `force`, fields that others manage are taken over.
+///
+/// # Errors
+/// The request fails, or (without `force`) conflicts with another manager.
+pub async fn apply(api: &Api<DynamicObject>, object: &DynamicObject, force: bool) -> Result<DynamicObject, Error> {
+    let mut parameters = PatchParams::apply(FIELD_MANAGER);
+    parameters.force = force;
+    api.patch(&object.name_any(), &parameters, &Patch::Apply(object))
+        .await
+        .map_err(|source| Error::request(format!("apply {}", describe(object)), source))
+}
+
+/// Whether `there` has everything that `wanted` wants. The first difference, as a path, if not.
+pub fn difference(wanted: &Value, there: &Value) -> Option<String> {
+    compare(wanted, there, &mut String::new())
+}
+
+/// Whether an object holds everything that is wanted of it.
+pub fn holds(wanted: &DynamicObject, there: &DynamicObject) -> Option<String> {
+    match (serde_json::to_value(wanted), serde_json::to_value(there)) {
+        (Ok(wanted), Ok(there)) => difference(&wanted, &there),
+        _ => Some("it can't be compared".to_owned()),
+    }
+}
+
+fn compare(wanted: &Value, there: &Value, path: &mut String) -> Option<String> {
+    match (wanted, there) {
+        (Value::Object(wanted), Value::Object(there)) => wanted.iter().find_map(|(key, value)| {
+            let length = path.len();
+            if !path.is_empty() {
+                path.push('.');
+            }
+            path.push_str(key);
+            let found = match there.get(key) {
+                Some(other) => compare(value, other, path),
+                // The server does not keep what is empty.
+                None if empty(value) => None,
+                None => Some(path.clone()),
+            };
+            path.truncate(length);
+            found
+        }),
+        (Value::Array(wanted), Value::Array(there)) if wanted.len() == there.len() => {
+            wanted.iter().zip(there).enumerate().find_map(|(index, (value, other))| {
+                let length = path.len();
+                path.push_str(&format!("[{index}]"));
+                let found = compare(value, other, path);
+                path.truncate(length);
+                found
+            })
+        }
+        (wanted, there) if wanted == there || (empty(wanted) && empty(there)) => None,
+        _ => Some(path.clone()),
+    }
+}
+
+fn empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Object(map) => map.is_empty(),
+        Value::Array(items) => items.is_empty(),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+    use serde_json::json;
+
+    use super::*;
+
+    #[rstest]
+    #[case(json!({"a": 1}), json!({"a": 1, "b": 2}), None)]
+    #[case(json!({"a": {"b": 1}}), json!({"a": {"b": 2}}), Some("a.b"))]
+    #[case(json!({"a": {"b": 1}}), json!({"a": {}}), Some("a.b"))]
+    #[case(json!({"a": [{"n": 1}]}), json!({"a": [{"n": 1, "default": true}]}), None)]
+    #[case(json!({"a": [1, 2]}), json!({"a": [1]}), Some("a"))]
+    #[case(json!({"a": [{"n": 1}]}), json!({"a": [{"n": 2}]}), Some("a[0].n"))]
+    #[case(json!({"a": {}}), json!({}), None)]
+    #[case(json!({"a": null}), json!({"b": 1}), None)]
+    #[case(json!({"a": "1"}), json!({"a": 1}), Some("a"))]
+    fn what_is_wanted_must_be_there(#[case] wanted: Value, #[case] there: Value, #[case] path: Option<&str>) {
+        assert_eq!(difference(&wanted, &there).as_deref(), path);
+    }
+}

@@ -1,0 +1,180 @@
+//! Why pods are not ready: reasons that cannot heal, and the evidence for a finding.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
+use kube::api::{ListParams, LogParams};
+use kube::{Api, Client, ResourceExt};
+
+use crate::finding::{Class, Evidence, Finding};
+
+/// Lines of a log that are shown.
+const LOG_LINES: i64 = 10;
+/// Events that are shown, the newest.
+const EVENTS: usize = 6;
+
+/// Waiting reasons of a container after which waiting longer is in vain (k8s.io/kubernetes `pkg/kubelet/images`,
+/// `pkg/kubelet/container`).
+const TERMINAL: [&str; 7] = [
+    "ErrImagePull",
+    "ImagePullBackOff",
+    "InvalidImageName",
+    "ErrImageNeverPull",
+    "CrashLoopBackOff",
+    "CreateContainerConfigError",
+    "CreateContainerError",
+];
+
+/// Whether a pod has the condition `Ready` and is not being deleted.
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    pod.metadata.deletion_timestamp.is_none()
+        && conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
+    let status = pod.status.as_ref();
+    let init = status.and_then(|status| status.init_container_statuses.as_deref()).unwrap_or_default();
+    let main = status.and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
+    init.iter().chain(main)
+}
+
+/// What keeps a pod from being ready, in a few words.
+pub fn difference(pod: &Pod) -> String {
+    let name = pod.name_any();
+    if pod.metadata.deletion_timestamp.is_some() {
+        return format!("the pod {name} is being deleted");
+    }
+    let waiting = containers(pod).find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        Some(format!("the container {} of the pod {name} waits: {}", container.name, waiting.reason.as_deref()?))
+    });
+    let unready = || {
+        let container = containers(pod).find(|container| !container.ready)?;
+        Some(format!("the container {} of the pod {name} is not ready", container.name))
+    };
+    waiting.or_else(unready).unwrap_or_else(|| format!("the pod {name} is not ready"))
+}
+
+/// The finding for a pod that cannot become ready by waiting, with its evidence; `None` while there is hope.
+pub async fn terminal(client: &Client, pod: &Pod) -> Option<Finding> {
+    let (container, reason, message) = terminal_reason(pod)?;
+    let name = pod.name_any();
+    let id = match reason {
+        "CrashLoopBackOff" => "crash-loop",
+        "CreateContainerConfigError" | "CreateContainerError" => "container-config",
+        _ => "image-pull",
+    };
+    let cause = match message {
+        Some(message) => format!("the container {container} of the pod {name} cannot run: {reason}: {message}"),
+        None => format!("the container {container} of the pod {name} cannot run: {reason}"),
+    };
+    let mut finding = Finding::new(id, Class::Failed, cause);
+    finding.evidence = of_pod(client, pod).await;
+    Some(finding)
+}
+
+fn terminal_reason(pod: &Pod) -> Option<(&str, &str, Option<&str>)> {
+    containers(pod).find_map(|container| {
+        let waiting = container.state.as_ref()?.waiting.as_ref()?;
+        let reason = waiting.reason.as_deref()?;
+        TERMINAL.contains(&reason).then_some((container.name.as_str(), reason, waiting.message.as_deref()))
+    })
+}
+
+/// What can be seen of a pod: its conditions, its events, the last lines of its unready containers' logs.
+pub async fn of_pod(client: &Client, pod: &Pod) -> Vec<Evidence> {
+    let name = pod.name_any();
+    let namespace = pod.namespace().unwrap_or_default();
+    let mut evidence = vec![Evidence { about: format!("conditions of the pod {name}"), lines: conditions(pod) }];
+    evidence.push(events(client, &namespace, &name).await);
+    for container in containers(pod).filter(|container| !container.ready) {
+        evidence.push(log(client, &namespace, &name, container).await);
+    }
+    evidence.retain(|evidence| !evidence.lines.is_empty());
+    evidence
+}
+
+fn conditions(pod: &Pod) -> Vec<String> {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions
+        .iter()
+        .filter(|condition| condition.status != "True")
+        .map(|condition| {
+            let reason = condition.reason.as_deref().unwrap_or_default();
+            let message = condition.message.as_deref().unwrap_or_default();
+            format!("{}={} {reason} {message}", condition.type_, condition.status).trim_end().to_owned()
+        })
+        .collect()
+}
+
+/// The newest events about an object of this name.
+pub async fn events(client: &Client, namespace: &str, name: &str) -> Evidence {
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let parameters = ListParams::default().fields(&format!("involvedObject.name={name}"));
+    let mut events = api.list(&parameters).await.map(|list| list.items).unwrap_or_default();
+    events.sort_by_key(|event| event.last_timestamp.clone().or(event.first_timestamp.clone()).map(|time| time.0));
+    let lines = events
+        .iter()
+        .rev()
+        .take(EVENTS)
+        .map(|event| {
+            let reason = event.reason.as_deref().unwrap_or_default();
+            let message = event.message.as_deref().unwrap_or_default();
+            format!("{} {reason}: {message}", event.type_.as_deref().unwrap_or("Normal"))
+        })
+        .collect();
+    Evidence { about: format!("events of {name}"), lines }
+}
+
+async fn log(client: &Client, namespace: &str, pod: &str, container: &ContainerStatus) -> Evidence {
+    let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let running = container.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some());
+    let parameters = LogParams {
+        container: Some(container.name.clone()),
+        tail_lines: Some(LOG_LINES),
+        previous: !running && container.restart_count > 0,
+        ..LogParams::default()
+    };
+    let mut text = api.logs(pod, &parameters).await.unwrap_or_default();
+    if text.trim().is_empty() {
+        let other = LogParams { previous: !parameters.previous, ..parameters };
+        text = api.logs(pod, &other).await.unwrap_or_default();
+    }
+    let lines = text.lines().map(str::to_owned).collect();
+    Evidence { about: format!("log of the container {} of the pod {pod}", container.name), lines }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn pod(status: serde_json::Value) -> Pod {
+        serde_json::from_value(json!({"metadata": {"name": "solo-0"}, "status": status})).unwrap()
+    }
+
+    #[test]
+    fn a_crash_loop_cannot_heal_and_a_starting_container_can() {
+        let waiting = |reason: &str| {
+            pod(json!({"containerStatuses": [{
+                "name": "postgres", "ready": false, "restartCount": 1, "image": "", "imageID": "",
+                "state": {"waiting": {"reason": reason, "message": "back-off"}},
+            }]}))
+        };
+        assert_eq!(
+            terminal_reason(&waiting("CrashLoopBackOff")),
+            Some(("postgres", "CrashLoopBackOff", Some("back-off")))
+        );
+        assert_eq!(terminal_reason(&waiting("ContainerCreating")), None);
+        assert_eq!(
+            difference(&waiting("ContainerCreating")),
+            "the container postgres of the pod solo-0 waits: ContainerCreating"
+        );
+    }
+
+    #[test]
+    fn running_is_not_ready() {
+        assert!(!is_ready(&pod(json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}))));
+        assert!(is_ready(&pod(json!({"conditions": [{"type": "Ready", "status": "True"}]}))));
+    }
+}

@@ -1,0 +1,128 @@
+//! Why a request to a cluster failed, and what that means for the exit code.
+
+use std::path::PathBuf;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use kube::config::KubeconfigError;
+
+use crate::finding::{Class, Finding, chain};
+
+/// What failed on what.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// There is no kubeconfig file.
+    #[error("there is no kubeconfig: none of {} exists", looked.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", "))]
+    NoKubeconfig {
+        /// Where it could have been.
+        looked: Vec<PathBuf>,
+    },
+    /// No context is named and the kubeconfig has no current one.
+    #[error("no Kubernetes context is selected")]
+    NoContext,
+    /// The kubeconfig has no such context.
+    #[error("the kubeconfig has no context {context:?}")]
+    UnknownContext {
+        /// The context.
+        context: String,
+    },
+    /// The kubeconfig can't be used.
+    #[error("the kubeconfig can't be used")]
+    Kubeconfig {
+        /// Why.
+        #[source]
+        source: Box<KubeconfigError>,
+    },
+    /// A request failed.
+    #[error("cannot {what}")]
+    Request {
+        /// What was tried, as an infinitive: `get postgresql default/solo`.
+        what: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+    /// A request was not answered in time.
+    #[error("cannot {what}: no answer within {seconds} s")]
+    Unanswered {
+        /// What was tried.
+        what: String,
+        /// How long.
+        seconds: u64,
+    },
+}
+
+impl Error {
+    /// A failed request; `what` is an infinitive.
+    pub fn request(what: impl Into<String>, source: kube::Error) -> Self {
+        Self::Request { what: what.into(), source: Box::new(source) }
+    }
+
+    /// The server's answer, if it gave one.
+    pub fn status(&self) -> Option<&kube::core::Status> {
+        match self {
+            Self::Request { source, .. } => match source.as_ref() {
+                kube::Error::Api(status) => Some(status),
+                _ => None,
+            },
+            _ => None,
+        }
+    }
+
+    /// Whether the server said 404.
+    pub fn is_not_found(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 404)
+    }
+
+    /// Whether the server could not be reached: a later attempt may reach it.
+    pub fn is_unreachable(&self) -> bool {
+        match self {
+            Self::Unanswered { .. } => true,
+            Self::Request { source, .. } => {
+                matches!(source.as_ref(), kube::Error::Service(_) | kube::Error::HyperError(_))
+                    || self.status().is_some_and(|status| matches!(status.code, 429 | 502 | 503 | 504))
+            }
+            _ => false,
+        }
+    }
+}
+
+impl From<Error> for Finding {
+    fn from(error: Error) -> Self {
+        let unreachable = error.is_unreachable();
+        if let Some(status) = error.status() {
+            return of_status(&error, status);
+        }
+        let cause = chain(&error);
+        match error {
+            Error::NoKubeconfig { .. } | Error::NoContext => Self::new("no-cluster", Class::Missing, cause)
+                .advise("Create a cluster with: a9s create cluster a8s")
+                .advise("Or name one with --kubeconfig and --context."),
+            Error::UnknownContext { .. } => Self::new("unknown-context", Class::Missing, cause)
+                .advise("kubectl config get-contexts lists the contexts there are."),
+            Error::Kubeconfig { .. } => Self::new("kubeconfig-unusable", Class::Missing, cause),
+            Error::Unanswered { .. } => Self::new("cluster-unreachable", Class::Missing, cause),
+            Error::Request { .. } if unreachable => Self::new("cluster-unreachable", Class::Missing, cause)
+                .advise("Is the cluster running? a9s cluster status says so; a9s cluster start starts it."),
+            Error::Request { .. } => Self::new("request-failed", Class::Failed, cause),
+        }
+    }
+}
+
+fn of_status(error: &Error, status: &kube::core::Status) -> Finding {
+    let cause = format!("{error}: {}", status.message);
+    match status.code {
+        401 => Finding::new("unauthorized", Class::Refused, cause)
+            .advise("The credentials of the context are not accepted by the cluster."),
+        403 => Finding::new("forbidden", Class::Refused, cause),
+        404 => Finding::new("not-found", Class::Missing, cause),
+        409 => Finding::new("conflict", Class::Refused, cause),
+        422 => Finding::new("invalid", Class::Refused, cause),
+        429 | 502..=504 => Finding::new("cluster-unreachable", Class::Missing, cause),
+        _ => Finding::new("request-failed", Class::Failed, cause),
+    }
+}
+
+/// The message of an exec's status object.
+pub fn status_message(status: &Status) -> String {
+    status.message.clone().unwrap_or_else(|| status.reason.clone().unwrap_or_default())
+}

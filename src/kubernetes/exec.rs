@@ -1,0 +1,153 @@
+//! Commands in containers.
+
+use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
+use kube::api::AttachParams;
+use kube::{Api, Client};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+
+use super::Error;
+
+/// So much of a command's standard error is kept: its beginning names the cause.
+const KEPT: usize = 64 * 1024;
+/// Buffers of the connection; the library's own default of 1 KiB makes uploads slow.
+const BUFFER: usize = 256 * 1024;
+
+/// A container.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// Namespace of the pod.
+    pub namespace: String,
+    /// Name of the pod.
+    pub pod: String,
+    /// Name of the container.
+    pub container: String,
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ended {
+    /// Its exit code; `None` where the connection ended before it was known.
+    pub code: Option<i32>,
+    /// The beginning of its standard error.
+    pub stderr: String,
+    /// The server's message for anything but success.
+    pub message: String,
+}
+
+/// Runs `command` in a container, feeds it `stdin` to the end, and gives its standard output to `output` as it comes.
+///
+/// # Errors
+/// The command can't be started: no such pod or container, forbidden, unreachable.
+pub async fn run(
+    client: Client,
+    container: &Container,
+    command: Vec<String>,
+    stdin: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    output: &mut (dyn FnMut(&[u8]) + Send),
+) -> Result<Ended, Error> {
+    let what = format!("run a command in the pod {}/{}", container.namespace, container.pod);
+    let pods: Api<Pod> = Api::namespaced(client, &container.namespace);
+    let parameters = AttachParams::default()
+        .container(&container.container)
+        .stdin(stdin.is_some())
+        .stdout(true)
+        .stderr(true)
+        .max_stdin_buf_size(BUFFER)
+        .max_stdout_buf_size(BUFFER)
+        .max_stderr_buf_size(BUFFER);
+    let mut process =
+        pods.exec(&container.pod, command, &parameters).await.map_err(|source| Error::request(what.clone(), source))?;
+
+    let status = process.take_status();
+    let stdout = process.stdout();
+    let stderr = process.stderr();
+    let input = process.stdin();
+    // All streams at the same time: a command may stop reading its input while it still writes.
+    let feed = async {
+        if let (Some(mut source), Some(mut sink)) = (stdin, input) {
+            // The command may end without reading everything; its exit code says what that means.
+            let _ = tokio::io::copy(&mut source, &mut sink).await;
+            let _ = sink.shutdown().await;
+        }
+    };
+    let answer = async {
+        let ((), kept, status) = tokio::join!(copy(stdout, output), keep(stderr), async {
+            match status {
+                Some(status) => status.await,
+                None => None,
+            }
+        });
+        (kept, status)
+    };
+    let mut feed = std::pin::pin!(feed);
+    let mut answer = std::pin::pin!(answer);
+    let mut fed = false;
+    let (stderr, status) = loop {
+        tokio::select! {
+            () = &mut feed, if !fed => fed = true,
+            answer = &mut answer => break answer,
+        }
+    };
+    Ok(ended(stderr, status.as_ref()))
+}
+
+async fn copy(stream: Option<impl AsyncRead + Unpin>, output: &mut (dyn FnMut(&[u8]) + Send)) {
+    let Some(mut stream) = stream else { return };
+    let mut buffer = vec![0; 16 * 1024];
+    while let Ok(read) = stream.read(&mut buffer).await {
+        if read == 0 {
+            break;
+        }
+        output(&buffer[..read]);
+    }
+}
+
+async fn keep(stream: Option<impl AsyncRead + Unpin>) -> String {
+    let mut kept = Vec::new();
+    let mut collect = |bytes: &[u8]| {
+        let room = KEPT.saturating_sub(kept.len()).min(bytes.len());
+        kept.extend_from_slice(&bytes[..room]);
+    };
+    copy(stream, &mut collect).await;
+    String::from_utf8_lossy(&kept).into_owned()
+}
+
+/// The exit code is in the cause `ExitCode` of a `NonZeroExitCode` status (k8s.io/kubernetes `pkg/kubelet/server`).
+fn ended(stderr: String, status: Option<&Status>) -> Ended {
+    let Some(status) = status else {
+        return Ended { code: None, stderr, message: "the connection was closed before the command ended".to_owned() };
+    };
+    if status.status.as_deref() == Some("Success") {
+        return Ended { code: Some(0), stderr, message: String::new() };
+    }
+    let causes = status.details.as_ref().and_then(|details| details.causes.as_deref()).unwrap_or_default();
+    let code = causes
+        .iter()
+        .find(|cause| cause.reason.as_deref() == Some("ExitCode"))
+        .and_then(|cause| cause.message.as_deref())
+        .and_then(|text| text.parse().ok());
+    let message = status.message.clone().or_else(|| status.reason.clone()).unwrap_or_default();
+    Ended { code, stderr, message }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_exit_code_is_read_from_the_status() {
+        let status: Status = serde_json::from_value(json!({
+            "status": "Failure", "reason": "NonZeroExitCode",
+            "message": "command terminated with non-zero exit code",
+            "details": {"causes": [{"reason": "ExitCode", "message": "3"}]},
+        }))
+        .unwrap();
+        assert_eq!(ended(String::new(), Some(&status)).code, Some(3));
+        let success: Status = serde_json::from_value(json!({"status": "Success"})).unwrap();
+        assert_eq!(ended(String::new(), Some(&success)).code, Some(0));
+        assert_eq!(ended(String::new(), None).code, None);
+    }
+}

@@ -1,0 +1,375 @@
+//! The user's kubeconfig file: adding and removing one context, and leaving everything else as it is.
+//!
+//! Writers take turns by a lock on the directory and by client-go's lock file (`<file>.lock`,
+//! k8s.io/client-go `tools/clientcmd/config.go`), so that `kubectl config` is kept out too. The file is replaced by
+//! rename.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use fs_err::os::unix::fs::OpenOptionsExt;
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::{Map, Value, json};
+
+use crate::config::{home, write_private};
+use crate::finding::{Class, Finding, chain};
+use crate::yaml;
+
+/// client-go holds its lock for milliseconds; one older than this was left by a process that died.
+const STALE: Duration = Duration::from_secs(10);
+
+/// Why the file can't be changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It can't be read or written.
+    #[error("cannot {what} the kubeconfig {}", path.display())]
+    Io {
+        /// What was tried.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// It is not a kubeconfig.
+    #[error("the kubeconfig {} is damaged: {why}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        why: String,
+    },
+    /// Another program holds its lock.
+    #[error("the kubeconfig {} is locked by another program", path.display())]
+    Locked {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+impl From<Error> for Finding {
+    fn from(error: Error) -> Self {
+        let cause = chain(&error);
+        match error {
+            Error::Io { .. } => Self::new("kubeconfig-io", Class::Failed, cause),
+            Error::Damaged { path, .. } => Self::new("kubeconfig-damaged", Class::Failed, cause)
+                .advise(format!("Correct {}, or move it away. Nothing was changed in it.", path.display())),
+            Error::Locked { path } => Self::new("kubeconfig-locked", Class::Refused, cause)
+                .advise(format!("If no other program runs, remove {}.", lock_path(&path).display())),
+        }
+    }
+}
+
+/// The files that `kubectl` would read: those of `$KUBECONFIG`, else `~/.kube/config`.
+pub fn paths() -> Vec<PathBuf> {
+    let listed: Vec<PathBuf> = std::env::var_os("KUBECONFIG")
+        .map(|list| std::env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()).collect())
+        .unwrap_or_default();
+    if listed.is_empty() { home().map(|home| home.join(".kube/config")).into_iter().collect() } else { listed }
+}
+
+/// One context with its cluster and user, all of the same name.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// Name of the three.
+    pub name: String,
+    /// The `cluster` part.
+    pub cluster: Value,
+    /// The `user` part.
+    pub user: Value,
+}
+
+impl Entry {
+    /// Takes the entry of the current context out of a kubeconfig and renames it.
+    ///
+    /// # Errors
+    /// The file can't be read or has no such entry.
+    pub fn of_file(path: &Path, name: &str) -> Result<Self, Error> {
+        let document = read(path)?;
+        let first = |list: &str, part: &str| {
+            let found = document.get(list).and_then(|list| list.get(0)).and_then(|entry| entry.get(part)).cloned();
+            found.ok_or_else(|| Error::Damaged { path: path.to_owned(), why: format!("it has no {list}") })
+        };
+        Ok(Self { name: name.to_owned(), cluster: first("clusters", "cluster")?, user: first("users", "user")? })
+    }
+
+    fn parts(&self) -> [(&'static str, &'static str, Value); 3] {
+        [
+            ("clusters", "cluster", self.cluster.clone()),
+            ("users", "user", self.user.clone()),
+            ("contexts", "context", json!({"cluster": self.name, "user": self.name})),
+        ]
+    }
+
+    /// Whether the file has exactly this entry. A namespace that the user has set in the context does not matter.
+    ///
+    /// # Errors
+    /// The file can't be read or is damaged.
+    pub fn is_in(&self, path: &Path) -> Result<bool, Error> {
+        let document = read(path)?;
+        Ok(self.parts().iter().all(|(list, part, wanted)| {
+            let there = find(&document, list, &self.name).and_then(|entry| entry.get(part));
+            match (*part, there) {
+                ("context", Some(there)) => ["cluster", "user"].iter().all(|key| there.get(key) == wanted.get(key)),
+                (_, there) => there == Some(wanted),
+            }
+        }))
+    }
+
+    /// Writes the entry into the file, and makes it the current one if asked to.
+    ///
+    /// # Errors
+    /// The file can't be read, is damaged, locked, or can't be written. It is as it was then.
+    pub fn write(&self, path: &Path, make_current: bool) -> Result<(), Error> {
+        edit(path, |document| {
+            for (list, part, value) in self.parts() {
+                let entries = entries(document, list);
+                match entries.iter_mut().find(|entry| named(entry, &self.name)).and_then(Value::as_object_mut) {
+                    Some(entry) => merge(entry, part, value),
+                    None => entries.push(json!({"name": self.name, part: value})),
+                }
+            }
+            if make_current {
+                document.insert("current-context".to_owned(), json!(self.name));
+            }
+        })
+    }
+}
+
+/// Whether the file names a context, cluster or user so.
+///
+/// # Errors
+/// The file can't be read or is damaged.
+pub fn mentions(path: &Path, name: &str) -> Result<bool, Error> {
+    let document = read(path)?;
+    Ok(["clusters", "users", "contexts"].iter().any(|list| find(&document, list, name).is_some()))
+}
+
+/// Removes context, cluster and user of this name, and the current context if it is this one.
+///
+/// # Errors
+/// As [`Entry::write`].
+pub fn remove(path: &Path, name: &str) -> Result<(), Error> {
+    edit(path, |document| {
+        for list in ["clusters", "users", "contexts"] {
+            entries(document, list).retain(|entry| !named(entry, name));
+        }
+        if document.get("current-context").and_then(Value::as_str) == Some(name) {
+            document.insert("current-context".to_owned(), json!(""));
+        }
+    })
+}
+
+fn merge(entry: &mut Map<String, Value>, part: &str, value: Value) {
+    match (part, entry.get_mut(part)) {
+        // What the user has set in the context, such as a namespace, stays.
+        ("context", Some(Value::Object(there))) => {
+            if let Value::Object(value) = value {
+                there.extend(value);
+            }
+        }
+        _ => {
+            entry.insert(part.to_owned(), value);
+        }
+    }
+}
+
+fn named(entry: &Value, name: &str) -> bool {
+    entry.get("name").and_then(Value::as_str) == Some(name)
+}
+
+fn find<'a>(document: &'a Map<String, Value>, list: &str, name: &str) -> Option<&'a Value> {
+    document.get(list)?.as_array()?.iter().find(|entry| named(entry, name))
+}
+
+fn entries<'a>(document: &'a mut Map<String, Value>, list: &str) -> &'a mut Vec<Value> {
+    let slot = document.entry(list).or_insert_with(|| json!([]));
+    if !slot.is_array() {
+        // `clusters: null` is how an emptied file may look.
+        *slot = json!([]);
+    }
+    match slot {
+        Value::Array(entries) => entries,
+        _ => unreachable!("it was made an array above"),
+    }
+}
+
+fn read(path: &Path) -> Result<Map<String, Value>, Error> {
+    let text = match fs_err::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => String::new(),
+        Err(source) => return Err(Error::Io { what: "read", path: path.to_owned(), source }),
+    };
+    if text.trim().is_empty() {
+        return Ok(Map::new());
+    }
+    let damaged = |why: String| Error::Damaged { path: path.to_owned(), why };
+    match yaml::read::<Value>(&text).map_err(|error| damaged(error.to_string()))? {
+        Value::Object(map) => {
+            let lists = ["clusters", "users", "contexts"];
+            match lists.iter().find(|list| map.get(**list).is_some_and(|value| !value.is_array() && !value.is_null())) {
+                Some(list) => Err(damaged(format!("{list} is not a list"))),
+                None => Ok(map),
+            }
+        }
+        _ => Err(damaged("it is not a mapping".to_owned())),
+    }
+}
+
+/// Changes the file under its locks. If the change changes nothing, the file is not touched.
+fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), Error> {
+    let io = |what| move |source| Error::Io { what, path: path.to_owned(), source };
+    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !directory.exists() {
+        fs_err::create_dir_all(directory).map_err(io("make the directory of"))?;
+    }
+    let _turn = Lock::take(path, directory)?;
+    let before = read(path)?;
+    let mut after = before.clone();
+    change(&mut after);
+    if after == before {
+        return Ok(());
+    }
+    after.entry("apiVersion").or_insert(json!("v1"));
+    after.entry("kind").or_insert(json!("Config"));
+    let text = yaml::write(&after).map_err(|error| Error::Damaged { path: path.to_owned(), why: error.to_string() })?;
+    write_private(path, text.as_bytes()).map_err(io("write"))
+}
+
+/// Both locks. The lock file is removed when it is dropped.
+struct Lock {
+    file: PathBuf,
+    _directory: Flock<std::fs::File>,
+}
+
+impl Lock {
+    fn take(path: &Path, directory: &Path) -> Result<Self, Error> {
+        let io = |source| Error::Io { what: "lock", path: path.to_owned(), source };
+        let handle = fs_err::File::open(directory).map_err(io)?.into_parts().0;
+        let turn = Flock::lock(handle, FlockArg::LockExclusive).map_err(|(_, errno)| io(errno.into()))?;
+        let file = lock_path(path);
+        let begun = Instant::now();
+        loop {
+            match fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file) {
+                Ok(_) => return Ok(Self { file, _directory: turn }),
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                    if is_stale(&file) {
+                        let _ = fs_err::remove_file(&file);
+                    } else if begun.elapsed() > STALE + Duration::from_secs(1) {
+                        return Err(Error::Locked { path: path.to_owned() });
+                    } else {
+                        std::thread::sleep(Duration::from_millis(20));
+                    }
+                }
+                Err(error) => return Err(io(error)),
+            }
+        }
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        let _ = fs_err::remove_file(&self.file);
+    }
+}
+
+fn lock_path(path: &Path) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(".lock");
+    PathBuf::from(name)
+}
+
+fn is_stale(file: &Path) -> bool {
+    let modified = fs_err::metadata(file).and_then(|metadata| metadata.modified());
+    modified.is_ok_and(|time| SystemTime::now().duration_since(time).is_ok_and(|age| age > STALE))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn entry(server: &str) -> Entry {
+        Entry { name: "a9s-a8s".to_owned(), cluster: json!({"server": server}), user: json!({"token": "t"}) }
+    }
+
+    #[test]
+    fn other_entries_and_unknown_fields_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
+        let before = "apiVersion: v1\nclusters:\n- cluster:\n    server: https://prod\n    unknown: 0644\n  name: prod\n\
+                      contexts:\n- context:\n    cluster: prod\n    user: me\n  name: prod\ncurrent-context: prod\n\
+                      extra:\n  deep: [1, two]\nkind: Config\nusers:\n- name: me\n  user:\n    exec:\n      command: x\n";
+        fs_err::write(&path, before).unwrap();
+        let original: Value = yaml::read(before).unwrap();
+        entry("https://one").write(&path, false).unwrap();
+        assert!(entry("https://one").is_in(&path).unwrap());
+        let text = fs_err::read_to_string(&path).unwrap();
+        let document: Value = yaml::read(&text).unwrap();
+        assert_eq!(document["current-context"], "prod");
+        remove(&path, "a9s-a8s").unwrap();
+        let after: Value = yaml::read(&fs_err::read_to_string(&path).unwrap()).unwrap();
+        assert_eq!(after, original);
+        assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!lock_path(&path).exists());
+    }
+
+    #[test]
+    fn a_context_becomes_current_only_when_asked_and_is_unset_with_its_removal() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("new/config");
+        entry("https://one").write(&path, true).unwrap();
+        let current = |path: &Path| read(path).unwrap()["current-context"].clone();
+        assert_eq!(current(&path), "a9s-a8s");
+        remove(&path, "a9s-a8s").unwrap();
+        assert_eq!(current(&path), "");
+        assert!(!mentions(&path, "a9s-a8s").unwrap());
+    }
+
+    #[test]
+    fn a_namespace_the_user_has_set_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
+        entry("https://one").write(&path, true).unwrap();
+        let text = fs_err::read_to_string(&path)
+            .unwrap()
+            .replace("    user: a9s-a8s", "    namespace: mine\n    user: a9s-a8s");
+        fs_err::write(&path, text).unwrap();
+        assert!(entry("https://one").is_in(&path).unwrap());
+        assert!(!entry("https://two").is_in(&path).unwrap());
+        entry("https://two").write(&path, false).unwrap();
+        assert!(fs_err::read_to_string(&path).unwrap().contains("namespace: mine"));
+    }
+
+    #[test]
+    fn a_damaged_file_is_not_overwritten() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
+        for text in ["- a list", "clusters: 3\n", "a: [", "a: 1\na: 2\n"] {
+            fs_err::write(&path, text).unwrap();
+            let finding = Finding::from(entry("https://one").write(&path, true).unwrap_err());
+            assert_eq!(finding.id, "kubeconfig-damaged");
+            assert_eq!(fs_err::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn writers_at_the_same_time_lose_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
+        std::thread::scope(|scope| {
+            for number in 0..8 {
+                let path = path.clone();
+                scope.spawn(move || {
+                    let entry = Entry { name: format!("c{number}"), cluster: json!({}), user: json!({}) };
+                    entry.write(&path, false).unwrap();
+                });
+            }
+        });
+        for number in 0..8 {
+            assert!(mentions(&path, &format!("c{number}")).unwrap());
+        }
+    }
+}

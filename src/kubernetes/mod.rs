@@ -1,0 +1,155 @@
+//! What steps need to talk to a cluster: a client, apply, exec, diagnosis, and the kubeconfig file.
+
+pub mod apply;
+pub mod diagnosis;
+mod error;
+pub mod exec;
+pub mod kubeconfig;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use http::header::{HeaderName, HeaderValue, USER_AGENT};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::sync::OnceCell;
+
+pub use self::error::Error;
+use crate::finding::Finding;
+
+/// How the program calls itself to the API server.
+pub const AGENT: &str = concat!("a9s/", env!("CARGO_PKG_VERSION"));
+
+/// The field manager of what the program applies.
+pub const FIELD_MANAGER: &str = "a9s";
+
+/// How long a connection may take to be made.
+const CONNECT: Duration = Duration::from_secs(5);
+
+/// Which cluster is meant, as `kubectl` would understand it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Target {
+    /// A kubeconfig file; `None` is `$KUBECONFIG`, which may list several, or `~/.kube/config`.
+    pub kubeconfig: Option<PathBuf>,
+    /// A context; `None` is the current one.
+    pub context: Option<String>,
+}
+
+/// A connection to a cluster.
+#[derive(Clone)]
+pub struct Connection {
+    /// The client.
+    pub client: Client,
+    /// Name of the context it came from.
+    pub context: String,
+    /// The context's namespace, else `default`.
+    pub namespace: String,
+    /// URL of the API server.
+    pub server: String,
+}
+
+impl Target {
+    /// Reads the kubeconfig and makes a client. Nothing is sent yet.
+    ///
+    /// # Errors
+    /// There is no kubeconfig, no such context, or what they say can't be used.
+    pub async fn connect(&self) -> Result<Connection, Error> {
+        let kubeconfig = self.read()?;
+        let context = match self.context.clone().or_else(|| kubeconfig.current_context.clone()) {
+            Some(context) if !context.is_empty() => context,
+            _ => return Err(Error::NoContext),
+        };
+        if !kubeconfig.contexts.iter().any(|entry| entry.name == context) {
+            return Err(Error::UnknownContext { context });
+        }
+        let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
+        let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
+            .await
+            .map_err(|source| Error::Kubeconfig { source: Box::new(source) })?;
+        config.connect_timeout = Some(CONNECT);
+        config.headers.push((HeaderName::from(USER_AGENT), HeaderValue::from_static(AGENT)));
+        let namespace = config.default_namespace.clone();
+        let server = config.cluster_url.to_string();
+        let client = Client::try_from(config).map_err(|source| Error::request("connect", source))?;
+        Ok(Connection { client, context, namespace, server })
+    }
+
+    fn read(&self) -> Result<Kubeconfig, Error> {
+        let paths = match &self.kubeconfig {
+            Some(path) => vec![path.clone()],
+            None => kubeconfig::paths(),
+        };
+        let mut merged: Option<Kubeconfig> = None;
+        for path in &paths {
+            // As client-go does, files of a list that don't exist are passed over.
+            if !path.exists() && self.kubeconfig.is_none() {
+                continue;
+            }
+            let read = |source| Error::Kubeconfig { source: Box::new(source) };
+            let next = Kubeconfig::read_from(path).map_err(read)?;
+            merged = Some(match merged {
+                None => next,
+                Some(merged) => merged.merge(next).map_err(read)?,
+            });
+        }
+        merged.ok_or(Error::NoKubeconfig { looked: paths })
+    }
+}
+
+/// A cluster that steps will talk to; the connection is made when the first one needs it.
+#[derive(Default)]
+pub struct Access {
+    target: Target,
+    connection: OnceCell<Connection>,
+}
+
+impl Access {
+    /// Access to what `target` names when it is first used.
+    pub fn new(target: Target) -> Self {
+        Self { target, connection: OnceCell::new() }
+    }
+
+    /// Access by a connection that is there already.
+    pub fn connected(connection: Connection) -> Self {
+        Self { target: Target::default(), connection: OnceCell::new_with(Some(connection)) }
+    }
+
+    /// The connection.
+    ///
+    /// # Errors
+    /// As [`Target::connect`].
+    pub async fn connection(&self) -> Result<&Connection, Finding> {
+        Ok(self.connection.get_or_try_init(|| self.target.connect()).await?)
+    }
+
+    /// The client.
+    ///
+    /// # Errors
+    /// As [`Target::connect`].
+    pub async fn client(&self) -> Result<Client, Finding> {
+        Ok(self.connection().await?.client.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Class;
+
+    #[tokio::test]
+    async fn a_kubeconfig_that_is_not_there_is_missing() {
+        let target = Target { kubeconfig: Some(PathBuf::from("/nowhere/config")), context: None };
+        let finding = Finding::from(target.connect().await.err().unwrap());
+        assert_eq!(finding.class, Class::Missing);
+    }
+
+    #[tokio::test]
+    async fn an_unknown_context_is_named() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
+        fs_err::write(&path, "apiVersion: v1\nkind: Config\ncurrent-context: gone\n").unwrap();
+        let finding = Finding::from(Target { kubeconfig: Some(path), context: None }.connect().await.err().unwrap());
+        assert_eq!(finding.class, Class::Missing);
+        assert!(finding.cause.contains("gone"), "{}", finding.cause);
+    }
+}
