@@ -1,0 +1,161 @@
+//! The process that serves a cluster: starting it, knowing it again, ending it.
+//!
+//! A stored process id may be somebody else's by now. So a process is the cluster's only if its start time is the
+//! recorded one and its command line names the cluster's directory.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fs_err::os::unix::fs::OpenOptionsExt;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::places::Place;
+use super::record::Record;
+use crate::finding::{Class, Finding};
+
+/// First argument of the process.
+pub const WORD: &str = "__cluster";
+/// How often the end of a process that is not our child is looked for.
+const POLL: Duration = Duration::from_millis(10);
+/// Lines of the log that go into a finding.
+const LOG_LINES: usize = 12;
+
+/// Start time of a process in clock ticks since boot (proc(5), `stat`, field 22); `None` if there is none, or a zombie.
+pub fn started(pid: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The second field is a name in parentheses that may itself contain any character.
+    let rest = stat.rsplit_once(')')?.1;
+    let mut fields = rest.split_ascii_whitespace();
+    if matches!(fields.next()?, "Z" | "X") {
+        return None;
+    }
+    fields.nth(18)?.parse().ok()
+}
+
+/// Whether this process is `a9s __cluster <directory>`.
+fn serves(pid: i32, directory: &Path) -> bool {
+    let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+    let mut words = line.split(|byte| *byte == 0).skip(1);
+    words.next() == Some(WORD.as_bytes()) && words.next() == Some(directory.as_os_str().as_encoded_bytes())
+}
+
+/// The process on record, if it runs.
+pub fn alive(record: &Record, place: &Place) -> Option<i32> {
+    let pid = record.pid?;
+    (started(pid)? == record.started? && serves(pid, &place.directory)).then_some(pid)
+}
+
+/// All processes that serve this directory, whatever is on record.
+pub fn serving(place: &Place) -> Vec<i32> {
+    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+    processes
+        .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
+        .filter(|pid| started(*pid).is_some() && serves(*pid, &place.directory))
+        .collect()
+}
+
+/// Starts the process, detached from the terminal. What it says goes to the cluster's log.
+///
+/// # Errors
+/// It can't be started.
+pub fn spawn(place: &Place) -> Result<Child, Finding> {
+    let failed = |error: std::io::Error| {
+        Finding::new("cluster-not-started", Class::Failed, format!("cannot start the cluster's process: {error}"))
+    };
+    let log = fs_err::OpenOptions::new().create(true).append(true).mode(0o600).open(place.log()).map_err(failed)?;
+    let errors = log.try_clone().map_err(failed)?;
+    let program = std::env::current_exe().map_err(failed)?;
+    let mut command = Command::new(program);
+    command.arg(WORD).arg(&place.directory).current_dir("/").env_clear();
+    // Nothing of the caller's environment reaches the servers but what they may need.
+    for (name, value) in std::env::vars_os() {
+        let text = name.to_string_lossy();
+        let wanted = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "RUST_BACKTRACE"];
+        if wanted.contains(&text.as_ref())
+            || text.starts_with("LC_")
+            || text.starts_with("A9S_")
+            || text.starts_with("XDG_")
+        {
+            command.env(name, value);
+        }
+    }
+    command.stdin(Stdio::null()).stdout(log.into_parts().0).stderr(errors.into_parts().0);
+    command.spawn().map_err(failed)
+}
+
+/// The finding for a process that ended while it should have started. `from` is where its log began.
+pub fn ended(place: &Place, status: std::process::ExitStatus, from: u64) -> Finding {
+    let lines = log_since(place, from);
+    let how = match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (None, Some(signal)) => format!("signal {signal}"),
+        (None, None) => "unknown".to_owned(),
+    };
+    let said = lines.iter().rev().find_map(|line| line.strip_prefix("error: "));
+    let cause = match said {
+        Some(said) => format!("the cluster did not start: {said}"),
+        None => format!("the cluster's process ended while starting ({how})"),
+    };
+    let advice = format!("The whole log is {}.", place.log().display());
+    Finding::new("cluster-not-started", Class::Failed, cause).with("log of the cluster", lines).advise(advice)
+}
+
+/// The last lines of the log that were written after the position `from`.
+pub fn log_since(place: &Place, from: u64) -> Vec<String> {
+    let bytes = fs_err::read(place.log()).unwrap_or_default();
+    let text =
+        String::from_utf8_lossy(bytes.get(usize::try_from(from).unwrap_or(0)..).unwrap_or_default()).into_owned();
+    let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+    lines[lines.len().saturating_sub(LOG_LINES)..].to_vec()
+}
+
+/// Asks a process to end, and waits for it; after `patience` it is killed.
+pub async fn end(pid: i32, patience: Duration) {
+    let Some(start) = started(pid) else { return };
+    let lives = || started(pid) == Some(start);
+    for (signal, patience) in [(Signal::SIGTERM, patience), (Signal::SIGKILL, Duration::from_secs(10))] {
+        // A process that is gone by now is what is wanted.
+        let _ = kill(Pid::from_raw(pid), signal);
+        let begun = Instant::now();
+        while lives() && begun.elapsed() < patience {
+            tokio::time::sleep(POLL).await;
+        }
+        if !lives() {
+            return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    #[test]
+    fn a_process_id_of_somebody_else_is_not_the_cluster() {
+        let place = Place { directory: PathBuf::from("/nowhere/a8s"), run: PathBuf::from("/nowhere") };
+        let own = i32::try_from(std::process::id()).unwrap();
+        let record = Record { pid: Some(own), started: started(own), ..Record::new("a8s") };
+        assert!(record.started.is_some());
+        assert_eq!(alive(&record, &place), None);
+        assert!(serving(&place).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_process_that_does_not_mind_a_polite_signal_is_killed() {
+        let mut child = Command::new("sh")
+            .args(["-c", "trap '' TERM; echo ready; while :; do sleep 1; done"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut ready = [0; 5];
+        std::io::Read::read_exact(&mut child.stdout.take().unwrap(), &mut ready).unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        end(pid, Duration::from_millis(50)).await;
+        assert_eq!(child.wait().unwrap().signal(), Some(9));
+    }
+}

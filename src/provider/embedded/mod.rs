@@ -1,0 +1,330 @@
+//! The embedded cluster: a background process of this program per cluster, listening on loopback only.
+//!
+//! [`places`] says where it lives, [`record`] what is on record about it, [`daemon`] deals with its process, and
+//! [`process`] is what runs in it.
+
+pub mod daemon;
+pub mod places;
+pub mod record;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use a8s_operators::manifests;
+use async_trait::async_trait;
+use nix::fcntl::{Flock, FlockArg};
+use nix::unistd::Uid;
+
+use self::places::{Place, Places, ServerUser};
+use self::record::{Found, Record};
+use super::{ClusterName, Name, Options, Provider, State};
+use crate::finding::{Class, Finding};
+use crate::kubernetes::Target;
+use crate::step::Context;
+
+/// How long the process may take to end servers cleanly before it is killed.
+const STOP: Duration = Duration::from_secs(60);
+/// How long one look at `/readyz` may take.
+const LOOK: Duration = Duration::from_secs(2);
+/// Between two looks at a process that starts.
+const POLL: Duration = Duration::from_millis(5);
+
+/// The provider.
+#[derive(Debug, Clone)]
+pub struct Embedded {
+    places: Places,
+    options: Options,
+}
+
+impl Embedded {
+    /// The clusters of the user who runs the program.
+    ///
+    /// # Errors
+    /// It is not known where they would lie.
+    pub fn of_user(options: Options) -> Result<Self, Finding> {
+        Ok(Self { places: Places::of_user()?, options })
+    }
+
+    fn place(&self, cluster: &ClusterName) -> Place {
+        self.places.of(cluster)
+    }
+
+    /// Whom the servers run as: root gives way to another user, everybody else runs them as themselves.
+    fn server_user(&self, recorded: Option<&str>) -> Result<Option<ServerUser>, Finding> {
+        let wanted = self.options.run_as.as_deref().or(recorded);
+        if !Uid::effective().is_root() {
+            return match wanted {
+                None => Ok(None),
+                Some(name) => {
+                    Err(Finding::new("run-as", Class::Refused, format!("only root can run servers as {name}")))
+                }
+            };
+        }
+        let name = wanted.unwrap_or("postgres");
+        let user = nix::unistd::User::from_name(name).ok().flatten().ok_or_else(|| {
+            Finding::new("no-server-user", Class::Missing, format!("there is no user {name} to run PostgreSQL as"))
+                .advise("Install PostgreSQL, which makes the user postgres: apt-get install postgresql")
+                .advise("Or name another user with --run-as.")
+        })?;
+        if user.uid.is_root() {
+            return Err(Finding::new("run-as", Class::Refused, "PostgreSQL does not run as root")
+                .advise("Name another user with --run-as."));
+        }
+        Ok(Some(ServerUser { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
+    }
+
+    /// Makes what is missing and starts the process, unless it runs. Returns when the API answers.
+    async fn bring_up(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        let place = self.place(cluster);
+        let found = record::look(&place)?;
+        let recorded = match &found {
+            Found::Cluster(record) => record.run_as.clone(),
+            Found::Nothing => None,
+        };
+        let user = self.server_user(recorded.as_deref())?;
+        if !self.options.no_precheck {
+            postgresql_is_installed()?;
+            place.check(user.as_ref())?;
+        }
+        place.make()?;
+        let _turn = take_turn(&place).await?;
+        // Somebody else may have had the turn before.
+        let mut record = match record::look(&place)? {
+            Found::Cluster(record) => *record,
+            Found::Nothing => Record::new(cluster.as_str()),
+        };
+        if daemon::alive(&record, &place).is_some() {
+            return wait_until_ready(&place, None, 0).await;
+        }
+        for pid in daemon::serving(&place) {
+            // It is not on record: its start was cut off before it could say so.
+            daemon::end(pid, STOP).await;
+        }
+        record.run_as = user.map(|user| user.name);
+        (record.pid, record.started, record.url) = (None, None, None);
+        record.write(&place)?;
+        let from = fs_err::metadata(place.log()).map_or(0, |metadata| metadata.len());
+        context.command(format!("a9s {} {}", daemon::WORD, place.directory.display()));
+        let child = daemon::spawn(&place)?;
+        wait_until_ready(&place, Some(child), from).await
+    }
+
+    async fn bring_down(&self, place: &Place) {
+        for pid in daemon::serving(place) {
+            daemon::end(pid, STOP).await;
+        }
+    }
+}
+
+#[async_trait]
+impl Provider for Embedded {
+    fn name(&self) -> Name {
+        Name::Embedded
+    }
+
+    fn context(&self, cluster: &ClusterName) -> String {
+        format!("a9s-{cluster}")
+    }
+
+    async fn state(&self, cluster: &ClusterName) -> Result<State, Finding> {
+        let place = self.place(cluster);
+        let Found::Cluster(record) = record::look(&place)? else { return Ok(State::Absent) };
+        let Some(pid) = daemon::alive(&record, &place) else {
+            return Ok(State::Stopped { why: "its process does not run".to_owned() });
+        };
+        match (&record.url, ready(&place).await) {
+            (Some(url), Ok(())) => Ok(State::Running { server: url.clone(), pid: Some(pid) }),
+            (_, Err(why)) => Ok(State::Stopped { why }),
+            (None, Ok(())) => Ok(State::Stopped { why: "it is starting".to_owned() }),
+        }
+    }
+
+    async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        self.bring_up(cluster, context).await
+    }
+
+    async fn start(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        match record::look(&self.place(cluster))? {
+            Found::Cluster(_) => self.bring_up(cluster, context).await,
+            Found::Nothing => Err(no_cluster(cluster)),
+        }
+    }
+
+    async fn stop(&self, cluster: &ClusterName, _context: &Context) -> Result<(), Finding> {
+        let place = self.place(cluster);
+        let Found::Cluster(_) = record::look(&place)? else { return Err(no_cluster(cluster)) };
+        let _turn = take_turn(&place).await?;
+        self.bring_down(&place).await;
+        if let Found::Cluster(mut record) = record::look(&place)? {
+            (record.pid, record.started, record.url) = (None, None, None);
+            record.write(&place)?;
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, cluster: &ClusterName, _context: &Context) -> Result<(), Finding> {
+        let place = self.place(cluster);
+        match record::look(&place) {
+            Ok(_) => {}
+            // A damaged record is ours all the same.
+            Err(finding) if finding.id == "state-damaged" => {}
+            Err(finding) => return Err(finding),
+        }
+        if place.directory.exists() {
+            let _turn = take_turn(&place).await?;
+            self.bring_down(&place).await;
+            remove_all(&place)?;
+        }
+        Ok(())
+    }
+
+    async fn list(&self) -> Result<Vec<ClusterName>, Finding> {
+        let entries = match fs_err::read_dir(&self.places.state) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            Err(error) => return Err(Finding::new("state-unreadable", Class::Failed, error.to_string())),
+        };
+        let mut names: Vec<ClusterName> = entries
+            .flatten()
+            .filter(|entry| entry.path().join("cluster.json").exists())
+            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .collect();
+        names.sort_by(|left, right| left.as_str().cmp(right.as_str()));
+        Ok(names)
+    }
+
+    fn kubeconfig(&self, cluster: &ClusterName) -> PathBuf {
+        self.place(cluster).kubeconfig()
+    }
+
+    fn introduced(&self, cluster: &ClusterName) -> PathBuf {
+        self.place(cluster).introduced()
+    }
+
+    fn builtin_stack(&self, cluster: &ClusterName) -> Result<manifests::Options, Finding> {
+        let record = match record::look(&self.place(cluster))? {
+            Found::Cluster(record) => *record,
+            Found::Nothing => return Err(no_cluster(cluster)),
+        };
+        let Some(admission) = record.admission else {
+            return Err(Finding::new("cluster-stopped", Class::Missing, format!("the cluster {cluster} does not run"))
+                .advise(format!("Start it with: a9s cluster start -c {cluster}")));
+        };
+        let webhook = manifests::Webhook::Url { url: admission.url, ca_pem: admission.ca_pem };
+        Ok(manifests::Options { images: record.images, webhook })
+    }
+
+    async fn remarks(&self, cluster: &ClusterName) -> Vec<String> {
+        match record::look(&self.place(cluster)) {
+            Ok(Found::Cluster(record)) => record.remarks,
+            _ => Vec::new(),
+        }
+    }
+}
+
+/// The servers are programs of this host.
+fn postgresql_is_installed() -> Result<(), Finding> {
+    if a8s_operators::postgresql::installations().is_empty() {
+        return Err(Finding::new("no-postgresql", Class::Missing, "no PostgreSQL server is installed on this machine")
+            .advise("Install one, on Debian with: apt-get install postgresql"));
+    }
+    Ok(())
+}
+
+fn no_cluster(cluster: &ClusterName) -> Finding {
+    Finding::new("no-cluster", Class::Missing, format!("there is no embedded cluster {cluster}"))
+        .advise(format!("Create it with: a9s create cluster a8s -c {cluster}"))
+}
+
+/// The right to change a cluster. It is given back when it is dropped, or when the process ends.
+async fn take_turn(place: &Place) -> Result<Flock<std::fs::File>, Finding> {
+    use std::os::unix::fs::MetadataExt;
+    let path = place.lock();
+    let failed = |error: std::io::Error| {
+        Finding::new("state-unwritable", Class::Failed, format!("cannot lock {}: {error}", path.display()))
+    };
+    loop {
+        let file = fs_err::OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?.into_parts().0;
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(turn) => {
+                // Whoever had it before may have deleted the cluster, and the file with it.
+                let same = fs_err::metadata(&path).is_ok_and(|named| {
+                    turn.metadata().is_ok_and(|held| held.ino() == named.ino() && held.dev() == named.dev())
+                });
+                if same {
+                    return Ok(turn);
+                }
+                place.make()?;
+            }
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => tokio::time::sleep(POLL).await,
+            Err((_, errno)) => return Err(failed(errno.into())),
+        }
+    }
+}
+
+/// Waits until the API answers. The runner's deadline ends the wait; the end of the process does, too.
+async fn wait_until_ready(place: &Place, mut child: Option<std::process::Child>, from: u64) -> Result<(), Finding> {
+    loop {
+        if let Some(process) = child.as_mut()
+            && let Ok(Some(status)) = process.try_wait()
+        {
+            return Err(daemon::ended(place, status, from));
+        }
+        if let Ok(Found::Cluster(record)) = record::look(place) {
+            match (daemon::alive(&record, place), record.url.is_some()) {
+                (Some(_), true) if ready(place).await.is_ok() => return Ok(()),
+                (None, _) if child.is_none() => {
+                    let cause = "the cluster's process ended while starting";
+                    return Err(Finding::new("cluster-not-started", Class::Failed, cause)
+                        .with("log of the cluster", daemon::log_since(place, from)));
+                }
+                _ => {}
+            }
+        }
+        tokio::time::sleep(POLL).await;
+    }
+}
+
+/// Whether the API answers `/readyz` with "ok"; what it says otherwise.
+async fn ready(place: &Place) -> Result<(), String> {
+    let target = Target { kubeconfig: Some(place.kubeconfig()), context: None };
+    let connection = target.connect().await.map_err(|_| "it is starting".to_owned())?;
+    let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
+    match tokio::time::timeout(LOOK, connection.client.request_text(request)).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(kube::Error::Api(status))) => Err(format!("its API server is not ready: {}", status.message)),
+        Ok(Err(_)) => Err("its API server does not answer".to_owned()),
+        Err(_) => Err("its API server does not answer in time".to_owned()),
+    }
+}
+
+/// Removes a cluster's files; the record goes last, so that a cut-off deletion can be repeated.
+fn remove_all(place: &Place) -> Result<(), Finding> {
+    let failed = |error: std::io::Error| {
+        Finding::new("state-unremovable", Class::Failed, format!("cannot remove the cluster: {error}"))
+            .advise("Run the same command again once that is cleared.")
+    };
+    let gone = |result: std::io::Result<()>| match result {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    };
+    gone(fs_err::remove_dir_all(&place.run)).map_err(failed)?;
+    for entry in fs_err::read_dir(&place.directory).map_err(failed)?.flatten() {
+        let name = entry.file_name();
+        if name == "cluster.json" || name == "lock" {
+            continue;
+        }
+        let path = entry.path();
+        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        gone(if is_directory { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) }).map_err(failed)?;
+    }
+    for file in [place.cluster_file(), place.lock()] {
+        gone(fs_err::remove_file(file)).map_err(failed)?;
+    }
+    gone(fs_err::remove_dir(&place.directory)).map_err(failed)?;
+    if let Some(parent) = place.run.parent() {
+        // Other clusters may have theirs there.
+        let _ = std::fs::remove_dir(parent);
+    }
+    Ok(())
+}

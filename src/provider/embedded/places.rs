@@ -1,0 +1,274 @@
+//! Where an embedded cluster lives, and whether it can live there.
+//!
+//! State lies in `/var/lib/a9s/<cluster>` for root, else in `${XDG_STATE_HOME:-~/.local/state}/a9s/<cluster>`;
+//! `A9S_STATE_DIR` overrides. Sockets need short paths, so they are in a directory of their own. Everything is checked
+//! before anything is made, and a finding names the directory that blocks.
+
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::unistd::{AccessFlags, Uid, access};
+
+use crate::config::home;
+use crate::finding::{Class, Finding};
+use crate::provider::ClusterName;
+
+/// A cluster with one small instance needs about this much.
+const SPACE: u64 = 200 * 1024 * 1024;
+/// The longest path of a directory of sockets: the limit of a socket's path is 107 bytes (unix(7)), and names follow.
+const SOCKETS: usize = 60;
+
+/// The user who runs the servers, where it is another than the caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerUser {
+    /// Login name.
+    pub name: String,
+    /// User id.
+    pub uid: u32,
+    /// Primary group's id.
+    pub gid: u32,
+}
+
+/// The directories of a user's clusters.
+#[derive(Debug, Clone)]
+pub struct Places {
+    /// Holds one directory per cluster.
+    pub state: PathBuf,
+    run: PathBuf,
+}
+
+/// The files of one cluster.
+#[derive(Debug, Clone)]
+pub struct Place {
+    /// Everything but sockets.
+    pub directory: PathBuf,
+    /// Sockets and short-lived files.
+    pub run: PathBuf,
+}
+
+impl Places {
+    /// The directories of the user who runs the program.
+    ///
+    /// # Errors
+    /// No home directory is known, or `A9S_STATE_DIR` is not absolute.
+    pub fn of_user() -> Result<Self, Finding> {
+        let root = Uid::effective().is_root();
+        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let no_home = || {
+            Finding::new("no-home", Class::Missing, "no home directory is known: HOME is not set")
+                .advise("Set HOME or A9S_STATE_DIR.")
+        };
+        let state = match variable("A9S_STATE_DIR") {
+            Some(directory) if directory.is_absolute() => directory,
+            Some(directory) => {
+                let cause = format!("A9S_STATE_DIR is not an absolute path: {}", directory.display());
+                return Err(Finding::new("state-directory", Class::Usage, cause));
+            }
+            None if root => PathBuf::from("/var/lib/a9s"),
+            None => match variable("XDG_STATE_HOME").filter(|directory| directory.is_absolute()) {
+                Some(directory) => directory.join("a9s"),
+                None => home().ok_or_else(no_home)?.join(".local/state/a9s"),
+            },
+        };
+        let run = if root {
+            PathBuf::from("/run/a9s")
+        } else {
+            match variable("XDG_RUNTIME_DIR").filter(|directory| access(directory, AccessFlags::W_OK).is_ok()) {
+                Some(directory) => directory.join("a9s"),
+                None => PathBuf::from(format!("/tmp/a9s-{}", Uid::effective())),
+            }
+        };
+        Ok(Self { state, run })
+    }
+
+    /// The files of a cluster. The directory of its sockets is named after its state's path, so that two states with
+    /// clusters of one name don't meet.
+    pub fn of(&self, cluster: &ClusterName) -> Place {
+        let directory = self.state.join(cluster.as_str());
+        let run = self.run.join(format!("{:016x}", fnv1a(directory.as_os_str().as_encoded_bytes())));
+        Place { directory, run }
+    }
+}
+
+impl Place {
+    /// Is there a cluster, and which process serves it.
+    pub fn cluster_file(&self) -> PathBuf {
+        self.directory.join("cluster.json")
+    }
+
+    /// What the cluster's process says.
+    pub fn log(&self) -> PathBuf {
+        self.directory.join("cluster.log")
+    }
+
+    /// Kubeconfig of the administrator.
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.directory.join("admin.kubeconfig")
+    }
+
+    /// Says that the user's kubeconfig has got the context.
+    pub fn introduced(&self) -> PathBuf {
+        self.directory.join("introduced")
+    }
+
+    /// Held by whoever starts, stops or deletes the cluster.
+    pub fn lock(&self) -> PathBuf {
+        self.directory.join("lock")
+    }
+
+    /// Checks that a cluster can live here, before anything is made.
+    ///
+    /// # Errors
+    /// A finding that names the directory that blocks.
+    pub fn check(&self, run_as: Option<&ServerUser>) -> Result<(), Finding> {
+        for directory in [&self.directory, &self.run] {
+            let ancestor = existing_ancestor(directory)?;
+            access(ancestor, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| {
+                let cause = format!("cannot write to {}: {}", ancestor.display(), errno.desc());
+                Finding::new("directory-blocked", Class::Failed, cause)
+                    .advise("Make it writable, or name another place with A9S_STATE_DIR.")
+            })?;
+            if let Some(user) = run_as {
+                traversable(ancestor, user)?;
+            }
+        }
+        if self.run.as_os_str().len() > SOCKETS {
+            let cause = format!("the directory for sockets has a path that is too long: {}", self.run.display());
+            return Err(Finding::new("directory-too-long", Class::Failed, cause)
+                .advise("Set XDG_RUNTIME_DIR to a shorter one."));
+        }
+        let ancestor = existing_ancestor(&self.directory)?;
+        if let Ok(system) = nix::sys::statvfs::statvfs(ancestor) {
+            let free = system.blocks_available() as u64 * system.fragment_size() as u64;
+            if free < SPACE {
+                let cause = format!(
+                    "the disk of {} is full: {} MiB are free, {} MiB are needed",
+                    ancestor.display(),
+                    free >> 20,
+                    SPACE >> 20
+                );
+                return Err(Finding::new("disk-full", Class::Failed, cause)
+                    .advise("Free some space, or name another place with A9S_STATE_DIR."));
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the directories. Others may pass through to what they own, and see nothing.
+    ///
+    /// # Errors
+    /// They can't be made.
+    pub fn make(&self) -> Result<(), Finding> {
+        for directory in [&self.directory, &self.run] {
+            let failed = |error: std::io::Error| {
+                Finding::new(
+                    "directory-blocked",
+                    Class::Failed,
+                    format!("cannot make {}: {error}", directory.display()),
+                )
+            };
+            fs_err::create_dir_all(directory).map_err(failed)?;
+            for ours in [directory.as_path(), directory.parent().unwrap_or(directory)] {
+                let metadata = fs_err::metadata(ours).map_err(failed)?;
+                if metadata.uid() == Uid::effective().as_raw() && !shared(ours) {
+                    fs_err::set_permissions(ours, std::fs::Permissions::from_mode(0o711)).map_err(failed)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Directories of the system that only look like ours because root runs the program.
+fn shared(directory: &Path) -> bool {
+    ["/", "/tmp", "/run", "/var", "/var/lib"].iter().any(|shared| directory == Path::new(shared))
+}
+
+fn existing_ancestor(path: &Path) -> Result<&Path, Finding> {
+    let found = path.ancestors().find(|ancestor| ancestor.symlink_metadata().is_ok()).unwrap_or(Path::new("/"));
+    if found.is_dir() {
+        Ok(found)
+    } else {
+        let cause = format!("{} is in the way: it is not a directory", found.display());
+        Err(Finding::new("directory-blocked", Class::Failed, cause)
+            .advise("Move it away, or name another place with A9S_STATE_DIR."))
+    }
+}
+
+/// Whether `user` may pass through every directory down to `directory`.
+fn traversable(directory: &Path, user: &ServerUser) -> Result<(), Finding> {
+    let resolved = fs_err::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
+    for ancestor in resolved.ancestors() {
+        let Ok(metadata) = fs_err::metadata(ancestor) else { continue };
+        let bit = if metadata.uid() == user.uid {
+            0o100
+        } else if metadata.gid() == user.gid {
+            0o010
+        } else {
+            0o001
+        };
+        if user.uid != 0 && metadata.mode() & bit == 0 {
+            let cause = format!(
+                "the user {} that runs PostgreSQL may not pass through {} (mode {:o})",
+                user.name,
+                ancestor.display(),
+                metadata.mode() & 0o7777
+            );
+            return Err(Finding::new("directory-blocked", Class::Failed, cause)
+                .advise(format!("Allow it with: chmod o+x {}", ancestor.display()))
+                .advise("Or name another place with A9S_STATE_DIR."));
+        }
+    }
+    Ok(())
+}
+
+/// FNV-1a, 64 bits: stable across releases, which the standard library's hasher is not.
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn places(state: &Path) -> Places {
+        Places { state: state.to_owned(), run: state.join("run") }
+    }
+
+    #[test]
+    fn a_directory_the_server_may_not_enter_is_named() {
+        let root = tempfile::tempdir_in("/tmp").unwrap();
+        let closed = root.path().join("closed");
+        fs_err::create_dir(&closed).unwrap();
+        fs_err::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
+        fs_err::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
+        let user = ServerUser { name: "somebody".to_owned(), uid: 54321, gid: 54321 };
+        let place = places(&closed.join("state")).of(&"a8s".parse().unwrap());
+        let finding = place.check(Some(&user)).unwrap_err();
+        assert!(finding.cause.contains(&closed.display().to_string()), "{}", finding.cause);
+        assert!(!closed.join("state").exists());
+        fs_err::set_permissions(&closed, std::fs::Permissions::from_mode(0o711)).unwrap();
+        place.check(Some(&user)).unwrap();
+    }
+
+    #[test]
+    fn a_file_in_the_way_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("state");
+        fs_err::write(&file, "").unwrap();
+        let finding = places(&file).of(&"a8s".parse().unwrap()).check(None).unwrap_err();
+        assert_eq!(finding.id, "directory-blocked");
+        assert!(finding.cause.contains("state"));
+    }
+
+    #[test]
+    fn clusters_of_one_name_in_two_states_have_their_own_sockets() {
+        let name = "a8s".parse().unwrap();
+        let mut one = places(Path::new("/one"));
+        let mut two = places(Path::new("/two"));
+        one.run = PathBuf::from("/run/a9s");
+        two.run = one.run.clone();
+        assert_ne!(one.of(&name).run, two.of(&name).run);
+        assert_eq!(one.of(&name).run, one.of(&name).run);
+    }
+}

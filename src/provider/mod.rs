@@ -1,0 +1,205 @@
+//! Providers: what makes and deletes clusters. An existing cluster has none.
+
+pub mod embedded;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use serde::Serialize;
+
+use crate::finding::{Class, Finding};
+use crate::step::Context;
+
+/// The name of a provider.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Name {
+    /// A process of this program.
+    #[default]
+    Embedded,
+    /// Kubernetes in Docker.
+    Kind,
+    /// minikube.
+    Minikube,
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Embedded => "embedded",
+            Self::Kind => "kind",
+            Self::Minikube => "minikube",
+        })
+    }
+}
+
+impl FromStr for Name {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "embedded" => Ok(Self::Embedded),
+            "kind" => Ok(Self::Kind),
+            "minikube" => Ok(Self::Minikube),
+            other => Err(format!(
+                "The selected Kubernetes provider {other} is not valid. Valid values are `embedded`, `kind` and `minikube`."
+            )),
+        }
+    }
+}
+
+/// The name of a cluster. It becomes part of file names and of a context's name.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+#[serde(transparent)]
+pub struct ClusterName(String);
+
+impl ClusterName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for ClusterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+impl FromStr for ClusterName {
+    type Err = String;
+
+    /// A DNS label of at most 40 characters, so that whatever is derived from it stays within limits.
+    fn from_str(text: &str) -> Result<Self, String> {
+        crate::manifest::names::label(text, 40).map(|()| Self(text.to_owned()))
+    }
+}
+
+/// What a provider knows of a cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum State {
+    /// There is no such cluster.
+    Absent,
+    /// It is there and does not run, or not yet.
+    Stopped {
+        /// Why, in the user's words.
+        why: String,
+    },
+    /// Its API answers.
+    Running {
+        /// URL of the API server.
+        server: String,
+        /// Process that serves it, where it is one of this machine.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        pid: Option<i32>,
+    },
+}
+
+/// What makes clusters.
+#[async_trait]
+pub trait Provider: Send + Sync {
+    /// Its name.
+    fn name(&self) -> Name;
+
+    /// How a cluster is called in a kubeconfig.
+    fn context(&self, cluster: &ClusterName) -> String;
+
+    /// Looks at a cluster.
+    ///
+    /// # Errors
+    /// What is there is not a cluster of this provider, or can't be read.
+    async fn state(&self, cluster: &ClusterName) -> Result<State, Finding>;
+
+    /// Makes a cluster, or goes on making it, and starts it. Returns when its API answers.
+    ///
+    /// # Errors
+    /// Something needed is not there, or it does not start.
+    async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding>;
+
+    /// Starts a cluster that is there. Returns when its API answers.
+    ///
+    /// # Errors
+    /// There is no such cluster, or it does not start.
+    async fn start(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding>;
+
+    /// Stops a cluster. Its objects and data stay.
+    ///
+    /// # Errors
+    /// It does not stop.
+    async fn stop(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding>;
+
+    /// Deletes a cluster with everything in it. Nothing of it is left, also after a kill.
+    ///
+    /// # Errors
+    /// Something can't be removed.
+    async fn delete(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding>;
+
+    /// The clusters there are.
+    ///
+    /// # Errors
+    /// They can't be listed.
+    async fn list(&self) -> Result<Vec<ClusterName>, Finding>;
+
+    /// A kubeconfig of an administrator of the cluster, private to the provider.
+    fn kubeconfig(&self, cluster: &ClusterName) -> PathBuf;
+
+    /// A file that says, once it is there, that the user's kubeconfig has got the context.
+    fn introduced(&self, cluster: &ClusterName) -> PathBuf;
+
+    /// What the builtin stack has to know about a cluster: its images, and where admission answers.
+    ///
+    /// # Errors
+    /// It is not known, because the cluster does not run.
+    fn builtin_stack(&self, cluster: &ClusterName) -> Result<a8s_operators::manifests::Options, Finding>;
+
+    /// What is worth knowing about a cluster besides its state.
+    async fn remarks(&self, cluster: &ClusterName) -> Vec<String>;
+}
+
+/// How a provider should make clusters.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// User that runs the servers, where it is not the usual one. Embedded only.
+    pub run_as: Option<String>,
+    /// Make clusters without checking the machine before.
+    pub no_precheck: bool,
+}
+
+/// The provider of a name.
+///
+/// # Errors
+/// It is not supported.
+pub fn of_name(name: Name, options: Options) -> Result<Arc<dyn Provider>, Finding> {
+    match name {
+        Name::Embedded => Ok(Arc::new(embedded::Embedded::of_user(options)?)),
+        Name::Kind | Name::Minikube => Err(Finding::new(
+            "provider-unsupported",
+            Class::Refused,
+            format!("the provider {name} is not supported by this version of a9s"),
+        )
+        .advise("Use the provider embedded: -p embedded")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("a8s", true)]
+    #[case("a-1", true)]
+    #[case("", false)]
+    #[case("../x", false)]
+    #[case("A8s", false)]
+    #[case("-x", false)]
+    #[case("a-name-that-is-longer-than-what-is-allowed", false)]
+    fn names_of_clusters_are_labels(#[case] text: &str, #[case] good: bool) {
+        assert_eq!(text.parse::<ClusterName>().is_ok(), good);
+    }
+}
