@@ -1,0 +1,88 @@
+//! Steps that make, start, stop and delete a cluster.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use crate::finding::{Class, Finding};
+use crate::provider::{ClusterName, Provider, State};
+use crate::step::{Context, Observation, Step};
+
+/// What a cluster should be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// There and running; it is made if it is not there.
+    Created,
+    /// Running; it is an error if it is not there.
+    Started,
+    /// There and not running.
+    Stopped,
+    /// Gone, with everything in it.
+    Deleted,
+}
+
+/// A cluster that should be in a state.
+pub struct Cluster {
+    /// Who makes it.
+    pub provider: Arc<dyn Provider>,
+    /// Its name.
+    pub name: ClusterName,
+    /// What it should be.
+    pub wanted: Wanted,
+}
+
+#[async_trait]
+impl Step for Cluster {
+    fn id(&self) -> String {
+        "cluster".to_owned()
+    }
+
+    fn title(&self) -> String {
+        let verb = match self.wanted {
+            Wanted::Created => "create",
+            Wanted::Started => "start",
+            Wanted::Stopped => "stop",
+            Wanted::Deleted => "delete",
+        };
+        format!("{verb} the {} cluster {}", self.provider.name(), self.name)
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let state = match self.provider.state(&self.name).await {
+            // A cluster whose record is damaged can still be deleted.
+            Err(finding) if self.wanted == Wanted::Deleted && finding.id == "state-damaged" => {
+                return Ok(Observation::unmet(finding.cause));
+            }
+            state => state?,
+        };
+        Ok(match (self.wanted, state) {
+            (Wanted::Created | Wanted::Started, State::Running { server, .. }) => {
+                Observation::satisfied(format!("it answers at {server}"))
+            }
+            (Wanted::Created, State::Absent) => Observation::unmet("it is not there"),
+            (Wanted::Created | Wanted::Started, State::Stopped { why }) => Observation::unmet(why),
+            (Wanted::Stopped, State::Stopped { why }) => Observation::satisfied(why),
+            (Wanted::Stopped, State::Running { server, .. }) => Observation::unmet(format!("it answers at {server}")),
+            (Wanted::Deleted, State::Absent) => Observation::satisfied("it is not there"),
+            (Wanted::Deleted, State::Stopped { .. } | State::Running { .. }) => Observation::unmet("it is there"),
+            (Wanted::Started | Wanted::Stopped, State::Absent) => return Err(self.absent()),
+        })
+    }
+
+    async fn converge(&self, context: &Context) -> Result<(), Finding> {
+        match self.wanted {
+            Wanted::Created => self.provider.create(&self.name, context).await,
+            Wanted::Started => self.provider.start(&self.name, context).await,
+            Wanted::Stopped => self.provider.stop(&self.name, context).await,
+            Wanted::Deleted => self.provider.delete(&self.name, context).await,
+        }
+    }
+}
+
+impl Cluster {
+    fn absent(&self) -> Finding {
+        let cause = format!("there is no {} cluster {}", self.provider.name(), self.name);
+        Finding::new("no-cluster", Class::Missing, cause)
+            .advise(format!("Create it with: a9s create cluster a8s -c {}", self.name))
+    }
+}

@@ -1,0 +1,318 @@
+//! SQL in an instance, by `psql` in the container of its primary.
+//!
+//! One command in the container does it all: it takes the SQL from its standard input into a file of its own in
+//! `/tmp` and runs it from there. The file loses its name before anything is written to it, so nothing is left behind
+//! however this ends, unless it is to be kept. SQL is never an argument.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+use tokio::io::AsyncRead;
+
+use super::instance::{api, labels};
+use crate::finding::{Class, Finding};
+use crate::kubernetes::exec::{self, Container, Ended};
+use crate::kubernetes::{Access, Error, diagnosis};
+use crate::manifest::instance::ApiVersion;
+use crate::manifest::names::{Namespace, ObjectName};
+use crate::step::{Context, Observation, Step};
+
+/// The container of the server.
+const CONTAINER: &str = "postgres";
+/// Lines of psql's errors that go into a finding.
+const ERROR_LINES: usize = 8;
+
+/// Where the SQL comes from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// A local file.
+    File(PathBuf),
+    /// Text.
+    Statement(String),
+}
+
+/// What receives psql's standard output as it comes.
+pub type Output = Box<dyn FnMut(&[u8]) + Send>;
+
+/// SQL should have been run once, in this run.
+pub struct Sql {
+    /// The cluster.
+    pub access: Arc<Access>,
+    /// The instance.
+    pub instance: ObjectName,
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Database to run it in.
+    pub database: String,
+    /// The SQL.
+    pub source: Source,
+    /// Whether the uploaded file stays in the pod.
+    pub keep: bool,
+    /// Where psql's output goes.
+    pub output: Mutex<Output>,
+    /// The pod it was run in.
+    pub done: Mutex<Option<String>>,
+}
+
+impl Sql {
+    /// The pod of the primary, by its labels: a name is never guessed, and another instance's pod never taken.
+    async fn primary(&self, client: &Client) -> Result<String, Finding> {
+        let missing = || format!("Can't find primary pod of service instance: {}/{}", self.namespace, self.instance);
+        let instances = api(client.clone(), &self.namespace, &ApiVersion(a8s_api::VERSION.to_owned()));
+        let what = || format!("get the instance {}/{}", self.namespace, self.instance);
+        let there = instances.get_opt(self.instance.as_str()).await.map_err(|error| Error::request(what(), error))?;
+        if there.is_none() {
+            super::stack::require(client).await?;
+            return Err(Finding::new(
+                "no-instance",
+                Class::Missing,
+                format!("{}: the instance does not exist", missing()),
+            ));
+        }
+        let pods: Api<Pod> = Api::namespaced(client.clone(), self.namespace.as_str());
+        let selector = format!("a8s.a9s/replication-role=master,{}", labels(&self.instance));
+        let parameters = ListParams::default().labels(&selector);
+        let mut pods = pods.list(&parameters).await.map_err(|error| Error::request(what(), error))?.items;
+        // A dead primary keeps its label until it is back; a ready one comes first.
+        pods.sort_by_key(|pod| !diagnosis::is_ready(pod));
+        match pods.first() {
+            Some(pod) => Ok(pod.name_any()),
+            None => Err(Finding::new("no-primary", Class::Missing, missing())
+                .advise(format!("Is it running? kubectl get postgresql,pods -n {}", self.namespace))),
+        }
+    }
+
+    /// The SQL and its length in bytes.
+    async fn open(&self) -> Result<(Box<dyn AsyncRead + Send + Unpin>, u64), Finding> {
+        match &self.source {
+            Source::Statement(text) => {
+                let mut bytes = text.clone().into_bytes();
+                bytes.push(b'\n');
+                let length = bytes.len() as u64;
+                Ok((Box::new(std::io::Cursor::new(bytes)), length))
+            }
+            Source::File(path) => {
+                let (file, length) = open_file(path)?;
+                Ok((Box::new(tokio::io::AsyncReadExt::take(tokio::fs::File::from_std(file), length)), length))
+            }
+        }
+    }
+
+    fn script(&self, length: u64) -> Vec<String> {
+        let name = match &self.source {
+            Source::File(path) => safe(&path.file_name().unwrap_or_default().to_string_lossy()),
+            Source::Statement(_) => "statement.sql".to_owned(),
+        };
+        // `head` and not `cat`: the end of standard input does not reach a container through every API server.
+        let script = r#"
+            umask 077
+            f="/tmp/a9s-$3-$4"
+            exec 3> "$f" 4< "$f" 5< "$f" || exit 74
+            if [ "$5" = delete ]; then rm -f "$f"; fi
+            head -c "$1" >&3 || exit 74
+            [ "$(wc -c <&5)" -eq "$1" ] || { echo "a9s: the upload was cut off" >&2; exit 74; }
+            exec psql -v ON_ERROR_STOP=1 -X -U postgres -d "$2" -f - <&4 3>&- 4<&- 5<&-
+        "#;
+        let delete = if self.keep { "keep" } else { "delete" };
+        let unique = format!("{:016x}", rand::random::<u64>());
+        let words = ["sh", "-c", script, "a9s", &length.to_string(), &self.database, &unique, &name, delete];
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    /// How the source is called in an error: the user knows their file, not the uploaded one.
+    fn called(&self) -> String {
+        match &self.source {
+            Source::File(path) => path.display().to_string(),
+            Source::Statement(_) => "statement".to_owned(),
+        }
+    }
+
+    fn failure(&self, pod: &str, ended: &Ended) -> Finding {
+        let lines: Vec<String> = ended.stderr.lines().map(|line| clip(&self.rename(line))).collect();
+        let error =
+            lines.iter().find(|line| line.contains("ERROR:") || line.contains("FATAL:") || line.contains("error:"));
+        let said = error.or_else(|| lines.iter().find(|line| !line.trim().is_empty()));
+        let cause = match (said, ended.code) {
+            (Some(line), _) => format!("the SQL failed in the pod {pod}: {line}"),
+            (None, Some(code)) => format!("psql ended with exit code {code} in the pod {pod}"),
+            (None, None) => format!("the SQL was cut off in the pod {pod}: {}", ended.message),
+        };
+        let id = if ended.code.is_some() { "sql-failed" } else { "sql-cut-off" };
+        let finding = Finding::new(id, Class::Failed, cause).with("psql", lines.into_iter().take(ERROR_LINES));
+        match self.source {
+            Source::File(_) => finding
+                .advise("Statements before the failing one have taken effect, unless the file has a transaction."),
+            Source::Statement(_) => finding,
+        }
+    }
+
+    /// psql prefixes errors with `psql:<stdin>:<line>:`.
+    fn rename(&self, line: &str) -> String {
+        match line.strip_prefix("psql:<stdin>:") {
+            Some(rest) => format!("{}:{rest}", self.called()),
+            None => line.to_owned(),
+        }
+    }
+}
+
+/// Opens a local file of SQL.
+///
+/// # Errors
+/// It is not there, can't be read, or is no file.
+pub fn open_file(path: &std::path::Path) -> Result<(std::fs::File, u64), Finding> {
+    let failed =
+        |why: String| Finding::new("no-file", Class::Missing, format!("Can't upload file {}: {why}", path.display()));
+    let file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
+    let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
+    if !metadata.is_file() {
+        return Err(failed("it is not a file".to_owned()));
+    }
+    Ok((file, metadata.len()))
+}
+
+/// A file name of harmless characters, so that the uploaded file can be recognised.
+fn safe(name: &str) -> String {
+    let safe: String =
+        name.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).take(60).collect();
+    if safe.is_empty() { "file.sql".to_owned() } else { safe }
+}
+
+fn clip(line: &str) -> String {
+    // Garbage may come back in an error message; control characters would reach the terminal.
+    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).take(400).collect()
+}
+
+#[async_trait]
+impl Step for Sql {
+    fn id(&self) -> String {
+        "sql".to_owned()
+    }
+
+    fn title(&self) -> String {
+        format!("run the SQL in the instance {}", self.instance)
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        if let Some(pod) = self.done.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            return Ok(Observation::satisfied(format!("it was run in the pod {pod}")));
+        }
+        if let Source::File(path) = &self.source {
+            open_file(path)?;
+        }
+        let pod = self.primary(&self.access.client().await?).await?;
+        Ok(Observation::unmet(format!("it was not run yet; it would be in the pod {pod}")))
+    }
+
+    async fn converge(&self, context: &Context) -> Result<(), Finding> {
+        let client = self.access.client().await?;
+        let pod = self.primary(&client).await?;
+        let (stdin, length) = self.open().await?;
+        let container =
+            Container { namespace: self.namespace.to_string(), pod: pod.clone(), container: CONTAINER.to_owned() };
+        context.command(format!(
+            "kubectl exec -i -n {} {pod} -c {CONTAINER} -- psql -v ON_ERROR_STOP=1 -X -U postgres -d {} < {}",
+            self.namespace,
+            self.database,
+            self.called()
+        ));
+        let mut output = |bytes: &[u8]| {
+            let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
+            output(bytes);
+        };
+        let ended = exec::run(client, &container, self.script(length), Some(stdin), &mut output).await?;
+        if ended.code != Some(0) {
+            return Err(self.failure(&pod, &ended));
+        }
+        for line in ended.stderr.lines() {
+            context.note(self.rename(line));
+        }
+        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(pod);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sql(source: Source, keep: bool) -> Sql {
+        Sql {
+            access: Arc::default(),
+            instance: "solo".parse().unwrap(),
+            namespace: "default".parse().unwrap(),
+            database: "a9s_apps_default_db".to_owned(),
+            source,
+            keep,
+            output: Mutex::new(Box::new(|_| {})),
+            done: Mutex::default(),
+        }
+    }
+
+    #[test]
+    fn an_error_names_the_users_file_and_its_line() {
+        let step = sql(Source::File("posts/broken.sql".into()), false);
+        let ended = Ended {
+            code: Some(3),
+            stderr: "psql:<stdin>:3: ERROR:  relation \"nowhere\" does not exist\nLINE 1: x\n".to_owned(),
+            message: String::new(),
+        };
+        let finding = step.failure("solo-0", &ended);
+        assert_eq!(
+            finding.cause,
+            "the SQL failed in the pod solo-0: posts/broken.sql:3: ERROR:  relation \"nowhere\" does not exist"
+        );
+        assert_eq!(finding.class, Class::Failed);
+    }
+
+    #[test]
+    fn a_file_that_is_not_there_is_missing() {
+        assert_eq!(open_file(std::path::Path::new("/nowhere/x.sql")).unwrap_err().class, Class::Missing);
+        assert_eq!(open_file(std::path::Path::new("/tmp")).unwrap_err().class, Class::Missing);
+    }
+
+    #[test]
+    fn sql_is_not_an_argument_and_two_uploads_have_two_names() {
+        let step = sql(Source::Statement("SELECT 'secret'".to_owned()), false);
+        let (one, two) = (step.script(10), step.script(10));
+        assert!(one.iter().all(|word| !word.contains("secret")));
+        assert_ne!(one, two);
+    }
+
+    /// The script is run by the shell of this machine, with a `psql` that only shows its file.
+    fn run_script(keep: bool, input: &[u8], length: u64, exit: i32) -> (i32, Vec<String>) {
+        use std::os::unix::fs::PermissionsExt;
+        let directory = tempfile::tempdir().unwrap();
+        let psql = directory.path().join("psql");
+        fs_err::write(&psql, format!("#!/bin/sh\ncat > /dev/null\nexit {exit}\n")).unwrap();
+        fs_err::set_permissions(&psql, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let words = sql(Source::File("odd name;$(x).sql".into()), keep).script(length);
+        let unique = words[6].clone();
+        let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
+        let mut child = std::process::Command::new(&words[0])
+            .args(&words[1..])
+            .env("PATH", path)
+            .stdin(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), input).unwrap();
+        let code = child.wait().unwrap().code().unwrap();
+        let left = std::fs::read_dir("/tmp").unwrap().flatten().map(|entry| entry.file_name().into_string().unwrap());
+        (code, left.filter(|name| name.contains(&unique)).collect())
+    }
+
+    #[test]
+    fn the_uploaded_file_is_gone_after_success_failure_and_a_cut_upload_and_stays_when_asked_for() {
+        assert_eq!(run_script(false, b"SELECT 1;\n", 10, 0), (0, vec![]));
+        assert_eq!(run_script(false, b"SELECT 1;\n", 10, 3), (3, vec![]));
+        assert_eq!(run_script(false, b"SELECT", 10, 0), (74, vec![]));
+        let (code, left) = run_script(true, b"SELECT 1;\n", 10, 0);
+        assert_eq!((code, left.len()), (0, 1));
+        assert!(left[0].ends_with("odd_name___x_.sql"), "{left:?}");
+        fs_err::remove_file(format!("/tmp/{}", left[0])).unwrap();
+    }
+}

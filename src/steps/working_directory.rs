@@ -1,0 +1,87 @@
+//! Removing what the program generated in the working directory.
+
+use std::path::PathBuf;
+
+use async_trait::async_trait;
+
+use crate::config::{ConfigFile, WorkingDirectory};
+use crate::finding::{Class, Finding};
+use crate::step::{Context, Observation, Step};
+
+/// Generated files and the configuration should be gone. What others put into the working directory stays.
+pub struct Removed {
+    /// The configuration file.
+    pub config: ConfigFile,
+    /// The working directory it names, if any.
+    pub directory: Option<WorkingDirectory>,
+}
+
+impl Removed {
+    /// Everything the program makes below the working directory.
+    fn generated(&self) -> Vec<PathBuf> {
+        let Some(directory) = &self.directory else { return Vec::new() };
+        let names = ["usermanifests", "a8s-deployment", "minio", "kind", "journal.jsonl", "journal.jsonl.1"];
+        names.iter().map(|name| directory.0.join(name)).filter(|path| path.symlink_metadata().is_ok()).collect()
+    }
+}
+
+#[async_trait]
+impl Step for Removed {
+    fn id(&self) -> String {
+        "generated-files".to_owned()
+    }
+
+    fn title(&self) -> String {
+        "remove generated files and the configuration".to_owned()
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let mut there = self.generated();
+        if self.config.path().exists() {
+            there.push(self.config.path().to_owned());
+        }
+        Ok(match there.as_slice() {
+            [] => Observation::satisfied("there are none"),
+            [first, ..] => Observation::unmet(format!("{} is there", first.display())),
+        })
+    }
+
+    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
+        for path in self.generated() {
+            let is_directory = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
+            let removed = if is_directory { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) };
+            removed.map_err(|error| Finding::new("files-unremovable", Class::Failed, error.to_string()))?;
+        }
+        if let Some(directory) = &self.directory {
+            // Only if nothing of anybody else is in it.
+            let _ = std::fs::remove_dir(&directory.0);
+        }
+        // The configuration goes last: it says where the rest is.
+        Ok(self.config.remove()?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::step::{Cancel, Plan, Runner, Silent};
+
+    #[tokio::test]
+    async fn only_what_was_generated_is_removed() {
+        let home = tempfile::tempdir().unwrap();
+        let config = ConfigFile::in_home(home.path());
+        let directory = config.add_working_directory(&config.proposal()).unwrap();
+        fs_err::create_dir_all(directory.user_manifests()).unwrap();
+        fs_err::write(directory.0.join("notes.txt"), "mine").unwrap();
+        let mut plan = Plan::new("test");
+        plan.add(Removed { config: config.clone(), directory: Some(directory.clone()) });
+        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(5));
+        assert!(runner.run(&plan).await.unwrap().changed());
+        assert!(!config.path().exists() && !directory.user_manifests().exists());
+        assert!(directory.0.join("notes.txt").exists());
+        assert!(!runner.run(&plan).await.unwrap().changed());
+    }
+}
