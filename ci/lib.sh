@@ -1,4 +1,3 @@
-# shellcheck shell=bash
 # What the commands in ci/ share. Sourced, not run.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

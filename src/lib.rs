@@ -5,6 +5,13 @@
 //! documents they send, [`config`] the configuration file and the working directory. What goes wrong reaches the
 //! person as a [`finding`].
 
+pub mod cli;
+pub mod config;
 pub mod conformance;
 pub mod finding;
+pub mod kubernetes;
+pub mod manifest;
+pub mod provider;
 pub mod step;
+pub mod steps;
+pub mod yaml;

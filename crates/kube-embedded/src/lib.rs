@@ -10,7 +10,6 @@
 pub mod addresses;
 pub mod api;
 pub mod auth;
-pub mod controllers;
 pub mod image;
 pub mod kubelet;
 pub mod objects;

@@ -1,0 +1,124 @@
+//! Arguments that many commands share.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use crate::kubernetes::Target;
+use crate::provider::Name as ProviderName;
+
+/// Arguments of every command.
+#[derive(Debug, Clone, Args)]
+pub struct Global {
+    /// Answer every question with "yes"
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub yes: bool,
+
+    /// Say more: every step, and what was found
+    #[arg(short, long, global = true, help_heading = "Global options")]
+    pub verbose: bool,
+
+    /// Show the shell commands that do the same
+    #[arg(long, global = true, help_heading = "Global options")]
+    pub show_commands: bool,
+
+    /// Print exactly one document of this format instead of words
+    #[arg(short, long, global = true, value_name = "FORMAT", help_heading = "Global options")]
+    pub output: Option<Format>,
+}
+
+/// Formats of documents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// JSON
+    Json,
+    /// YAML
+    Yaml,
+}
+
+/// Arguments of commands that run a plan.
+#[derive(Debug, Clone, Args)]
+pub struct Run {
+    /// Only look: print what would be done, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Give up after this time, for example 90s or 10m
+    #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
+    pub timeout: Duration,
+}
+
+/// Arguments that name an existing cluster.
+#[derive(Debug, Clone, Args)]
+pub struct ClusterTarget {
+    /// Use this kubeconfig file instead of $KUBECONFIG or ~/.kube/config
+    #[arg(long, value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Use this context of the kubeconfig instead of its current one
+    #[arg(long, value_name = "CONTEXT")]
+    pub context: Option<String>,
+}
+
+impl ClusterTarget {
+    /// The cluster that is meant.
+    pub fn target(&self) -> Target {
+        Target { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
+    }
+}
+
+/// Arguments that name a provider and one of its clusters.
+#[derive(Debug, Clone, Args)]
+pub struct ProviderChoice {
+    /// What makes the cluster: embedded, kind or minikube [default: Provider in ~/.a9s, else embedded]
+    #[arg(short, long, global = true, value_name = "PROVIDER", env = "A9S_PROVIDER", hide_env_values = true, value_parser = provider)]
+    pub provider: Option<ProviderName>,
+}
+
+fn provider(text: &str) -> Result<ProviderName, String> {
+    text.parse()
+}
+
+/// Parses a duration such as `90s`, `10m`, `1h 30m` or a number of seconds.
+///
+/// # Errors
+/// Words that say what is expected.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let parsed = match text.parse::<u64>() {
+        Ok(seconds) => Some(Duration::from_secs(seconds)),
+        Err(_) => text.parse::<jiff::SignedDuration>().ok().and_then(|parsed| Duration::try_from(parsed).ok()),
+    };
+    match parsed {
+        Some(duration) if !duration.is_zero() && duration <= Duration::from_secs(7 * 24 * 3600) => Ok(duration),
+        Some(_) => Err("a duration between 1ms and a week is expected".to_owned()),
+        None => Err("a duration such as 90s, 10m or 1h is expected".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("90", 90_000)]
+    #[case("90s", 90_000)]
+    #[case("10m", 600_000)]
+    #[case("1h 30m", 5_400_000)]
+    #[case("250ms", 250)]
+    fn durations_are_read(#[case] text: &str, #[case] milliseconds: u64) {
+        assert_eq!(duration(text), Ok(Duration::from_millis(milliseconds)));
+    }
+
+    #[rstest]
+    #[case("")]
+    #[case("0")]
+    #[case("-5s")]
+    #[case("soon")]
+    #[case("99999999h")]
+    fn impossible_durations_are_refused(#[case] text: &str) {
+        assert!(duration(text).is_err());
+    }
+}

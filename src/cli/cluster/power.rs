@@ -1,0 +1,76 @@
+//! `a9s cluster start` and `a9s cluster stop`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::Session;
+use crate::cli::arguments::{ProviderChoice, Run};
+use crate::cli::create::journal_directory;
+use crate::finding::Finding;
+use crate::kubernetes::kubeconfig;
+use crate::provider::{ClusterName, Options};
+use crate::step::Plan;
+use crate::steps;
+use crate::steps::cluster::Wanted;
+
+/// Arguments of `cluster start` and `cluster stop`.
+#[derive(Debug, Args)]
+pub struct Power {
+    #[command(flatten)]
+    provider: ProviderChoice,
+    /// Name of the cluster
+    #[arg(short, long, value_name = "NAME", default_value = "a8s")]
+    cluster_name: ClusterName,
+    /// Keep the context in this kubeconfig file up to date instead of the first of $KUBECONFIG or ~/.kube/config
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    run: Run,
+}
+
+impl Power {
+    pub(super) fn start(self, session: &Session) -> Result<(), Finding> {
+        self.bring_to(session, Wanted::Started, "started")
+    }
+
+    pub(super) fn stop(self, session: &Session) -> Result<(), Finding> {
+        self.bring_to(session, Wanted::Stopped, "stopped")
+    }
+
+    fn bring_to(self, session: &Session, wanted: Wanted, done: &str) -> Result<(), Finding> {
+        let provider = session.provider(&self.provider, Options::default())?;
+        let name = self.cluster_name;
+        let mut plan = Plan::new(format!("cluster {}", if wanted == Wanted::Started { "start" } else { "stop" }));
+        let brought = plan.add(steps::cluster::Cluster { provider: provider.clone(), name: name.clone(), wanted });
+        let path = self.kubeconfig.or_else(|| kubeconfig::paths().into_iter().next());
+        if let (Wanted::Started, Some(path)) = (wanted, path) {
+            // It may have another address than before.
+            plan.after(
+                &[brought],
+                steps::kubeconfig::Written {
+                    path,
+                    context: provider.context(&name),
+                    source: provider.kubeconfig(&name),
+                    introduced: provider.introduced(&name),
+                },
+            );
+        }
+        let journal = journal_directory();
+        let outcome =
+            session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, journal.as_ref()).await)?;
+        if let Some(outcome) = outcome {
+            let changed = outcome.step_changed("cluster");
+            session.console.success(match changed {
+                true => format!("The Kubernetes Cluster {name} has been {done}."),
+                false => format!("The Kubernetes Cluster {name} was {done} already."),
+            });
+            session.console.document(&json!({
+                "provider": provider.name(), "cluster": name, "state": if wanted == Wanted::Started { "running" } else { "stopped" },
+                "changed": changed, "steps": outcome.steps,
+            }));
+        }
+        Ok(())
+    }
+}

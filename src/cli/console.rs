@@ -1,0 +1,116 @@
+//! Answers: what goes to standard output. In words, or as exactly one document.
+//!
+//! A reader that went away (`a9s … | head -1`) is no error: the command goes on, silently. Any other failure to write is
+//! remembered and becomes the command's finding, so that the verdict and what was printed agree.
+
+use std::io::{ErrorKind, Write};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+use super::arguments::Format;
+use crate::finding::{Class, Finding};
+use crate::yaml;
+
+/// Standard output.
+#[derive(Debug)]
+pub struct Console {
+    format: Option<Format>,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    gone: bool,
+    failed: Option<std::io::Error>,
+    document: bool,
+}
+
+impl Console {
+    /// A console that speaks in words (`None`) or prints one document.
+    pub fn new(format: Option<Format>) -> Self {
+        Self { format, state: Mutex::new(State::default()) }
+    }
+
+    /// Whether it speaks in words.
+    pub fn words(&self) -> bool {
+        self.format.is_none()
+    }
+
+    /// A line.
+    pub fn line(&self, text: impl AsRef<str>) {
+        if self.words() {
+            self.bytes(format!("{}\n", text.as_ref()).as_bytes());
+        }
+    }
+
+    /// A heading.
+    pub fn heading(&self, text: impl AsRef<str>) {
+        self.line(format!(" {}", text.as_ref()));
+    }
+
+    /// Something is as it should be.
+    pub fn success(&self, text: impl AsRef<str>) {
+        self.line(format!(" ✅ {}", text.as_ref()));
+    }
+
+    /// The whole has succeeded.
+    pub fn celebrate(&self, text: impl AsRef<str>) {
+        self.line(format!(" 🎉 {}", text.as_ref()));
+    }
+
+    /// Something to know.
+    pub fn info(&self, text: impl AsRef<str>) {
+        self.line(format!(" ℹ️  {}", text.as_ref()));
+    }
+
+    /// Something to mind.
+    pub fn warning(&self, text: impl AsRef<str>) {
+        self.line(format!(" ⚠️ {}", text.as_ref()));
+    }
+
+    /// Bytes as they are, in words only.
+    pub fn raw(&self, bytes: &[u8]) {
+        if self.words() {
+            self.bytes(bytes);
+        }
+    }
+
+    /// The one document of the command. Nothing is printed when the console speaks in words, or a second time.
+    pub fn document(&self, value: &impl Serialize) {
+        let text = match self.format {
+            None => return,
+            Some(Format::Json) => serde_json::to_string_pretty(value).map(|text| text + "\n").ok(),
+            Some(Format::Yaml) => yaml::write(value).ok(),
+        };
+        {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            if std::mem::replace(&mut state.document, true) {
+                return;
+            }
+        }
+        self.bytes(text.unwrap_or_default().as_bytes());
+    }
+
+    fn bytes(&self, bytes: &[u8]) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.gone || state.failed.is_some() {
+            return;
+        }
+        let mut out = std::io::stdout().lock();
+        match out.write_all(bytes).and_then(|()| out.flush()) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => state.gone = true,
+            Err(error) => state.failed = Some(error),
+        }
+    }
+
+    /// What could not be written, if anything.
+    pub fn trouble(&self) -> Option<Finding> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.failed.as_ref().map(|error| {
+            Finding::new("output-unwritable", Class::Failed, format!("cannot write to standard output: {error}"))
+                .advise("The command itself was carried out.")
+        })
+    }
+}

@@ -1,0 +1,201 @@
+//! `a9s create pg instance`: a manifest, the object, and the wait until it is ready.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::Session;
+use crate::cli::arguments::{ClusterTarget, Run};
+use crate::cli::version::majors;
+use crate::config::WorkingDirectory;
+use crate::finding::{Class, Finding};
+use crate::kubernetes::Access;
+use crate::manifest::instance::{ApiVersion, Instance, Size};
+use crate::manifest::names::{Namespace, ObjectName};
+use crate::step::{Event, Plan, Reporter};
+use crate::steps;
+
+/// What the released operator has when nobody can be asked.
+const FALLBACK_MAJOR: u16 = 14;
+
+/// Arguments of `create pg instance`.
+#[derive(Debug, Args)]
+pub struct CreateInstance {
+    /// Name of the instance
+    #[arg(long, value_name = "NAME", default_value = "example-pg")]
+    name: ObjectName,
+    /// Namespace of the instance [default: the context's, else default]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<Namespace>,
+    /// Version of the API
+    #[arg(long, value_name = "VERSION", default_value = "v1beta3")]
+    api_version: ApiVersion,
+    /// Number of members
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    replicas: u16,
+    /// Size of each member's volume
+    #[arg(long, value_name = "SIZE", default_value = "1Gi")]
+    volume_size: Size,
+    /// PostgreSQL major version [default: the newest the cluster has]
+    #[arg(long, value_name = "MAJOR")]
+    service_version: Option<u16>,
+    /// Refuse a PostgreSQL major that the cluster does not have, instead of taking the nearest newer one
+    #[arg(long)]
+    strict_version: bool,
+    /// CPU each member requests
+    #[arg(long, value_name = "CPU", default_value = "100m")]
+    requests_cpu: Size,
+    /// Memory each member may use
+    #[arg(long, value_name = "SIZE", default_value = "100Mi")]
+    limits_memory: Size,
+    /// Only write the manifest
+    #[arg(long)]
+    no_apply: bool,
+    /// Take over fields that somebody else has set
+    #[arg(long)]
+    force_conflicts: bool,
+    #[command(flatten)]
+    cluster: ClusterTarget,
+    #[command(flatten)]
+    run: Run,
+}
+
+impl CreateInstance {
+    pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
+        let directory = session.working_directory()?;
+        session.block_on(async |cancel| {
+            let access = Arc::new(Access::new(self.cluster.target()));
+            let instance = self.instance(session, &access).await?;
+            let path = instance.file(&directory.user_manifests());
+            session.console.heading("Creating a a8s Postgres Service Instance...");
+            let plan = self.plan(&access, &instance, path.clone());
+            let outcome = session.carry_out(&plan, &self.run, cancel, Some(&directory)).await?;
+            if let Some(outcome) = outcome {
+                self.answer(session, &instance, &path, outcome.changed())?;
+                session.console.document(&json!({
+                    "instance": instance.name, "namespace": instance.namespace, "manifest": path,
+                    "applied": !self.no_apply, "ready": !self.no_apply, "changed": outcome.changed(), "steps": outcome.steps,
+                }));
+            }
+            Ok(())
+        })
+    }
+
+    /// The instance that is wanted. What was not said is asked of the cluster, unless it is not to be used at all.
+    async fn instance(&self, session: &Session, access: &Access) -> Result<Instance, Finding> {
+        let connection = match access.connection().await {
+            Ok(connection) => {
+                let text = format!("The context is {} ({})", connection.context, connection.server);
+                session.progress.event(&Event::Note(&text));
+                Some(connection)
+            }
+            Err(_) if self.no_apply => None,
+            Err(finding) => return Err(finding),
+        };
+        let there = match connection {
+            Some(connection) if self.service_version.is_none() || !self.no_apply => majors(connection).await,
+            _ => Vec::new(),
+        };
+        let version = self.version(session, &there)?;
+        let namespace = match (&self.namespace, connection) {
+            (Some(namespace), _) => namespace.clone(),
+            (None, connection) => namespace(connection.map_or("default", |connection| &connection.namespace))?,
+        };
+        Ok(Instance {
+            name: self.name.clone(),
+            namespace,
+            api_version: self.api_version.clone(),
+            replicas: self.replicas,
+            volume_size: self.volume_size.clone(),
+            version,
+            requests_cpu: self.requests_cpu.clone(),
+            limits_memory: self.limits_memory.clone(),
+        })
+    }
+
+    fn version(&self, session: &Session, there: &[u32]) -> Result<u16, Finding> {
+        let newest = there.last().and_then(|major| u16::try_from(*major).ok());
+        let Some(wanted) = self.service_version else { return Ok(newest.unwrap_or(FALLBACK_MAJOR)) };
+        if there.is_empty() {
+            // Another stack, or nobody to ask: the operator decides.
+            return Ok(wanted);
+        }
+        let chosen = a8s_operators::postgresql::choose(u32::from(wanted), there.iter().copied(), self.strict_version)
+            .map_err(|error| {
+            let list: Vec<String> = there.iter().map(u32::to_string).collect();
+            Finding::new("no-such-version", Class::Missing, error)
+                .advise(format!("The cluster has: {}.", list.join(", ")))
+        })?;
+        if chosen != u32::from(wanted) {
+            let text = format!("The cluster has no PostgreSQL {wanted}; the instance will run PostgreSQL {chosen}.");
+            session.progress.event(&Event::Warning(&text));
+        }
+        Ok(wanted)
+    }
+
+    fn plan(&self, access: &Arc<Access>, instance: &Instance, path: PathBuf) -> Plan {
+        let mut plan = Plan::new("create pg instance");
+        let written = plan.add(steps::instance::Manifest { instance: instance.clone(), path: path.clone() });
+        if !self.no_apply {
+            let applied = plan.after(
+                &[written],
+                steps::instance::Applied {
+                    access: access.clone(),
+                    instance: instance.clone(),
+                    path,
+                    force: self.force_conflicts,
+                },
+            );
+            plan.after(&[applied], steps::instance::Ready { access: access.clone(), instance: instance.clone() });
+        }
+        plan
+    }
+
+    fn answer(
+        &self,
+        session: &Session,
+        instance: &Instance,
+        path: &std::path::Path,
+        changed: bool,
+    ) -> Result<(), Finding> {
+        let console = &session.console;
+        console.info(format!("The YAML manifest is located at: {}", path.display()));
+        if session.global.verbose || self.no_apply {
+            console.line(" The YAML manifest contains: ");
+            let document = instance.document().map_err(|error| Finding::new("manifest", Class::Failed, error))?;
+            console.raw(document.as_bytes());
+        }
+        if !self.no_apply {
+            let name = &instance.name;
+            console.celebrate(format!("The {name} system appears to be ready. All expected pods are running."));
+            if !changed {
+                console.info("Nothing had to be changed.");
+            }
+        }
+        Ok(())
+    }
+}
+
+fn namespace(text: &str) -> Result<Namespace, Finding> {
+    text.parse().map_err(|why: String| {
+        Finding::new("bad-namespace", Class::Usage, format!("the context's namespace {text:?} can't be used: {why}"))
+    })
+}
+
+/// The namespace for a command: the one that was named, else the context's.
+///
+/// # Errors
+/// There is no context, or its namespace can't be one.
+pub async fn chosen_namespace(named: Option<&Namespace>, access: &Access) -> Result<Namespace, Finding> {
+    match named {
+        Some(namespace) => Ok(namespace.clone()),
+        None => namespace(&access.connection().await?.namespace),
+    }
+}
+
+/// The working directory, if one was ever chosen: for the journal of commands that need none.
+pub fn journal_directory() -> Option<WorkingDirectory> {
+    crate::config::ConfigFile::of_user().ok()?.working_directory().ok()
+}

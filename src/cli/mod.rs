@@ -1,0 +1,181 @@
+//! What a person types, and how answers are rendered.
+//!
+//! One file per command: arguments become a plan, the plan's outcome becomes words or one document. Exit codes:
+//! 0 done · 1 failed · 2 wrong usage · 3 something needed is missing · 4 deadline passed · 5 refused · 130 interrupted.
+
+pub mod arguments;
+mod cluster;
+mod completion;
+mod console;
+mod create;
+mod delete;
+mod pg;
+mod progress;
+mod prompt;
+mod session;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use self::arguments::Global;
+use self::progress::eprint_line;
+use self::session::Session;
+use crate::finding::{Class, Finding};
+
+/// PostgreSQL on Kubernetes from one program
+#[derive(Debug, Parser)]
+#[command(name = "a9s", bin_name = "a9s", version, max_term_width = 100)]
+#[command(long_about = "A tool to make the use of a9s Platform modules more enjoyable.\n\n\
+    It makes Kubernetes clusters with the a8s stack, and PostgreSQL instances on them.\n\n\
+    Exit codes: 0 done, 1 failed, 2 wrong usage, 3 something needed is missing, 4 deadline passed, 5 refused or \
+    conflicting, 130 interrupted.")]
+pub struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Create clusters and PostgreSQL resources
+    Create(create::Create),
+    /// Delete clusters and PostgreSQL resources
+    Delete(delete::Delete),
+    /// Work with PostgreSQL instances
+    Pg(pg::Pg),
+    /// Look after clusters
+    Cluster(cluster::Cluster),
+    /// Print the version of the program and of what is installed on the current cluster
+    Version(version::Version),
+    /// Print a script that completes commands in a shell
+    Completion(completion::Completion),
+}
+
+/// Runs the program with the arguments of this process.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // A reader that went away is no error.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { Class::Usage.exit_code() } else { 0 });
+        }
+    };
+    log_to_stderr();
+    let session = Session::new(cli.global);
+    let result = match cli.command {
+        None => {
+            group(&session, &[], "");
+            Ok(())
+        }
+        Some(command) => run(command, &session),
+    };
+    finish(&session, result)
+}
+
+fn run(command: Command, session: &Session) -> Result<(), Finding> {
+    match command {
+        Command::Create(create) => create.run(session),
+        Command::Delete(delete) => delete.run(session),
+        Command::Pg(pg) => pg.run(session),
+        Command::Cluster(cluster) => cluster.run(session),
+        Command::Version(version) => version.run(session),
+        Command::Completion(completion) => completion.run(session),
+    }
+}
+
+/// Verdict, output and exit code agree: whatever is printed here is what the exit code says.
+fn finish(session: &Session, result: Result<(), Finding>) -> ExitCode {
+    session.progress.clear();
+    let result = result.and_then(|()| session.console.trouble().map_or(Ok(()), Err));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(finding) => {
+            session.console.document(&serde_json::json!({"error": finding}));
+            report(&finding);
+            ExitCode::from(finding.class.exit_code())
+        }
+    }
+}
+
+/// Lines longer than this don't help anybody.
+const LONGEST_LINE: usize = 500;
+
+fn report(finding: &Finding) {
+    let line = |text: String| {
+        let clipped: String = text.chars().take(LONGEST_LINE).collect();
+        eprint_line(&clipped);
+    };
+    line(format!(" ❌ {} [{}]", finding.cause, finding.id));
+    for evidence in &finding.evidence {
+        line(format!("    {}:", evidence.about));
+        for text in &evidence.lines {
+            line(format!("      {text}"));
+        }
+    }
+    for advice in &finding.advice {
+        line(format!("    → {advice}"));
+    }
+}
+
+/// A group without a command: a warning and its help, as an answer.
+fn group(session: &Session, path: &[&str], warning: &str) {
+    let mut root = Cli::command();
+    root.build();
+    let command = path.iter().try_fold(&mut root, |command, word| command.find_subcommand_mut(word));
+    if !warning.is_empty() {
+        session.console.line(format!(" ⚠️  {warning}"));
+        session.console.line("");
+    }
+    if let Some(command) = command {
+        session.console.line(command.render_help().to_string().trim_end());
+    }
+}
+
+fn log_to_stderr() {
+    let Some(filter) = std::env::var("A9S_LOG").ok().or_else(|| std::env::var("RUST_LOG").ok()) else { return };
+    let filter = tracing_subscriber::EnvFilter::new(filter);
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    fn each(command: &mut clap::Command, path: &str, visit: &mut impl FnMut(&str, &mut clap::Command)) {
+        visit(path, command);
+        for sub in command.get_subcommands_mut() {
+            let path = format!("{path}_{}", sub.get_name());
+            each(sub, &path, visit);
+        }
+    }
+
+    #[test]
+    fn every_help_is_as_reviewed() {
+        let mut root = Cli::command().term_width(100);
+        root.build();
+        insta::with_settings!({snapshot_path => "../../snapshots/help", prepend_module_to_snapshot => false}, {
+            each(&mut root, "a9s", &mut |path, command| {
+                if !path.contains("_help") {
+                    insta::assert_snapshot!(path, command.render_long_help().to_string());
+                }
+            });
+        });
+    }
+
+    #[test]
+    fn commands_that_destroy_have_no_default_name() {
+        for line in [vec!["a9s", "delete", "pg", "instance"], vec!["a9s", "delete", "cluster", "a8s"]] {
+            let error = Cli::try_parse_from(&line).err().map(|error| error.exit_code());
+            assert_eq!(error, Some(2), "{line:?}");
+        }
+    }
+}

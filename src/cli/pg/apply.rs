@@ -1,0 +1,100 @@
+//! `a9s pg apply`.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::Session;
+use crate::cli::arguments::{ClusterTarget, Run};
+use crate::cli::create::{chosen_namespace, journal_directory};
+use crate::finding::{Class, Finding};
+use crate::kubernetes::Access;
+use crate::manifest::names::{Namespace, ObjectName};
+use crate::step::Plan;
+use crate::steps::sql::{Source, Sql, open_file};
+
+/// Arguments of `pg apply`.
+#[derive(Debug, Args)]
+#[group(id = "sql-source", required = true, multiple = false, args = ["file", "sql"])]
+pub struct Apply {
+    /// File of SQL on this machine
+    #[arg(short, long, value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// SQL
+    #[arg(long, value_name = "STATEMENT")]
+    sql: Option<String>,
+    /// Database to run it in
+    #[arg(long, value_name = "DATABASE", default_value = "a9s_apps_default_db")]
+    database: String,
+    /// Keep the uploaded file in the pod
+    #[arg(long)]
+    no_delete: bool,
+    #[command(flatten)]
+    cluster: ClusterTarget,
+    #[command(flatten)]
+    run: Run,
+}
+
+impl Apply {
+    pub(super) fn run(
+        self,
+        session: &Session,
+        namespace: Option<Namespace>,
+        instance: Option<ObjectName>,
+    ) -> Result<(), Finding> {
+        let instance = instance.ok_or_else(|| {
+            Finding::new("no-instance-named", Class::Usage, "no instance is named: --service-instance (-i) is required")
+        })?;
+        let source = match (&self.file, &self.sql) {
+            (Some(path), _) => {
+                // Before anything is asked of the cluster.
+                open_file(path)?;
+                Source::File(path.clone())
+            }
+            (None, sql) => Source::Statement(sql.clone().unwrap_or_default()),
+        };
+        let is_file = matches!(source, Source::File(_));
+        let directory = journal_directory();
+        session.block_on(async |cancel| {
+            let access = Arc::new(Access::new(self.cluster.target()));
+            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let output: Arc<Mutex<Vec<u8>>> = Arc::default();
+            let step = Arc::new(Sql {
+                access: access.clone(),
+                instance,
+                namespace,
+                database: self.database.clone(),
+                source,
+                keep: self.no_delete,
+                output: Mutex::new(Box::new({
+                    let output = output.clone();
+                    move |bytes| output.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend_from_slice(bytes)
+                })),
+                done: Mutex::default(),
+            });
+            let mut plan = Plan::new("pg apply");
+            plan.push(&[], step.clone());
+            let result = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await;
+            session.progress.clear();
+            let output = std::mem::take(&mut *output.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+            let Some(outcome) = result? else { return Ok(()) };
+            let pod = step.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone().unwrap_or_default();
+            let console = &session.console;
+            if is_file {
+                console.raw(&output);
+                console.success(format!("Successfully applied SQL file to pod {pod}"));
+            } else {
+                console.success(format!("Successfully executed SQL statement in pod {pod}"));
+                console.line(" Output from the Pod:");
+                console.line("");
+                console.raw(&output);
+            }
+            console.document(&json!({
+                "pod": pod, "database": self.database, "output": String::from_utf8_lossy(&output), "steps": outcome.steps,
+            }));
+            Ok(())
+        })
+    }
+}

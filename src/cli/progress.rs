@@ -1,0 +1,117 @@
+//! Progress on standard error: a live line on a terminal, otherwise a plain line per phase and one every ten seconds of
+//! waiting.
+
+use std::collections::HashMap;
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::step::{Event, Observation, Reporter};
+
+/// Between two plain lines about the same wait.
+const PLAIN_HEARTBEAT: Duration = Duration::from_secs(10);
+
+/// Where progress goes.
+pub struct Progress {
+    live: Option<ProgressBar>,
+    verbose: bool,
+    commands: bool,
+    last: Mutex<HashMap<String, Duration>>,
+}
+
+impl Progress {
+    /// Progress for standard error as it is.
+    pub fn new(verbose: bool, commands: bool) -> Self {
+        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+        let live = (std::io::stderr().is_terminal() && !dumb).then(|| {
+            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
+            bar.set_style(
+                ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or(ProgressStyle::default_spinner()),
+            );
+            bar
+        });
+        Self { live, verbose, commands, last: Mutex::new(HashMap::new()) }
+    }
+
+    /// Takes the live line away, so that other output is not mixed with it.
+    pub fn clear(&self) {
+        if let Some(bar) = &self.live {
+            bar.finish_and_clear();
+        }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.live {
+            Some(bar) => bar.suspend(|| eprint_line(text)),
+            None => eprint_line(text),
+        }
+    }
+
+    fn waiting(&self, title: &str, difference: &str, elapsed: Duration) {
+        match &self.live {
+            Some(bar) => {
+                bar.set_message(format!("{title}: {difference} ({} s)", elapsed.as_secs()));
+                bar.tick();
+            }
+            None => {
+                let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+                let said = last.entry(title.to_owned()).or_default();
+                if elapsed >= *said + PLAIN_HEARTBEAT {
+                    *said = elapsed;
+                    eprint_line(&format!("… {title}: still waiting after {} s: {difference}", elapsed.as_secs()));
+                }
+            }
+        }
+    }
+}
+
+impl Reporter for Progress {
+    fn event(&self, event: &Event<'_>) {
+        match event {
+            Event::Started { title, difference } => {
+                if let Some(bar) = &self.live {
+                    bar.set_message(format!("{title}: {difference}"));
+                    bar.tick();
+                }
+                if self.live.is_none() || self.verbose {
+                    self.line(&format!("· {title}: {difference}"));
+                }
+            }
+            Event::Waiting { title, difference, elapsed } => self.waiting(title, difference, *elapsed),
+            Event::Satisfied { title, what, changed } => {
+                if *changed {
+                    self.line(&format!("✓ {title}: {what}"));
+                } else if self.verbose {
+                    self.line(&format!("= {title}: {what}"));
+                }
+            }
+            Event::Observed { title, observation } => {
+                if self.verbose {
+                    match observation {
+                        Observation::Satisfied(what) => self.line(&format!("= {title}: {what}")),
+                        Observation::Unmet(difference) => self.line(&format!("· {title}: {difference}")),
+                    }
+                }
+            }
+            Event::Failed { title } => self.line(&format!("✗ {title}")),
+            Event::Note(text) => {
+                if self.verbose {
+                    self.line(&format!("  {text}"));
+                }
+            }
+            Event::Warning(text) => self.line(&format!(" ⚠️ {text}")),
+            Event::Command(text) => {
+                if self.commands {
+                    self.line(&format!(" ➡️  {text}"));
+                }
+            }
+        }
+    }
+}
+
+/// Standard error may be closed or full; that must not stop a command.
+pub fn eprint_line(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "{text}");
+}

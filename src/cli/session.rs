@@ -1,0 +1,186 @@
+//! What a command works with: the console, progress, the configuration, a runner.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::arguments::{Global, ProviderChoice, Run};
+use super::console::Console;
+use super::progress::Progress;
+use super::prompt;
+use crate::config::{ConfigFile, WorkingDirectory};
+use crate::finding::{Class, Finding};
+use crate::provider::{self, Provider};
+use crate::step::{Cancel, Journal, Outcome, Plan, Runner};
+
+/// What a command works with.
+pub struct Session {
+    /// Arguments of every command.
+    pub global: Global,
+    /// Standard output.
+    pub console: Console,
+    /// Standard error.
+    pub progress: Arc<Progress>,
+}
+
+impl Session {
+    /// A session of one command.
+    pub fn new(global: Global) -> Self {
+        let console = Console::new(global.output);
+        let progress = Arc::new(Progress::new(global.verbose, global.show_commands));
+        Self { global, console, progress }
+    }
+
+    /// Runs the asynchronous part of a command. An interrupt cancels `work`'s token; a second one ends the program.
+    ///
+    /// # Errors
+    /// The finding of `work`, or the system has no resources for it.
+    pub fn block_on<T, F>(&self, work: impl FnOnce(Cancel) -> F) -> Result<T, Finding>
+    where
+        F: Future<Output = Result<T, Finding>>,
+    {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Finding::new("no-resources", Class::Failed, format!("cannot start: {error}")))?;
+        let cancel = Cancel::new();
+        let result = runtime.block_on(async {
+            let watch = tokio::spawn(cancel_on_signals(cancel.clone()));
+            let result = work(cancel).await;
+            watch.abort();
+            result
+        });
+        // A blocked read of a file or of standard input must not hold up the end.
+        runtime.shutdown_timeout(Duration::from_millis(10));
+        result
+    }
+
+    /// A runner for one plan.
+    pub fn runner(&self, cancel: Cancel, timeout: Duration, directory: Option<&WorkingDirectory>) -> Runner {
+        let runner = Runner::new(self.progress.clone(), cancel, timeout);
+        match directory {
+            Some(directory) => runner.with_journal(Journal::new(directory.journal())),
+            None => runner,
+        }
+    }
+
+    /// Runs a plan, or (with `--dry-run`) shows what it would do and returns nothing.
+    ///
+    /// # Errors
+    /// The finding of a step.
+    pub async fn carry_out(
+        &self,
+        plan: &Plan,
+        run: &Run,
+        cancel: Cancel,
+        directory: Option<&WorkingDirectory>,
+    ) -> Result<Option<Outcome>, Finding> {
+        let runner = self.runner(cancel, run.timeout, directory);
+        if !run.dry_run {
+            return runner.run(plan).await.map(Some);
+        }
+        let outcome = runner.dry_run(plan).await?;
+        self.progress.clear();
+        self.console.line(render_dry_run(plan, &outcome).trim_end());
+        self.console.document(&serde_json::json!({"dryRun": true, "plan": plan.name(), "steps": outcome.steps}));
+        Ok(None)
+    }
+
+    /// The provider: named on the command line or in `A9S_PROVIDER`, else in the configuration, else the embedded one.
+    ///
+    /// # Errors
+    /// It is not supported, or the configuration can't be read.
+    pub fn provider(&self, choice: &ProviderChoice, options: provider::Options) -> Result<Arc<dyn Provider>, Finding> {
+        let file = ConfigFile::of_user()?;
+        let (name, why) = match (choice.provider, file.read()?.provider) {
+            (Some(name), _) => (name, "as named".to_owned()),
+            (None, Some(text)) => {
+                let parsed = text.parse().map_err(|why: String| {
+                    Finding::new("config-damaged", Class::Missing, format!("{}: {why}", file.path().display()))
+                })?;
+                (parsed, format!("by {}", file.path().display()))
+            }
+            (None, None) => (provider::Name::default(), "the default".to_owned()),
+        };
+        let provider = provider::of_name(name, options)?;
+        self.console.success(format!("Using {name} ({why})"));
+        Ok(provider)
+    }
+
+    /// The working directory. If there is none yet, one is chosen: by asking on a terminal, else the proposal.
+    ///
+    /// # Errors
+    /// The configuration can't be read or written, or the user declined.
+    pub fn establish_working_directory(&self) -> Result<WorkingDirectory, Finding> {
+        let file = ConfigFile::of_user()?;
+        if let Some(directory) = file.read()?.working_dir {
+            return Ok(WorkingDirectory(directory));
+        }
+        let chosen = self.choose(&file.proposal())?;
+        self.console.info(format!("The working directory is {}", chosen.display()));
+        Ok(file.add_working_directory(&chosen)?)
+    }
+
+    fn choose(&self, proposal: &std::path::Path) -> Result<PathBuf, Finding> {
+        use std::io::IsTerminal;
+        // Without a terminal there is nobody to ask, and the proposal harms nobody.
+        if self.global.yes || !std::io::stdin().is_terminal() {
+            return Ok(proposal.to_owned());
+        }
+        let declined = || Finding::new("declined", Class::Refused, "no working directory was chosen");
+        super::eprint_line(" Setting up a Working Directory");
+        super::eprint_line(&format!(" The current working directory is:  {}", proposal.display()));
+        if prompt::ask("Do you want to use this directory as a working directory?") {
+            return Ok(proposal.to_owned());
+        }
+        loop {
+            let path = prompt::line("Enter a path: ").ok_or_else(declined)?;
+            if path.trim().is_empty() {
+                continue;
+            }
+            let path = std::path::absolute(path.trim())
+                .map_err(|error| Finding::new("working-directory", Class::Usage, error.to_string()))?;
+            let question = format!("Awesome. We got {} as a working directory. Is this ok?", path.display());
+            if prompt::ask(&question) {
+                return Ok(path);
+            }
+            super::eprint_line("Ok, no problem. Please try again.");
+        }
+    }
+
+    /// The working directory, which must have been chosen before.
+    ///
+    /// # Errors
+    /// There is none, or the configuration can't be read.
+    pub fn working_directory(&self) -> Result<WorkingDirectory, Finding> {
+        Ok(ConfigFile::of_user()?.working_directory()?)
+    }
+}
+
+fn render_dry_run(plan: &Plan, outcome: &Outcome) -> String {
+    let mut text = format!("What {} would do:\n", plan.name());
+    for (index, step) in outcome.steps.iter().enumerate() {
+        let verdict = if step.satisfied { "is done" } else { "to do" };
+        text.push_str(&format!("{:>3}. {} ({verdict}: {})\n", index + 1, step.title, step.observed));
+    }
+    text
+}
+
+async fn cancel_on_signals(cancel: Cancel) {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return;
+    };
+    let mut next = async || {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    };
+    next().await;
+    cancel.cancel();
+    next().await;
+    // Whoever asks twice does not want to wait for anything.
+    std::process::exit(i32::from(Class::Interrupted.exit_code()));
+}
