@@ -1,0 +1,180 @@
+//! Replaces all files of a volume at once, as kubelets do (kubernetes/kubernetes `pkg/volume/util/atomic_writer.go`):
+//! the files are in a directory `..<n>`, `..data` links to it, and every name links into `..data`.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, symlink};
+use std::path::{Component, Path, PathBuf};
+
+use crate::node::HostUser;
+
+/// One file of a volume.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct File {
+    /// Relative to the volume.
+    pub path: PathBuf,
+    /// Its content.
+    pub content: Vec<u8>,
+    /// Its permissions.
+    pub mode: u32,
+}
+
+/// Makes `directory` hold exactly these files. Answers whether anything changed. Of two files of one path the latter
+/// wins. Paths must be relative and without `..`. Files are given to `owner`.
+pub fn write(directory: &Path, files: &[File], owner: Option<&HostUser>) -> io::Result<bool> {
+    let files: Vec<&File> = files
+        .iter()
+        .enumerate()
+        .filter(|(index, file)| !files[index + 1..].iter().any(|later| later.path == file.path))
+        .map(|(_, file)| file)
+        .collect();
+    if let Some(bad) = files.iter().find(|file| !is_plain(&file.path)) {
+        return Err(io::Error::other(format!("{} is no path for a file of a volume", bad.path.display())));
+    }
+    if !directory.is_dir() {
+        make_directory(directory)?;
+    }
+    let data = directory.join("..data");
+    if data.is_dir() && is_same(&data, &files)? {
+        return Ok(false);
+    }
+    let name = format!("..{}", jiff::Timestamp::now().as_nanosecond());
+    let fresh = directory.join(&name);
+    make_directory(&fresh)?;
+    for file in &files {
+        write_file(&fresh, file, owner)?;
+    }
+    let old = fs_err::read_link(&data).ok();
+    let next = directory.join("..data_tmp");
+    if next.symlink_metadata().is_ok() {
+        fs_err::remove_file(&next)?;
+    }
+    symlink(&name, &next)?;
+    fs_err::rename(&next, &data)?;
+    update_links(directory, &files)?;
+    if let Some(old) = old {
+        fs_err::remove_dir_all(directory.join(old))?;
+    }
+    Ok(true)
+}
+
+fn is_plain(path: &Path) -> bool {
+    let mut parts = path.components().peekable();
+    parts.peek().is_some()
+        && parts.all(|part| matches!(part, Component::Normal(name) if !name.as_encoded_bytes().starts_with(b"..")))
+}
+
+/// Directories stay the node's: nobody else can put links in its way.
+fn make_directory(path: &Path) -> io::Result<()> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o755).create(path)
+}
+
+fn own(path: &Path, owner: Option<&HostUser>) -> io::Result<()> {
+    match owner {
+        Some(user) => std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)),
+        None => Ok(()),
+    }
+}
+
+fn write_file(directory: &Path, file: &File, owner: Option<&HostUser>) -> io::Result<()> {
+    let path = directory.join(&file.path);
+    let parents: Vec<&Path> =
+        path.ancestors().skip(1).take_while(|ancestor| *ancestor != directory && !ancestor.is_dir()).collect();
+    for parent in parents.into_iter().rev() {
+        make_directory(parent)?;
+    }
+    // Private until it is whole.
+    let mut options = fs_err::OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    io::Write::write_all(&mut options.open(&path)?, &file.content)?;
+    own(&path, owner)?;
+    fs_err::set_permissions(&path, std::fs::Permissions::from_mode(file.mode & 0o777))
+}
+
+fn is_same(data: &Path, files: &[&File]) -> io::Result<bool> {
+    let mut found = 0;
+    let mut directories = vec![data.to_path_buf()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs_err::read_dir(directory)? {
+            let path = entry?.path();
+            if path.is_dir() {
+                directories.push(path);
+                continue;
+            }
+            let relative = path.strip_prefix(data).unwrap_or(&path);
+            let Some(file) = files.iter().find(|file| file.path == relative) else { return Ok(false) };
+            let mode = fs_err::metadata(&path)?.permissions().mode();
+            if mode & 0o777 != file.mode & 0o777 || fs_err::read(&path)? != file.content {
+                return Ok(false);
+            }
+            found += 1;
+        }
+    }
+    Ok(found == files.len())
+}
+
+fn update_links(directory: &Path, files: &[&File]) -> io::Result<()> {
+    let wanted: BTreeSet<_> = files.iter().filter_map(|file| file.path.iter().next()).collect();
+    for entry in fs_err::read_dir(directory)? {
+        let name = entry?.file_name();
+        if !name.as_encoded_bytes().starts_with(b"..") && !wanted.contains(name.as_os_str()) {
+            fs_err::remove_file(directory.join(name))?;
+        }
+    }
+    for name in wanted {
+        let link = directory.join(name);
+        if link.symlink_metadata().is_err() {
+            symlink(Path::new("..data").join(name), link)?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(path: &str, content: &str) -> File {
+        File { path: path.into(), content: content.into(), mode: 0o640 }
+    }
+
+    fn names(directory: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs_err::read_dir(directory)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter(|name| !name.starts_with("..1"))
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn files_are_replaced_all_at_once_and_the_old_ones_go() {
+        let directory = tempfile::tempdir().unwrap();
+        let root = directory.path().join("volume");
+        assert!(write(&root, &[file("a", "1"), file("d/e", "2")], None).unwrap());
+        assert_eq!(fs_err::read_to_string(root.join("d/e")).unwrap(), "2");
+        assert_eq!(fs_err::metadata(root.join("a")).unwrap().permissions().mode() & 0o777, 0o640);
+        assert!(!write(&root, &[file("a", "1"), file("d/e", "2")], None).unwrap(), "nothing changed");
+        assert!(write(&root, &[file("a", "3"), file("b", "4")], None).unwrap());
+        assert_eq!(fs_err::read_to_string(root.join("a")).unwrap(), "3");
+        assert_eq!(names(&root), ["..data", "a", "b"]);
+        assert_eq!(fs_err::read_dir(&root).unwrap().count(), 4, "one directory of files is left");
+    }
+
+    #[test]
+    fn a_changed_mode_is_a_change_and_the_last_of_two_files_wins() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), &[file("a", "1"), file("a", "2")], None).unwrap();
+        assert_eq!(fs_err::read_to_string(directory.path().join("a")).unwrap(), "2");
+        assert!(write(directory.path(), &[File { mode: 0o600, ..file("a", "2") }], None).unwrap());
+    }
+
+    #[test]
+    fn no_file_leaves_the_volume() {
+        let directory = tempfile::tempdir().unwrap();
+        for path in ["", "/etc/x", "../x", "a/../../x", "..data/x"] {
+            assert!(write(directory.path(), &[file(path, "1")], None).is_err(), "{path}");
+        }
+    }
+}

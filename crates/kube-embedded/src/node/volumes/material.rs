@@ -1,0 +1,145 @@
+//! What the volumes and environments of a pod are made from: ConfigMaps, Secrets and tokens.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount, VolumeProjection};
+use kube::Api;
+use tokio::time::Instant;
+
+use super::Error;
+use crate::node::environment::{self, Data, Sources};
+use crate::node::options::IssueTokens;
+
+/// The objects a pod names; `None` for those that do not exist.
+#[derive(Debug, Default)]
+pub struct Material {
+    /// ConfigMaps by name.
+    pub config_maps: BTreeMap<String, Option<ConfigMap>>,
+    /// Secrets by name.
+    pub secrets: BTreeMap<String, Option<Secret>>,
+}
+
+impl Material {
+    /// Names of the ConfigMaps and Secrets a pod needs.
+    pub fn names(pod: &Pod) -> (BTreeSet<String>, BTreeSet<String>) {
+        let (mut config_maps, mut secrets) = (BTreeSet::new(), BTreeSet::new());
+        let Some(spec) = &pod.spec else { return (config_maps, secrets) };
+        for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+            let (maps, others) = environment::references(container);
+            config_maps.extend(maps);
+            secrets.extend(others);
+        }
+        for volume in spec.volumes.iter().flatten() {
+            config_maps.extend(volume.config_map.as_ref().map(|source| source.name.clone()));
+            secrets.extend(volume.secret.as_ref().and_then(|source| source.secret_name.clone()));
+            let projected = volume.projected.as_ref().and_then(|source| source.sources.as_ref());
+            for source in projected.into_iter().flatten() {
+                config_maps.extend(source.config_map.as_ref().map(|source| source.name.clone()));
+                secrets.extend(source.secret.as_ref().map(|source| source.name.clone()));
+            }
+        }
+        (config_maps, secrets)
+    }
+
+    /// Fetches what a pod needs.
+    ///
+    /// # Errors
+    /// When the API does not answer; a missing object is no error here.
+    pub async fn fetch(client: &kube::Client, pod: &Pod) -> Result<Self, Error> {
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+        let (config_maps, secrets) = Self::names(pod);
+        let mut material = Self::default();
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
+        for name in config_maps {
+            let found = maps.get_opt(&name).await?;
+            material.config_maps.insert(name, found);
+        }
+        let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        for name in secrets {
+            let found = api.get_opt(&name).await?;
+            material.secrets.insert(name, found);
+        }
+        Ok(material)
+    }
+
+    /// The same, as environments can have it: texts only.
+    pub fn sources(&self) -> Sources {
+        let config_maps = self.config_maps.iter().map(|(name, map)| {
+            (name.clone(), map.as_ref().map(|map| map.data.clone().unwrap_or_default()))
+        });
+        let secrets = self.secrets.iter().map(|(name, secret)| (name.clone(), secret.as_ref().map(texts)));
+        Sources { config_maps: config_maps.collect(), secrets: secrets.collect() }
+    }
+}
+
+fn texts(secret: &Secret) -> Data {
+    let data = secret.data.iter().flatten();
+    data.map(|(key, value)| (key.clone(), String::from_utf8_lossy(&value.0).into_owned())).collect()
+}
+
+/// Tokens of a pod's ServiceAccount. Each is renewed when four fifths of its life are over.
+#[derive(Default)]
+pub struct Tokens {
+    held: BTreeMap<Duration, (String, Instant)>,
+    account: Option<String>,
+}
+
+impl Tokens {
+    /// Makes sure that the pod's projected tokens are fresh. Answers when they have to be looked at again.
+    ///
+    /// # Errors
+    /// A missing ServiceAccount, or a refusal of the issuer.
+    pub async fn refresh(
+        &mut self,
+        client: &kube::Client,
+        issuer: &dyn IssueTokens,
+        pod: &Pod,
+    ) -> Result<Option<Instant>, Error> {
+        let lives: BTreeSet<Duration> = projections(pod).filter_map(life).collect();
+        if lives.is_empty() {
+            return Ok(None);
+        }
+        let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
+        let name = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
+        let now = Instant::now();
+        for life in &lives {
+            if self.held.get(life).is_some_and(|(_, renew)| *renew > now) {
+                continue;
+            }
+            if self.account.is_none() {
+                let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
+                let found = accounts.get_opt(name).await?;
+                let account = found.ok_or_else(|| Error::Source(format!("serviceaccount \"{name}\" not found")))?;
+                self.account = account.metadata.uid;
+            }
+            let uid = self.account.as_deref().unwrap_or_default();
+            match issuer.issue(namespace, name, uid, *life) {
+                Ok(token) => self.held.insert(*life, (token, now + *life * 4 / 5)),
+                Err(message) => {
+                    // The account may have been made anew.
+                    self.account = None;
+                    return Err(Error::Source(message));
+                }
+            };
+        }
+        Ok(self.held.values().map(|(_, renew)| *renew).min())
+    }
+
+    /// The token for a projection.
+    pub(super) fn get(&self, projection: &VolumeProjection) -> Option<&str> {
+        self.held.get(&life(projection)?).map(|(token, _)| token.as_str())
+    }
+}
+
+fn projections(pod: &Pod) -> impl Iterator<Item = &VolumeProjection> {
+    let volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
+    volumes.filter_map(|volume| volume.projected.as_ref()?.sources.as_ref()).flatten()
+}
+
+/// How long the token of a projection is valid: an hour unless it says otherwise.
+fn life(projection: &VolumeProjection) -> Option<Duration> {
+    let token = projection.service_account_token.as_ref()?;
+    let seconds = token.expiration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(3600);
+    Some(Duration::from_secs(seconds.max(600)))
+}

@@ -1,0 +1,229 @@
+//! Makes the directories of a pod's volumes.
+
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{
+    HostPathVolumeSource, PersistentVolume, PersistentVolumeClaim, Pod, Volume, VolumeMount,
+};
+use kube::Api;
+
+use super::content::{self, Origin};
+use super::{Error, Material, Tokens, Volumes, atomic};
+use crate::node::HostUser;
+use crate::node::downward::{Capacity, Place};
+use crate::node::launcher::spec::Mount;
+use crate::node::paths::PodPaths;
+
+/// A volume that is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Prepared {
+    /// Its file or directory on the host.
+    pub path: PathBuf,
+    /// Containers can't write to it.
+    pub read_only: bool,
+}
+
+/// What making a pod's volumes takes.
+pub struct Shop<'a> {
+    /// For claims.
+    pub client: &'a kube::Client,
+    /// The pod.
+    pub pod: &'a Pod,
+    /// Its directories.
+    pub paths: &'a PodPaths,
+    /// Below it missing host paths may be made.
+    pub cluster_directory: &'a Path,
+    /// Its addresses.
+    pub place: &'a Place,
+    /// What it may use.
+    pub capacity: &'a Capacity,
+    /// ConfigMaps and Secrets.
+    pub material: &'a Material,
+    /// Its tokens.
+    pub tokens: &'a Tokens,
+    /// Owner of files.
+    pub owner: Option<&'a HostUser>,
+}
+
+impl Shop<'_> {
+    /// Makes all volumes; those that exist are brought up to date.
+    ///
+    /// # Errors
+    /// The first volume that can't be made, by name.
+    pub async fn prepare(&self) -> Result<Volumes, (String, Error)> {
+        let mut volumes = Volumes::new();
+        for volume in self.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
+            let prepared = self.volume(volume).await.map_err(|error| (volume.name.clone(), error))?;
+            volumes.insert(volume.name.clone(), prepared);
+        }
+        Ok(volumes)
+    }
+
+    /// Writes the volumes of ConfigMaps, Secrets, tokens and fields again, if they changed.
+    ///
+    /// # Errors
+    /// As [`Shop::prepare`].
+    pub fn refresh(&self) -> Result<(), (String, Error)> {
+        for volume in self.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
+            self.generated(volume).transpose().map_err(|error| (volume.name.clone(), error))?;
+        }
+        Ok(())
+    }
+
+    async fn volume(&self, volume: &Volume) -> Result<Prepared, Error> {
+        if let Some(prepared) = self.generated(volume)? {
+            return Ok(prepared);
+        }
+        if let Some(source) = &volume.empty_dir {
+            let base = if source.medium.as_deref() == Some("Memory") { &self.paths.run } else { &self.paths.data };
+            let path = base.join("volumes").join(&volume.name);
+            self.make_shared(&path)?;
+            return Ok(Prepared { path, read_only: false });
+        }
+        if let Some(source) = &volume.persistent_volume_claim {
+            let path = self.claim(&source.claim_name).await?;
+            return Ok(Prepared { path, read_only: source.read_only == Some(true) });
+        }
+        if let Some(source) = &volume.host_path {
+            return Ok(Prepared { path: self.host_path(source)?, read_only: false });
+        }
+        Err(Error::Source("volumes of this kind are not supported by this node".into()))
+    }
+
+    fn generated(&self, volume: &Volume) -> Result<Option<Prepared>, Error> {
+        let origin = Origin {
+            pod: self.pod,
+            place: self.place,
+            capacity: self.capacity,
+            material: self.material,
+            tokens: self.tokens,
+        };
+        let Some(files) = content::files(volume, &origin) else { return Ok(None) };
+        let path = self.paths.run.join("volumes").join(&volume.name);
+        let files = files.map_err(Error::Source)?;
+        atomic::write(&path, &files, self.owner).map_err(|source| Error::Write { path: path.clone(), source })?;
+        Ok(Some(Prepared { path, read_only: true }))
+    }
+
+    async fn claim(&self, name: &str) -> Result<PathBuf, Error> {
+        let namespace = self.pod.metadata.namespace.as_deref().unwrap_or("default");
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
+        let missing = || Error::Source(format!("persistentvolumeclaim \"{name}\" not found"));
+        let claim = claims.get_opt(name).await?.ok_or_else(missing)?;
+        let bound = claim.status.and_then(|status| status.phase).is_some_and(|phase| phase == "Bound");
+        let volume = claim.spec.and_then(|spec| spec.volume_name).filter(|_| bound);
+        let volume = volume.ok_or_else(|| Error::Source(format!("persistentvolumeclaim \"{name}\" is not bound yet")))?;
+        let found = Api::<PersistentVolume>::all(self.client.clone()).get_opt(&volume).await?;
+        let spec = found.and_then(|volume| volume.spec).unwrap_or_default();
+        let path = spec.host_path.map(|source| source.path).or_else(|| spec.local.map(|source| source.path));
+        let path = path
+            .map(PathBuf::from)
+            .ok_or_else(|| Error::Source(format!("persistentvolume \"{volume}\" is not a directory of this host")))?;
+        if path.starts_with(self.cluster_directory) {
+            self.make_shared(&path)?;
+        }
+        Ok(path)
+    }
+
+    fn host_path(&self, source: &HostPathVolumeSource) -> Result<PathBuf, Error> {
+        let path = PathBuf::from(&source.path);
+        let kind = source.type_.as_deref().unwrap_or_default();
+        if path.components().any(|part| part == Component::ParentDir) || !path.is_absolute() {
+            return Err(Error::Source(format!("hostPath {} is not an absolute path", source.path)));
+        }
+        if let ("DirectoryOrCreate", false) = (kind, path.exists()) {
+            if !path.starts_with(self.cluster_directory) {
+                return Err(Error::Source(format!(
+                    "hostPath {} does not exist, and is only made below {}",
+                    source.path,
+                    self.cluster_directory.display()
+                )));
+            }
+            self.make_shared(&path)?;
+        }
+        let resolved = fs_err::canonicalize(&path)
+            .map_err(|_| Error::Source(format!("hostPath type check failed: {} does not exist", source.path)))?;
+        let is_right = match kind {
+            "Directory" | "DirectoryOrCreate" => resolved.is_dir(),
+            "File" | "FileOrCreate" => resolved.is_file(),
+            _ => true,
+        };
+        if is_right {
+            Ok(resolved)
+        } else {
+            Err(Error::Source(format!("hostPath type check failed: {} is not a {kind}", source.path)))
+        }
+    }
+
+    /// A directory for the containers' user; what is there stays.
+    fn make_shared(&self, path: &Path) -> Result<(), Error> {
+        make_owned(path, self.owner).map_err(|source| Error::Write { path: path.to_path_buf(), source })
+    }
+
+    /// The mount of a container's `volumeMount`, with `subPathExpr` expanded by `expand`.
+    ///
+    /// # Errors
+    /// An unknown volume, or a subPath that leaves it.
+    pub fn mount(
+        &self,
+        volumes: &Volumes,
+        mount: &VolumeMount,
+        expand: impl Fn(&str) -> String,
+    ) -> Result<Mount, Error> {
+        let unknown = || Error::Source(format!("volume \"{}\" not found", mount.name));
+        let volume = volumes.get(&mount.name).ok_or_else(unknown)?;
+        let sub_path = match (&mount.sub_path_expr, &mount.sub_path) {
+            (Some(expression), _) if !expression.is_empty() => expand(expression),
+            (_, Some(path)) => path.clone(),
+            _ => String::new(),
+        };
+        let source = if sub_path.is_empty() { volume.path.clone() } else { self.inside(&volume.path, &sub_path)? };
+        Ok(Mount {
+            source,
+            target: PathBuf::from(&mount.mount_path),
+            read_only: volume.read_only || mount.read_only == Some(true),
+        })
+    }
+
+    fn inside(&self, volume: &Path, sub_path: &str) -> Result<PathBuf, Error> {
+        let refuse = || Error::Source(format!("subPath {sub_path} is not inside of its volume"));
+        let relative = Path::new(sub_path);
+        if relative.is_absolute() || relative.components().any(|part| part == Component::ParentDir) {
+            return Err(refuse());
+        }
+        let path = volume.join(relative);
+        let resolve = |path: &Path| {
+            fs_err::canonicalize(path).map_err(|source| Error::Write { path: path.to_path_buf(), source })
+        };
+        let volume = resolve(volume)?;
+        // A program in another container may have put a link there: what exists is looked at before anything is made.
+        let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&volume);
+        if !resolve(existing)?.starts_with(&volume) {
+            return Err(refuse());
+        }
+        if existing != path {
+            self.make_shared(&path)?;
+        }
+        let resolved = resolve(&path)?;
+        if resolved.starts_with(&volume) { Ok(resolved) } else { Err(refuse()) }
+    }
+}
+
+/// Makes a directory with all parents and gives it to `owner`, unless somebody else than this process owns it already.
+pub fn make_owned(path: &Path, owner: Option<&HostUser>) -> io::Result<()> {
+    if !path.is_dir() {
+        if let Some(parent) = path.parent() {
+            std::fs::DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
+        }
+        std::fs::DirBuilder::new().mode(0o777).create(path)?;
+        // As kubelets make them; who may get here is decided by the directories above.
+        fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
+    }
+    let Some(user) = owner else { return Ok(()) };
+    if fs_err::metadata(path)?.uid() == nix::unistd::Uid::effective().as_raw() {
+        std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid))?;
+    }
+    Ok(())
+}
