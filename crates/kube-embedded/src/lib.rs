@@ -12,6 +12,7 @@ pub mod api;
 pub mod auth;
 pub mod image;
 pub mod kubelet;
+pub mod node;
 pub mod objects;
 pub mod patch;
 pub mod status;

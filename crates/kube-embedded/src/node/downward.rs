@@ -124,7 +124,11 @@ pub fn resource(
         "requests" => resources.requests,
         _ => return Err(unsupported()),
     };
-    let set = set.unwrap_or_default().get(name).and_then(|quantity| quantity::parse(&quantity.0)).filter(|value| *value > 0.0);
+    let set = set
+        .unwrap_or_default()
+        .get(name)
+        .and_then(|quantity| quantity::parse(&quantity.0))
+        .filter(|value| *value > 0.0);
     let value = match (set, kind, name) {
         (Some(value), _, _) => value,
         (None, "limits", "cpu") => capacity.cpus,

@@ -170,7 +170,8 @@ mod tests {
 
     fn make(container: Value) -> Result<Vec<(String, String)>, String> {
         let container: Container = serde_json::from_value(container).unwrap();
-        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}})).unwrap();
+        let pod: Pod =
+            serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "ns", "uid": "u"}})).unwrap();
         let data: Data = [("k".to_owned(), "v".to_owned()), ("l".to_owned(), "w".to_owned())].into();
         let sources = Sources {
             config_maps: [("cm".to_owned(), Some(data.clone())), ("gone".to_owned(), None)].into(),

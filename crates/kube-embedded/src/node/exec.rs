@@ -15,8 +15,8 @@ use nix::fcntl::OFlag;
 use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
-use tokio::io::unix::AsyncFd;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
+use tokio::net::unix::pipe;
 use tokio::process::Child;
 use tokio::sync::{mpsc, oneshot};
 
@@ -92,10 +92,9 @@ pub async fn start(spawner: &Spawner, running: &Running, options: &ExecOptions) 
     };
     match terminal {
         Some(terminal) => {
-            let terminal = Arc::new(terminal);
-            process.resize = Some(terminal.clone().resized());
-            process.stdout = Some(Box::pin(Side(terminal.clone())));
-            process.stdin = options.stdin.then(|| Box::pin(Side(terminal)) as _);
+            process.resize = Some(resized(terminal.device));
+            process.stdout = Some(Box::pin(Shown(terminal.output)));
+            process.stdin = options.stdin.then(|| Box::pin(terminal.input) as _);
         }
         None if options.stdin => process.stdin = Some(Box::pin(input)),
         None => {}
@@ -108,8 +107,7 @@ pub async fn start(spawner: &Spawner, running: &Running, options: &ExecOptions) 
 /// # Errors
 /// What it printed, when it fails; or that it took too long.
 pub async fn run(spawner: &Spawner, running: &Running, command: &[String], limit: Duration) -> Result<String, String> {
-    let options =
-        ExecOptions { command: command.to_vec(), stdin: false, stdout: true, stderr: true, tty: false };
+    let options = ExecOptions { command: command.to_vec(), stdin: false, stdout: true, stderr: true, tty: false };
     let work = async {
         let mut process = start(spawner, running, &options).await.map_err(|error| error.to_string())?;
         let (mut out, mut err) = (Vec::new(), Vec::new());
@@ -173,76 +171,57 @@ impl Drop for Guard {
     }
 }
 
-/// The node's side of a terminal.
-struct Terminal(AsyncFd<OwnedFd>);
+/// The node's side of a terminal. The runtime knows pipes, and a terminal's descriptor is read and written like one.
+struct Terminal {
+    output: pipe::Receiver,
+    input: pipe::Sender,
+    device: OwnedFd,
+}
 
 impl Terminal {
     fn open() -> io::Result<(Self, OwnedFd)> {
-        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK)?;
+        let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)?;
         grantpt(&master)?;
         unlockpt(&master)?;
         let slave = open_slave(Path::new(&ptsname_r(&master)?))?;
-        Ok((Self(AsyncFd::new(master.into())?), slave))
-    }
-
-    /// Applies the sizes that are sent.
-    fn resized(self: Arc<Self>) -> mpsc::Sender<TerminalSize> {
-        let (sender, mut receiver) = mpsc::channel::<TerminalSize>(4);
-        tokio::spawn(async move {
-            while let Some(size) = receiver.recv().await {
-                let size =
-                    rustix::termios::Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
-                let _ = rustix::termios::tcsetwinsize(self.0.get_ref(), size);
-            }
-        });
-        sender
+        let device: OwnedFd = master.into();
+        let output = pipe::Receiver::from_owned_fd_unchecked(device.try_clone()?)?;
+        let input = pipe::Sender::from_owned_fd_unchecked(device.try_clone()?)?;
+        Ok((Self { output, input, device }, slave))
     }
 }
 
+/// Applies the sizes that are sent.
+fn resized(device: OwnedFd) -> mpsc::Sender<TerminalSize> {
+    let (sender, mut receiver) = mpsc::channel::<TerminalSize>(4);
+    tokio::spawn(async move {
+        while let Some(size) = receiver.recv().await {
+            let size = rustix::termios::Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
+            let _ = rustix::termios::tcsetwinsize(&device, size);
+        }
+    });
+    sender
+}
+
 fn open_slave(path: &Path) -> io::Result<OwnedFd> {
-    use std::os::unix::fs::OpenOptionsExt;
+    use fs_err::os::unix::fs::OpenOptionsExt;
     let mut options = fs_err::OpenOptions::new();
     let file = options.read(true).write(true).custom_flags(nix::libc::O_NOCTTY).open(path)?;
     Ok(file.into_parts().0.into())
 }
 
-/// One direction of a terminal.
-struct Side(Arc<Terminal>);
+/// What a terminal shows. It ends with an error when the last process has closed it (pty(7)), which is its end.
+struct Shown(pipe::Receiver);
 
-impl AsyncRead for Side {
-    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        loop {
-            let mut guard = ready!(self.0.0.poll_read_ready(context))?;
-            let unfilled = buffer.initialize_unfilled();
-            match guard.try_io(|terminal| Ok(nix::unistd::read(terminal.get_ref(), unfilled)?)) {
-                Ok(Ok(count)) => {
-                    buffer.advance(count);
-                    return Poll::Ready(Ok(()));
-                }
-                // The last process has closed the terminal (pty(7) on Linux).
-                Ok(Err(error)) if error.raw_os_error() == Some(nix::libc::EIO) => return Poll::Ready(Ok(())),
-                Ok(Err(error)) => return Poll::Ready(Err(error)),
-                Err(_would_block) => {}
-            }
+impl AsyncRead for Shown {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match ready!(Pin::new(&mut self.0).poll_read(context, buffer)) {
+            Err(error) if error.raw_os_error() == Some(nix::libc::EIO) => Poll::Ready(Ok(())),
+            result => Poll::Ready(result),
         }
-    }
-}
-
-impl AsyncWrite for Side {
-    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, data: &[u8]) -> Poll<io::Result<usize>> {
-        loop {
-            let mut guard = ready!(self.0.0.poll_write_ready(context))?;
-            if let Ok(result) = guard.try_io(|terminal| Ok(nix::unistd::write(terminal.get_ref(), data)?)) {
-                return Poll::Ready(result);
-            }
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }

@@ -86,8 +86,11 @@ pub fn find(mark: &Mark) -> Vec<Pid> {
     // A program may have overwritten its environment (a server that shows what it does in `ps` does); where there are
     // no namespaces, its parent still tells.
     loop {
-        let more: Vec<u32> =
-            parents.iter().filter(|(pid, parent)| !found.contains(pid) && found.contains(parent)).map(|(pid, _)| *pid).collect();
+        let more: Vec<u32> = parents
+            .iter()
+            .filter(|(pid, parent)| !found.contains(pid) && found.contains(parent))
+            .map(|(pid, _)| *pid)
+            .collect();
         if more.is_empty() {
             break;
         }
@@ -119,18 +122,21 @@ pub fn end(mark: &Mark, grace: Duration) -> usize {
             return count;
         }
     }
-    let deadline = Instant::now() + Duration::from_secs(5);
-    while signal(mark, Signal::SIGKILL) > 0 && Instant::now() < deadline {
-        std::thread::sleep(POLL);
-    }
+    kill_all(mark);
     count
 }
 
+/// Kills all processes that bear the mark, and those they make meanwhile. Blocks until they are gone, at most some
+/// seconds: a process that waits for a broken disk can't be killed.
+pub fn kill_all(mark: &Mark) {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while signal(mark, Signal::SIGKILL) > 0 && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 fn processes() -> impl Iterator<Item = u32> {
-    fs_err::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+    fs_err::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 /// The parent of a process that is neither gone nor a zombie.
@@ -204,7 +210,8 @@ mod tests {
 
     #[test]
     fn the_root_of_a_namespace_is_found_among_its_mounts() {
-        let mounts = "22 27 0:21 / /proc rw - proc proc rw\n27 1 0:40 / / rw,nosuid - tmpfs a9s-pod:n:r:u:c rw,mode=755\n";
+        let mounts =
+            "22 27 0:21 / /proc rw - proc proc rw\n27 1 0:40 / / rw,nosuid - tmpfs a9s-pod:n:r:u:c rw,mode=755\n";
         assert_eq!(root_source(mounts), Some("a9s-pod:n:r:u:c"));
         assert_eq!(root_source("22 27 0:21 / /proc rw - proc proc rw\n"), None);
     }

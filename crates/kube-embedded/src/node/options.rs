@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::auth::tokens::ServiceAccountTokens;
 use crate::image::ImageCatalogue;
 
 /// A user of this host.
@@ -40,15 +41,6 @@ impl From<nix::unistd::User> for HostUser {
     }
 }
 
-/// Makes the tokens with which pods speak to the API.
-pub trait IssueTokens: Send + Sync + 'static {
-    /// A token of a ServiceAccount, valid for `ttl`.
-    ///
-    /// # Errors
-    /// One sentence; it becomes the message of a `FailedMount` event.
-    fn issue(&self, namespace: &str, name: &str, uid: &str, ttl: Duration) -> Result<String, String>;
-}
-
 /// How pods reach the API server.
 #[derive(Clone)]
 pub struct ApiAccess {
@@ -59,7 +51,7 @@ pub struct ApiAccess {
     /// Certificate authority of its certificate.
     pub ca_pem: String,
     /// Issuer of pods' tokens.
-    pub tokens: Arc<dyn IssueTokens>,
+    pub tokens: Arc<ServiceAccountTokens>,
 }
 
 /// Everything a node has to be told.

@@ -161,11 +161,6 @@ impl Tally {
         self.state = Some(is_success);
         self.state
     }
-
-    /// The state; `None` before it is known.
-    pub fn state(&self) -> Option<bool> {
-        self.state
-    }
 }
 
 /// When to ask again. A probe that has not succeeded yet is asked often for a while; only one failure per period

@@ -45,9 +45,14 @@ mod tests {
 
     #[test]
     fn suffixes_are_understood() {
-        for (text, value) in
-            [("1", 1.0), ("500m", 0.5), ("128Mi", 134_217_728.0), ("1.5Gi", 1_610_612_736.0), ("2e3", 2000.0), ("1E", 1e18)]
-        {
+        for (text, value) in [
+            ("1", 1.0),
+            ("500m", 0.5),
+            ("128Mi", 134_217_728.0),
+            ("1.5Gi", 1_610_612_736.0),
+            ("2e3", 2000.0),
+            ("1E", 1e18),
+        ] {
             assert_eq!(parse(text), Some(value), "{text}");
         }
         for text in ["", "Mi", "1x", "1eMi"] {

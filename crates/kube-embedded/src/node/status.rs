@@ -67,6 +67,8 @@ pub struct Record {
     pub ready: bool,
     /// Id of the present or latest run; empty before the first.
     pub id: String,
+    /// It has to run again, whatever its last result was.
+    pub again: bool,
 }
 
 impl Record {
@@ -82,6 +84,7 @@ impl Record {
             started: false,
             ready: false,
             id: String::new(),
+            again: false,
         }
     }
 
@@ -338,9 +341,10 @@ pub fn qos_class(pod: &Pod) -> &'static str {
         let limits = resources.limits.unwrap_or_default();
         let requests = resources.requests.unwrap_or_default();
         for name in ["cpu", "memory"] {
-            let value = |map: &std::collections::BTreeMap<_, k8s_openapi::apimachinery::pkg::api::resource::Quantity>| {
-                map.get(name).and_then(|quantity| quantity::parse(&quantity.0)).filter(|value| *value > 0.0)
-            };
+            let value =
+                |map: &std::collections::BTreeMap<_, k8s_openapi::apimachinery::pkg::api::resource::Quantity>| {
+                    map.get(name).and_then(|quantity| quantity::parse(&quantity.0)).filter(|value| *value > 0.0)
+                };
             let (limit, request) = (value(&limits), value(&requests));
             has_any |= limit.is_some() || request.is_some();
             // A request that is not set is the limit.
@@ -404,7 +408,11 @@ mod tests {
             (one(done()), "OnFailure", "Succeeded"),
             (one(failed()), "OnFailure", "Running"),
             (one(failed()), "Never", "Failed"),
-            (vec![Record { last: Some(ended(1)), ..record("c", false, waiting("CrashLoopBackOff")) }], "Always", "Running"),
+            (
+                vec![Record { last: Some(ended(1)), ..record("c", false, waiting("CrashLoopBackOff")) }],
+                "Always",
+                "Running",
+            ),
             (vec![record("i", true, running()), record("c", false, waiting("PodInitializing"))], "Always", "Pending"),
             (vec![record("i", true, failed()), record("c", false, waiting("PodInitializing"))], "Never", "Failed"),
             (vec![record("i", true, done()), record("c", false, running())], "Always", "Running"),
@@ -454,7 +462,12 @@ mod tests {
 
     #[test]
     fn a_restarting_container_shows_its_last_run() {
-        let crashed = Record { last: Some(ended(3)), restarts: 2, id: "2".into(), ..record("c", false, waiting("CrashLoopBackOff")) };
+        let crashed = Record {
+            last: Some(ended(3)),
+            restarts: 2,
+            id: "2".into(),
+            ..record("c", false, waiting("CrashLoopBackOff"))
+        };
         let status = crashed.status();
         assert_eq!(status.restart_count, 2);
         assert_eq!(status.last_state.unwrap().terminated.unwrap().exit_code, 3);
@@ -464,7 +477,9 @@ mod tests {
 
     #[test]
     fn the_quality_of_service_class_follows_the_resources() {
-        let class = |resources: serde_json::Value| qos_class(&pod(json!({"containers": [{"name": "c", "resources": resources}]})));
+        let class = |resources: serde_json::Value| {
+            qos_class(&pod(json!({"containers": [{"name": "c", "resources": resources}]})))
+        };
         assert_eq!(class(json!({})), "BestEffort");
         assert_eq!(class(json!({"requests": {"cpu": "100m"}})), "Burstable");
         assert_eq!(class(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");

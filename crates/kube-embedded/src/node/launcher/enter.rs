@@ -32,7 +32,8 @@ pub(super) fn run(parent: u32, run: Run) -> Refusal {
         Err(refusal) => refusal,
     };
     let message = format!("{}\n{}", refusal.code, refusal.message);
-    let _ = io::Write::write_all(&mut fs_err::File::from_parts(control.into(), "the node's socket"), message.as_bytes());
+    let _ =
+        io::Write::write_all(&mut fs_err::File::from_parts(control.into(), "the node's socket"), message.as_bytes());
     refusal
 }
 

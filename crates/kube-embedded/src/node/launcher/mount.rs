@@ -1,9 +1,10 @@
 //! Carries out a [`view::plan`] in a mount namespace of this process, and makes the result its root.
 
 use std::io;
-use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
+use fs_err::os::unix::fs::OpenOptionsExt;
 use nix::errno::Errno;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -66,8 +67,9 @@ fn carry_out(step: &Step, view: &View) -> Result<(), Refusal> {
         }
         Step::Directory { target } => made(fs_err::create_dir(below(&view.root, target))),
         Step::File { target } => {
-            let file = fs_err::OpenOptions::new().write(true).create(true).custom_flags(nix::libc::O_NOFOLLOW);
-            made(file.clone().open(below(&view.root, target)).map(drop))
+            let mut options = fs_err::OpenOptions::new();
+            options.write(true).create(true).custom_flags(nix::libc::O_NOFOLLOW);
+            made(options.open(below(&view.root, target)).map(drop))
         }
         Step::Link { target, to } => made(symlink(to, below(&view.root, target))),
         Step::Bind { source, target, read_only, .. } => {
@@ -118,7 +120,9 @@ fn below(root: &Path, target: &Path) -> PathBuf {
 
 fn made(result: io::Result<()>) -> Result<(), Refusal> {
     match result {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(Refusal::new("cannot make a mount point", error)),
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(Refusal::new("cannot make a mount point", error))
+        }
         _ => Ok(()),
     }
 }

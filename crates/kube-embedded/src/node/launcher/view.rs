@@ -212,10 +212,10 @@ impl Planner<'_> {
             Some(kind) => kind,
         };
         let (target, missing) = self.resolve(&mount.target).ok_or_else(|| problem("too many symbolic links"))?;
-        if target == Path::new("/") {
-            return Err(problem("it is the root directory"));
-        }
         if missing.as_os_str().is_empty() {
+            if target == Path::new("/") {
+                return Err(problem("it is the root directory"));
+            }
             if self.kind(&target) != Some(kind) {
                 return Err(problem("a directory and a file can't be mounted on each other"));
             }
@@ -337,12 +337,7 @@ impl Planner<'_> {
         // What was known below is hidden now.
         self.origins.retain(|path, _| !path.starts_with(target));
         self.origins.insert(target.to_path_buf(), Origin::Volume(source.to_path_buf()));
-        self.steps.push(Step::Bind {
-            source: source.to_path_buf(),
-            target: target.to_path_buf(),
-            read_only,
-            optional,
-        });
+        self.steps.push(Step::Bind { source: source.to_path_buf(), target: target.to_path_buf(), read_only, optional });
     }
 
     fn tmpfs(&mut self, target: &Path, mode: u32) {

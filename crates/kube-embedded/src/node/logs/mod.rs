@@ -5,7 +5,7 @@
 mod read;
 mod write;
 
-pub use read::stream;
+pub use read::{last_lines, stream};
 pub use write::{Log, Stream, pump};
 
 /// Size at which a file is rotated, in bytes.

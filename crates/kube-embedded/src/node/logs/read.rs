@@ -52,6 +52,27 @@ pub fn stream(log: &Log, options: &LogOptions) -> io::Result<BoxStream<'static, 
     Ok(try_unfold(reader, Reader::next).boxed())
 }
 
+/// The last lines of a log, as far as they can be read.
+pub fn last_lines(log: &Log, count: u64) -> Vec<u8> {
+    let read = || -> io::Result<Vec<u8>> {
+        let Some(mut file) = open(log.path())? else { return Ok(Vec::new()) };
+        seek_to_last_lines(&mut file, count)?;
+        let mut reader = Reader {
+            files: VecDeque::from([BufReader::new(file)]),
+            log: log.clone(),
+            progress: log.subscribe(),
+            rotations: 0,
+            since: None,
+            timestamps: false,
+            left: None,
+            follow: false,
+            is_continuation: false,
+        };
+        Ok(reader.read_piece()?.to_vec())
+    };
+    read().unwrap_or_default()
+}
+
 fn since(options: &LogOptions, now: Timestamp) -> Option<Timestamp> {
     options.since_time.or_else(|| now.checked_sub(options.since_seconds?.seconds()).ok())
 }
@@ -185,12 +206,16 @@ impl Reader {
 
     fn take(&mut self, line: &[u8], piece: &mut Vec<u8>) {
         let mut parts = line.splitn(4, |byte| *byte == b' ');
-        let (Some(time), Some(_stream), Some(tag), Some(text)) = (parts.next(), parts.next(), parts.next(), parts.next())
+        let (Some(time), Some(_stream), Some(tag), Some(text)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return;
         };
         if let Some(since) = self.since
-            && std::str::from_utf8(time).ok().and_then(|time| time.parse::<Timestamp>().ok()).is_some_and(|time| time < since)
+            && std::str::from_utf8(time)
+                .ok()
+                .and_then(|time| time.parse::<Timestamp>().ok())
+                .is_some_and(|time| time < since)
         {
             return;
         }
@@ -246,7 +271,8 @@ mod tests {
         let (_directory, log) = log("0.log", ["one", "two"]);
         let bytes = LogOptions { limit_bytes: Some(5), ..LogOptions::default() };
         assert_eq!(all(&log, &bytes).await, "one\nt");
-        let future = LogOptions { since_time: Some(Timestamp::now() + Duration::from_secs(9)), ..LogOptions::default() };
+        let future =
+            LogOptions { since_time: Some(Timestamp::now() + Duration::from_secs(9)), ..LogOptions::default() };
         assert_eq!(all(&log, &future).await, "");
         let recent = LogOptions { since_seconds: Some(60), timestamps: true, ..LogOptions::default() };
         let text = all(&log, &recent).await;

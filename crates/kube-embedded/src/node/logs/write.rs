@@ -75,6 +75,13 @@ impl Log {
         &self.path
     }
 
+    /// Removes a log's files.
+    pub fn remove(path: &Path) {
+        for path in [path.to_path_buf(), Self::rotated(path)] {
+            let _ = fs_err::remove_file(path);
+        }
+    }
+
     pub(super) fn rotated(path: &Path) -> PathBuf {
         let mut name = path.as_os_str().to_owned();
         name.push(".1");

@@ -28,11 +28,8 @@ type Files = Result<Vec<File>, String>;
 /// The files of a volume of this kind; `None` for volumes of other kinds.
 pub(super) fn files(volume: &Volume, origin: &Origin<'_>) -> Option<Files> {
     if let Some(source) = &volume.config_map {
-        let projection = ConfigMapProjection {
-            name: source.name.clone(),
-            items: source.items.clone(),
-            optional: source.optional,
-        };
+        let projection =
+            ConfigMapProjection { name: source.name.clone(), items: source.items.clone(), optional: source.optional };
         return Some(origin.config_map(&projection, source.default_mode));
     }
     if let Some(source) = &volume.secret {

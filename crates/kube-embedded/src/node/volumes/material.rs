@@ -8,8 +8,11 @@ use kube::Api;
 use tokio::time::Instant;
 
 use super::Error;
+use crate::auth::tokens::{ServiceAccountTokens, Subject, TokenRequest};
 use crate::node::environment::{self, Data, Sources};
-use crate::node::options::IssueTokens;
+
+/// The ConfigMap with the cluster's certificate authority that every namespace has.
+pub const ROOT_CA: &str = "kube-root-ca.crt";
 
 /// The objects a pod names; `None` for those that do not exist.
 #[derive(Debug, Default)]
@@ -46,13 +49,18 @@ impl Material {
     ///
     /// # Errors
     /// When the API does not answer; a missing object is no error here.
-    pub async fn fetch(client: &kube::Client, pod: &Pod) -> Result<Self, Error> {
+    pub async fn fetch(client: &kube::Client, pod: &Pod, ca_pem: &str) -> Result<Self, Error> {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
         let (config_maps, secrets) = Self::names(pod);
         let mut material = Self::default();
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), namespace);
         for name in config_maps {
-            let found = maps.get_opt(&name).await?;
+            let mut found = maps.get_opt(&name).await?;
+            if name == ROOT_CA && found.is_none() {
+                // A new namespace gets it a moment later; its content is known.
+                let data = [("ca.crt".to_owned(), ca_pem.to_owned())].into();
+                found = Some(ConfigMap { data: Some(data), ..ConfigMap::default() });
+            }
             material.config_maps.insert(name, found);
         }
         let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
@@ -65,9 +73,10 @@ impl Material {
 
     /// The same, as environments can have it: texts only.
     pub fn sources(&self) -> Sources {
-        let config_maps = self.config_maps.iter().map(|(name, map)| {
-            (name.clone(), map.as_ref().map(|map| map.data.clone().unwrap_or_default()))
-        });
+        let config_maps = self
+            .config_maps
+            .iter()
+            .map(|(name, map)| (name.clone(), map.as_ref().map(|map| map.data.clone().unwrap_or_default())));
         let secrets = self.secrets.iter().map(|(name, secret)| (name.clone(), secret.as_ref().map(texts)));
         Sources { config_maps: config_maps.collect(), secrets: secrets.collect() }
     }
@@ -93,7 +102,7 @@ impl Tokens {
     pub async fn refresh(
         &mut self,
         client: &kube::Client,
-        issuer: &dyn IssueTokens,
+        issuer: &ServiceAccountTokens,
         pod: &Pod,
     ) -> Result<Option<Instant>, Error> {
         let lives: BTreeSet<Duration> = projections(pod).filter_map(life).collect();
@@ -103,6 +112,7 @@ impl Tokens {
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
         let name = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
         let now = Instant::now();
+        let mut renewed = false;
         for life in &lives {
             if self.held.get(life).is_some_and(|(_, renew)| *renew > now) {
                 continue;
@@ -114,14 +124,20 @@ impl Tokens {
                 self.account = account.metadata.uid;
             }
             let uid = self.account.as_deref().unwrap_or_default();
-            match issuer.issue(namespace, name, uid, *life) {
-                Ok(token) => self.held.insert(*life, (token, now + *life * 4 / 5)),
-                Err(message) => {
-                    // The account may have been made anew.
-                    self.account = None;
-                    return Err(Error::Source(message));
-                }
+            let request = TokenRequest {
+                namespace: namespace.to_owned(),
+                account: Subject { name: name.to_owned(), uid: uid.to_owned() },
+                pod: pod.metadata.name.clone().zip(pod.metadata.uid.clone()).map(|(name, uid)| Subject { name, uid }),
+                audiences: Vec::new(),
+                ttl: *life,
             };
+            let issued = issuer.issue_for(&request).map_err(|error| Error::Source(error.to_string()))?;
+            self.held.insert(*life, (issued.token, now + *life * 4 / 5));
+            // The account may be made anew before the next time.
+            renewed = true;
+        }
+        if renewed {
+            self.account = None;
         }
         Ok(self.held.values().map(|(_, renew)| *renew).min())
     }

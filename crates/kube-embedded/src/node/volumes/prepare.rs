@@ -67,7 +67,7 @@ impl Shop<'_> {
     /// As [`Shop::prepare`].
     pub fn refresh(&self) -> Result<(), (String, Error)> {
         for volume in self.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-            self.generated(volume).transpose().map_err(|error| (volume.name.clone(), error))?;
+            self.generated(volume).map_err(|error| (volume.name.clone(), error))?;
         }
         Ok(())
     }
@@ -114,7 +114,8 @@ impl Shop<'_> {
         let claim = claims.get_opt(name).await?.ok_or_else(missing)?;
         let bound = claim.status.and_then(|status| status.phase).is_some_and(|phase| phase == "Bound");
         let volume = claim.spec.and_then(|spec| spec.volume_name).filter(|_| bound);
-        let volume = volume.ok_or_else(|| Error::Source(format!("persistentvolumeclaim \"{name}\" is not bound yet")))?;
+        let volume =
+            volume.ok_or_else(|| Error::Source(format!("persistentvolumeclaim \"{name}\" is not bound yet")))?;
         let found = Api::<PersistentVolume>::all(self.client.clone()).get_opt(&volume).await?;
         let spec = found.and_then(|volume| volume.spec).unwrap_or_default();
         let path = spec.host_path.map(|source| source.path).or_else(|| spec.local.map(|source| source.path));

@@ -1,0 +1,268 @@
+//! Puts together what one run of a container needs.
+
+use std::path::{Path, PathBuf};
+
+use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
+
+use crate::image::Image;
+use crate::node::account;
+use crate::node::container::Plans;
+use crate::node::context::Context;
+use crate::node::downward::Place;
+use crate::node::environment::{expand, variables};
+use crate::node::launcher::spec::{Mount, Program, Run, View};
+use crate::node::logs::Log;
+use crate::node::marks::{self, Mark};
+use crate::node::options::HostUser;
+use crate::node::paths::PodPaths;
+use crate::node::volumes::{Shop, Volumes};
+
+/// `PATH` of containers whose image says nothing, as Docker's.
+const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// Where programs appear that the containers' user could not reach on the host.
+const PROGRAMS: &str = "/run/a9s/bin";
+
+/// Why a container can't be started with its specification. Reason and message of `waiting`.
+#[derive(Debug)]
+pub(super) struct Problem(pub(super) &'static str, pub(super) String);
+
+/// What is common to the containers of a pod.
+pub(super) struct Origin<'a> {
+    pub(super) context: &'a Context,
+    pub(super) pod: &'a Pod,
+    pub(super) place: &'a Place,
+    pub(super) paths: &'a PodPaths,
+    pub(super) shop: Shop<'a>,
+    pub(super) volumes: &'a Volumes,
+}
+
+/// Everything for run number `restarts` of a container.
+pub(super) fn plans(
+    origin: &Origin<'_>,
+    container: &Container,
+    image: &Image,
+    restarts: i32,
+) -> Result<Plans, Problem> {
+    let context = origin.context;
+    let files = |error: std::io::Error| Problem("CreateContainerError", error.to_string());
+    let owner = context.options.run_as.as_ref();
+    let uid = origin.pod.metadata.uid.clone().unwrap_or_default();
+    let run_name = format!("{}.{restarts}", container.name);
+    let mark = marks::value(&context.node_id, &context.run_id, &uid, &run_name);
+    std::fs::create_dir_all(origin.paths.container(&container.name)).map_err(files)?;
+    let tmp = origin.paths.fresh_tmp(&container.name).map_err(files)?;
+    let message = origin.paths.fresh_termination_message(&container.name, owner).map_err(files)?;
+
+    let given = given_environment(origin, container, image)?;
+    let lookup = |name: &str| given.iter().rfind(|(known, _)| known == name).map(|(_, value)| value.clone());
+    let mut mounts = Vec::new();
+    let mut env = given.clone();
+    for mount in container.volume_mounts.iter().flatten() {
+        let made = origin
+            .shop
+            .mount(origin.volumes, mount, |text| expand(text, lookup))
+            .map_err(|error| Problem("CreateContainerConfigError", error.to_string()))?;
+        if !context.isolation.has_views() {
+            env.extend(path_variables(mount, &made.source));
+        }
+        mounts.push(made);
+    }
+    let mut command = command(container, image, lookup)?;
+    if context.isolation.has_views() {
+        let termination = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
+        mounts.extend([
+            Mount { source: tmp, target: "/tmp".into(), read_only: false },
+            Mount { source: origin.paths.hosts(), target: "/etc/hosts".into(), read_only: true },
+            Mount { source: message.clone(), target: termination.into(), read_only: false },
+        ]);
+        mounts.extend(make_reachable(&mut command, owner));
+        // A volume at one of these paths wins.
+        dedup_targets(&mut mounts);
+    } else {
+        env.push(("TMPDIR".into(), tmp.display().to_string()));
+        env.push(("A9S_HOSTS".into(), origin.paths.hosts().display().to_string()));
+    }
+    let marks = own_marks(context, &uid, &mark);
+    // Marks come last: a pod can't give itself others.
+    env.retain(|(name, _)| !marks.iter().any(|(own, _)| own == name));
+    env.extend(marks.clone());
+
+    let directory = container.working_dir.clone().filter(|path| !path.is_empty()).map(PathBuf::from);
+    let view = context.isolation.has_views().then(|| View {
+        user_namespace: context.isolation.has_user_namespace(),
+        root: view_root(&context.options.run_directory),
+        label: marks::label(&mark),
+        mounts,
+    });
+    let program = Program {
+        command,
+        env,
+        directory: directory.or_else(|| image.working_dir.clone()).unwrap_or_else(|| "/".into()),
+        user: owner.cloned(),
+    };
+    Ok(Plans {
+        container: container.clone(),
+        run: Run { view, program },
+        id: new_id(),
+        mark: Mark {
+            node: context.node_id.clone(),
+            run: Some(context.run_id.clone()),
+            pod: Some(uid),
+            container: Some(run_name),
+            ..Mark::default()
+        },
+        marks,
+        log: Log::create(&origin.paths.log(&container.name, restarts)).map_err(files)?,
+        message,
+        pod_ip: origin.place.pod_ip.clone(),
+    })
+}
+
+/// The empty directory on which views are built.
+pub fn view_root(run_directory: &Path) -> PathBuf {
+    run_directory.join("root")
+}
+
+fn new_id() -> String {
+    format!("{:032x}{:032x}", rand::random::<u128>(), rand::random::<u128>())
+}
+
+fn own_marks(context: &Context, uid: &str, mark: &str) -> Vec<(String, String)> {
+    vec![
+        ("A9S_CLUSTER".into(), context.options.cluster.clone()),
+        ("A9S_POD_UID".into(), uid.to_owned()),
+        (marks::VARIABLE.into(), mark.to_owned()),
+    ]
+}
+
+/// The image's variables, then the container's, which win.
+fn given_environment(
+    origin: &Origin<'_>,
+    container: &Container,
+    image: &Image,
+) -> Result<Vec<(String, String)>, Problem> {
+    let own = variables(origin.pod, container, origin.place, &origin.shop.material.sources(), &origin.context.capacity)
+        .map_err(|message| Problem("CreateContainerConfigError", message))?;
+    let options = &origin.context.options;
+    let user = options.run_as.clone().or_else(HostUser::current);
+    let spec = origin.pod.spec.as_ref();
+    let hostname = spec.and_then(|spec| spec.hostname.clone()).or_else(|| origin.pod.metadata.name.clone());
+    let mut env: Vec<(String, String)> = vec![
+        ("PATH".into(), PATH.into()),
+        ("HOSTNAME".into(), hostname.unwrap_or_default()),
+        ("HOME".into(), user.map_or_else(|| "/".into(), |user| user.home.display().to_string())),
+        ("KUBERNETES_SERVICE_HOST".into(), options.api_server.address.to_string()),
+        ("KUBERNETES_SERVICE_PORT".into(), options.api_server.port.to_string()),
+    ];
+    for (name, value) in image.env.iter().cloned().chain(own) {
+        env.retain(|(known, _)| *known != name);
+        env.push((name, value));
+    }
+    Ok(env)
+}
+
+/// Where views are impossible, containers learn the real path of each mount.
+fn path_variables(mount: &VolumeMount, source: &Path) -> Vec<(String, String)> {
+    let name: String =
+        mount.name.chars().map(|c| if c == '-' || c == '.' { '_' } else { c.to_ascii_uppercase() }).collect();
+    let path = source.display().to_string();
+    let mut all = vec![(format!("A9S_MOUNT_{name}"), path.clone())];
+    if mount.mount_path.trim_end_matches('/') == account::DIRECTORY {
+        all.push(("A9S_SERVICEACCOUNT_DIR".into(), path));
+    }
+    all
+}
+
+fn command(
+    container: &Container,
+    image: &Image,
+    lookup: impl Fn(&str) -> Option<String> + Copy,
+) -> Result<Vec<String>, Problem> {
+    let own = |words: &Option<Vec<String>>| -> Vec<String> {
+        words.iter().flatten().map(|word| expand(word, lookup)).collect()
+    };
+    let mut command = own(&container.command);
+    if command.is_empty() {
+        command.clone_from(&image.entrypoint);
+    }
+    command.extend(own(&container.args));
+    if command.is_empty() {
+        return Err(Problem("CreateContainerError", "no command specified".into()));
+    }
+    Ok(command)
+}
+
+/// Later mounts of a path are dropped: the container's own come first.
+fn dedup_targets(mounts: &mut Vec<Mount>) {
+    let mut seen = std::collections::BTreeSet::new();
+    mounts.retain(|mount| seen.insert(mount.target.clone()));
+}
+
+/// A program below a directory that the user can't pass through (`/root`, say) is mounted where they can.
+fn make_reachable(command: &mut [String], user: Option<&HostUser>) -> Option<Mount> {
+    let (user, program) = (user?, command.first_mut()?);
+    let source = fs_err::canonicalize(Path::new(program.as_str())).ok().filter(|path| path.is_file())?;
+    if is_reachable(&source, user) {
+        return None;
+    }
+    let target = Path::new(PROGRAMS).join(source.file_name()?);
+    *program = target.display().to_string();
+    Some(Mount { source, target, read_only: true })
+}
+
+fn is_reachable(path: &Path, user: &HostUser) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    path.ancestors().skip(1).all(|directory| {
+        fs_err::metadata(directory).is_ok_and(|meta| {
+            let shift = match (meta.uid() == user.uid, meta.gid() == user.gid) {
+                (true, _) => 6,
+                (false, true) => 3,
+                (false, false) => 0,
+            };
+            user.uid == 0 || meta.mode() >> shift & 1 == 1
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn container(command: &[&str], args: &[&str]) -> Container {
+        let words = |words: &[&str]| (!words.is_empty()).then(|| words.iter().map(|word| (*word).to_owned()).collect());
+        Container { command: words(command), args: words(args), ..Container::default() }
+    }
+
+    #[test]
+    fn a_command_replaces_the_entrypoint_and_arguments_follow() {
+        let image = Image { entrypoint: vec!["/a9s".into(), "agent".into()], ..Image::default() };
+        let make = |command: &[&str], args: &[&str]| {
+            super::command(&container(command, args), &image, |name| (name == "X").then(|| "1".to_owned())).unwrap()
+        };
+        assert_eq!(make(&[], &["postgres"]), ["/a9s", "agent", "postgres"]);
+        assert_eq!(make(&["sh", "-c"], &["echo $(X) $(Y)"]), ["sh", "-c", "echo 1 $(Y)"]);
+        assert!(super::command(&container(&[], &[]), &Image::default(), |_| None).is_err());
+    }
+
+    #[test]
+    fn mounts_without_a_view_are_told_by_variables() {
+        let mount =
+            VolumeMount { name: "api-access".into(), mount_path: account::DIRECTORY.into(), ..VolumeMount::default() };
+        let told = path_variables(&mount, Path::new("/x/y"));
+        let names: Vec<&str> = told.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["A9S_MOUNT_API_ACCESS", "A9S_SERVICEACCOUNT_DIR"]);
+        assert!(told.iter().all(|(_, value)| value == "/x/y"));
+    }
+
+    #[test]
+    fn a_program_behind_a_private_directory_is_not_reachable_for_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("program");
+        fs_err::write(&program, "").unwrap();
+        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
+        fs_err::set_permissions(directory.path(), private).unwrap();
+        let stranger = HostUser { name: "x".into(), uid: 54_321, gid: 54_321, home: "/".into() };
+        assert!(!is_reachable(&program, &stranger));
+        assert!(is_reachable(Path::new("/bin/sh"), &stranger));
+    }
+}
