@@ -1,5 +1,26 @@
-//! What runs in an instance's containers.
+//! What runs in an instance's containers: one program, told by its first argument what to be.
+//!
+//! `postgres` is the parent of the server ([`server`]): it makes the data directory ([`datadir`]), its
+//! [`configuration`] and [`certificate`], starts the server ([`postmaster`]), makes its roles ([`bootstrap`]) and says
+//! how it is ([`health`]). `metrics` is the exporter ([`metrics`]), `backup` waits for orders ([`backup`]). They learn
+//! everything from their [`environment`] and through the [`platform`].
+
+pub mod backup;
+pub mod bootstrap;
+pub mod certificate;
+pub mod configuration;
+pub mod datadir;
+pub mod environment;
+pub mod health;
+pub mod memory;
+pub mod metrics;
+pub mod platform;
+pub mod postmaster;
 pub mod report;
+pub mod server;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
 
 /// Port of PostgreSQL.
 pub const SQL_PORT: u16 = 5432;
@@ -9,3 +30,82 @@ pub const REST_PORT: u16 = 8008;
 pub const BACKUP_PORT: u16 = 8009;
 /// Port of the metrics.
 pub const METRICS_PORT: u16 = 9187;
+
+/// Threads for blocking work. Copying a data directory starts its own.
+const BLOCKING_THREADS: usize = 2;
+
+/// Why an agent ended. The sentence is the last line of the container's log.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The arguments.
+    #[error("say what to be: postgres, backup or metrics")]
+    Usage,
+    /// The runtime.
+    #[error("cannot start")]
+    Runtime(#[source] std::io::Error),
+    /// The environment.
+    #[error(transparent)]
+    Environment(#[from] environment::Error),
+    /// The server's agent.
+    #[error(transparent)]
+    Server(#[from] server::Error),
+    /// A port.
+    #[error(transparent)]
+    Listen(#[from] health::Error),
+}
+
+/// Runs the agent that the first argument names, until it is told to end. Trouble is one line on standard error.
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .with_target(false)
+        .with_max_level(tracing::Level::INFO)
+        .init();
+    let role = arguments.into_iter().next();
+    match run(role.as_ref().and_then(|role| role.to_str())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{}", chain(&error));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// An error and its causes in one line.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        // Some libraries repeat their cause in their own text.
+        if !text.ends_with(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+fn run(role: Option<&str>) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .build()
+        .map_err(Error::Runtime)?;
+    let variable = |name: &str| std::env::var(name).ok();
+    let result = match role {
+        Some("postgres") => {
+            let environment = environment::Server::read(&variable)?;
+            let platform = platform::kubernetes::Kubernetes::new(&environment.pod, &variable);
+            runtime.block_on(server::run(environment, platform)).map_err(Error::from)
+        }
+        Some("metrics") => runtime.block_on(metrics::run(environment::Pod::read(&variable)?)).map_err(Error::from),
+        Some("backup") => runtime.block_on(backup::run(environment::Pod::read(&variable)?)).map_err(Error::from),
+        _ => Err(Error::Usage),
+    };
+    // Blocking work that was given up must not hold the process.
+    runtime.shutdown_background();
+    result
+}

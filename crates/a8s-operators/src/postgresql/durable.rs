@@ -66,6 +66,19 @@ pub fn flush_directory(directory: &Path) -> io::Result<()> {
 /// # Errors
 /// As writing and renaming.
 pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    exchange(path, content, mode, true)?;
+    flush_directory(path.parent().unwrap_or(Path::new(".")))
+}
+
+/// As [`replace`], but after a power cut the file may be gone or empty: for what is made anew at every start.
+///
+/// # Errors
+/// As writing and renaming.
+pub fn swap(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    exchange(path, content, mode, false)
+}
+
+fn exchange(path: &Path, content: &[u8], mode: u32, is_flushed: bool) -> io::Result<()> {
     let directory = path.parent().unwrap_or(Path::new("."));
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
@@ -75,10 +88,11 @@ pub fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
     file.options_mut().mode(mode);
     let mut file = file.open(&temporary)?;
     file.write_all(content)?;
-    file.sync_all()?;
+    if is_flushed {
+        file.sync_all()?;
+    }
     drop(file);
-    fs_err::rename(&temporary, path)?;
-    flush_directory(directory)
+    fs_err::rename(&temporary, path)
 }
 
 #[cfg(test)]

@@ -1,0 +1,212 @@
+//! The server's configuration files, written whole from the instance's spec. Pure: text out of values.
+
+use super::SQL_PORT;
+use super::memory::{self, Memory};
+use a8s_api::{Parameters, PostgresqlSpec};
+use serde_json::Value;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+/// Values below these are not applied, as in the released stack: the server could not be replicated, backed up or
+/// even reached by its operator. Setting, smallest value, value taken instead.
+const FLOORS: [(&str, i64, i64); 4] = [
+    ("max_connections", 25, 100),
+    ("max_locks_per_transaction", 32, 64),
+    ("max_replication_slots", 4, 10),
+    ("max_wal_senders", 3, 10),
+];
+
+/// What the files are made from.
+#[derive(Clone, Debug)]
+pub struct Input<'a> {
+    /// The pod's address.
+    pub address: IpAddr,
+    /// Directory of the socket.
+    pub socket_directory: &'a Path,
+    /// Directory of certificate and key.
+    pub tls_directory: PathBuf,
+    /// The instance's spec.
+    pub spec: &'a PostgresqlSpec,
+    /// The container's memory limit in bytes.
+    pub memory_limit: Option<u64>,
+    /// Whether the library `pg_stat_statements` is installed.
+    pub has_statements: bool,
+}
+
+/// Values of settings that PostgreSQL gets, after [`FLOORS`], without `shared_buffers`, which follows from the memory.
+pub fn settings(parameters: &Parameters) -> Vec<(&'static str, Value)> {
+    let effective = parameters.effective().into_iter().filter(|(parameter, _)| parameter.field != "sharedBuffers");
+    effective
+        .map(|(parameter, value)| {
+            let floor = FLOORS.iter().find(|(setting, ..)| *setting == parameter.setting);
+            match (floor, value.as_i64()) {
+                (Some((_, smallest, instead)), Some(number)) if number < *smallest => {
+                    (parameter.setting, Value::from(*instead))
+                }
+                _ => (parameter.setting, value),
+            }
+        })
+        .collect()
+}
+
+/// `postgresql.conf`.
+///
+/// # Errors
+/// If the memory limit is too small.
+pub fn postgresql_conf(input: &Input<'_>) -> Result<String, memory::TooSmall> {
+    let settings = settings(&input.spec.parameters.clone().unwrap_or_default());
+    let number = |name| {
+        let value = settings.iter().find(|(setting, _)| *setting == name).and_then(|(_, value)| value.as_u64());
+        value.unwrap_or(0)
+    };
+    let memory = memory::divide(input.memory_limit, number("max_connections"), number("max_locks_per_transaction"))?;
+    let mut text =
+        String::from("# Written by the agent at every start and change. Changes here are lost: use spec.parameters.\n");
+    let mut set = |name: &str, value: &str| {
+        // Writing to a String cannot fail.
+        let _ = writeln!(text, "{name} = {}", quoted(value));
+    };
+    fixed(&mut set, input);
+    sized(&mut set, memory, input.spec);
+    for (name, value) in &settings {
+        match value {
+            Value::String(value) => set(name, value),
+            other => set(name, &other.to_string()),
+        }
+    }
+    Ok(text)
+}
+
+fn fixed(set: &mut impl FnMut(&str, &str), input: &Input<'_>) {
+    // Pods of one machine share its loopback addresses: there, only the pod's own is taken. Elsewhere a port-forward
+    // arrives at the pod's 127.0.0.1.
+    let listen =
+        if input.address.is_loopback() { input.address.to_string() } else { format!("{}, localhost", input.address) };
+    set("listen_addresses", &listen);
+    set("port", &SQL_PORT.to_string());
+    set("unix_socket_directories", &input.socket_directory.to_string_lossy());
+    set("unix_socket_permissions", "0700");
+    set("password_encryption", "scram-sha-256");
+    set("ssl", "on");
+    set("ssl_cert_file", &input.tls_directory.join("server.crt").to_string_lossy());
+    set("ssl_key_file", &input.tls_directory.join("server.key").to_string_lossy());
+    set("wal_level", "replica");
+    set("wal_log_hints", "on");
+    set("hot_standby", "on");
+    set("logging_collector", "off");
+    set("log_destination", "stderr");
+    set("log_timezone", "UTC");
+    set("timezone", "UTC");
+    set("lc_messages", "C");
+    set("default_text_search_config", "pg_catalog.english");
+    if input.has_statements {
+        set("shared_preload_libraries", "pg_stat_statements");
+    }
+}
+
+fn sized(set: &mut impl FnMut(&str, &str), memory: Memory, spec: &PostgresqlSpec) {
+    let mut kilobytes = |name: &str, value: u64| set(name, &format!("{value}kB"));
+    kilobytes("shared_buffers", memory.shared_buffers);
+    kilobytes("effective_cache_size", memory.effective_cache_size);
+    kilobytes("maintenance_work_mem", memory.maintenance_work_mem);
+    kilobytes("work_mem", memory.work_mem);
+    // WAL must not fill a small volume.
+    let volume = spec.volume_size().value().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(1 << 30);
+    kilobytes("max_wal_size", (volume / 4).clamp(64 << 20, 1 << 30) >> 10);
+    kilobytes("min_wal_size", (volume / 16).clamp(32 << 20, 80 << 20) >> 10);
+}
+
+/// A value in quotes (PostgreSQL manual, "Parameter Interaction via the Configuration File"). Nothing in it can end
+/// the line.
+fn quoted(value: &str) -> String {
+    let mut text = String::with_capacity(value.len() + 2);
+    text.push('\'');
+    for character in value.chars() {
+        match character {
+            '\'' => text.push_str("''"),
+            '\\' => text.push_str("\\\\"),
+            '\n' => text.push_str("\\n"),
+            '\r' => text.push_str("\\r"),
+            '\0' => {}
+            other => text.push(other),
+        }
+    }
+    text.push('\'');
+    text
+}
+
+/// `pg_hba.conf`: trust on the socket only; TCP always by scram; without TLS only from the pod itself, which is where a
+/// port-forward comes from. On a cluster whose pods are processes of one machine, every client's address is a
+/// loopback one, and what they send does not leave the machine.
+pub fn pg_hba_conf(address: IpAddr) -> String {
+    let width = if address.is_ipv4() { 32 } else { 128 };
+    format!(
+        "# Written by the agent at every start. Changes here are lost.\n\
+         local   all          all                         trust\n\
+         local   replication  all                         trust\n\
+         hostssl all          all  all                    scram-sha-256\n\
+         hostssl replication  all  all                    scram-sha-256\n\
+         host    all          all  127.0.0.1/32           scram-sha-256\n\
+         host    all          all  ::1/128                scram-sha-256\n\
+         host    all          all  {address}/{width}      scram-sha-256\n\
+         host    all          all  all                    reject\n"
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn text(spec: Value, address: &str) -> Result<String, memory::TooSmall> {
+        postgresql_conf(&Input {
+            address: address.parse().expect("an address"),
+            socket_directory: Path::new("/var/run/postgresql"),
+            tls_directory: "/home/postgres/pgdata/tls".into(),
+            spec: &serde_json::from_value(spec).expect("a spec"),
+            memory_limit: Some(200 << 20),
+            has_statements: true,
+        })
+    }
+
+    #[test]
+    fn the_configuration_is_as_reviewed() {
+        insta::assert_snapshot!(text(json!({"version": 15}), "127.64.0.9").expect("enough memory"));
+    }
+
+    #[test]
+    fn the_rules_for_clients_are_as_reviewed() {
+        insta::assert_snapshot!(pg_hba_conf("127.64.0.9".parse().expect("an address")));
+    }
+
+    #[test]
+    fn a_pod_with_a_network_of_its_own_also_listens_on_localhost() {
+        let text = text(json!({"version": 15}), "10.1.2.3").expect("enough memory");
+        assert!(text.contains("listen_addresses = '10.1.2.3, localhost'\n"));
+    }
+
+    #[test]
+    fn a_value_cannot_add_a_setting() {
+        let parameters = json!({"sslCiphers": "x'\nfsync = off\\"});
+        let text = text(json!({"version": 15, "parameters": parameters}), "127.64.0.9").expect("enough memory");
+        assert!(text.contains(r"ssl_ciphers = 'x''\nfsync = off\\'"), "{text}");
+        assert!(!text.contains("\nfsync"), "{text}");
+    }
+
+    #[test]
+    fn values_the_server_could_not_be_run_with_are_not_applied() {
+        let parameters = json!({"maxConnections": 1, "maxWALSenders": 0, "maxReplicationSlots": 5});
+        let text = text(json!({"version": 15, "parameters": parameters}), "127.64.0.9").expect("enough memory");
+        for line in ["max_connections = '100'", "max_wal_senders = '10'", "max_replication_slots = '5'"] {
+            assert!(text.contains(line), "{line} in {text}");
+        }
+    }
+
+    #[test]
+    fn more_connections_than_the_memory_allows_are_refused() {
+        let parameters = json!({"maxConnections": 262_143});
+        let error = text(json!({"version": 15, "parameters": parameters}), "127.64.0.9").expect_err("too many");
+        assert!(error.to_string().contains("262143 connections"));
+    }
+}

@@ -1,0 +1,170 @@
+//! The server's process: started, stopped, and found again when an earlier agent left it behind.
+
+use super::environment::Server;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
+use tokio::process::{Child, Command};
+use tokio::time::Instant;
+
+/// What of the agent's environment the server keeps: the marks by which a node finds a pod's processes.
+const KEPT: [&str; 4] = ["A9S_CLUSTER", "A9S_POD_UID", "HOME", "TMPDIR"];
+/// How long left-over processes may take for each step of ending them.
+const LEFT_OVER: [(Signal, Duration); 3] = [
+    (Signal::SIGINT, Duration::from_secs(30)),
+    (Signal::SIGQUIT, Duration::from_secs(5)),
+    (Signal::SIGKILL, Duration::from_secs(5)),
+];
+const LOOK: Duration = Duration::from_millis(5);
+
+/// Why there is no server.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It cannot be started.
+    #[error("cannot start {program}")]
+    Start {
+        /// The program.
+        program: PathBuf,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// An earlier one does not end.
+    #[error("processes of an earlier server still use the data directory {data}: {pids}")]
+    LeftOver {
+        /// The directory.
+        data: PathBuf,
+        /// Their numbers.
+        pids: String,
+    },
+}
+
+/// A running server.
+pub struct Postmaster {
+    child: Child,
+}
+
+impl Postmaster {
+    /// Starts the server. It does not accept connections yet.
+    ///
+    /// # Errors
+    /// If the program cannot be run.
+    pub fn start(server: &Server) -> Result<Self, Error> {
+        let program = server.bin_directory.join("postgres");
+        let mut command = Command::new(&program);
+        command.arg("-D").arg(server.data()).env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C");
+        for name in KEPT {
+            command.envs(std::env::var_os(name).map(|value| (name, value)));
+        }
+        // A group of its own: a signal for the agent's group would end the server in another way than the agent does.
+        command.stdin(Stdio::null()).process_group(0).current_dir("/");
+        let child = command.spawn().map_err(|source| Error::Start { program, source })?;
+        Ok(Self { child })
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> io::Result<ExitStatus> {
+        self.child.wait().await
+    }
+
+    /// Sends it a signal, unless it has ended.
+    pub fn signal(&self, signal: Signal) {
+        if let Some(pid) = self.child.id().and_then(|pid| i32::try_from(pid).ok()) {
+            // It may be ending right now.
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+
+    /// Shuts it down fast (PostgreSQL manual, "Shutting Down the Server"): sessions are ended, nothing committed is
+    /// lost, and no recovery is needed. Waits for its end however long the checkpoint takes.
+    pub async fn stop(mut self) {
+        self.signal(Signal::SIGINT);
+        if let Err(error) = self.ended().await {
+            tracing::warn!(%error, "cannot wait for the server's end");
+        }
+    }
+}
+
+/// Ends every process of an earlier server in this data directory: a postmaster whose agent died, or sessions whose
+/// postmaster died. A new server would refuse to start beside them.
+///
+/// # Errors
+/// If they do not end.
+pub async fn end_left_over(data: &Path) -> Result<(), Error> {
+    for (signal, patience) in LEFT_OVER {
+        let deadline = Instant::now() + patience;
+        let mut signalled = Vec::new();
+        loop {
+            let running = processes(data);
+            if running.is_empty() {
+                return Ok(());
+            }
+            if signalled.is_empty() {
+                tracing::warn!(?signal, count = running.len(), "processes of an earlier server are ended");
+            }
+            let main = postmaster_pid(data);
+            for pid in running {
+                // Sessions end with their postmaster; without it they are signalled themselves. SIGINT would only
+                // cancel their statement.
+                let is_addressed = main.is_none_or(|main| main == pid) || signal == Signal::SIGKILL;
+                if is_addressed && !signalled.contains(&pid) {
+                    signalled.push(pid);
+                    let signal = if main.is_none() && signal == Signal::SIGINT { Signal::SIGTERM } else { signal };
+                    let _ = kill(pid, signal);
+                }
+            }
+            if Instant::now() > deadline {
+                break;
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    let pids: Vec<String> = processes(data).iter().map(Pid::to_string).collect();
+    if pids.is_empty() { Ok(()) } else { Err(Error::LeftOver { data: data.to_owned(), pids: pids.join(", ") }) }
+}
+
+/// The postmaster that the data directory names, if it lives and really runs there.
+fn postmaster_pid(data: &Path) -> Option<Pid> {
+    let text = fs_err::read_to_string(data.join("postmaster.pid")).ok()?;
+    let pid = Pid::from_raw(text.lines().next()?.trim().parse().ok()?);
+    processes(data).contains(&pid).then_some(pid)
+}
+
+/// The processes of PostgreSQL whose working directory is this data directory: servers change to it, and nobody else
+/// stays there. It is compared by its inode, as paths differ between mount namespaces.
+#[cfg(target_os = "linux")]
+fn processes(data: &Path) -> Vec<Pid> {
+    let Ok(here) = fs_err::metadata(data) else { return vec![] };
+    let mut found = Vec::new();
+    for entry in fs_err::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok()) else { continue };
+        // Of processes of other users nothing can be seen, and they cannot be in a directory with mode 0700.
+        let is_here = std::fs::metadata(entry.path().join("cwd"))
+            .is_ok_and(|there| (there.dev(), there.ino()) == (here.dev(), here.ino()));
+        let is_server =
+            || std::fs::read_to_string(entry.path().join("comm")).is_ok_and(|name| name.trim() == "postgres");
+        if is_here && is_server() {
+            found.push(Pid::from_raw(pid));
+        }
+    }
+    found
+}
+
+/// Without `/proc`, only the postmaster itself can be found, by the number it left and by its command line, which names
+/// the data directory.
+#[cfg(not(target_os = "linux"))]
+fn processes(data: &Path) -> Vec<Pid> {
+    let Ok(text) = fs_err::read_to_string(data.join("postmaster.pid")) else { return vec![] };
+    let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()) else { return vec![] };
+    let output = std::process::Command::new("ps").args(["-o", "command=", "-p", &pid.to_string()]).output();
+    let command = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
+    if command.contains("postgres") && command.contains(&*data.to_string_lossy()) {
+        vec![Pid::from_raw(pid)]
+    } else {
+        vec![]
+    }
+}

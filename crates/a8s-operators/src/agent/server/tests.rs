@@ -1,0 +1,400 @@
+//! The agent with a real server of this host. As root, each test runs itself again as the user `postgres`: a server
+//! refuses to run as root.
+
+use super::*;
+use crate::agent::environment::Pod;
+use crate::agent::platform;
+use crate::postgresql::{self, template};
+use serde_json::json;
+use std::cell::Cell;
+use std::future::Future;
+use std::os::unix::process::CommandExt as _;
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+const PASSWORD: &str = "secretsecretsecret";
+
+/// A cluster that is only memory.
+#[derive(Clone)]
+struct Memory {
+    instance: Rc<watch::Sender<Option<Postgresql>>>,
+    noted: Rc<RefCell<Option<String>>>,
+    reports: Rc<RefCell<Vec<Report>>>,
+    is_reachable: Rc<Cell<bool>>,
+}
+
+impl Memory {
+    fn new() -> Self {
+        let instance = serde_json::from_value(json!({"metadata": {"name": "solo"}, "spec": {"version": 15}}));
+        Self {
+            instance: Rc::new(watch::Sender::new(Some(instance.expect("an instance")))),
+            noted: Rc::default(),
+            reports: Rc::default(),
+            is_reachable: Rc::new(Cell::new(true)),
+        }
+    }
+
+    fn check(&self) -> Result<(), platform::Error> {
+        let error = || platform::Error::Configuration("cut off".into());
+        if self.is_reachable.get() { Ok(()) } else { Err(error()) }
+    }
+
+    fn set_parameters(&self, parameters: serde_json::Value) {
+        self.instance.send_modify(|instance| {
+            let spec = &mut instance.as_mut().expect("an instance").spec;
+            spec.parameters = Some(serde_json::from_value(parameters).expect("parameters"));
+        });
+    }
+}
+
+impl Platform for Memory {
+    async fn instance(&self) -> Result<Postgresql, platform::Error> {
+        self.check()?;
+        Ok(self.instance.borrow().clone().expect("an instance"))
+    }
+
+    async fn claim(&self, _: &Postgresql, identifier: u64) -> Result<String, platform::Error> {
+        self.check()?;
+        Ok(self.noted.borrow_mut().get_or_insert(identifier.to_string()).clone())
+    }
+
+    async fn claimed(&self) -> Result<Option<String>, platform::Error> {
+        self.check()?;
+        Ok(self.noted.borrow().clone())
+    }
+
+    async fn follow(&self, instances: watch::Sender<Option<Postgresql>>) {
+        let mut source = self.instance.subscribe();
+        while source.changed().await.is_ok() {
+            instances.send_replace(source.borrow_and_update().clone());
+        }
+    }
+
+    async fn publish(&self, mut reports: watch::Receiver<Option<Report>>) {
+        while reports.changed().await.is_ok() {
+            self.reports.borrow_mut().extend(reports.borrow_and_update().clone());
+        }
+    }
+}
+
+/// Runs the body of the calling test, as a user who may run servers.
+fn as_server_user(test: &str, body: impl FnOnce()) {
+    if !nix::unistd::geteuid().is_root() {
+        return body();
+    }
+    let user = nix::unistd::User::from_name("postgres").ok().flatten().expect("the user postgres of the server");
+    // The user may not be able to reach the place where cargo has put the test.
+    let directory = tempfile::tempdir().expect("a directory");
+    open(directory.path());
+    let program = directory.path().join("test");
+    let current = std::env::current_exe().expect("this test");
+    fs_err::hard_link(&current, &program).or_else(|_| fs_err::copy(&current, &program).map(|_| ())).expect("copied");
+    let name = format!("{}::{test}", module_path!().split_once("::").expect("within a crate").1);
+    let mut command = Command::new(program);
+    command.args([name.as_str(), "--exact", "--nocapture"]).uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    let output = command.current_dir("/").env_remove("HOME").output().expect("run");
+    let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+}
+
+fn open(directory: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    fs_err::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).expect("ours");
+}
+
+struct Fixture {
+    _directory: tempfile::TempDir,
+    server: Server,
+    memory: Memory,
+}
+
+impl Fixture {
+    fn new(with_template: bool) -> Self {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path();
+        let installation = postgresql::installations().pop().expect("a PostgreSQL server on this host");
+        let template =
+            with_template.then(|| template::ensure(&installation, &path.join("templates"), None).expect("a template"));
+        for name in ["volume", "s", "admin", "standby"] {
+            fs_err::create_dir(path.join(name)).expect("made");
+        }
+        for (name, user) in [("admin", "postgres"), ("standby", "standby")] {
+            fs_err::write(path.join(name).join("username"), user).expect("written");
+            fs_err::write(path.join(name).join("password"), PASSWORD).expect("written");
+        }
+        static NEXT: AtomicU8 = AtomicU8::new(1);
+        let [.., high, low] = std::process::id().to_be_bytes();
+        let address = [127, 120 + NEXT.fetch_add(1, Ordering::Relaxed) % 100, high, low.max(1)].into();
+        let server = Server {
+            pod: Pod {
+                instance: "solo".into(),
+                name: "solo-0".into(),
+                namespace: "shop".into(),
+                address,
+                socket_directory: path.join("s"),
+            },
+            volume: path.join("volume"),
+            admin_credentials: path.join("admin"),
+            standby_credentials: path.join("standby"),
+            bin_directory: installation.bin_directory,
+            major: installation.major,
+            template,
+            memory_limit: Some(200 << 20),
+        };
+        Self { _directory: directory, server, memory: Memory::new() }
+    }
+
+    /// Runs the agent while `body` runs, then stops it; answers with what the agent said at its end.
+    async fn during<F: Future<Output = ()>>(&self, body: impl FnOnce() -> F) -> Result<(), Error> {
+        let stop = CancellationToken::new();
+        let agent = tokio::task::spawn_local(serve(self.server.clone(), self.memory.clone(), stop.clone()));
+        tokio::select! {
+            () = body() => {}
+            () = until(|| agent.is_finished()) => {}
+        }
+        stop.cancel();
+        agent.await.expect("no panic")
+    }
+
+    /// Runs the agent until it ends, or dies when `body` has ended, as if it were killed.
+    async fn killed_after<F: Future<Output = ()>>(&self, body: impl FnOnce() -> F) {
+        let agent = serve(self.server.clone(), self.memory.clone(), CancellationToken::new());
+        tokio::select! {
+            () = body() => {}
+            result = agent => panic!("the agent ended by itself: {result:?}"),
+        }
+    }
+
+    /// One question over HTTP, as a kubelet asks.
+    async fn is_ready(&self) -> bool {
+        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+        let Ok(mut stream) = tokio::net::TcpStream::connect((self.server.pod.address, REST_PORT)).await else {
+            return false;
+        };
+        let request = "GET /readiness HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).await.expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        assert!(answer.ends_with("\r\n\r\n"), "a body in {answer}");
+        answer.starts_with("HTTP/1.1 200")
+    }
+
+    async fn ready(&self) {
+        while !self.is_ready().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// One statement as a user sends it: over TCP, with a password. Answers with the output, or the error.
+    async fn sql_as(&self, user: &str, password: &str, mode: &str, statement: &str) -> Result<String, String> {
+        let (host, psql) = (self.server.pod.address, self.server.bin_directory.join("psql"));
+        let target = format!("host={host} user={user} sslmode={mode} connect_timeout=5");
+        let output = tokio::process::Command::new(psql)
+            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement, &target])
+            .env("PGPASSWORD", password)
+            .output()
+            .await
+            .expect("psql");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+
+    async fn sql(&self, statement: &str) -> String {
+        self.sql_as("postgres", PASSWORD, "require", statement).await.expect("answered")
+    }
+
+    fn postmaster(&self) -> nix::unistd::Pid {
+        let text = fs_err::read_to_string(self.server.data().join("postmaster.pid")).expect("a server");
+        nix::unistd::Pid::from_raw(text.lines().next().and_then(|pid| pid.parse().ok()).expect("its number"))
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+}
+
+/// Runs a scenario on a runtime like the agent's.
+fn scenario<F: Future<Output = ()>>(body: F) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    let within = async {
+        timeout(Duration::from_secs(60), body).await.expect("in time");
+    };
+    tokio::task::LocalSet::new().block_on(&runtime, within);
+}
+
+#[test]
+fn a_new_instance_serves_users_with_passwords_and_encryption() {
+    as_server_user("a_new_instance_serves_users_with_passwords_and_encryption", || {
+        let fixture = Fixture::new(true);
+        let serving = fixture.during(|| async {
+            fixture.ready().await;
+            assert_eq!(fixture.sql("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await, "t");
+            let owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'a9s_apps_default_db'";
+            assert_eq!(fixture.sql(owner).await, "a9s_user");
+            let logins = "SELECT string_agg(rolname, ',' ORDER BY 1) FROM pg_roles WHERE rolcanlogin";
+            assert_eq!(fixture.sql(logins).await, "postgres,standby");
+            assert_eq!(fixture.sql("SHOW data_checksums").await, "on");
+            assert_eq!(fixture.sql("SHOW shared_buffers").await, "40MB");
+            let identifier = fixture.sql("SELECT system_identifier FROM pg_control_system()").await;
+            assert_eq!(Some(identifier), fixture.memory.noted.borrow().clone());
+            let error = fixture.sql_as("postgres", "wrong", "require", "SELECT 1").await.expect_err("refused");
+            assert!(error.contains("password authentication failed"), "{error}");
+            let error = fixture.sql_as("a9s_user", PASSWORD, "require", "SELECT 1").await.expect_err("refused");
+            assert!(error.contains("authentication failed"), "{error}");
+        });
+        scenario(async { serving.await.expect("no error") });
+        assert!(!fixture.server.data().join("postmaster.pid").exists(), "the server ended with its agent");
+        assert_eq!(fixture.memory.reports.borrow()[0].role, "master");
+    });
+}
+
+#[test]
+fn without_a_template_the_result_is_the_same() {
+    as_server_user("without_a_template_the_result_is_the_same", || {
+        let fixture = Fixture::new(false);
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                let database = "SELECT count(*) FROM pg_database WHERE datname = 'a9s_apps_default_db'";
+                assert_eq!(fixture.sql(database).await, "1");
+                assert_eq!(fixture.sql("SHOW server_encoding").await, "UTF8");
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
+fn rows_survive_the_death_of_the_server_and_of_its_agent() {
+    as_server_user("rows_survive_the_death_of_the_server_and_of_its_agent", || {
+        let fixture = Fixture::new(true);
+        scenario(async {
+            fixture
+                .killed_after(|| async {
+                    fixture.ready().await;
+                    fixture.sql("CREATE TABLE t (n int); INSERT INTO t VALUES (1)").await;
+                    let first = fixture.postmaster();
+                    nix::sys::signal::kill(first, Signal::SIGKILL).expect("ours");
+                    until(|| fixture.server.data().join("postmaster.pid").exists() && fixture.postmaster() != first)
+                        .await;
+                    fixture.ready().await;
+                    fixture.sql("INSERT INTO t VALUES (2)").await;
+                })
+                .await;
+        });
+        // The agent is gone, its server is not.
+        let orphan = fixture.postmaster();
+        nix::sys::signal::kill(orphan, None).expect("it lives");
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                assert_ne!(fixture.postmaster(), orphan);
+                assert_eq!(fixture.sql("SELECT sum(n) FROM t").await, "3");
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
+fn parameters_are_applied_to_the_running_server() {
+    as_server_user("parameters_are_applied_to_the_running_server", || {
+        let fixture = Fixture::new(true);
+        let last =
+            || -> Option<Applied> { serde_json::from_str(&fixture.memory.reports.borrow().last()?.configuration).ok() };
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                let first = fixture.postmaster();
+                fixture.memory.set_parameters(json!({"statementTimeoutMillis": 4321}));
+                until(|| last().is_some_and(|applied| !applied.restarted)).await;
+                assert_eq!(fixture.sql("SHOW statement_timeout").await, "4321ms");
+                assert_eq!(fixture.postmaster(), first, "no restart for this");
+
+                fixture.memory.set_parameters(json!({"maxConnections": 101, "logErrorVerbosity": "TERSE"}));
+                until(|| last().is_some_and(|applied| applied.restarted)).await;
+                fixture.ready().await;
+                assert_eq!(fixture.sql("SHOW max_connections").await, "101");
+                assert_eq!(fixture.sql("SHOW log_error_verbosity").await, "terse");
+                assert_eq!(fixture.sql("SHOW statement_timeout").await, "0");
+                assert_ne!(fixture.postmaster(), first);
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
+fn parameters_that_stop_the_server_are_taken_back() {
+    as_server_user("parameters_that_stop_the_server_are_taken_back", || {
+        let fixture = Fixture::new(true);
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                let first = fixture.postmaster();
+                fixture.memory.set_parameters(json!({"sslCiphers": "nonsense", "maxConnections": 102}));
+                until(|| fixture.server.data().join("postmaster.pid").exists() && fixture.postmaster() != first).await;
+                fixture.ready().await;
+                assert_eq!(fixture.sql("SHOW max_connections").await, "100");
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
+fn an_initialisation_that_was_cut_off_is_done_again() {
+    as_server_user("an_initialisation_that_was_cut_off_is_done_again", || {
+        let fixture = Fixture::new(true);
+        let identity = Identity::new(&fixture.server, 77);
+        identity.write(&fixture.server.volume).expect("written");
+        fs_err::create_dir(fixture.server.data()).expect("made");
+        fs_err::write(fixture.server.data().join("rest"), "of the first attempt").expect("written");
+        *fixture.memory.noted.borrow_mut() = Some("77".into());
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                assert_eq!(fixture.sql("SELECT system_identifier FROM pg_control_system()").await, "77");
+                assert!(!fixture.server.data().join("rest").exists());
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
+fn an_empty_volume_of_an_instance_with_data_is_never_initialised() {
+    let mut fixture = Fixture::new(false);
+    // Nothing is run here, so that no other user is needed.
+    fixture.server.bin_directory = "/nowhere".into();
+    *fixture.memory.noted.borrow_mut() = Some("12345".into());
+    scenario(async {
+        let error = fixture.during(std::future::pending).await.expect_err("refused").to_string();
+        assert!(error.starts_with("this instance was initialised before, with system identifier 12345"), "{error}");
+    });
+}
+
+#[test]
+fn a_member_that_would_have_to_follow_says_so() {
+    let mut fixture = Fixture::new(false);
+    fixture.server.pod.name = "solo-1".into();
+    scenario(async {
+        let error = fixture.during(std::future::pending).await.expect_err("refused").to_string();
+        assert!(error.starts_with("solo-1 has an empty volume and would have to follow solo-0"), "{error}");
+    });
+}
+
+#[test]
+fn a_server_with_data_starts_although_the_api_does_not_answer() {
+    as_server_user("a_server_with_data_starts_although_the_api_does_not_answer", || {
+        let fixture = Fixture::new(true);
+        scenario(async {
+            fixture.during(|| fixture.ready()).await.expect("no error");
+            fixture.memory.is_reachable.set(false);
+            fixture.during(|| fixture.ready()).await.expect("no error");
+        });
+    });
+}
