@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # What the commands in ci/ share. Sourced, not run.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

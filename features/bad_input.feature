@@ -118,3 +118,43 @@ Feature: Bad input
     Then the command fails
     And standard error says "999"
     And the file "{state}/a8s/cluster.json" says "999"
+
+  @cluster @embedded-only @root
+  Scenario: A disk that is full from the start
+    Given an empty home and no cluster
+    And a disk of 16 MiB for the state of clusters
+    When I create a cluster
+    Then the command fails with exit code 1
+    And standard error says "full"
+    And the reason is one clear sentence
+
+  @cluster @embedded-only @root
+  Scenario: A disk that fills up loses nothing that was there
+    Given an empty home and no cluster
+    And a disk of 600 MiB for the state of clusters
+    When I create a cluster
+    And I create an instance "solo"
+    And I apply the statement "CREATE TABLE kept (value text); INSERT INTO kept VALUES ('before')" to "solo"
+    Then the command succeeds
+    When the disk is full
+    And I apply the statement "CREATE TABLE more AS SELECT generate_series(1, 1000000) AS n" to "solo"
+    Then the command fails
+    When the disk has room again
+    And I stop the cluster
+    And I start the cluster
+    Then the command succeeds
+    And "solo" answers "SELECT value FROM kept" with "before"
+    And the instance "solo" is ready
+
+  @cluster @embedded-only
+  Scenario: A damaged store is refused and not overwritten
+    Given a cluster of its own
+    And the cluster has been stopped
+    And the file "{state}/a8s/store/store.redb" with:
+      """
+      this is not a store
+      """
+    When I start the cluster
+    Then the command fails
+    And the reason is one clear sentence
+    And the file "{state}/a8s/store/store.redb" says "this is not a store"

@@ -12,7 +12,6 @@ Feature: The objects of an instance
       | postgresql            | solo                      |
       | statefulset           | solo                      |
       | pod                   | solo-0                    |
-      | service               | solo-config               |
       | service               | solo-master               |
       | service               | solo-patroni              |
       | persistentvolumeclaim | pgdata-solo-0             |
@@ -99,3 +98,28 @@ Feature: The objects of an instance
       | Created | Successfully created service: {namespace}/solo-patroni                |
       | Created | Successfully created serviceAccount                                   |
       | Created | Successfully created statefulSet                                      |
+
+  Scenario: Parameters change while the server runs, and restart it where they must
+    When I change the parameters of "solo":
+      | parameter      | value |
+      | logStatement   | "all" |
+      | maxConnections | 101   |
+    Then the server of "solo" shows these settings:
+      | setting         | value |
+      | log_statement   | all   |
+      | max_connections | 101   |
+    And the instance "solo" has 2 events with the reason "Updated"
+    And the first Updated event of "solo" says "Successfully updated the PostgreSQL configuration"
+    And the instance "solo" is ready
+
+  Scenario: A user's labels reach every object
+    When I label the instance "solo" with "team=blue"
+    Then the service "solo-master" soon has the label "team=blue"
+    And the service "solo-patroni" soon has the label "team=blue"
+    And the statefulset "solo" soon has the label "team=blue"
+    And the secret "postgres.credentials.solo" soon has the label "team=blue"
+    And the serviceaccount "solo" soon has the label "team=blue"
+    And the rolebinding "solo" soon has the label "team=blue"
+    And the pod "solo-0" soon has the label "team=blue"
+    And the instance "solo" is ready
+    And "solo" answers "SELECT 1" with "1"

@@ -128,7 +128,7 @@ pub async fn a9s(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome,
 /// # Errors
 /// As [`a9s`], and when this machine has none.
 pub async fn kubectl(surroundings: &Surroundings, words: &[&str], stdin: Option<&[u8]>) -> Result<Outcome, Failure> {
-    let program = Stage::get().kubectl.as_deref().ok_or(Failure::Missing("kubectl on the PATH"))?;
+    let program = Stage::get().kubectl.as_deref().map_err(|why| Failure::Missing(why))?;
     run(surroundings, program, "kubectl", words, stdin).await
 }
 
@@ -145,7 +145,7 @@ pub fn start_a9s(surroundings: &Surroundings, words: &[&str]) -> Result<Child, F
 /// # Errors
 /// When there is none or it can't be started.
 pub fn start_kubectl(surroundings: &Surroundings, words: &[&str]) -> Result<Child, Failure> {
-    start(surroundings, Stage::get().kubectl.as_deref().ok_or(Failure::Missing("kubectl on the PATH"))?, words)
+    start(surroundings, Stage::get().kubectl.as_deref().map_err(|why| Failure::Missing(why))?, words)
 }
 
 fn start(surroundings: &Surroundings, program: &Path, words: &[&str]) -> Result<Child, Failure> {

@@ -119,8 +119,13 @@ fn mounts(run: &Path) -> BTreeSet<String> {
 }
 
 fn run_directories() -> BTreeSet<PathBuf> {
+    let user = Uid::effective();
     let own = std::env::var_os("XDG_RUNTIME_DIR").map(|directory| PathBuf::from(directory).join("a9s"));
-    let roots = if Uid::effective().is_root() { vec![PathBuf::from("/run/a9s")] } else { own.into_iter().collect() };
+    let roots = if user.is_root() {
+        vec![PathBuf::from("/run/a9s")]
+    } else {
+        own.into_iter().chain([PathBuf::from(format!("/tmp/a9s-{user}"))]).collect()
+    };
     roots
         .iter()
         .filter_map(|root| std::fs::read_dir(root).ok())

@@ -102,8 +102,12 @@ async fn scenarios(features: &Path, mut options: Opts<parser::basic::Cli, runner
 
 /// What this machine lacks for a scenario with these tags.
 fn lacking<'a>(mut tags: impl Iterator<Item = &'a String>) -> Option<&'static str> {
-    let no_kubectl = Stage::get().kubectl.is_none();
-    tags.any(|tag| tag == "kubectl" && no_kubectl).then_some("this machine has no kubectl")
+    let root = nix::unistd::Uid::effective().is_root();
+    tags.find_map(|tag| match tag.as_str() {
+        "kubectl" => Stage::get().kubectl.as_ref().err().copied(),
+        "root" if !root => Some("only root may do this"),
+        _ => None,
+    })
 }
 
 /// Keeps the evidence of a failure, then takes back what the scenario made. What would not go fails the scenario, too;

@@ -19,8 +19,8 @@ pub struct Stage {
     pub directory: PathBuf,
     /// The program under test: `A9S_BIN`, or what cargo built.
     pub program: PathBuf,
-    /// `kubectl`, where this machine has one.
-    pub kubectl: Option<PathBuf>,
+    /// `kubectl`, or why it can't be a judge.
+    pub kubectl: Result<PathBuf, &'static str>,
     /// Where a failed scenario's evidence goes.
     pub evidence: PathBuf,
     shared: OnceCell<Surroundings>,
@@ -56,7 +56,7 @@ impl Stage {
         let stage = Self {
             directory,
             program,
-            kubectl: command::on_path("kubectl"),
+            kubectl: kubectl(),
             evidence,
             shared: OnceCell::new(),
             scenarios: AtomicUsize::new(0),
@@ -83,4 +83,20 @@ impl Stage {
             })
             .await
     }
+}
+
+/// WebSockets for exec and port-forward came with 1.29 and 1.30; older ones fail for reasons of their own.
+const OLDEST_KUBECTL: u32 = 30;
+
+fn kubectl() -> Result<PathBuf, &'static str> {
+    let program = command::on_path("kubectl").ok_or("this machine has no kubectl")?;
+    let version = std::process::Command::new(&program).args(["version", "--client", "-o", "json"]).output();
+    let answer = version.ok().and_then(|output| serde_json::from_slice::<serde_json::Value>(&output.stdout).ok());
+    let minor = answer.and_then(|answer| minor(&answer));
+    if minor.is_some_and(|minor| minor >= OLDEST_KUBECTL) { Ok(program) } else { Err("kubectl is older than 1.30") }
+}
+
+fn minor(answer: &serde_json::Value) -> Option<u32> {
+    let text = answer["clientVersion"]["minor"].as_str()?;
+    text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok()
 }

@@ -27,6 +27,8 @@ pub struct World {
     pub surroundings: Surroundings,
     /// Programs it has left running, such as a port-forward.
     pub background: Vec<Child>,
+    /// Disks it has mounted.
+    pub mounts: Vec<PathBuf>,
     slug: String,
     directory: PathBuf,
     shared: bool,
@@ -50,6 +52,7 @@ impl World {
         Ok(Self {
             surroundings: Surroundings::new(&directory)?,
             background: Vec::new(),
+            mounts: Vec::new(),
             slug: String::new(),
             directory,
             shared: false,
@@ -272,6 +275,11 @@ impl World {
             if self.shared { self.leave_shared_cluster().await } else { delete_clusters(&self.surroundings).await };
         if !self.shared {
             leaks.extend(end_processes_of(&self.directory.to_string_lossy()).await);
+        }
+        for disk in self.mounts.drain(..) {
+            if let Err(errno) = nix::mount::umount(&disk) {
+                leaks.push(format!("{} is still mounted: {errno}", disk.display()));
+            }
         }
         if let Err(error) = fs_err::remove_dir_all(&self.directory) {
             leaks.push(error.to_string());

@@ -7,7 +7,7 @@ use cucumber::gherkin::Step;
 use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::Api;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
@@ -285,4 +285,63 @@ async fn unprivileged(world: &mut World, name: String) -> Result<(), Failure> {
         return Ok(());
     }
     Err(Failure::unexpected("a user other than root", uids.to_owned()))
+}
+
+#[when(expr = "I change the parameters of {string}:")]
+async fn parameters(world: &mut World, name: String, step: &Step) -> Result<(), Failure> {
+    let mut parameters = serde_json::Map::new();
+    for row in rows(step) {
+        if let [parameter, value] = row.as_slice() {
+            parameters.insert(parameter.clone(), serde_json::from_str(value)?);
+        }
+    }
+    change(world, &name, &serde_json::json!({"spec": {"parameters": parameters}})).await
+}
+
+#[when(expr = "I label the instance {string} with {string}")]
+async fn add_label(world: &mut World, name: String, label: String) -> Result<(), Failure> {
+    let (key, value) = label.split_once('=').ok_or_else(|| Failure::unexpected("key=value", label.clone()))?;
+    change(world, &name, &serde_json::json!({"metadata": {"labels": {key: value}}})).await
+}
+
+async fn change(world: &World, name: &str, change: &Value) -> Result<(), Failure> {
+    let instances = observe::objects(&world.client().await?, world.namespace(), "postgresql")?;
+    instances.patch(name, &PatchParams::default(), &Patch::Merge(change)).await?;
+    Ok(())
+}
+
+#[then(expr = "the {word} {string} soon has the label {string}")]
+async fn has_label(world: &mut World, kind: String, name: String, label: String) -> Result<(), Failure> {
+    let (key, value) = label.split_once('=').unwrap_or((&label, ""));
+    until(format!("label {label} of {kind} {name}"), SOON, || async {
+        let object = existing(world, &kind, &name).await?;
+        let labels = &object["metadata"]["labels"];
+        Ok(Look::when(labels[key] == value, labels))
+    })
+    .await
+}
+
+#[then(expr = "the instance {string} has {int} events with the reason {string}")]
+async fn counted_events(world: &mut World, name: String, count: usize, reason: String) -> Result<(), Failure> {
+    until(format!("{count} events {reason}"), SOON, || async {
+        let found = messages(world, &name, &reason).await?;
+        Ok(Look::when(found.len() == count, found.join(", ")))
+    })
+    .await
+}
+
+/// In the order of the list, which is the order of the events' names.
+#[then(expr = "the first {word} event of {string} says {string}")]
+async fn first_event(world: &mut World, reason: String, name: String, text: String) -> Result<(), Failure> {
+    let found = messages(world, &name, &reason).await?;
+    if found.first() == Some(&text) { Ok(()) } else { Err(Failure::unexpected(text, found.join(", "))) }
+}
+
+async fn messages(world: &World, name: &str, reason: &str) -> Result<Vec<String>, Failure> {
+    let instance = existing(world, "postgresql", name).await?;
+    let uid = instance["metadata"]["uid"].as_str().unwrap_or_default();
+    let events: Api<Event> = Api::all(world.client().await?);
+    let selector = format!("reason={reason},involvedObject.uid={uid}");
+    let list = events.list(&ListParams::default().fields(&selector)).await?;
+    Ok(list.items.into_iter().map(|event| event.message.unwrap_or_default()).collect())
 }

@@ -3,6 +3,7 @@
 
 mod cluster;
 mod commands;
+mod disk;
 mod files;
 mod instance;
 mod kubernetes;

@@ -154,15 +154,18 @@ async fn settings(world: &mut World, instance: String, step: &Step) -> Result<()
     let client = world.client().await?;
     let login = observe::login(&client, world.namespace(), &instance).await?;
     let rows = step.table.as_ref().and_then(|table| table.rows.get(1..)).unwrap_or_default();
-    let mut wrong = Vec::new();
-    for row in rows {
-        let [name, wanted] = row.as_slice() else { continue };
-        let found = database::ask(&login, DATABASE, &format!("SHOW {name}")).await?.join("");
-        if found != *wanted {
-            wrong.push(format!("{name} = {found}, not {wanted}"));
+    until("these settings", SOON, || async {
+        let mut wrong = Vec::new();
+        for row in rows {
+            let [name, wanted] = row.as_slice() else { continue };
+            let found = database::ask(&login, DATABASE, &format!("SHOW {name}")).await?.join("");
+            if found != *wanted {
+                wrong.push(format!("{name} = {found}, not {wanted}"));
+            }
         }
-    }
-    if wrong.is_empty() { Ok(()) } else { Err(Failure::unexpected("these settings", wrong.join(", "))) }
+        Ok(Look::when(wrong.is_empty(), wrong.join(", ")))
+    })
+    .await
 }
 
 /// The server's directory for temporary files holds no file of a user.
