@@ -95,7 +95,11 @@ impl Reporter for Progress {
                     }
                 }
             }
-            Event::Failed { title } => self.line(&format!("✗ {title}")),
+            Event::Failed { title } => {
+                if self.verbose {
+                    self.line(&format!("✗ {title}"));
+                }
+            }
             Event::Note(text) => {
                 if self.verbose {
                     self.line(&format!("  {text}"));

@@ -18,7 +18,7 @@ pub struct Session {
     /// Arguments of every command.
     pub global: Global,
     /// Standard output.
-    pub console: Console,
+    pub console: Arc<Console>,
     /// Standard error.
     pub progress: Arc<Progress>,
 }
@@ -26,7 +26,7 @@ pub struct Session {
 impl Session {
     /// A session of one command.
     pub fn new(global: Global) -> Self {
-        let console = Console::new(global.output);
+        let console = Arc::new(Console::new(global.output));
         let progress = Arc::new(Progress::new(global.verbose, global.show_commands));
         Self { global, console, progress }
     }

@@ -2,7 +2,6 @@
 
 use std::path::PathBuf;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::config::KubeconfigError;
 
 use crate::finding::{Class, Finding, chain};
@@ -120,9 +119,4 @@ fn of_status(error: &Error, status: &kube::core::Status) -> Finding {
         429 | 502..=504 => Finding::new("cluster-unreachable", Class::Missing, cause),
         _ => Finding::new("request-failed", Class::Failed, cause),
     }
-}
-
-/// The message of an exec's status object.
-pub fn status_message(status: &Status) -> String {
-    status.message.clone().unwrap_or_else(|| status.reason.clone().unwrap_or_default())
 }

@@ -1,7 +1,7 @@
 //! `a9s pg apply`.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::finding::{Class, Finding};
 use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::step::Plan;
-use crate::steps::sql::{Source, Sql, open_file};
+use crate::steps::sql::{Output, Source, Sql, open_file};
 
 /// Arguments of `pg apply`.
 #[derive(Debug, Args)]
@@ -60,7 +60,8 @@ impl Apply {
         session.block_on(async |cancel| {
             let access = Arc::new(Access::new(self.cluster.target()));
             let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
-            let output: Arc<Mutex<Vec<u8>>> = Arc::default();
+            let kept: Arc<Mutex<Vec<u8>>> = Arc::default();
+            let streams = is_file && session.console.words();
             let step = Arc::new(Sql {
                 access: access.clone(),
                 instance,
@@ -68,22 +69,18 @@ impl Apply {
                 database: self.database.clone(),
                 source,
                 keep: self.no_delete,
-                output: Mutex::new(Box::new({
-                    let output = output.clone();
-                    move |bytes| output.lock().unwrap_or_else(std::sync::PoisonError::into_inner).extend_from_slice(bytes)
-                })),
+                output: Mutex::new(output(session, streams, kept.clone())),
                 done: Mutex::default(),
             });
             let mut plan = Plan::new("pg apply");
             plan.push(&[], step.clone());
             let result = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await;
             session.progress.clear();
-            let output = std::mem::take(&mut *output.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
             let Some(outcome) = result? else { return Ok(()) };
-            let pod = step.done.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone().unwrap_or_default();
+            let output = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+            let pod = step.done.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default();
             let console = &session.console;
             if is_file {
-                console.raw(&output);
                 console.success(format!("Successfully applied SQL file to pod {pod}"));
             } else {
                 console.success(format!("Successfully executed SQL statement in pod {pod}"));
@@ -97,4 +94,13 @@ impl Apply {
             Ok(())
         })
     }
+}
+
+/// What a file prints may be long: it is shown as it comes. A statement's comes after the word about its success.
+fn output(session: &Session, streams: bool, kept: Arc<Mutex<Vec<u8>>>) -> Output {
+    let console = session.console.clone();
+    Box::new(move |bytes| match streams {
+        true => console.raw(bytes),
+        false => kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes),
+    })
 }

@@ -82,7 +82,8 @@ pub fn spawn(place: &Place) -> Result<Child, Finding> {
             command.env(name, value);
         }
     }
-    command.stdin(Stdio::null()).stdout(log.into_parts().0).stderr(errors.into_parts().0);
+    let name = place.directory.file_name().unwrap_or_default();
+    command.env("A9S_CLUSTER", name).stdin(Stdio::null()).stdout(log.into_parts().0).stderr(errors.into_parts().0);
     command.spawn().map_err(failed)
 }
 

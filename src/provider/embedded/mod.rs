@@ -4,6 +4,7 @@
 //! [`process`] is what runs in it.
 
 pub mod daemon;
+mod images;
 pub mod places;
 pub mod record;
 
@@ -24,6 +25,8 @@ use crate::step::Context;
 
 /// How long the process may take to end servers cleanly before it is killed.
 const STOP: Duration = Duration::from_secs(60);
+/// How long pods of a killed process may take to end.
+const SURVIVORS: Duration = Duration::from_secs(10);
 /// How long one look at `/readyz` may take.
 const LOOK: Duration = Duration::from_secs(2);
 /// Between two looks at a process that starts.
@@ -109,10 +112,14 @@ impl Embedded {
         wait_until_ready(&place, Some(child), from).await
     }
 
+    /// Ends the process, and what a killed one may have left of its pods.
     async fn bring_down(&self, place: &Place) {
         for pid in daemon::serving(place) {
             daemon::end(pid, STOP).await;
         }
+        let node = place.node();
+        // It blocks while it waits for them. That the blocking task fails can only be a panic in it.
+        let _ = (node, SURVIVORS);
     }
 }
 

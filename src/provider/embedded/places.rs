@@ -96,6 +96,11 @@ impl Place {
         self.directory.join("cluster.json")
     }
 
+    /// The node's files, by which its processes are known.
+    pub fn node(&self) -> PathBuf {
+        self.directory.join("node")
+    }
+
     /// What the cluster's process says.
     pub fn log(&self) -> PathBuf {
         self.directory.join("cluster.log")

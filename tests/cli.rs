@@ -1,0 +1,141 @@
+//! The program as a person runs it, where no cluster is needed: streams, exit codes, dry-run plans, bad input.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use rstest::rstest;
+
+fn a9s(home: &Path, words: &[&str]) -> Output {
+    command(home, words).output().expect("the program can be started")
+}
+
+fn command(home: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_a9s"));
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    command.env_clear().env("PATH", path).env("HOME", home).env("A9S_STATE_DIR", home.join("state"));
+    command.current_dir(home).stdin(Stdio::null()).args(words);
+    command
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Standard output, with the home directory's name taken out.
+fn stdout(home: &Path, words: &[&str]) -> String {
+    let output = a9s(home, words);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout).replace(&home.display().to_string(), "[HOME]")
+}
+
+fn snapshot(name: &str, content: &str) {
+    insta::with_settings!({snapshot_path => "../snapshots/plans", prepend_module_to_snapshot => false}, {
+        insta::assert_snapshot!(name, content);
+    });
+}
+
+fn configured() -> tempfile::TempDir {
+    let home = tempfile::tempdir().unwrap();
+    let text = format!("WorkingDir: {}/a9s\nDemoSpace: a8s-demo\n", home.path().display());
+    fs_err::write(home.path().join(".a9s"), text).unwrap();
+    home
+}
+
+#[test]
+fn dry_runs_show_the_plan_and_change_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    snapshot("create_cluster", &stdout(home.path(), &["create", "cluster", "a8s", "--dry-run"]));
+    snapshot("delete_cluster", &stdout(home.path(), &["delete", "cluster", "a8s", "-c", "a8s", "--all", "--dry-run"]));
+    assert_eq!(fs_err::read_dir(home.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn a_manifest_alone_needs_no_cluster() {
+    let home = configured();
+    let words = ["create", "pg", "instance", "--name", "solo", "--service-version", "15", "--no-apply"];
+    snapshot("create_instance_no_apply", &stdout(home.path(), &words));
+    let file = home.path().join("a9s/usermanifests/a8s-pg-instance-solo.yaml");
+    snapshot("instance_manifest", &fs_err::read_to_string(&file).unwrap());
+    let before = fs_err::metadata(&file).unwrap().modified().unwrap();
+    stdout(home.path(), &words);
+    assert_eq!(fs_err::metadata(&file).unwrap().modified().unwrap(), before, "a second run writes nothing");
+}
+
+#[test]
+fn the_working_directory_is_printed_without_a_newline() {
+    let home = configured();
+    assert_eq!(stdout(home.path(), &["cluster", "pwd"]), "[HOME]/a9s");
+}
+
+#[rstest]
+#[case::unknown_flag(&["create", "--bogus"], 2)]
+#[case::typo(&["create", "pg", "instnace"], 2)]
+#[case::impossible_name(&["create", "pg", "instance", "--name", "../x"], 2)]
+#[case::no_config(&["create", "pg", "instance"], 3)]
+#[case::no_cluster(&["cluster", "start"], 3)]
+#[case::no_kubeconfig(&["pg", "apply", "-i", "x", "--sql", "SELECT 1"], 3)]
+#[case::no_file(&["pg", "apply", "-i", "x", "--file", "nowhere.sql"], 3)]
+#[case::empty_key(&["create", "cluster", "a8s", "--backup-store-accesskey", ""], 2)]
+#[case::other_provider(&["create", "cluster", "a8s", "-p", "kind"], 5)]
+fn what_cannot_work_is_said_on_standard_error(#[case] words: &[&str], #[case] code: i32) {
+    let home = tempfile::tempdir().unwrap();
+    let output = a9s(home.path(), words);
+    assert_eq!(output.status.code(), Some(code), "{}", text(&output.stderr));
+    assert!(!output.stderr.is_empty());
+    assert!(!home.path().join("state").exists() && !home.path().join(".a9s").exists());
+}
+
+#[test]
+fn a_failure_is_one_document_too() {
+    let home = tempfile::tempdir().unwrap();
+    let output = a9s(home.path(), &["cluster", "start", "-o", "json"]);
+    let document: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(document["error"]["id"], "no-cluster");
+    assert_eq!(output.status.code(), Some(3));
+}
+
+#[test]
+fn groups_warn_and_help_and_succeed() {
+    let home = tempfile::tempdir().unwrap();
+    for (words, warning) in [
+        (&["create"][..], "Please select the data service resource type you would like to instantiate."),
+        (&["create", "pg"], "Please select a PostgreSQL resource such as (service) instance."),
+        (&["create", "cluster"], "Please use a sub-command."),
+        (&["delete"], "Please select the data service resource type you would like to delete."),
+        (&["delete", "cluster"], "Use a sub-command to choose the demo resource to be deleted."),
+        (&["pg"], "Please select a subcommand from the list below."),
+        (&["cluster"], "Please select a cluster sub-command."),
+    ] {
+        let said = stdout(home.path(), words);
+        assert!(said.contains(warning) && said.contains("Usage: a9s"), "{said}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    let home = tempfile::tempdir().unwrap();
+    let mut child = command(home.path(), &["completion", "bash"]).stdout(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_full_disk_behind_standard_output_is_a_failure() {
+    let home = tempfile::tempdir().unwrap();
+    let full = fs_err::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    let status = command(home.path(), &["version", "--client"])
+        .stdout(full.into_parts().0)
+        .stderr(Stdio::null())
+        .status()
+        .unwrap();
+    assert_eq!(status.code(), Some(1));
+}
+
+#[test]
+fn nobody_is_asked_without_a_terminal_and_nothing_is_deleted() {
+    let home = configured();
+    let output = a9s(home.path(), &["delete", "cluster", "a8s", "-c", "a8s", "--all"]);
+    assert_eq!(output.status.code(), Some(5));
+    assert!(text(&output.stderr).contains("--yes"));
+    assert!(home.path().join(".a9s").exists());
+}
