@@ -10,6 +10,7 @@
 pub mod addresses;
 pub mod api;
 pub mod auth;
+pub mod controllers;
 pub mod image;
 pub mod kubelet;
 pub mod node;

@@ -9,6 +9,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use super::registry::Resource;
 use super::request::{Query, ResourceRequest};
 use super::selector::Selector;
+use super::table::Include;
 use crate::objects::GroupResource;
 use crate::status::Status;
 use crate::store::Key;
@@ -95,6 +96,15 @@ impl Call {
     /// The selectors of the query.
     pub fn selector(&self) -> Result<Selector, Status> {
         Selector::parse(&self.resource, self.query.get("labelSelector"), self.query.get("fieldSelector"))
+    }
+
+    /// How much of an object goes along with its row of a table.
+    pub fn include(&self) -> Include {
+        match self.query.get("includeObject") {
+            Some("None") => Include::Nothing,
+            Some("Object") => Include::Object,
+            _ => Include::Metadata,
+        }
     }
 
     /// Whether nothing may be stored.

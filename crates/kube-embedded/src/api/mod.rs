@@ -7,13 +7,19 @@ mod builtin;
 mod call;
 mod discovery;
 mod handlers;
+mod judge;
 mod local;
 mod metadata;
 pub mod names;
+mod openapi;
 pub mod registry;
 pub mod request;
+mod retire;
+mod schema;
 mod selector;
 pub mod server;
+pub mod streaming;
+mod table;
 mod typed;
 
 use std::net::Ipv4Addr;
@@ -33,6 +39,7 @@ use crate::auth::Authenticator;
 use crate::auth::rbac::{Attributes, Authorizer, ResourceAttributes};
 use crate::auth::tokens::ServiceAccountTokens;
 use crate::kubelet::Kubelet;
+use crate::objects::{GroupResource, Objects as _};
 use crate::status::Status;
 use crate::store::Store;
 use crate::user::UserInfo;
@@ -71,15 +78,30 @@ pub struct ApiServer {
 impl ApiServer {
     /// An API server over what the store holds.
     pub fn new(parts: ApiServerParts) -> Arc<Self> {
-        Arc::new(Self {
+        let server = Arc::new(Self {
             store: parts.store,
-            registry: RwLock::new(Arc::new(Registry::new(builtin::resources()))),
+            registry: RwLock::default(),
             authenticator: parts.authenticator,
             authorizer: parts.authorizer,
             tokens: parts.tokens,
             audit: parts.audit.map(Audit::new),
             kubelet: parts.kubelet,
-        })
+        });
+        server.load_registry();
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            let server = Arc::clone(&server);
+            runtime.spawn(async move { server.resume_retirements().await });
+        }
+        server
+    }
+
+    /// Serves what the committed CustomResourceDefinitions define, beside the built-in resources.
+    fn load_registry(&self) {
+        let mut all = builtin::resources();
+        let definitions =
+            self.store.list(&GroupResource::new("apiextensions.k8s.io", "customresourcedefinitions"), None);
+        all.extend(definitions.iter().flat_map(|definition| schema::definition::resources(definition)));
+        *self.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(Registry::new(all));
     }
 
     /// A client inside this process that acts as `user`. Its default namespace is `default`.
@@ -214,6 +236,7 @@ impl ApiServer {
         match path {
             "/healthz" | "/livez" | "/readyz" => Ok(body::typed(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
             "/version" => Ok(body::json(StatusCode::OK, &discovery::version())),
+            _ if path.starts_with("/openapi") => openapi::answer(&self.registry(), path),
             _ => discovery::answer(&self.registry(), path, request.headers()),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use super::schema::Schema;
 use crate::objects::GroupResource;
 use crate::patch;
 
@@ -13,6 +14,37 @@ use crate::patch;
 pub enum Shape {
     /// By the Rust type of a built-in kind: what the type does not know, the result lacks.
     Builtin(fn(&Value) -> Result<Value, serde_json::Error>),
+    /// By the schema of a CustomResourceDefinition.
+    Custom(Arc<Custom>),
+}
+
+/// What a CustomResourceDefinition says of one version.
+pub struct Custom {
+    /// The schema of its objects.
+    pub schema: Schema,
+    /// The schema as it was written, for OpenAPI.
+    pub published: Arc<Value>,
+    /// The columns of its tables, after the name.
+    pub columns: Vec<Column>,
+    /// The definition is being deleted: nothing new may come.
+    pub terminating: bool,
+}
+
+/// A column of a custom resource's table (`additionalPrinterColumns`).
+#[derive(Debug, Clone)]
+pub struct Column {
+    /// Its title.
+    pub name: String,
+    /// OpenAPI type.
+    pub kind: String,
+    /// OpenAPI format.
+    pub format: String,
+    /// What it shows.
+    pub description: String,
+    /// 0: always shown; otherwise only in wide tables.
+    pub priority: i32,
+    /// JSONPath to the value.
+    pub path: String,
 }
 
 /// One served resource in one version.

@@ -1,10 +1,12 @@
 //! Bodies become objects here: parsing, the check of types, and what is done about fields that nobody knows.
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
+use super::builtin::retype;
 use super::call::{Call, FieldValidation};
 use super::metadata;
-use super::registry::{Resource, Shape};
+use super::registry::{Custom, Resource, Shape};
 use crate::status::Status;
 
 /// Reads the body as an object of the call's resource. Answers the object with unknown fields removed, and the warnings.
@@ -164,7 +166,23 @@ pub fn clean(resource: &Resource, value: Value) -> Result<(Value, Vec<String>), 
             }
             Ok((clean, unknown))
         }
+        Shape::Custom(custom) => clean_custom(resource, custom, value),
     }
+}
+
+/// Custom objects have the metadata of every object, and whatever their schema knows, defaults filled in.
+fn clean_custom(resource: &Resource, custom: &Custom, mut value: Value) -> Result<(Value, Vec<String>), Status> {
+    let before =
+        value.get("metadata").cloned().filter(|metadata| !metadata.is_null()).unwrap_or_else(|| serde_json::json!({}));
+    let after = retype::<ObjectMeta>(&before).map_err(|error| {
+        let (kind, version) = (&resource.kind, &resource.version);
+        Status::bad_request(format!("{kind} in version \"{version}\" cannot be handled as a {kind}: {error}"))
+    })?;
+    let mut unknown = custom.schema.prune(&mut value);
+    missing(&before, &after, &mut "metadata".to_owned(), &mut unknown);
+    value["metadata"] = after;
+    custom.schema.default(&mut value);
+    Ok((value, unknown))
 }
 
 /// The paths in `before` that `after` lacks; a null counts as absent.

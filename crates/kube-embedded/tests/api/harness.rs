@@ -76,7 +76,14 @@ impl Server {
         (code, serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into()))
     }
 
-    /// Runs `kubectl`, blocking.
+    /// Writes an object to a file for `kubectl -f`.
+    pub fn file(&self, name: &str, object: &Value) -> String {
+        let path = self.directory.path().join(name);
+        fs_err::write(&path, object.to_string()).unwrap();
+        path.display().to_string()
+    }
+
+    /// Runs `kubectl`.
     pub async fn kubectl(&self, arguments: &[&str]) -> Output {
         let mut command = Command::new("kubectl");
         command

@@ -70,9 +70,8 @@ async fn lists_come_in_consistent_pages() {
 #[tokio::test]
 async fn kubectl_creates_gets_and_deletes() {
     let server = Server::start().await;
-    let file = server.directory.path().join("a.json");
-    fs_err::write(&file, serde_json::to_vec(&configmap("a", "v")).unwrap()).unwrap();
-    server.kubectl_ok(&["create", "--validate=false", "-f", file.to_str().unwrap()]).await;
+    let file = server.file("a.json", &serde_json::to_value(configmap("a", "v")).unwrap());
+    server.kubectl_ok(&["create", "-f", &file]).await;
     assert_eq!(server.kubectl_ok(&["get", "cm", "a", "-o", "jsonpath={.data.k}"]).await, "v");
     assert!(server.kubectl_ok(&["get", "cm"]).await.contains('a'));
     server.kubectl_ok(&["delete", "cm", "a"]).await;

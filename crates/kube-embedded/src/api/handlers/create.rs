@@ -42,6 +42,7 @@ impl ApiServer {
             let mut candidate = object.clone();
             let generated = name_it(&mut candidate);
             check_name(call, &candidate)?;
+            self.judge(call, None, &mut candidate)?;
             if ownership == Ownership::Tracked {
                 metadata::set(&mut candidate, "managedFields", None);
                 let (version, manager) = (call.resource.api_version(), call.manager());
@@ -58,7 +59,10 @@ impl ApiServer {
             match self.store.create(key, candidate).await {
                 Err(crate::store::Error::AlreadyExists) if generated => {}
                 Err(error) => return Err(call.store_error(&name, &error)),
-                Ok(object) => return Ok(object),
+                Ok(object) => {
+                    self.after_change(call, &object).await?;
+                    return Ok(object);
+                }
             }
         }
         Err(Status::internal("no free name was found"))

@@ -30,7 +30,7 @@ enum Deleted {
 }
 
 impl ApiServer {
-    pub(super) async fn delete(&self, call: &Call) -> Result<Response<Body>, Status> {
+    pub(in crate::api) async fn delete(&self, call: &Call) -> Result<Response<Body>, Status> {
         let options = Options::read(call)?;
         let object = self.find(call)?;
         Ok(match self.delete_object(call, object, &options).await? {
@@ -96,7 +96,12 @@ impl ApiServer {
                 Err(crate::store::Error::Conflict) => {
                     current = self.store.fetch(&key).ok_or_else(|| call.not_found_name(&key.name))?;
                 }
-                other => return other.map_err(|error| call.store_error(&key.name, &error)),
+                Err(error) => return Err(call.store_error(&key.name, &error)),
+                Ok(deleted) => {
+                    let (Deleted::Gone(object) | Deleted::Going(object)) = &deleted;
+                    self.after_change(call, object).await?;
+                    return Ok(deleted);
+                }
             }
         }
     }

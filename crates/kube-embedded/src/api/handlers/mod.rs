@@ -11,11 +11,12 @@ use std::sync::Arc;
 
 use http::header::{HeaderValue, WARNING};
 use http::{Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ApiServer;
 use super::body::{self, Body};
-use super::call::Call;
+use super::call::{Call, Form};
+use super::table;
 use crate::status::Status;
 use crate::store::Object;
 
@@ -53,8 +54,15 @@ impl ApiServer {
     }
 
     /// The answer that shows one object.
-    fn show(&self, _call: &Call, code: StatusCode, object: &Object, warnings: &[String]) -> Response<Body> {
-        let mut response = body::json_bytes(code, object.bytes.clone());
+    fn show(&self, call: &Call, code: StatusCode, object: &Object, warnings: &[String]) -> Response<Body> {
+        let mut response = match call.form {
+            Form::Whole => body::json_bytes(code, object.bytes.clone()),
+            Form::Metadata => body::json(code, &table::partial(&object.value)),
+            Form::Table => {
+                let metadata = json!({"resourceVersion": object.value["metadata"]["resourceVersion"]});
+                body::json(code, &table::table(&call.resource, metadata, [&*object.value], call.include()))
+            }
+        };
         warn(&mut response, warnings);
         response
     }

@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::api::ApiServer;
 use crate::api::body::{self, Body};
-use crate::api::call::Call;
+use crate::api::call::{Call, Form};
+use crate::api::table;
 use crate::status::{Cause, Status};
 use crate::store::Object;
 
@@ -44,7 +45,24 @@ impl ApiServer {
             metadata["remainingItemCount"] = remaining.into();
         }
         let resource = &call.resource;
-        let head = json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata});
+        let values = page.objects.iter().map(|object| &*object.value);
+        let head = match call.form {
+            Form::Whole => {
+                json!({"kind": resource.list_kind, "apiVersion": resource.api_version(), "metadata": metadata})
+            }
+            Form::Table => {
+                return Ok(body::json(StatusCode::OK, &table::table(resource, metadata, values, call.include())));
+            }
+            Form::Metadata => {
+                let items: Vec<Value> = values.map(table::partial).collect();
+                return Ok(body::json(
+                    StatusCode::OK,
+                    &json!({
+                        "kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata, "items": items,
+                    }),
+                ));
+            }
+        };
         Ok(body::json_bytes(StatusCode::OK, join(&head, &page.objects)))
     }
 

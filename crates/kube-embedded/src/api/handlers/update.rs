@@ -72,6 +72,7 @@ impl ApiServer {
         self.check_preconditions(call, current, &new)?;
         keep_server_fields(&mut new, &current.value);
         keep_other_part(call, &mut new, &current.value);
+        self.judge(call, Some(&current.value), &mut new)?;
         bump_generation(call, &mut new, &current.value);
         if ownership == Ownership::Tracked {
             let (version, manager) = (call.resource.api_version(), call.manager());
@@ -89,7 +90,9 @@ impl ApiServer {
         } else {
             self.store.update(call.key(), new, current.version).await
         };
-        stored.map_err(|error| call.store_error(name, &error))
+        let stored = stored.map_err(|error| call.store_error(name, &error))?;
+        self.after_change(call, &stored).await?;
+        Ok(stored)
     }
 
     pub(super) fn check_preconditions(&self, call: &Call, current: &Object, new: &Value) -> Result<(), Status> {

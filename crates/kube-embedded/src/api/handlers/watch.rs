@@ -15,8 +15,9 @@ use tokio::time::{Instant, Interval, MissedTickBehavior};
 use super::read::{parse_version, refuse_initial_events, too_old};
 use crate::api::ApiServer;
 use crate::api::body::{self, Body};
-use crate::api::call::Call;
+use crate::api::call::{Call, Form};
 use crate::api::selector::Selector;
+use crate::api::table;
 use crate::objects::ChangeKind;
 use crate::status::Status;
 use crate::store::{Error, Event, Object, Subscription};
@@ -155,7 +156,18 @@ fn namespace(call: &Call) -> Option<&str> {
     Some(call.namespace()).filter(|namespace| !namespace.is_empty())
 }
 
-fn line(_call: &Call, word: &str, object: &Arc<Object>) -> Bytes {
+fn line(call: &Call, word: &str, object: &Arc<Object>) -> Bytes {
+    let other = match call.form {
+        Form::Whole => None,
+        Form::Metadata => Some(table::partial(&object.value)),
+        Form::Table => {
+            let metadata = json!({"resourceVersion": object.value["metadata"]["resourceVersion"]});
+            Some(table::table(&call.resource, metadata, [&*object.value], call.include()))
+        }
+    };
+    if let Some(other) = other {
+        return format!("{}\n", json!({"type": word, "object": other})).into();
+    }
     let mut bytes = Vec::with_capacity(object.bytes.len() + 40);
     bytes.extend_from_slice(b"{\"type\":\"");
     bytes.extend_from_slice(word.as_bytes());

@@ -224,8 +224,8 @@ fn is_subject(subject: &Value, user: &UserInfo, binding_namespace: &str) -> bool
     }
 }
 
-/// `metav1.LabelSelector`. An empty selector selects everything.
-fn selects(selector: &Value, labels: &Value) -> bool {
+/// Whether a `metav1.LabelSelector` selects these labels. An empty selector selects everything.
+pub(crate) fn selects(selector: &Value, labels: &Value) -> bool {
     let label = |key: &str| labels.get(key).and_then(Value::as_str);
     let equal = selector["matchLabels"].as_object().is_none_or(|wanted| {
         wanted.iter().all(|(key, value)| label(key).is_some_and(|have| value.as_str() == Some(have)))

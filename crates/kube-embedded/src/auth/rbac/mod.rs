@@ -5,6 +5,7 @@ mod authorizer;
 mod escalation;
 mod rules;
 
+pub(crate) use authorizer::selects;
 pub use authorizer::{Attributes, Authorizer, Decision, ResourceAttributes};
 pub use rules::{Rule, covers};
 

@@ -1,0 +1,31 @@
+//! Defaults: a missing field with a default gets it, and so does a null where null is not allowed. A default is
+//! filled into objects that exist, never to make one.
+
+use serde_json::Value;
+
+/// Fills in the defaults of `schema`.
+pub fn fill(schema: &Value, value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            for (key, property) in schema["properties"].as_object().into_iter().flatten() {
+                let Some(default) = property.get("default") else { continue };
+                let missing = match fields.get(key) {
+                    None => true,
+                    Some(Value::Null) => property["nullable"] != true,
+                    Some(_) => false,
+                };
+                if missing {
+                    fields.insert(key.clone(), default.clone());
+                }
+            }
+            for (key, value) in fields.iter_mut() {
+                match schema["properties"].get(key) {
+                    Some(property) => fill(property, value),
+                    None => fill(&schema["additionalProperties"], value),
+                }
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| fill(&schema["items"], item)),
+        _ => {}
+    }
+}

@@ -1,0 +1,280 @@
+//! Channels in WebSocket messages (`k8s.io/apimachinery/pkg/util/httpstream/wsstream`): the first byte of a message is the
+//! channel. And a plain byte stream in WebSocket messages, which is how SPDY is tunnelled.
+
+use std::collections::HashMap;
+use std::io;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use futures::stream::{SplitSink, SplitStream};
+use futures::{SinkExt as _, StreamExt as _};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, interval_at};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
+use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
+use tokio_util::sync::CancellationToken;
+
+use super::channels::{Input, KEEP_ALIVE, Link, Output, Packet, QUEUE};
+
+/// The largest message a client may send. Clients send up to 32 KiB; some send a whole file at once.
+const MAX_MESSAGE: usize = 16 << 20;
+/// From protocol version 5 on: a message `[255, channel]` ends a channel.
+const CLOSE: u8 = 255;
+
+type Socket = WebSocketStream<TokioIo<Upgraded>>;
+
+/// How channels are written into messages.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Coding {
+    /// Text messages: the channel as a digit, then base64.
+    pub(super) base64: bool,
+    /// Whether [`CLOSE`] has its meaning.
+    pub(super) close: bool,
+}
+
+/// What a client's message says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Received {
+    /// Bytes of a channel.
+    Data(u8, Bytes),
+    /// The end of a channel.
+    Close(u8),
+    /// An empty message.
+    Nothing,
+}
+
+/// The client broke the protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("malformed channel message")]
+pub(super) struct Malformed;
+
+impl Coding {
+    /// Reads a message.
+    pub(super) fn decode(self, mut message: Bytes) -> Result<Received, Malformed> {
+        if message.is_empty() {
+            return Ok(Received::Nothing);
+        }
+        let first = message.split_to(1)[0];
+        if self.base64 {
+            let channel = first.checked_sub(b'0').filter(|digit| *digit < 10).ok_or(Malformed)?;
+            let data = STANDARD.decode(&message).map_err(|_| Malformed)?;
+            return Ok(Received::Data(channel, data.into()));
+        }
+        if self.close && first == CLOSE {
+            return message.first().copied().map(Received::Close).ok_or(Malformed);
+        }
+        Ok(Received::Data(first, message))
+    }
+
+    /// Writes a message.
+    pub(super) fn encode(self, channel: u8, data: &[u8]) -> Message {
+        if self.base64 {
+            let text = format!("{}{}", char::from(b'0'.saturating_add(channel)), STANDARD.encode(data));
+            return Message::Text(Utf8Bytes::from(text));
+        }
+        let mut message = BytesMut::with_capacity(data.len() + 1);
+        message.extend_from_slice(&[channel]);
+        message.extend_from_slice(data);
+        Message::Binary(message.freeze())
+    }
+}
+
+/// Starts reading and writing. `inputs` are the channels the client may send on.
+pub(super) async fn open(
+    connection: Upgraded,
+    coding: Coding,
+    inputs: &[u8],
+) -> (Link, HashMap<u8, Input>, mpsc::Sender<Packet>) {
+    let (sink, stream) = socket(connection).await.split();
+    let (gone, closing) = (CancellationToken::new(), CancellationToken::new());
+    let (queue, packets) = mpsc::channel(QUEUE);
+    let (pongs, pong_requests) = mpsc::channel(1);
+    let (senders, receivers): (HashMap<_, _>, HashMap<_, _>) = inputs
+        .iter()
+        .map(|channel| {
+            let (sender, receiver) = mpsc::channel(QUEUE);
+            ((*channel, sender), (*channel, receiver))
+        })
+        .unzip();
+    let reader = Reader { stream, coding, channels: senders, pongs, gone: gone.clone() };
+    let writer = Writer { sink, coding, packets, pong_requests };
+    let link = Link {
+        gone: gone.clone(),
+        closing: closing.clone(),
+        reader: tokio::spawn(async move {
+            let _ends = gone.clone().drop_guard();
+            reader.run().await;
+        }),
+        writer: tokio::spawn(writer.run(closing)),
+    };
+    (link, receivers, queue)
+}
+
+/// A byte stream of the messages of a connection.
+pub(super) async fn tunnel(connection: Upgraded) -> (impl AsyncRead + Send + Unpin, impl AsyncWrite + Send + Unpin) {
+    let (sink, stream) = socket(connection).await.split();
+    let bytes = stream.filter_map(|message| async {
+        match message {
+            Ok(Message::Binary(data)) => Some(Ok(data)),
+            Ok(Message::Text(text)) => Some(Ok(Bytes::from(text))),
+            Ok(_) => None,
+            Err(error) => Some(Err(io::Error::other(error))),
+        }
+    });
+    let sink =
+        sink.sink_map_err(io::Error::other).with(|data: Bytes| async { Ok::<_, io::Error>(Message::Binary(data)) });
+    (StreamReader::new(Box::pin(bytes)), SinkWriter::new(CopyToBytes::new(Box::pin(sink))))
+}
+
+async fn socket(connection: Upgraded) -> Socket {
+    let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
+    WebSocketStream::from_raw_socket(TokioIo::new(connection), Role::Server, Some(config)).await
+}
+
+struct Reader {
+    stream: SplitStream<Socket>,
+    coding: Coding,
+    channels: HashMap<u8, mpsc::Sender<Bytes>>,
+    pongs: mpsc::Sender<()>,
+    gone: CancellationToken,
+}
+
+impl Reader {
+    async fn run(mut self) {
+        while let Some(Ok(message)) = self.stream.next().await {
+            let data = match message {
+                Message::Binary(data) => data,
+                Message::Text(text) => Bytes::from(text),
+                Message::Close(_) => return,
+                _ => continue,
+            };
+            match self.coding.decode(data) {
+                Ok(Received::Data(channel, data)) => {
+                    if !self.deliver(channel, data).await {
+                        return;
+                    }
+                }
+                Ok(Received::Close(channel)) => drop(self.channels.remove(&channel)),
+                Ok(Received::Nothing) => {}
+                Err(error) => {
+                    tracing::debug!(%error, "a streaming client broke the protocol");
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Hands data on; waits while nobody takes it. Meanwhile a pong every few seconds keeps the client from giving up on
+    /// a server that does not read, and finds out whether the client is still there.
+    async fn deliver(&mut self, channel: u8, data: Bytes) -> bool {
+        let Some(sender) = self.channels.get(&channel) else { return true };
+        let mut waiting = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+        let room = sender.reserve();
+        tokio::pin!(room);
+        loop {
+            tokio::select! {
+                biased;
+                room = &mut room => {
+                    // Nobody listens on this channel any more: what comes is dropped.
+                    if let Ok(room) = room {
+                        room.send(data);
+                    }
+                    return true;
+                }
+                _ = waiting.tick() => {
+                    if let Err(mpsc::error::TrySendError::Closed(())) = self.pongs.try_send(()) {
+                        return false;
+                    }
+                }
+                () = self.gone.cancelled() => return false,
+            }
+        }
+    }
+}
+
+struct Writer {
+    sink: SplitSink<Socket, Message>,
+    coding: Coding,
+    packets: mpsc::Receiver<Packet>,
+    pong_requests: mpsc::Receiver<()>,
+}
+
+impl Writer {
+    async fn run(mut self, closing: CancellationToken) {
+        loop {
+            let message = tokio::select! {
+                biased;
+                packet = self.packets.recv() => match packet {
+                    Some(packet) => self.message(packet),
+                    None => break,
+                },
+                () = closing.cancelled() => break,
+                Some(()) = self.pong_requests.recv() => Some(Message::Pong(Bytes::new())),
+            };
+            if let Some(message) = message
+                && self.sink.send(message).await.is_err()
+            {
+                return;
+            }
+        }
+        // The peer may be gone already.
+        let _ = self.sink.close().await;
+    }
+
+    fn message(&self, packet: Packet) -> Option<Message> {
+        match packet {
+            Packet::Data(channel, data) => Some(self.coding.encode(u8::try_from(channel).ok()?, &data)),
+            // Only clients end single channels.
+            Packet::Finish(_) => None,
+        }
+    }
+}
+
+/// The server's side of `channel`.
+pub(super) fn output(queue: &mpsc::Sender<Packet>, channel: u8) -> Output {
+    Output { channel: u32::from(channel), queue: queue.clone() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const BINARY: Coding = Coding { base64: false, close: true };
+    const TEXT: Coding = Coding { base64: true, close: false };
+
+    #[test]
+    fn version_five_ends_a_channel_and_older_ones_have_no_such_channel() {
+        assert_eq!(BINARY.decode(Bytes::from_static(&[255, 0])), Ok(Received::Close(0)));
+        assert_eq!(BINARY.decode(Bytes::from_static(&[255])), Err(Malformed));
+        let older = Coding { close: false, ..BINARY };
+        assert_eq!(older.decode(Bytes::from_static(&[255, 0])), Ok(Received::Data(255, Bytes::from_static(&[0]))));
+    }
+
+    #[test]
+    fn base64_messages_start_with_a_digit() {
+        assert_eq!(TEXT.decode(Bytes::from_static(b"0aGk=")), Ok(Received::Data(0, Bytes::from_static(b"hi"))));
+        assert_eq!(TEXT.decode(Bytes::from_static(b"xaGk=")), Err(Malformed));
+        assert_eq!(TEXT.decode(Bytes::from_static(b"0!")), Err(Malformed));
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_without_panic(bytes in prop::collection::vec(any::<u8>(), 0..64), base64: bool, close: bool) {
+            let _ = Coding { base64, close }.decode(bytes.into());
+        }
+
+        #[test]
+        fn what_is_written_can_be_read(channel in 0u8..10, data in prop::collection::vec(any::<u8>(), 0..64), base64: bool) {
+            let coding = Coding { base64, close: false };
+            let message = coding.encode(channel, &data).into_data();
+            prop_assert_eq!(coding.decode(message), Ok(Received::Data(channel, data.into())));
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Custom resources: served right after their definition, checked by their schema, gone with it.
+
+use serde_json::{Value, json};
+
+use super::harness::Server;
+
+const WIDGETS: &str = "/apis/example.com/v1/namespaces/default/widgets";
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+fn definition() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "widgets.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced",
+            "names": {"kind": "Widget", "plural": "widgets", "shortNames": ["wd"], "categories": ["all"]},
+            "versions": [{
+                "name": "v1", "served": true, "storage": true,
+                "subresources": {"status": {}, "scale": {"specReplicasPath": ".spec.size", "statusReplicasPath": ".status.size"}},
+                "additionalPrinterColumns": [{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}],
+                "schema": {"openAPIV3Schema": {
+                    "type": "object", "description": "A Widget is a thing.",
+                    "properties": {
+                        "spec": {"type": "object", "required": ["color"], "properties": {
+                            "color": {"type": "string", "description": "Its color.", "enum": ["red", "blue"]},
+                            "size": {"type": "integer", "default": 1, "maximum": 9},
+                        }},
+                        "status": {"type": "object", "properties": {"size": {"type": "integer"}}},
+                    },
+                }},
+            }],
+        },
+    })
+}
+
+fn widget(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": spec})
+}
+
+#[tokio::test]
+async fn a_custom_resource_is_defaulted_pruned_and_validated() {
+    let server = Server::start().await;
+    let (code, defined) = server.request("POST", DEFINITIONS, Some(definition())).await;
+    assert_eq!(code, 201, "{defined}");
+    assert_eq!(defined["status"]["conditions"][1]["type"], "Established");
+    let (code, made) = server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red", "extra": 1})))).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(made["spec"], json!({"color": "red", "size": 1}));
+    assert_eq!(made["metadata"]["generation"], 1);
+    let (code, refused) =
+        server.request("POST", WIDGETS, Some(widget("b", json!({"color": "green", "size": 10})))).await;
+    assert_eq!((code, refused["reason"].as_str()), (422, Some("Invalid")));
+    assert_eq!(
+        refused["message"],
+        "Widget.example.com \"b\" is invalid: [spec.color: Unsupported value: \"green\": supported values: \"red\", \"blue\", \
+         spec.size: Invalid value: 10: spec.size in body should be less than or equal to 9]"
+    );
+    let strict = format!("{WIDGETS}?fieldValidation=Strict");
+    let (code, refused) =
+        server.request("POST", &strict, Some(widget("c", json!({"color": "red", "colour": 1})))).await;
+    assert_eq!(
+        (code, refused["message"].as_str()),
+        (400, Some("strict decoding error: unknown field \"spec.colour\""))
+    );
+}
+
+#[tokio::test]
+async fn status_and_spec_change_separately() {
+    let server = Server::start().await;
+    server.request("POST", DEFINITIONS, Some(definition())).await;
+    let mut first = widget("a", json!({"color": "red"}));
+    first["status"] = json!({"size": 7});
+    let (_, made) = server.request("POST", WIDGETS, Some(first)).await;
+    assert!(made.get("status").is_none(), "status is not the creator's");
+    let path = format!("{WIDGETS}/a/status");
+    let patch = json!({"spec": {"color": "blue"}, "status": {"size": 3}}).to_string();
+    let (code, patched) = server.request_as("PATCH", &path, "application/merge-patch+json", patch).await;
+    assert_eq!(code, 200, "{patched}");
+    assert_eq!((&patched["spec"]["color"], &patched["status"]["size"]), (&json!("red"), &json!(3)));
+    assert_eq!(patched["metadata"]["generation"], 1);
+    let patch = json!({"spec": {"color": "blue"}, "status": {"size": 4}}).to_string();
+    let (_, patched) = server.request_as("PATCH", &format!("{WIDGETS}/a"), "application/merge-patch+json", patch).await;
+    assert_eq!((&patched["spec"]["color"], &patched["status"]["size"]), (&json!("blue"), &json!(3)));
+    assert_eq!(patched["metadata"]["generation"], 2);
+}
+
+#[tokio::test]
+async fn a_definition_goes_with_its_last_object() {
+    let server = Server::start().await;
+    server.request("POST", DEFINITIONS, Some(definition())).await;
+    server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
+    let mut held = widget("held", json!({"color": "red"}));
+    held["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    server.request("POST", WIDGETS, Some(held)).await;
+    let name = format!("{DEFINITIONS}/widgets.example.com");
+    let (code, _) = server.request("DELETE", &name, None).await;
+    assert_eq!(code, 200);
+    assert_eq!(server.request("GET", &format!("{WIDGETS}/a"), None).await.0, 404);
+    assert_eq!(server.request("GET", &name, None).await.0, 200, "one object is still held");
+    assert_eq!(server.request("POST", WIDGETS, Some(widget("b", json!({"color": "red"})))).await.0, 405);
+    let patch = json!({"metadata": {"finalizers": null}}).to_string();
+    server.request_as("PATCH", &format!("{WIDGETS}/held"), "application/merge-patch+json", patch).await;
+    assert_eq!(server.request("GET", &name, None).await.0, 404);
+    let (code, answer) = server.request("GET", WIDGETS, None).await;
+    assert_eq!((code, answer["message"].as_str()), (404, Some("the server could not find the requested resource")));
+}
+
+#[tokio::test]
+async fn kubectl_knows_custom_resources() {
+    let server = Server::start().await;
+    let file = server.file("crd.json", &definition());
+    server.kubectl_ok(&["apply", "-f", &file]).await;
+    server.kubectl_ok(&["wait", "--for=condition=Established", "crd/widgets.example.com", "--timeout=5s"]).await;
+    let file = server.file("widget.json", &widget("a", json!({"color": "red"})));
+    assert_eq!(server.kubectl_ok(&["apply", "-f", &file]).await, "widget.example.com/a created\n");
+    assert_eq!(server.kubectl_ok(&["apply", "-f", &file]).await, "widget.example.com/a unchanged\n");
+    let table = server.kubectl_ok(&["get", "wd"]).await;
+    let cells: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    assert_eq!(cells, [["NAME", "SIZE"], ["a", "1"]]);
+    assert!(server.kubectl_ok(&["explain", "widget.spec"]).await.contains("Its color."));
+    assert!(server.kubectl_ok(&["get", "all"]).await.contains("widget.example.com/a"));
+    let file = server.file("wrong.json", &widget("b", json!({"color": "red", "colour": "red"})));
+    let refused = server.kubectl(&["apply", "-f", &file]).await;
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("unknown field \"spec.colour\""), "{refused:?}");
+}
