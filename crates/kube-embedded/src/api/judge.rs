@@ -1,49 +1,119 @@
-//! Whether an object may be stored: what is set by default, and every rule it breaks, in one answer.
+//! Whether an object may be stored: what is set by default, what admission says, and every rule it breaks, in one answer.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::ApiServer;
+use super::admission::service_accounts;
+use super::admission::webhooks::Change;
+use super::builtin::rules;
 use super::call::Call;
 use super::metadata;
 use super::registry::Shape;
 use super::schema::definition;
+use super::typed;
+use crate::objects::{GroupResource, Objects as _};
 use crate::status::{Cause, Status};
 
+const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+
 impl ApiServer {
-    /// Completes and checks a new state; `old` is what it replaces.
-    pub(super) fn judge(&self, call: &Call, old: Option<&Value>, new: &mut Value) -> Result<(), Status> {
+    /// Completes and checks a new state; `old` is what it replaces. Answers warnings for the client.
+    pub(super) async fn judge(&self, call: &Call, old: Option<&Value>, new: &mut Value) -> Result<Vec<String>, Status> {
+        let mut warnings = Vec::new();
+        let main = matches!(call.request.subresource.as_str(), "" | "scale");
+        if main {
+            self.complete(call, old, new)?;
+        }
+        let operation = if old.is_some() { "UPDATE" } else { "CREATE" };
+        let before = old.unwrap_or(&Value::Null);
+        if let Some(changed) = self.mutate(call, &Change { operation, object: new, old: before }, &mut warnings).await?
+        {
+            *new = typed::clean(&call.resource, changed)?.0;
+            if main {
+                self.complete(call, old, new)?;
+            }
+        }
+        let causes = self.violations(call, old, new)?;
+        if !causes.is_empty() {
+            return Err(Status::invalid(&call.resource.group, &call.resource.kind, metadata::name(new), causes));
+        }
+        if call.resource.group == "rbac.authorization.k8s.io" {
+            self.authorizer.check_write(&call.user, &call.resource.plural, old, new)?;
+        }
+        self.ask_validators(call, &Change { operation, object: new, old: before }, &mut warnings).await?;
+        Ok(warnings)
+    }
+
+    /// Defaults, and what the server's own admission adds.
+    fn complete(&self, call: &Call, old: Option<&Value>, new: &mut Value) -> Result<(), Status> {
         let resource = &call.resource;
-        let causes: Vec<Cause> = match &resource.shape {
-            Shape::Custom(custom) => {
-                if old.is_none() && custom.terminating {
-                    return Err(Status::method_not_allowed(
-                        "create not allowed while custom resource definition is terminating",
-                    ));
-                }
-                custom.schema.validate(new, old)
-            }
-            Shape::Builtin(_) if is_definition(call) => {
-                definition::default(new);
-                if old.is_none() {
-                    let mut finalizers = metadata::finalizers(new).into_iter().map(str::to_owned).collect::<Vec<_>>();
-                    if !finalizers.iter().any(|finalizer| finalizer == definition::FINALIZER) {
-                        finalizers.push(definition::FINALIZER.to_owned());
-                    }
-                    metadata::set(new, "finalizers", Some(finalizers.into()));
-                }
-                let causes = definition::validate(new);
-                if causes.is_empty() && call.request.subresource.is_empty() {
-                    definition::establish(new);
-                }
-                causes
-            }
-            Shape::Builtin(_) => Vec::new(),
-        };
-        if causes.is_empty() {
+        let (group, plural) = (resource.group.as_str(), resource.plural.as_str());
+        if resource.is_custom() {
             return Ok(());
         }
-        Err(Status::invalid(&resource.group, &resource.kind, metadata::name(new), causes))
+        rules::default(group, plural, new);
+        if is_definition(call) {
+            definition::default(new);
+        }
+        match (group, plural) {
+            ("", "services") => self.addresses.assign(&self.store, new, old, call.dry_run()?)?,
+            ("", "pods") if old.is_none() => {
+                service_accounts::admit(&self.store, call.namespace(), new)?;
+            }
+            ("", "persistentvolumeclaims") if old.is_none() => self.default_class(new),
+            ("", "namespaces") if old.is_none() => new["spec"]["finalizers"] = json!(["kubernetes"]),
+            ("", "namespaces") => new["spec"] = old.map(|old| old["spec"].clone()).unwrap_or_default(),
+            ("apiextensions.k8s.io", _) if old.is_none() => hold(new),
+            _ => {}
+        }
+        Ok(())
     }
+
+    /// A claim that names no class gets the default one (the DefaultStorageClass admission plugin).
+    fn default_class(&self, claim: &mut Value) {
+        if !claim["spec"]["storageClassName"].is_null() {
+            return;
+        }
+        let classes = self.store.list(&GroupResource::new("storage.k8s.io", "storageclasses"), None);
+        let chosen = classes.iter().find(|class| class["metadata"]["annotations"][DEFAULT_CLASS] == "true");
+        if let Some(class) = chosen {
+            claim["spec"]["storageClassName"] = class["metadata"]["name"].clone();
+        }
+    }
+
+    fn violations(&self, call: &Call, old: Option<&Value>, new: &mut Value) -> Result<Vec<Cause>, Status> {
+        let resource = &call.resource;
+        match &resource.shape {
+            Shape::Custom(custom) => {
+                if old.is_none() && custom.terminating {
+                    let why = "create not allowed while custom resource definition is terminating";
+                    return Err(Status::method_not_allowed(why));
+                }
+                let mut causes = super::builtin::causes::Causes::default();
+                rules::metadata(&mut causes, &new["metadata"], "metadata");
+                causes.0.extend(custom.schema.validate(new, old));
+                Ok(causes.0)
+            }
+            Shape::Builtin(_) if !matches!(call.request.subresource.as_str(), "" | "scale") => Ok(Vec::new()),
+            Shape::Builtin(_) if is_definition(call) => {
+                let causes = definition::validate(new);
+                if causes.is_empty() {
+                    definition::establish(new);
+                }
+                Ok(causes)
+            }
+            Shape::Builtin(_) => Ok(rules::validate(&resource.group, &resource.plural, new, old).0),
+        }
+    }
+}
+
+/// A definition stays until its objects are gone.
+fn hold(definition: &mut Value) {
+    let mut finalizers: Vec<String> = metadata::finalizers(definition).into_iter().map(str::to_owned).collect();
+    if !finalizers.iter().any(|finalizer| finalizer == definition::FINALIZER) {
+        finalizers.push(definition::FINALIZER.to_owned());
+    }
+    metadata::set(definition, "finalizers", Some(finalizers.into()));
 }
 
 pub(super) fn is_definition(call: &Call) -> bool {

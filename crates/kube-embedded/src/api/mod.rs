@@ -1,6 +1,7 @@
 //! The API server. A request comes in by [`server`] (TLS, who is it) or from a client inside this process, is read by
 //! [`request`], finds its resource in the [`registry`], and is answered by one of the [`handlers`].
 
+mod admission;
 mod audit;
 pub mod body;
 mod builtin;
@@ -12,6 +13,7 @@ mod local;
 mod metadata;
 pub mod names;
 mod openapi;
+mod quantity;
 pub mod registry;
 pub mod request;
 mod retire;
@@ -30,6 +32,7 @@ use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, USER_AGENT};
 use http::{Request, Response, StatusCode};
 
+use self::admission::service_addresses::ServiceAddresses;
 use self::audit::{Audit, Entry};
 use self::body::Body;
 use self::call::Call;
@@ -68,10 +71,9 @@ pub struct ApiServer {
     registry: RwLock<Arc<Registry>>,
     authenticator: Arc<Authenticator>,
     authorizer: Arc<Authorizer>,
-    #[expect(dead_code, reason = "the token subresource follows")]
     tokens: Arc<ServiceAccountTokens>,
+    addresses: ServiceAddresses,
     audit: Option<Audit>,
-    #[expect(dead_code, reason = "log, exec and port-forward come with the streaming module")]
     kubelet: Arc<OnceLock<Arc<dyn Kubelet>>>,
 }
 
@@ -84,6 +86,7 @@ impl ApiServer {
             authenticator: parts.authenticator,
             authorizer: parts.authorizer,
             tokens: parts.tokens,
+            addresses: ServiceAddresses::new(parts.service_addresses),
             audit: parts.audit.map(Audit::new),
             kubelet: parts.kubelet,
         });
@@ -188,6 +191,9 @@ impl ApiServer {
             .get(&target.group, &target.version, &target.resource)
             .cloned()
             .ok_or_else(Status::no_such_resource)?;
+        if handlers::leads_to_node(&target) {
+            return self.connect(&target, &query, request).await;
+        }
         let (parts, body) = request.into_parts();
         let body = body::read(body).await?;
         let call = Call::new(user, target, resource, query, &parts.headers, body)?;

@@ -54,12 +54,6 @@ impl Selector {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
-    /// The name, where the fields demand one.
-    pub fn name(&self) -> Option<&str> {
-        let by_name = |requirement: &&FieldRequirement| requirement.equal && requirement.path == "metadata.name";
-        self.fields.iter().find(by_name).map(|requirement| requirement.value.as_str())
-    }
-
     /// Whether `object` is meant.
     pub fn matches(&self, object: &Value) -> bool {
         if self.is_empty() {
@@ -137,6 +131,43 @@ fn field(object: &Value, path: &str) -> String {
         Value::Null => String::new(),
         other => other.to_string(),
     }
+}
+
+/// Whether a `LabelSelector` object (`matchLabels`, `matchExpressions`) matches these labels. An empty one matches all.
+pub fn matches_labels(selector: &Value, labels: &Value) -> bool {
+    let equal = |(key, value): (&String, &Value)| labels.get(key) == Some(value);
+    let expression = |expression: &Value| {
+        let value = labels[expression["key"].as_str().unwrap_or_default()].as_str();
+        let listed = || expression["values"].as_array().into_iter().flatten().any(|wanted| wanted.as_str() == value);
+        match expression["operator"].as_str() {
+            Some("In") => value.is_some() && listed(),
+            Some("NotIn") => value.is_none() || !listed(),
+            Some("Exists") => value.is_some(),
+            Some("DoesNotExist") => value.is_none(),
+            _ => false,
+        }
+    };
+    selector["matchLabels"].as_object().into_iter().flatten().all(equal)
+        && selector["matchExpressions"].as_array().into_iter().flatten().all(expression)
+}
+
+/// A `LabelSelector` object as text, as `scale.status.selector` has it.
+pub fn label_text(selector: &Value) -> String {
+    let equal = selector["matchLabels"].as_object().into_iter().flatten();
+    let mut parts: Vec<String> =
+        equal.map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default())).collect();
+    for expression in selector["matchExpressions"].as_array().into_iter().flatten() {
+        let key = expression["key"].as_str().unwrap_or_default();
+        let values: Vec<&str> =
+            expression["values"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        parts.push(match expression["operator"].as_str() {
+            Some("In") => format!("{key} in ({})", values.join(",")),
+            Some("NotIn") => format!("{key} notin ({})", values.join(",")),
+            Some("DoesNotExist") => format!("!{key}"),
+            _ => key.to_owned(),
+        });
+    }
+    parts.join(",")
 }
 
 fn parse_fields(text: &str) -> Result<Vec<FieldRequirement>, Status> {

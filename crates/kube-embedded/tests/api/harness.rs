@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 /// Stops when dropped.
 pub struct Server {
     pub api: Arc<ApiServer>,
-    pub store: Arc<Store>,
     pub client: kube::Client,
     pub directory: tempfile::TempDir,
     pub url: String,
@@ -37,7 +36,7 @@ impl Server {
             authenticator: Arc::new(Authenticator::new(Arc::clone(&tokens), Arc::clone(&objects))),
             authorizer: Arc::new(Authorizer::new(objects)),
             tokens,
-            store: Arc::clone(&store),
+            store,
             kubelet: Arc::new(OnceLock::new()),
             service_addresses: (Ipv4Addr::new(127, 100, 8, 0), Ipv4Addr::new(127, 100, 15, 254)),
             audit: Some(directory.path().join("audit.log")),
@@ -51,8 +50,10 @@ impl Server {
         for (file, text) in [("ca.crt", pki.ca_pem()), ("client.crt", &certificate), ("client.key", &key)] {
             fs_err::write(directory.path().join(file), text).unwrap();
         }
-        let server = Self { api, store, client, directory, url, shutdown };
+        let server = Self { api, client, directory, url, shutdown };
         server.request("POST", "/api/v1/namespaces", Some(json!({"metadata": {"name": "default"}}))).await;
+        let account = json!({"metadata": {"name": "default"}});
+        server.request("POST", "/api/v1/namespaces/default/serviceaccounts", Some(account)).await;
         server
     }
 

@@ -1,8 +1,16 @@
 //! The built-in resources: their names, scopes and subresources. What is special about each stands in the modules below.
 
+pub mod causes;
+mod config;
+mod network;
+mod pods;
+pub mod rules;
+mod statefulsets;
+mod storage;
+
 use k8s_openapi::api::{
     admissionregistration, apps, authentication, authorization, coordination, core::v1 as core, discovery, rbac,
-    storage,
+    storage as storage_api,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
 use serde::Serialize;
@@ -68,7 +76,7 @@ fn other_resources() -> Vec<Resource> {
         named::<rbac::v1::RoleBinding>("rolebindings", "RoleBindingList", &[]),
         cluster(named::<rbac::v1::ClusterRole>("clusterroles", "ClusterRoleList", &[])),
         cluster(named::<rbac::v1::ClusterRoleBinding>("clusterrolebindings", "ClusterRoleBindingList", &[])),
-        cluster(named::<storage::v1::StorageClass>("storageclasses", "StorageClassList", &["sc"])),
+        cluster(named::<storage_api::v1::StorageClass>("storageclasses", "StorageClassList", &["sc"])),
         cluster(named::<admissionregistration::v1::ValidatingWebhookConfiguration>(
             "validatingwebhookconfigurations",
             "ValidatingWebhookConfigurationList",

@@ -1,20 +1,18 @@
 //! `create`, and the binding of a pod to a node.
 
-use std::sync::Arc;
-
 use http::{Response, StatusCode};
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
-use super::update::Ownership;
+use super::update::{Changed, Ownership};
 use crate::api::ApiServer;
 use crate::api::body::{self, Body};
+use crate::api::builtin::rules;
 use crate::api::call::Call;
 use crate::api::{metadata, names, typed};
 use crate::objects::GroupResource;
 use crate::patch;
 use crate::status::{Cause, Status};
-use crate::store::Object;
 
 /// How often another generated name is tried.
 const NAME_ATTEMPTS: usize = 8;
@@ -24,8 +22,8 @@ const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 impl ApiServer {
     pub(super) async fn create(&self, call: &Call) -> Result<Response<Body>, Status> {
         let (object, warnings) = typed::object(call)?;
-        let created = self.create_object(call, object, Ownership::Tracked).await?;
-        Ok(self.show(call, StatusCode::CREATED, &created, &warnings))
+        let (created, said) = self.create_object(call, object, Ownership::Tracked).await?;
+        Ok(self.show(call, StatusCode::CREATED, &created, &[warnings, said].concat()))
     }
 
     /// Stores a checked body as a new object.
@@ -34,7 +32,7 @@ impl ApiServer {
         call: &Call,
         mut object: Value,
         ownership: Ownership,
-    ) -> Result<Arc<Object>, Status> {
+    ) -> Result<Changed, Status> {
         self.place(call, &mut object)?;
         self.initialise(call, &mut object);
         let dry = call.dry_run()?;
@@ -42,7 +40,7 @@ impl ApiServer {
             let mut candidate = object.clone();
             let generated = name_it(&mut candidate);
             check_name(call, &candidate)?;
-            self.judge(call, None, &mut candidate)?;
+            let warnings = self.judge(call, None, &mut candidate).await?;
             if ownership == Ownership::Tracked {
                 metadata::set(&mut candidate, "managedFields", None);
                 let (version, manager) = (call.resource.api_version(), call.manager());
@@ -54,14 +52,14 @@ impl ApiServer {
                 if self.store.fetch(&key).is_some() {
                     return Err(call.store_error(&name, &crate::store::Error::AlreadyExists));
                 }
-                return Ok(self.dry(call, candidate));
+                return Ok((self.dry(call, candidate), warnings));
             }
             match self.store.create(key, candidate).await {
                 Err(crate::store::Error::AlreadyExists) if generated => {}
                 Err(error) => return Err(call.store_error(&name, &error)),
                 Ok(object) => {
                     self.after_change(call, &object).await?;
-                    return Ok(object);
+                    return Ok((object, warnings));
                 }
             }
         }
@@ -101,8 +99,12 @@ impl ApiServer {
         metadata::set(object, "creationTimestamp", Some(metadata::now().into()));
         let generation = object.get("spec").is_some().then(|| 1.into());
         metadata::set(object, "generation", generation);
-        if call.resource.status && call.resource.is_custom() {
-            object.as_object_mut().map(|object| object.remove("status"));
+        if call.resource.is_custom() {
+            if call.resource.status {
+                object.as_object_mut().map(|object| object.remove("status"));
+            }
+        } else if call.resource.status {
+            rules::first_status(&call.resource.group, &call.resource.plural, object);
         }
     }
 

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::update::may_go;
 use crate::api::ApiServer;
+use crate::api::admission::webhooks::Change;
 use crate::api::body::{self, Body};
 use crate::api::call::Call;
 use crate::api::{metadata, typed};
@@ -76,11 +77,23 @@ impl ApiServer {
         ))
     }
 
+    /// `pods/eviction`: there are no disruption budgets, so it is a deletion.
+    pub(super) async fn evict(&self, call: &Call) -> Result<Response<Body>, Status> {
+        let eviction = typed::parse(call)?;
+        let options = Options { dry: call.dry_run()?, ..Options::default() }.with_body(&eviction["deleteOptions"]);
+        let pod = self.find(call)?;
+        self.delete_object(call, pod, &options).await?;
+        let success = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201});
+        Ok(body::json(StatusCode::CREATED, &success))
+    }
+
     async fn delete_object(&self, call: &Call, object: Arc<Object>, options: &Options) -> Result<Deleted, Status> {
         let key = object.key.clone();
         let mut current = object;
         loop {
             options.check(call, &current)?;
+            let change = Change { operation: "DELETE", object: &Value::Null, old: &current.value };
+            self.ask_validators(call, &change, &mut Vec::new()).await?;
             let marked = mark(call, &current, options);
             if options.dry {
                 return Ok(Deleted::Going(self.dry(call, marked)));
@@ -167,19 +180,11 @@ impl Options {
         let mut options = Self { dry: call.dry_run()?, ..Self::default() };
         options.grace = call.query.number("gracePeriodSeconds")?;
         options.propagation = call.query.get("propagationPolicy").map(str::to_owned);
-        let mut orphan = call.query.get("orphanDependents").map(|text| text == "true");
-        if !call.body.is_empty() {
-            let body = typed::parse(call)?;
-            let text = |value: &Value| value.as_str().map(str::to_owned);
-            options.grace = body["gracePeriodSeconds"].as_i64().or(options.grace);
-            options.propagation = text(&body["propagationPolicy"]).or(options.propagation);
-            options.uid = text(&body["preconditions"]["uid"]);
-            options.version = text(&body["preconditions"]["resourceVersion"]);
-            options.dry |= body["dryRun"].as_array().is_some_and(|values| values.iter().any(|value| value == "All"));
-            orphan = body["orphanDependents"].as_bool().or(orphan);
+        if call.query.get("orphanDependents") == Some("true") {
+            options.propagation.get_or_insert_with(|| "Orphan".to_owned());
         }
-        if options.propagation.is_none() && orphan == Some(true) {
-            options.propagation = Some("Orphan".to_owned());
+        if !call.body.is_empty() {
+            options = options.with_body(&typed::parse(call)?);
         }
         if let Some(policy) = &options.propagation
             && !matches!(policy.as_str(), "Foreground" | "Background" | "Orphan")
@@ -194,6 +199,20 @@ impl Options {
             return Err(Status::invalid("meta.k8s.io", "DeleteOptions", "", vec![cause]));
         }
         Ok(options)
+    }
+
+    /// What the body says goes before what the query says.
+    fn with_body(mut self, body: &Value) -> Self {
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        self.grace = body["gracePeriodSeconds"].as_i64().or(self.grace);
+        self.propagation = text(&body["propagationPolicy"]).or(self.propagation);
+        self.uid = text(&body["preconditions"]["uid"]);
+        self.version = text(&body["preconditions"]["resourceVersion"]);
+        self.dry |= body["dryRun"].as_array().is_some_and(|values| values.iter().any(|value| value == "All"));
+        if self.propagation.is_none() && body["orphanDependents"] == true {
+            self.propagation = Some("Orphan".to_owned());
+        }
+        self
     }
 
     fn check(&self, call: &Call, object: &Object) -> Result<(), Status> {

@@ -1,9 +1,12 @@
 //! The verbs.
 
+mod connect;
 mod create;
 mod delete;
 mod patch;
 mod read;
+mod reviews;
+mod scale;
 mod update;
 mod watch;
 
@@ -13,6 +16,7 @@ use http::header::{HeaderValue, WARNING};
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+pub(super) use self::connect::leads_to_node;
 use super::ApiServer;
 use super::body::{self, Body};
 use super::call::{Call, Form};
@@ -28,6 +32,12 @@ impl ApiServer {
         }
         if !call.request.subresource.is_empty() {
             return self.subresource(&call).await;
+        }
+        if !call.resource.stored {
+            return match call.request.verb {
+                "create" => self.review(&call),
+                _ => Err(Status::method_not_allowed("the server does not allow this method on the requested resource")),
+            };
         }
         match call.request.verb {
             "get" => self.get(&call),
@@ -48,6 +58,9 @@ impl ApiServer {
             ("status", "update") if call.resource.status => self.update(call).await,
             ("status", "patch") if call.resource.status => self.patch(call).await,
             ("finalize", "update") if call.resource.plural == "namespaces" => self.update(call).await,
+            ("scale", _) if call.resource.scale.is_some() => self.scale(call).await,
+            ("token", "create") if call.resource.plural == "serviceaccounts" => self.issue_token(call),
+            ("eviction", "create") if call.resource.plural == "pods" => self.evict(call).await,
             ("binding", "create") if call.resource.plural == "pods" => self.bind(call).await,
             _ => Err(Status::no_such_resource()),
         }

@@ -1,18 +1,15 @@
 //! `patch`: JSON patches, merge patches, strategic merge patches, and apply, which may create.
 
-use std::sync::Arc;
-
 use http::{Response, StatusCode};
 use serde_json::Value;
 
-use super::update::Ownership;
+use super::update::{Changed, Ownership};
 use crate::api::ApiServer;
 use crate::api::body::Body;
 use crate::api::call::Call;
 use crate::api::{metadata, typed};
 use crate::patch::{self, ApplyOptions};
 use crate::status::{Cause, Status};
-use crate::store::Object;
 
 const JSON: &str = "application/json-patch+json";
 const MERGE: &str = "application/merge-patch+json";
@@ -46,7 +43,10 @@ impl ApiServer {
             let fixed = new["metadata"]["resourceVersion"] != current.value["metadata"]["resourceVersion"];
             match self.replace(call, &current, new, Ownership::Tracked).await {
                 Err(status) if status.code() == 409 && !fixed && self.has_moved(call, &current) => {}
-                other => return Ok(self.show(call, StatusCode::OK, &*other?, &warnings)),
+                done => {
+                    let (object, said) = done?;
+                    return Ok(self.show(call, StatusCode::OK, &object, &[warnings, said].concat()));
+                }
             }
         }
     }
@@ -79,12 +79,15 @@ impl ApiServer {
                 (Err(status), Some(current)) if status.code() == 409 && self.has_moved(call, &current) => {}
                 // Somebody else was faster: their object is what the configuration is applied to.
                 (Err(status), None) if status.reason() == "AlreadyExists" => {}
-                (done, _) => return Ok(self.show(call, code, &*done?, &warnings)),
+                (done, _) => {
+                    let (object, said) = done?;
+                    return Ok(self.show(call, code, &object, &[warnings, said].concat()));
+                }
             }
         }
     }
 
-    async fn apply_new(&self, call: &Call, applied: &Value, options: ApplyOptions<'_>) -> Result<Arc<Object>, Status> {
+    async fn apply_new(&self, call: &Call, applied: &Value, options: ApplyOptions<'_>) -> Result<Changed, Status> {
         if !call.request.subresource.is_empty() {
             return Err(call.not_found());
         }

@@ -17,6 +17,9 @@ use crate::store::Object;
 const SERVER_FIELDS: [&str; 6] =
     ["name", "namespace", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation"];
 
+/// A stored object, and warnings for the client.
+pub(super) type Changed = (Arc<Object>, Vec<String>);
+
 /// Whether `managedFields` is up to date already.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Ownership {
@@ -50,7 +53,10 @@ impl ApiServer {
                     if status.code() == 409
                         && metadata::text(&object, "resourceVersion").is_empty()
                         && self.has_moved(call, &current) => {}
-                other => return Ok(self.show(call, StatusCode::OK, &*other?, &warnings)),
+                done => {
+                    let (object, said) = done?;
+                    return Ok(self.show(call, StatusCode::OK, &object, &[warnings, said].concat()));
+                }
             }
         }
     }
@@ -67,12 +73,12 @@ impl ApiServer {
         current: &Arc<Object>,
         mut new: Value,
         ownership: Ownership,
-    ) -> Result<Arc<Object>, Status> {
+    ) -> Result<Changed, Status> {
         let name = call.request.name.as_str();
         self.check_preconditions(call, current, &new)?;
         keep_server_fields(&mut new, &current.value);
         keep_other_part(call, &mut new, &current.value);
-        self.judge(call, Some(&current.value), &mut new)?;
+        let warnings = self.judge(call, Some(&current.value), &mut new).await?;
         bump_generation(call, &mut new, &current.value);
         if ownership == Ownership::Tracked {
             let (version, manager) = (call.resource.api_version(), call.manager());
@@ -80,10 +86,10 @@ impl ApiServer {
             patch::track(Some(&current.value), &mut new, &manager, &version, subresource, &call.resource.merge);
         }
         if unchanged(&new, &current.value) {
-            return Ok(Arc::clone(current));
+            return Ok((Arc::clone(current), warnings));
         }
         if call.dry_run()? {
-            return Ok(self.dry(call, new));
+            return Ok((self.dry(call, new), warnings));
         }
         let stored = if may_go(&new) {
             self.store.delete(call.key(), current.version).await
@@ -92,7 +98,7 @@ impl ApiServer {
         };
         let stored = stored.map_err(|error| call.store_error(name, &error))?;
         self.after_change(call, &stored).await?;
-        Ok(stored)
+        Ok((stored, warnings))
     }
 
     pub(super) fn check_preconditions(&self, call: &Call, current: &Object, new: &Value) -> Result<(), Status> {

@@ -1,0 +1,69 @@
+//! ConfigMaps, Secrets and Events.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use serde_json::{Value, json};
+
+use super::causes::Causes;
+use super::rules::set;
+use crate::api::names;
+
+/// The most that the values of one object may hold (`MaxSecretSize`).
+const SIZE: usize = 1 << 20;
+
+/// `stringData` becomes `data`; without a type it is opaque.
+pub fn default_secret(new: &mut Value) {
+    set(new, "type", "Opaque");
+    if new["type"] == "" {
+        new["type"] = "Opaque".into();
+    }
+    let Some(Value::Object(texts)) = new.as_object_mut().and_then(|fields| fields.remove("stringData")) else { return };
+    if !new["data"].is_object() {
+        new["data"] = json!({});
+    }
+    for (key, text) in texts {
+        new["data"][key] = STANDARD.encode(text.as_str().unwrap_or_default()).into();
+    }
+}
+
+/// Keys, size, and what may not change.
+pub fn validate(causes: &mut Causes, plural: &str, new: &Value, old: Option<&Value>) {
+    let mut size = 0;
+    for field in ["data", "binaryData"] {
+        for (key, value) in new[field].as_object().into_iter().flatten() {
+            if let Err(why) = names::config_key(key) {
+                causes.invalid(&format!("{field}[{key}]"), &json!(key), &why);
+            }
+            let text = value.as_str().unwrap_or_default();
+            let encoded = plural == "secrets" || field == "binaryData";
+            size += if encoded { text.len() / 4 * 3 } else { text.len() };
+        }
+    }
+    if size > SIZE {
+        causes.too_long(if plural == "secrets" { "data" } else { "" }, SIZE);
+    }
+    let Some(old) = old else { return };
+    if plural == "secrets" && old["type"] != new["type"] {
+        causes.invalid("type", &new["type"], "field is immutable");
+    }
+    if old["immutable"] == true {
+        let why = "field is immutable when `immutable` is set";
+        if new["immutable"] != true {
+            causes.forbidden("immutable", why);
+        }
+        for field in ["data", "binaryData"] {
+            if old.get(field) != new.get(field) {
+                causes.forbidden(field, why);
+            }
+        }
+    }
+}
+
+/// An event lies in the namespace of what it is about.
+pub fn validate_event(causes: &mut Causes, new: &Value) {
+    let involved = new["involvedObject"]["namespace"].as_str().unwrap_or_default();
+    let own = new["metadata"]["namespace"].as_str().unwrap_or_default();
+    if involved != own && !(involved.is_empty() && own == "default") {
+        causes.invalid("involvedObject.namespace", &json!(involved), "does not match event.namespace");
+    }
+}

@@ -1,0 +1,112 @@
+//! The subresources of pods that lead to the node: `log`, `exec`, `attach`, `portforward`.
+
+use std::sync::Arc;
+
+use futures::StreamExt as _;
+use http::{Request, Response, StatusCode};
+
+use crate::api::ApiServer;
+use crate::api::body::{self, Body};
+use crate::api::request::{Query, ResourceRequest};
+use crate::api::streaming;
+use crate::kubelet::{ContainerRef, Kubelet, LogOptions};
+use crate::objects::GroupResource;
+use crate::status::Status;
+use crate::store::Object;
+
+/// Whether a request leads to the node.
+pub(in crate::api) fn leads_to_node(request: &ResourceRequest) -> bool {
+    request.group.is_empty()
+        && request.resource == "pods"
+        && matches!(request.subresource.as_str(), "log" | "exec" | "attach" | "portforward")
+}
+
+impl ApiServer {
+    pub(in crate::api) async fn connect<B>(
+        &self,
+        target: &ResourceRequest,
+        query: &Query,
+        request: Request<B>,
+    ) -> Result<Response<Body>, Status> {
+        let pods = GroupResource::new("", "pods");
+        let pod = self.store.fetch_by(&pods, &target.namespace, &target.name);
+        let pod = pod.ok_or_else(|| Status::not_found("", "pods", &target.name))?;
+        let kubelet = self
+            .kubelet
+            .get()
+            .cloned()
+            .ok_or_else(|| Status::new(503, "ServiceUnavailable", "the node is not ready yet"))?;
+        if target.subresource == "log" {
+            return logs(&*kubelet, &pod, query).await;
+        }
+        let (namespace, name) = (target.namespace.as_str(), target.name.as_str());
+        let response = match target.subresource.as_str() {
+            "exec" => {
+                container(&pod, query.get("container"), false)?;
+                streaming::exec(request, kubelet, namespace, name).await?
+            }
+            "attach" => streaming::attach(request, kubelet, namespace, name)?,
+            _ => streaming::port_forward(request, kubelet, namespace, name).await?,
+        };
+        Ok(response.map(|()| body::full("")))
+    }
+}
+
+async fn logs(kubelet: &dyn Kubelet, pod: &Arc<Object>, query: &Query) -> Result<Response<Body>, Status> {
+    let container = container(pod, query.get("container"), true)?;
+    let positive = |name: &str| -> Result<Option<u64>, Status> {
+        match query.number(name)? {
+            None => Ok(None),
+            Some(number) => u64::try_from(number).map(Some).map_err(|_| {
+                Status::new(422, "Invalid", format!("PodLogOptions \"{}\" is invalid: {name}: Invalid value: {number}: must be greater than or equal to 0", pod.key.name))
+            }),
+        }
+    };
+    let since = query.get("sinceTime").map(|text| {
+        text.parse().map_err(|_| Status::bad_request(format!("sinceTime: \"{text}\" is not an RFC 3339 time")))
+    });
+    let options = LogOptions {
+        follow: query.flag("follow")?,
+        previous: query.flag("previous")?,
+        timestamps: query.flag("timestamps")?,
+        tail_lines: positive("tailLines")?,
+        limit_bytes: positive("limitBytes")?,
+        since_seconds: query.number("sinceSeconds")?,
+        since_time: since.transpose()?,
+    };
+    let reference =
+        ContainerRef { namespace: pod.key.namespace.clone(), pod: pod.key.name.clone(), container: Some(container) };
+    let lines = kubelet.logs(&reference, &options).await?;
+    let mut response = body::typed(StatusCode::OK, "text/plain", "");
+    *response.body_mut() = body::stream(lines.map(|piece| piece));
+    Ok(response)
+}
+
+/// The container that is meant (`pkg/registry/core/pod/strategy.go`).
+fn container(pod: &Object, asked: Option<&str>, only_one: bool) -> Result<String, Status> {
+    let of = |list: &str| -> Vec<String> {
+        let containers = pod.value["spec"][list].as_array().into_iter().flatten();
+        containers.filter_map(|container| container["name"].as_str()).map(str::to_owned).collect()
+    };
+    let (main, init) = (of("containers"), of("initContainers"));
+    let name = &pod.key.name;
+    if let Some(asked) = asked {
+        if main.iter().chain(&init).any(|known| known == asked) {
+            return Ok(asked.to_owned());
+        }
+        return Err(Status::bad_request(format!("container {asked} is not valid for pod {name}")));
+    }
+    let preferred = pod.value["metadata"]["annotations"]["kubectl.kubernetes.io/default-container"].as_str();
+    match (preferred.filter(|name| main.iter().any(|known| known == name)), main.as_slice()) {
+        (Some(preferred), _) if !only_one => Ok(preferred.to_owned()),
+        (_, [one]) => Ok(one.clone()),
+        _ => {
+            let mut why =
+                format!("a container name must be specified for pod {name}, choose one of: [{}]", main.join(" "));
+            if !init.is_empty() {
+                why.push_str(&format!(" or one of the init containers: [{}]", init.join(" ")));
+            }
+            Err(Status::bad_request(why))
+        }
+    }
+}

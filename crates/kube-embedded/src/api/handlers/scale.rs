@@ -1,0 +1,99 @@
+//! The `scale` subresource: an object's replicas as an `autoscaling/v1` `Scale`.
+
+use std::sync::Arc;
+
+use http::{Response, StatusCode};
+use serde_json::{Value, json};
+
+use super::update::Ownership;
+use crate::api::ApiServer;
+use crate::api::body::{self, Body};
+use crate::api::call::Call;
+use crate::api::registry::Scale;
+use crate::api::{metadata, selector, typed};
+use crate::patch;
+use crate::status::{Cause, Status};
+use crate::store::Object;
+
+impl ApiServer {
+    pub(super) async fn scale(&self, call: &Call) -> Result<Response<Body>, Status> {
+        let Some(paths) = call.resource.scale.clone() else { return Err(Status::no_such_resource()) };
+        loop {
+            let current = self.find(call)?;
+            let shown = show(&current, &paths);
+            let wanted = match call.request.verb {
+                "get" => return Ok(body::json(StatusCode::OK, &shown)),
+                "update" => typed::parse(call)?,
+                "patch" => patched(call, &shown)?,
+                _ => {
+                    return Err(Status::method_not_allowed(
+                        "the server does not allow this method on the requested resource",
+                    ));
+                }
+            };
+            let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
+            if replicas < 0 {
+                let message = format!("Invalid value: {replicas}: must be greater than or equal to 0");
+                let cause = Cause { reason: "FieldValueInvalid", field: "spec.replicas".to_owned(), message };
+                return Err(Status::invalid("autoscaling", "Scale", &call.request.name, vec![cause]));
+            }
+            let mut new = Value::clone(&current.value);
+            put(&mut new, &paths.spec_replicas, replicas.into());
+            let version = metadata::text(&wanted, "resourceVersion");
+            let fixed = !version.is_empty() && version != current.version.to_string();
+            if fixed {
+                metadata::set(&mut new, "resourceVersion", Some(version.into()));
+            }
+            match self.replace(call, &current, new, Ownership::Tracked).await {
+                Err(status) if status.code() == 409 && !fixed && self.has_moved(call, &current) => {}
+                other => return Ok(body::json(StatusCode::OK, &show(&other?.0, &paths))),
+            }
+        }
+    }
+}
+
+fn show(object: &Arc<Object>, paths: &Scale) -> Value {
+    let value = &object.value;
+    let at = |path: &[String]| path.iter().fold(&**value, |value, part| &value[part]).clone();
+    let selector = match &paths.selector {
+        Some(path) => at(path),
+        None if value["spec"]["selector"].is_object() => selector::label_text(&value["spec"]["selector"]).into(),
+        None => Value::Null,
+    };
+    let mut status = json!({"replicas": at(&paths.status_replicas).as_i64().unwrap_or(0)});
+    if selector.as_str().is_some_and(|text| !text.is_empty()) {
+        status["selector"] = selector;
+    }
+    let mut own = serde_json::Map::new();
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        own.extend(value["metadata"].get(field).map(|value| (field.to_owned(), value.clone())));
+    }
+    json!({
+        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": own,
+        "spec": {"replicas": at(&paths.spec_replicas).as_i64().unwrap_or(0)}, "status": status,
+    })
+}
+
+fn patched(call: &Call, shown: &Value) -> Result<Value, Status> {
+    let body: Value = serde_json::from_slice(&call.body)
+        .map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    match call.content_type.as_str() {
+        "application/json-patch+json" => patch::json(shown, &body),
+        "application/merge-patch+json" | "application/strategic-merge-patch+json" | "application/apply-patch+yaml" => {
+            patch::merge(shown, &body)
+        }
+        other => {
+            Err(Status::unsupported_media_type(format!("the body of the request was in an unknown format ({other})")))
+        }
+    }
+}
+
+fn put(object: &mut Value, path: &[String], value: Value) {
+    let place = path.iter().fold(object, |object, part| {
+        if !object[part.as_str()].is_object() && object.get(part.as_str()).is_none() {
+            object[part.as_str()] = json!({});
+        }
+        &mut object[part.as_str()]
+    });
+    *place = value;
+}

@@ -1,0 +1,161 @@
+//! What the server does for the built-in kinds: defaults, addresses, accounts, deletion, scale, reviews.
+
+use serde_json::{Value, json};
+
+use super::harness::Server;
+
+const PODS: &str = "/api/v1/namespaces/default/pods";
+const MERGE: &str = "application/merge-patch+json";
+
+fn pod(name: &str) -> Value {
+    json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
+}
+
+fn statefulset(labels: &Value) -> Value {
+    json!({"metadata": {"name": "s"}, "spec": {
+        "serviceName": "s", "selector": {"matchLabels": {"app": "s"}},
+        "template": {"metadata": {"labels": labels}, "spec": {"containers": [{"name": "c", "image": "i"}]}},
+    }})
+}
+
+#[tokio::test]
+async fn a_pod_needs_its_account_and_gets_its_token() {
+    let server = Server::start().await;
+    let mut wrong = pod("a");
+    wrong["spec"]["serviceAccountName"] = "nobody".into();
+    let (code, refused) = server.request("POST", PODS, Some(wrong)).await;
+    assert_eq!(code, 403);
+    assert_eq!(
+        refused["message"],
+        "pods \"a\" is forbidden: error looking up service account default/nobody: serviceaccount \"nobody\" not found"
+    );
+    let (code, made) = server.request("POST", PODS, Some(pod("a"))).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(made["status"], json!({"phase": "Pending", "qosClass": "BestEffort"}));
+    let mount = &made["spec"]["containers"][0]["volumeMounts"][0];
+    assert_eq!(mount["mountPath"], "/var/run/secrets/kubernetes.io/serviceaccount");
+    assert_eq!(mount["name"], made["spec"]["volumes"][0]["name"]);
+}
+
+#[tokio::test]
+async fn a_running_pod_goes_gracefully_and_another_at_once() {
+    let server = Server::start().await;
+    for name in ["a", "b"] {
+        server.request("POST", PODS, Some(pod(name))).await;
+    }
+    let (_, gone) = server.request("DELETE", &format!("{PODS}/a"), None).await;
+    assert_eq!(gone["kind"], "Pod");
+    assert_eq!(server.request("GET", &format!("{PODS}/a"), None).await.0, 404);
+    let binding = json!({"metadata": {"name": "b"}, "target": {"kind": "Node", "name": "n"}});
+    assert_eq!(server.request("POST", &format!("{PODS}/b/binding"), Some(binding)).await.0, 201);
+    let (_, going) = server.request("DELETE", &format!("{PODS}/b"), None).await;
+    assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 30);
+    assert!(going["metadata"]["deletionTimestamp"].is_string());
+    let (_, forced) = server.request("DELETE", &format!("{PODS}/b"), Some(json!({"gracePeriodSeconds": 0}))).await;
+    assert_eq!(forced["metadata"]["name"], "b");
+    assert_eq!(server.request("GET", &format!("{PODS}/b"), None).await.0, 404);
+}
+
+#[tokio::test]
+async fn services_get_distinct_addresses_that_stay() {
+    let server = Server::start().await;
+    let services = "/api/v1/namespaces/default/services";
+    let service =
+        |name: &str| json!({"metadata": {"name": name}, "spec": {"ports": [{"port": 80}], "selector": {"a": "b"}}});
+    let (code, a) = server.request("POST", services, Some(service("a"))).await;
+    assert_eq!(code, 201, "{a}");
+    let (_, b) = server.request("POST", services, Some(service("b"))).await;
+    assert_eq!(a["spec"]["ports"][0], json!({"port": 80, "protocol": "TCP", "targetPort": 80}));
+    assert!(a["spec"]["clusterIP"].is_string() && a["spec"]["clusterIP"] != b["spec"]["clusterIP"]);
+    let patch = json!({"spec": {"clusterIP": "127.100.9.9", "clusterIPs": null}}).to_string();
+    let (code, refused) = server.request_as("PATCH", &format!("{services}/a"), MERGE, patch).await;
+    assert_eq!(code, 422);
+    assert!(refused["message"].as_str().unwrap().ends_with("may not change once set"), "{refused}");
+    let mut headless = service("c");
+    headless["spec"]["clusterIP"] = "None".into();
+    let (_, c) = server.request("POST", services, Some(headless)).await;
+    assert_eq!(c["spec"]["clusterIPs"], json!(["None"]));
+    let (_, replaced) = server.request("PUT", &format!("{services}/a"), Some(service("a"))).await;
+    assert_eq!(replaced["spec"]["clusterIP"], a["spec"]["clusterIP"]);
+}
+
+#[tokio::test]
+async fn a_stateful_set_is_checked_and_scaled() {
+    let server = Server::start().await;
+    let sets = "/apis/apps/v1/namespaces/default/statefulsets";
+    let (code, refused) = server.request("POST", sets, Some(statefulset(&json!({"app": "other"})))).await;
+    assert_eq!(code, 422);
+    assert_eq!(
+        refused["message"],
+        "StatefulSet.apps \"s\" is invalid: spec.template.metadata.labels: Invalid value: {\"app\":\"other\"}: `selector` does \
+         not match template `labels`"
+    );
+    let (code, made) = server.request("POST", sets, Some(statefulset(&json!({"app": "s"})))).await;
+    assert_eq!(code, 201, "{made}");
+    assert_eq!(made["spec"]["updateStrategy"], json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}));
+    let patch = json!({"spec": {"serviceName": "other"}}).to_string();
+    let (code, refused) = server.request_as("PATCH", &format!("{sets}/s"), MERGE, patch).await;
+    assert_eq!(code, 422);
+    assert!(refused["message"].as_str().unwrap().contains("spec: Forbidden: updates to statefulset spec"), "{refused}");
+    assert_eq!(server.kubectl_ok(&["scale", "sts", "s", "--replicas=3"]).await, "statefulset.apps/s scaled\n");
+    let (_, scale) = server.request("GET", &format!("{sets}/s/scale"), None).await;
+    assert_eq!((&scale["spec"]["replicas"], &scale["status"]["selector"]), (&json!(3), &json!("app=s")));
+    let (_, after) = server.request("GET", &format!("{sets}/s"), None).await;
+    assert_eq!(after["metadata"]["generation"], 2);
+}
+
+#[tokio::test]
+async fn secrets_and_config_maps_can_be_frozen() {
+    let server = Server::start().await;
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let secret = json!({"metadata": {"name": "s"}, "stringData": {"k": "v"}, "immutable": true});
+    let (_, made) = server.request("POST", secrets, Some(secret)).await;
+    assert_eq!((&made["data"]["k"], &made["type"], made.get("stringData")), (&json!("dg=="), &json!("Opaque"), None));
+    let patch = json!({"stringData": {"k": "w"}}).to_string();
+    let (code, refused) = server.request_as("PATCH", &format!("{secrets}/s"), MERGE, patch).await;
+    assert_eq!(code, 422);
+    assert_eq!(
+        refused["message"],
+        "Secret \"s\" is invalid: data: Forbidden: field is immutable when `immutable` is set"
+    );
+}
+
+#[tokio::test]
+async fn a_namespace_waits_for_its_finalizer() {
+    let server = Server::start().await;
+    let (_, made) = server.request("POST", "/api/v1/namespaces", Some(json!({"metadata": {"name": "n"}}))).await;
+    assert_eq!((&made["spec"]["finalizers"], &made["status"]["phase"]), (&json!(["kubernetes"]), &json!("Active")));
+    assert_eq!(made["metadata"]["labels"]["kubernetes.io/metadata.name"], "n");
+    let (_, going) = server.request("DELETE", "/api/v1/namespaces/n", None).await;
+    assert_eq!(going["status"]["phase"], "Terminating");
+    let configmap = json!({"metadata": {"name": "c"}});
+    let (code, refused) = server.request("POST", "/api/v1/namespaces/n/configmaps", Some(configmap)).await;
+    assert_eq!(code, 403);
+    assert_eq!(
+        refused["message"],
+        "configmaps \"c\" is forbidden: unable to create new content in namespace n because it is being terminated"
+    );
+    let mut last = going;
+    last["spec"]["finalizers"] = json!([]);
+    assert_eq!(server.request("PUT", "/api/v1/namespaces/n/finalize", Some(last)).await.0, 200);
+    assert_eq!(server.request("GET", "/api/v1/namespaces/n", None).await.0, 404);
+}
+
+#[tokio::test]
+async fn rights_are_enforced_and_can_be_asked_for() {
+    let server = Server::start().await;
+    assert_eq!(server.kubectl_ok(&["auth", "can-i", "create", "pods"]).await, "yes\n");
+    let refused = server.kubectl(&["get", "pods", "--as=jane"]).await;
+    assert_eq!(
+        String::from_utf8_lossy(&refused.stderr),
+        "Error from server (Forbidden): pods is forbidden: User \"jane\" cannot list resource \"pods\" in API group \"\" in the \
+         namespace \"default\"\n"
+    );
+    let output = server.kubectl(&["auth", "can-i", "get", "pods", "--as=jane"]).await;
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(1), b"no\n".as_slice()));
+    assert!(server.kubectl_ok(&["auth", "whoami"]).await.contains("kubernetes-admin"));
+    let token = server.kubectl_ok(&["create", "token", "default"]).await;
+    let review = json!({"spec": {"token": token.trim()}});
+    let (_, answer) = server.request("POST", "/apis/authentication.k8s.io/v1/tokenreviews", Some(review)).await;
+    assert_eq!(answer["status"]["user"]["username"], "system:serviceaccount:default:default");
+}

@@ -1,0 +1,91 @@
+//! Bad input gets the answer that a real API server gives.
+
+use serde_json::json;
+
+use super::harness::Server;
+
+const CONFIGMAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+#[tokio::test]
+async fn malformed_bodies_are_refused_with_the_right_code() {
+    let server = Server::start().await;
+    let post = |kind: &'static str, body: &str| server.request_as("POST", CONFIGMAPS, kind, body.to_owned());
+    for body in ["{", "", "[]", "\"x\"", "null", "\u{0}", "{\"metadata\": {\"name\": 5}}", "{\"data\": []}"] {
+        let (code, answer) = post("application/json", body).await;
+        assert_eq!((code, answer["reason"].as_str()), (400, Some("BadRequest")), "{body:?}: {answer}");
+        assert_eq!(answer["kind"], "Status");
+    }
+    let (code, answer) = post("text/plain", "{}").await;
+    assert_eq!((code, answer["reason"].as_str()), (415, Some("UnsupportedMediaType")));
+    let (code, answer) = post("application/json", &format!("{{\"a\":\"{}\"}}", "x".repeat(4 << 20))).await;
+    assert_eq!((code, answer["reason"].as_str()), (413, Some("RequestEntityTooLarge")));
+    let (code, answer) = post("application/json", "{\"kind\": \"Pod\", \"apiVersion\": \"v1\"}").await;
+    assert_eq!(code, 400, "{answer}");
+    let (code, answer) = post("application/json", "{\"metadata\": {\"namespace\": \"other\", \"name\": \"a\"}}").await;
+    assert_eq!(code, 400, "{answer}");
+    let (code, _) = post("application/yaml", "metadata:\n  name: from-yaml\n").await;
+    assert_eq!(code, 201);
+}
+
+#[tokio::test]
+async fn every_violation_is_told_at_once() {
+    let server = Server::start().await;
+    let (code, answer) = server
+        .request(
+            "POST",
+            "/api/v1/namespaces/default/pods",
+            Some(json!({"metadata": {"name": "p", "labels": {"-": "x y"}}, "spec": {"containers": [{"name": "C"}]}})),
+        )
+        .await;
+    assert_eq!(code, 422);
+    let causes = answer["details"]["causes"].as_array().unwrap();
+    let fields: Vec<_> = causes.iter().filter_map(|cause| cause["field"].as_str()).collect();
+    assert_eq!(
+        fields,
+        ["metadata.labels", "metadata.labels", "spec.containers[0].name", "spec.containers[0].image"],
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn names_selectors_and_paths_are_checked() {
+    let server = Server::start().await;
+    for (path, code) in [
+        ("/api/v1/namespaces/default/nothings", 404),
+        ("/apis/none/v1/things", 404),
+        ("/apis/none", 404),
+        ("/nothing", 404),
+        ("/api/v1/namespaces/default/configmaps?labelSelector=a%20b%20c", 400),
+        ("/api/v1/namespaces/default/configmaps?fieldSelector=spec.x%3Dy", 400),
+        ("/api/v1/namespaces/default/configmaps?resourceVersion=x", 400),
+        ("/api/v1/namespaces/default/configmaps?limit=x", 400),
+        ("/api/v1/namespaces/default/configmaps?continue=nonsense", 400),
+        ("/api/v1/namespaces/default/configmaps?watch=1&resourceVersion=99999999", 504),
+        ("/api/v1/namespaces/default/configmaps?watch=1&sendInitialEvents=true", 422),
+    ] {
+        let (got, answer) = server.request("GET", path, None).await;
+        assert_eq!(got, code, "{path}: {answer}");
+        assert_eq!(answer["kind"], "Status", "{path}: {answer}");
+    }
+    let (code, answer) = server.request("POST", CONFIGMAPS, Some(json!({}))).await;
+    assert_eq!(code, 422);
+    assert_eq!(
+        answer["message"],
+        "ConfigMap \"\" is invalid: metadata.name: Required value: name or generateName is required"
+    );
+    let (code, answer) =
+        server.request("POST", "/api/v1/namespaces/nowhere/configmaps", Some(json!({"metadata": {"name": "a"}}))).await;
+    assert_eq!((code, answer["message"].as_str()), (404, Some("namespaces \"nowhere\" not found")));
+    let (code, made) = server.request("POST", CONFIGMAPS, Some(json!({"metadata": {"generateName": "g-"}}))).await;
+    assert_eq!(code, 201);
+    assert!(made["metadata"]["name"].as_str().unwrap().len() == 7, "{made}");
+}
+
+#[tokio::test]
+async fn the_network_asks_for_credentials() {
+    let server = Server::start().await;
+    let anonymous = http::Request::get("/api/v1/pods").body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    assert_eq!(server.api.handle_from_network(None, anonymous).await.status(), 401);
+    let audit = fs_err::read_to_string(server.directory.path().join("audit.log")).unwrap();
+    assert!(audit.lines().all(|line| line.contains("\"verb\":\"create\"")), "{audit}");
+}
