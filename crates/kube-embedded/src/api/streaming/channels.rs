@@ -16,8 +16,11 @@ pub(super) const QUEUE: usize = 8;
 pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// How long a peer may take to read the last bytes.
 const LAST_WORDS: Duration = Duration::from_secs(10);
-/// How long a peer may take to hang up after that.
-const FAREWELL: Duration = Duration::from_secs(2);
+/// How long a peer may take to hang up after that. A SPDY client throws away what it has not yet processed as soon as
+/// it sees the end of the connection, so the end is left to the client, however slowly it reads.
+const LINGER: Duration = Duration::from_secs(30);
+/// How long the end of a connection may take.
+pub(super) const HANG_UP: Duration = Duration::from_secs(2);
 
 /// What a client sends on one channel; it ends when the client closes the channel or goes away.
 pub(super) type Input = mpsc::Receiver<Bytes>;
@@ -58,12 +61,13 @@ impl Output {
 /// The tasks that read and write a connection. Dropping it hangs up.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// Cancelled when the client went away or broke the protocol.
+    /// Cancelled when the client went away or broke the protocol, and to hang up.
     pub(super) gone: CancellationToken,
     /// Tells the writer to end once its queue is empty.
     pub(super) closing: CancellationToken,
+    /// Cancelled when the writer has written everything.
+    pub(super) delivered: CancellationToken,
     pub(super) reader: JoinHandle<()>,
-    pub(super) writer: JoinHandle<()>,
 }
 
 impl Link {
@@ -71,16 +75,15 @@ impl Link {
     /// would take the last output away from the client.
     pub(super) async fn close(mut self) {
         self.closing.cancel();
-        if timeout(LAST_WORDS, &mut self.writer).await.is_ok() {
+        if timeout(LAST_WORDS, self.delivered.cancelled()).await.is_ok() {
             // Whether the client hangs up or not, the connection ends here.
-            let _ = timeout(FAREWELL, &mut self.reader).await;
+            let _ = timeout(LINGER, &mut self.reader).await;
         }
     }
 }
 
 impl Drop for Link {
     fn drop(&mut self) {
-        self.reader.abort();
-        self.writer.abort();
+        self.gone.cancel();
     }
 }

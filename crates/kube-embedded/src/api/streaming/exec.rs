@@ -33,8 +33,7 @@ const WEBSOCKET: [&str; 6] = [
     "base64.channel.k8s.io",
     "",
 ];
-const SPDY: [&str; 4] =
-    ["v4.remotecommand.k8s.io", "v3.remotecommand.k8s.io", "v2.remotecommand.k8s.io", "channel.k8s.io"];
+const SPDY: [&str; 4] = ["v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"];
 
 /// How long a SPDY client may take to open its streams (the kubelet's `DefaultStreamCreationTimeout`).
 const STREAMS_OPEN: Duration = Duration::from_secs(30);
@@ -175,8 +174,8 @@ async fn open_websocket(connection: Upgraded, protocol: &str, options: &ExecOpti
 /// Waits for the streams that the client's options promise; `None` where they don't come.
 async fn open_spdy(connection: Upgraded, protocol: &str, options: &ExecOptions) -> Option<(Link, Streams)> {
     let version = match protocol {
-        "v4.remotecommand.k8s.io" => 4,
-        "v3.remotecommand.k8s.io" => 3,
+        "v4.channel.k8s.io" => 4,
+        "v3.channel.k8s.io" => 3,
         _ => 2,
     };
     let (reader, writer) = tokio::io::split(TokioIo::new(connection));

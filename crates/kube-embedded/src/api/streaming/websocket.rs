@@ -11,16 +11,17 @@ use futures::stream::{SplitSink, SplitStream};
 use futures::{SinkExt as _, StreamExt as _};
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc;
-use tokio::time::{Instant, interval_at};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::sync::{mpsc, oneshot};
+use tokio::time::{Instant, interval_at, timeout};
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
 use tokio_util::sync::CancellationToken;
 
-use super::channels::{Input, KEEP_ALIVE, Link, Output, Packet, QUEUE};
+use super::channels::{HANG_UP, Input, KEEP_ALIVE, Link, Output, Packet, QUEUE};
 
 /// The largest message a client may send. Clients send up to 32 KiB; some send a whole file at once.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -102,17 +103,28 @@ pub(super) async fn open(
             ((*channel, sender), (*channel, receiver))
         })
         .unzip();
+    let delivered = CancellationToken::new();
+    let (sink_back, sink_returned) = oneshot::channel();
     let reader = Reader { stream, coding, channels: senders, pongs, gone: gone.clone() };
-    let writer = Writer { sink, coding, packets, pong_requests };
+    let writer = Writer { sink, coding, packets, pong_requests, gone: gone.clone() };
     let link = Link {
         gone: gone.clone(),
         closing: closing.clone(),
+        delivered: delivered.clone(),
         reader: tokio::spawn(async move {
-            let _ends = gone.clone().drop_guard();
-            reader.run().await;
+            let stream = reader.run().await;
+            gone.cancel();
+            if let Ok(sink) = sink_returned.await {
+                hang_up(sink, stream).await;
+            }
         }),
-        writer: tokio::spawn(writer.run(closing)),
     };
+    tokio::spawn(async move {
+        let sink = writer.run(closing).await;
+        delivered.cancel();
+        // The reader takes it, unless the runtime is going down.
+        let _ = sink_back.send(sink);
+    });
     (link, receivers, queue)
 }
 
@@ -132,6 +144,14 @@ pub(super) async fn tunnel(connection: Upgraded) -> (impl AsyncRead + Send + Unp
     (StreamReader::new(Box::pin(bytes)), SinkWriter::new(CopyToBytes::new(Box::pin(sink))))
 }
 
+/// Ends the connection as TLS wants it.
+async fn hang_up(sink: SplitSink<Socket, Message>, stream: SplitStream<Socket>) {
+    if let Ok(socket) = sink.reunite(stream) {
+        // The peer may be gone already.
+        let _ = timeout(HANG_UP, socket.into_inner().shutdown()).await;
+    }
+}
+
 async fn socket(connection: Upgraded) -> Socket {
     let config = WebSocketConfig::default().max_message_size(Some(MAX_MESSAGE)).max_frame_size(Some(MAX_MESSAGE));
     WebSocketStream::from_raw_socket(TokioIo::new(connection), Role::Server, Some(config)).await
@@ -146,27 +166,38 @@ struct Reader {
 }
 
 impl Reader {
-    async fn run(mut self) {
-        while let Some(Ok(message)) = self.stream.next().await {
+    /// Reads until the connection ends, on either side.
+    async fn run(mut self) -> SplitStream<Socket> {
+        while let Some(message) = self.next().await {
             let data = match message {
                 Message::Binary(data) => data,
                 Message::Text(text) => Bytes::from(text),
-                Message::Close(_) => return,
+                // After a close nothing follows; reading on sends the answer to it.
                 _ => continue,
             };
-            match self.coding.decode(data) {
-                Ok(Received::Data(channel, data)) => {
-                    if !self.deliver(channel, data).await {
-                        return;
-                    }
+            let goes_on = match self.coding.decode(data) {
+                Ok(Received::Data(channel, data)) => self.deliver(channel, data).await,
+                Ok(Received::Close(channel)) => {
+                    self.channels.remove(&channel);
+                    true
                 }
-                Ok(Received::Close(channel)) => drop(self.channels.remove(&channel)),
-                Ok(Received::Nothing) => {}
+                Ok(Received::Nothing) => true,
                 Err(error) => {
                     tracing::debug!(%error, "a streaming client broke the protocol");
-                    return;
+                    false
                 }
+            };
+            if !goes_on {
+                break;
             }
+        }
+        self.stream
+    }
+
+    async fn next(&mut self) -> Option<Message> {
+        tokio::select! {
+            message = self.stream.next() => message?.ok(),
+            () = self.gone.cancelled() => None,
         }
     }
 
@@ -203,28 +234,34 @@ struct Writer {
     coding: Coding,
     packets: mpsc::Receiver<Packet>,
     pong_requests: mpsc::Receiver<()>,
+    gone: CancellationToken,
 }
 
 impl Writer {
-    async fn run(mut self, closing: CancellationToken) {
+    /// Writes until the session or the connection ends.
+    async fn run(mut self, closing: CancellationToken) -> SplitSink<Socket, Message> {
         loop {
             let message = tokio::select! {
                 biased;
-                packet = self.packets.recv() => match packet {
-                    Some(packet) => self.message(packet),
-                    None => break,
-                },
-                () = closing.cancelled() => break,
+                () = self.gone.cancelled() => break,
+                Some(packet) = self.packets.recv() => self.message(packet),
+                () = closing.cancelled() => Some(Message::Close(Some(CloseFrame {
+                    code: CloseCode::Normal,
+                    reason: Utf8Bytes::default(),
+                }))),
                 Some(()) = self.pong_requests.recv() => Some(Message::Pong(Bytes::new())),
             };
-            if let Some(message) = message
-                && self.sink.send(message).await.is_err()
-            {
-                return;
+            let Some(message) = message else { continue };
+            let last = message.is_close();
+            let sent = tokio::select! {
+                sent = self.sink.send(message) => sent.is_ok(),
+                () = self.gone.cancelled() => false,
+            };
+            if last || !sent {
+                break;
             }
         }
-        // The peer may be gone already.
-        let _ = self.sink.close().await;
+        self.sink
     }
 
     fn message(&self, packet: Packet) -> Option<Message> {

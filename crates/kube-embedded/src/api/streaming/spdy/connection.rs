@@ -7,11 +7,11 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::codec::FramedRead;
 use tokio_util::sync::CancellationToken;
 
-use super::super::channels::{Input, KEEP_ALIVE, Link, Output, Packet, QUEUE};
+use super::super::channels::{HANG_UP, Input, KEEP_ALIVE, Link, Output, Packet, QUEUE};
 use super::frame::{self, Frame, PROTOCOL_ERROR, REFUSED_STREAM};
 use super::headers::Headers;
 
@@ -55,20 +55,18 @@ pub(in super::super) fn open(
     let reading =
         Reading { states: states.clone(), queue, answers, opened, gone: gone.clone(), last_stream: 0, next_ping: 2 };
     let writing = Writing { io: writer, packets, answers: pending_answers, states };
+    let delivered = CancellationToken::new();
     let (reader_gone, writer_gone) = (gone.clone(), gone.clone());
     let link = Link {
         gone,
         closing: closing.clone(),
+        delivered: delivered.clone(),
         reader: tokio::spawn(async move {
-            let _ends = reader_gone.drop_guard();
             reading.run(FramedRead::new(reader, frame::Reader::new())).await;
-        }),
-        writer: tokio::spawn(async move {
-            if writing.run(closing).await.is_err() {
-                writer_gone.cancel();
-            }
+            reader_gone.cancel();
         }),
     };
+    tokio::spawn(writing.run(closing, delivered, writer_gone));
     (link, streams)
 }
 
@@ -188,7 +186,7 @@ impl Reading {
     }
 
     fn open_stream(&mut self, id: u32, headers: Headers, fin: bool) -> Result<(), Broken> {
-        if id % 2 == 0 || id <= self.last_stream {
+        if id.is_multiple_of(2) || id <= self.last_stream {
             return self.answer(Frame::RstStream { stream: id, status: PROTOCOL_ERROR });
         }
         self.last_stream = id;
@@ -245,26 +243,41 @@ struct Writing<W> {
 }
 
 impl<W: AsyncWrite + Unpin> Writing<W> {
-    async fn run(mut self, closing: CancellationToken) -> std::io::Result<()> {
+    /// Writes until the session ends, then waits for the end of the connection and ends it as TLS wants it.
+    async fn run(mut self, closing: CancellationToken, delivered: CancellationToken, gone: CancellationToken) {
+        tokio::select! {
+            result = self.write(closing) => if let Err(error) = result {
+                tracing::debug!(%error, "a streaming client takes nothing more");
+                gone.cancel();
+            },
+            () = gone.cancelled() => {}
+        }
+        delivered.cancel();
+        gone.cancelled().await;
+        // The peer may be gone already.
+        let _ = timeout(HANG_UP, self.io.shutdown()).await;
+    }
+
+    async fn write(&mut self, closing: CancellationToken) -> std::io::Result<()> {
         let mut writer = frame::Writer::new().map_err(std::io::Error::other)?;
         let mut buffer = BytesMut::new();
         loop {
-            let frame = tokio::select! {
+            let (frame, last) = tokio::select! {
                 biased;
-                Some(frame) = self.answers.recv() => Some(frame),
-                Some(packet) = self.packets.recv() => self.frame(packet),
-                () = closing.cancelled() => break,
+                Some(frame) = self.answers.recv() => (Some(frame), false),
+                Some(packet) = self.packets.recv() => (self.frame(packet), false),
+                () = closing.cancelled() => (Some(Frame::GoAway { last_stream: 0 }), true),
             };
             let Some(frame) = frame else { continue };
             writer.write(&frame, &mut buffer).map_err(std::io::Error::other)?;
             self.io.write_all_buf(&mut buffer).await?;
-            if self.answers.is_empty() && self.packets.is_empty() {
+            if last || (self.answers.is_empty() && self.packets.is_empty()) {
                 self.io.flush().await?;
             }
+            if last {
+                return Ok(());
+            }
         }
-        writer.write(&Frame::GoAway { last_stream: 0 }, &mut buffer).map_err(std::io::Error::other)?;
-        self.io.write_all_buf(&mut buffer).await?;
-        self.io.shutdown().await
     }
 
     /// The frame of a packet; `None` where its stream is gone.
@@ -340,7 +353,7 @@ mod tests {
         assert_eq!(client.receive().await, Some(Frame::Data { stream: 1, data: Bytes::new(), fin: true }));
         let closing = tokio::spawn(link.close());
         assert_eq!(client.receive().await, Some(Frame::GoAway { last_stream: 0 }));
-        assert_eq!(client.receive().await, None);
+        assert!(!closing.is_finished(), "the client hangs up first");
         drop(client);
         closing.await.unwrap();
     }
