@@ -29,6 +29,14 @@ pub struct Revisions {
 pub fn find(set: &StatefulSet, all: &[ControllerRevision]) -> Result<Revisions, Error> {
     let mut steps = Vec::new();
     let mut own: Vec<&ControllerRevision> = all.iter().filter(|revision| is_owned(set, revision)).collect();
+    for orphan in all.iter().filter(|revision| is_orphan(set, revision)) {
+        // Left behind by a set of this name: with them, the pods it left need not be replaced.
+        let mut owners = orphan.owner_references().to_vec();
+        owners.push(controller_reference(set));
+        let patch = json!({"metadata": {"ownerReferences": to_value(&owners)?}});
+        steps.push(Step::quiet(Action::merge(Target::of(orphan), patch)));
+        own.push(orphan);
+    }
     own.sort_by_key(|revision| (revision.revision, revision.metadata.creation_timestamp.clone(), revision.name_any()));
     let next = own.last().map_or(0, |revision| revision.revision) + 1;
     let data = data_of(set)?;
@@ -38,7 +46,7 @@ pub fn find(set: &StatefulSet, all: &[ControllerRevision]) -> Result<Revisions, 
         Some(equal) if equal.revision + 1 == next => (*equal).clone(),
         Some(equal) => {
             // The template is an earlier one again: that revision becomes the newest.
-            steps.push(Step::quiet(Action::merge(Target::of(*equal).unchanged(*equal), json!({"revision": next}))));
+            steps.push(Step::quiet(Action::merge(Target::of(*equal), json!({"revision": next}))));
             ControllerRevision { revision: next, ..(*equal).clone() }
         }
         None => {
@@ -79,6 +87,14 @@ pub fn template(revision: &ControllerRevision) -> Result<PodTemplateSpec, Error>
 
 fn is_owned(set: &StatefulSet, revision: &ControllerRevision) -> bool {
     revision.owner_references().iter().any(|owner| Some(&owner.uid) == set.metadata.uid.as_ref())
+}
+
+fn is_orphan(set: &StatefulSet, revision: &ControllerRevision) -> bool {
+    let wanted = set.spec.as_ref().and_then(|spec| spec.selector.match_labels.as_ref());
+    let labelled =
+        wanted.is_some_and(|wanted| wanted.iter().all(|(key, value)| revision.labels().get(key) == Some(value)));
+    let controlled = revision.owner_references().iter().any(|owner| owner.controller == Some(true));
+    labelled && !controlled && revision.metadata.deletion_timestamp.is_none()
 }
 
 fn data_in(revision: &ControllerRevision) -> Option<&Value> {

@@ -369,6 +369,20 @@ fn orphans_are_adopted_and_strangers_released() {
 }
 
 #[test]
+fn a_set_takes_over_what_one_of_its_name_left_behind() {
+    let mut world = World::new(json!({"replicas": 2}));
+    world.until_quiet();
+    world.set.metadata.uid = Some("again".to_owned());
+    world.set.status = None;
+    world.pods.iter_mut().for_each(|pod| pod.metadata.owner_references = None);
+    world.revisions.iter_mut().for_each(|revision| revision.metadata.owner_references = None);
+    assert_eq!(world.step(), ["change of db-0", "change of db-1"]);
+    assert!(world.step().is_empty(), "nothing is replaced");
+    assert_eq!(world.revisions.len(), 1);
+    assert_eq!(world.revisions[0].owner_references()[0].uid, "again");
+}
+
+#[test]
 fn a_set_that_is_being_deleted_only_counts() {
     let mut world = World::new(json!({}));
     world.step();
@@ -394,7 +408,7 @@ fn a_revision_name_that_is_taken_is_avoided() {
     let Plan { steps, .. } = world.plan();
     let Action::Create { object, .. } = &steps[0].action else { panic!() };
     let mut foreign: ControllerRevision = from_value(object.clone()).unwrap();
-    foreign.metadata.owner_references = None;
+    foreign.metadata.owner_references.as_mut().unwrap()[0].uid = "another set".to_owned();
     let taken = foreign.name_any();
     world.revisions.push(foreign);
     world.step();
