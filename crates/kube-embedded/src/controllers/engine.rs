@@ -41,9 +41,12 @@ pub trait Controller: Send + Sync + 'static {
     fn reconcile(&self, key: &Self::Key) -> impl Future<Output = Result<Option<Duration>, Error>> + Send;
 }
 
+/// Hands the keys that a change concerns to a controller's loop.
+type Listener = Box<dyn Fn(&Change) + Send + Sync>;
+
 /// The running controllers.
 pub struct Engine {
-    listeners: Vec<Box<dyn Fn(&Change) + Send + Sync>>,
+    listeners: Vec<Listener>,
     loops: JoinSet<()>,
     shutdown: CancellationToken,
 }

@@ -273,10 +273,12 @@ mod tests {
     }
 
     fn messages(actions: &[Action]) -> Vec<&str> {
-        let message = |action| match action {
-            &Action::Tell(ref note) => Some(note.message.as_str()),
-            _ => None,
-        };
+        fn message(action: &Action) -> Option<&str> {
+            match action {
+                Action::Tell(note) => Some(&note.message),
+                _ => None,
+            }
+        }
         actions.iter().filter_map(message).collect()
     }
 

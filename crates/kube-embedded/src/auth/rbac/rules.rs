@@ -124,14 +124,14 @@ impl Rule {
 /// The missing rights, sorted, verbs of the same thing in one line.
 pub fn covers(held: &[Rule], wanted: &[Rule]) -> Result<(), Vec<String>> {
     let missing = wanted.iter().flat_map(Rule::parts).filter(|part| !held.iter().any(|rule| rule.covers(part)));
-    let mut lines: BTreeMap<(bool, Vec<String>, Vec<String>, Vec<String>), Rule> = BTreeMap::new();
+    let mut lines: BTreeMap<[Vec<String>; 3], Rule> = BTreeMap::new();
     let mut paths = Vec::new();
     for part in missing {
         if part.resources.is_empty() {
             paths.push(part.describe());
             continue;
         }
-        let key = (true, part.api_groups.clone(), part.resources.clone(), part.resource_names.clone());
+        let key = [part.api_groups.clone(), part.resources.clone(), part.resource_names.clone()];
         match lines.get_mut(&key) {
             None => drop(lines.insert(key, part)),
             Some(rule) if has_all(&rule.verbs, &part.verbs) => {}

@@ -358,10 +358,12 @@ mod tests {
     }
 
     fn told(steps: &[Step]) -> Vec<&str> {
-        let reason = |step| match step {
-            &Step::Do(Action::Tell(ref note)) => Some(note.reason.as_str()),
-            _ => None,
-        };
+        fn reason(step: &Step) -> Option<&str> {
+            match step {
+                Step::Do(Action::Tell(note)) => Some(&note.reason),
+                _ => None,
+            }
+        }
         steps.iter().filter_map(reason).collect()
     }
 

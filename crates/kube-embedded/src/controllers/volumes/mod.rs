@@ -38,6 +38,7 @@ const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
 /// One thing to do: a request, or something on the disk.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "plans are lists of a few that live for one reconciliation")]
 enum Step {
     Make(String),
     Remove(String),
