@@ -34,6 +34,11 @@ impl Addresses {
         true
     }
 
+    /// Whether the address is in use.
+    pub fn holds(&self, address: Ipv4Addr) -> bool {
+        self.pool().used.contains(&address.to_bits())
+    }
+
     /// An address nobody has; `None` when all are in use.
     pub fn allocate(&self) -> Option<Ipv4Addr> {
         let mut pool = self.pool();

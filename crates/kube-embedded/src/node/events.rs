@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::{Api, ObjectMeta, Patch, PatchParams, PostParams};
 use serde_json::json;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 /// How many events are remembered for counting repetitions.
 const REMEMBERED: usize = 512;
@@ -34,28 +34,50 @@ struct Notice {
 
 /// Where events are handed in.
 #[derive(Clone)]
-pub struct Recorder(mpsc::Sender<Notice>);
+pub struct Recorder(mpsc::Sender<Item>);
+
+enum Item {
+    Notice(Box<Notice>),
+    /// Answered when everything before it has been written.
+    Flush(oneshot::Sender<()>),
+}
 
 impl Recorder {
     /// Starts writing. Ends when all recorders are gone and everything is written.
-    pub fn start(client: kube::Client, node: String) -> (Self, tokio::task::JoinHandle<()>) {
+    pub fn start(client: kube::Client, node: String) -> Self {
         let (sender, receiver) = mpsc::channel(QUEUE);
-        (Self(sender), tokio::spawn(write(client, node, receiver)))
+        tokio::spawn(write(client, node, receiver));
+        Self(sender)
     }
 
     /// Hands in an event.
     pub fn record(&self, about: ObjectReference, severity: Severity, reason: &'static str, message: String) {
         let notice = Notice { about, severity, reason, message, at: Timestamp::now() };
-        if self.0.try_send(notice).is_err() {
+        if self.0.try_send(Item::Notice(Box::new(notice))).is_err() {
             tracing::debug!(reason, "an event was dropped");
+        }
+    }
+
+    /// Waits until all events handed in so far have been written.
+    pub async fn flush(&self) {
+        let (sender, receiver) = oneshot::channel();
+        if self.0.send(Item::Flush(sender)).await.is_ok() {
+            let _ = receiver.await;
         }
     }
 }
 
-async fn write(client: kube::Client, node: String, mut notices: mpsc::Receiver<Notice>) {
+async fn write(client: kube::Client, node: String, mut items: mpsc::Receiver<Item>) {
     let mut known: HashMap<String, (String, i32)> = HashMap::new();
     let mut order = VecDeque::new();
-    while let Some(notice) = notices.recv().await {
+    while let Some(item) = items.recv().await {
+        let notice = match item {
+            Item::Notice(notice) => notice,
+            Item::Flush(done) => {
+                let _ = done.send(());
+                continue;
+            }
+        };
         let key = format!(
             "{:?}/{:?}/{:?}/{}/{}",
             notice.about.uid, notice.about.name, notice.about.field_path, notice.reason, notice.message

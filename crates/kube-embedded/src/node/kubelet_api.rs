@@ -29,9 +29,9 @@ impl Kubelet for Node {
                     let pod = &container.pod;
                     Status::bad_request(format!("previous terminated container \"{name}\" in pod \"{pod}\" not found"))
                 };
-                // Between two runs the latest one is the previous.
-                let latest = if found.running.is_none() { &found.log } else { &None };
-                return found.previous.clone().or_else(|| latest.clone()).ok_or_else(missing);
+                // While it waits for its next run, the latest one is the previous.
+                let latest = found.log.clone().filter(|_| found.waiting.is_some());
+                return latest.or_else(|| found.previous.clone()).ok_or_else(missing);
             }
             found.log.clone().ok_or_else(|| waiting(name, &container.pod, found))
         })?;

@@ -101,7 +101,7 @@ impl Node {
         let capacity = registration::capacity(&options);
         let node =
             registration::register(&client, &options, &capacity, &isolation).await.map_err(api("register the node"))?;
-        let (events, event_task) = Recorder::start(client.clone(), options.name.clone());
+        let events = Recorder::start(client.clone(), options.name.clone());
         let (name_sender, names) = watch::channel(Arc::new(Names::default()));
         let stopping = shutdown.child_token();
         let proxy = services::follow(client.clone(), name_sender, events.clone(), stopping.clone())
@@ -144,7 +144,6 @@ impl Node {
             proxy,
         ];
         *this.parts.lock().unwrap_or_else(PoisonError::into_inner) = Some(Parts { tasks, sweeper: Some(sweeper) });
-        drop(event_task);
         Ok(this)
     }
 
@@ -190,6 +189,7 @@ impl Node {
         if let Some(sweeper) = parts.sweeper.take() {
             sweeper.stop().await;
         }
+        self.context.events.flush().await;
         let _ = fs_err::remove_dir_all(self.context.options.run_directory.join("pods"));
         let _ = fs_err::remove_dir(view_root(&self.context.options.run_directory));
     }

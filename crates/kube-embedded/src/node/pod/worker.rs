@@ -135,6 +135,7 @@ impl Worker {
         let mut names = self.context.names.clone();
         let mut is_clean = self.context.is_clean.clone();
         self.restore_logs();
+        self.keep_address();
         self.note_deletion();
         let mut written = Some(written);
         loop {
@@ -456,6 +457,13 @@ impl Worker {
 
     // What a pod has.
 
+    /// Before anything is written: a status without the address would lose it.
+    fn keep_address(&mut self) {
+        if self.pod.status.as_ref().is_some_and(|status| status.pod_ip.is_some()) {
+            self.has_address();
+        }
+    }
+
     fn has_address(&mut self) -> bool {
         if self.frame.pod_ip.is_some() {
             return true;
@@ -465,7 +473,10 @@ impl Worker {
         let address = if is_on_host {
             Some(self.context.options.address)
         } else {
-            before.or_else(|| self.context.addresses.allocate())
+            // The one it had, which the node has claimed for it at start.
+            before
+                .filter(|address| self.context.addresses.holds(*address))
+                .or_else(|| self.context.addresses.allocate())
         };
         let Some(address) = address else {
             self.complain("FailedCreatePodSandBox", "no pod address is free".into());

@@ -1,0 +1,75 @@
+//! The node against the API server, with real processes: as root, as an ordinary user, and where the system allows no
+//! mount namespaces. This program is its own launcher, and starts itself again for the other users.
+
+#[path = "node/api.rs"]
+mod api;
+#[path = "node/crash.rs"]
+mod crash;
+#[path = "node/lifecycle.rs"]
+mod lifecycle;
+#[path = "node/user.rs"]
+mod user;
+#[path = "node/view.rs"]
+mod view;
+#[path = "node/world.rs"]
+mod world;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+macro_rules! cases {
+    ($($module:ident::$name:ident),* $(,)?) => {
+        vec![$(case(concat!(stringify!($module), "::", stringify!($name)), || Box::pin($module::$name()))),*]
+    };
+}
+
+fn main() {
+    kube_embedded::node::launcher::dispatch();
+    crash::dispatch();
+    user::become_what_is_asked();
+    let mut trials = cases![
+        lifecycle::a_program_runs_to_its_end_and_its_output_is_the_log,
+        lifecycle::init_containers_run_first_and_in_order,
+        lifecycle::a_failed_init_container_fails_a_pod_that_never_restarts,
+        lifecycle::a_crashing_container_restarts_at_once_and_then_waits,
+        lifecycle::a_program_that_does_not_exist_is_a_start_error,
+        lifecycle::an_unknown_image_is_not_pulled_and_said,
+        lifecycle::a_missing_secret_is_waited_for,
+        lifecycle::hooks_and_the_termination_message_are_heard,
+        lifecycle::a_deleted_pod_gets_its_grace_period_and_leaves_nothing,
+        lifecycle::a_stubborn_pod_is_killed_with_everything_it_started,
+        lifecycle::a_failing_liveness_probe_restarts_the_container,
+        view::volumes_are_at_their_paths_and_private,
+        view::a_changed_config_map_and_label_arrive_in_the_container,
+        view::data_of_a_claim_outlives_the_pod,
+        view::names_of_services_are_in_the_hosts_file,
+        api::logs_of_containers_are_found_and_followed,
+        api::commands_run_in_the_container_with_input_output_and_exit_code,
+        api::a_command_with_a_terminal_has_one,
+        api::a_command_ends_with_its_client,
+        api::ready_pods_answer_at_the_services_address_and_by_port_forward,
+        api::the_node_object_and_its_lease_are_there,
+        crash::a_stopped_node_leaves_nothing_and_starts_its_pods_again,
+        crash::a_killed_node_leaves_no_process_and_starts_its_pods_again,
+    ];
+    trials.extend(user::others());
+    let mut arguments = Arguments::from_args();
+    // Containers are started together; more of them than processors only makes each slower.
+    arguments.test_threads.get_or_insert(4);
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+type Case = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
+
+fn case(name: &'static str, run: fn() -> Case) -> Trial {
+    Trial::test(name, move || {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
+        runtime.block_on(async {
+            let work = tokio::spawn(run());
+            match tokio::time::timeout(std::time::Duration::from_secs(60), work).await {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(Failed::from(error.to_string())),
+                Err(_) => Err(Failed::from("not done after a minute")),
+            }
+        })
+    })
+}

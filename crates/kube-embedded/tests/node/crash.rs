@@ -1,0 +1,79 @@
+//! The end of the node, clean and otherwise, and its return.
+
+use std::io::{BufRead, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use serde_json::json;
+
+use crate::world::{World, eventually, pod_ip, processes, status};
+
+/// First argument with which this program is a node that runs until it is killed.
+const WORD: &str = "__node";
+
+/// Becomes such a node if asked.
+pub fn dispatch() {
+    let arguments: Vec<String> = std::env::args().collect();
+    if arguments.get(1).map(String::as_str) != Some(WORD) {
+        return;
+    }
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    runtime.block_on(async {
+        let world = World::at(Path::new(&arguments[2])).await;
+        world.pod("a", SCRIPT, json!({}), json!({})).await;
+        let pod = world.ready("a").await;
+        println!("{}", pod_ip(&pod));
+        std::future::pending::<()>().await;
+    });
+}
+
+/// Ignores SIGTERM, and starts something that loses its marks.
+const SCRIPT: &str = "trap '' TERM; env -i setsid sleep 600 & echo up; while :; do sleep 0.5; done";
+
+pub async fn a_stopped_node_leaves_nothing_and_starts_its_pods_again() {
+    let temporary = tempfile::Builder::new().prefix("a9s-node-").tempdir().unwrap();
+    let world = World::at(temporary.path()).await;
+    world.pod("a", "echo up; trap 'exit 0' TERM; while :; do sleep 0.02; done", json!({}), json!({})).await;
+    let before = world.ready("a").await;
+    world.end().await;
+    let world = World::at(temporary.path()).await;
+    let after = world.until("a", "restarted", |pod| status(pod).restart_count == 1).await;
+    assert_eq!(after.metadata.uid, before.metadata.uid);
+    let after = world.ready("a").await;
+    assert_eq!(pod_ip(&after), pod_ip(&before));
+    world.end().await;
+}
+
+pub async fn a_killed_node_leaves_no_process_and_starts_its_pods_again() {
+    let temporary = tempfile::Builder::new().prefix("a9s-node-").tempdir().unwrap();
+    let (mut node, address) = start(temporary.path());
+    let left = || processes(temporary.path());
+    assert!(left().len() >= 2, "{:?}", left());
+    node.kill().unwrap();
+    node.wait().unwrap();
+    let world = World::at(temporary.path()).await;
+    let after = world.until("a", "restarted", |pod| status(pod).restart_count == 1).await;
+    let ended = status(&after).last_state.unwrap().terminated.unwrap();
+    assert_eq!((ended.exit_code, ended.reason.as_deref()), (255, Some("Unknown")));
+    assert_eq!(pod_ip(&world.ready("a").await), address);
+    assert!(left().len() <= 3, "only one set of processes runs: {:?}", left());
+    world.delete("a").await;
+    world.end().await;
+
+    // Without a return, nothing stays either: what ignores SIGTERM is killed after the node's grace period.
+    let temporary = tempfile::Builder::new().prefix("a9s-node-").tempdir().unwrap();
+    let (mut node, _) = start(temporary.path());
+    node.kill().unwrap();
+    node.wait().unwrap();
+    let gone = || async { processes(temporary.path()).is_empty() };
+    eventually("nothing is left", gone).await;
+    tokio::time::sleep(Duration::ZERO).await;
+}
+
+fn start(directory: &Path) -> (Child, String) {
+    let mut node = Command::new("/proc/self/exe").arg(WORD).arg(directory).stdout(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(node.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    (node, line.trim().to_owned())
+}

@@ -1,0 +1,123 @@
+//! What a container sees: volumes, names, itself.
+
+use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
+use kube::Api;
+use kube::api::{Patch, PatchParams, PostParams};
+use kube_embedded::kubelet::ExitStatus;
+use serde_json::json;
+
+use crate::world::{World, eventually, pod_ip};
+
+pub async fn volumes_are_at_their_paths_and_private() {
+    let world = World::new().await;
+    world.create::<ConfigMap>(json!({"metadata": {"name": "cm"}, "data": {"x": "from-map", "y": "2"}})).await;
+    world.create::<Secret>(json!({"metadata": {"name": "s"}, "data": {"k": "c2VjcmV0"}})).await;
+    let mounts = json!([
+        {"name": "cm", "mountPath": "/no/such/place"}, {"name": "s", "mountPath": "/etc/a9s-secret"},
+        {"name": "data", "mountPath": "/home/postgres/pgdata"}, {"name": "cm", "mountPath": "/one-file", "subPath": "x"},
+        {"name": "info", "mountPath": "/etc/podinfo"},
+    ]);
+    let volumes = json!([
+        {"name": "cm", "configMap": {"name": "cm"}},
+        {"name": "s", "secret": {"secretName": "s", "defaultMode": 0o400}},
+        {"name": "data", "emptyDir": {}},
+        {"name": "info", "downwardAPI": {"items": [{"path": "name", "fieldRef": {"fieldPath": "metadata.name"}}]}},
+    ]);
+    world.pod("a", "exec sleep 600", json!({"volumeMounts": mounts}), json!({"volumes": volumes})).await;
+    world.ready("a").await;
+    if !world.has_views() {
+        let (code, out, err) =
+            world.exec("a", &["sh", "-c", "cat $A9S_MOUNT_S/k $A9S_SERVICEACCOUNT_DIR/namespace"], None).await;
+        assert_eq!((code, out.as_str()), (ExitStatus::Code(0), "secretdefault"), "{err}");
+        return world.end().await;
+    }
+    let script = "
+        set -e
+        cat /no/such/place/x /etc/a9s-secret/k /one-file /etc/podinfo/name; echo
+        echo data > /home/postgres/pgdata/f; cat /home/postgres/pgdata/f
+        cat /var/run/secrets/kubernetes.io/serviceaccount/namespace; echo
+        test -s /var/run/secrets/kubernetes.io/serviceaccount/token
+        echo private > /tmp/private; test ! -e /run/nologin; echo shm > /dev/shm/x; echo null > /dev/null
+        ls /home/postgres; ls -d /usr/bin; id -G | wc -w
+        if echo x > /no/such/place/x; then echo writable; fi
+    ";
+    let (code, out, err) = world.exec("a", &["sh", "-c", script], None).await;
+    let expected = "from-mapsecretfrom-mapa\ndata\ndefault\npgdata\n/usr/bin\n1\n";
+    assert_eq!((code, out.as_str()), (ExitStatus::Code(0), expected), "{err}");
+    for path in ["/no/such", "/etc/a9s-secret", "/tmp/private", "/one-file"] {
+        assert!(!std::path::Path::new(path).exists(), "{path} is on the host");
+    }
+    let two = json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "../.."}]});
+    world.pod("b", "true", two, json!({"volumes": [{"name": "v", "emptyDir": {}}]})).await;
+    world.event("b", "Failed", "subPath ../.. is not inside of its volume").await;
+    world.end().await;
+}
+
+pub async fn a_changed_config_map_and_label_arrive_in_the_container() {
+    let world = World::new().await;
+    world.create::<ConfigMap>(json!({"metadata": {"name": "cm"}, "data": {"x": "old"}})).await;
+    let mounts = json!([{"name": "cm", "mountPath": "/cm"}, {"name": "info", "mountPath": "/info"}]);
+    let volumes = json!([
+        {"name": "cm", "configMap": {"name": "cm"}},
+        {"name": "info", "downwardAPI": {"items": [{"path": "role", "fieldRef": {"fieldPath": "metadata.labels['role']"}}]}},
+    ]);
+    world.pod("a", "exec sleep 600", json!({"volumeMounts": mounts}), json!({"volumes": volumes})).await;
+    world.ready("a").await;
+    let read = || async {
+        let script = "cat ${A9S_MOUNT_CM:-/cm}/x ${A9S_MOUNT_INFO:-/info}/role";
+        world.exec("a", &["sh", "-c", script], None).await.1
+    };
+    assert_eq!(read().await, "old");
+    let change = Patch::Merge(json!({"data": {"x": "new"}}));
+    world.api::<ConfigMap>().patch("cm", &PatchParams::default(), &change).await.unwrap();
+    eventually("the new value arrives", || async { read().await == "new" }).await;
+    let label = Patch::Merge(json!({"metadata": {"labels": {"role": "primary"}}}));
+    world.api::<Pod>().patch("a", &PatchParams::default(), &label).await.unwrap();
+    eventually("the label arrives", || async { read().await == "newprimary" }).await;
+    world.end().await;
+}
+
+pub async fn data_of_a_claim_outlives_the_pod() {
+    let world = World::new().await;
+    let path = world.directory.join("node/volumes/pv");
+    let volume = json!({"metadata": {"name": "pv"}, "spec": {"capacity": {"storage": "1Gi"},
+        "accessModes": ["ReadWriteOnce"], "hostPath": {"path": path}}});
+    let volumes: Api<PersistentVolume> = Api::all(world.client.clone());
+    volumes.create(&PostParams::default(), &serde_json::from_value(volume).unwrap()).await.unwrap();
+    let claim = json!({"metadata": {"name": "claim"}, "spec": {"accessModes": ["ReadWriteOnce"], "volumeName": "pv",
+        "resources": {"requests": {"storage": "1Gi"}}}});
+    world.create::<PersistentVolumeClaim>(claim).await;
+    let mounts = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+    let spec = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "claim"}}]});
+    world.pod("a", "echo kept > ${A9S_MOUNT_V:-/v}/f; exec sleep 600", mounts.clone(), spec.clone()).await;
+    world.event("a", "FailedMount", "persistentvolumeclaim \"claim\" is not bound yet").await;
+    let bound = Patch::Merge(json!({"status": {"phase": "Bound"}}));
+    let claims = world.api::<PersistentVolumeClaim>();
+    claims.patch_status("claim", &PatchParams::default(), &bound).await.unwrap();
+    world.ready("a").await;
+    world.delete("a").await;
+    world.pod("b", "cat ${A9S_MOUNT_V:-/v}/f; exec sleep 600", mounts, spec).await;
+    world.ready("b").await;
+    eventually("the data is there", || async { world.log("b").await == "kept\n" }).await;
+    world.end().await;
+}
+
+pub async fn names_of_services_are_in_the_hosts_file() {
+    let world = World::new().await;
+    let pod = world.pod("a", "exec sleep 600", json!({}), json!({})).await;
+    let pod = world.ready(&pod.metadata.name.unwrap()).await;
+    let service = json!({"metadata": {"name": "db"}, "spec": {"clusterIP": "None", "ports": [{"port": 5432}]}});
+    world.create::<Service>(service).await;
+    let endpoints = json!({"metadata": {"name": "db"}, "subsets": [
+        {"addresses": [{"ip": pod_ip(&pod), "hostname": "db-0"}], "ports": [{"port": 5432}]}]});
+    world.create::<Endpoints>(endpoints).await;
+    let expected = format!("{}\tdb-0.db\tdb-0.db.default\tdb-0.db.default.svc", pod_ip(&pod));
+    let script = "cat ${A9S_HOSTS:-/etc/hosts}";
+    eventually("the name is there", || async {
+        world.exec("a", &["sh", "-c", script], None).await.1.contains(&expected)
+    })
+    .await;
+    let (_, out, _) = world.exec("a", &["sh", "-c", script], None).await;
+    assert!(out.contains(&format!("{}\ta\n", pod_ip(&pod))), "{out}");
+    world.end().await;
+}
