@@ -66,6 +66,14 @@ impl Postmaster {
         Ok(Self { child })
     }
 
+    /// Whether it says, in the eighth line of its lock file (src/include/utils/pidfile.h), that it accepts connections.
+    pub fn is_ready(&self, data: &Path) -> bool {
+        let text = fs_err::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+        let mut lines = text.lines();
+        let is_own = lines.next().and_then(|pid| pid.trim().parse().ok()) == self.child.id();
+        is_own && lines.nth(6).is_some_and(|status| status.trim() == "ready")
+    }
+
     /// Waits for its end.
     pub async fn ended(&mut self) -> io::Result<ExitStatus> {
         self.child.wait().await

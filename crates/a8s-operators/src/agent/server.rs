@@ -409,12 +409,16 @@ impl<P: Platform> Agent<P> {
             let mut postmaster = Postmaster::start(&self.server)?;
             let status = match self.wait_until_it_accepts(&mut postmaster).await {
                 Turn::Ended(status) => status,
-                _ if self.stop.is_cancelled() => return Ok(postmaster.stop().await),
+                _ if self.stop.is_cancelled() => {
+                    postmaster.stop().await;
+                    return Ok(());
+                }
                 _ => match self.serve_one(&mut postmaster, identity, written, instances).await {
                     Ok(Turn::Ended(status)) => status,
                     Ok(Turn::Stop) => {
                         self.probe.set(None);
-                        return Ok(postmaster.stop().await);
+                        postmaster.stop().await;
+                        return Ok(());
                     }
                     Ok(Turn::Changed | Turn::Certificate) => {
                         self.probe.set(None);
@@ -457,18 +461,19 @@ impl<P: Platform> Agent<P> {
     /// Waits for the first connection, the server's end, or the order to stop.
     async fn wait_until_it_accepts(&self, postmaster: &mut Postmaster) -> Turn {
         loop {
+            // Asking a server that is not ready would only fill its log.
+            if postmaster.is_ready(&self.server.data())
+                && let Ok(client) = bootstrap::connect(&self.server.pod.socket_directory, "a9s agent").await
+            {
+                *self.probe.client.borrow_mut() = Some(Rc::new(client));
+                return Turn::Changed;
+            }
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return Turn::Stop,
                 status = postmaster.ended() => return Turn::Ended(describe(status)),
-                client = bootstrap::connect(&self.server.pod.socket_directory, "a9s agent") => {
-                    if let Ok(client) = client {
-                        *self.probe.client.borrow_mut() = Some(Rc::new(client));
-                        return Turn::Changed;
-                    }
-                }
+                () = tokio::time::sleep(CONNECT_ROUND) => {}
             }
-            tokio::time::sleep(CONNECT_ROUND).await;
         }
     }
 

@@ -93,10 +93,10 @@ fn restore(object: &mut Value, wanted: &Value, field: &str, is_resealed: bool) {
     let pointer = format!("/{field}");
     let Some(wanted) = wanted.pointer(&pointer) else { return };
     let Some(existing) = object.pointer_mut(&pointer) else {
-        if let Some((parent, key)) = pointer.rsplit_once('/') {
-            if let Some(Value::Object(parent)) = object.pointer_mut(parent) {
-                parent.insert(key.to_owned(), wanted.clone());
-            }
+        if let Some((parent, key)) = pointer.rsplit_once('/')
+            && let Some(Value::Object(parent)) = object.pointer_mut(parent)
+        {
+            parent.insert(key.to_owned(), wanted.clone());
         }
         return;
     };

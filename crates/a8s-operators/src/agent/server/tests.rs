@@ -14,6 +14,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 
 const PASSWORD: &str = "secretsecretsecret";
+/// Variable that tells a test run as another user where the templates are.
+const TEMPLATES: &str = "A9S_TEST_TEMPLATES";
 
 /// A cluster that is only memory.
 #[derive(Clone)]
@@ -93,6 +95,10 @@ fn as_server_user(test: &str, body: impl FnOnce()) {
     let name = format!("{}::{test}", module_path!().split_once("::").expect("within a crate").1);
     let mut command = Command::new(program);
     command.args([name.as_str(), "--exact", "--nocapture"]).uid(user.uid.as_raw()).gid(user.gid.as_raw());
+    let templates = current.with_file_name("server-test-templates");
+    if template::ensure(&installation(), &templates, Some("postgres")).is_ok() {
+        command.env(TEMPLATES, templates);
+    }
     let output = command.current_dir("/").env_remove("HOME").output().expect("run");
     let text = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     assert!(output.status.success() && text.contains("1 passed"), "{text}");
@@ -101,6 +107,19 @@ fn as_server_user(test: &str, body: impl FnOnce()) {
 fn open(directory: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     fs_err::set_permissions(directory, std::fs::Permissions::from_mode(0o755)).expect("ours");
+}
+
+fn installation() -> postgresql::Installation {
+    postgresql::installations().pop().expect("a PostgreSQL server on this host")
+}
+
+/// A template, which stays beside the built tests for the next run; where the user cannot reach it, a fresh one.
+fn template(fresh: &Path) -> PathBuf {
+    let current = std::env::current_exe().expect("this test").with_file_name("server-test-templates");
+    let kept = std::env::var_os(TEMPLATES).map_or(current, PathBuf::from);
+    template::ensure(&installation(), &kept, None)
+        .or_else(|_| template::ensure(&installation(), fresh, None))
+        .expect("a template")
 }
 
 struct Fixture {
@@ -113,9 +132,8 @@ impl Fixture {
     fn new(with_template: bool) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
-        let installation = postgresql::installations().pop().expect("a PostgreSQL server on this host");
-        let template =
-            with_template.then(|| template::ensure(&installation, &path.join("templates"), None).expect("a template"));
+        let installation = installation();
+        let template = with_template.then(|| template(&path.join("templates")));
         for name in ["volume", "s", "admin", "standby"] {
             fs_err::create_dir(path.join(name)).expect("made");
         }
@@ -207,6 +225,15 @@ impl Fixture {
     fn postmaster(&self) -> nix::unistd::Pid {
         let text = fs_err::read_to_string(self.server.data().join("postmaster.pid")).expect("a server");
         nix::unistd::Pid::from_raw(text.lines().next().and_then(|pid| pid.parse().ok()).expect("its number"))
+    }
+}
+
+impl Drop for Fixture {
+    /// A test that failed leaves its server.
+    fn drop(&mut self) {
+        if self.server.data().join("postmaster.pid").exists() {
+            let _ = nix::sys::signal::kill(self.postmaster(), Signal::SIGQUIT);
+        }
     }
 }
 
