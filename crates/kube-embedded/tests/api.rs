@@ -12,3 +12,5 @@ mod harness;
 mod kubectl;
 #[path = "api/objects.rs"]
 mod objects;
+#[path = "api/webhooks.rs"]
+mod webhooks;

@@ -13,6 +13,7 @@ mod local;
 mod metadata;
 pub mod names;
 mod openapi;
+mod protobuf;
 mod quantity;
 pub mod registry;
 pub mod request;

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::builtin::retype;
 use super::call::{Call, FieldValidation};
 use super::metadata;
+use super::protobuf;
 use super::registry::{Custom, Resource, Shape};
 use crate::status::Status;
 
@@ -19,10 +20,11 @@ pub fn object(call: &Call) -> Result<(Value, Vec<String>), Status> {
 pub fn parse(call: &Call) -> Result<Value, Status> {
     match call.content_type.as_str() {
         "application/json" | "" => parse_json(&call.body, &call.resource.kind),
+        protobuf::MEDIA_TYPE => protobuf::parse(&call.body),
         "application/yaml" => parse_yaml(&call.body, &call.resource.kind),
         other => Err(Status::unsupported_media_type(format!(
             "the body of the request was in an unknown format - accepted media types include: application/json, \
-                 application/yaml (it was {other})"
+             application/yaml, application/vnd.kubernetes.protobuf (it was {other})"
         ))),
     }
 }

@@ -141,6 +141,6 @@ fn expect(current: Option<Arc<Object>>, expected: u64) -> Result<Arc<Object>, Er
 /// The object at its new version, serialized once for the disk, for readers and for watches.
 fn object(key: Key, mut value: Value, version: u64) -> Arc<Object> {
     value["metadata"]["resourceVersion"] = Value::String(version.to_string());
-    let bytes = Bytes::from(value.to_string());
+    let bytes = Bytes::from(serde_json::to_vec(&value).expect("a JSON value can be written as JSON"));
     Arc::new(Object { key, version, bytes, value: Arc::new(value) })
 }

@@ -87,5 +87,5 @@ async fn the_network_asks_for_credentials() {
     let anonymous = http::Request::get("/api/v1/pods").body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
     assert_eq!(server.api.handle_from_network(None, anonymous).await.status(), 401);
     let audit = fs_err::read_to_string(server.directory.path().join("audit.log")).unwrap();
-    assert!(audit.lines().all(|line| line.contains("\"verb\":\"create\"")), "{audit}");
+    assert!(audit.lines().count() > 0 && !audit.contains("\"verb\":\"list\""), "{audit}");
 }

@@ -25,7 +25,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server with the namespace `default` in it.
+    /// A server with what every cluster begins with, and the account `default` in the namespace `default`.
     pub async fn start() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
@@ -51,7 +51,7 @@ impl Server {
             fs_err::write(directory.path().join(file), text).unwrap();
         }
         let server = Self { api, client, directory, url, shutdown };
-        server.request("POST", "/api/v1/namespaces", Some(json!({"metadata": {"name": "default"}}))).await;
+        kube_embedded::controllers::bootstrap(&server.client).await.unwrap();
         let account = json!({"metadata": {"name": "default"}});
         server.request("POST", "/api/v1/namespaces/default/serviceaccounts", Some(account)).await;
         server

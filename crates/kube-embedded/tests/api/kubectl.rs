@@ -77,3 +77,30 @@ async fn the_built_in_kinds_have_their_usual_columns() {
     );
     assert!(server.kubectl_ok(&["get", "pods"]).await.contains("0/1"));
 }
+
+#[tokio::test]
+async fn generators_of_kubectl_create_work() {
+    let server = Server::start().await;
+    for arguments in [
+        &["create", "configmap", "c", "--from-literal=k=v"][..],
+        &["create", "secret", "generic", "s", "--from-literal=k=v"],
+        &["create", "namespace", "n"],
+        &["create", "serviceaccount", "a", "-n", "n"],
+        &["create", "service", "clusterip", "w", "--tcp=80:8080"],
+        &["create", "clusterrole", "r", "--verb=get", "--resource=pods,statefulsets.apps"],
+        &["create", "clusterrolebinding", "b", "--clusterrole=r", "--serviceaccount=n:a"],
+        &["create", "rolebinding", "b", "--clusterrole=r", "--user=jane"],
+    ] {
+        server.kubectl_ok(arguments).await;
+    }
+    let get = async |kind: &str, path: &str| server.kubectl_ok(&["get", kind, "-o", &format!("jsonpath={path}")]).await;
+    assert_eq!(get("cm/c", "{.data.k}").await, "v");
+    assert_eq!(get("secret/s", "{.data.k} {.type}").await, "dg== Opaque");
+    assert_eq!(
+        get("svc/w", "{.spec.ports[0].port} {.spec.ports[0].targetPort} {.spec.selector.app}").await,
+        "80 8080 w"
+    );
+    assert_eq!(get("clusterrole/r", "{.rules[1].apiGroups[0]} {.rules[1].resources[0]}").await, "apps statefulsets");
+    let can = ["auth", "can-i", "get", "pods", "--as=system:serviceaccount:n:a", "-A"];
+    assert_eq!(server.kubectl_ok(&can).await, "yes\n");
+}

@@ -101,21 +101,29 @@ impl ApiServer {
         Ok((stored, warnings))
     }
 
+    fn wrong_version(&self, call: &Call, version: &str) -> Status {
+        let shown = if version == "0x0" { version.to_owned() } else { format!("\"{version}\"") };
+        let message = format!("Invalid value: {shown}: must be specified for an update");
+        let cause = Cause { reason: "FieldValueInvalid", field: "metadata.resourceVersion".to_owned(), message };
+        Status::invalid(&call.resource.group, &call.resource.kind, &call.request.name, vec![cause])
+    }
+
     pub(super) fn check_preconditions(&self, call: &Call, current: &Object, new: &Value) -> Result<(), Status> {
         let (group, plural, name) = (&call.resource.group, &call.resource.plural, &call.request.name);
         let version = metadata::text(new, "resourceVersion");
         if !version.is_empty() && version != current.version.to_string() {
             return Err(match version.parse::<u64>() {
                 Ok(_) => modified(group, plural, name),
-                Err(_) => {
-                    let cause = Cause {
-                        reason: "FieldValueInvalid",
-                        field: "metadata.resourceVersion".to_owned(),
-                        message: format!("Invalid value: \"{version}\": must be specified for an update"),
-                    };
-                    Status::invalid(group, &call.resource.kind, name, vec![cause])
-                }
+                Err(_) => self.wrong_version(call, version),
             });
+        }
+        // Custom resources can't be replaced blindly (`AllowUnconditionalUpdate` is off for them).
+        if version.is_empty()
+            && call.request.verb == "update"
+            && call.resource.is_custom()
+            && !call.request.subresource.eq("scale")
+        {
+            return Err(self.wrong_version(call, "0x0"));
         }
         let (uid, current_uid) = (metadata::text(new, "uid"), metadata::text(&current.value, "uid"));
         if !uid.is_empty() && uid != current_uid {
