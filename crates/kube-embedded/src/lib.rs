@@ -11,6 +11,7 @@ pub mod addresses;
 pub mod api;
 pub mod auth;
 pub mod controllers;
+pub mod cluster;
 pub mod image;
 pub mod kubelet;
 pub mod node;

@@ -4,7 +4,7 @@
 //! API server hands over the certificate of the connection and the token of the header.
 
 mod authenticator;
-mod files;
+pub(crate) mod files;
 pub mod pki;
 pub mod rbac;
 pub mod tokens;
