@@ -3,6 +3,15 @@
 
 use std::process::ExitCode;
 
+use a9s::provider::embedded;
+
 fn main() -> ExitCode {
-    a9s::cli::main()
+    // It must be first: the launcher of containers needs a process without threads.
+    kube_embedded::node::launcher::dispatch();
+    let mut arguments = std::env::args_os().skip(1);
+    match arguments.next().as_ref().and_then(|word| word.to_str()) {
+        Some("agent") => a8s_operators::agent::main(arguments),
+        Some(embedded::daemon::WORD) => embedded::process::main(arguments),
+        _ => a9s::cli::main(),
+    }
 }

@@ -121,7 +121,8 @@ impl Cluster {
         let store = Store::open(&options.directory)?;
         remember_range(&options.directory, &addresses)?;
         let listener = listen(addresses.api_server()).await?;
-        let address = listener.local_addr().map_err(|source| Error::Port { address: addresses.api_server(), source })?;
+        let address =
+            listener.local_addr().map_err(|source| Error::Port { address: addresses.api_server(), source })?;
         let keys = options.directory.join("pki");
         let names = [address.ip().to_string(), "localhost".to_owned(), "kubernetes.default.svc".to_owned()];
         let pki = pki::Pki::open_or_create(&keys, &names)?;

@@ -10,8 +10,8 @@
 pub mod addresses;
 pub mod api;
 pub mod auth;
-pub mod controllers;
 pub mod cluster;
+pub mod controllers;
 pub mod image;
 pub mod kubelet;
 pub mod node;

@@ -6,6 +6,7 @@
 pub mod daemon;
 mod images;
 pub mod places;
+pub mod process;
 pub mod record;
 
 use std::path::PathBuf;
@@ -119,7 +120,7 @@ impl Embedded {
         }
         let node = place.node();
         // It blocks while it waits for them. That the blocking task fails can only be a panic in it.
-        let _ = (node, SURVIVORS);
+        let _ = tokio::task::spawn_blocking(move || kube_embedded::node::end_processes(&node, SURVIVORS)).await;
     }
 }
 
