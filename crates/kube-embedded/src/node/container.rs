@@ -158,6 +158,10 @@ async fn live(
         child.stderr.take().map(|output| tokio::spawn(pump(output, Stream::Stderr, plans.log.clone()))),
     ];
     tell(Report::Created(running.clone()));
+    if post_start(plans).is_none() {
+        // Told even of a program that has ended by now.
+        tell(Report::Started(began));
+    }
     let exit = {
         let active = active(context, plans, &running, began, tell);
         tokio::pin!(active);
@@ -206,15 +210,14 @@ async fn active(
     began: Timestamp,
     tell: &impl Fn(Report),
 ) {
-    let hooks = plans.container.lifecycle.as_ref();
-    if let Some(handler) = hooks.and_then(|hooks| hooks.post_start.as_ref())
-        && let Err(message) = hook(context, plans, running, handler, Duration::from_secs(3600)).await
-    {
-        // The pod answers with a stop order.
-        tell(Report::HookFailed("FailedPostStartHook", format!("PostStartHook failed: {message}")));
-        return std::future::pending().await;
+    if let Some(handler) = post_start(plans) {
+        if let Err(message) = hook(context, plans, running, handler, Duration::from_secs(3600)).await {
+            // The pod answers with a stop order.
+            tell(Report::HookFailed("FailedPostStartHook", format!("PostStartHook failed: {message}")));
+            return std::future::pending().await;
+        }
+        tell(Report::Started(began));
     }
-    tell(Report::Started(began));
     if let Some(plan) = plan(plans, ProbeKind::Startup, tell) {
         probing(context, running, &plan, ProbeKind::Startup, tell, true).await;
     }
@@ -231,6 +234,10 @@ async fn active(
         }
     );
     std::future::pending().await
+}
+
+fn post_start(plans: &Plans) -> Option<&LifecycleHandler> {
+    plans.container.lifecycle.as_ref()?.post_start.as_ref()
 }
 
 fn plan(plans: &Plans, kind: ProbeKind, tell: &impl Fn(Report)) -> Option<Plan> {

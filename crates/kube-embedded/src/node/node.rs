@@ -60,7 +60,7 @@ pub struct Node {
     pods: Mutex<Pods>,
     stopping: CancellationToken,
     /// What has to end before the node has stopped.
-    parts: Mutex<Option<Parts>>,
+    parts: tokio::sync::Mutex<Option<Parts>>,
 }
 
 #[derive(Default)]
@@ -125,7 +125,7 @@ impl Node {
             context: context.clone(),
             pods: Mutex::default(),
             stopping: stopping.clone(),
-            parts: Mutex::default(),
+            parts: tokio::sync::Mutex::default(),
         });
         this.first_look().await.map_err(api("list pods"))?;
         let keep = registration::keep(
@@ -143,7 +143,12 @@ impl Node {
             tokio::spawn(this.clone().follow_material::<Secret>(true)),
             proxy,
         ];
-        *this.parts.lock().unwrap_or_else(PoisonError::into_inner) = Some(Parts { tasks, sweeper: Some(sweeper) });
+        *this.parts.lock().await = Some(Parts { tasks, sweeper: Some(sweeper) });
+        let node = this.clone();
+        tokio::spawn(async move {
+            node.stopping.cancelled().await;
+            node.stop().await;
+        });
         Ok(this)
     }
 
@@ -168,8 +173,9 @@ impl Node {
     /// the API, and start again with the node.
     pub async fn stop(&self) {
         self.stopping.cancel();
-        let parts = self.parts.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(mut parts) = parts else { return };
+        // Whoever comes second waits here for the first.
+        let mut held = self.parts.lock().await;
+        let Some(mut parts) = held.take() else { return };
         for task in parts.tasks.drain(..) {
             let _ = task.await;
         }

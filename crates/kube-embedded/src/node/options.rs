@@ -61,8 +61,11 @@ pub struct NodeOptions {
     pub name: String,
     /// Name of the cluster, for the mark `A9S_CLUSTER` of its processes.
     pub cluster: String,
-    /// Where pods' data and logs are; private to the caller, but traversable by `run_as`.
+    /// Pods' data and logs. Private to the caller, but traversable by `run_as`.
     pub directory: PathBuf,
+    /// Where the cluster's persistent volumes are. Only below it directories of claims and `hostPath`s are made and
+    /// given to `run_as`.
+    pub volumes: PathBuf,
     /// Short-lived files and secrets, preferably on a tmpfs; same permissions.
     pub run_directory: PathBuf,
     /// What pods can run.

@@ -141,6 +141,10 @@ impl Known {
 /// The addresses of a Service and where each leads. Other protocols than TCP are not served.
 fn routes(service: &Service, endpoints: Option<&Endpoints>) -> Vec<(SocketAddr, Vec<SocketAddr>)> {
     let Some(spec) = &service.spec else { return Vec::new() };
+    // The API server itself listens where its clients are told, on a port that nobody has to be root for.
+    if service.name_any() == "kubernetes" && service.namespace().as_deref() == Some("default") {
+        return Vec::new();
+    }
     let Some(address) = spec.cluster_ip.as_deref().and_then(|address| address.parse().ok()) else { return Vec::new() };
     let mut routes = Vec::new();
     for port in spec.ports.iter().flatten() {

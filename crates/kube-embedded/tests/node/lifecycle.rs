@@ -104,7 +104,7 @@ pub async fn a_missing_secret_is_waited_for() {
 
 pub async fn hooks_and_the_termination_message_are_heard() {
     let world = World::new().await;
-    let path = world.directory.join("node/hooks");
+    let path = world.directory.join("volumes/hooks");
     let message = if world.has_views() { "/dev/termination-log" } else { "/dev/null" };
     let script = format!("trap 'echo done > {message}; exit 3' TERM; echo up; while :; do sleep 0.05; done");
     let hook =

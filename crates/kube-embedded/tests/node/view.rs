@@ -79,7 +79,7 @@ pub async fn a_changed_config_map_and_label_arrive_in_the_container() {
 
 pub async fn data_of_a_claim_outlives_the_pod() {
     let world = World::new().await;
-    let path = world.directory.join("node/volumes/pv");
+    let path = world.directory.join("volumes/pv");
     let volume = json!({"metadata": {"name": "pv"}, "spec": {"capacity": {"storage": "1Gi"},
         "accessModes": ["ReadWriteOnce"], "hostPath": {"path": path}}});
     let volumes: Api<PersistentVolume> = Api::all(world.client.clone());

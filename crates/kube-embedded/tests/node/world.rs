@@ -90,6 +90,7 @@ impl World {
             name: "test".into(),
             cluster: "test".into(),
             directory: directory.join("node"),
+            volumes: directory.join("volumes"),
             run_directory: directory.join("run"),
             images: Arc::new(Images),
             run_as: if nix::unistd::Uid::effective().is_root() { HostUser::named("nobody") } else { None },

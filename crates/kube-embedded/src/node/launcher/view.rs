@@ -168,7 +168,8 @@ impl Planner<'_> {
     }
 
     fn run(&mut self) {
-        self.tmpfs(Path::new("/run"), 0o755);
+        // Unprivileged programs make their socket directories here, as images prepare it for them elsewhere.
+        self.tmpfs(Path::new("/run"), 0o1777);
         for path in NAME_SERVICES.map(Path::new) {
             if self.host.kind(path) == Some(Kind::Directory) {
                 self.directories(path);
@@ -513,7 +514,7 @@ mod tests {
         let all: Vec<String> = plan(&host(), &[]).unwrap().iter().map(words).collect();
         assert!(all.contains(&"link /bin usr/bin".to_owned()));
         assert!(all.contains(&"bind /etc /etc".to_owned()));
-        assert!(all.contains(&"tmpfs /run 755".to_owned()));
+        assert!(all.contains(&"tmpfs /run 1777".to_owned()));
         assert!(all.contains(&"bind /dev/null /dev/null".to_owned()));
         assert!(all.contains(&"tmpfs /dev/shm 1777".to_owned()));
         assert!(!all.iter().any(|step| step.starts_with("bind /run") || step.starts_with("bind /tmp")));

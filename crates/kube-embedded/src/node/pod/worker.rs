@@ -290,6 +290,18 @@ impl Worker {
             return;
         }
         let policy = restart_policy(&self.pod).to_owned();
+        if self
+            .slots
+            .iter()
+            .zip(&self.records)
+            .any(|(slot, record)| record.is_init && slot.spec.restart_policy.is_some())
+        {
+            self.complain(
+                "Failed",
+                "init containers with a restartPolicy (sidecars) are not supported by this node".into(),
+            );
+            return;
+        }
         if self.is_over(&policy) || !self.has_address() || !self.has_volumes().await {
             return;
         }
@@ -551,7 +563,7 @@ impl Worker {
             client: &self.context.client,
             pod: &self.effective,
             paths: &self.paths,
-            cluster_directory: &self.context.options.directory,
+            volumes: &self.context.options.volumes,
             place: &self.place,
             capacity: &self.context.capacity,
             material: self.material.as_ref()?,
@@ -644,11 +656,8 @@ impl Worker {
             self.context.addresses.release(address);
         }
         // Others may still hold finalizers; there is nothing more to do for them.
-        while self.end != End::Gone {
-            match inbox.recv().await {
-                Some(Message::Gone | Message::Stop) | None => break,
-                Some(_) => {}
-            }
+        if self.end != End::Gone {
+            while !matches!(inbox.recv().await, Some(Message::Gone | Message::Stop) | None) {}
         }
     }
 

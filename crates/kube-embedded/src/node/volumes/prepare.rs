@@ -33,8 +33,8 @@ pub struct Shop<'a> {
     pub pod: &'a Pod,
     /// Its directories.
     pub paths: &'a PodPaths,
-    /// Below it missing host paths may be made.
-    pub cluster_directory: &'a Path,
+    /// Below it missing directories may be made.
+    pub volumes: &'a Path,
     /// Its addresses.
     pub place: &'a Place,
     /// What it may use.
@@ -122,7 +122,7 @@ impl Shop<'_> {
         let path = path
             .map(PathBuf::from)
             .ok_or_else(|| Error::Source(format!("persistentvolume \"{volume}\" is not a directory of this host")))?;
-        if path.starts_with(self.cluster_directory) {
+        if path.starts_with(self.volumes) {
             self.make_shared(&path)?;
         }
         Ok(path)
@@ -135,11 +135,11 @@ impl Shop<'_> {
             return Err(Error::Source(format!("hostPath {} is not an absolute path", source.path)));
         }
         if let ("DirectoryOrCreate", false) = (kind, path.exists()) {
-            if !path.starts_with(self.cluster_directory) {
+            if !path.starts_with(self.volumes) {
                 return Err(Error::Source(format!(
                     "hostPath {} does not exist, and is only made below {}",
                     source.path,
-                    self.cluster_directory.display()
+                    self.volumes.display()
                 )));
             }
             self.make_shared(&path)?;
