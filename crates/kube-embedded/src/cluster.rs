@@ -160,6 +160,7 @@ impl Cluster {
                 name,
                 cluster: options.name,
                 directory: options.directory.join("node"),
+                volumes: options.directory.join("volumes"),
                 run_directory: options.run_directory,
                 images: options.images,
                 run_as: options.run_as,
