@@ -51,7 +51,8 @@ pub(super) fn unprocessable(cause: impl Into<String>) -> Status {
         causes: Some(vec![StatusCause {
             reason: Some("UnexpectedServerResponse".to_owned()),
             message: Some(cause.into()),
-            field: None,
+            // kubectl prints it before the cause.
+            field: Some("patch".to_owned()),
         }]),
         ..StatusDetails::default()
     });

@@ -8,6 +8,7 @@ use futures::SinkExt as _;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::AttachParams;
+use kube_embedded::kubelet::TerminalSize;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::server::Server;
@@ -183,6 +184,32 @@ async fn sizes_of_the_clients_terminal_reach_the_process() {
     assert_eq!(server.host.sizes.lock().unwrap()[1].width, 132);
     drop(process);
     until("the process has ended", || server.host.running.load(Ordering::SeqCst) == 0).await;
+}
+
+/// `script` gives kubectl a terminal.
+#[tokio::test(flavor = "multi_thread")]
+async fn kubectl_with_a_terminal_tells_its_size() {
+    for spdy in [false, true] {
+        let server = Server::start().await;
+        let go_on = server.directory.path().join("go-on");
+        let command = format!("echo started; until [ -e {} ]; do sleep 0.05; done; exit 4", go_on.display());
+        let kubectl = server.kubectl(spdy, &["exec", "-it", "p", "--", "sh", "-c", &command]);
+        let kubectl = kubectl.as_std();
+        let words = std::iter::once(kubectl.get_program()).chain(kubectl.get_args());
+        let quoted = words.map(|word| format!("'{}'", word.to_str().unwrap())).collect::<Vec<_>>().join(" ");
+        let mut script = std::process::Command::new("script");
+        script.args(["-qec", &format!("stty rows 33 cols 111; {quoted}"), "/dev/null"]);
+        script.envs(kubectl.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        script.stdin(Stdio::null()).stdout(Stdio::piped());
+        let running = tokio::process::Command::from(script).kill_on_drop(true).spawn().unwrap();
+        let size = TerminalSize { width: 111, height: 33 };
+        until("the size", || server.host.sizes.lock().unwrap().contains(&size)).await;
+        fs_err::write(go_on, "").unwrap();
+        let output = running.wait_with_output().await.unwrap();
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(text.contains("started"), "{text}");
+        assert!(text.contains("command terminated with exit code 4"), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,8 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
 use kube_embedded::api::streaming;
 use kube_embedded::kubelet::Kubelet;
 use kube_embedded::status::Status;
@@ -40,7 +41,7 @@ impl Server {
             .with_no_client_auth()
             .with_single_cert(vec![CertificateDer::from(issued.cert.der().to_vec())], key)
             .unwrap();
-        tls.alpn_protocols = vec![b"http/1.1".to_vec()];
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = format!("https://{}", listener.local_addr().unwrap());
         tokio::spawn(accept(listener, TlsAcceptor::from(Arc::new(tls)), Arc::clone(&host)));
@@ -92,9 +93,10 @@ async fn serve(connection: TcpStream, tls: TlsAcceptor, host: Arc<Host>) {
         let host = Arc::clone(&host);
         async move { Ok::<_, Infallible>(answer(request, host).await) }
     });
-    let http = hyper::server::conn::http1::Builder::new();
+    // Both versions of HTTP, as the API server: streaming clients must choose the older one themselves.
+    let http = auto::Builder::new(TokioExecutor::new());
     // A client may hang up at any time.
-    let _ = http.serve_connection(TokioIo::new(connection), service).with_upgrades().await;
+    let _ = http.serve_connection_with_upgrades(TokioIo::new(connection), service).await;
 }
 
 async fn answer(request: Request<Incoming>, kubelet: Arc<dyn Kubelet>) -> Response<Full<Bytes>> {

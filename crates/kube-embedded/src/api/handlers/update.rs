@@ -187,8 +187,26 @@ fn bump_generation(call: &Call, new: &mut Value, current: &Value) {
     }
 }
 
+/// Whether nothing differs, or nothing but the times of field managers, which alone are no change
+/// (kube-apiserver's `ignoreManagedFieldsTimestampsTransformer`): a configuration that the server stores in other words
+/// than it was applied in would otherwise be written at every apply.
 fn unchanged(new: &Value, current: &Value) -> bool {
-    new == current
+    let parts = |object: &Value| object.as_object().map(|object| object.len());
+    let differs = |(name, value): (&String, &Value)| name != "metadata" && current.get(name) != Some(value);
+    if new == current {
+        return true;
+    }
+    if parts(new) != parts(current) || new.as_object().into_iter().flatten().any(differs) {
+        return false;
+    }
+    let timeless = |object: &Value| {
+        let mut metadata = object["metadata"].clone();
+        for entry in metadata["managedFields"].as_array_mut().into_iter().flatten() {
+            entry["time"] = Value::Null;
+        }
+        metadata
+    };
+    timeless(new) == timeless(current)
 }
 
 /// Whether an object that is being deleted has nothing left that holds it.
