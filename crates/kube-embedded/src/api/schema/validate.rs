@@ -44,7 +44,7 @@ impl<'a> Validation<'a> {
         if let Some(allowed) = schema["enum"].as_array()
             && !allowed.contains(value)
         {
-            let list: Vec<String> = allowed.iter().map(|value| quoted(value)).collect();
+            let list: Vec<String> = allowed.iter().map(quoted).collect();
             let message = format!("Unsupported value: {}: supported values: {}", plain(value), list.join(", "));
             self.add("FieldValueNotSupported", path, message);
         }
@@ -63,7 +63,7 @@ impl<'a> Validation<'a> {
         let fits = match (wanted, value) {
             (_, Value::Null) if schema["nullable"] == true => true,
             _ if int_or_string => whole(value) || value.is_string(),
-            ("", Value::Null) => !schema.as_object().is_some_and(|schema| !schema.is_empty()),
+            ("", Value::Null) => schema.as_object().is_none_or(serde_json::Map::is_empty),
             ("", _) => true,
             ("integer", value) => whole(value),
             ("number", value) => value.is_number(),
