@@ -16,8 +16,9 @@ use super::ApiServer;
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
-/// How long connections may take to end after the server was asked to stop.
-const DRAIN: Duration = Duration::from_secs(2);
+/// How long connections may take to end after the server was asked to stop: enough for what is being written, and no
+/// reason to wait for watches, which never end by themselves.
+const DRAIN: Duration = Duration::from_millis(500);
 
 /// Serves until `shutdown`, then lets the connections end.
 pub async fn serve(
@@ -50,15 +51,17 @@ pub async fn serve(
         }
     }
     connections.close();
-    if tokio::time::timeout(DRAIN, connections.wait()).await.is_err() {
-        tracing::debug!("some connections did not end in time");
-    }
+    connections.wait().await;
 }
 
 async fn connection(server: Arc<ApiServer>, acceptor: TlsAcceptor, stream: TcpStream, shutdown: CancellationToken) {
     // Small answers should leave at once.
     let _ = stream.set_nodelay(true);
-    let stream = match tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)).await {
+    let handshake = tokio::select! {
+        handshake = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream)) => handshake,
+        () = shutdown.cancelled() => return,
+    };
+    let stream = match handshake {
         Ok(Ok(stream)) => stream,
         Ok(Err(error)) => return tracing::debug!(%error, "TLS handshake failed"),
         Err(_) => return tracing::debug!("TLS handshake took too long"),
@@ -78,7 +81,10 @@ async fn connection(server: Arc<ApiServer>, acceptor: TlsAcceptor, stream: TcpSt
         result = connection.as_mut() => result,
         () = shutdown.cancelled() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            match tokio::time::timeout(DRAIN, connection).await {
+                Ok(result) => result,
+                Err(_) => return,
+            }
         }
     };
     if let Err(error) = result {
