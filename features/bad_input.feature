@@ -17,6 +17,7 @@ Feature: Bad input
       | create pg instnace                                        | instnace        |
       | nosuch                                                    | nosuch          |
       | delete pg instance                                        | --name          |
+      | delete cluster a8s --yes                                  | --cluster-name  |
       | create pg instance --name solo --replicas many            | many            |
       | create pg instance --name solo --replicas -1              | -1              |
       | create pg instance --name UPPER --yes                     | UPPER           |

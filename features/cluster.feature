@@ -49,7 +49,7 @@ Feature: Clusters
   @core
   Scenario: A question that nobody can answer is answered with no
     Given a cluster of its own
-    When I run `a9s delete cluster a8s`
+    When I run `a9s delete cluster a8s -c a8s`
     Then the command fails
     And the cluster answers
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
@@ -309,7 +309,7 @@ pub async fn delete_clusters(surroundings: &Surroundings) -> Vec<String> {
         .into_iter()
         .flatten()
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| surroundings.cluster_state(name).join("cluster.json").exists())
+        .filter(|name| is_cluster(&surroundings.cluster_state(name)))
         .collect();
     for cluster in clusters {
         let words = ["delete", "cluster", "a8s", "--cluster-name", &cluster, "--yes"];
@@ -319,6 +319,12 @@ pub async fn delete_clusters(surroundings: &Surroundings) -> Vec<String> {
         }
     }
     leaks
+}
+
+/// Whether the program made this directory: a scenario may have put a file of its own in the record's place.
+fn is_cluster(state: &Path) -> bool {
+    let record = std::fs::read(state.join("cluster.json")).unwrap_or_default();
+    serde_json::from_slice::<Value>(&record).is_ok_and(|record| record["version"].is_string())
 }
 
 /// Deletes a namespace and waits until the objects in it, and the processes of its pods, are gone.

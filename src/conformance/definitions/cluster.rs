@@ -48,7 +48,7 @@ async fn create_named(world: &mut World, name: String) -> Result<(), Failure> {
 
 #[when("I delete the cluster")]
 async fn delete(world: &mut World) -> Result<(), Failure> {
-    world.a9s(&["delete", "cluster", "a8s", "--yes"]).await.map(drop)
+    world.a9s(&["delete", "cluster", "a8s", "--cluster-name", "a8s", "--yes"]).await.map(drop)
 }
 
 #[when(expr = "I delete the cluster named {string}")]
@@ -58,7 +58,7 @@ async fn delete_named(world: &mut World, name: String) -> Result<(), Failure> {
 
 #[when("I delete the cluster and everything that was generated for it")]
 async fn delete_all(world: &mut World) -> Result<(), Failure> {
-    world.a9s(&["delete", "cluster", "a8s", "--all", "--yes"]).await.map(drop)
+    world.a9s(&["delete", "cluster", "a8s", "--cluster-name", "a8s", "--all", "--yes"]).await.map(drop)
 }
 
 #[given("the cluster has been stopped")]
