@@ -80,7 +80,7 @@ Feature: Bad input
       """
     When I run `a9s pg apply -i solo --sql 'SELECT 1' --yes`
     Then the command fails with exit code 3
-    And standard error says "127.0.0.1:1"
+    And standard error says "refused"
     And it took less than 15 seconds
 
   @embedded-only
