@@ -40,12 +40,23 @@ pub fn processes_marked(name: &str, value: &str) -> Vec<Process> {
         .collect()
 }
 
-/// Ends processes at once. Only for those that [`processes_naming`] a directory of the run has found.
+/// Ends processes at once. Only for those that [`processes_naming`] a directory of the run has found; what this process
+/// descends from is never among them.
 pub fn end(processes: &[Process]) {
-    for process in processes {
+    let ancestors = ancestors();
+    for process in processes.iter().filter(|process| process.pid > 1 && !ancestors.contains(&process.pid)) {
         // It may have ended by itself since it was found.
         let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
     }
+}
+
+fn ancestors() -> BTreeSet<i32> {
+    let parent = |pid: i32| -> Option<i32> {
+        let status = String::from_utf8_lossy(&read(pid, "status")).into_owned();
+        status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+    };
+    let own = i32::try_from(std::process::id()).unwrap_or_default();
+    std::iter::successors(parent(own), |pid| parent(*pid)).take_while(|pid| *pid > 0).collect()
 }
 
 /// What is on the machine that is not a process: taken before and after a run.
@@ -100,12 +111,21 @@ fn command_line(pid: i32) -> String {
     if line.is_empty() { String::from_utf8_lossy(&read(pid, "comm")).trim().to_owned() } else { line }
 }
 
+/// A mount of the machine itself is in everybody's table, so only those who have a table of their own belong to a
+/// directory by what they have mounted.
 fn names(pid: i32, word: &str) -> bool {
     let within = |bytes: &[u8]| bytes.windows(word.len()).any(|window| window == word.as_bytes());
     within(&read(pid, "cmdline"))
         || within(&read(pid, "environ"))
-        || within(&read(pid, "mountinfo"))
         || std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|path| path.to_string_lossy().contains(word))
+        || (has_mounts_of_its_own(pid) && within(&read(pid, "mountinfo")))
+}
+
+/// Whether a process is in another mount namespace than this one; a process that can't be asked is not.
+fn has_mounts_of_its_own(pid: i32) -> bool {
+    let own = std::fs::read_link("/proc/self/ns/mnt");
+    let other = std::fs::read_link(format!("/proc/{pid}/ns/mnt"));
+    matches!((own, other), (Ok(own), Ok(other)) if own != other)
 }
 
 fn mounts(run: &Path) -> BTreeSet<String> {
@@ -213,6 +233,16 @@ mod tests {
         let foreign = Inventory { listeners: BTreeMap::from([(port, Some(own))]), ..Inventory::default() };
         assert!(foreign.leaked_since(&before, Path::new("/no/such/run")).is_empty());
         assert!(orphan.leaked_since(&orphan, Path::new("/tmp/run")).is_empty(), "it was there before");
+    }
+
+    #[test]
+    fn what_is_mounted_for_everybody_makes_nobody_a_process_of_the_run() {
+        // Every process of this mount namespace has this in its table, and most do not name it otherwise.
+        let own = i32::try_from(std::process::id()).expect("a pid");
+        let table = String::from_utf8_lossy(&read(own, "mountinfo")).into_owned();
+        let proc = table.lines().find(|line| line.contains(" /proc ")).expect("proc is mounted").to_owned();
+        assert!(!processes_naming(&proc).iter().any(|process| ancestors().contains(&process.pid)));
+        assert!(ancestors().contains(&i32::try_from(std::os::unix::process::parent_id()).expect("a pid")));
     }
 
     #[test]

@@ -287,8 +287,13 @@ impl World {
         leaks
     }
 
+    /// As the administrator who made the cluster: the scenario may have spoilt its own kubeconfig.
     async fn leave_shared_cluster(&self) -> Vec<String> {
-        let client = match self.client().await {
+        let client = match Stage::get().shared().await {
+            Ok(shared) => observe::client(shared).await,
+            Err(failure) => Err(failure),
+        };
+        let client = match client {
             Ok(client) => client,
             Err(failure) => return vec![failure.to_string()],
         };
