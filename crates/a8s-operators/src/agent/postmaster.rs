@@ -109,6 +109,7 @@ pub async fn end_left_over(data: &Path) -> Result<(), Error> {
         loop {
             let running = processes(data);
             if running.is_empty() {
+                remove_lock_of_the_dead(data);
                 return Ok(());
             }
             if signalled.is_empty() {
@@ -135,11 +136,30 @@ pub async fn end_left_over(data: &Path) -> Result<(), Error> {
     if pids.is_empty() { Ok(()) } else { Err(Error::LeftOver { data: data.to_owned(), pids: pids.join(", ") }) }
 }
 
+/// The number in the data directory's lock file.
+fn noted_pid(data: &Path) -> Option<Pid> {
+    let text = fs_err::read_to_string(data.join("postmaster.pid")).ok()?;
+    Some(Pid::from_raw(text.lines().next()?.trim().parse().ok()?))
+}
+
 /// The postmaster that the data directory names, if it lives and really runs there.
 fn postmaster_pid(data: &Path) -> Option<Pid> {
-    let text = fs_err::read_to_string(data.join("postmaster.pid")).ok()?;
-    let pid = Pid::from_raw(text.lines().next()?.trim().parse().ok()?);
-    processes(data).contains(&pid).then_some(pid)
+    noted_pid(data).filter(|pid| processes(data).contains(pid))
+}
+
+/// Removes the lock file of a server that is dead, but has not been waited for by its parent: it still has its number,
+/// by which a new server would take it for alive. No process is in the data directory any more.
+fn remove_lock_of_the_dead(data: &Path) {
+    let Some(pid) = noted_pid(data) else { return };
+    // proc_pid_stat(5): the state follows the name, which is in brackets.
+    let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
+    if matches!(state, Some('Z' | 'X')) {
+        tracing::warn!(%pid, "an earlier server is dead, and its parent has not noticed: its lock is removed");
+        if let Err(error) = fs_err::remove_file(data.join("postmaster.pid")) {
+            tracing::warn!(%error, "the lock of the earlier server stays");
+        }
+    }
 }
 
 /// The processes of PostgreSQL whose working directory is this data directory: servers change to it, and nobody else
@@ -166,13 +186,47 @@ fn processes(data: &Path) -> Vec<Pid> {
 /// the data directory.
 #[cfg(not(target_os = "linux"))]
 fn processes(data: &Path) -> Vec<Pid> {
-    let Ok(text) = fs_err::read_to_string(data.join("postmaster.pid")) else { return vec![] };
-    let Some(pid) = text.lines().next().and_then(|line| line.trim().parse::<i32>().ok()) else { return vec![] };
+    let Some(pid) = noted_pid(data) else { return vec![] };
     let output = std::process::Command::new("ps").args(["-o", "command=", "-p", &pid.to_string()]).output();
     let command = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
-    if command.contains("postgres") && command.contains(&*data.to_string_lossy()) {
-        vec![Pid::from_raw(pid)]
-    } else {
-        vec![]
+    if command.contains("postgres") && command.contains(&*data.to_string_lossy()) { vec![pid] } else { vec![] }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_lock_of_a_dead_server_that_nobody_waited_for_is_removed_and_others_are_not() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let lock = directory.path().join("postmaster.pid");
+        let mut child = std::process::Command::new("true").spawn().expect("run");
+        fs_err::write(&lock, format!("{}\n{}\n", child.id(), directory.path().display())).expect("written");
+        let stat = format!("/proc/{}/stat", child.id());
+        while !fs_err::read_to_string(&stat).expect("not waited for").contains(") Z") {
+            tokio::time::sleep(LOOK).await;
+        }
+        end_left_over(directory.path()).await.expect("nothing runs");
+        assert!(!lock.exists());
+        child.wait().expect("ended");
+
+        fs_err::write(&lock, format!("{}\n", std::process::id())).expect("written");
+        end_left_over(directory.path()).await.expect("nothing runs");
+        assert!(lock.exists(), "this process lives: the server has to judge for itself");
+    }
+
+    #[tokio::test]
+    async fn a_server_whose_agent_died_is_ended() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let program = directory.path().join("postgres");
+        fs_err::copy("/bin/sleep", &program).expect("copied");
+        let mut command = Command::new(&program);
+        let mut child = command.arg("60").current_dir(directory.path()).spawn().expect("run");
+        while processes(directory.path()).is_empty() {
+            tokio::time::sleep(LOOK).await;
+        }
+        let (ended, status) = tokio::join!(end_left_over(directory.path()), child.wait());
+        ended.expect("it ended");
+        assert!(!status.expect("ended").success());
     }
 }

@@ -377,6 +377,7 @@ impl<P: Platform> Agent<P> {
             tls_directory: self.tls(),
             spec,
             memory_limit: self.server.memory_limit,
+            major: self.server.major,
             has_statements: library.exists(),
         })?;
         let fingerprint = report::fingerprint(&spec.parameters.clone().unwrap_or_default());

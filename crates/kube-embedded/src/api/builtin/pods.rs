@@ -13,6 +13,12 @@ pub fn default(new: &mut Value) {
     set(spec, "enableServiceLinks", true);
     set(spec, "priority", 0);
     set(spec, "preemptionPolicy", "PreemptLowerPriority");
+    // Of pods only: a template keeps what it was given (SetDefaults_Pod, not SetDefaults_PodSpec).
+    for list in ["containers", "initContainers"] {
+        for container in spec[list].as_array_mut().into_iter().flatten() {
+            default_requests(&mut container["resources"]);
+        }
+    }
     if !spec["tolerations"].is_array() {
         spec["tolerations"] = json!([]);
     }
@@ -62,7 +68,6 @@ fn default_container(container: &mut Value) {
     set(container, "terminationMessagePath", "/dev/termination-log");
     set(container, "terminationMessagePolicy", "File");
     set(container, "resources", json!({}));
-    default_requests(&mut container["resources"]);
     for port in container["ports"].as_array_mut().into_iter().flatten() {
         set(port, "protocol", "TCP");
     }
