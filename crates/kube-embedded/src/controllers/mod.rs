@@ -60,6 +60,9 @@ pub async fn run(client: kube::Client, objects: Arc<dyn Objects>, options: Optio
         objects: Arc::clone(&objects),
         manager: "kube-controller-manager",
     };
+    if let Err(error) = volumes::clear_leftovers(&context, &options).await {
+        tracing::warn!(error = %error.with_causes(), "empty directories of volumes were not cleared away");
+    }
     let mut engine = engine::Engine::new(shutdown.clone());
     engine.add(namespace::Namespaces::new(context.clone(), options.ca_pem.clone()));
     engine.add(scheduler::Scheduler::new(context.clone()));

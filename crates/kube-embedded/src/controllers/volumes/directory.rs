@@ -45,6 +45,28 @@ impl Directories {
         .await
     }
 
+    /// Removes empty directories of volumes that `is_known` does not know: a crash may leave one behind before its volume
+    /// was written. One that has content is never removed here.
+    pub async fn remove_empty(&self, is_known: impl Fn(&str) -> bool + Send + 'static) -> Result<(), Error> {
+        let this = self.clone();
+        let work = move || {
+            for entry in fs_err::read_dir(&this.root)? {
+                let entry = entry?;
+                let name = entry.file_name();
+                let unknown = name.to_str().is_some_and(|name| name.starts_with("pvc-") && !is_known(name));
+                if unknown && entry.file_type()?.is_dir() {
+                    // Fails for one that is not empty, which is as it should be.
+                    let _ = fs_err::remove_dir(entry.path());
+                }
+            }
+            Ok(())
+        };
+        match tokio::task::spawn_blocking(work).await.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+            result => result.map_err(|source| Error::Volume { path: self.root.clone(), source }),
+        }
+    }
+
     fn make_now(&self, path: &Path) -> io::Result<()> {
         // The owner of a volume has to get through, and nobody to look around.
         match std::fs::DirBuilder::new().recursive(true).mode(0o711).create(&self.root) {
@@ -105,6 +127,23 @@ mod tests {
         directories.remove("pvc-1").await.unwrap();
         assert!(!file.exists());
         directories.remove("pvc-1").await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn only_empty_directories_that_nobody_knows_are_cleared_away() {
+        let temp = tempfile::tempdir().unwrap();
+        let directories = Directories::new(temp.path().join("volumes"), None);
+        directories.remove_empty(|_| false).await.unwrap();
+        for name in ["pvc-known", "pvc-full", "pvc-left"] {
+            directories.make(name).await.unwrap();
+        }
+        fs_err::write(directories.path("pvc-full").unwrap().join("file"), "x").unwrap();
+        fs_err::create_dir(temp.path().join("volumes/other")).unwrap();
+        directories.remove_empty(|name| name == "pvc-known").await.unwrap();
+        let mut left: Vec<_> =
+            fs_err::read_dir(temp.path().join("volumes")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["other", "pvc-full", "pvc-known"]);
     }
 
     #[tokio::test]

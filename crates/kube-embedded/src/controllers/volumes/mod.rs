@@ -56,6 +56,15 @@ async fn carry_out(context: &Context, directories: &Directories, steps: Vec<Step
     Ok(())
 }
 
+/// Clears away what a crash has left between the making of a directory and the writing of its volume. To be called
+/// before the controllers run, so that no directory is being made meanwhile.
+pub async fn clear_leftovers(context: &Context, options: &Options) -> Result<(), Error> {
+    let directories = Directories::new(options.volumes.clone(), options.volume_owner);
+    let objects = std::sync::Arc::clone(&context.objects);
+    let is_known = move |name: &str| objects.get(&resource_of::<PersistentVolume>(), None, name).is_some();
+    directories.remove_empty(is_known).await
+}
+
 /// The controller of claims.
 pub struct Claims {
     context: Context,
