@@ -1,17 +1,13 @@
-//! The objects in memory, and the latest changes in order: enough to answer reads, watches from a recent version, and
-//! lists as they were at a recent version.
+//! The objects in memory, with the latest changes: enough to answer reads, watches from a recent version, and lists as
+//! they were at a recent version.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::history::History;
 use super::watch::Event;
 use super::{Error, Object};
 use crate::objects::{ChangeKind, GroupResource};
-
-/// How many changes are remembered for watches and for continued lists.
-const EVENTS: usize = 4096;
-/// How many bytes of serialized objects these changes may hold.
-const EVENT_BYTES: usize = 6 << 20;
 
 type ByName = BTreeMap<String, Arc<Object>>;
 
@@ -19,22 +15,13 @@ type ByName = BTreeMap<String, Arc<Object>>;
 pub struct Memory {
     objects: BTreeMap<GroupResource, BTreeMap<String, ByName>>,
     version: u64,
-    events: VecDeque<Event>,
-    event_bytes: usize,
-    /// Every change after this version is in `events`.
-    complete_since: u64,
+    history: History,
 }
 
 impl Memory {
     /// The loaded objects; changes are known from `version` on.
     pub fn new(objects: Vec<Arc<Object>>, version: u64) -> Self {
-        let mut memory = Self {
-            objects: BTreeMap::new(),
-            version,
-            events: VecDeque::new(),
-            event_bytes: 0,
-            complete_since: version,
-        };
+        let mut memory = Self { objects: BTreeMap::new(), version, history: History::new(version) };
         for object in objects {
             memory.insert(object);
         }
@@ -68,21 +55,20 @@ impl Memory {
         namespace: Option<&str>,
         version: u64,
     ) -> Result<Vec<Arc<Object>>, Error> {
-        self.check_age(version)?;
+        let later = self.history.after(resource, version)?;
         let mut objects: BTreeMap<(String, String), Arc<Object>> = self
             .list(resource, namespace)
             .into_iter()
             .map(|object| ((object.key.namespace.clone(), object.key.name.clone()), object))
             .collect();
-        let later = self.events.iter().rev().take_while(|event| event.version > version);
-        for event in later.filter(|event| event.object.key.resource == *resource) {
+        for event in later.into_iter().rev() {
             let key = &event.object.key;
             if namespace.is_some_and(|namespace| namespace != key.namespace) {
                 continue;
             }
             let place = (key.namespace.clone(), key.name.clone());
-            match &event.previous {
-                Some(previous) => objects.insert(place, Arc::clone(previous)),
+            match event.previous {
+                Some(previous) => objects.insert(place, previous),
                 None => objects.remove(&place),
             };
         }
@@ -91,19 +77,12 @@ impl Memory {
 
     /// Whether everything that happened after `version` is still known.
     pub fn check_age(&self, version: u64) -> Result<(), Error> {
-        if version < self.complete_since {
-            return Err(Error::Expired { asked: version, oldest: self.complete_since });
-        }
-        Ok(())
+        self.history.check_age(version)
     }
 
     /// The changes of a resource after `version`, and the version up to which they are complete.
     pub fn events_after(&self, resource: &GroupResource, version: u64) -> Result<(Vec<Event>, u64), Error> {
-        self.check_age(version)?;
-        let start = self.events.partition_point(|event| event.version <= version);
-        let events =
-            self.events.range(start..).filter(|event| event.object.key.resource == *resource).cloned().collect();
-        Ok((events, self.version))
+        Ok((self.history.after(resource, version)?, self.version))
     }
 
     /// Takes over a committed change.
@@ -113,14 +92,7 @@ impl Memory {
             ChangeKind::Added | ChangeKind::Modified => self.insert(Arc::clone(&event.object)),
             ChangeKind::Deleted => self.remove(&event.object),
         }
-        self.event_bytes += weight(&event);
-        self.events.push_back(event);
-        while self.events.len() > EVENTS || (self.event_bytes > EVENT_BYTES && self.events.len() > 1) {
-            if let Some(oldest) = self.events.pop_front() {
-                self.event_bytes -= weight(&oldest);
-                self.complete_since = oldest.version;
-            }
-        }
+        self.history.push(event);
     }
 
     fn insert(&mut self, object: Arc<Object>) {
@@ -139,9 +111,4 @@ impl Memory {
             self.objects.remove(&object.key.resource);
         }
     }
-}
-
-/// What an event keeps alive that the current objects do not: mostly the state before it.
-fn weight(event: &Event) -> usize {
-    event.previous.as_ref().map_or(64, |previous| 64 + previous.bytes.len())
 }

@@ -5,6 +5,7 @@
 //! never wait for the disk. The store knows keys, versions and bytes; it does not know Kubernetes' rules.
 
 mod disk;
+mod history;
 mod memory;
 mod watch;
 mod writer;

@@ -79,6 +79,22 @@ async fn a_watch_tells_changes_of_its_resource_in_order() {
 }
 
 #[tokio::test]
+async fn a_watch_that_lags_behind_is_told_everything() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut watch = store.watch(&configmaps(), store.version()).unwrap();
+    let a = store.create(key("a"), value("a", "1")).await.unwrap();
+    store.update(key("a"), value("a", "2"), a.version).await.unwrap();
+    let names: Vec<String> = (0..100).map(|i| format!("m{i}")).collect();
+    futures::future::join_all(names.iter().map(|name| store.create(key(name), value(name, "x")))).await;
+    let events = watch.next().await.unwrap();
+    assert_eq!(events.len(), 102);
+    assert_eq!(events[1].object.value["data"]["k"], "2");
+    assert_eq!(events[1].previous.as_ref().unwrap().value["data"]["k"], "1");
+    assert_eq!(events[1].version, events[1].object.version);
+}
+
+#[tokio::test]
 async fn a_watch_wakes_up_for_a_later_change() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -100,6 +116,9 @@ async fn an_old_list_is_reconstructed_or_refused() {
     let b = store.fetch(&key("b")).unwrap();
     store.delete(key("b"), b.version).await.unwrap();
     store.create(key("c"), value("c", "1")).await.unwrap();
+    // Enough for these changes to be kept as bytes only.
+    let names: Vec<String> = (0..100).map(|i| format!("m{i}")).collect();
+    futures::future::join_all(names.iter().map(|name| store.create(key(name), value(name, "x")))).await;
     let old = store.snapshot_at(&configmaps(), None, then).unwrap();
     let texts: Vec<_> =
         old.iter().map(|object| (object.key.name.as_str(), object.value["data"]["k"].as_str().unwrap())).collect();
