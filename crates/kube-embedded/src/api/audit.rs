@@ -1,5 +1,6 @@
 //! The audit log: one line of JSON for every request that could change something, in the words of `audit.k8s.io/v1`.
 
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -64,7 +65,7 @@ impl Audit {
         let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut open = match file.take() {
             Some(open) => open,
-            None => fs_err::OpenOptions::new().create(true).append(true).open(&self.path)?,
+            None => fs_err::OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?,
         };
         open.write_all(line.as_bytes())?;
         if open.metadata()?.len() > ROTATE_BYTES {

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use fs_err::os::unix::fs::OpenOptionsExt as _;
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use serde_json::Value;
 
@@ -44,6 +45,7 @@ impl Disk {
         if known && size.unwrap_or(0) == 0 {
             return Err(Error::Corrupt { path, what: "the database file is missing or empty".to_owned() });
         }
+        keep_private(&path);
         let database = builder().create(&path).map_err(|error| open_error(&path, error))?;
         let disk = Self { path, database: Some(database) };
         let (objects, version) = disk.load()?;
@@ -116,6 +118,15 @@ impl Disk {
     pub fn write_error(&self, failure: &redb::Error) -> Error {
         let source = Box::new(redb::Error::Io(std::io::Error::other(failure.to_string())));
         Error::Disk { doing: "write", path: self.path.clone(), source }
+    }
+}
+
+/// Secrets are in it. A file that can't be made here gets its clear word when it is opened.
+fn keep_private(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    let made = fs_err::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
+    if let Ok(file) = made {
+        let _ = file.set_permissions(std::fs::Permissions::from_mode(0o600));
     }
 }
 
