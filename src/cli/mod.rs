@@ -171,6 +171,32 @@ mod tests {
         });
     }
 
+    /// `A9S_UPDATE_DOCS=1 cargo test -p a9s --lib reference` writes it anew.
+    #[test]
+    fn the_command_reference_is_up_to_date() {
+        let mut root = Cli::command().term_width(100);
+        root.build();
+        let mut text = String::from(
+            "# Commands\n\nGenerated from the program: `A9S_UPDATE_DOCS=1 cargo test -p a9s --lib reference`.\n",
+        );
+        each(&mut root, "a9s", &mut |path, command| {
+            if !path.contains("_help") {
+                let help = command.render_long_help().to_string();
+                let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+                text.push_str(&format!(
+                    "\n## {}\n\n```text\n{}\n```\n",
+                    path.replace('_', " "),
+                    lines.join("\n").trim_end()
+                ));
+            }
+        });
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md");
+        if std::env::var_os("A9S_UPDATE_DOCS").is_some() {
+            fs_err::write(&path, &text).unwrap();
+        }
+        assert!(fs_err::read_to_string(&path).unwrap_or_default() == text, "docs/commands.md is not what --help says");
+    }
+
     #[test]
     fn commands_that_destroy_have_no_default_name() {
         for line in [vec!["a9s", "delete", "pg", "instance"], vec!["a9s", "delete", "cluster", "a8s"]] {
