@@ -73,8 +73,6 @@ pub struct Applied {
     pub access: Arc<Access>,
     /// The instance.
     pub instance: Instance,
-    /// Its manifest.
-    pub path: PathBuf,
     /// Take over fields that others manage.
     pub force: bool,
 }
@@ -113,7 +111,8 @@ impl Step for Applied {
     }
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
-        context.command(format!("kubectl apply --server-side --field-manager a9s -f {}", self.path.display()));
+        let name = &self.instance.name;
+        context.command(format!("kubectl apply --server-side --field-manager a9s -f a8s-pg-instance-{name}.yaml"));
         let client = self.access.client().await?;
         let wanted = self.instance.object();
         let api = self.api().await?;

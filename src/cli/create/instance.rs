@@ -135,21 +135,21 @@ impl CreateInstance {
         Ok(wanted)
     }
 
+    /// What the cluster refuses is not written either: manifests tell what was applied.
     fn plan(&self, access: &Arc<Access>, instance: &Instance, path: PathBuf) -> Plan {
         let mut plan = Plan::new("create pg instance");
-        let written = plan.add(steps::instance::Manifest { instance: instance.clone(), path: path.clone() });
-        if !self.no_apply {
-            let applied = plan.after(
-                &[written],
-                steps::instance::Applied {
-                    access: access.clone(),
-                    instance: instance.clone(),
-                    path,
-                    force: self.force_conflicts,
-                },
-            );
-            plan.after(&[applied], steps::instance::Ready { access: access.clone(), instance: instance.clone() });
+        let manifest = steps::instance::Manifest { instance: instance.clone(), path };
+        if self.no_apply {
+            plan.add(manifest);
+            return plan;
         }
+        let applied = plan.add(steps::instance::Applied {
+            access: access.clone(),
+            instance: instance.clone(),
+            force: self.force_conflicts,
+        });
+        plan.after(&[applied], manifest);
+        plan.after(&[applied], steps::instance::Ready { access: access.clone(), instance: instance.clone() });
         plan
     }
 
