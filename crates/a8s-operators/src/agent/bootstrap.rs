@@ -1,8 +1,9 @@
 //! What has to be in a server before it is used: roles with their passwords, and the default database. Every statement
 //! may be cut off and run again.
 
-use super::SQL_PORT;
+use super::{SQL_PORT, scram};
 use crate::postgresql::template::{DEFAULT_DATABASE, REPLICATION_ROLE, ROOT_ROLE, SUPERUSER};
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
@@ -95,24 +96,11 @@ pub async fn prepare(
     let quiet = "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic'; \
                  SET synchronous_commit = 'local'; SET statement_timeout = 0";
     client.batch_execute(quiet).await.map_err(refused("prepare its roles"))?;
-    let mut statements = String::from("BEGIN;");
-    for role in [ROOT_ROLE, REPLICATION_ROLE, &admin.username, &standby.username] {
-        let query = format!("SELECT 1 FROM pg_roles WHERE rolname = {}", literal(role));
-        if first(client, &query).await.map_err(refused("list its roles"))?.is_none()
-            && !statements.contains(&identifier(role))
-        {
-            statements += &format!("CREATE ROLE {};", identifier(role));
-        }
+    let statements = role_statements(&roles(client).await.map_err(refused("list its roles"))?, admin, standby);
+    if !statements.is_empty() {
+        let transaction = format!("BEGIN; {}; COMMIT", statements.join("; "));
+        client.batch_execute(&transaction).await.map_err(refused("make its roles"))?;
     }
-    let verifier = |credentials: &Credentials| {
-        literal(&postgres_protocol::password::scram_sha_256(credentials.password.as_bytes()))
-    };
-    statements += &format!("ALTER ROLE {} NOLOGIN;", identifier(ROOT_ROLE));
-    statements += &format!("ALTER ROLE {} SUPERUSER LOGIN PASSWORD {};", identifier(&admin.username), verifier(admin));
-    statements +=
-        &format!("ALTER ROLE {} REPLICATION LOGIN PASSWORD {};", identifier(&standby.username), verifier(standby));
-    statements += "COMMIT";
-    client.batch_execute(&statements).await.map_err(refused("make its roles"))?;
     for (database, owner) in [(DEFAULT_DATABASE, ROOT_ROLE), (&admin.username, &admin.username)] {
         let query = format!("SELECT 1 FROM pg_database WHERE datname = {}", literal(database));
         if first(client, &query).await.map_err(refused("list its databases"))?.is_none() {
@@ -122,6 +110,52 @@ pub async fn prepare(
         }
     }
     client.batch_execute("RESET ALL").await.map_err(refused("end its preparation"))
+}
+
+/// A role as it is.
+#[derive(Clone, Debug, Default)]
+struct Role {
+    attributes: String,
+    verifier: String,
+}
+
+async fn roles(client: &Client) -> Result<BTreeMap<String, Role>, tokio_postgres::Error> {
+    let query = "SELECT rolname, CASE WHEN rolsuper THEN 'SUPERUSER ' ELSE '' END || \
+                 CASE WHEN rolreplication THEN 'REPLICATION ' ELSE '' END || \
+                 CASE WHEN rolcanlogin THEN 'LOGIN' ELSE 'NOLOGIN' END, rolpassword FROM pg_authid";
+    let messages = client.simple_query(query).await?;
+    let role = |message| {
+        let SimpleQueryMessage::Row(row) = message else { return None };
+        let text = |column| row.try_get(column).ok().flatten().unwrap_or_default().to_owned();
+        Some((text(0), Role { attributes: text(1), verifier: text(2) }))
+    };
+    Ok(messages.into_iter().filter_map(role).collect())
+}
+
+/// What makes the roles what they should be; nothing where they are.
+fn role_statements(roles: &BTreeMap<String, Role>, admin: &Credentials, standby: &Credentials) -> Vec<String> {
+    let mut statements = Vec::new();
+    let mut change = |name: &str, attributes: &[&str], password: Option<&str>| {
+        let existing = roles.get(name);
+        let has = |attribute: &&str| existing.is_some_and(|role| role.attributes.split(' ').any(|a| a == *attribute));
+        let is_known = password.is_none_or(|p| existing.is_some_and(|role| scram::matches(&role.verifier, p)));
+        if attributes.iter().all(has) && is_known {
+            return;
+        }
+        let verb = if existing.is_some() { "ALTER" } else { "CREATE" };
+        let mut statement = format!("{verb} ROLE {} {}", identifier(name), attributes.join(" "));
+        if let Some(password) = password {
+            statement += &format!(" PASSWORD {}", literal(&scram::verifier(password)));
+        }
+        statements.push(statement);
+    };
+    change(ROOT_ROLE, &["NOLOGIN"], None);
+    if standby.username != REPLICATION_ROLE {
+        change(REPLICATION_ROLE, &["REPLICATION"], None);
+    }
+    change(&standby.username, &["REPLICATION", "LOGIN"], Some(&standby.password));
+    change(&admin.username, &["SUPERUSER", "LOGIN"], Some(&admin.password));
+    statements
 }
 
 /// The first column of the first row.
@@ -142,4 +176,42 @@ fn identifier(name: &str) -> String {
 
 fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(username: &str) -> Credentials {
+        Credentials { username: username.into(), password: "secret".into() }
+    }
+
+    #[test]
+    fn roles_that_are_right_are_not_written_again() {
+        let role = |attributes: &str, verifier: String| Role { attributes: attributes.into(), verifier };
+        let mut roles = BTreeMap::from([
+            ("a9s_user".to_owned(), role("NOLOGIN", String::new())),
+            ("standby".to_owned(), role("REPLICATION LOGIN", scram::verifier("secret"))),
+            ("postgres".to_owned(), role("SUPERUSER REPLICATION LOGIN", scram::verifier("secret"))),
+        ]);
+        let statements =
+            |roles: &BTreeMap<_, _>| role_statements(roles, &credentials("postgres"), &credentials("standby"));
+        assert_eq!(statements(&roles), Vec::<String>::new());
+
+        roles.insert("standby".to_owned(), role("REPLICATION LOGIN", scram::verifier("other")));
+        let changed = statements(&roles);
+        assert!(
+            changed.len() == 1 && changed[0].starts_with("ALTER ROLE \"standby\" REPLICATION LOGIN PASSWORD 'SCRAM")
+        );
+        assert!(!changed[0].contains("secret"));
+
+        roles.clear();
+        assert_eq!(statements(&roles).iter().filter(|statement| statement.starts_with("CREATE ROLE")).count(), 3);
+    }
+
+    #[test]
+    fn names_and_texts_cannot_end_their_quotes() {
+        assert_eq!(identifier("a\"; DROP"), "\"a\"\"; DROP\"");
+        assert_eq!(literal("a'; DROP"), "'a''; DROP'");
+    }
 }

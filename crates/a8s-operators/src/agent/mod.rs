@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod platform;
 pub mod postmaster;
 pub mod report;
+pub mod scram;
 pub mod server;
 
 use std::ffi::OsString;

@@ -261,7 +261,7 @@ fn a_new_instance_serves_users_with_passwords_and_encryption() {
             assert_eq!(fixture.sql("SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()").await, "t");
             let owner = "SELECT pg_get_userbyid(datdba) FROM pg_database WHERE datname = 'a9s_apps_default_db'";
             assert_eq!(fixture.sql(owner).await, "a9s_user");
-            let logins = "SELECT string_agg(rolname, ',' ORDER BY 1) FROM pg_roles WHERE rolcanlogin";
+            let logins = "SELECT string_agg(rolname, ',' ORDER BY rolname) FROM pg_roles WHERE rolcanlogin";
             assert_eq!(fixture.sql(logins).await, "postgres,standby");
             assert_eq!(fixture.sql("SHOW data_checksums").await, "on");
             assert_eq!(fixture.sql("SHOW shared_buffers").await, "40MB");
