@@ -265,13 +265,15 @@ async fn probing(
     tell: &impl Fn(Report),
     until_success: bool,
 ) {
-    tokio::time::sleep(plan.initial_delay).await;
+    // A liveness probe is taken to have succeeded before it is asked: there is no hurry, and a program that has just
+    // started is not told off for it.
+    let delay = if kind == ProbeKind::Liveness { plan.initial_delay.max(plan.period) } else { plan.initial_delay };
+    tokio::time::sleep(delay).await;
     let first = Instant::now();
     let mut tally = Tally::new(plan);
     let mut pace = Pace::new(plan.period);
     loop {
         let answer = ask::ask(&context.spawner, running, &plan.check, plan.timeout).await;
-        // A liveness probe is taken to have succeeded before it is asked: there is no hurry.
         let (wait, counts) = match kind {
             ProbeKind::Liveness => (plan.period, true),
             ProbeKind::Startup | ProbeKind::Readiness => pace.next(answer.is_ok(), first.elapsed()),

@@ -34,6 +34,8 @@ pub struct Mark {
 /// Identifies the node whose files are in `directory`, across its restarts.
 pub fn node_id(directory: &Path) -> String {
     use sha2::{Digest, Sha256};
+    // Other words for the same directory are the same node.
+    let directory = fs_err::canonicalize(directory).unwrap_or_else(|_| directory.to_path_buf());
     let digest = Sha256::digest(directory.as_os_str().as_encoded_bytes());
     digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }

@@ -204,7 +204,8 @@ impl World {
         let (mut out, mut err) = (String::new(), String::new());
         let (mut stdout, mut stderr) = (process.stdout.take().unwrap(), process.stderr.take().unwrap());
         let ((), read, errors) = tokio::join!(write, stdout.read_to_string(&mut out), stderr.read_to_string(&mut err));
-        (read.unwrap(), errors.unwrap());
+        read.unwrap();
+        errors.unwrap();
         (process.exit.await.unwrap(), out, err)
     }
 
@@ -281,7 +282,7 @@ pub fn is_ready(pod: &Pod) -> bool {
 /// Status of container `c`.
 pub fn status(pod: &Pod) -> ContainerStatus {
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
-    statuses.cloned().find(|status| status.name == "c").unwrap_or_default()
+    statuses.into_iter().find(|status| status.name == "c").cloned().unwrap_or_default()
 }
 
 pub fn state(pod: &Pod) -> ContainerState {
