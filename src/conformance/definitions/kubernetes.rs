@@ -118,8 +118,11 @@ async fn forwarded(world: &mut World, instance: String, sql: String, answer: Str
     let mut child = command::start_kubectl(&world.surroundings, &["port-forward", &target, ":5432"])?;
     let stdout = child.stdout.take().ok_or(Failure::Missing("output of port-forward"))?;
     world.background.push(child);
-    let line = tokio::time::timeout(Duration::from_secs(20), BufReader::new(stdout).lines().next_line()).await;
+    let mut lines = BufReader::new(stdout).lines();
+    let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await;
     let line = line.ok().transpose()?.flatten().unwrap_or_default();
+    // It says something for every connection, and would end if nobody listened.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     let port = line.split_once("127.0.0.1:").and_then(|(_, rest)| rest.split_once(' ')?.0.parse().ok());
     login.port = port.ok_or_else(|| Failure::unexpected("Forwarding from 127.0.0.1:…", line))?;
     "127.0.0.1".clone_into(&mut login.host);
