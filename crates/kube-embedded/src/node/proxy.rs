@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -104,7 +104,8 @@ async fn serve(listener: TcpListener, targets: watch::Receiver<Arc<Vec<SocketAdd
                 Ok((client, _)) => {
                     let targets = targets.borrow().clone();
                     // Detached: a connection outlives its Service's listener.
-                    tokio::spawn(hand_on(client, targets, turn.clone()));
+                    let service = listener.local_addr().ok();
+                    tokio::spawn(hand_on(client, service, targets, turn.clone()));
                 }
                 // Out of file descriptors, most likely; not a reason to spin.
                 Err(_) => { connections.spawn(tokio::time::sleep(Duration::from_millis(50))); connections.join_next().await; }
@@ -113,11 +114,25 @@ async fn serve(listener: TcpListener, targets: watch::Receiver<Arc<Vec<SocketAdd
     }
 }
 
-async fn hand_on(mut client: TcpStream, targets: Arc<Vec<SocketAddr>>, turn: Arc<AtomicUsize>) {
+/// A connection that comes from the Service's address: a server can tell it from one of its own pod.
+async fn connect(service: Option<SocketAddr>, target: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if target.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    if let Some(service) = service.filter(|service| service.is_ipv4() == target.is_ipv4()) {
+        socket.bind(SocketAddr::new(service.ip(), 0))?;
+    }
+    socket.connect(target).await
+}
+
+async fn hand_on(
+    mut client: TcpStream,
+    service: Option<SocketAddr>,
+    targets: Arc<Vec<SocketAddr>>,
+    turn: Arc<AtomicUsize>,
+) {
     let first = turn.fetch_add(1, Ordering::Relaxed);
     for offset in 0..targets.len() {
         let target = targets[(first + offset) % targets.len()];
-        let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT_LIMIT, TcpStream::connect(target)).await else {
+        let Ok(Ok(mut server)) = tokio::time::timeout(CONNECT_LIMIT, connect(service, target)).await else {
             continue;
         };
         let _ = client.set_nodelay(true);

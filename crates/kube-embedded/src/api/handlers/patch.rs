@@ -41,12 +41,10 @@ impl ApiServer {
             };
             let (new, warnings) = typed::check(call, new)?;
             let fixed = new["metadata"]["resourceVersion"] != current.value["metadata"]["resourceVersion"];
-            match self.replace(call, &current, new, Ownership::Tracked).await {
-                Err(status) if status.code() == 409 && !fixed && self.has_moved(call, &current) => {}
-                done => {
-                    let (object, said) = done?;
-                    return Ok(self.show(call, StatusCode::OK, &object, &[warnings, said].concat()));
-                }
+            let done = self.replace(call, &current, new, Ownership::Tracked).await;
+            if fixed || !self.has_lost(call, &current, &done).await {
+                let (object, said) = done?;
+                return Ok(self.show(call, StatusCode::OK, &object, &[warnings, said].concat()));
             }
         }
     }
@@ -75,14 +73,14 @@ impl ApiServer {
                 }
                 None => (StatusCode::CREATED, self.apply_new(call, &applied, options).await),
             };
-            match (done, current) {
-                (Err(status), Some(current)) if status.code() == 409 && self.has_moved(call, &current) => {}
-                // Somebody else was faster: their object is what the configuration is applied to.
-                (Err(status), None) if status.reason() == "AlreadyExists" => {}
-                (done, _) => {
-                    let (object, said) = done?;
-                    return Ok(self.show(call, code, &object, &[warnings, said].concat()));
-                }
+            // Somebody else was faster: their object is what the configuration is applied to.
+            let again = match &current {
+                Some(current) => self.has_lost(call, current, &done).await,
+                None => done.as_ref().is_err_and(|status| status.reason() == "AlreadyExists"),
+            };
+            if !again {
+                let (object, said) = done?;
+                return Ok(self.show(call, code, &object, &[warnings, said].concat()));
             }
         }
     }

@@ -44,9 +44,9 @@ impl ApiServer {
             if fixed {
                 metadata::set(&mut new, "resourceVersion", Some(version.into()));
             }
-            match self.replace(call, &current, new, Ownership::Tracked).await {
-                Err(status) if status.code() == 409 && !fixed && self.has_moved(call, &current) => {}
-                other => return Ok(body::json(StatusCode::OK, &show(&other?.0, &paths))),
+            let done = self.replace(call, &current, new, Ownership::Tracked).await;
+            if fixed || !self.has_lost(call, &current, &done).await {
+                return Ok(body::json(StatusCode::OK, &show(&done?.0, &paths)));
             }
         }
     }

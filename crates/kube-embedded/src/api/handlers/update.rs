@@ -1,6 +1,7 @@
 //! `update`, and the step that `update` and `patch` share: a new state takes the place of the one it was made from.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Response, StatusCode};
 use serde_json::Value;
@@ -47,23 +48,32 @@ impl ApiServer {
         }
         loop {
             let current = self.find(call)?;
-            match self.replace(call, &current, object.clone(), Ownership::Tracked).await {
-                // Nobody named a version, so the last one to come wins.
-                Err(status)
-                    if status.code() == 409
-                        && metadata::text(&object, "resourceVersion").is_empty()
-                        && self.has_moved(call, &current) => {}
-                done => {
-                    let (object, said) = done?;
-                    return Ok(self.show(call, StatusCode::OK, &object, &[warnings, said].concat()));
-                }
+            let done = self.replace(call, &current, object.clone(), Ownership::Tracked).await;
+            // Where nobody named a version, the last one to come wins.
+            let fixed = !metadata::text(&object, "resourceVersion").is_empty();
+            if fixed || !self.has_lost(call, &current, &done).await {
+                let (object, said) = done?;
+                return Ok(self.show(call, StatusCode::OK, &object, &[warnings, said].concat()));
             }
         }
     }
 
-    /// Whether the object is no longer what it was.
-    pub(super) fn has_moved(&self, call: &Call, seen: &Object) -> bool {
-        self.find(call).is_ok_and(|now| now.version != seen.version)
+    /// Whether a write has failed because the object is no longer what it was. The change that it has lost against may
+    /// still be on its way to the disk, and is not seen before it is there.
+    pub(super) async fn has_lost(&self, call: &Call, seen: &Object, done: &Result<Changed, Status>) -> bool {
+        let Err(status) = done else { return false };
+        if status.code() != 409 {
+            return false;
+        }
+        let (group, plural, name) = (&call.resource.group, &call.resource.plural, &call.request.name);
+        let looks = if *status == modified(group, plural, name) { 1000 } else { 1 };
+        for _ in 0..looks {
+            if self.find(call).is_ok_and(|now| now.version != seen.version) {
+                return true;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        false
     }
 
     /// Makes `new` the state of an object that is at `current`.
