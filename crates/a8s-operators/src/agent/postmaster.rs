@@ -19,6 +19,10 @@ const LEFT_OVER: [(Signal, Duration); 3] = [
     (Signal::SIGQUIT, Duration::from_secs(5)),
     (Signal::SIGKILL, Duration::from_secs(5)),
 ];
+/// Lock file in the data directory.
+const LOCK: &str = "postmaster.pid";
+/// Lock file of the socket, of [`super::SQL_PORT`].
+const SOCKET_LOCK: &str = ".s.PGSQL.5432.lock";
 const LOOK: Duration = Duration::from_millis(5);
 
 /// Why there is no server.
@@ -68,7 +72,7 @@ impl Postmaster {
 
     /// Whether it says, in the eighth line of its lock file (src/include/utils/pidfile.h), that it accepts connections.
     pub fn is_ready(&self, data: &Path) -> bool {
-        let text = fs_err::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+        let text = fs_err::read_to_string(data.join(LOCK)).unwrap_or_default();
         let mut lines = text.lines();
         let is_own = lines.next().and_then(|pid| pid.trim().parse().ok()) == self.child.id();
         is_own && lines.nth(6).is_some_and(|status| status.trim() == "ready")
@@ -102,14 +106,15 @@ impl Postmaster {
 ///
 /// # Errors
 /// If they do not end.
-pub async fn end_left_over(data: &Path) -> Result<(), Error> {
+pub async fn end_left_over(data: &Path, sockets: &Path) -> Result<(), Error> {
     for (signal, patience) in LEFT_OVER {
         let deadline = Instant::now() + patience;
         let mut signalled = Vec::new();
         loop {
             let running = processes(data);
             if running.is_empty() {
-                remove_lock_of_the_dead(data);
+                remove_lock_of_the_dead(&data.join(LOCK));
+                remove_lock_of_the_dead(&sockets.join(SOCKET_LOCK));
                 return Ok(());
             }
             if signalled.is_empty() {
@@ -136,27 +141,27 @@ pub async fn end_left_over(data: &Path) -> Result<(), Error> {
     if pids.is_empty() { Ok(()) } else { Err(Error::LeftOver { data: data.to_owned(), pids: pids.join(", ") }) }
 }
 
-/// The number in the data directory's lock file.
-fn noted_pid(data: &Path) -> Option<Pid> {
-    let text = fs_err::read_to_string(data.join("postmaster.pid")).ok()?;
+/// The number in a server's lock file.
+fn noted_pid(lock: &Path) -> Option<Pid> {
+    let text = fs_err::read_to_string(lock).ok()?;
     Some(Pid::from_raw(text.lines().next()?.trim().parse().ok()?))
 }
 
 /// The postmaster that the data directory names, if it lives and really runs there.
 fn postmaster_pid(data: &Path) -> Option<Pid> {
-    noted_pid(data).filter(|pid| processes(data).contains(pid))
+    noted_pid(&data.join(LOCK)).filter(|pid| processes(data).contains(pid))
 }
 
-/// Removes the lock file of a server that is dead, but has not been waited for by its parent: it still has its number,
+/// Removes a lock file of a server that is dead, but has not been waited for by its parent: it still has its number,
 /// by which a new server would take it for alive. No process is in the data directory any more.
-fn remove_lock_of_the_dead(data: &Path) {
-    let Some(pid) = noted_pid(data) else { return };
+fn remove_lock_of_the_dead(lock: &Path) {
+    let Some(pid) = noted_pid(lock) else { return };
     // proc_pid_stat(5): the state follows the name, which is in brackets.
     let stat = fs_err::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(')').and_then(|(_, rest)| rest.trim_start().chars().next());
     if matches!(state, Some('Z' | 'X')) {
         tracing::warn!(%pid, "an earlier server is dead, and its parent has not noticed: its lock is removed");
-        if let Err(error) = fs_err::remove_file(data.join("postmaster.pid")) {
+        if let Err(error) = fs_err::remove_file(lock) {
             tracing::warn!(%error, "the lock of the earlier server stays");
         }
     }
@@ -186,7 +191,7 @@ fn processes(data: &Path) -> Vec<Pid> {
 /// the data directory.
 #[cfg(not(target_os = "linux"))]
 fn processes(data: &Path) -> Vec<Pid> {
-    let Some(pid) = noted_pid(data) else { return vec![] };
+    let Some(pid) = noted_pid(&data.join(LOCK)) else { return vec![] };
     let output = std::process::Command::new("ps").args(["-o", "command=", "-p", &pid.to_string()]).output();
     let command = output.map(|output| String::from_utf8_lossy(&output.stdout).into_owned()).unwrap_or_default();
     if command.contains("postgres") && command.contains(&*data.to_string_lossy()) { vec![pid] } else { vec![] }
@@ -199,20 +204,22 @@ mod tests {
     #[tokio::test]
     async fn the_lock_of_a_dead_server_that_nobody_waited_for_is_removed_and_others_are_not() {
         let directory = tempfile::tempdir().expect("a directory");
-        let lock = directory.path().join("postmaster.pid");
+        let locks = [LOCK, SOCKET_LOCK].map(|name| directory.path().join(name));
         let mut child = std::process::Command::new("true").spawn().expect("run");
-        fs_err::write(&lock, format!("{}\n{}\n", child.id(), directory.path().display())).expect("written");
+        for lock in &locks {
+            fs_err::write(lock, format!("{}\n/somewhere\n", child.id())).expect("written");
+        }
         let stat = format!("/proc/{}/stat", child.id());
         while !fs_err::read_to_string(&stat).expect("not waited for").contains(") Z") {
             tokio::time::sleep(LOOK).await;
         }
-        end_left_over(directory.path()).await.expect("nothing runs");
-        assert!(!lock.exists());
+        end_left_over(directory.path(), directory.path()).await.expect("nothing runs");
+        assert!(locks.iter().all(|lock| !lock.exists()));
         child.wait().expect("ended");
 
-        fs_err::write(&lock, format!("{}\n", std::process::id())).expect("written");
-        end_left_over(directory.path()).await.expect("nothing runs");
-        assert!(lock.exists(), "this process lives: the server has to judge for itself");
+        fs_err::write(&locks[0], format!("{}\n", std::process::id())).expect("written");
+        end_left_over(directory.path(), directory.path()).await.expect("nothing runs");
+        assert!(locks[0].exists(), "this process lives: the server has to judge for itself");
     }
 
     #[tokio::test]
@@ -226,7 +233,7 @@ mod tests {
         while processes(directory.path()).is_empty() {
             tokio::time::sleep(LOOK).await;
         }
-        let (ended, status) = tokio::join!(end_left_over(directory.path()), child.wait());
+        let (ended, status) = tokio::join!(end_left_over(directory.path(), directory.path()), child.wait());
         ended.expect("it ended");
         assert!(!status.expect("ended").success());
     }

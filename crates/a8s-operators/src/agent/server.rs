@@ -229,7 +229,7 @@ impl<P: Platform> Agent<P> {
         };
         let (mut identity, instance) = prepared;
         let data = self.server.data();
-        postmaster::end_left_over(&data).await?;
+        postmaster::end_left_over(&data, &self.server.pod.socket_directory).await?;
         certificate::ensure(&self.tls(), &self.server.pod, SystemTime::now())?;
         let mut written = match &instance {
             Some(instance) => Some(self.configure(&instance.spec)?),
@@ -440,7 +440,7 @@ impl<P: Platform> Agent<P> {
             if attempts >= ATTEMPTS {
                 return Err(Error::Unstable { attempts, status });
             }
-            postmaster::end_left_over(&self.server.data()).await?;
+            postmaster::end_left_over(&self.server.data(), &self.server.pod.socket_directory).await?;
             if attempts > 1 {
                 self.fall_back(written)?;
             }

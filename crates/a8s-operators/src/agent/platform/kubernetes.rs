@@ -32,7 +32,10 @@ pub struct Kubernetes {
 }
 
 fn failed(action: &'static str) -> impl FnOnce(kube::Error) -> Error {
-    move |source| Error::Request { action, source: Box::new(source) }
+    move |source| match source {
+        kube::Error::Api(status) => Error::Refused { action, message: status.message },
+        source => Error::Request { action, source: Box::new(source) },
+    }
 }
 
 impl Kubernetes {

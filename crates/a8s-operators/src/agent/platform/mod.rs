@@ -12,6 +12,14 @@ pub enum Error {
     /// The environment does not lead to an API server.
     #[error("cannot find the Kubernetes API: {0}")]
     Configuration(String),
+    /// The API refused a request.
+    #[error("cannot {action}: {message}")]
+    Refused {
+        /// What was tried.
+        action: &'static str,
+        /// The API's own words.
+        message: String,
+    },
     /// A request failed.
     #[error("cannot {action}")]
     Request {
