@@ -101,11 +101,13 @@ impl ApiServer {
 
     /// Serves what the committed CustomResourceDefinitions define, beside the built-in resources.
     fn load_registry(&self) {
+        // Locked before the definitions are read: of two changes at once, the later reader has both.
+        let mut registry = self.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut all = builtin::resources();
         let definitions =
             self.store.list(&GroupResource::new("apiextensions.k8s.io", "customresourcedefinitions"), None);
         all.extend(definitions.iter().flat_map(|definition| schema::definition::resources(definition)));
-        *self.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(Registry::new(all));
+        *registry = Arc::new(Registry::new(all));
     }
 
     /// A client inside this process that acts as `user`. Its default namespace is `default`.

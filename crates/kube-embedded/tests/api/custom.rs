@@ -123,3 +123,24 @@ async fn kubectl_knows_custom_resources() {
     let refused = server.kubectl(&["apply", "-f", &file]).await;
     assert!(String::from_utf8_lossy(&refused.stderr).contains("unknown field \"spec.colour\""), "{refused:?}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn definitions_made_at_once_are_all_served() {
+    let server = std::sync::Arc::new(Server::start().await);
+    let making: Vec<_> = (0..64)
+        .map(|number| {
+            let server = std::sync::Arc::clone(&server);
+            tokio::spawn(async move {
+                let mut one = definition();
+                one["metadata"]["name"] = format!("widgets{number}.example.com").into();
+                one["spec"]["names"] = json!({"kind": format!("Widget{number}"), "plural": format!("widgets{number}")});
+                server.request("POST", DEFINITIONS, Some(one)).await
+            })
+        })
+        .collect();
+    for (number, made) in making.into_iter().enumerate() {
+        assert_eq!(made.await.unwrap().0, 201);
+        let (code, list) = server.request("GET", &format!("{WIDGETS}{number}"), None).await;
+        assert_eq!(code, 200, "widgets{number}: {list}");
+    }
+}
