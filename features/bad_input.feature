@@ -151,11 +151,11 @@ Feature: Bad input
   Scenario: A damaged store is refused and not overwritten
     Given a cluster of its own
     And the cluster has been stopped
-    And the file "{state}/a8s/store/store.redb" with:
+    And the file "{state}/a8s/store.redb" with:
       """
       this is not a store
       """
     When I start the cluster
     Then the command fails
     And the reason is one clear sentence
-    And the file "{state}/a8s/store/store.redb" says "this is not a store"
+    And the file "{state}/a8s/store.redb" says "this is not a store"

@@ -1,9 +1,8 @@
 //! Disks that are full. Only root may make a small one, so these scenarios carry `@root`.
 
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 
 use cucumber::{given, when};
-use nix::errno::Errno;
 use nix::mount::{MsFlags, mount};
 
 use crate::conformance::{Failure, World};
@@ -29,7 +28,7 @@ async fn fill(world: &mut World) -> Result<(), Failure> {
     loop {
         match file.write_all(&block) {
             Ok(()) => {}
-            Err(error) if error.raw_os_error() == Some(Errno::ENOSPC as i32) => return Ok(()),
+            Err(error) if error.kind() == ErrorKind::StorageFull => return Ok(()),
             Err(error) => return Err(error.into()),
         }
     }

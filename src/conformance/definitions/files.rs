@@ -36,7 +36,8 @@ async fn variable(world: &mut World, name: String, value: String) -> Result<(), 
 
 #[then(expr = "there is a file {string}")]
 async fn exists(world: &mut World, path: String) -> Result<(), Failure> {
-    read(world, &path).map(drop)
+    let path = world.surroundings.home.join(world.expand(&path));
+    if path.exists() { Ok(()) } else { Err(Failure::unexpected(path.display().to_string(), "nothing there")) }
 }
 
 #[then(expr = "there is no file {string}")]
