@@ -8,8 +8,8 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 
 use super::Error;
 
-/// So much of a command's standard error is kept: its beginning names the cause.
-const KEPT: usize = 64 * 1024;
+/// So much of the beginning, and so much of the end, of a command's standard error is kept: one of them names the cause.
+const KEPT: usize = 32 * 1024;
 /// Buffers of the connection; the library's own default of 1 KiB makes uploads slow.
 const BUFFER: usize = 256 * 1024;
 
@@ -29,7 +29,7 @@ pub struct Container {
 pub struct Ended {
     /// Its exit code; `None` where the connection ended before it was known.
     pub code: Option<i32>,
-    /// The beginning of its standard error.
+    /// Its standard error; of a long one only the beginning and the end.
     pub stderr: String,
     /// The server's message for anything but success.
     pub message: String,
@@ -104,13 +104,39 @@ async fn copy(stream: Option<impl AsyncRead + Unpin>, output: &mut (dyn FnMut(&[
 }
 
 async fn keep(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let mut kept = Vec::new();
-    let mut collect = |bytes: &[u8]| {
-        let room = KEPT.saturating_sub(kept.len()).min(bytes.len());
-        kept.extend_from_slice(&bytes[..room]);
-    };
-    copy(stream, &mut collect).await;
-    String::from_utf8_lossy(&kept).into_owned()
+    let mut kept = Ends::default();
+    copy(stream, &mut |bytes: &[u8]| kept.add(bytes)).await;
+    kept.text()
+}
+
+/// The beginning and the end of a stream.
+#[derive(Default)]
+struct Ends {
+    head: Vec<u8>,
+    tail: std::collections::VecDeque<u8>,
+    cut: bool,
+}
+
+impl Ends {
+    fn add(&mut self, bytes: &[u8]) {
+        let room = (KEPT - self.head.len()).min(bytes.len());
+        let (head, tail) = bytes.split_at(room);
+        self.head.extend_from_slice(head);
+        self.tail.extend(tail);
+        if self.tail.len() > KEPT {
+            self.cut = true;
+            self.tail.drain(..self.tail.len() - KEPT);
+        }
+    }
+
+    fn text(self) -> String {
+        let mut bytes = self.head;
+        if self.cut {
+            bytes.extend_from_slice(b"\n...\n");
+        }
+        bytes.extend(self.tail);
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
 }
 
 /// The exit code is in the cause `ExitCode` of a `NonZeroExitCode` status (k8s.io/kubernetes `pkg/kubelet/server`).
@@ -136,6 +162,19 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn of_a_long_standard_error_both_ends_are_kept() {
+        let mut kept = Ends::default();
+        kept.add(b"first line\n");
+        for _ in 0..1000 {
+            kept.add(&[b'x'; 1000]);
+        }
+        kept.add(b"\nERROR: the cause\n");
+        let text = kept.text();
+        assert!(text.starts_with("first line\n") && text.ends_with("\nERROR: the cause\n"));
+        assert!(text.len() < 2 * KEPT + 10);
+    }
 
     #[test]
     fn the_exit_code_is_read_from_the_status() {

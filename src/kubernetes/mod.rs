@@ -9,7 +9,7 @@ pub mod kubeconfig;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use http::header::{HeaderName, HeaderValue, USER_AGENT};
+use http::header::{HeaderValue, USER_AGENT};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::OnceCell;
@@ -67,7 +67,7 @@ impl Target {
             .await
             .map_err(|source| Error::Kubeconfig { source: Box::new(source) })?;
         config.connect_timeout = Some(CONNECT);
-        config.headers.push((HeaderName::from(USER_AGENT), HeaderValue::from_static(AGENT)));
+        config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
         let namespace = config.default_namespace.clone();
         let server = config.cluster_url.to_string();
         let client = Client::try_from(config).map_err(|source| Error::request("connect", source))?;

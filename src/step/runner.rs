@@ -27,6 +27,8 @@ pub type Cancel = CancellationToken;
 #[derive(Clone)]
 pub struct Context {
     reporter: Arc<dyn Reporter>,
+    /// What the step waits for, as the heartbeat tells it.
+    difference: Arc<Mutex<String>>,
     /// When the command's time is up.
     pub deadline: Instant,
 }
@@ -35,6 +37,11 @@ impl Context {
     /// Says something the user may want to know.
     pub fn note(&self, text: impl AsRef<str>) {
         self.reporter.event(&Event::Note(text.as_ref()));
+    }
+
+    /// Says what the step is at, for the heartbeat.
+    pub fn progress(&self, text: impl Into<String>) {
+        say(&self.difference, text.into());
     }
 
     /// Warns.
@@ -151,12 +158,12 @@ impl Runner {
     /// # Errors
     /// The first finding; the other steps are cut off. What is done stays, and the next run goes on from there.
     pub async fn run(&self, plan: &Plan) -> Result<Outcome, Finding> {
-        let context = Context { reporter: self.reporter.clone(), deadline: Instant::now() + self.timeout };
+        let deadline = Instant::now() + self.timeout;
         self.record(plan, None, "begin", "");
         let result = tokio::select! {
             biased;
             () = self.cancel.cancelled() => Err(interrupted()),
-            result = self.run_steps(plan, &context) => result,
+            result = self.run_steps(plan, deadline) => result,
         };
         match &result {
             Ok(outcome) => self.record(plan, None, "end", if outcome.changed() { "changed" } else { "unchanged" }),
@@ -165,7 +172,7 @@ impl Runner {
         result
     }
 
-    async fn run_steps(&self, plan: &Plan, context: &Context) -> Result<Outcome, Finding> {
+    async fn run_steps(&self, plan: &Plan, deadline: Instant) -> Result<Outcome, Finding> {
         let mut done: Vec<Option<StepOutcome>> = vec![None; plan.steps.len()];
         let mut started = vec![false; plan.steps.len()];
         let mut running = FuturesUnordered::new();
@@ -173,7 +180,7 @@ impl Runner {
             for (index, planned) in plan.steps.iter().enumerate() {
                 if !started[index] && ready(planned, &done) {
                     started[index] = true;
-                    running.push(async move { (index, self.run_step(plan, planned.step.as_ref(), context).await) });
+                    running.push(async move { (index, self.run_step(plan, planned.step.as_ref(), deadline).await) });
                 }
             }
             match running.next().await {
@@ -183,9 +190,9 @@ impl Runner {
         }
     }
 
-    async fn run_step(&self, plan: &Plan, step: &dyn Step, context: &Context) -> Result<StepOutcome, Finding> {
+    async fn run_step(&self, plan: &Plan, step: &dyn Step, deadline: Instant) -> Result<StepOutcome, Finding> {
         let title = step.title();
-        match self.with_heartbeat(plan, step, &title, context).await {
+        match self.with_heartbeat(plan, step, &title, deadline).await {
             Ok(outcome) => {
                 let event = if outcome.changed { "converged" } else { "satisfied" };
                 self.record(plan, Some(&outcome.step), event, &outcome.observed);
@@ -214,17 +221,18 @@ impl Runner {
         plan: &Plan,
         step: &dyn Step,
         title: &str,
-        context: &Context,
+        deadline: Instant,
     ) -> Result<StepOutcome, Finding> {
         let begun = Instant::now();
-        let difference = Mutex::new(String::from("still looking"));
-        let mut work = std::pin::pin!(self.bring_about(plan, step, title, context, &difference));
+        let difference = Arc::new(Mutex::new(String::from("still looking")));
+        let context = Context { reporter: self.reporter.clone(), difference: difference.clone(), deadline };
+        let mut work = std::pin::pin!(self.bring_about(plan, step, title, &context));
         let mut heartbeat = tokio::time::interval_at(begun + self.heartbeat, self.heartbeat);
         loop {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                () = tokio::time::sleep_until(context.deadline) => {
+                () = tokio::time::sleep_until(deadline) => {
                     return Err(self.deadline_passed(title, &said(&difference), begun));
                 }
                 _ = heartbeat.tick() => {
@@ -241,14 +249,13 @@ impl Runner {
         step: &dyn Step,
         title: &str,
         context: &Context,
-        difference: &Mutex<String>,
     ) -> Result<StepOutcome, Finding> {
         match step.observe().await? {
             satisfied @ Observation::Satisfied(_) => return Ok(outcome(step, satisfied, false)),
             Observation::Unmet(unmet) => {
                 self.record(plan, Some(&step.id()), "converge", &unmet);
                 self.reporter.event(&Event::Started { title, difference: &unmet });
-                say(difference, unmet);
+                context.progress(unmet);
             }
         }
         step.converge(context).await?;
@@ -256,7 +263,7 @@ impl Runner {
         loop {
             match step.observe().await? {
                 satisfied @ Observation::Satisfied(_) => return Ok(outcome(step, satisfied, true)),
-                Observation::Unmet(unmet) => say(difference, unmet),
+                Observation::Unmet(unmet) => context.progress(unmet),
             }
             tokio::select! {
                 () = step.changed() => {}

@@ -106,7 +106,6 @@ impl Sql {
     /// The pod of the primary, for whose return it waits a while: it may just be starting again.
     async fn await_primary(&self, client: &Client, context: &Context) -> Result<String, Finding> {
         let patience = Instant::now() + PATIENCE.min(context.remaining());
-        let mut said = false;
         loop {
             match self.primary(client).await? {
                 Primary::Ready(pod) => return Ok(pod),
@@ -114,11 +113,7 @@ impl Sql {
                     return Err(Finding::new("no-primary", Class::Missing, why)
                         .advise(format!("How is it? kubectl get postgresql,pods -n {}", self.namespace)));
                 }
-                Primary::Awaited(why) if !said => {
-                    context.note(format!("waiting for the primary: {why}"));
-                    said = true;
-                }
-                Primary::Awaited(_) => {}
+                Primary::Awaited(why) => context.progress(why),
             }
             tokio::time::sleep(AGAIN).await;
         }
@@ -259,6 +254,7 @@ impl Step for Sql {
             self.database,
             self.called()
         ));
+        context.progress(format!("it runs in the pod {pod}"));
         let mut output = |bytes: &[u8]| {
             let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
             output(bytes);

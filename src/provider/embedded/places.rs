@@ -144,7 +144,7 @@ impl Place {
         }
         let ancestor = existing_ancestor(&self.directory)?;
         if let Ok(system) = nix::sys::statvfs::statvfs(ancestor) {
-            let free = system.blocks_available() as u64 * system.fragment_size() as u64;
+            let free = system.blocks_available() * system.fragment_size();
             if free < SPACE {
                 let cause = format!(
                     "the disk of {} is full: {} MiB are free, {} MiB are needed",

@@ -253,7 +253,8 @@ async fn serve_admission(url: &str, shutdown: &CancellationToken) -> Result<Admi
         Err(_) => TcpListener::bind((address, 0)).await.map_err(|error| failed(error.to_string()))?,
     };
     let port = listener.local_addr().map_err(|error| failed(error.to_string()))?.port();
-    let certificate = admission::server::certificate(&[host.clone()]).map_err(|error| failed(chain(&error)))?;
+    let certificate =
+        admission::server::certificate(std::slice::from_ref(&host)).map_err(|error| failed(chain(&error)))?;
     tokio::spawn(admission::server::serve(listener, certificate.config, shutdown.clone()));
     Ok(Admission { url: format!("https://{host}:{port}"), ca_pem: certificate.ca_pem })
 }
