@@ -1,0 +1,109 @@
+//! The end of a pod.
+
+use std::time::Duration;
+
+use kube::api::{DeleteParams, Preconditions};
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::{End, Worker};
+use crate::node::events::Severity;
+use crate::node::pod::Message;
+
+/// Kubernetes' default grace period.
+const GRACE: Duration = Duration::from_secs(30);
+
+impl Worker {
+    /// The pod's grace period, for containers that are stopped alone.
+    pub(super) fn grace(&self) -> Duration {
+        let spec = self.pod.spec.as_ref().and_then(|spec| spec.termination_grace_period_seconds);
+        spec.and_then(|seconds| u64::try_from(seconds).ok()).map_or(GRACE, Duration::from_secs)
+    }
+
+    pub(super) fn stop_all(&mut self) {
+        let deleted = self.pod.metadata.deletion_grace_period_seconds;
+        let deleted = deleted.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
+        let grace = match self.end {
+            End::Stop => self.grace().min(self.context.options.stop_grace),
+            // kubelets give a pod that was removed by force two seconds.
+            End::Gone => Duration::from_secs(2),
+            End::Deleted | End::No => deleted.unwrap_or_else(|| self.grace()),
+        };
+        for index in 0..self.slots.len() {
+            self.stop_one(index, grace);
+        }
+    }
+
+    /// Asks a container to end within `grace`, or sooner if it was asked before.
+    pub(super) fn stop_one(&mut self, index: usize, grace: Duration) {
+        let Some(stop) = &self.slots[index].stop else { return };
+        let deadline = Instant::now() + grace;
+        let is_new = stop.borrow().is_none();
+        stop.send_if_modified(|known| {
+            let sooner = known.is_none_or(|known| deadline < known);
+            if sooner {
+                *known = Some(deadline);
+            }
+            sooner
+        });
+        if is_new && self.end != End::No {
+            let message = format!("Stopping container {}", self.records[index].name);
+            self.event(Some(index), Severity::Normal, "Killing", message);
+        }
+    }
+
+    pub(super) fn is_finished(&self) -> bool {
+        self.end != End::No && self.slots.iter().all(|slot| slot.stop.is_none())
+    }
+
+    pub(super) async fn finish(mut self, inbox: &mut mpsc::UnboundedReceiver<Message>) {
+        match self.end {
+            End::Stop | End::No => {
+                self.write_status().await;
+                return;
+            }
+            End::Deleted => {
+                if self.pod.metadata.finalizers.as_ref().is_some_and(|list| !list.is_empty()) {
+                    self.write_status().await;
+                }
+                self.delete().await;
+            }
+            End::Gone => {}
+        }
+        let paths = self.paths.clone();
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || paths.remove()).await {
+            tracing::warn!(pod = self.name(), %error, "files of a deleted pod are left");
+        }
+        if let Some(Ok(address)) = self.frame.pod_ip.as_deref().map(str::parse) {
+            self.context.addresses.release(address);
+        }
+        // Others may still hold finalizers; there is nothing more to do for them.
+        if self.end != End::Gone {
+            while !matches!(inbox.recv().await, Some(Message::Gone | Message::Stop) | None) {}
+        }
+    }
+
+    pub(super) async fn delete(&mut self) {
+        let parameters = DeleteParams {
+            grace_period_seconds: Some(0),
+            preconditions: Some(Preconditions { uid: self.pod.metadata.uid.clone(), resource_version: None }),
+            ..DeleteParams::default()
+        };
+        loop {
+            match self.api().delete(self.name(), &parameters).await {
+                Ok(_) => return,
+                Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {
+                    self.end = End::Gone;
+                    return;
+                }
+                Err(error) => {
+                    tracing::warn!(pod = self.name(), %error, "a deleted pod was not removed");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    if self.context.client.apiserver_version().await.is_err() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}

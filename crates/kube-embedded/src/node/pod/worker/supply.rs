@@ -1,0 +1,136 @@
+//! What a pod has before its containers start: an address, volumes, names.
+
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Worker;
+use crate::node::hosts;
+use crate::node::volumes::{Material, Shop};
+
+/// Longest distance of attempts to make a pod's volumes.
+pub(super) const SLOWEST_RETRY: Duration = Duration::from_secs(2);
+
+impl Worker {
+    /// Before anything is written: a status without the address would lose it.
+    pub(super) fn keep_address(&mut self) {
+        if self.pod.status.as_ref().is_some_and(|status| status.pod_ip.is_some()) {
+            self.has_address();
+        }
+    }
+
+    pub(super) fn has_address(&mut self) -> bool {
+        if self.frame.pod_ip.is_some() {
+            return true;
+        }
+        let is_on_host = self.pod.spec.as_ref().and_then(|spec| spec.host_network) == Some(true);
+        let before = self.pod.status.as_ref().and_then(|status| status.pod_ip.as_deref()?.parse::<Ipv4Addr>().ok());
+        let address = if is_on_host {
+            Some(self.context.options.address)
+        } else {
+            // The one it had, which the node has claimed for it at start.
+            before
+                .filter(|address| self.context.addresses.holds(*address))
+                .or_else(|| self.context.addresses.allocate())
+        };
+        let Some(address) = address else {
+            self.complain("FailedCreatePodSandBox", "no pod address is free".into());
+            return false;
+        };
+        self.place.pod_ip = address.to_string();
+        self.frame.pod_ip = Some(address.to_string());
+        true
+    }
+
+    pub(super) async fn has_volumes(&mut self) -> bool {
+        let had = self.material.is_some();
+        if let Err((what, message)) = self.try_volumes(had).await {
+            let reason = if what.is_empty() { "FailedCreatePodSandBox" } else { "FailedMount" };
+            let message = if what.is_empty() {
+                message
+            } else {
+                format!("MountVolume.SetUp failed for volume \"{what}\" : {message}")
+            };
+            self.complain(reason, message);
+            self.retry = (self.retry * 2).min(SLOWEST_RETRY);
+            self.material = None;
+            self.at_latest(Instant::now() + self.retry);
+            // Running containers go on with what they have.
+            return self.volumes.is_some();
+        }
+        self.retry = Duration::from_millis(50);
+        if let Some(renew) = self.renew {
+            self.at_latest(renew);
+        }
+        true
+    }
+
+    pub(super) async fn try_volumes(&mut self, had_material: bool) -> Result<(), (String, String)> {
+        let own = |message: String| (String::new(), message);
+        let is_due = self.renew.is_some_and(|renew| renew <= Instant::now());
+        if self.volumes.is_some() && had_material && !is_due {
+            return Ok(());
+        }
+        self.paths.make(self.context.options.run_as.as_ref()).map_err(|error| own(error.to_string()))?;
+        if self.volumes.is_none() {
+            self.write_hosts();
+        }
+        self.has_material().await.map_err(own)?;
+        let tokens = &self.context.options.api_server.tokens;
+        self.renew = self
+            .tokens
+            .refresh(&self.context.client, tokens, &self.effective)
+            .await
+            .map_err(|error| ("kube-api-access".to_owned(), error.to_string()))?;
+        let Some(shop) = self.shop() else { return Ok(()) };
+        let told = |(volume, error): (String, crate::node::volumes::Error)| (volume, error.to_string());
+        if self.volumes.is_some() {
+            return shop.refresh().map_err(told);
+        }
+        let volumes = shop.prepare().await.map_err(told)?;
+        self.volumes = Some(volumes);
+        Ok(())
+    }
+
+    pub(super) async fn has_material(&mut self) -> Result<(), String> {
+        if self.material.is_none() {
+            let ca_pem = &self.context.options.api_server.ca_pem;
+            let fetched = Material::fetch(&self.context.client, &self.effective, ca_pem).await;
+            self.material = Some(fetched.map_err(|error| error.to_string())?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn shop(&self) -> Option<Shop<'_>> {
+        Some(Shop {
+            client: &self.context.client,
+            pod: &self.effective,
+            paths: &self.paths,
+            volumes: &self.context.options.volumes,
+            place: &self.place,
+            capacity: &self.context.capacity,
+            material: self.material.as_ref()?,
+            tokens: &self.tokens,
+            owner: self.context.options.run_as.as_ref(),
+        })
+    }
+
+    pub(super) fn refresh_volumes(&mut self) {
+        if self.volumes.is_some()
+            && let Some(Err((volume, error))) = self.shop().map(|shop| shop.refresh())
+        {
+            tracing::warn!(pod = self.name(), volume, %error, "a volume was not brought up to date");
+        }
+    }
+
+    pub(super) fn write_hosts(&self) {
+        if self.frame.pod_ip.is_none() || !self.paths.data.is_dir() {
+            return;
+        }
+        let text = hosts::render(&self.pod, &self.place.pod_ip, &self.context.names.borrow());
+        if let Err(error) = hosts::write(&self.paths.hosts(), &text) {
+            tracing::warn!(pod = self.name(), %error, "the hosts file was not written");
+        }
+    }
+}
