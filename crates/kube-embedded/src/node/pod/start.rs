@@ -63,7 +63,10 @@ pub(super) fn plans(
             .mount(origin.volumes, mount, |text| expand(text, lookup))
             .map_err(|error| Problem("CreateContainerConfigError", error.to_string()))?;
         if !context.isolation.has_views() {
-            env.extend(path_variables(mount, &made.source));
+            let path = short_path(&context.options.run_directory, &made.source)
+                .map_err(|error| Problem("CreateContainerConfigError", error.to_string()))?;
+            point_to(&mut env, mount, &path);
+            env.extend(path_variables(mount, &path));
         }
         mounts.push(made);
     }
@@ -161,6 +164,35 @@ fn given_environment(
     Ok(env)
 }
 
+/// Longest path of a volume that is told as it is, in bytes: with the name of a socket in it, it must stay below the 108
+/// of a socket's address (unix(7)).
+const LONGEST_PATH: usize = 88;
+
+/// The path under which a container that has no view of its own finds a volume: the volume's, or a link to it in the
+/// run directory, whose path is short. Links go with the run directory.
+fn short_path(run_directory: &Path, source: &Path) -> std::io::Result<PathBuf> {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+    if source.as_os_str().len() <= LONGEST_PATH {
+        return Ok(source.to_owned());
+    }
+    let mut hasher = DefaultHasher::new();
+    source.hash(&mut hasher);
+    let link = run_directory.join(format!("v{:016x}", hasher.finish()));
+    match fs_err::os::unix::fs::symlink(source, &link) {
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists && fs_err::read_link(&link)? == source => {}
+        result => result?,
+    }
+    Ok(link)
+}
+
+/// Variables that name the place of a mount name the real one instead.
+fn point_to(env: &mut [(String, String)], mount: &VolumeMount, path: &Path) {
+    let place = mount.mount_path.trim_end_matches('/');
+    for (_, value) in env.iter_mut().filter(|(_, value)| value.trim_end_matches('/') == place) {
+        *value = path.display().to_string();
+    }
+}
+
 /// Where views are impossible, containers learn the real path of each mount.
 fn path_variables(mount: &VolumeMount, source: &Path) -> Vec<(String, String)> {
     let name: String =
@@ -252,6 +284,23 @@ mod tests {
         let names: Vec<&str> = told.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["A9S_MOUNT_API_ACCESS", "A9S_SERVICEACCOUNT_DIR"]);
         assert!(told.iter().all(|(_, value)| value == "/x/y"));
+    }
+
+    #[test]
+    fn variables_that_name_a_mount_name_its_real_and_short_place_without_a_view() {
+        let run = tempfile::tempdir().unwrap();
+        let source = run.path().join("x".repeat(LONGEST_PATH));
+        fs_err::create_dir(&source).unwrap();
+        let link = short_path(run.path(), &source).unwrap();
+        assert_eq!(short_path(run.path(), &source).unwrap(), link);
+        assert!(link.as_os_str().len() < source.as_os_str().len() && link.is_dir());
+        assert_eq!(short_path(run.path(), Path::new("/x")).unwrap(), Path::new("/x"));
+
+        let mount = VolumeMount { name: "s".into(), mount_path: "/run/s/".into(), ..VolumeMount::default() };
+        let mut env = vec![("PGHOST".to_owned(), "/run/s".to_owned()), ("OTHER".to_owned(), "/run/s/x".to_owned())];
+        point_to(&mut env, &mount, &link);
+        assert_eq!(env[0].1, link.display().to_string());
+        assert_eq!(env[1].1, "/run/s/x");
     }
 
     #[test]
