@@ -10,6 +10,8 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 const FIRST: u32 = u32::from_be_bytes([127, 64, 0, 0]);
 const SIZE: u32 = 1 << 12;
 const COUNT: u32 = 1 << 10;
+/// The search for a free range begins below this one: the ranges above are for those who ask for them.
+const ANYWHERE: u32 = COUNT - 64;
 const FIRST_POD: u32 = 16;
 const FIRST_SERVICE: u32 = SIZE / 2;
 
@@ -34,12 +36,15 @@ pub struct AddressRange {
 }
 
 impl AddressRange {
-    /// Claims the range `preferred`, or the first free one.
+    /// Claims the range `preferred`, or any free one.
     ///
     /// # Errors
     /// [`Error::Exhausted`] when there is none; [`Error::Lock`] where the system has no abstract sockets.
     pub fn claim(preferred: Option<u32>) -> Result<Self, Error> {
-        for index in preferred.into_iter().chain(0..COUNT).filter(|index| *index < COUNT) {
+        // From anywhere, so that a cluster that is stopped for a while most likely finds its own range free again.
+        let first = rand::random_range(0..ANYWHERE);
+        let others = (0..COUNT).map(|offset| (first + offset) % COUNT);
+        for index in preferred.into_iter().chain(others).filter(|index| *index < COUNT) {
             let name = SocketAddr::from_abstract_name(format!("a9s/addresses/{index}")).map_err(Error::Lock)?;
             match UnixListener::bind_addr(&name) {
                 Ok(lock) => return Ok(Self { index, _lock: lock }),
