@@ -75,10 +75,10 @@ Feature: SQL in an instance
     And standard output says "other"
 
   Scenario: A long file
-    Given an SQL file "long.sql" of 20000 rows
+    Given an SQL file "long.sql" of 100000 rows
     When I apply the file "long.sql" to "solo"
     Then the command succeeds
-    And "solo" answers "SELECT count(*) FROM long" with "20000"
+    And "solo" answers "SELECT count(*) FROM long" with "100000"
     And no uploaded file is left in the pod of "solo"
 
   @negative

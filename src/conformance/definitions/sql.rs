@@ -19,12 +19,13 @@ async fn file(world: &mut World, name: String, step: &Step) -> Result<(), Failur
 
 #[given(expr = "an SQL file {string} of {int} rows")]
 async fn long_file(world: &mut World, name: String, rows: usize) -> Result<(), Failure> {
-    let mut text = String::from("CREATE TABLE long (id int, line text);\n");
+    let mut text = String::from("BEGIN;\nCREATE TABLE long (id int, line text);\n");
     for row in 0..rows {
         text.push_str(&format!(
             "INSERT INTO long VALUES ({row}, 'a line of text to make the file long enough {row}');\n"
         ));
     }
+    text.push_str("COMMIT;\n");
     Ok(fs_err::write(world.surroundings.home.join(name), text)?)
 }
 
