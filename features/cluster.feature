@@ -97,6 +97,8 @@ Feature: Clusters
     And nothing of the cluster is left
     And there is a file ".a9s"
     And there is a file "a9s/usermanifests"
+    And there is a file "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password"
+    And only its owner may read the file "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password"
 
   @core
   Scenario: Two clusters side by side

@@ -160,3 +160,18 @@ Feature: Instances
     Then the command fails with exit code 3
     And there is no instance "old"
     And the reason is one clear sentence
+
+  @negative
+  Scenario: A deadline that passes is said, with what was awaited
+    When I create an instance "late" with `--timeout 50ms`
+    Then the command fails with exit code 4
+    And standard error says "late"
+    And the reason is one clear sentence
+
+  @negative
+  Scenario: An interrupted command says so, and another run finishes its work
+    When I run `a9s create pg instance --name solo --yes` and interrupt it while it waits
+    Then the command fails with exit code 130
+    When I create an instance "solo"
+    Then the command succeeds
+    And "solo" answers "SELECT 1" with "1"

@@ -90,3 +90,23 @@ Feature: The program itself
     And nothing is on standard output
     And standard error says ".a9s"
     And the reason is one clear sentence
+
+  Scenario Outline: The provider comes from the flag, the environment, the configuration, in this order: <where>
+    Given an empty home and no cluster
+    And the file ".a9s" with:
+      """
+      WorkingDir: {home}/a9s
+      DemoSpace: a8s-demo
+      Provider: <configured>
+      """
+    And the variable "A9S_PROVIDER" is "<variable>"
+    When I run `a9s create cluster a8s <flag> --dry-run`
+    Then the command <ends>
+    And standard <stream> says "<word>"
+    And there is no file "{state}"
+
+    Examples:
+      | where             | configured | variable | flag        | ends                      | stream | word                  |
+      | the flag          | kind       | minikube | -p embedded | succeeds                  | output | Using embedded        |
+      | the environment   | kind       | embedded |             | succeeds                  | output | Using embedded        |
+      | the configuration | kind       |          |             | fails with exit code 5    | error  | kind                  |

@@ -30,7 +30,10 @@ async fn unreadable(world: &mut World, path: String) -> Result<(), Failure> {
 #[when(expr = "the variable {string} is {string}")]
 async fn variable(world: &mut World, name: String, value: String) -> Result<(), Failure> {
     let value = world.expand(&value);
-    world.surroundings.env.push((name, value));
+    // In a table, an empty cell is a variable that is not set.
+    if !value.is_empty() {
+        world.surroundings.env.push((name, value));
+    }
     Ok(())
 }
 

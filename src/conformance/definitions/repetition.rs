@@ -4,6 +4,9 @@ use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use cucumber::{then, when};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::conformance::command;
 use crate::conformance::{Failure, World};
@@ -64,4 +67,43 @@ async fn killed_after(world: &World, words: &[&str], delay: Duration) -> Result<
     child.start_kill()?;
     let status = child.wait().await?;
     Ok(if status.code().is_none() { Cut::Hit } else { Cut::Missed(status) })
+}
+
+/// Ctrl-C, once the command has said that it waits.
+#[when(regex = r"^I run `a9s (.+)` and interrupt it while it waits$")]
+async fn interrupt(world: &mut World, line: String) -> Result<(), Failure> {
+    let words = command::words(&world.expand(&line));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let started = Instant::now();
+    let mut child = command::start_a9s(&world.surroundings, &words)?;
+    let stderr = child.stderr.take().ok_or(Failure::Missing("standard error"))?;
+    let mut lines = BufReader::new(stderr).lines();
+    let mut said = String::new();
+    while let Some(line) = lines.next_line().await? {
+        said.push_str(&line);
+        said.push('\n');
+        if line.contains("wait for") {
+            break;
+        }
+    }
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
+    kill(Pid::from_raw(pid), Signal::SIGINT).map_err(std::io::Error::from)?;
+    let output = async {
+        while let Some(line) = lines.next_line().await? {
+            said.push_str(&line);
+            said.push('\n');
+        }
+        child.wait_with_output().await
+    };
+    let output = tokio::time::timeout(Duration::from_secs(20), output)
+        .await
+        .map_err(|_| Failure::unexpected("an end within 20 s of the interrupt", line.clone()))??;
+    world.remember(command::Outcome {
+        line,
+        status: output.status,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: said,
+        took: started.elapsed(),
+    });
+    Ok(())
 }

@@ -41,7 +41,7 @@ pub async fn a_stopped_node_leaves_nothing_and_starts_its_pods_again() {
     let after = world.until("a", "restarted", |pod| status(pod).restart_count == 1).await;
     assert_eq!(after.metadata.uid, before.metadata.uid);
     let after = world.ready("a").await;
-    assert_eq!(pod_ip(&after), pod_ip(&before));
+    assert_eq!(place(&pod_ip(&after)), place(&pod_ip(&before)));
     world.end().await;
 }
 
@@ -56,7 +56,7 @@ pub async fn a_killed_node_leaves_no_process_and_starts_its_pods_again() {
     let after = world.until("a", "restarted", |pod| status(pod).restart_count == 1).await;
     let ended = status(&after).last_state.unwrap().terminated.unwrap();
     assert_eq!((ended.exit_code, ended.reason.as_deref()), (255, Some("Unknown")));
-    assert_eq!(pod_ip(&world.ready("a").await), address);
+    assert_eq!(place(&pod_ip(&world.ready("a").await)), place(&address));
     assert!(left().len() <= 3, "only one set of processes runs: {:?}", left());
     world.delete("a").await;
     world.end().await;
@@ -69,6 +69,11 @@ pub async fn a_killed_node_leaves_no_process_and_starts_its_pods_again() {
     let gone = || async { processes(temporary.path()).is_empty() };
     eventually("nothing is left", gone).await;
     tokio::time::sleep(Duration::ZERO).await;
+}
+
+/// An address within its cluster's range: while the node was away, somebody else may have taken the range itself.
+fn place(address: &str) -> u32 {
+    u32::from(address.parse::<std::net::Ipv4Addr>().unwrap()) & 0xfff
 }
 
 fn start(directory: &Path) -> (Child, String) {
