@@ -4,7 +4,6 @@
 use super::environment::Pod;
 use super::{BACKUP_PORT, health};
 use http::StatusCode;
-use tokio::signal::unix::{SignalKind, signal};
 
 /// Runs until it is told to end.
 ///
@@ -17,27 +16,6 @@ pub async fn run(pod: Pod) -> Result<(), health::Error> {
         let is_known = matches!(path.as_str(), "/liveness" | "/readiness" | "/health");
         health::status(if is_known { StatusCode::OK } else { StatusCode::NOT_FOUND })
     };
-    let local = tokio::task::LocalSet::new();
-    local
-        .run_until(async {
-            tokio::select! {
-                () = health::serve(listener, answer) => {}
-                () = told_to_end() => {}
-            }
-        })
-        .await;
+    health::serve_until_told_to_end(listener, answer).await;
     Ok(())
-}
-
-/// Waits for SIGTERM or SIGINT.
-pub async fn told_to_end() {
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
-        // Without handlers the signals end the process by themselves.
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }

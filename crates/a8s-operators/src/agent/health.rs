@@ -1,5 +1,6 @@
 //! The HTTP side of an agent: `/readiness`, `/liveness` and `/health` with empty bodies.
 
+use super::signals::told_to_end;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -72,6 +73,20 @@ where
             let _ = connection.await;
         });
     }
+}
+
+/// Answers requests as [`serve`] does, until the container is told to end.
+pub async fn serve_until_told_to_end<F>(listener: TcpListener, answer: impl Fn(String) -> F + 'static)
+where
+    F: Future<Output = Response<Full<Bytes>>> + 'static,
+{
+    let serving = async {
+        tokio::select! {
+            () = serve(listener, answer) => {}
+            () = told_to_end() => {}
+        }
+    };
+    tokio::task::LocalSet::new().run_until(serving).await;
 }
 
 /// An empty answer.

@@ -1,6 +1,5 @@
 //! The exporter: what the server says of itself, in Prometheus' text format (prometheus.io, "Exposition formats").
 
-use super::backup::told_to_end;
 use super::environment::Pod;
 use super::{METRICS_PORT, bootstrap, health};
 use bytes::Bytes;
@@ -48,15 +47,7 @@ pub async fn run(pod: Pod) -> Result<(), health::Error> {
             }
         }
     };
-    let local = tokio::task::LocalSet::new();
-    local
-        .run_until(async {
-            tokio::select! {
-                () = health::serve(listener, answer) => {}
-                () = told_to_end() => {}
-            }
-        })
-        .await;
+    health::serve_until_told_to_end(listener, answer).await;
     Ok(())
 }
 

@@ -19,6 +19,7 @@ pub mod postmaster;
 pub mod report;
 pub mod scram;
 pub mod server;
+pub mod signals;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -5,13 +5,13 @@
 //! the configuration → start → make roles → be ready. A server that dies is started again at once, within the same
 //! container; one that cannot be started ends the agent, with its last words in the log.
 
-use super::backup::told_to_end;
 use super::bootstrap::{self, Credentials};
 use super::datadir::{self, Found, Identity, identifier, initialise};
 use super::environment::Server;
 use super::platform::{self, Platform, Report};
 use super::postmaster::{self, Postmaster};
 use super::report::{self, Applied};
+use super::signals::told_to_end;
 use super::{REST_PORT, certificate, chain, configuration, health, memory};
 use crate::postgresql::durable;
 use a8s_api::{Postgresql, PostgresqlSpec};
