@@ -128,7 +128,7 @@ Feature: Bad input
     And standard error says "perl (process"
     And standard error says "listens on port 5432 of every address"
     And the reason is one clear sentence
-    And there is no cluster
+    And there is no file "{state}/a8s/cluster.json"
 
   @cluster @embedded-only @root
   Scenario: A disk that is full from the start
