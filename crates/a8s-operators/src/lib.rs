@@ -6,6 +6,7 @@
 
 pub mod admission;
 pub mod agent;
+pub mod archive;
 pub mod instance;
 pub mod manifests;
 pub mod postgresql;
