@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`manifests`] (what is installed on a cluster), [`admission`] (which instances are refused),
 //! [`instance`] (the controller of `Postgresql`), [`agent`] (what runs in an instance's containers) and [`postgresql`]
-//! (the servers of this host). Controllers speak to the Kubernetes API only; agents also to their own server.
+//! (the servers of this host), [`store`] (the client of the object store). Controllers speak to the Kubernetes API only; agents also to their own server.
 
 pub mod admission;
 pub mod agent;
@@ -10,6 +10,7 @@ pub mod archive;
 pub mod instance;
 pub mod manifests;
 pub mod postgresql;
+pub mod store;
 
 use tokio_util::sync::CancellationToken;
 
