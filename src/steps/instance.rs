@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
-use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{DeleteParams, DynamicObject, ListParams, PropagationPolicy, WatchParams};
 use kube::{Api, Client, ResourceExt};
 
@@ -326,7 +326,7 @@ impl Deleted {
         }
         look!(
             Pod => "pod", StatefulSet => "statefulset", PersistentVolumeClaim => "persistentvolumeclaim", Secret => "secret",
-            Service => "service", ServiceAccount => "serviceaccount", RoleBinding => "rolebinding", ConfigMap => "configmap",
+            Service => "service", ServiceAccount => "serviceaccount", RoleBinding => "rolebinding", Role => "role", ConfigMap => "configmap",
         );
         Ok(None)
     }

@@ -88,7 +88,8 @@ fn operator_role() -> Value {
             rule(group, &["postgresqls/finalizers"], &["update"]),
             rule("", &["secrets", "serviceaccounts", "services"], &owned),
             rule("apps", &["statefulsets"], &owned),
-            rule(RBAC, &["rolebindings"], &owned),
+            // It gives agents rights on Secrets, which it therefore has to have itself.
+            rule(RBAC, &["rolebindings", "roles"], &owned),
             bind,
             rule("", &["persistentvolumeclaims"], &["delete", "list", "watch"]),
             rule("coordination.k8s.io", &["leases"], &["delete", "get"]),
