@@ -1,6 +1,8 @@
 //! What the stack needs on a cluster before its controllers run: definitions, rights, the list of images and the
 //! admission webhook. Rights are the least that the code uses; a test compares them with what was reviewed.
 
+pub mod backup;
+
 use crate::{SYSTEM_NAMESPACE, admission};
 use base64::Engine as _;
 use kube::core::DynamicObject;
@@ -48,6 +50,7 @@ pub fn manifests(options: &Options) -> Vec<DynamicObject> {
     documents.extend(a8s_api::crds().iter().map(|crd| json!(crd)));
     documents.extend([account(), operator_role(), operator_binding()]);
     documents.extend([images_role(), images_binding(), agent_role()]);
+    documents.extend(backup::documents());
     documents.extend([images(&options.images), webhook(&options.webhook)]);
     documents
         .into_iter()
@@ -131,14 +134,16 @@ fn images_binding() -> Value {
     })
 }
 
-/// What agents may do in the namespace of their instance: read the instance, label and annotate their pod, and hold
-/// the Lease.
+/// What agents may do in the namespace of their instance: read the instance, follow and answer orders, label and
+/// annotate their pod, and hold the Lease.
 fn agent_role() -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
         "metadata": {"name": AGENT_ROLE},
         "rules": [
             rule(a8s_api::Postgresql::GROUP, &["postgresqls"], &["get", "list", "watch"]),
+            rule(a8s_api::Backup::GROUP, &["backups", "restores"], &["get", "list", "watch"]),
+            rule(a8s_api::Backup::GROUP, &["backups/status", "restores/status"], &["patch"]),
             rule("", &["pods"], &["get", "patch"]),
             rule("coordination.k8s.io", &["leases"], &["create", "get", "list", "patch", "update", "watch"]),
         ],

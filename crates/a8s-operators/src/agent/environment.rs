@@ -43,6 +43,19 @@ pub struct Pod {
     pub socket_directory: PathBuf,
 }
 
+/// What the container for backups is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// As every container.
+    pub pod: Pod,
+    /// UID of the pod.
+    pub uid: String,
+    /// PostgreSQL's programs.
+    pub bin_directory: PathBuf,
+    /// Their major.
+    pub major: u32,
+}
+
 /// What the container of the server is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -99,6 +112,21 @@ impl Pod {
     /// The member's number, from the pod's name.
     pub fn ordinal(&self) -> Option<u32> {
         self.name.strip_prefix(&self.instance)?.strip_prefix('-')?.parse().ok()
+    }
+}
+
+impl Backup {
+    /// Reads the variables.
+    ///
+    /// # Errors
+    /// If one is missing or wrong.
+    pub fn read(variables: Variables<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            pod: Pod::read(variables)?,
+            uid: required(variables, "POD_UID")?,
+            bin_directory: PathBuf::from(required(variables, "A9S_POSTGRESQL_BIN")?),
+            major: parsed(variables, "A9S_POSTGRESQL_MAJOR", "PostgreSQL major")?,
+        })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! `postgres` is the parent of the server ([`server`]): it makes the data directory ([`datadir`]), its
 //! [`configuration`] and [`certificate`], starts the server ([`postmaster`]), makes its roles ([`bootstrap`]) and says
-//! how it is ([`health`]). `metrics` is the exporter ([`metrics`]), `backup` waits for orders ([`backup`]). They learn
+//! how it is ([`health`]). `metrics` is the exporter ([`metrics`]), `backup` makes backups ([`backup`]). They learn
 //! everything from their [`environment`] and through the [`platform`].
 
 pub mod backup;
@@ -104,7 +104,11 @@ fn run(role: Option<&str>) -> Result<(), Error> {
             runtime.block_on(server::run(environment, platform)).map_err(Error::from)
         }
         Some("metrics") => runtime.block_on(metrics::run(environment::Pod::read(&variable)?)).map_err(Error::from),
-        Some("backup") => runtime.block_on(backup::run(environment::Pod::read(&variable)?)).map_err(Error::from),
+        Some("backup") => {
+            let environment = environment::Backup::read(&variable)?;
+            let platform = platform::kubernetes::Kubernetes::new(&environment.pod, &variable);
+            runtime.block_on(backup::run(environment, platform)).map_err(Error::from)
+        }
         _ => Err(Error::Usage),
     };
     // Blocking work that was given up must not hold the process.

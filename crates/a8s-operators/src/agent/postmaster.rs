@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 /// What of the agent's environment the server keeps: the marks by which a node finds a pod's processes.
-const KEPT: [&str; 4] = ["A9S_CLUSTER", "A9S_POD_UID", "HOME", "TMPDIR"];
+pub(super) const KEPT: [&str; 4] = ["A9S_CLUSTER", "A9S_POD_UID", "HOME", "TMPDIR"];
 /// How long left-over processes may take for each step of ending them.
 const LEFT_OVER: [(Signal, Duration); 3] = [
     (Signal::SIGINT, Duration::from_secs(30)),

@@ -13,7 +13,7 @@ use std::io::{self, Read};
 const SMALL: Sizes = Sizes { record: 64, part: 100 };
 
 fn key() -> DataKey {
-    DataKey::derive("secret", "1-2-3")
+    DataKey::derive(b"secret", "1-2-3")
 }
 
 fn packed(plain: &[u8], sizes: Sizes) -> (Vec<Bytes>, Summary) {
@@ -72,7 +72,7 @@ fn two_streams_of_the_same_bytes_have_nothing_in_common() {
 #[test]
 fn another_key_opens_nothing() {
     let (parts, summary) = packed(b"text", SMALL);
-    let error = read(parts, &DataKey::derive("other", "1-2-3"), &summary).expect_err("refused");
+    let error = read(parts, &DataKey::derive(b"other", "1-2-3"), &summary).expect_err("refused");
     assert!(matches!(error, unpack::Error::Invalid(Invalid::Authentication(0))), "{error:?}");
 }
 
@@ -242,7 +242,7 @@ fn a_manifest_is_read_as_it_was_written_and_no_byte_of_it_can_be_changed() {
 #[test]
 fn another_password_another_format_and_rubbish_are_told_apart() {
     let text = a_manifest().write(&key());
-    assert_eq!(Manifest::read(&text, &DataKey::derive("other", "1-2-3")), Err(manifest::Error::Key));
+    assert_eq!(Manifest::read(&text, &DataKey::derive(b"other", "1-2-3")), Err(manifest::Error::Key));
     let newer = Manifest { format: 2, ..a_manifest() }.write(&key());
     assert_eq!(Manifest::read(&newer, &key()), Err(manifest::Error::Format(2)));
     for rubbish in ["", "{}", "<html>", r#"{"backup": {}, "hmacSha256": ""}"#] {

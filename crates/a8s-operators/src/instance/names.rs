@@ -19,6 +19,9 @@ pub const STRICT_VERSION: &str = "a8s.a9s/strict-version";
 /// Annotation of the Lease: the system identifier with which the instance was initialised. Where it is, an empty data
 /// directory is never initialised.
 pub const SYSTEM_IDENTIFIER: &str = "a8s.a9s/system-identifier";
+/// Annotation of the Lease: identifier of the content, which is the restore that was committed last; absent before the
+/// first. A volume of another generation never becomes primary: its member clones.
+pub const GENERATION: &str = "a8s.a9s/generation";
 /// Volume claim template of the data.
 pub const DATA_VOLUME: &str = "pgdata";
 

@@ -51,7 +51,11 @@ impl Kubernetes {
         }
     }
 
-    async fn client(&self) -> Result<Client, Error> {
+    /// A client of the API, with the rights of the pod.
+    ///
+    /// # Errors
+    /// If the environment does not lead to it.
+    pub async fn client(&self) -> Result<Client, Error> {
         self.client.get_or_try_init(|| async { self.connect() }).await.cloned()
     }
 
