@@ -130,15 +130,15 @@ fn images_binding() -> Value {
     })
 }
 
-/// What agents may do in the namespace of their instance: read the instance, label and annotate their pod, and hold
-/// the Lease.
+/// What agents may do in the namespace of their instance: read the instance, watch the other members, label and
+/// annotate their pod, and hold the Lease.
 fn agent_role() -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
         "metadata": {"name": AGENT_ROLE},
         "rules": [
             rule(a8s_api::Postgresql::GROUP, &["postgresqls"], &["get", "list", "watch"]),
-            rule("", &["pods"], &["get", "patch"]),
+            rule("", &["pods"], &["get", "list", "patch", "watch"]),
             rule("coordination.k8s.io", &["leases"], &["create", "get", "list", "patch", "update", "watch"]),
         ],
     })
