@@ -134,8 +134,8 @@ fn images_binding() -> Value {
     })
 }
 
-/// What agents may do in the namespace of their instance: read the instance, follow and answer orders, label and
-/// annotate their pod, and hold the Lease.
+/// What agents may do in the namespace of their instance: read the instance, follow and answer orders, watch the other
+/// members, label and annotate their pod, and hold the Lease.
 fn agent_role() -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
@@ -144,7 +144,7 @@ fn agent_role() -> Value {
             rule(a8s_api::Postgresql::GROUP, &["postgresqls"], &["get", "list", "watch"]),
             rule(a8s_api::Backup::GROUP, &["backups", "restores"], &["get", "list", "watch"]),
             rule(a8s_api::Backup::GROUP, &["backups/status", "restores/status"], &["patch"]),
-            rule("", &["pods"], &["get", "patch"]),
+            rule("", &["pods"], &["get", "list", "patch", "watch"]),
             rule("coordination.k8s.io", &["leases"], &["create", "get", "list", "patch", "update", "watch"]),
         ],
     })
