@@ -2,7 +2,7 @@
 //!
 //! `postgres` is the parent of the server ([`server`]): it makes the data directory ([`datadir`]), its
 //! [`configuration`] and [`certificate`], starts the server ([`postmaster`]), makes its roles ([`bootstrap`]) and says
-//! how it is ([`health`]). `metrics` is the exporter ([`metrics`]), `backup` makes backups ([`backup`]). They learn
+//! how it is ([`health`]), and carries out restores ([`restore`]). `metrics` is the exporter ([`metrics`]), `backup` makes backups ([`backup`]). They learn
 //! everything from their [`environment`] and through the [`platform`].
 
 pub mod backup;
@@ -21,6 +21,7 @@ pub mod platform;
 pub mod postmaster;
 pub mod replication;
 pub mod report;
+pub mod restore;
 pub mod scram;
 pub mod server;
 pub mod signals;
@@ -106,7 +107,11 @@ fn run(role: Option<&str>) -> Result<(), Error> {
         Some("postgres") => {
             let environment = environment::Server::read(&variable)?;
             let platform = platform::kubernetes::Kubernetes::new(&environment.pod, &variable);
-            runtime.block_on(server::run(environment, platform)).map_err(Error::from)
+            let orders = platform::kubernetes::Kubernetes::new(&environment.pod, &variable);
+            let desk = backup::desk::Desk::new(orders, &environment.pod, &environment.uid);
+            let restorer = restore::Restorer::new(desk, environment.clone());
+            let restores = |contents| restorer.carry_out(contents);
+            runtime.block_on(server::run(environment, platform, restores)).map_err(Error::from)
         }
         Some("metrics") => runtime.block_on(metrics::run(environment::Pod::read(&variable)?)).map_err(Error::from),
         Some("backup") => {

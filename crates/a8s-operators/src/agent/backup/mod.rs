@@ -3,7 +3,7 @@
 //! [`desk`] reads orders and answers them, [`take`] makes one backup, with [`basebackup`] as its source. An attempt that
 //! was cut off is never gone on with: the controller starts another, elsewhere in the store.
 
-mod basebackup;
+pub mod basebackup;
 pub mod desk;
 mod take;
 

@@ -6,7 +6,7 @@ use crate::agent::decide::Member;
 use crate::agent::environment::{Pod as Environment, Variables};
 use crate::agent::lease::Record;
 use crate::agent::report::{Applied, Standing};
-use crate::instance::names::{self, CONFIGURATION, STANDING, TROUBLE};
+use crate::instance::names::{self, CONFIGURATION, GENERATION, STANDING, TROUBLE};
 use a8s_api::{LABEL_ROLE, Postgresql};
 use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -85,7 +85,8 @@ impl Kubernetes {
     async fn say(&self, report: &Report) -> Result<(), Error> {
         let api: Api<Pod> = Api::namespaced(self.client().await?, &self.pod.namespace);
         let standing = report.standing.as_ref().map(|it| serde_json::to_string(it).unwrap_or_default());
-        let mut metadata = json!({"annotations": {(STANDING): standing, (TROUBLE): report.trouble}});
+        let mut metadata =
+            json!({"annotations": {(STANDING): standing, (TROUBLE): report.trouble, (GENERATION): report.generation}});
         if let Some(configuration) = &report.configuration {
             metadata["annotations"][CONFIGURATION] = json!(configuration);
         }

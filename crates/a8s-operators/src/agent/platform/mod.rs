@@ -47,6 +47,8 @@ pub struct Report {
     pub standing: Option<Standing>,
     /// What it waits for, if people should know.
     pub trouble: Option<String>,
+    /// Generation of the content it serves; `None`: the first, or it serves none yet.
+    pub generation: Option<String>,
 }
 
 /// What an agent sees of the cluster, as far as it has been seen.

@@ -362,7 +362,14 @@ impl<P: Platform> Agent<P> {
             self.reports.send_modify(|report| report.role = Some("replica"));
         }
         life.running = Some(Running { postmaster, as_what, since: Instant::now() });
-        self.wait_until_it_accepts(life).await
+        self.wait_until_it_accepts(life).await?;
+        let generation = exchange::generation(&data).ok().flatten().filter(|_| life.running.is_some());
+        self.reports.send_if_modified(|report| {
+            let is_new = report.generation != generation;
+            report.generation = generation;
+            is_new
+        });
+        Ok(())
     }
 
     /// Waits for the first connection, the server's end, or the order to stop.
