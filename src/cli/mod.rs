@@ -199,9 +199,16 @@ mod tests {
 
     #[test]
     fn commands_that_destroy_have_no_default_name() {
-        for line in [vec!["a9s", "delete", "pg", "instance"], vec!["a9s", "delete", "cluster", "a8s"]] {
-            let error = Cli::try_parse_from(&line).err().map(|error| error.exit_code());
-            assert_eq!(error, Some(2), "{line:?}");
+        let lines = [
+            "a9s delete pg instance",
+            "a9s delete pg backup",
+            "a9s delete pg restore",
+            "a9s delete cluster a8s",
+            "a9s create pg restore",
+        ];
+        for line in lines {
+            let error = Cli::try_parse_from(line.split(' ')).err().map(|error| error.exit_code());
+            assert_eq!(error, Some(2), "{line}");
         }
     }
 }
