@@ -18,6 +18,6 @@ pub fn create(access: &Arc<Access>, backup: &Resource, instance: &ObjectName, pa
         reference: Reference::new(Kind::Instance, namespace, instance),
         otherwise: format!("Can't create backup for non-existing service instance {instance} in namespace {namespace}"),
     });
-    let settled = order(&mut plan, &[exists], access, backup, path);
-    (plan, settled)
+    let ordered = order(&mut plan, &[exists], access, backup, Some(path));
+    (plan, ordered.settled)
 }

@@ -7,8 +7,13 @@ pub mod cluster;
 pub mod condition;
 pub mod instance;
 pub mod kubeconfig;
+pub mod look;
 pub mod resource;
 pub mod restore;
 pub mod sql;
 pub mod stack;
+pub mod verify;
 pub mod working_directory;
+
+#[cfg(test)]
+mod properties;

@@ -358,20 +358,30 @@ const fn phrase_of_failure(kind: Kind) -> &'static str {
     }
 }
 
+/// The steps of an order in a plan.
+pub struct Ordered {
+    /// For what waits for its end.
+    pub handle: Handle,
+    /// The step that knows how it ended.
+    pub settled: Arc<Settled>,
+}
+
 /// Adds the steps of an order, a custom resource that is written once and carried out by the stack: apply it, write its
-/// manifest, wait for its end. What the cluster refuses is not written: manifests tell what was applied.
+/// manifest to a file if it is to be kept, wait for its end. What the cluster refuses is not written.
 pub fn order(
     plan: &mut Plan,
     after: &[Handle],
     access: &Arc<Access>,
     resource: &Resource,
-    path: PathBuf,
-) -> Arc<Settled> {
+    path: Option<PathBuf>,
+) -> Ordered {
     let applied = plan.after(after, Applied::new(access.clone(), resource.clone(), Existing::Kept));
-    plan.after(&[applied], Manifest { resource: resource.clone(), path });
+    if let Some(path) = path {
+        plan.after(&[applied], Manifest { resource: resource.clone(), path });
+    }
     let settled = Arc::new(Settled::new(access.clone(), resource.reference.clone()));
-    plan.push(&[applied], settled.clone());
-    settled
+    let handle = plan.push(&[applied], settled.clone());
+    Ordered { handle, settled }
 }
 
 /// Resolves with the first change after the objects' present state. The end or an error of the watch is a reason to

@@ -1,6 +1,6 @@
 //! The plan that restores a backup: into the instance it was made of, into another one, or into a new one.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -9,7 +9,7 @@ use kube::Client;
 use super::capability::{self, Capability, Capable};
 use super::condition::{self, Verdict};
 use super::instance::Ready;
-use super::resource::{Applied, Existing, Exists, Manifest, Settled, get, order};
+use super::resource::{Applied, Existing, Exists, Manifest, Ordered, Settled, get, order};
 use crate::finding::{Class, Finding};
 use crate::kubernetes::Access;
 use crate::manifest::names::ObjectName;
@@ -121,17 +121,18 @@ pub enum Destination {
 /// The plan that restores a backup, and the step that knows how it ended.
 pub fn create(access: &Arc<Access>, wanted: &Order, user_manifests: &Path) -> (Plan, Arc<Settled>) {
     let mut plan = Plan::new("create pg restore");
-    let settled = add(&mut plan, access, wanted, user_manifests);
-    (plan, settled)
+    let ordered = add(&mut plan, access, wanted, Some(user_manifests));
+    (plan, ordered.settled)
 }
 
-/// Adds the steps that restore a backup.
-pub fn add(plan: &mut Plan, access: &Arc<Access>, wanted: &Order, user_manifests: &Path) -> Arc<Settled> {
+/// Adds the steps that restore a backup, with the manifests if they are to be kept.
+pub fn add(plan: &mut Plan, access: &Arc<Access>, wanted: &Order, user_manifests: Option<&Path>) -> Ordered {
+    let Order { restore, backup, into } = wanted;
     let restorable =
-        |into: &ObjectName| Restorable { access: access.clone(), backup: wanted.backup.clone(), into: into.clone() };
-    let ready = match &wanted.into {
+        |into: &ObjectName| Restorable { access: access.clone(), backup: backup.clone(), into: into.clone() };
+    let ready = match into {
         Destination::There(instance) => {
-            let namespace = &wanted.restore.reference.namespace;
+            let namespace = &restore.reference.namespace;
             let exists = plan.add(Exists {
                 access: access.clone(),
                 reference: Reference::new(Kind::Instance, namespace, instance),
@@ -141,19 +142,27 @@ pub fn add(plan: &mut Plan, access: &Arc<Access>, wanted: &Order, user_manifests
             });
             plan.after(&[exists], restorable(instance))
         }
-        Destination::Made(resource) => {
+        Destination::Made(instance) => {
             let capable = plan.add(Capable { access: access.clone(), capability: Capability::RestoreInto });
-            let restorable = plan.after(&[capable], restorable(&resource.reference.name));
-            make(plan, &[restorable], access, resource, resource.file(user_manifests))
+            let restorable = plan.after(&[capable], restorable(&instance.reference.name));
+            make(plan, &[restorable], access, instance, user_manifests)
         }
     };
-    order(plan, &[ready], access, &wanted.restore, wanted.restore.file(user_manifests))
+    order(plan, &[ready], access, restore, user_manifests.map(|directory| restore.file(directory)))
 }
 
 /// Makes an instance and waits until it is ready.
-fn make(plan: &mut Plan, after: &[Handle], access: &Arc<Access>, instance: &Resource, path: PathBuf) -> Handle {
+fn make(
+    plan: &mut Plan,
+    after: &[Handle],
+    access: &Arc<Access>,
+    instance: &Resource,
+    user_manifests: Option<&Path>,
+) -> Handle {
     let existing = Existing::Updated { force: false };
     let applied = plan.after(after, Applied::new(access.clone(), instance.clone(), existing));
-    plan.after(&[applied], Manifest { resource: instance.clone(), path });
+    if let Some(directory) = user_manifests {
+        plan.after(&[applied], Manifest { resource: instance.clone(), path: instance.file(directory) });
+    }
     plan.after(&[applied], Ready { access: access.clone(), resource: instance.clone() })
 }
