@@ -11,6 +11,10 @@ use std::collections::BTreeMap;
 
 /// ConfigMap in the stack's namespace that maps PostgreSQL majors to images.
 pub const IMAGES: &str = "postgresql-images";
+/// ConfigMap in the stack's namespace that says which stack this is and what it can do beyond the released one.
+pub const STACK: &str = "a8s-stack";
+/// What this stack can do beyond the released one.
+const CAPABILITIES: [&str; 4] = ["failover", "restore-into", "backup-objects", "replication-lag"];
 /// ClusterRole of the agents in an instance's pods.
 pub const AGENT_ROLE: &str = "postgresql-spilo-role";
 /// ServiceAccount of the controller of instances.
@@ -51,7 +55,7 @@ pub fn manifests(options: &Options) -> Vec<DynamicObject> {
     documents.extend([account(), operator_role(), operator_binding()]);
     documents.extend([images_role(), images_binding(), agent_role()]);
     documents.extend(backup::documents());
-    documents.extend([images(&options.images), webhook(&options.webhook)]);
+    documents.extend([images(&options.images), stack(), webhook(&options.webhook)]);
     documents
         .into_iter()
         .map(|document| serde_json::from_value(document).expect("every document here has a kind and metadata"))
@@ -156,6 +160,14 @@ fn images(images: &BTreeMap<u32, String>) -> Value {
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": IMAGES, "namespace": SYSTEM_NAMESPACE},
         "data": data,
+    })
+}
+
+fn stack() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": STACK, "namespace": SYSTEM_NAMESPACE},
+        "data": {"stack": "builtin", "capabilities": CAPABILITIES.join(",")},
     })
 }
 
