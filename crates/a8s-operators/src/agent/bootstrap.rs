@@ -92,8 +92,9 @@ pub async fn prepare(
     if found != system_identifier.to_string() {
         return Err(Error::Foreign { found, expected: system_identifier });
     }
-    // Whatever the instance's parameters say, nothing of this is logged or waits for standbys.
+    // Whatever the instance's parameters say, nothing of this is logged, shown or counted, or waits for standbys.
     let quiet = "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic'; \
+                 SET track_activities = off; SET pg_stat_statements.track = 'none'; \
                  SET synchronous_commit = 'local'; SET statement_timeout = 0";
     client.batch_execute(quiet).await.map_err(refused("prepare its roles"))?;
     let statements = role_statements(&roles(client).await.map_err(refused("list its roles"))?, admin, standby);
@@ -170,11 +171,13 @@ pub async fn first(client: &Client, query: &str) -> Result<Option<String>, tokio
     }))
 }
 
-fn identifier(name: &str) -> String {
+/// A name for a statement.
+pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn literal(text: &str) -> String {
+/// A text for a statement.
+pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

@@ -1,8 +1,8 @@
 //! What runs in an instance's containers: one program, told by its first argument what to be.
 //!
 //! `postgres` is the parent of the server ([`server`]): it makes the data directory ([`datadir`]), its
-//! [`configuration`] and [`certificate`], starts the server ([`postmaster`]), makes its roles ([`bootstrap`]) and says
-//! how it is ([`health`]). `metrics` is the exporter ([`metrics`]), `backup` waits for orders ([`backup`]). They learn
+//! [`configuration`] and [`certificate`], starts the server ([`postmaster`]), makes its roles ([`bootstrap`]), keeps
+//! what a [`primary`] has beside the data of its users ([`logins`], [`extensions`]), and says how it is ([`health`]). `metrics` is the exporter ([`metrics`]), `backup` waits for orders ([`backup`]). They learn
 //! everything from their [`environment`] and through the [`platform`].
 
 pub mod backup;
@@ -11,11 +11,14 @@ pub mod certificate;
 pub mod configuration;
 pub mod datadir;
 pub mod environment;
+pub mod extensions;
 pub mod health;
+pub mod logins;
 pub mod memory;
 pub mod metrics;
 pub mod platform;
 pub mod postmaster;
+pub mod primary;
 pub mod report;
 pub mod scram;
 pub mod server;

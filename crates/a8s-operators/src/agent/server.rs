@@ -12,7 +12,7 @@ use super::platform::{self, Platform, Report};
 use super::postmaster::{self, Postmaster};
 use super::report::{self, Applied};
 use super::signals::told_to_end;
-use super::{REST_PORT, certificate, chain, configuration, health, memory};
+use super::{REST_PORT, certificate, chain, configuration, health, memory, primary};
 use crate::postgresql::durable;
 use a8s_api::{Postgresql, PostgresqlSpec};
 use http::StatusCode;
@@ -501,6 +501,7 @@ impl<P: Platform> Agent<P> {
             // Best effort: without it, parameters that turn out to be impossible stop the instance.
             let _ = durable::swap(&self.server.volume.join(PROVEN), written.text.as_bytes(), 0o600);
         }
+        let _kept = primary::keep(&self.platform, &self.server.pod.socket_directory, instances.clone());
         loop {
             match self.next(postmaster, instances).await {
                 Turn::Stop => return Ok(Turn::Stop),

@@ -1,6 +1,8 @@
 //! The cluster is Kubernetes: the agent reads its instance, notes on a Lease that it is initialised, and labels its
 //! own pod. Clients are made when they are needed: the API server may come later than the pod.
 
+mod primary;
+
 use super::{Error, Platform, Report};
 use crate::agent::environment::{Pod as Environment, Variables};
 use crate::instance::names::{self, CONFIGURATION, SYSTEM_IDENTIFIER};

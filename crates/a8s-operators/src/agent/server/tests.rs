@@ -24,6 +24,8 @@ struct Memory {
     noted: Rc<RefCell<Option<String>>>,
     reports: Rc<RefCell<Vec<Report>>>,
     is_reachable: Rc<Cell<bool>>,
+    logins: Rc<watch::Sender<Option<Vec<u8>>>>,
+    notes: Rc<RefCell<std::collections::BTreeMap<&'static str, String>>>,
 }
 
 impl Memory {
@@ -34,6 +36,8 @@ impl Memory {
             noted: Rc::default(),
             reports: Rc::default(),
             is_reachable: Rc::new(Cell::new(true)),
+            logins: Rc::new(watch::Sender::new(Some(vec![]))),
+            notes: Rc::default(),
         }
     }
 
@@ -77,6 +81,32 @@ impl Platform for Memory {
         while reports.changed().await.is_ok() {
             self.reports.borrow_mut().extend(reports.borrow_and_update().clone());
         }
+    }
+}
+
+impl platform::Primary for Memory {
+    async fn logins(&self) -> Result<Vec<u8>, platform::Error> {
+        self.check()?;
+        Ok(self.logins.borrow().clone().unwrap_or_default())
+    }
+
+    async fn follow_logins(&self, contents: watch::Sender<Option<Vec<u8>>>) {
+        let mut source = self.logins.subscribe();
+        loop {
+            contents.send_replace(source.borrow_and_update().clone());
+            if source.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn note(&self, annotation: &'static str, value: Option<&str>) -> Result<(), platform::Error> {
+        self.check()?;
+        match value {
+            Some(value) => drop(self.notes.borrow_mut().insert(annotation, value.to_owned())),
+            None => drop(self.notes.borrow_mut().remove(annotation)),
+        }
+        Ok(())
     }
 }
 
@@ -425,3 +455,5 @@ fn a_server_with_data_starts_although_the_api_does_not_answer() {
         });
     });
 }
+
+mod primary;
