@@ -1,11 +1,12 @@
 //! The builtin a8s stack.
 //!
 //! In reading order: [`manifests`] (what is installed on a cluster), [`admission`] (which instances are refused),
-//! [`instance`] (the controller of `Postgresql`), [`agent`] (what runs in an instance's containers) and [`postgresql`]
+//! [`instance`] (the controller of `Postgresql`), [`binding`] (of `ServiceBinding`), [`agent`] (what runs in an instance's containers) and [`postgresql`]
 //! (the servers of this host). Controllers speak to the Kubernetes API only; agents also to their own server.
 
 pub mod admission;
 pub mod agent;
+pub mod binding;
 pub mod instance;
 pub mod manifests;
 pub mod postgresql;
@@ -30,5 +31,5 @@ impl Default for Options {
 
 /// Runs the stack's controllers until `shutdown`. They watch, and need no preparation beyond the [`manifests`].
 pub async fn run(client: kube::Client, options: Options, shutdown: CancellationToken) {
-    instance::run(client, options, shutdown).await;
+    tokio::join!(instance::run(client.clone(), options, shutdown.clone()), binding::run(client, shutdown));
 }

@@ -6,7 +6,9 @@ use super::bootstrap::{identifier, literal};
 use super::platform::Primary;
 use super::{SQL_PORT, chain};
 use crate::postgresql::template::{DEFAULT_DATABASE, SUPERUSER};
-use a8s_api::Postgresql;
+use a8s_api::{LABEL_ROLE, Postgresql};
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::PartialObjectMeta;
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -22,6 +24,12 @@ const MARK: &str = "installed by spec.extensions";
 const AGAIN: Duration = Duration::from_secs(1);
 /// How often it is tried to remove an extension that others depend on.
 const DEPENDENCY_ROUND: Duration = Duration::from_secs(30);
+
+/// What the agent of a primary says of extensions that are not installed.
+pub fn trouble_of_pod(pod: &PartialObjectMeta<Pod>) -> Option<String> {
+    let is_primary = pod.metadata.labels.as_ref()?.get(LABEL_ROLE).is_some_and(|role| role == "master");
+    pod.metadata.annotations.as_ref()?.get(ANNOTATION).filter(|_| is_primary).cloned()
+}
 
 /// What an attempt left undone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
