@@ -84,7 +84,7 @@ fn operator_role() -> Value {
     let owned = ["create", "delete", "get", "list", "update", "watch"];
     let mut bind = rule(RBAC, &["clusterroles"], &["bind"]);
     bind["resourceNames"] = json!([AGENT_ROLE]);
-    let group = a8s_api::Postgresql::GROUP;
+    let (group, bindings) = (a8s_api::Postgresql::GROUP, a8s_api::ServiceBinding::GROUP);
     json!({
         "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
         "metadata": {"name": OPERATOR_ROLE},
@@ -93,7 +93,10 @@ fn operator_role() -> Value {
             rule(group, &["postgresqls/status"], &["patch"]),
             // The API server asks for this of who sets blockOwnerDeletion.
             rule(group, &["postgresqls/finalizers"], &["update"]),
-            rule("", &["secrets", "serviceaccounts", "services"], &owned),
+            rule(bindings, &["servicebindings"], &["delete", "get", "list", "patch", "watch"]),
+            rule(bindings, &["servicebindings/status"], &["patch"]),
+            rule(bindings, &["servicebindings/finalizers"], &["update"]),
+            rule("", &["configmaps", "secrets", "serviceaccounts", "services"], &owned),
             rule("apps", &["statefulsets"], &owned),
             // It gives agents rights on Secrets, which it therefore has to have itself.
             rule(RBAC, &["rolebindings", "roles"], &owned),
