@@ -2,12 +2,14 @@
 //!
 //! In reading order: [`manifests`] (what is installed on a cluster), [`admission`] (which instances are refused),
 //! [`instance`] (the controller of `Postgresql`), [`agent`] (what runs in an instance's containers) and [`postgresql`]
-//! (the servers of this host), [`store`] (the client of the object store). Controllers speak to the Kubernetes API only; agents also to their own server.
+//! (the servers of this host), [`store`] (the client of any S3
+//! store) and [`object_store`] (the builtin stack's own). Controllers speak to the Kubernetes API only; agents also to their own server.
 
 pub mod admission;
 pub mod agent;
 pub mod instance;
 pub mod manifests;
+pub mod object_store;
 pub mod postgresql;
 pub mod store;
 
