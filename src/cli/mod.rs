@@ -9,6 +9,8 @@ mod completion;
 mod console;
 mod create;
 mod delete;
+mod describe;
+mod list;
 mod pg;
 mod progress;
 mod prompt;
@@ -44,6 +46,10 @@ enum Command {
     Create(create::Create),
     /// Delete clusters and PostgreSQL resources
     Delete(delete::Delete),
+    /// List PostgreSQL resources
+    List(list::List),
+    /// Describe a PostgreSQL resource
+    Describe(describe::Describe),
     /// Work with PostgreSQL instances
     Pg(pg::Pg),
     /// Look after clusters
@@ -80,6 +86,8 @@ fn run(command: Command, session: &Session) -> Result<(), Finding> {
     match command {
         Command::Create(create) => create.run(session),
         Command::Delete(delete) => delete.run(session),
+        Command::List(list) => list.run(session),
+        Command::Describe(describe) => describe.run(session),
         Command::Pg(pg) => pg.run(session),
         Command::Cluster(cluster) => cluster.run(session),
         Command::Version(version) => version.run(session),
@@ -199,9 +207,16 @@ mod tests {
 
     #[test]
     fn commands_that_destroy_have_no_default_name() {
-        for line in [vec!["a9s", "delete", "pg", "instance"], vec!["a9s", "delete", "cluster", "a8s"]] {
-            let error = Cli::try_parse_from(&line).err().map(|error| error.exit_code());
-            assert_eq!(error, Some(2), "{line:?}");
+        let lines = [
+            "a9s delete pg instance",
+            "a9s delete pg backup",
+            "a9s delete pg restore",
+            "a9s delete cluster a8s",
+            "a9s create pg restore",
+        ];
+        for line in lines {
+            let error = Cli::try_parse_from(line.split(' ')).err().map(|error| error.exit_code());
+            assert_eq!(error, Some(2), "{line}");
         }
     }
 }

@@ -2,3 +2,5 @@
 
 pub mod instance;
 pub mod names;
+pub mod order;
+pub mod resource;

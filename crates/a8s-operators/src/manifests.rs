@@ -1,6 +1,8 @@
 //! What the stack needs on a cluster before its controllers run: definitions, rights, the list of images and the
 //! admission webhook. Rights are the least that the code uses; a test compares them with what was reviewed.
 
+pub mod backup;
+
 use crate::{SYSTEM_NAMESPACE, admission};
 use base64::Engine as _;
 use kube::core::DynamicObject;
@@ -9,6 +11,10 @@ use std::collections::BTreeMap;
 
 /// ConfigMap in the stack's namespace that maps PostgreSQL majors to images.
 pub const IMAGES: &str = "postgresql-images";
+/// ConfigMap in the stack's namespace that says which stack this is and what it can do beyond the released one.
+pub const STACK: &str = "a8s-stack";
+/// What this stack can do beyond the released one.
+const CAPABILITIES: [&str; 4] = ["failover", "restore-into", "backup-objects", "replication-lag"];
 /// ClusterRole of the agents in an instance's pods.
 pub const AGENT_ROLE: &str = "postgresql-spilo-role";
 /// ServiceAccount of the controller of instances.
@@ -48,7 +54,8 @@ pub fn manifests(options: &Options) -> Vec<DynamicObject> {
     documents.extend(a8s_api::crds().iter().map(|crd| json!(crd)));
     documents.extend([account(), operator_role(), operator_binding()]);
     documents.extend([images_role(), images_binding(), agent_role()]);
-    documents.extend([images(&options.images), webhook(&options.webhook)]);
+    documents.extend(backup::documents());
+    documents.extend([images(&options.images), stack(), webhook(&options.webhook)]);
     documents
         .into_iter()
         .map(|document| serde_json::from_value(document).expect("every document here has a kind and metadata"))
@@ -88,7 +95,8 @@ fn operator_role() -> Value {
             rule(group, &["postgresqls/finalizers"], &["update"]),
             rule("", &["secrets", "serviceaccounts", "services"], &owned),
             rule("apps", &["statefulsets"], &owned),
-            rule(RBAC, &["rolebindings"], &owned),
+            // It gives agents rights on Secrets, which it therefore has to have itself.
+            rule(RBAC, &["rolebindings", "roles"], &owned),
             bind,
             rule("", &["persistentvolumeclaims"], &["delete", "list", "watch"]),
             rule("coordination.k8s.io", &["leases"], &["delete", "get"]),
@@ -130,15 +138,17 @@ fn images_binding() -> Value {
     })
 }
 
-/// What agents may do in the namespace of their instance: read the instance, label and annotate their pod, and hold
-/// the Lease.
+/// What agents may do in the namespace of their instance: read the instance, follow and answer orders, watch the other
+/// members, label and annotate their pod, and hold the Lease.
 fn agent_role() -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
         "metadata": {"name": AGENT_ROLE},
         "rules": [
             rule(a8s_api::Postgresql::GROUP, &["postgresqls"], &["get", "list", "watch"]),
-            rule("", &["pods"], &["get", "patch"]),
+            rule(a8s_api::Backup::GROUP, &["backups", "restores"], &["get", "list", "watch"]),
+            rule(a8s_api::Backup::GROUP, &["backups/status", "restores/status"], &["patch"]),
+            rule("", &["pods"], &["get", "list", "patch", "watch"]),
             rule("coordination.k8s.io", &["leases"], &["create", "get", "list", "patch", "update", "watch"]),
         ],
     })
@@ -150,6 +160,14 @@ fn images(images: &BTreeMap<u32, String>) -> Value {
         "apiVersion": "v1", "kind": "ConfigMap",
         "metadata": {"name": IMAGES, "namespace": SYSTEM_NAMESPACE},
         "data": data,
+    })
+}
+
+fn stack() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": STACK, "namespace": SYSTEM_NAMESPACE},
+        "data": {"stack": "builtin", "capabilities": CAPABILITIES.join(",")},
     })
 }
 

@@ -1,7 +1,10 @@
 //! `a9s create`.
 
+mod backup;
 mod cluster;
 mod instance;
+mod order;
+mod restore;
 
 use clap::{Args, Subcommand};
 
@@ -34,7 +37,14 @@ struct CreatePg {
 #[derive(Debug, Subcommand)]
 enum PgWhat {
     /// Create a PostgreSQL instance, or bring one to the given values
+    #[command(visible_alias = "pg")]
     Instance(instance::CreateInstance),
+    /// Make a backup of an instance, and wait until it is complete
+    #[command(visible_alias = "bkp")]
+    Backup(backup::CreateBackup),
+    /// Restore a backup: the content of an instance becomes what it was
+    #[command(visible_alias = "rst")]
+    Restore(restore::CreateRestore),
 }
 
 impl Create {
@@ -46,11 +56,21 @@ impl Create {
                 "Please select the data service resource type you would like to instantiate.",
             ),
             Some(What::Cluster(cluster)) => return cluster.run(session),
-            Some(What::Pg(CreatePg { what: Some(PgWhat::Instance(instance)) })) => return instance.run(session),
+            Some(What::Pg(CreatePg { what: Some(what) })) => return what.run(session),
             Some(What::Pg(CreatePg { what: None })) => {
                 group(session, &["create", "pg"], "Please select a PostgreSQL resource such as (service) instance.")
             }
         }
         Ok(())
+    }
+}
+
+impl PgWhat {
+    fn run(self, session: &Session) -> Result<(), Finding> {
+        match self {
+            Self::Instance(instance) => instance.run(session),
+            Self::Backup(backup) => backup.run(session),
+            Self::Restore(restore) => restore.run(session),
+        }
     }
 }

@@ -2,11 +2,13 @@
 
 mod cluster;
 mod instance;
+mod order;
 
 use clap::{Args, Subcommand};
 
 use super::{Session, group};
 use crate::finding::Finding;
+use crate::manifest::resource::Kind;
 
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
@@ -33,7 +35,14 @@ struct DeletePg {
 #[derive(Debug, Subcommand)]
 enum PgWhat {
     /// Delete a PostgreSQL instance with its data
+    #[command(visible_alias = "pg")]
     Instance(instance::DeleteInstance),
+    /// Delete a backup, and what it has in the store where the stack can do that
+    #[command(visible_alias = "bkp")]
+    Backup(order::DeleteOrder),
+    /// Delete a restore; the instance keeps its content
+    #[command(visible_alias = "rst")]
+    Restore(order::DeleteOrder),
 }
 
 impl Delete {
@@ -43,11 +52,21 @@ impl Delete {
                 group(session, &["delete"], "Please select the data service resource type you would like to delete.")
             }
             Some(What::Cluster(cluster)) => return cluster.run(session),
-            Some(What::Pg(DeletePg { what: Some(PgWhat::Instance(instance)) })) => return instance.run(session),
+            Some(What::Pg(DeletePg { what: Some(what) })) => return what.run(session),
             Some(What::Pg(DeletePg { what: None })) => {
                 group(session, &["delete", "pg"], "Please select a PostgreSQL resource such as (service) instance.");
             }
         }
         Ok(())
+    }
+}
+
+impl PgWhat {
+    fn run(self, session: &Session) -> Result<(), Finding> {
+        match self {
+            Self::Instance(instance) => instance.run(session),
+            Self::Backup(backup) => backup.run(session, Kind::Backup),
+            Self::Restore(restore) => restore.run(session, Kind::Restore),
+        }
     }
 }

@@ -1,6 +1,9 @@
 //! `a9s pg`.
 
 mod apply;
+mod logs;
+mod status;
+mod verify;
 
 use clap::{Args, Subcommand};
 
@@ -25,12 +28,21 @@ pub struct Pg {
 enum What {
     /// Run SQL from a file or a statement in an instance
     Apply(apply::Apply),
+    /// Tell how an instance is: its members, its last backup, its service bindings
+    Status(status::Status),
+    /// Print the logs of an instance's members
+    Logs(logs::Logs),
+    /// Prove that a backup restores: restore it into a scratch instance and read all of it
+    Verify(verify::Verify),
 }
 
 impl Pg {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         match self.what {
             Some(What::Apply(apply)) => apply.run(session, self.namespace, self.service_instance),
+            Some(What::Status(status)) => status.run(session, self.namespace, self.service_instance),
+            Some(What::Logs(logs)) => logs.run(session, self.namespace, self.service_instance),
+            Some(What::Verify(verify)) => verify.run(session, self.namespace),
             None => {
                 group(session, &["pg"], "Please select a subcommand from the list below.");
                 Ok(())

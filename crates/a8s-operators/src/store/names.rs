@@ -8,6 +8,7 @@ use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ const SLICES: &str = "kubernetes.io/service-name";
 #[derive(Clone)]
 pub struct Names {
     client: Option<Client>,
+    known: Option<(Arc<str>, Arc<[IpAddr]>)>,
 }
 
 impl std::fmt::Debug for Names {
@@ -36,12 +38,17 @@ impl std::fmt::Debug for Names {
 impl Names {
     /// What the system knows: its hosts file and its DNS server.
     pub fn system() -> Self {
-        Self { client: None }
+        Self { client: None, known: None }
     }
 
     /// Names of Services are asked of the cluster.
     pub fn of_cluster(client: Client) -> Self {
-        Self { client: Some(client) }
+        Self { client: Some(client), known: None }
+    }
+
+    /// As the system knows them, but for one host, whose addresses somebody else has found.
+    pub fn with(host: &str, addresses: &[IpAddr]) -> Self {
+        Self { client: None, known: Some((host.into(), addresses.into())) }
     }
 
     /// The addresses of a host, without a port.
@@ -49,6 +56,12 @@ impl Names {
     /// # Errors
     /// Neither the cluster nor the system knows it.
     pub async fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
+        if let Some((known, addresses)) = &self.known
+            && **known == *host
+            && !addresses.is_empty()
+        {
+            return Ok(addresses.to_vec());
+        }
         if let Some(client) = &self.client
             && let Some((service, namespace)) = service(host)
         {
