@@ -3,8 +3,8 @@
 //! In reading order: [`manifests`] (what is installed on a cluster), [`admission`] (which instances are refused),
 //! [`instance`] (the controller of `Postgresql`), [`backup`] (the controllers of `Backup` and `Restore`), [`binding`] (of
 //! `ServiceBinding`), [`agent`] (what runs in an instance's containers), [`archive`] (the format of backups), [`store`]
-//! (the client of the object store) and [`postgresql`] (the servers of this host). Controllers speak to the Kubernetes
-//! API, the one of backups also to the store; agents to both and to their own server.
+//! (the client of any S3 store), [`object_store`] (the stack's own store) and [`postgresql`] (the servers of this host).
+//! Controllers speak to the Kubernetes API, the one of backups also to the store; agents to both and to their own server.
 
 pub mod admission;
 pub mod agent;
@@ -13,6 +13,7 @@ pub mod backup;
 pub mod binding;
 pub mod instance;
 pub mod manifests;
+pub mod object_store;
 pub mod postgresql;
 pub mod store;
 
