@@ -267,7 +267,7 @@ impl Step for Ready {
 }
 
 /// Resolves with the first change after the objects' present state.
-async fn next_change<K>(api: &Api<K>, parameters: WatchParams)
+pub(super) async fn next_change<K>(api: &Api<K>, parameters: WatchParams)
 where
     K: Clone + serde::de::DeserializeOwned + std::fmt::Debug + kube::Resource,
 {

@@ -2,6 +2,7 @@
 
 pub mod backup_config;
 pub mod cluster;
+pub mod failover;
 pub mod instance;
 pub mod kubeconfig;
 pub mod sql;

@@ -1,6 +1,7 @@
 //! `a9s pg`.
 
 mod apply;
+mod failover;
 
 use clap::{Args, Subcommand};
 
@@ -25,12 +26,15 @@ pub struct Pg {
 enum What {
     /// Run SQL from a file or a statement in an instance
     Apply(apply::Apply),
+    /// Make another member of an instance its primary, without losing anything
+    Failover(failover::Failover),
 }
 
 impl Pg {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         match self.what {
             Some(What::Apply(apply)) => apply.run(session, self.namespace, self.service_instance),
+            Some(What::Failover(failover)) => failover.run(session, self.namespace),
             None => {
                 group(session, &["pg"], "Please select a subcommand from the list below.");
                 Ok(())
