@@ -5,6 +5,7 @@ pub mod backup_config;
 pub mod capability;
 pub mod cluster;
 pub mod condition;
+pub mod failover;
 pub mod instance;
 pub mod kubeconfig;
 pub mod look;
