@@ -1,4 +1,5 @@
 //! The documents we generate.
 
+pub mod binding;
 pub mod instance;
 pub mod names;

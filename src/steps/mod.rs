@@ -1,6 +1,7 @@
 //! The steps, and the plans made of them: what the commands and the suite do to the world.
 
 pub mod backup_config;
+pub mod binding;
 pub mod cluster;
 pub mod instance;
 pub mod kubeconfig;

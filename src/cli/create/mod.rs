@@ -1,5 +1,6 @@
 //! `a9s create`.
 
+mod binding;
 mod cluster;
 mod instance;
 
@@ -35,6 +36,8 @@ struct CreatePg {
 enum PgWhat {
     /// Create a PostgreSQL instance, or bring one to the given values
     Instance(instance::CreateInstance),
+    /// Create a service binding: a login to an instance, with its credentials in a Secret
+    Servicebinding(binding::CreateBinding),
 }
 
 impl Create {
@@ -47,6 +50,7 @@ impl Create {
             ),
             Some(What::Cluster(cluster)) => return cluster.run(session),
             Some(What::Pg(CreatePg { what: Some(PgWhat::Instance(instance)) })) => return instance.run(session),
+            Some(What::Pg(CreatePg { what: Some(PgWhat::Servicebinding(binding)) })) => return binding.run(session),
             Some(What::Pg(CreatePg { what: None })) => {
                 group(session, &["create", "pg"], "Please select a PostgreSQL resource such as (service) instance.")
             }

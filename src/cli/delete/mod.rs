@@ -1,5 +1,6 @@
 //! `a9s delete`.
 
+mod binding;
 mod cluster;
 mod instance;
 
@@ -34,6 +35,8 @@ struct DeletePg {
 enum PgWhat {
     /// Delete a PostgreSQL instance with its data
     Instance(instance::DeleteInstance),
+    /// Delete a service binding: its login ends at once, and what it made stays
+    Servicebinding(binding::DeleteBinding),
 }
 
 impl Delete {
@@ -44,6 +47,7 @@ impl Delete {
             }
             Some(What::Cluster(cluster)) => return cluster.run(session),
             Some(What::Pg(DeletePg { what: Some(PgWhat::Instance(instance)) })) => return instance.run(session),
+            Some(What::Pg(DeletePg { what: Some(PgWhat::Servicebinding(binding)) })) => return binding.run(session),
             Some(What::Pg(DeletePg { what: None })) => {
                 group(session, &["delete", "pg"], "Please select a PostgreSQL resource such as (service) instance.");
             }
