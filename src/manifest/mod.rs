@@ -1,5 +1,6 @@
 //! The documents we generate.
 
+pub mod binding;
 pub mod instance;
 pub mod names;
 pub mod order;

@@ -2,6 +2,7 @@
 
 pub mod backup;
 pub mod backup_config;
+pub mod binding;
 pub mod capability;
 pub mod cluster;
 pub mod condition;

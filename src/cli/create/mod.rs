@@ -1,6 +1,7 @@
 //! `a9s create`.
 
 mod backup;
+mod binding;
 mod cluster;
 mod instance;
 mod order;
@@ -45,6 +46,9 @@ enum PgWhat {
     /// Restore a backup: the content of an instance becomes what it was
     #[command(visible_alias = "rst")]
     Restore(restore::CreateRestore),
+    /// Create a service binding: a login to an instance, with its credentials in a Secret
+    #[command(visible_alias = "sb")]
+    Servicebinding(binding::CreateBinding),
 }
 
 impl Create {
@@ -71,6 +75,7 @@ impl PgWhat {
             Self::Instance(instance) => instance.run(session),
             Self::Backup(backup) => backup.run(session),
             Self::Restore(restore) => restore.run(session),
+            Self::Servicebinding(binding) => binding.run(session),
         }
     }
 }

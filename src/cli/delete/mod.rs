@@ -1,5 +1,6 @@
 //! `a9s delete`.
 
+mod binding;
 mod cluster;
 mod instance;
 mod order;
@@ -43,6 +44,9 @@ enum PgWhat {
     /// Delete a restore; the instance keeps its content
     #[command(visible_alias = "rst")]
     Restore(order::DeleteOrder),
+    /// Delete a service binding: its login ends at once, and what it made stays
+    #[command(visible_alias = "sb")]
+    Servicebinding(binding::DeleteBinding),
 }
 
 impl Delete {
@@ -67,6 +71,7 @@ impl PgWhat {
             Self::Instance(instance) => instance.run(session),
             Self::Backup(backup) => backup.run(session, Kind::Backup),
             Self::Restore(restore) => restore.run(session, Kind::Restore),
+            Self::Servicebinding(binding) => binding.run(session),
         }
     }
 }

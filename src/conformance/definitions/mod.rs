@@ -2,6 +2,7 @@
 //! thing; how that is done lies in the modules above.
 
 mod backup_commands;
+mod binding;
 mod clients;
 mod cluster;
 mod commands;

@@ -71,6 +71,10 @@ fn keep(seen: &Seen) -> Next {
     };
     let instance_uid = seen.instance.as_ref().and_then(|instance| instance.metadata.uid.as_deref());
     if let Some(own) = own {
+        if secret::instance_service(own) != Some(secret::service_of(&seen.binding).as_str()) {
+            let text = "a service binding cannot move to another service instance; make another service binding";
+            return trouble(seen, text.to_owned());
+        }
         if secret::instance_uid(own) != instance_uid {
             return Next::DeleteBinding;
         }
@@ -285,6 +289,13 @@ mod tests {
         let mut another = made();
         another.instance.as_mut().expect("there").metadata.uid = Some("i-2".into());
         assert_eq!(plan(&another), Next::DeleteBinding);
+    }
+
+    #[test]
+    fn a_binding_does_not_move_to_another_instance() {
+        let mut moved = made();
+        moved.binding.spec.instance.name = "other".into();
+        assert!(told(&moved).1.is_some_and(|text| text.starts_with("a service binding cannot move")));
     }
 
     #[test]

@@ -33,8 +33,6 @@ pub fn new(binding: &ServiceBinding, instance_uid: &str) -> Secret {
 fn with(binding: &ServiceBinding, instance_uid: &str, username: &str, password: &str) -> Secret {
     let binding_name = binding.metadata.name.as_deref().unwrap_or_default();
     let namespace = binding.metadata.namespace.as_deref().unwrap_or_default();
-    let instance = &binding.spec.instance;
-    let instance_namespace = instance.namespace.as_deref().unwrap_or(namespace);
     let document = json!({
         "metadata": {
             "name": name(binding_name), "namespace": namespace,
@@ -52,12 +50,24 @@ fn with(binding: &ServiceBinding, instance_uid: &str, username: &str, password: 
     let mut secret: Secret = serde_json::from_value(document).expect("it is a Secret");
     let data = [
         ("database", DEFAULT_DATABASE.to_owned()),
-        ("instance_service", format!("{}.{instance_namespace}", names::primary_service(&instance.name))),
+        ("instance_service", service_of(binding)),
         ("username", username.to_owned()),
         ("password", password.to_owned()),
     ];
     secret.data = Some(data.map(|(key, value)| (key.to_owned(), ByteString(value.into_bytes()))).into());
     secret
+}
+
+/// The Service of the instance's primary, with its namespace, as clients resolve it.
+pub fn service_of(binding: &ServiceBinding) -> String {
+    let instance = &binding.spec.instance;
+    let namespace = instance.namespace.as_ref().or(binding.metadata.namespace.as_ref());
+    format!("{}.{}", names::primary_service(&instance.name), namespace.map_or("", String::as_str))
+}
+
+/// The Service for which it was made.
+pub fn instance_service(secret: &Secret) -> Option<&str> {
+    word(secret, "instance_service")
 }
 
 /// Whether a Secret is this binding's.
