@@ -1,6 +1,6 @@
 //! What a scenario has to itself: a home, a namespace (or a whole cluster), and a memory of what its commands said.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -29,6 +29,12 @@ pub struct World {
     pub background: Vec<Child>,
     /// Disks it has mounted.
     pub mounts: Vec<PathBuf>,
+    /// What its steps have noted for later ones.
+    pub notes: BTreeMap<String, String>,
+    /// Clients that stay connected.
+    pub clients: Vec<tokio_postgres::Client>,
+    /// A way to an instance that was opened earlier.
+    pub forward: Option<observe::Login>,
     slug: String,
     directory: PathBuf,
     shared: bool,
@@ -53,6 +59,9 @@ impl World {
             surroundings: Surroundings::new(&directory)?,
             background: Vec::new(),
             mounts: Vec::new(),
+            notes: BTreeMap::new(),
+            clients: Vec::new(),
+            forward: None,
             slug: String::new(),
             directory,
             shared: false,
