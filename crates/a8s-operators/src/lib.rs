@@ -2,9 +2,9 @@
 //!
 //! In reading order: [`manifests`] (what is installed on a cluster), [`admission`] (which instances are refused),
 //! [`instance`] (the controller of `Postgresql`), [`backup`] (the controllers of `Backup` and `Restore`), [`agent`] (what
-//! runs in an instance's containers), [`archive`] (the format of backups), [`store`] (the client of the object store) and
-//! [`postgresql`] (the servers of this host). Controllers speak to the Kubernetes API, the one of backups also to the
-//! store; agents to both and to their own server.
+//! runs in an instance's containers), [`archive`] (the format of backups), [`store`] (the client of any S3 store),
+//! [`object_store`] (the stack's own store) and [`postgresql`] (the servers of this host). Controllers speak to the
+//! Kubernetes API, the one of backups also to the store; agents to both and to their own server.
 
 pub mod admission;
 pub mod agent;
@@ -12,6 +12,7 @@ pub mod archive;
 pub mod backup;
 pub mod instance;
 pub mod manifests;
+pub mod object_store;
 pub mod postgresql;
 pub mod store;
 

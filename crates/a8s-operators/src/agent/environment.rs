@@ -89,7 +89,7 @@ fn required(variables: Variables<'_>, name: &'static str) -> Result<String, Erro
     variables(name).filter(|value| !value.is_empty()).ok_or(Error::Missing(name))
 }
 
-fn parsed<T: std::str::FromStr>(
+pub(crate) fn parsed<T: std::str::FromStr>(
     variables: Variables<'_>,
     name: &'static str,
     expected: &'static str,
@@ -98,7 +98,7 @@ fn parsed<T: std::str::FromStr>(
     value.parse().map_err(|_| Error::Wrong { name, value, expected })
 }
 
-fn volume(variables: Variables<'_>, name: &'static str, path: &str) -> PathBuf {
+pub(crate) fn volume(variables: Variables<'_>, name: &'static str, path: &str) -> PathBuf {
     required(variables, name).map_or_else(|_| PathBuf::from(path), PathBuf::from)
 }
 

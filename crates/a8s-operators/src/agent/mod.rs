@@ -2,8 +2,9 @@
 //!
 //! `postgres` is the parent of the server ([`server`]): it makes the data directory ([`datadir`]), its
 //! [`configuration`] and [`certificate`], starts the server ([`postmaster`]), makes its roles ([`bootstrap`]) and says
-//! how it is ([`health`]), and carries out restores ([`restore`]). `metrics` is the exporter ([`metrics`]), `backup` makes backups ([`backup`]). They learn
-//! everything from their [`environment`] and through the [`platform`].
+//! how it is ([`health`]), and carries out restores ([`restore`]). `metrics` is the exporter ([`metrics`]), `backup`
+//! makes backups ([`backup`]). They learn everything from their [`environment`] and through the [`platform`].
+//! `object-store` is none of them: it runs the [store](crate::object_store) in a pod of its own.
 
 pub mod backup;
 pub mod bootstrap;
@@ -27,6 +28,7 @@ pub mod server;
 pub mod signals;
 pub mod tools;
 
+use crate::object_store;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -46,7 +48,7 @@ const BLOCKING_THREADS: usize = 2;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The arguments.
-    #[error("say what to be: postgres, backup or metrics")]
+    #[error("say what to be: postgres, backup, metrics or object-store")]
     Usage,
     /// The runtime.
     #[error("cannot start")]
@@ -60,6 +62,9 @@ pub enum Error {
     /// A port.
     #[error(transparent)]
     Listen(#[from] health::Error),
+    /// The object store.
+    #[error(transparent)]
+    ObjectStore(#[from] object_store::server::Error),
 }
 
 /// Runs the agent that the first argument names, until it is told to end. Trouble is one line on standard error.
@@ -118,6 +123,10 @@ fn run(role: Option<&str>) -> Result<(), Error> {
             let environment = environment::Backup::read(&variable)?;
             let platform = platform::kubernetes::Kubernetes::new(&environment.pod, &variable);
             runtime.block_on(backup::run(environment, platform)).map_err(Error::from)
+        }
+        Some("object-store") => {
+            let environment = object_store::server::Environment::read(&variable)?;
+            runtime.block_on(object_store::server::run(environment)).map_err(Error::from)
         }
         _ => Err(Error::Usage),
     };

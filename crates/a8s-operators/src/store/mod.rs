@@ -22,6 +22,12 @@ pub use self::objects::{Entry, Limits, Store};
 pub use self::settings::{Config, Credentials, Settings, SettingsError};
 pub use self::upload::Upload;
 
+/// The HTTP stack, for tests that use the library without our client around it.
+#[cfg(test)]
+pub(crate) fn connector_for_tests() -> impl object_store::client::HttpConnector {
+    http::Connector { names: Names::system(), silence: std::time::Duration::from_secs(10) }
+}
+
 /// ConfigMap in the stack's namespace that says where the store is.
 pub const CONFIG: &str = "a8s-backup-store-config";
 /// Its key.
