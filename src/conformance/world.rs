@@ -33,6 +33,12 @@ pub struct World {
     pub sessions: BTreeMap<String, tokio_postgres::Client>,
     /// Disks it has mounted.
     pub mounts: Vec<PathBuf>,
+    /// What its steps have noted for later ones.
+    pub notes: BTreeMap<String, String>,
+    /// Clients that stay connected.
+    pub clients: Vec<tokio_postgres::Client>,
+    /// A way to an instance that was opened earlier.
+    pub forward: Option<observe::Login>,
     slug: String,
     directory: PathBuf,
     shared: bool,
@@ -59,6 +65,9 @@ impl World {
             logins: BTreeMap::new(),
             sessions: BTreeMap::new(),
             mounts: Vec::new(),
+            notes: BTreeMap::new(),
+            clients: Vec::new(),
+            forward: None,
             slug: String::new(),
             directory,
             shared: false,
