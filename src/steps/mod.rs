@@ -2,8 +2,12 @@
 
 pub mod backup_config;
 pub mod cluster;
+pub mod images;
+pub mod install;
 pub mod instance;
 pub mod kubeconfig;
+pub mod password;
+pub mod release;
 pub mod sql;
 pub mod stack;
 pub mod working_directory;

@@ -2,10 +2,11 @@
 //!
 //! In reading order: [`manifests`] (what is installed on a cluster), [`admission`] (which instances are refused),
 //! [`instance`] (the controller of `Postgresql`), [`agent`] (what runs in an instance's containers) and [`postgresql`]
-//! (the servers of this host). Controllers speak to the Kubernetes API only; agents also to their own server.
+//! (the servers of this host); [`in_cluster`] runs all but the agents as a pod. Controllers speak to the Kubernetes API only; agents also to their own server.
 
 pub mod admission;
 pub mod agent;
+pub mod in_cluster;
 pub mod instance;
 pub mod manifests;
 pub mod postgresql;

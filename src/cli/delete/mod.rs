@@ -2,6 +2,7 @@
 
 mod cluster;
 mod instance;
+mod stack;
 
 use clap::{Args, Subcommand};
 
@@ -19,6 +20,8 @@ pub struct Delete {
 enum What {
     /// Delete a Kubernetes cluster
     Cluster(cluster::DeleteCluster),
+    /// Remove the a8s stack from a cluster
+    Stack(stack::DeleteStack),
     /// Delete PostgreSQL resources
     Pg(DeletePg),
 }
@@ -43,6 +46,7 @@ impl Delete {
                 group(session, &["delete"], "Please select the data service resource type you would like to delete.")
             }
             Some(What::Cluster(cluster)) => return cluster.run(session),
+            Some(What::Stack(stack)) => return stack.run(session),
             Some(What::Pg(DeletePg { what: Some(PgWhat::Instance(instance)) })) => return instance.run(session),
             Some(What::Pg(DeletePg { what: None })) => {
                 group(session, &["delete", "pg"], "Please select a PostgreSQL resource such as (service) instance.");
