@@ -121,6 +121,16 @@ Feature: Bad input
     And the file "{state}/a8s/cluster.json" says "999"
 
   @cluster @embedded-only @root
+  Scenario: A port of the instances that somebody else holds
+    Given an empty home and no cluster
+    When I create a cluster on a machine where somebody listens on port 5432 of every address
+    Then the command fails with exit code 5
+    And standard error says "perl (process"
+    And standard error says "listens on port 5432 of every address"
+    And the reason is one clear sentence
+    And there is no file "{state}/a8s/cluster.json"
+
+  @cluster @embedded-only @root
   Scenario: A disk that is full from the start
     Given an empty home and no cluster
     And a disk of 16 MiB for the state of clusters

@@ -1,11 +1,12 @@
 //! The embedded cluster: a background process of this program per cluster, listening on loopback only.
 //!
 //! [`places`] says where it lives, [`record`] what is on record about it, [`daemon`] deals with its process, and
-//! [`process`] is what runs in it.
+//! [`process`] is what runs in it. [`ports`] looks for programs that are in the way of its pods.
 
 pub mod daemon;
 mod images;
 pub mod places;
+mod ports;
 pub mod process;
 pub mod record;
 
@@ -86,6 +87,7 @@ impl Embedded {
         let user = self.server_user(recorded.as_deref())?;
         if !self.options.no_precheck {
             postgresql_is_installed()?;
+            ports::check()?;
             place.check(user.as_ref())?;
         }
         place.make()?;
