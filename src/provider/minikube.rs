@@ -217,7 +217,12 @@ impl Provider for Minikube {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::manifest::fetch::tests::{answer, server};
+    use crate::step::{Cancel, Plan, Runner, Silent};
+    use crate::steps::cluster::{Cluster, Wanted};
 
     /// minikube as it answered when this was written, replayed by a script that keeps its profiles in a file.
     fn recorded(directory: &Path) -> Minikube {
@@ -255,6 +260,41 @@ mod tests {
         fs_err::write(directory.path().join("broken"), "").unwrap();
         let finding = recorded(directory.path()).list().await.unwrap_err();
         assert!(finding.cause.contains("exit status: 70") && !finding.evidence.is_empty(), "{finding:?}");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_is_made_stopped_started_and_deleted_as_minikube_does_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let ok = || answer("200 OK", "content-type: text/plain\r\n", b"ok");
+        let (url, _asked) = server(vec![ok(), ok(), ok()]).await;
+        let kubeconfig = directory.path().join("recorded");
+        let text = format!(
+            "{{apiVersion: v1, kind: Config, current-context: a8s, contexts: [{{name: a8s, context: {{cluster: a8s, user: a8s}}}}], \
+             clusters: [{{name: a8s, cluster: {{server: '{url}'}}}}], users: [{{name: a8s, user: {{}}}}]}}"
+        );
+        fs_err::write(&kubeconfig, text).unwrap();
+        let mut minikube = recorded(directory.path());
+        minikube.minikube = minikube.minikube.with("RECORDED_KUBECONFIG", kubeconfig.as_os_str());
+        minikube.options = Options { nodes: Some(1), memory: Some("2gb".to_owned()), ..Options::default() };
+        let mut plan = Plan::new("test");
+        let step = |wanted| Cluster { provider: Arc::new(minikube.clone()), name: cluster("a8s"), wanted };
+        let made = plan.add(step(Wanted::Created));
+        let stopped = plan.after(&[made], step(Wanted::Stopped));
+        plan.after(&[stopped], step(Wanted::Deleted));
+        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(20));
+        assert!(runner.run(&plan).await.unwrap().changed());
+        let asked = fs_err::read_to_string(directory.path().join("asked")).unwrap();
+        let changes: Vec<&str> =
+            asked.lines().filter(|line| !line.starts_with("profile") && !line.starts_with("version")).collect();
+        assert_eq!(
+            changes,
+            [
+                "start --profile a8s --nodes 1 --memory 2gb --embed-certs --interactive=false",
+                "stop --profile a8s",
+                "delete --profile a8s",
+            ]
+        );
+        assert!(!minikube.state.join("a8s").exists());
     }
 
     #[test]

@@ -14,7 +14,8 @@ use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
-use tokio::sync::Mutex;
+use serde_json::Value;
+use tokio::sync::{Mutex, OnceCell};
 
 use super::Source;
 use crate::finding::Finding;
@@ -29,6 +30,27 @@ const GONE: Duration = Duration::from_millis(200);
 
 fn kind(object: &DynamicObject) -> &str {
     object.types.as_ref().map_or("", |types| types.kind.as_str())
+}
+
+/// The first minor version of Kubernetes whose definitions may have rules in CEL.
+const RULES_SINCE: u32 = 25;
+const RULES: &str = "x-kubernetes-validations";
+
+/// Takes rules out of a definition; says whether there were any. Our admission refuses what they would refuse.
+fn without_rules(value: &mut Value) -> bool {
+    match value {
+        Value::Object(map) => {
+            let had = map.remove(RULES).is_some();
+            map.values_mut().fold(had, |had, value| without_rules(value) || had)
+        }
+        Value::Array(items) => items.iter_mut().fold(false, |had, value| without_rules(value) || had),
+        _ => false,
+    }
+}
+
+/// The minor version out of what a server says, such as `20` or `27+`.
+fn minor(text: &str) -> Option<u32> {
+    text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok()
 }
 
 /// What must be there before the rest can be, and what must come last.
@@ -120,6 +142,7 @@ pub struct Objects {
     new: Arc<AtomicBool>,
     fresh: Arc<AtomicBool>,
     applied: AtomicBool,
+    adapted: OnceCell<Vec<DynamicObject>>,
     apis: Mutex<HashMap<(String, String, String), Api<DynamicObject>>>,
 }
 
@@ -133,7 +156,34 @@ impl Objects {
         new: Arc<AtomicBool>,
         fresh: Arc<AtomicBool>,
     ) -> Self {
-        Self { access, id, title, source, new, fresh, applied: AtomicBool::new(false), apis: Mutex::default() }
+        Self {
+            access,
+            id,
+            title,
+            source,
+            new,
+            fresh,
+            applied: AtomicBool::new(false),
+            adapted: OnceCell::new(),
+            apis: Mutex::default(),
+        }
+    }
+
+    /// The objects as this server can take them.
+    async fn objects(&self, client: &Client) -> Result<&[DynamicObject], Finding> {
+        let adapted = self.adapted.get_or_try_init(async || {
+            let objects = self.source.objects().await?.to_vec();
+            let mut plain = objects.clone();
+            let definitions = plain.iter_mut().filter(|object| rank(object) == 1);
+            if !definitions.fold(false, |had, definition| without_rules(&mut definition.data) || had) {
+                return Ok::<_, Finding>(objects);
+            }
+            let version = client.apiserver_version().await;
+            let version = version.map_err(|error| Error::request("ask the cluster for its version", error))?;
+            let is_old = version.major == "1" && minor(&version.minor).is_some_and(|minor| minor < RULES_SINCE);
+            Ok(if is_old { plain } else { objects })
+        });
+        Ok(adapted.await?)
     }
 
     async fn api(&self, client: &Client, object: &DynamicObject) -> Result<Api<DynamicObject>, Error> {
@@ -180,15 +230,16 @@ impl Step for Objects {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        let objects = self.source.objects().await?;
         if self.applied.load(Ordering::SeqCst) {
             // The server has just answered for each of them.
-            return Ok(Observation::satisfied(format!("{} objects were applied", objects.len())));
+            let count = self.source.objects().await?.len();
+            return Ok(Observation::satisfied(format!("{count} objects were applied")));
         }
         if self.new.load(Ordering::SeqCst) {
             return Ok(Observation::unmet("it is not there"));
         }
         let client = self.access.client().await?;
+        let objects = self.objects(&client).await?;
         let mut looks: FuturesUnordered<_> = objects.iter().map(|object| self.difference(&client, object)).collect();
         let mut found = Vec::new();
         while let Some(difference) = looks.next().await {
@@ -202,8 +253,8 @@ impl Step for Objects {
     }
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
-        let objects = self.source.objects().await?;
         let client = self.access.client().await?;
+        let objects = self.objects(&client).await?;
         self.fresh.store(true, Ordering::SeqCst);
         context.command("kubectl apply --server-side --force-conflicts --field-manager a9s -f STACK");
         for turn in 1..=4 {
@@ -270,7 +321,18 @@ impl Step for Established {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn rules_are_taken_out_wherever_they_are() {
+        let mut schema = json!({"a": [{RULES: [], "b": {RULES: [1], "c": 1}}]});
+        assert!(without_rules(&mut schema));
+        assert_eq!(schema, json!({"a": [{"b": {"c": 1}}]}));
+        assert!(!without_rules(&mut schema));
+        assert_eq!((minor("20"), minor("27+"), minor("x")), (Some(20), Some(27), None));
+    }
 
     #[test]
     fn what_others_need_comes_first_and_what_reviews_requests_comes_last() {
