@@ -3,7 +3,8 @@
 //! In reading order: [`manifests`] (what is installed on a cluster), [`admission`] (which instances are refused),
 //! [`instance`] (the controller of `Postgresql`), [`backup`] (the controllers of `Backup` and `Restore`), [`binding`] (of
 //! `ServiceBinding`), [`agent`] (what runs in an instance's containers), [`archive`] (the format of backups), [`store`]
-//! (the client of any S3 store), [`object_store`] (the stack's own store) and [`postgresql`] (the servers of this host).
+//! (the client of any S3 store), [`object_store`] (the stack's own store) and [`postgresql`] (the servers of this host);
+//! [`in_cluster`] runs all but the agents as a pod.
 //! Controllers speak to the Kubernetes API, the one of backups also to the store; agents to both and to their own server.
 
 pub mod admission;
@@ -11,6 +12,7 @@ pub mod agent;
 pub mod archive;
 pub mod backup;
 pub mod binding;
+pub mod in_cluster;
 pub mod instance;
 pub mod manifests;
 pub mod object_store;

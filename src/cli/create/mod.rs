@@ -6,10 +6,14 @@ mod cluster;
 mod instance;
 mod order;
 mod restore;
+mod stack;
+mod stack_arguments;
 
 use clap::{Args, Subcommand};
 
 pub(super) use self::instance::{chosen_namespace, journal_directory};
+pub(super) use self::stack::Chosen;
+pub(super) use self::stack_arguments::StackArguments;
 use super::{Session, group};
 use crate::finding::Finding;
 
@@ -24,6 +28,8 @@ pub struct Create {
 enum What {
     /// Create a Kubernetes cluster
     Cluster(cluster::CreateCluster),
+    /// Install the a8s stack on an existing cluster
+    Stack(stack::CreateStack),
     /// Create PostgreSQL resources
     Pg(CreatePg),
 }
@@ -60,6 +66,7 @@ impl Create {
                 "Please select the data service resource type you would like to instantiate.",
             ),
             Some(What::Cluster(cluster)) => return cluster.run(session),
+            Some(What::Stack(stack)) => return stack.run(session),
             Some(What::Pg(CreatePg { what: Some(what) })) => return what.run(session),
             Some(What::Pg(CreatePg { what: None })) => {
                 group(session, &["create", "pg"], "Please select a PostgreSQL resource such as (service) instance.")

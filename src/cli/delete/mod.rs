@@ -4,6 +4,7 @@ mod binding;
 mod cluster;
 mod instance;
 mod order;
+mod stack;
 
 use clap::{Args, Subcommand};
 
@@ -22,6 +23,8 @@ pub struct Delete {
 enum What {
     /// Delete a Kubernetes cluster
     Cluster(cluster::DeleteCluster),
+    /// Remove the a8s stack from a cluster
+    Stack(stack::DeleteStack),
     /// Delete PostgreSQL resources
     Pg(DeletePg),
 }
@@ -56,6 +59,7 @@ impl Delete {
                 group(session, &["delete"], "Please select the data service resource type you would like to delete.")
             }
             Some(What::Cluster(cluster)) => return cluster.run(session),
+            Some(What::Stack(stack)) => return stack.run(session),
             Some(What::Pg(DeletePg { what: Some(what) })) => return what.run(session),
             Some(What::Pg(DeletePg { what: None })) => {
                 group(session, &["delete", "pg"], "Please select a PostgreSQL resource such as (service) instance.");
