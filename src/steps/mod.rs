@@ -1,9 +1,11 @@
 //! The steps, and the plans made of them: what the commands and the suite do to the world.
 
+pub mod answer;
 pub mod backup_config;
 pub mod cluster;
 pub mod instance;
 pub mod kubeconfig;
+pub mod member;
 pub mod sql;
 pub mod stack;
 pub mod working_directory;

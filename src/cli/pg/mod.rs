@@ -1,6 +1,8 @@
 //! `a9s pg`.
 
 mod apply;
+mod check;
+mod kill;
 
 use clap::{Args, Subcommand};
 
@@ -25,12 +27,18 @@ pub struct Pg {
 enum What {
     /// Run SQL from a file or a statement in an instance
     Apply(apply::Apply),
+    /// Check what an instance answers to a question in SQL; waits until the answer is right
+    Check(check::Check),
+    /// Kill a member of an instance, to see what happens: its pod is deleted without grace
+    Kill(kill::Kill),
 }
 
 impl Pg {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         match self.what {
             Some(What::Apply(apply)) => apply.run(session, self.namespace, self.service_instance),
+            Some(What::Check(check)) => check.run(session, self.namespace, self.service_instance),
+            Some(What::Kill(kill)) => kill.run(session, self.namespace, self.service_instance),
             None => {
                 group(session, &["pg"], "Please select a subcommand from the list below.");
                 Ok(())
