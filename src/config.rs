@@ -204,7 +204,7 @@ impl ConfigFile {
 
 /// The home directory: `HOME`, else what the user database says.
 pub fn home() -> Option<PathBuf> {
-    match std::env::var_os("HOME") {
+    match crate::caller::variable("HOME") {
         Some(home) if !home.is_empty() => Some(PathBuf::from(home)),
         _ => nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.dir),
     }

@@ -84,9 +84,13 @@ impl Target {
         Ok(named.map(|entry| (entry.name, entry.context.map(|context| context.cluster).unwrap_or_default())).collect())
     }
 
-    fn read(&self) -> Result<Kubeconfig, Error> {
+    /// The kubeconfig as its files say, merged as `kubectl` would.
+    ///
+    /// # Errors
+    /// There is none, or it can't be read.
+    pub fn read(&self) -> Result<Kubeconfig, Error> {
         let paths = match &self.kubeconfig {
-            Some(path) => vec![path.clone()],
+            Some(path) => vec![crate::caller::path(path)],
             None => kubeconfig::paths(),
         };
         let mut merged: Option<Kubeconfig> = None;

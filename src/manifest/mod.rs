@@ -1,6 +1,5 @@
 //! The documents we generate, and those we fetch.
 
-pub mod binding;
 pub mod fetch;
 pub mod images;
 pub mod instance;

@@ -1,5 +1,6 @@
 //! The steps, and the plans made of them: what the commands and the suite do to the world.
 
+pub mod answer;
 pub mod backup;
 pub mod backup_config;
 pub mod binding;
@@ -12,6 +13,7 @@ pub mod install;
 pub mod instance;
 pub mod kubeconfig;
 pub mod look;
+pub mod member;
 pub mod password;
 pub mod release;
 pub mod resource;

@@ -89,7 +89,7 @@ impl CreateCluster {
             false => session.establish_working_directory()?,
         };
         let kubeconfig = match &arguments.kubeconfig {
-            Some(path) => path.clone(),
+            Some(path) => crate::caller::path(path),
             None => kubeconfig::paths().into_iter().next().ok_or(crate::config::Error::NoHome)?,
         };
         let minio = store.is_minio();

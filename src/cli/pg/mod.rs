@@ -1,7 +1,9 @@
 //! `a9s pg`.
 
 mod apply;
+mod check;
 mod failover;
+mod kill;
 mod logs;
 mod status;
 mod verify;
@@ -37,6 +39,10 @@ enum What {
     Verify(verify::Verify),
     /// Make another member of an instance its primary, without losing anything
     Failover(failover::Failover),
+    /// Check what an instance answers to a question in SQL; waits until the answer is right
+    Check(check::Check),
+    /// Kill a member of an instance, to see what happens: its pod is deleted without grace
+    Kill(kill::Kill),
 }
 
 impl Pg {
@@ -47,6 +53,8 @@ impl Pg {
             Some(What::Logs(logs)) => logs.run(session, self.namespace, self.service_instance),
             Some(What::Verify(verify)) => verify.run(session, self.namespace),
             Some(What::Failover(failover)) => failover.run(session, self.namespace),
+            Some(What::Check(check)) => check.run(session, self.namespace, self.service_instance),
+            Some(What::Kill(kill)) => kill.run(session, self.namespace, self.service_instance),
             None => {
                 group(session, &["pg"], "Please select a subcommand from the list below.");
                 Ok(())
