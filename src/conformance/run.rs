@@ -1,6 +1,6 @@
 //! One run of the suite: which scenarios, in what order, and what the verdict is.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use futures::stream;
 use super::catalogue::{Catalogue, Entry, Sources};
 use super::inventory::{self, Inventory};
 use super::options::Options;
-use super::recorder::{Recorder, Say, Shared, blank};
+use super::recorder::{Key, Recorder, Say, Shared, blank};
 use super::results::{Outcome, Results, SCHEMA, Scenario, Selection, Verdict};
 use super::stage::{Door, Notes, Stage};
 use super::world::{self, World};
@@ -120,7 +120,8 @@ impl Run<'_> {
         if self.problems.is_empty() {
             let before = Inventory::take(&self.stage.directory);
             verdict = self.scenarios(&turn, &record, cancel).await;
-            let leaks = close(self.stage, &before).await;
+            let mut leaks = left_on_cluster(self.stage).await;
+            leaks.extend(close(self.stage, &before).await);
             self.problems.extend(leaks.into_iter().map(|leak| format!("left over: {leak}")));
         } else {
             let _ = fs_err::remove_dir_all(&self.stage.directory);
@@ -145,6 +146,12 @@ impl Run<'_> {
             scenarios: scenarios.collect(),
         };
         results.count();
+        // What has passed and fails nevertheless was not said yet.
+        for scenario in results.scenarios.iter().filter(|scenario| scenario.decides_against()) {
+            if scenario.attempts.last().is_some_and(|attempt| attempt.message.is_empty()) {
+                (self.say)(&format!("FAILED            {}: {}\n", scenario.id, scenario.message));
+            }
+        }
         let bad = results.counts.failed + results.problems.len();
         if verdict == Verdict::Passed && (bad > 0 || results.counts.not_run > 0) {
             results.verdict = Verdict::Failed;
@@ -195,7 +202,7 @@ impl Run<'_> {
         };
         World::cucumber::<&str>()
             .with_parser::<Ready, Vec<Feature>>(Ready)
-            .with_writer(Recorder { record: record.clone(), say: self.say.clone() })
+            .with_writer(Recorder { record: record.clone(), say: self.say.clone(), held: self.held(turn) })
             .before(|feature, _, scenario, world| {
                 world.begin(feature, scenario);
                 Box::pin(async {})
@@ -204,6 +211,13 @@ impl Run<'_> {
             .with_cli(cli)
             .run(self.in_order(turn))
             .await;
+    }
+
+    /// The scenarios whose failure does not decide.
+    fn held(&self, turn: &[&Entry]) -> HashSet<Key> {
+        let today = jiff::Zoned::now().date();
+        let holds = |entry: &&&Entry| entry.quarantine.as_ref().is_some_and(|quarantine| quarantine.until >= today);
+        turn.iter().filter(holds).map(|entry| Key::of(&entry.feature, &entry.scenario)).collect()
     }
 
     /// Long ones first, so that no processor waits for the last one: as long as they took in the last run, and those with
@@ -270,14 +284,15 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
 async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
     let Some(world) = world else { return };
     let seen = observations::look(world).await;
-    let mut words = Vec::new();
     let mut notes = Notes { observations: seen.observations, secrets: seen.secrets.clone(), evidence: None };
     if !matches!(finished, ScenarioFinished::StepPassed) {
         let folder = evidence::keep(world, seen.secrets).await;
-        words.push(format!("evidence: {}", Stage::get().report.join(&folder).display()));
         notes.evidence = Some(folder);
+    } else if let Some(key) = world.key() {
+        // What passes now may have failed before; then that is what there is evidence of.
+        notes.evidence = Stage::get().notes_of(&key).evidence;
     }
-    words.extend(world.end().await.into_iter().map(|leak| format!("left over: {leak}")));
+    let words: Vec<String> = world.end().await.into_iter().map(|leak| format!("left over: {leak}")).collect();
     if let Some(key) = world.key() {
         Stage::get().note(key, notes);
     }
@@ -291,7 +306,7 @@ async fn lost(stage: &Stage) {
     let mut silent = 0;
     while silent < LOST_AFTER {
         tokio::time::sleep(PULSE).await;
-        let Some(surroundings) = stage.shared_if_there() else { continue };
+        let Some((surroundings, _)) = stage.shared_if_there() else { continue };
         let answer = match observe::client(surroundings).await {
             Ok(client) => client.apiserver_version().await.map(drop),
             Err(_) => continue,
@@ -302,6 +317,19 @@ async fn lost(stage: &Stage) {
             Err(_) => silent + 1,
         };
     }
+}
+
+/// What the shared cluster has that it did not have before the first scenario. Other people's clusters change by
+/// themselves: there only what bears this run's marks counts.
+async fn left_on_cluster(stage: &Stage) -> Vec<String> {
+    if stage.existing.is_some() {
+        return Vec::new();
+    }
+    let Some((surroundings, before)) = stage.shared_if_there() else { return Vec::new() };
+    let Ok(client) = observe::client(surroundings).await else { return Vec::new() };
+    let own: Vec<String> = stage.namespaces_left().iter().map(|name| format!("namespace {name}")).collect();
+    let now = observe::of_cluster(&client).await;
+    now.into_iter().filter(|object| !before.contains(object) && !own.contains(object)).collect()
 }
 
 /// Deletes what scenarios that were interrupted have left and the shared cluster, and looks for what the run has left.

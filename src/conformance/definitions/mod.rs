@@ -3,6 +3,7 @@
 
 mod cluster;
 mod commands;
+mod conformance;
 mod disk;
 mod files;
 mod instance;

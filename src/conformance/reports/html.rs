@@ -62,10 +62,13 @@ fn head(page: &mut String, results: &Results) {
         page,
         "<header><span class=\"verdict {verdict}\">{}</span><div><h1>a9s conformance</h1><p class=\"soft\">{}, {}</p></div></header>",
         escape(results.verdict.text()),
-        escape(&results.started),
+        escape(&moment(&results.started)),
         duration(results.seconds),
     );
-    let of = |outcome| results.scenarios.iter().filter(|scenario| scenario.outcome == outcome).count();
+    let of = |outcome| {
+        let is = |scenario: &&Scenario| scenario.outcome == outcome && scenario.quarantine.is_none();
+        results.scenarios.iter().filter(is).count()
+    };
     page.push_str("<ul class=\"counts\">");
     for outcome in Outcome::ALL {
         if of(outcome) > 0 {
@@ -224,7 +227,7 @@ fn durations(page: &mut String, results: &Results, previous: Option<&Results>) {
         changes.len(),
         duration(now),
         duration(before),
-        escape(&previous.started),
+        escape(&moment(&previous.started)),
     );
     changes.retain(|(_, before, now)| (now - before).abs() >= NOISE);
     changes.sort_by(|left, right| (right.2 - right.1).abs().total_cmp(&(left.2 - left.1).abs()));
@@ -251,9 +254,9 @@ fn scenarios(page: &mut String, results: &Results) {
     for (name, scenarios) in features(results) {
         let _ = write!(
             page,
-            "<details class=\"card\"><summary><b>{}</b> <span class=\"soft\">{} scenarios</span></summary>",
+            "<details class=\"card\"><summary><b>{}</b> <span class=\"soft\">{}</span></summary>",
             escape(name),
-            scenarios.len()
+            counted(scenarios.len(), "scenario")
         );
         for scenario in scenarios {
             let _ = write!(
@@ -294,6 +297,18 @@ fn environment(page: &mut String, results: &Results) {
         let _ = write!(page, "<tr><td class=\"soft\">{}</td><td>{}</td></tr>", escape(&name), escape(&value));
     }
     page.push_str("</tbody></table></div>");
+}
+
+fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// A moment as people read it.
+fn moment(text: &str) -> String {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => text.to_owned(),
+    }
 }
 
 /// A duration as people read it.
