@@ -1,5 +1,5 @@
-//! The program `a9s`. One binary is everything: the commands, the embedded cluster's process, and the agents that run
-//! in an instance's containers. The hidden ones are told apart before anything else happens.
+//! The program `a9s`. One binary is everything: the commands, the embedded cluster's process, the operators' pod,
+//! and the agents that run in an instance's containers. The hidden ones are told apart before anything else happens.
 
 use std::process::ExitCode;
 
@@ -18,6 +18,10 @@ fn main() -> ExitCode {
         Some("agent") => {
             abort_on_panic();
             a8s_operators::agent::main(arguments)
+        }
+        Some(a8s_operators::in_cluster::WORD) => {
+            abort_on_panic();
+            a8s_operators::in_cluster::main(arguments)
         }
         Some(embedded::daemon::WORD) => {
             abort_on_panic();

@@ -41,7 +41,17 @@ impl Console {
 
     /// Whether it speaks in words.
     pub fn words(&self) -> bool {
-        self.format.is_none()
+        matches!(self.format, None | Some(Format::Wide))
+    }
+
+    /// Whether tables have all columns.
+    pub fn wide(&self) -> bool {
+        self.format == Some(Format::Wide)
+    }
+
+    /// Whether its reader went away.
+    pub fn gone(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).gone
     }
 
     /// A line.
@@ -86,7 +96,7 @@ impl Console {
     /// The one document of the command. Nothing is printed when the console speaks in words, or a second time.
     pub fn document(&self, value: &impl Serialize) {
         let text = match self.format {
-            None => return,
+            None | Some(Format::Wide) => return,
             Some(Format::Json) => serde_json::to_string_pretty(value).map(|text| text + "\n").ok(),
             Some(Format::Yaml) => yaml::write(value).ok(),
         };

@@ -10,6 +10,9 @@ mod conformance;
 mod console;
 mod create;
 mod delete;
+mod describe;
+mod images;
+mod list;
 mod pg;
 mod progress;
 mod prompt;
@@ -50,10 +53,16 @@ enum Command {
     Create(create::Create),
     /// Delete clusters and PostgreSQL resources
     Delete(delete::Delete),
+    /// List PostgreSQL resources
+    List(list::List),
+    /// Describe a PostgreSQL resource
+    Describe(describe::Describe),
     /// Work with PostgreSQL instances
     Pg(pg::Pg),
     /// Look after clusters
     Cluster(cluster::Cluster),
+    /// List, verify and load the images of the a8s stack
+    Images(images::Images),
     /// Run a playbook: commands in a file of YAML
     Run(run::RunPlaybook),
     /// Test clusters: the suite behind this program
@@ -133,8 +142,11 @@ fn run(command: Command, session: &Session, features: fn() -> Sources) -> Result
     match command {
         Command::Create(create) => create.run(session),
         Command::Delete(delete) => delete.run(session),
+        Command::List(list) => list.run(session),
+        Command::Describe(describe) => describe.run(session),
         Command::Pg(pg) => pg.run(session),
         Command::Cluster(cluster) => cluster.run(session),
+        Command::Images(images) => images.run(session),
         Command::Conformance(conformance) => conformance.run(session, &features()),
         Command::Run(playbook) => playbook.run(session),
         Command::Version(version) => version.run(session),
@@ -267,9 +279,16 @@ mod tests {
 
     #[test]
     fn commands_that_destroy_have_no_default_name() {
-        for line in [vec!["a9s", "delete", "pg", "instance"], vec!["a9s", "delete", "cluster", "a8s"]] {
-            let error = Cli::try_parse_from(&line).err().map(|error| error.exit_code());
-            assert_eq!(error, Some(2), "{line:?}");
+        let lines = [
+            "a9s delete pg instance",
+            "a9s delete pg backup",
+            "a9s delete pg restore",
+            "a9s delete cluster a8s",
+            "a9s create pg restore",
+        ];
+        for line in lines {
+            let error = Cli::try_parse_from(line.split(' ')).err().map(|error| error.exit_code());
+            assert_eq!(error, Some(2), "{line}");
         }
     }
 }

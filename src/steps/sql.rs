@@ -14,12 +14,13 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::io::AsyncRead;
 
-use super::instance::{api, labels};
+use super::instance::labels;
+use super::resource;
 use crate::finding::{Class, Finding};
 use crate::kubernetes::exec::{self, Container, Ended};
 use crate::kubernetes::{Access, Error, diagnosis};
-use crate::manifest::instance::ApiVersion;
 use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::resource::{Kind, Reference};
 use crate::step::{Context, Observation, Step};
 
 /// The container of the server.
@@ -77,13 +78,10 @@ impl Sql {
     async fn primary(&self, client: &Client) -> Result<Primary, Finding> {
         let missing = || format!("Can't find primary pod of service instance: {}/{}", self.namespace, self.instance);
         let absent = |why| Finding::new("no-instance", Class::Missing, format!("{}: {why}", missing()));
-        let instances = api(client.clone(), &self.namespace, &ApiVersion(a8s_api::VERSION.to_owned()));
-        let what = || format!("get the instance {}/{}", self.namespace, self.instance);
-        let there = instances.get_opt(self.instance.as_str()).await.map_err(|error| Error::request(what(), error))?;
-        let Some(there) = there else {
-            super::stack::require(client).await?;
-            return Err(absent("the instance does not exist"));
-        };
+        let what = || format!("list the pods of the instance {}/{}", self.namespace, self.instance);
+        let reference = Reference::new(Kind::Instance, &self.namespace, &self.instance);
+        let there = resource::get(client, &reference).await?;
+        let there = there.ok_or_else(|| absent("the instance does not exist"))?;
         if there.data["spec"]["replicas"] == 0 {
             return Err(absent("the instance has no members"));
         }
