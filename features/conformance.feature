@@ -102,6 +102,12 @@ Feature: The suite itself
   @core @negative
   Scenario: Without permissions
     Given a cluster with the a8s stack
+    When my kubeconfig has the token of the ServiceAccount "default"
+    And I run `a9s conformance run --context a9s-a8s`
+    Then the command fails with exit code 3
+    And standard error says "may not do what the suite does on this cluster"
+    And standard error says "create namespaces"
+    And standard error says "create pods/exec"
     When my kubeconfig has no certificate
     And I run `a9s conformance run --context a9s-a8s`
     Then the command fails with exit code 3

@@ -121,7 +121,7 @@ impl Run<'_> {
             let before = Inventory::take(&self.stage.directory);
             verdict = self.scenarios(&turn, &record, cancel).await;
             let mut leaks = left_on_cluster(self.stage).await;
-            leaks.extend(close(self.stage, &before).await);
+            leaks.extend(close(self.stage, &before, verdict).await);
             self.problems.extend(leaks.into_iter().map(|leak| format!("left over: {leak}")));
         } else {
             let _ = fs_err::remove_dir_all(&self.stage.directory);
@@ -286,6 +286,9 @@ async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
     let seen = observations::look(world).await;
     let mut notes = Notes { observations: seen.observations, secrets: seen.secrets.clone(), evidence: None };
     if !matches!(finished, ScenarioFinished::StepPassed) {
+        if world.is_shared() {
+            answer_of_shared_cluster().await;
+        }
         let folder = evidence::keep(world, seen.secrets).await;
         notes.evidence = Some(folder);
     } else if let Some(key) = world.key() {
@@ -301,21 +304,31 @@ async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
     }
 }
 
+/// A scenario that failed because the cluster is gone has not failed: it waits here until the run is ended for that, or
+/// the cluster answers.
+async fn answer_of_shared_cluster() {
+    while !answers(Stage::get()).await.unwrap_or(true) {
+        tokio::time::sleep(PULSE).await;
+    }
+}
+
+/// Whether the cluster that scenarios share answers, if it was asked for yet. Any answer is one, also a refusal.
+async fn answers(stage: &Stage) -> Option<bool> {
+    let (surroundings, _) = stage.shared_if_there()?;
+    let client = observe::client(surroundings).await.ok()?;
+    Some(matches!(client.apiserver_version().await, Ok(_) | Err(kube::Error::Api(_))))
+}
+
 /// Resolves when the cluster that scenarios share does not answer any more.
 async fn lost(stage: &Stage) {
     let mut silent = 0;
     while silent < LOST_AFTER {
         tokio::time::sleep(PULSE).await;
-        let Some((surroundings, _)) = stage.shared_if_there() else { continue };
-        let answer = match observe::client(surroundings).await {
-            Ok(client) => client.apiserver_version().await.map(drop),
-            Err(_) => continue,
-        };
-        // Any answer is one, also a refusal.
-        silent = match answer {
-            Ok(()) | Err(kube::Error::Api(_)) => 0,
-            Err(_) => silent + 1,
-        };
+        match answers(stage).await {
+            Some(true) => silent = 0,
+            Some(false) => silent += 1,
+            None => {}
+        }
     }
 }
 
@@ -333,10 +346,16 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
 }
 
 /// Deletes what scenarios that were interrupted have left and the shared cluster, and looks for what the run has left.
-async fn close(stage: &Stage, before: &Inventory) -> Vec<String> {
+async fn close(stage: &Stage, before: &Inventory, verdict: Verdict) -> Vec<String> {
     let mut leaks = Vec::new();
-    if stage.existing.is_some() {
-        leaks.extend(world::delete_namespaces(stage.namespaces_left()).await);
+    match (&stage.existing, verdict) {
+        (None, _) => {}
+        (Some(_), Verdict::ClusterLost) => {
+            leaks.extend(
+                stage.namespaces_left().into_iter().map(|name| format!("namespace {name} of the lost cluster")),
+            );
+        }
+        (Some(_), _) => leaks.extend(world::delete_namespaces(stage.namespaces_left()).await),
     }
     for entry in std::fs::read_dir(&stage.directory).into_iter().flatten().flatten() {
         if let Ok(surroundings) = command::Surroundings::new(&entry.path()) {
@@ -352,7 +371,10 @@ async fn close(stage: &Stage, before: &Inventory) -> Vec<String> {
     for entry in std::fs::read_dir(&stage.directory).into_iter().flatten().flatten() {
         leaks.extend(state_left(&entry.path().join("state")));
     }
-    leaks.extend(Inventory::take(&stage.directory).leaked_since(before, &stage.directory));
+    // An existing cluster may be of this machine, and come and go on it.
+    if stage.existing.is_none() {
+        leaks.extend(Inventory::take(&stage.directory).leaked_since(before, &stage.directory));
+    }
     if let Err(error) = fs_err::remove_dir_all(&stage.directory) {
         leaks.push(error.to_string());
     }
