@@ -11,7 +11,9 @@ use cucumber::{World as _, parser, runner};
 use futures::stream;
 
 use super::catalogue::{Catalogue, Entry, Sources};
+use super::failure::Failure;
 use super::inventory::{self, Inventory};
+use super::observe::Look;
 use super::options::Options;
 use super::recorder::{Key, Recorder, Say, Shared, blank};
 use super::results::{Outcome, Results, SCHEMA, Scenario, Selection, Verdict};
@@ -23,6 +25,9 @@ use crate::step::Cancel;
 
 /// Between two looks at whether the cluster is there.
 const PULSE: Duration = Duration::from_secs(2);
+
+/// How long the cluster may take to clear away what belonged to the last namespace.
+const SETTLING: Duration = Duration::from_secs(20);
 
 /// So many looks without an answer in a row, and the cluster is lost.
 const LOST_AFTER: usize = 5;
@@ -341,8 +346,20 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
     let Some((surroundings, before)) = stage.shared_if_there() else { return Vec::new() };
     let Ok(client) = observe::client(surroundings).await else { return Vec::new() };
     let own: Vec<String> = stage.namespaces_left().iter().map(|name| format!("namespace {name}")).collect();
-    let now = observe::of_cluster(&client).await;
-    now.into_iter().filter(|object| !before.contains(object) && !own.contains(object)).collect()
+    // Volumes go some time after the claims of the last namespace.
+    let mut left = Vec::new();
+    let settled = observe::until("nothing being left", SETTLING, || {
+        let (client, own) = (&client, &own);
+        async move {
+            let now = observe::of_cluster(client).await;
+            let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
+            Ok(Look::when(left.is_empty(), left.join("\n")))
+        }
+    });
+    if let Err(Failure::Deadline { last, .. }) = settled.await {
+        left.extend(last.lines().map(str::to_owned));
+    }
+    left
 }
 
 /// Deletes what scenarios that were interrupted have left and the shared cluster, and looks for what the run has left.
