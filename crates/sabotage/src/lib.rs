@@ -10,9 +10,13 @@ pub const VARIABLE: &str = "A9S_SABOTAGE";
 #[macro_export]
 macro_rules! sabotaged {
     ($name:literal) => {
-        false
+        $crate::NONE
     };
 }
+
+/// What every [`sabotaged`] is where there are no defects.
+#[cfg(not(feature = "on"))]
+pub const NONE: bool = false;
 
 /// Whether a defect is switched on.
 #[cfg(feature = "on")]

@@ -87,7 +87,11 @@ impl Journal {
     pub fn finish(&self) -> Result<(), Finding> {
         match fs_err::remove_file(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unwritable(error)),
-            _ => Ok(()),
+            _ => {
+                // The last one takes the directory along; others keep it.
+                let _ = self.path.parent().map(std::fs::remove_dir);
+                Ok(())
+            }
         }
     }
 }

@@ -14,7 +14,9 @@ use crate::conformance::{Failure, World};
 #[given(expr = "an SQL file {string}:")]
 async fn file(world: &mut World, name: String, step: &Step) -> Result<(), Failure> {
     let text = step.docstring.as_deref().unwrap_or_default().trim_start_matches('\n');
-    Ok(fs_err::write(world.surroundings.home.join(name), text)?)
+    let path = world.surroundings.home.join(name);
+    fs_err::create_dir_all(path.parent().unwrap_or(&path))?;
+    Ok(fs_err::write(path, text)?)
 }
 
 #[given(expr = "an SQL file {string} of {int} rows")]
