@@ -117,7 +117,7 @@ fn refusal(error: &clap::Error) -> u8 {
 
 fn for_caller(command: clap::Command) -> clap::Command {
     command
-        .mut_args(|argument| match argument.get_env().map(|name| caller::variable(name)) {
+        .mut_args(|argument| match argument.get_env().map(caller::variable) {
             None => argument,
             Some(None) => argument.env(Resettable::Reset),
             // The parser wants it for ever; this is for the suite alone, and short.

@@ -75,7 +75,7 @@ impl Journal {
         let written = Written { text: self.text, done };
         let text = serde_json::to_vec(&written).map_err(std::io::Error::other);
         fs_err::create_dir_all(directory)
-            .and_then(|()| text)
+            .and(text)
             .and_then(|text| write_private(&self.path, &text))
             .map_err(unwritable)
     }
