@@ -386,10 +386,12 @@ async fn empty_and_delete(client: &Client, namespace: &str) -> Result<(), Failur
         ))
     })
     .await?;
-    for kind in observe::kinds() {
-        let left = observe::objects(client, namespace, kind)?.list(&ListParams::default()).await;
+    let lists = observe::kinds().map(async |kind| {
         // A kind that this cluster does not serve has left nothing.
-        let left = left.map(|list| list.items).unwrap_or_default();
+        let list = observe::objects(client, namespace, kind)?.list(&ListParams::default()).await;
+        Ok::<_, Failure>((kind, list.map(|list| list.items).unwrap_or_default()))
+    });
+    for (kind, left) in futures::future::try_join_all(lists).await? {
         if let Some(first) = left.first() {
             let name = first.metadata.name.clone().unwrap_or_default();
             return Err(Failure::unexpected("an empty namespace", format!("{} of {kind}, such as {name}", left.len())));

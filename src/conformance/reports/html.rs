@@ -14,6 +14,8 @@ const STYLE: &str = include_str!("page.css");
 const EXCERPT: usize = 6000;
 /// Changes of duration that are shown.
 const CHANGES: usize = 12;
+/// Sentences whose time is shown.
+const SENTENCES: usize = 15;
 /// A change below this is noise.
 const NOISE: f64 = 0.5;
 
@@ -28,6 +30,7 @@ pub fn page(results: &Results, previous: Option<&Results>, folder: &Path) -> Str
     failures(&mut page, results, folder);
     matrix(&mut page, results);
     durations(&mut page, results, previous);
+    time(&mut page, results);
     scenarios(&mut page, results);
     environment(&mut page, results);
     page.push_str("</main></body></html>\n");
@@ -206,6 +209,62 @@ fn matrix(page: &mut String, results: &Results) {
     page.push_str("</tbody></table></div>");
 }
 
+/// Where the time went: steps by their sentence, whatever they are about.
+fn time(page: &mut String, results: &Results) {
+    let mut sentences: HashMap<String, (usize, f64)> = HashMap::new();
+    let mut total = 0.0;
+    for attempt in results.scenarios.iter().flat_map(|scenario| &scenario.attempts) {
+        let mut end = 0.0;
+        for step in &attempt.steps {
+            let sum = sentences.entry(sentence(&step.text)).or_default();
+            *sum = (sum.0 + 1, sum.1 + step.seconds);
+            end = step.start + step.seconds;
+        }
+        let sum = sentences.entry("cleaning up".to_owned()).or_default();
+        *sum = (sum.0 + 1, sum.1 + (attempt.seconds - end).max(0.0));
+        total += attempt.seconds;
+    }
+    if total <= 0.0 {
+        return;
+    }
+    let mut sentences: Vec<(String, (usize, f64))> = sentences.into_iter().collect();
+    sentences.sort_by(|left, right| right.1.1.total_cmp(&left.1.1).then_with(|| left.0.cmp(&right.0)));
+    page.push_str(
+        "<h2>Where the time went</h2><div class=\"card\"><table><thead><tr><th>Sentence</th><th class=\"n\">times</th>",
+    );
+    page.push_str("<th class=\"n\">in all</th><th class=\"n\">each</th><th class=\"n\">share</th></tr></thead><tbody>");
+    for (sentence, (count, seconds)) in sentences.iter().take(SENTENCES) {
+        let _ = write!(
+            page,
+            "<tr><td>{}</td><td class=\"n\">{count}</td><td class=\"n\">{}</td><td class=\"n\">{:.0} ms</td><td class=\"n\">{:.0} %</td></tr>",
+            escape(sentence),
+            duration(*seconds),
+            1000.0 * seconds / *count as f64,
+            100.0 * seconds / total,
+        );
+    }
+    page.push_str("</tbody></table></div>");
+}
+
+/// A step's text without its keyword, and with what is quoted left out.
+fn sentence(text: &str) -> String {
+    let text = text.split_once(' ').map_or(text, |(_, rest)| rest);
+    let mut sentence = String::new();
+    let mut quote = None;
+    for c in text.chars() {
+        match quote {
+            Some(open) if c == open => {
+                quote = None;
+                sentence.push('…');
+            }
+            Some(_) => {}
+            None if c == '"' || c == '`' => quote = Some(c),
+            None => sentence.push(c),
+        }
+    }
+    sentence
+}
+
 /// What became slower or faster since the last run, the largest change first.
 fn durations(page: &mut String, results: &Results, previous: Option<&Results>) {
     let Some(previous) = previous else { return };
@@ -342,6 +401,12 @@ mod tests {
         insta::with_settings!({snapshot_path => "../../../snapshots/reports", prepend_module_to_snapshot => false}, {
             insta::assert_snapshot!("index.html", page);
         });
+    }
+
+    #[test]
+    fn a_sentence_is_the_same_whatever_it_is_about() {
+        let one = sentence("Then \"solo\" answers \"SELECT 1\" with \"1\"");
+        assert_eq!((one.as_str(), sentence("When I run `a9s version`").as_str()), ("… answers … with …", "I run …"));
     }
 
     #[test]
