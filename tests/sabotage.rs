@@ -70,10 +70,15 @@ fn every_area_has_scenarios() {
 #[test]
 #[cfg(not(feature = "sabotage"))]
 fn the_program_has_no_defect_that_can_be_switched_on() {
-    let program = fs_err::read(env!("CARGO_BIN_EXE_a9s")).unwrap();
-    let text = String::from_utf8_lossy(&program);
-    assert!(text.contains("A tool to make the use of a9s Platform modules"), "texts can be found in the program");
-    for name in listed().keys() {
-        assert!(!text.contains(name), "{name} is in the program");
-    }
+    // A search of our own would take minutes without optimisation.
+    let found = |words: Vec<String>| {
+        let mut grep = std::process::Command::new("grep");
+        words.iter().for_each(|word| drop(grep.args(["-e", word])));
+        let output =
+            grep.args(["--text", "--only-matching", "--fixed-strings", env!("CARGO_BIN_EXE_a9s")]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let known = "A tool to make the use of a9s Platform modules".to_owned();
+    assert!(found(vec![known.clone()]).contains(&known), "texts can be found in the program");
+    assert_eq!(found(listed().into_keys().collect()), "");
 }
