@@ -71,3 +71,21 @@ Feature: Who may do what
     When I POST 4096 bytes of garbage to `/api/v1/namespaces/{namespace}/configmaps`
     Then the answer is 400 BadRequest: ""
     And the cluster answers
+
+  @kubectl
+  Scenario: The agent of an instance may do what it needs, and nothing else
+    Given an instance "solo"
+    When I run `kubectl auth can-i get secret/solo-logins --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "yes"
+    When I run `kubectl auth can-i list secrets --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "no"
+    When I run `kubectl auth can-i get secret/postgres.credentials.solo --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "no"
+    When I run `kubectl auth can-i create secrets --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "no"
+    When I run `kubectl auth can-i delete pods --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "no"
+    When I run `kubectl auth can-i update postgresqls --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "no"
+    When I run `kubectl auth can-i get namespaces --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "no"

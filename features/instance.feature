@@ -175,3 +175,16 @@ Feature: Instances
     When I create an instance "solo"
     Then the command succeeds
     And "solo" answers "SELECT 1" with "1"
+
+  Scenario: An instance that cannot start does not say that it runs
+    When I POST this to `/apis/postgresql.anynines.com/v1beta3/namespaces/{namespace}/postgresqls` as `application/json`:
+      """
+      {"apiVersion": "postgresql.anynines.com/v1beta3", "kind": "Postgresql", "metadata": {"name": "tiny"},
+       "spec": {"version": 15, "volumeSize": "1Gi", "resources": {"limits": {"memory": "2Mi"}}}}
+      """
+    Then the command succeeds
+    And the pod "tiny-0" waits with the reason "CrashLoopBackOff"
+    And the postgresql "tiny" has these values:
+      | field                 | value      |
+      | /status/clusterStatus | NotRunning |
+      | /status/readyReplicas | 0          |

@@ -22,6 +22,18 @@ Feature: The objects of an instance
       | role                  | solo-agent                |
       | rolebinding           | solo-agent                |
       | configmap             |                           |
+    And the statefulset "solo" has these values:
+      | field                            | value      |
+      | /metadata/ownerReferences/0/kind | Postgresql |
+      | /metadata/ownerReferences/0/name | solo       |
+    And the service "solo-master" has these values:
+      | field                            | value      |
+      | /metadata/ownerReferences/0/kind | Postgresql |
+      | /metadata/ownerReferences/0/name | solo       |
+    And the secret "postgres.credentials.solo" has these values:
+      | field                            | value      |
+      | /metadata/ownerReferences/0/kind | Postgresql |
+      | /metadata/ownerReferences/0/name | solo       |
     And the service "solo-master" has these values:
       | field                  | value      |
       | /spec/type             | ClusterIP  |

@@ -252,7 +252,11 @@ pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = directory.join(format!(".{name}.{}.{:x}", std::process::id(), rand::random::<u32>()));
     let result = (|| {
-        let mut file = fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+        let mut file = fs_err::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(if sabotage::sabotaged!("files-for-everybody") { 0o644 } else { 0o600 })
+            .open(&temporary)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs_err::rename(&temporary, &path)?;

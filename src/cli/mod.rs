@@ -112,12 +112,12 @@ pub fn run_in_process(words: &[String]) -> u8 {
 }
 
 fn refusal(error: &clap::Error) -> u8 {
-    if error.use_stderr() { Class::Usage.exit_code() } else { 0 }
+    if error.use_stderr() { exit_code(Class::Usage) } else { 0 }
 }
 
 fn for_caller(command: clap::Command) -> clap::Command {
     command
-        .mut_args(|argument| match argument.get_env().map(|name| caller::variable(name)) {
+        .mut_args(|argument| match argument.get_env().map(caller::variable) {
             None => argument,
             Some(None) => argument.env(Resettable::Reset),
             // The parser wants it for ever; this is for the suite alone, and short.
@@ -176,8 +176,17 @@ fn finish(session: &Session, result: Result<(), Finding>) -> u8 {
         Err(finding) => {
             session.console.document(&serde_json::json!({"error": finding}));
             report(&finding);
-            finding.class.exit_code()
+            exit_code(finding.class)
         }
+    }
+}
+
+fn exit_code(class: Class) -> u8 {
+    match class {
+        Class::Failed if sabotage::sabotaged!("exit-code-of-failure") => 0,
+        Class::Usage if sabotage::sabotaged!("exit-code-of-usage") => 1,
+        Class::Missing if sabotage::sabotaged!("exit-code-of-missing") => 1,
+        class => class.exit_code(),
     }
 }
 

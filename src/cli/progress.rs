@@ -118,5 +118,8 @@ impl Reporter for Progress {
 
 /// Standard error may be closed or full; that must not stop a command.
 pub fn eprint_line(text: &str) {
+    if sabotage::sabotaged!("errors-on-standard-output") {
+        return drop(caller::write(format!("{text}\n").as_bytes()));
+    }
     caller::write_error(&format!("{text}\n"));
 }

@@ -10,7 +10,7 @@ use crate::finding::{Class, Finding};
 /// # Errors
 /// The answer is "no", or nobody can answer. `what` says what was to be confirmed.
 pub fn confirm(session: &Session, question: &str, what: &str) -> Result<(), Finding> {
-    if session.global.yes {
+    if session.global.yes || sabotage::sabotaged!("nobody-is-asked") {
         return Ok(());
     }
     if !caller::can_answer() {

@@ -1,5 +1,6 @@
 //! What a command works with: the console, progress, the configuration, a runner.
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -21,6 +22,7 @@ pub struct Session {
     pub console: Arc<Console>,
     /// Standard error.
     pub progress: Arc<Progress>,
+    runtime: OnceCell<tokio::runtime::Runtime>,
 }
 
 impl Session {
@@ -28,12 +30,14 @@ impl Session {
     pub fn new(global: Global) -> Self {
         let console = Arc::new(Console::new(global.output));
         let progress = Arc::new(Progress::new(global.verbose, global.show_commands));
-        Self { global, console, progress }
+        Self { global, console, progress, runtime: OnceCell::new() }
     }
 
     /// A session whose answers nobody hears.
     pub fn silent(global: Global) -> Self {
-        Self { console: Arc::new(Console::silent()), ..Self::new(global) }
+        let mut session = Self::new(global);
+        session.console = Arc::new(Console::silent());
+        session
     }
 
     /// Runs the asynchronous part of a command. An interrupt cancels `work`'s token; a second one ends the program.
@@ -44,7 +48,7 @@ impl Session {
     where
         F: Future<Output = Result<T, Finding>>,
     {
-        drive(tokio::runtime::Builder::new_current_thread(), work)
+        self.drive(tokio::runtime::Builder::new_current_thread(), work)
     }
 
     /// As [`Session::block_on`], for work that has more to do at the same time than wait.
@@ -55,7 +59,30 @@ impl Session {
     where
         F: Future<Output = Result<T, Finding>>,
     {
-        drive(tokio::runtime::Builder::new_multi_thread(), work)
+        self.drive(tokio::runtime::Builder::new_multi_thread(), work)
+    }
+
+    /// A session has one runtime, made by the first who needs one: connections live in it from one piece of work to the
+    /// next.
+    fn drive<T, F>(&self, mut builder: tokio::runtime::Builder, work: impl FnOnce(Cancel) -> F) -> Result<T, Finding>
+    where
+        F: Future<Output = Result<T, Finding>>,
+    {
+        if self.runtime.get().is_none() {
+            let runtime = builder
+                .enable_all()
+                .build()
+                .map_err(|error| Finding::new("no-resources", Class::Failed, format!("cannot start: {error}")))?;
+            let _ = self.runtime.set(runtime);
+        }
+        let Some(runtime) = self.runtime.get() else { unreachable!("it was just made") };
+        let cancel = Cancel::new();
+        runtime.block_on(async {
+            let watch = tokio::spawn(cancel_on_signals(cancel.clone()));
+            let result = work(cancel).await;
+            watch.abort();
+            result
+        })
     }
 
     /// A runner for one plan.
@@ -159,24 +186,13 @@ impl Session {
     }
 }
 
-fn drive<T, F>(mut builder: tokio::runtime::Builder, work: impl FnOnce(Cancel) -> F) -> Result<T, Finding>
-where
-    F: Future<Output = Result<T, Finding>>,
-{
-    let runtime = builder
-        .enable_all()
-        .build()
-        .map_err(|error| Finding::new("no-resources", Class::Failed, format!("cannot start: {error}")))?;
-    let cancel = Cancel::new();
-    let result = runtime.block_on(async {
-        let watch = tokio::spawn(cancel_on_signals(cancel.clone()));
-        let result = work(cancel).await;
-        watch.abort();
-        result
-    });
-    // A blocked read of a file or of standard input must not hold up the end.
-    runtime.shutdown_timeout(Duration::from_millis(10));
-    result
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            // A blocked read of a file or of standard input must not hold up the end.
+            runtime.shutdown_timeout(Duration::from_millis(10));
+        }
+    }
 }
 
 fn render_dry_run(plan: &Plan, outcome: &Outcome) -> String {

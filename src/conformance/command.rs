@@ -20,8 +20,10 @@ use crate::caller::{self, Caller};
 const LONGEST: Duration = Duration::from_secs(150);
 
 /// Variables of the caller that commands see.
-const PASSED: [&str; 8] =
-    ["PATH", "LANG", "TMPDIR", "XDG_RUNTIME_DIR", "RUST_BACKTRACE", "A9S_LOG", "RUST_LOG", "A9S_SABOTAGE"];
+const PASSED: [&str; 7] = ["PATH", "LANG", "TMPDIR", "XDG_RUNTIME_DIR", "RUST_BACKTRACE", "A9S_LOG", "RUST_LOG"];
+
+/// Names the defect that the programs under test have: those only, a suite with a defect would prove nothing.
+const DEFECT: &str = "A9S_SABOTAGE_PROGRAM";
 
 /// The home directory, state and kubeconfig that commands see. Nothing else of the caller's environment reaches them.
 #[derive(Debug, Clone)]
@@ -83,8 +85,9 @@ impl Surroundings {
         let passed = PASSED.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
         let own = [("HOME", &self.home), ("A9S_STATE_DIR", &self.state), ("KUBECONFIG", &self.kubeconfig)];
         let own = own.into_iter().map(|(name, path)| (name.into(), path.into()));
+        let defect = std::env::var_os(DEFECT).map(|defect| (OsString::from(sabotage::VARIABLE), defect));
         let more = self.env.iter().map(|(name, value)| (name.into(), value.into()));
-        passed.chain(own).chain(more).collect()
+        passed.chain(defect).chain(own).chain(more).collect()
     }
 }
 

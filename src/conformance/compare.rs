@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::normalise::Names;
 use super::results::{Outcome, Results, Scenario};
 
 /// Differences of one scenario that are listed; the rest is counted.
@@ -72,8 +73,9 @@ fn differences(one: &Scenario, other: &Scenario) -> Vec<Difference> {
         let text = |scenario: &Scenario| scenario.outcome.text().to_owned();
         found.push(Difference { what: "verdict".to_owned(), one: text(one), other: text(other) });
     }
-    if one.message != other.message {
-        found.push(Difference { what: "message".to_owned(), one: one.message.clone(), other: other.message.clone() });
+    let (mine, theirs) = (Names::default().text(&one.message), Names::default().text(&other.message));
+    if mine != theirs {
+        found.push(Difference { what: "message".to_owned(), one: mine, other: theirs });
     }
     walk("", &one.observations, &other.observations, &mut found);
     found

@@ -8,12 +8,16 @@ use kube::api::{ListParams, LogParams};
 use kube::{Api, Client};
 
 use super::database;
+use super::definitions::backup;
 use super::failure::Failure;
 use super::observations;
 use super::observe;
 use super::secrets::Secrets;
 use super::stage::Stage;
 use super::world::World;
+
+/// How long the store may take to answer.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Where the operators are.
 const SYSTEM: &str = "a8s-system";
@@ -75,11 +79,25 @@ async fn write(world: &World, folder: &Folder) -> Result<(), Failure> {
     let client = observe::client(&world.surroundings).await?;
     for namespace in world.namespaces() {
         // One namespace that can't be read (gone already, a cluster that was killed) does not hide the next.
+        store_listing(world, namespace, folder).await?;
         if let Err(error) = of_namespace(&client, namespace, folder).await {
             folder.write(&format!("{namespace}.txt"), &error.to_string())?;
         }
     }
     logs(&client, SYSTEM, folder).await
+}
+
+/// The keys that backups of a namespace have in the object store, if the cluster has one that answers soon.
+async fn store_listing(world: &World, namespace: &str, folder: &Folder) -> Result<(), Failure> {
+    let listing = async {
+        let store = backup::store(world).await.map_err(|failure| failure.to_string())?;
+        store.list(namespace).await.map_err(|error| error.to_string())
+    };
+    match tokio::time::timeout(PATIENCE, listing).await {
+        Ok(Ok(keys)) => folder.write(&format!("{namespace}/store.txt"), &format!("{keys:#?}\n")),
+        Ok(Err(why)) => folder.write(&format!("{namespace}/store.txt"), &format!("{why}\n")),
+        Err(_) => folder.write(&format!("{namespace}/store.txt"), "the store did not answer\n"),
+    }
 }
 
 /// What the program itself took down about its steps.

@@ -58,6 +58,8 @@ const VOLATILE: [&str; 46] = [
 /// What is replaced in texts, in this order.
 static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
     [
+        (r"/[^\s]*/a9s-e2e-[0-9a-f]{8}/s\d+", "{scenario}"),
+        (r"\be2e-([0-9a-f]{8}-)?\d+\b", "{namespace}"),
         (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "{uuid}"),
         (r"\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?(Z| ?[+-]\d{2}:?\d{2}| UTC)?", "{time}"),
         (r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(:\d+)?\b", "{address}"),
@@ -150,6 +152,8 @@ mod tests {
 
     #[test]
     fn every_pattern_is_one() {
-        assert_eq!(PATTERNS.len(), 7);
+        assert_eq!(PATTERNS.len(), 9);
+        let text = "nothing at /tmp/a9s-e2e-0a1b2c3d/s12/home/x in e2e-12 or e2e-0a1b2c3d-7";
+        assert_eq!(Names::default().text(text), "nothing at {scenario}/home/x in {namespace} or {namespace}");
     }
 }

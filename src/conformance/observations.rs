@@ -1,9 +1,10 @@
 //! What can be seen at the end of a scenario: the commands with what they said, and the objects of its namespaces.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::api::core::v1::{Event, Secret};
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client};
 use serde_json::{Map, Value, json};
@@ -33,7 +34,7 @@ pub struct Seen {
 
 /// Looks.
 pub async fn look(world: &World) -> Seen {
-    let (objects, secrets) = tokio::time::timeout(PATIENCE, objects(world)).await.unwrap_or_default();
+    let (objects, events, secrets) = tokio::time::timeout(PATIENCE, objects(world)).await.unwrap_or_default();
     let names = names(world);
     let commands: Vec<Value> = world
         .outcomes()
@@ -42,11 +43,11 @@ pub async fn look(world: &World) -> Seen {
             let text = |text: &str| names.text(&secrets.hide(&clipped(text)));
             json!({
                 "line": text(&outcome.line), "code": outcome.code(),
-                "stdout": text(&outcome.stdout), "stderr": text(&outcome.stderr),
+                "stdout": text(&outcome.stdout), "stderr": text(&without_progress(&outcome.stderr)),
             })
         })
         .collect();
-    Seen { observations: json!({"commands": commands, "objects": objects}), secrets }
+    Seen { observations: json!({"commands": commands, "objects": objects, "events": events}), secrets }
 }
 
 fn names(world: &World) -> Names {
@@ -62,6 +63,12 @@ fn names(world: &World) -> Names {
     ])
 }
 
+/// Progress depends on when one looks; it begins with a sign of its own.
+fn without_progress(text: &str) -> String {
+    let progress = |line: &&str| ["· ", "✓ ", "… ", "= ", "✗ "].iter().any(|sign| line.starts_with(sign));
+    text.lines().filter(|line| !progress(line)).collect::<Vec<_>>().join("\n")
+}
+
 fn clipped(text: &str) -> String {
     if text.len() <= LONGEST {
         return text.to_owned();
@@ -70,14 +77,17 @@ fn clipped(text: &str) -> String {
     format!("{start}…")
 }
 
-async fn objects(world: &World) -> (Map<String, Value>, Secrets) {
-    let mut found = Map::new();
+async fn objects(world: &World) -> (Map<String, Value>, BTreeSet<String>, Secrets) {
+    let (mut found, mut said) = (Map::new(), BTreeSet::new());
     let mut secrets = Secrets::default();
-    let Ok(client) = observe::client(&world.surroundings).await else { return (found, secrets) };
+    let Ok(client) = observe::client(&world.surroundings).await else { return (found, said, secrets) };
     let names = names(world);
     for namespace in world.namespaces() {
         secrets.extend(secrets_of(&client, namespace).await);
         let prefix = names.text(namespace);
+        said.extend(
+            events(&client, namespace).await.into_iter().map(|event| format!("{prefix}/{}", names.text(&event))),
+        );
         for (kind, object) in in_namespace(&client, namespace).await {
             let name = names.text(object.metadata.name.as_deref().unwrap_or_default());
             let value = serde_json::to_value(&object).unwrap_or_default();
@@ -87,7 +97,21 @@ async fn objects(world: &World) -> (Map<String, Value>, Secrets) {
             }
         }
     }
-    (found, secrets)
+    (found, said, secrets)
+}
+
+/// What events say, each once, however often it has happened.
+async fn events(client: &Client, namespace: &str) -> Vec<String> {
+    let api: Api<Event> = Api::namespaced(client.clone(), namespace);
+    let list = api.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+    list.into_iter()
+        .map(|event| {
+            let about = event.involved_object;
+            let (kind, name) = (about.kind.unwrap_or_default(), about.name.unwrap_or_default());
+            let (reason, message) = (event.reason.unwrap_or_default(), event.message.unwrap_or_default());
+            format!("{kind}/{name} {reason}: {message}")
+        })
+        .collect()
 }
 
 /// The values of all Secrets of a namespace.

@@ -1,5 +1,6 @@
 //! How a `Then` looks at a cluster: through the Kubernetes API, and with a deadline where it has to wait.
 
+use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -111,6 +112,29 @@ pub fn objects(client: &Client, namespace: &str, kind: &str) -> Result<Api<Dynam
         .ok_or_else(|| Failure::unexpected("a kind the suite knows", kind.to_owned()))?;
     let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
     Ok(Api::namespaced_with(client.clone(), namespace, &resource))
+}
+
+/// Kinds without a namespace that scenarios can make.
+const OF_CLUSTER: [(&str, &str, &str, &str); 7] = [
+    ("", "v1", "Namespace", "namespaces"),
+    ("", "v1", "PersistentVolume", "persistentvolumes"),
+    ("rbac.authorization.k8s.io", "v1", "ClusterRole", "clusterroles"),
+    ("rbac.authorization.k8s.io", "v1", "ClusterRoleBinding", "clusterrolebindings"),
+    ("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions"),
+    ("admissionregistration.k8s.io", "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations"),
+    ("storage.k8s.io", "v1", "StorageClass", "storageclasses"),
+];
+
+/// The objects of no namespace, as `kind name`. What can't be listed is not among them.
+pub async fn of_cluster(client: &Client) -> BTreeSet<String> {
+    let lists = OF_CLUSTER.map(async |(group, version, kind, plural)| {
+        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let list = api.list(&kube::api::ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+        let name = |object: DynamicObject| object.metadata.name.map(|name| format!("{} {name}", kind.to_lowercase()));
+        list.into_iter().filter_map(name).collect::<Vec<_>>()
+    });
+    futures::future::join_all(lists).await.into_iter().flatten().collect()
 }
 
 /// An object as JSON, or nothing.

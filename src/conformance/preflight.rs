@@ -58,12 +58,14 @@ pub struct Existing {
 /// The context is not there, the cluster does not answer, has no stack, or does not let us.
 pub async fn check(target: &Target) -> Result<Existing, Finding> {
     let looked = tokio::time::timeout(PATIENCE, look(target)).await;
-    looked.unwrap_or_else(|_| {
-        Err(Finding::new(
-            "unreachable",
-            Class::Missing,
-            format!("the cluster did not answer within {} s", PATIENCE.as_secs()),
-        ))
+    let looked = looked.unwrap_or_else(|_| {
+        let cause = format!("the cluster did not answer within {} s", PATIENCE.as_secs());
+        Err(Finding::new("unreachable", Class::Missing, cause))
+    });
+    // A refusal is one more thing that a run needs and does not have.
+    looked.map_err(|finding| match finding.class {
+        Class::Refused => Finding { class: Class::Missing, ..finding },
+        _ => finding,
     })
 }
 

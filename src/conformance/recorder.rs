@@ -1,7 +1,7 @@
 //! Takes down what happens while scenarios run, and says one plain line per scenario as it ends, with the reason where it
 //! failed.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
@@ -128,6 +128,10 @@ impl Running {
 /// Rounded to tenths of a millisecond: more says nothing.
 fn seconds(from: SystemTime, to: SystemTime) -> f64 {
     let seconds = to.duration_since(from).unwrap_or_default().as_secs_f64();
+    round(seconds)
+}
+
+fn round(seconds: f64) -> f64 {
     (seconds * 10_000.0).round() / 10_000.0
 }
 
@@ -137,6 +141,8 @@ pub struct Recorder {
     pub record: Shared,
     /// Where it says so.
     pub say: Say,
+    /// Scenarios that do not decide.
+    pub held: HashSet<Key>,
 }
 
 impl Recorder {
@@ -167,10 +173,21 @@ impl Recorder {
             Scenario::Log(text) => (self.say)(&text),
             Scenario::Finished => {
                 let Some(mut running) = record.running.remove(&key) else { return };
-                let secrets = Stage::get().notes_of(&key).secrets;
-                running.why = running.why.iter().map(|why| secrets.hide(why)).collect();
+                let notes = Stage::get().notes_of(&key);
+                running.why = running.why.iter().map(|why| notes.secrets.hide(why)).collect();
                 let attempt = running.attempt(record.begun, at);
-                (self.say)(&line(&key, &attempt, event.retries.is_some_and(|retries| retries.left > 0)));
+                let again = event.retries.is_some_and(|retries| retries.left > 0);
+                let word = match (attempt.message.is_empty(), again, self.held.contains(&key)) {
+                    (true, ..) => "ok    ",
+                    (false, true, _) => "again ",
+                    (false, false, true) => "held  ",
+                    (false, false, false) => "FAILED",
+                };
+                let mut said = line(word, &key, &attempt);
+                if let Some(evidence) = notes.evidence.filter(|_| !attempt.message.is_empty()) {
+                    said.push_str(&format!("         evidence: {}\n", Stage::get().report.join(evidence).display()));
+                }
+                (self.say)(&said);
                 record.ended.entry(key).or_default().push(attempt);
             }
         }
@@ -196,7 +213,7 @@ impl Running {
         };
         if let Some(last) = self.steps.last_mut() {
             last.outcome = outcome;
-            last.seconds = (seconds(self.since, at) - last.start).max(0.0);
+            last.seconds = round((seconds(self.since, at) - last.start).max(0.0));
         }
         if let Some(why) = why {
             self.why.push(format!("{}{} (line {})\n{why}", step.keyword, step.value, step.position.line));
@@ -205,12 +222,7 @@ impl Running {
 }
 
 /// One line about an attempt, and below it why it failed.
-fn line(key: &Key, attempt: &Attempt, again: bool) -> String {
-    let verdict = match (attempt.message.is_empty(), again) {
-        (true, _) => "ok    ",
-        (false, true) => "again ",
-        (false, false) => "FAILED",
-    };
+fn line(verdict: &str, key: &Key, attempt: &Attempt) -> String {
     let mut text = format!("{verdict} {:6.1} s  {}: {}\n", attempt.seconds, key.feature, key.name);
     for line in attempt.message.lines() {
         text.push_str("         ");

@@ -124,7 +124,7 @@ pub struct Selection {
     pub door: String,
 }
 
-/// Scenarios by outcome. A quarantined one is counted by its outcome, and once more as quarantined.
+/// Scenarios by outcome. A quarantined one that failed is counted as quarantined only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Counts {
@@ -138,7 +138,7 @@ pub struct Counts {
     pub skipped: usize,
     /// They had no turn.
     pub not_run: usize,
-    /// They do not decide for now.
+    /// They do not decide for now, however they ended.
     pub quarantined: usize,
 }
 

@@ -1,6 +1,6 @@
 //! One run of the suite: which scenarios, in what order, and what the verdict is.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,9 +11,11 @@ use cucumber::{World as _, parser, runner};
 use futures::stream;
 
 use super::catalogue::{Catalogue, Entry, Sources};
+use super::failure::Failure;
 use super::inventory::{self, Inventory};
+use super::observe::Look;
 use super::options::Options;
-use super::recorder::{Recorder, Say, Shared, blank};
+use super::recorder::{Key, Recorder, Say, Shared, blank};
 use super::results::{Outcome, Results, SCHEMA, Scenario, Selection, Verdict};
 use super::stage::{Door, Notes, Stage};
 use super::world::{self, World};
@@ -23,6 +25,9 @@ use crate::step::Cancel;
 
 /// Between two looks at whether the cluster is there.
 const PULSE: Duration = Duration::from_secs(2);
+
+/// How long the cluster may take to clear away what belonged to the last namespace.
+const SETTLING: Duration = Duration::from_secs(20);
 
 /// So many looks without an answer in a row, and the cluster is lost.
 const LOST_AFTER: usize = 5;
@@ -120,7 +125,8 @@ impl Run<'_> {
         if self.problems.is_empty() {
             let before = Inventory::take(&self.stage.directory);
             verdict = self.scenarios(&turn, &record, cancel).await;
-            let leaks = close(self.stage, &before).await;
+            let mut leaks = left_on_cluster(self.stage).await;
+            leaks.extend(close(self.stage, &before, verdict).await);
             self.problems.extend(leaks.into_iter().map(|leak| format!("left over: {leak}")));
         } else {
             let _ = fs_err::remove_dir_all(&self.stage.directory);
@@ -145,6 +151,12 @@ impl Run<'_> {
             scenarios: scenarios.collect(),
         };
         results.count();
+        // What has passed and fails nevertheless was not said yet.
+        for scenario in results.scenarios.iter().filter(|scenario| scenario.decides_against()) {
+            if scenario.attempts.last().is_some_and(|attempt| attempt.message.is_empty()) {
+                (self.say)(&format!("FAILED            {}: {}\n", scenario.id, scenario.message));
+            }
+        }
         let bad = results.counts.failed + results.problems.len();
         if verdict == Verdict::Passed && (bad > 0 || results.counts.not_run > 0) {
             results.verdict = Verdict::Failed;
@@ -195,7 +207,7 @@ impl Run<'_> {
         };
         World::cucumber::<&str>()
             .with_parser::<Ready, Vec<Feature>>(Ready)
-            .with_writer(Recorder { record: record.clone(), say: self.say.clone() })
+            .with_writer(Recorder { record: record.clone(), say: self.say.clone(), held: self.held(turn) })
             .before(|feature, _, scenario, world| {
                 world.begin(feature, scenario);
                 Box::pin(async {})
@@ -204,6 +216,13 @@ impl Run<'_> {
             .with_cli(cli)
             .run(self.in_order(turn))
             .await;
+    }
+
+    /// The scenarios whose failure does not decide.
+    fn held(&self, turn: &[&Entry]) -> HashSet<Key> {
+        let today = jiff::Zoned::now().date();
+        let holds = |entry: &&&Entry| entry.quarantine.as_ref().is_some_and(|quarantine| quarantine.until >= today);
+        turn.iter().filter(holds).map(|entry| Key::of(&entry.feature, &entry.scenario)).collect()
     }
 
     /// Long ones first, so that no processor waits for the last one: as long as they took in the last run, and those with
@@ -270,14 +289,18 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
 async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
     let Some(world) = world else { return };
     let seen = observations::look(world).await;
-    let mut words = Vec::new();
     let mut notes = Notes { observations: seen.observations, secrets: seen.secrets.clone(), evidence: None };
     if !matches!(finished, ScenarioFinished::StepPassed) {
+        if world.is_shared() {
+            answer_of_shared_cluster().await;
+        }
         let folder = evidence::keep(world, seen.secrets).await;
-        words.push(format!("evidence: {}", Stage::get().report.join(&folder).display()));
         notes.evidence = Some(folder);
+    } else if let Some(key) = world.key() {
+        // What passes now may have failed before; then that is what there is evidence of.
+        notes.evidence = Stage::get().notes_of(&key).evidence;
     }
-    words.extend(world.end().await.into_iter().map(|leak| format!("left over: {leak}")));
+    let words: Vec<String> = world.end().await.into_iter().map(|leak| format!("left over: {leak}")).collect();
     if let Some(key) = world.key() {
         Stage::get().note(key, notes);
     }
@@ -286,29 +309,70 @@ async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
     }
 }
 
+/// A scenario that failed because the cluster is gone has not failed: it waits here until the run is ended for that, or
+/// the cluster answers.
+async fn answer_of_shared_cluster() {
+    while !answers(Stage::get()).await.unwrap_or(true) {
+        tokio::time::sleep(PULSE).await;
+    }
+}
+
+/// Whether the cluster that scenarios share answers, if it was asked for yet. Any answer is one, also a refusal.
+async fn answers(stage: &Stage) -> Option<bool> {
+    let (surroundings, _) = stage.shared_if_there()?;
+    let client = observe::client(surroundings).await.ok()?;
+    Some(matches!(client.apiserver_version().await, Ok(_) | Err(kube::Error::Api(_))))
+}
+
 /// Resolves when the cluster that scenarios share does not answer any more.
 async fn lost(stage: &Stage) {
     let mut silent = 0;
     while silent < LOST_AFTER {
         tokio::time::sleep(PULSE).await;
-        let Some(surroundings) = stage.shared_if_there() else { continue };
-        let answer = match observe::client(surroundings).await {
-            Ok(client) => client.apiserver_version().await.map(drop),
-            Err(_) => continue,
-        };
-        // Any answer is one, also a refusal.
-        silent = match answer {
-            Ok(()) | Err(kube::Error::Api(_)) => 0,
-            Err(_) => silent + 1,
-        };
+        match answers(stage).await {
+            Some(true) => silent = 0,
+            Some(false) => silent += 1,
+            None => {}
+        }
     }
 }
 
-/// Deletes what scenarios that were interrupted have left and the shared cluster, and looks for what the run has left.
-async fn close(stage: &Stage, before: &Inventory) -> Vec<String> {
-    let mut leaks = Vec::new();
+/// What the shared cluster has that it did not have before the first scenario. Other people's clusters change by
+/// themselves: there only what bears this run's marks counts.
+async fn left_on_cluster(stage: &Stage) -> Vec<String> {
     if stage.existing.is_some() {
-        leaks.extend(world::delete_namespaces(stage.namespaces_left()).await);
+        return Vec::new();
+    }
+    let Some((surroundings, before)) = stage.shared_if_there() else { return Vec::new() };
+    let Ok(client) = observe::client(surroundings).await else { return Vec::new() };
+    let own: Vec<String> = stage.namespaces_left().iter().map(|name| format!("namespace {name}")).collect();
+    // Volumes go some time after the claims of the last namespace.
+    let mut left = Vec::new();
+    let settled = observe::until("nothing being left", SETTLING, || {
+        let (client, own) = (&client, &own);
+        async move {
+            let now = observe::of_cluster(client).await;
+            let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
+            Ok(Look::when(left.is_empty(), left.join("\n")))
+        }
+    });
+    if let Err(Failure::Deadline { last, .. }) = settled.await {
+        left.extend(last.lines().map(str::to_owned));
+    }
+    left
+}
+
+/// Deletes what scenarios that were interrupted have left and the shared cluster, and looks for what the run has left.
+async fn close(stage: &Stage, before: &Inventory, verdict: Verdict) -> Vec<String> {
+    let mut leaks = Vec::new();
+    match (&stage.existing, verdict) {
+        (None, _) => {}
+        (Some(_), Verdict::ClusterLost) => {
+            leaks.extend(
+                stage.namespaces_left().into_iter().map(|name| format!("namespace {name} of the lost cluster")),
+            );
+        }
+        (Some(_), _) => leaks.extend(world::delete_namespaces(stage.namespaces_left()).await),
     }
     for entry in std::fs::read_dir(&stage.directory).into_iter().flatten().flatten() {
         if let Ok(surroundings) = command::Surroundings::new(&entry.path()) {
@@ -324,7 +388,10 @@ async fn close(stage: &Stage, before: &Inventory) -> Vec<String> {
     for entry in std::fs::read_dir(&stage.directory).into_iter().flatten().flatten() {
         leaks.extend(state_left(&entry.path().join("state")));
     }
-    leaks.extend(Inventory::take(&stage.directory).leaked_since(before, &stage.directory));
+    // An existing cluster may be of this machine, and come and go on it.
+    if stage.existing.is_none() {
+        leaks.extend(Inventory::take(&stage.directory).leaked_since(before, &stage.directory));
+    }
     if let Err(error) = fs_err::remove_dir_all(&stage.directory) {
         leaks.push(error.to_string());
     }

@@ -11,6 +11,7 @@ use tokio::sync::OnceCell;
 
 use super::command::{self, Surroundings};
 use super::failure::Failure;
+use super::observe;
 use super::preflight::Existing;
 use super::recorder::Key;
 use super::secrets::Secrets;
@@ -34,7 +35,7 @@ pub struct Stage {
     pub door: Door,
     /// What namespaces of this run are labelled with.
     pub run: String,
-    shared: OnceCell<Surroundings>,
+    shared: OnceCell<(Surroundings, BTreeSet<String>)>,
     scenarios: AtomicUsize,
     notes: Mutex<HashMap<Key, Notes>>,
     namespaces: Mutex<BTreeSet<String>>,
@@ -179,13 +180,15 @@ impl Stage {
                         outcome.require_success()?;
                     }
                 }
-                Ok(surroundings)
+                let client = observe::client(&surroundings).await?;
+                Ok((surroundings, observe::of_cluster(&client).await))
             })
             .await
+            .map(|(surroundings, _)| surroundings)
     }
 
-    /// The shared cluster, if a scenario has asked for it.
-    pub fn shared_if_there(&self) -> Option<&Surroundings> {
+    /// The shared cluster, if a scenario has asked for it, and which objects of no namespace it had at first.
+    pub fn shared_if_there(&self) -> Option<&(Surroundings, BTreeSet<String>)> {
         self.shared.get()
     }
 }

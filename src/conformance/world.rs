@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::process::Child;
 
 use super::command::{self, Outcome, Surroundings};
+use super::definitions::backup;
 use super::failure::Failure;
 use super::inventory;
 use super::observe::{self, Login, Look, SOON, until};
@@ -316,7 +317,42 @@ impl World {
 
     /// As the administrator who made the cluster: the scenario may have spoilt its own kubeconfig.
     async fn leave_shared_cluster(&self) -> Vec<String> {
-        delete_namespaces(self.namespaces.clone()).await
+        let with_backups = self.namespaces_with_backups().await;
+        let mut leaks = delete_namespaces(self.namespaces.clone()).await;
+        if !with_backups.is_empty() {
+            leaks.extend(self.left_in_store(&with_backups).await);
+        }
+        leaks
+    }
+
+    async fn namespaces_with_backups(&self) -> Vec<&String> {
+        let Ok(client) = self.client().await else { return Vec::new() };
+        let mut found = Vec::new();
+        for namespace in &self.namespaces {
+            let Ok(backups) = observe::objects(&client, namespace, "backup") else { continue };
+            if backups.list(&ListParams::default()).await.is_ok_and(|list| !list.items.is_empty()) {
+                found.push(namespace);
+            }
+        }
+        found
+    }
+
+    /// Backups take their objects along when they go. A store that does not answer is left to the scenarios about it.
+    async fn left_in_store(&self, namespaces: &[&String]) -> Vec<String> {
+        let mut leaks = Vec::new();
+        let look = async {
+            let store = backup::store(self).await.ok()?;
+            for namespace in namespaces {
+                let own = format!("{namespace}/");
+                let count = store.list(namespace).await.ok()?.iter().filter(|it| it.key.starts_with(&own)).count();
+                if count > 0 {
+                    leaks.push(format!("{count} objects of {namespace} in the store"));
+                }
+            }
+            Some(())
+        };
+        let _ = tokio::time::timeout(Duration::from_secs(5), look).await;
+        leaks
     }
 }
 
@@ -386,10 +422,12 @@ async fn empty_and_delete(client: &Client, namespace: &str) -> Result<(), Failur
         ))
     })
     .await?;
-    for kind in observe::kinds() {
-        let left = observe::objects(client, namespace, kind)?.list(&ListParams::default()).await;
+    let lists = observe::kinds().map(async |kind| {
         // A kind that this cluster does not serve has left nothing.
-        let left = left.map(|list| list.items).unwrap_or_default();
+        let list = observe::objects(client, namespace, kind)?.list(&ListParams::default()).await;
+        Ok::<_, Failure>((kind, list.map(|list| list.items).unwrap_or_default()))
+    });
+    for (kind, left) in futures::future::try_join_all(lists).await? {
         if let Some(first) = left.first() {
             let name = first.metadata.name.clone().unwrap_or_default();
             return Err(Failure::unexpected("an empty namespace", format!("{} of {kind}, such as {name}", left.len())));

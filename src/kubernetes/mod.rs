@@ -56,7 +56,8 @@ impl Target {
     /// There is no kubeconfig, no such context, or what they say can't be used.
     pub async fn connect(&self) -> Result<Connection, Error> {
         let kubeconfig = self.read()?;
-        let context = match self.context.clone().or_else(|| kubeconfig.current_context.clone()) {
+        let named = self.context.clone().filter(|_| !sabotage::sabotaged!("context-is-ignored"));
+        let context = match named.or_else(|| kubeconfig.current_context.clone()) {
             Some(context) if !context.is_empty() => context,
             _ => return Err(Error::NoContext),
         };

@@ -19,6 +19,9 @@ pub fn label(text: &str, longest: usize) -> Result<(), String> {
     let inside = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     let ends = |byte: Option<u8>| byte.is_some_and(|byte| byte != b'-');
     let bytes = text.as_bytes();
+    if sabotage::sabotaged!("versions-are-not-checked") {
+        return Ok(());
+    }
     if bytes.iter().copied().all(inside) && ends(bytes.first().copied()) && ends(bytes.last().copied()) {
         return length(text, longest);
     }

@@ -147,7 +147,7 @@ pub struct Ended {
 /// A program of this name on the PATH.
 pub fn on_path(name: &str) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;
-    let path = std::env::var_os("PATH")?;
+    let path = crate::caller::variable("PATH")?;
     std::env::split_paths(&path).map(|directory| directory.join(name)).find(|candidate| {
         std::fs::metadata(candidate).is_ok_and(|found| found.is_file() && found.permissions().mode() & 0o111 != 0)
     })

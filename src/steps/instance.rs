@@ -94,6 +94,9 @@ impl Step for Ready {
 
     async fn observe(&self) -> Result<Observation, Finding> {
         let client = self.access.client().await?;
+        if sabotage::sabotaged!("ready-without-waiting") {
+            return Ok(Observation::satisfied("it is ready"));
+        }
         let pods = self.pods(&client).await?;
         for pod in &pods {
             if let Some(finding) = diagnosis::terminal(&client, pod).await {
@@ -221,6 +224,9 @@ impl Step for Deleted {
     async fn observe(&self) -> Result<Observation, Finding> {
         Ok(match self.object.observe().await? {
             Observation::Unmet(difference) => Observation::Unmet(difference),
+            Observation::Satisfied(gone) if sabotage::sabotaged!("deleted-without-waiting") => {
+                Observation::Satisfied(gone)
+            }
             Observation::Satisfied(gone) => match self.left().await? {
                 Some(left) => Observation::unmet(left),
                 None => Observation::Satisfied(gone),

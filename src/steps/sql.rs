@@ -171,9 +171,11 @@ impl Sql {
             [ "$(wc -c <&5)" -eq "$1" ] || { echo "a9s: the upload was cut off" >&2; exit 74; }
             exec psql -v ON_ERROR_STOP=1 -X -U postgres -d "$2" -f - <&4 3>&- 4<&- 5<&-
         "#;
-        let delete = if self.keep { "keep" } else { "delete" };
+        let delete = if self.keep || sabotage::sabotaged!("upload-is-left") { "keep" } else { "delete" };
         let unique = format!("{:016x}", rand::random::<u64>());
-        let words = ["sh", "-c", script, "a9s", &length.to_string(), &self.database, &unique, &name, delete];
+        let database =
+            if sabotage::sabotaged!("sql-in-another-database") { "postgres" } else { self.database.as_str() };
+        let words = ["sh", "-c", script, "a9s", &length.to_string(), database, &unique, &name, delete];
         words.iter().map(|word| (*word).to_owned()).collect()
     }
 
@@ -281,7 +283,7 @@ impl Step for Sql {
             output(bytes);
         };
         let ended = exec::run(client, &container, self.script(length), Some(stdin), &mut output).await?;
-        if ended.code != Some(0) {
+        if ended.code != Some(0) && !sabotage::sabotaged!("sql-errors-are-passed-over") {
             return Err(self.failure(&pod, &ended));
         }
         for line in ended.stderr.lines() {

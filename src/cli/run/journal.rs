@@ -75,7 +75,7 @@ impl Journal {
         let written = Written { text: self.text, done };
         let text = serde_json::to_vec(&written).map_err(std::io::Error::other);
         fs_err::create_dir_all(directory)
-            .and_then(|()| text)
+            .and(text)
             .and_then(|text| write_private(&self.path, &text))
             .map_err(unwritable)
     }
@@ -87,7 +87,11 @@ impl Journal {
     pub fn finish(&self) -> Result<(), Finding> {
         match fs_err::remove_file(&self.path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unwritable(error)),
-            _ => Ok(()),
+            _ => {
+                // The last one takes the directory along; others keep it.
+                let _ = self.path.parent().map(std::fs::remove_dir);
+                Ok(())
+            }
         }
     }
 }

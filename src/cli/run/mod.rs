@@ -86,14 +86,11 @@ struct Drive<'a> {
 impl Drive<'_> {
     fn all(&mut self, arguments: &RunPlaybook) -> Result<(), Finding> {
         let from = self.start(arguments.resume)?;
-        let result = self.phase(Phase::Before, from).and_then(|()| self.rounds(arguments, from));
-        let interrupted = result.as_ref().is_err_and(|finding| finding.class == Class::Interrupted);
-        if interrupted {
-            return result;
-        }
-        // What is to come after comes after a failure, too; the first finding counts.
-        let after = self.phase(Phase::After, from);
-        result.and(after).and_then(|()| self.journal.finish())
+        // After a failure everything stays as it is: it can be looked at, and gone on with.
+        self.phase(Phase::Before, from)?;
+        self.rounds(arguments, from)?;
+        self.phase(Phase::After, from)?;
+        self.journal.finish()
     }
 
     /// The number of steps that are done already.

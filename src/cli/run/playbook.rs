@@ -40,7 +40,7 @@ pub enum Phase {
     Before,
     /// As often as is asked for.
     Steps,
-    /// Once, last, also after a failure.
+    /// Once, when all that has been done.
     After,
 }
 

@@ -21,7 +21,7 @@ const LONG: Duration = Duration::from_secs(150);
 const SYSTEM: &str = "a8s-system";
 
 /// The store that the cluster is configured for.
-async fn store(world: &World) -> Result<Store, Failure> {
+pub(in crate::conformance) async fn store(world: &World) -> Result<Store, Failure> {
     let client = world.client().await?;
     let other = |error: &dyn std::fmt::Display| Failure::unexpected("a way to the store", error.to_string());
     let settings = Settings::read(&client, SYSTEM).await.map_err(|error| other(&error))?;

@@ -28,6 +28,7 @@ async fn run_with_input(world: &mut World, line: String, step: &Step) -> Result<
     world.kubectl(&words, Some(text.as_bytes())).await.map(drop)
 }
 
+#[given("that has worked")]
 #[when("that has worked")]
 #[then("the command succeeds")]
 async fn succeeds(world: &mut World) -> Result<(), Failure> {

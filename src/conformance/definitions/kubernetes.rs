@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use cucumber::gherkin::Step;
 use cucumber::{given, then, when};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::Api;
+use kube::api::PostParams;
 use kube::config::{AuthInfo, Kubeconfig};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
@@ -29,6 +31,23 @@ async fn anonymous(world: &mut World) -> Result<(), Failure> {
         user.auth_info = Some(AuthInfo::default());
     }
     Ok(fs_err::write(&world.surroundings.kubeconfig, serde_json::to_vec(&kubeconfig)?)?)
+}
+
+#[when(expr = "my kubeconfig has the token of the ServiceAccount {string}")]
+async fn with_token(world: &mut World, name: String) -> Result<(), Failure> {
+    let accounts: Api<ServiceAccount> = Api::namespaced(world.client().await?, world.namespace());
+    let request = TokenRequest {
+        spec: TokenRequestSpec { audiences: Vec::new(), ..TokenRequestSpec::default() },
+        ..TokenRequest::default()
+    };
+    let answer = accounts.create_token_request(&name, &PostParams::default(), &request).await?;
+    let token = answer.status.map(|status| status.token).ok_or(Failure::Missing("token"))?;
+    let kubeconfig = Kubeconfig::read_from(&world.surroundings.kubeconfig)?;
+    let mut document = serde_json::to_value(&kubeconfig)?;
+    for user in document["users"].as_array_mut().into_iter().flatten() {
+        user["user"] = serde_json::json!({"token": token});
+    }
+    Ok(fs_err::write(&world.surroundings.kubeconfig, serde_json::to_vec(&document)?)?)
 }
 
 /// A request without any credential; the answer is a `Status` as any client expects one.

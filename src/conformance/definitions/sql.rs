@@ -14,7 +14,9 @@ use crate::conformance::{Failure, World};
 #[given(expr = "an SQL file {string}:")]
 async fn file(world: &mut World, name: String, step: &Step) -> Result<(), Failure> {
     let text = step.docstring.as_deref().unwrap_or_default().trim_start_matches('\n');
-    Ok(fs_err::write(world.surroundings.home.join(name), text)?)
+    let path = world.surroundings.home.join(name);
+    fs_err::create_dir_all(path.parent().unwrap_or(&path))?;
+    Ok(fs_err::write(path, text)?)
 }
 
 #[given(expr = "an SQL file {string} of {int} rows")]
@@ -41,6 +43,7 @@ async fn garbage(world: &mut World, bytes: usize, name: String) -> Result<(), Fa
     Ok(fs_err::write(world.surroundings.home.join(name), data)?)
 }
 
+#[given(expr = "I apply the file {string} to {string}")]
 #[when(expr = "I apply the file {string} to {string}")]
 async fn apply_file(world: &mut World, file: String, instance: String) -> Result<(), Failure> {
     world.a9s(&["pg", "apply", "--service-instance", &instance, "--file", &file, "--yes"]).await.map(drop)
@@ -53,6 +56,7 @@ async fn filled_table(world: &mut World, table: String, instance: String, value:
     world.last()?.require_success()
 }
 
+#[given(expr = "I apply the statement {string} to {string}")]
 #[when(expr = "I apply the statement {string} to {string}")]
 async fn apply_statement(world: &mut World, sql: String, instance: String) -> Result<(), Failure> {
     world.a9s(&["pg", "apply", "--service-instance", &instance, "--sql", &sql, "--yes"]).await.map(drop)

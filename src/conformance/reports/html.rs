@@ -14,6 +14,8 @@ const STYLE: &str = include_str!("page.css");
 const EXCERPT: usize = 6000;
 /// Changes of duration that are shown.
 const CHANGES: usize = 12;
+/// Sentences whose time is shown.
+const SENTENCES: usize = 15;
 /// A change below this is noise.
 const NOISE: f64 = 0.5;
 
@@ -28,6 +30,7 @@ pub fn page(results: &Results, previous: Option<&Results>, folder: &Path) -> Str
     failures(&mut page, results, folder);
     matrix(&mut page, results);
     durations(&mut page, results, previous);
+    time(&mut page, results);
     scenarios(&mut page, results);
     environment(&mut page, results);
     page.push_str("</main></body></html>\n");
@@ -62,10 +65,13 @@ fn head(page: &mut String, results: &Results) {
         page,
         "<header><span class=\"verdict {verdict}\">{}</span><div><h1>a9s conformance</h1><p class=\"soft\">{}, {}</p></div></header>",
         escape(results.verdict.text()),
-        escape(&results.started),
+        escape(&moment(&results.started)),
         duration(results.seconds),
     );
-    let of = |outcome| results.scenarios.iter().filter(|scenario| scenario.outcome == outcome).count();
+    let of = |outcome| {
+        let is = |scenario: &&Scenario| scenario.outcome == outcome && scenario.quarantine.is_none();
+        results.scenarios.iter().filter(is).count()
+    };
     page.push_str("<ul class=\"counts\">");
     for outcome in Outcome::ALL {
         if of(outcome) > 0 {
@@ -203,6 +209,62 @@ fn matrix(page: &mut String, results: &Results) {
     page.push_str("</tbody></table></div>");
 }
 
+/// Where the time went: steps by their sentence, whatever they are about.
+fn time(page: &mut String, results: &Results) {
+    let mut sentences: HashMap<String, (usize, f64)> = HashMap::new();
+    let mut total = 0.0;
+    for attempt in results.scenarios.iter().flat_map(|scenario| &scenario.attempts) {
+        let mut end = 0.0;
+        for step in &attempt.steps {
+            let sum = sentences.entry(sentence(&step.text)).or_default();
+            *sum = (sum.0 + 1, sum.1 + step.seconds);
+            end = step.start + step.seconds;
+        }
+        let sum = sentences.entry("cleaning up".to_owned()).or_default();
+        *sum = (sum.0 + 1, sum.1 + (attempt.seconds - end).max(0.0));
+        total += attempt.seconds;
+    }
+    if total <= 0.0 {
+        return;
+    }
+    let mut sentences: Vec<(String, (usize, f64))> = sentences.into_iter().collect();
+    sentences.sort_by(|left, right| right.1.1.total_cmp(&left.1.1).then_with(|| left.0.cmp(&right.0)));
+    page.push_str(
+        "<h2>Where the time went</h2><div class=\"card\"><table><thead><tr><th>Sentence</th><th class=\"n\">times</th>",
+    );
+    page.push_str("<th class=\"n\">in all</th><th class=\"n\">each</th><th class=\"n\">share</th></tr></thead><tbody>");
+    for (sentence, (count, seconds)) in sentences.iter().take(SENTENCES) {
+        let _ = write!(
+            page,
+            "<tr><td>{}</td><td class=\"n\">{count}</td><td class=\"n\">{}</td><td class=\"n\">{:.0} ms</td><td class=\"n\">{:.0} %</td></tr>",
+            escape(sentence),
+            duration(*seconds),
+            1000.0 * seconds / *count as f64,
+            100.0 * seconds / total,
+        );
+    }
+    page.push_str("</tbody></table></div>");
+}
+
+/// A step's text without its keyword, and with what is quoted left out.
+fn sentence(text: &str) -> String {
+    let text = text.split_once(' ').map_or(text, |(_, rest)| rest);
+    let mut sentence = String::new();
+    let mut quote = None;
+    for c in text.chars() {
+        match quote {
+            Some(open) if c == open => {
+                quote = None;
+                sentence.push('…');
+            }
+            Some(_) => {}
+            None if c == '"' || c == '`' => quote = Some(c),
+            None => sentence.push(c),
+        }
+    }
+    sentence
+}
+
 /// What became slower or faster since the last run, the largest change first.
 fn durations(page: &mut String, results: &Results, previous: Option<&Results>) {
     let Some(previous) = previous else { return };
@@ -224,7 +286,7 @@ fn durations(page: &mut String, results: &Results, previous: Option<&Results>) {
         changes.len(),
         duration(now),
         duration(before),
-        escape(&previous.started),
+        escape(&moment(&previous.started)),
     );
     changes.retain(|(_, before, now)| (now - before).abs() >= NOISE);
     changes.sort_by(|left, right| (right.2 - right.1).abs().total_cmp(&(left.2 - left.1).abs()));
@@ -251,9 +313,9 @@ fn scenarios(page: &mut String, results: &Results) {
     for (name, scenarios) in features(results) {
         let _ = write!(
             page,
-            "<details class=\"card\"><summary><b>{}</b> <span class=\"soft\">{} scenarios</span></summary>",
+            "<details class=\"card\"><summary><b>{}</b> <span class=\"soft\">{}</span></summary>",
             escape(name),
-            scenarios.len()
+            counted(scenarios.len(), "scenario")
         );
         for scenario in scenarios {
             let _ = write!(
@@ -296,6 +358,18 @@ fn environment(page: &mut String, results: &Results) {
     page.push_str("</tbody></table></div>");
 }
 
+fn counted(count: usize, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// A moment as people read it.
+fn moment(text: &str) -> String {
+    match text.parse::<jiff::Timestamp>() {
+        Ok(time) => time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string(),
+        Err(_) => text.to_owned(),
+    }
+}
+
 /// A duration as people read it.
 fn duration(seconds: f64) -> String {
     if seconds < 60.0 {
@@ -327,6 +401,12 @@ mod tests {
         insta::with_settings!({snapshot_path => "../../../snapshots/reports", prepend_module_to_snapshot => false}, {
             insta::assert_snapshot!("index.html", page);
         });
+    }
+
+    #[test]
+    fn a_sentence_is_the_same_whatever_it_is_about() {
+        let one = sentence("Then \"solo\" answers \"SELECT 1\" with \"1\"");
+        assert_eq!((one.as_str(), sentence("When I run `a9s version`").as_str()), ("… answers … with …", "I run …"));
     }
 
     #[test]

@@ -115,6 +115,9 @@ impl Embedded {
 
     /// Ends the process, and what a killed one may have left of its pods.
     async fn bring_down(&self, place: &Place) {
+        if sabotage::sabotaged!("cluster-process-stays") {
+            return;
+        }
         for pid in daemon::serving(place) {
             daemon::end(pid, STOP).await;
         }

@@ -35,6 +35,9 @@ pub fn create(object: &DynamicObject) -> Vec<Violation> {
     violations.extend(minimum_size(object));
     violations.extend(labels(object));
     violations.extend(extensions(object));
+    if sabotage::sabotaged!("admission-first-violation-only") {
+        violations.truncate(1);
+    }
     violations
 }
 
@@ -57,7 +60,8 @@ fn name(object: &DynamicObject) -> Option<Violation> {
     let name = object.metadata.name.as_deref().unwrap_or_default();
     let (length, maximum) = (name.chars().count(), pg::MAXIMUM_NAME_LENGTH);
     let text = format!("has {length} characters, must have no more than {maximum} characters");
-    (length > maximum).then(|| Violation::invalid("metadata.name", name, &text))
+    (length > maximum && !sabotage::sabotaged!("admission-short-names-only"))
+        .then(|| Violation::invalid("metadata.name", name, &text))
 }
 
 fn size(object: &DynamicObject) -> Option<Quantity> {
@@ -68,7 +72,8 @@ fn minimum_size(object: &DynamicObject) -> Option<Violation> {
     let size = size(object)?;
     let minimum = Quantity::from(pg::MINIMUM_VOLUME_SIZE);
     let text = format!("must be at least {minimum}");
-    (size.nano() < minimum.nano()).then(|| Violation::invalid("spec.volumeSize", &size.0, &text))
+    (size.nano() < minimum.nano() && !sabotage::sabotaged!("admission-small-volumes"))
+        .then(|| Violation::invalid("spec.volumeSize", &size.0, &text))
 }
 
 fn shrinking(object: &DynamicObject, old: &DynamicObject) -> Option<Violation> {
@@ -81,7 +86,8 @@ fn labels(object: &DynamicObject) -> Option<Violation> {
     let labels = object.metadata.labels.as_ref()?;
     let used: Vec<&str> = RESERVED_LABELS.into_iter().filter(|key| labels.contains_key(*key)).collect();
     let text = format!("must not contain reserved label keys: {}", used.join(", "));
-    (!used.is_empty()).then(|| Violation::forbidden("metadata.labels", text))
+    (!used.is_empty() && !sabotage::sabotaged!("admission-reserved-labels"))
+        .then(|| Violation::forbidden("metadata.labels", text))
 }
 
 fn extensions(object: &DynamicObject) -> Option<Violation> {

@@ -89,7 +89,7 @@ pub fn postgresql_conf(input: &Input<'_>) -> Result<String, memory::TooSmall> {
     };
     fixed(&mut set, input);
     sized(&mut set, memory, input.spec);
-    for (name, value) in &settings {
+    for (name, value) in settings.iter().filter(|_| !sabotage::sabotaged!("parameters-ignored")) {
         match value {
             Value::String(value) => set(name, value),
             other => set(name, &other.to_string()),
@@ -169,6 +169,12 @@ pub(super) fn quoted(value: &str) -> String {
 /// loopback one, and what they send does not leave the machine.
 pub fn pg_hba_conf(address: IpAddr) -> String {
     let width = if address.is_ipv4() { 32 } else { 128 };
+    if sabotage::sabotaged!("any-password-will-do") {
+        return "local all all trust\nlocal replication all trust\nhostssl all all all trust\nhost all all all reject\n".to_owned();
+    }
+    if sabotage::sabotaged!("tls-not-required") {
+        return "local all all trust\nlocal replication all trust\nhost all all all scram-sha-256\n".to_owned();
+    }
     format!(
         "# Written by the agent at every start. Changes here are lost.\n\
          local   all          all                         trust\n\

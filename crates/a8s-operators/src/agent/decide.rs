@@ -242,7 +242,7 @@ impl View<'_> {
 /// What a member does next.
 pub fn decide(view: &View<'_>) -> Action {
     match view.held {
-        Some(Some(age)) if age >= FENCE => return Action::Stop,
+        Some(Some(age)) if age >= FENCE && !sabotage::sabotaged!("lost-server-keeps-leading") => return Action::Stop,
         Some(_) => return Action::Lead,
         None => {}
     }

@@ -47,7 +47,7 @@ impl Quorum {
     /// The one of an instance with so many members, seen from one of them: a commit is on most of the members. Without a
     /// third member there is none: one that is away would stop the other.
     pub fn of(instance: &str, replicas: u32, primary: &str) -> Self {
-        if replicas < 3 {
+        if replicas < 3 || sabotage::sabotaged!("commits-wait-for-nobody") {
             return Self::default();
         }
         let names = (0..replicas).map(|ordinal| format!("{instance}-{ordinal}")).filter(|name| name != primary);

@@ -151,7 +151,11 @@ pub async fn apply(sockets: &Path, content: &[u8]) -> Result<(), Error> {
     client.batch_execute(&transaction).await.map_err(refused("make its logins"))?;
     let surplus: Vec<&Existing> =
         existing.iter().filter(|login| wanted.values().all(|wanted| wanted.role != login.role)).collect();
-    if surplus.is_empty() { Ok(()) } else { drop_logins(sockets, &client, &surplus).await }
+    if surplus.is_empty() || sabotage::sabotaged!("logins-never-dropped") {
+        Ok(())
+    } else {
+        drop_logins(sockets, &client, &surplus).await
+    }
 }
 
 /// Reads the list. Nothing at all is an empty one.
@@ -244,6 +248,9 @@ fn statements(wanted: &Logins, existing: &[Existing]) -> Vec<String> {
              CONNECTION LIMIT -1 VALID UNTIL 'infinity' PASSWORD {verifier}; GRANT {root} TO {role}; ALTER ROLE {role} SET role = {root}; ",
             verifier = literal(&login.verifier),
         ));
+        if sabotage::sabotaged!("login-is-superuser") {
+            statements.push(format!("ALTER ROLE {role} SUPERUSER; "));
+        }
     }
     statements
 }

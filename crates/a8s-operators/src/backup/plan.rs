@@ -78,7 +78,7 @@ pub fn next(backup: &Backup, seen: &Seen) -> Turn {
         return follow(conditions::get(all, UPLOADED).map(|it| (it.status.as_str(), Trouble::of(it))), seen);
     }
     let reference = &backup.spec.service_instance;
-    if !is_instance(reference) || !seen.has_instance {
+    if (!is_instance(reference) || !seen.has_instance) && !sabotage::sabotaged!("backup-without-instance") {
         return Turn::Fail(no_instance("backup", backup.metadata.namespace.as_deref(), reference));
     }
     if let Some(pause) = pause(status.retries.unwrap_or(0), status.last_observation_time.map(|it| it.0), seen.now) {

@@ -128,7 +128,7 @@ fn tell(seen: &Seen, own: &Secret) -> Next {
     let before = seen.binding.status.as_ref();
     // Other bindings come and go; a login that was made stays made.
     let was_implemented = before.is_some_and(|status| status.implemented == Some(true));
-    let implemented = was_implemented || is_applied(seen, own);
+    let implemented = was_implemented || is_applied(seen, own) || sabotage::sabotaged!("binding-implemented-too-early");
     let status = ServiceBindingStatus { error: None, implemented: Some(implemented), secret: Some(reference) };
     if before == Some(&status) { Next::Nothing } else { Next::Tell(status) }
 }

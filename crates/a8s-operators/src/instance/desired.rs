@@ -66,7 +66,7 @@ pub fn desired(instance: &Postgresql, version: &Version, passwords: &Passwords) 
         builder.primary_service(namespace),
         builder.agent_service(namespace),
     ];
-    if instance.spec.enable_read_only_service == Some(true) {
+    if sabotage::sabotaged!("object-too-many") || instance.spec.enable_read_only_service == Some(true) {
         objects.push(builder.read_only_service());
     }
     objects.push(builder.stateful_set(version));
@@ -101,6 +101,9 @@ impl<'a> Builder<'a> {
         let mut labels = instance.metadata.labels.clone().unwrap_or_default();
         labels.extend(names::reserved_labels(&name));
         labels.remove(LABEL_ROLE);
+        if sabotage::sabotaged!("label-instance-wrong") {
+            labels.insert("a8s.a9s/dsi-name".to_owned(), format!("{name}-x"));
+        }
         Self { instance, name, labels }
     }
 
@@ -128,7 +131,8 @@ impl<'a> Builder<'a> {
             "apiVersion": api_version, "kind": kind,
             "metadata": {
                 "name": name, "namespace": self.instance.metadata.namespace,
-                "labels": self.labels, "ownerReferences": [self.owner()],
+                "labels": self.labels,
+                "ownerReferences": if sabotage::sabotaged!("owner-missing") { vec![] } else { vec![self.owner()] },
             },
         });
         if let (Some(document), Value::Object(content)) = (document.as_object_mut(), content) {
@@ -150,13 +154,22 @@ impl<'a> Builder<'a> {
     }
 
     fn role_binding(&self) -> Desired {
-        self.binding(&self.name, "ClusterRole", AGENT_ROLE, Some("roleBinding".to_owned()))
+        self.binding(
+            &self.name,
+            "ClusterRole",
+            AGENT_ROLE,
+            Some("roleBinding".to_owned()).filter(|_| !sabotage::sabotaged!("event-missing")),
+        )
     }
 
     /// Two Secrets by their names. Agents follow them, which needs `list` and `watch`. Nothing is reported: clients
     /// count the events of a new instance.
     fn agent_role(&self) -> Desired {
-        let secrets = [names::logins(&self.name), names::backup_store(&self.name)];
+        let secrets = if sabotage::sabotaged!("agent-may-read-all-secrets") {
+            vec![]
+        } else {
+            vec![names::logins(&self.name), names::backup_store(&self.name)]
+        };
         let rule = json!({
             "apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": ["get", "list", "watch"],
         });
@@ -174,7 +187,7 @@ impl<'a> Builder<'a> {
         let encoded = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         let content = json!({
             "type": "Opaque",
-            "immutable": true,
+            "immutable": !sabotage::sabotaged!("secret-mutable"),
             "data": {"username": encoded(role), "password": encoded(password)},
         });
         let name = names::credentials(role, &self.name);
@@ -201,7 +214,12 @@ impl<'a> Builder<'a> {
 
     fn primary_service(&self, namespace: &str) -> Desired {
         let name = names::primary_service(&self.name);
-        let mut desired = self.service(&name, sql_port(), &self.selector(Some("master")), self.service_type());
+        let mut desired = self.service(
+            &name,
+            sql_port(),
+            &self.selector(Some(if sabotage::sabotaged!("service-selects-standbys") { "replica" } else { "master" })),
+            self.service_type(),
+        );
         let labels = desired.object.metadata.labels.get_or_insert_default();
         labels.insert(LABEL_ROLE.to_owned(), "master".to_owned());
         desired.created = Some(Happening::created(&format!("service: {namespace}/{name}")));

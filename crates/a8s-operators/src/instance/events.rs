@@ -25,7 +25,14 @@ pub struct Happening {
 impl Happening {
     /// An object was made.
     pub fn created(what: &str) -> Self {
-        Self { reason: "Created", message: format!("Successfully created {what}"), at: None }
+        Self {
+            reason: "Created",
+            message: format!(
+                "{} {what}",
+                if sabotage::sabotaged!("event-wording") { "Created" } else { "Successfully created" }
+            ),
+            at: None,
+        }
     }
 
     /// The instance is gone.

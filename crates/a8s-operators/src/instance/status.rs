@@ -12,8 +12,10 @@ use std::collections::BTreeMap;
 pub fn status(instance: &Postgresql, stateful_set: Option<&StatefulSet>, error: Option<String>) -> PostgresqlStatus {
     let ready = stateful_set.and_then(|set| set.status.as_ref()?.ready_replicas).unwrap_or(0);
     let wanted = instance.spec.replicas();
-    let is_whole = wanted > 0 && ready >= wanted && instance.metadata.deletion_timestamp.is_none();
-    let cluster_status = if is_whole { "Running" } else { "NotRunning" };
+    let is_ready = sabotage::sabotaged!("status-running-too-early") || ready >= wanted;
+    let is_whole = wanted > 0 && is_ready && instance.metadata.deletion_timestamp.is_none();
+    let cluster_status =
+        if is_whole && !sabotage::sabotaged!("status-never-running") { "Running" } else { "NotRunning" };
     PostgresqlStatus { cluster_status: Some(cluster_status.to_owned()), error, ready_replicas: Some(ready) }
 }
 

@@ -30,6 +30,9 @@ impl Authenticator {
         if let Some(user) = client_certificate.and_then(user_of_certificate) {
             return Ok(user);
         }
+        if sabotage::sabotaged!("anonymous-is-admin") && bearer.is_none() {
+            return Ok(UserInfo::master("nobody"));
+        }
         bearer.and_then(|token| self.user_of_token(token)).ok_or_else(Status::unauthorized)
     }
 

@@ -66,6 +66,9 @@ pub fn variables(
             result.set(variable.name.clone(), value);
         }
     }
+    if let Some(defect) = sabotage::chosen() {
+        result.set(sabotage::VARIABLE.to_owned(), defect);
+    }
     Ok(result.0)
 }
 

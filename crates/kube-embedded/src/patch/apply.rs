@@ -131,7 +131,7 @@ fn apply_once(
         owners.iter().for_each(|owner| managed.extend(&owner.fields));
         walk::prune(&mut object, &last.fields, &managed, shape);
     }
-    take_over(&base, &object, &mut owners, options.force, shape)?;
+    take_over(&base, &object, &mut owners, options.force || sabotage::sabotaged!("conflicts-are-ignored"), shape)?;
     if options.manager == KUBECTL {
         renew_last_applied(&mut object, applied);
     }

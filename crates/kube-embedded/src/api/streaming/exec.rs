@@ -322,6 +322,9 @@ fn read_sizes(data: &[u8]) -> (Vec<TerminalSize>, usize) {
 fn verdict(status: Result<ExitStatus, oneshot::error::RecvError>) -> Body {
     let code = match status {
         Ok(ExitStatus::Code(0)) => return Body { status: Some("Success".to_owned()), ..Body::default() },
+        Ok(ExitStatus::Code(_)) if sabotage::sabotaged!("exec-forgets-exit-codes") => {
+            return Body { status: Some("Success".to_owned()), ..Body::default() };
+        }
         Ok(ExitStatus::Code(code)) => code,
         // As a shell and every container runtime count it.
         Ok(ExitStatus::Signal(signal)) => 128 + signal,

@@ -112,7 +112,8 @@ fn has_selector(service: &Value) -> bool {
 fn selects(service: &Value, pod: &Value) -> bool {
     let labels = &pod["metadata"]["labels"];
     let selector = service["spec"]["selector"].as_object();
-    selector.is_some_and(|selector| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
+    !sabotage::sabotaged!("services-lead-nowhere")
+        && selector.is_some_and(|selector| selector.iter().all(|(key, value)| labels.get(key) == Some(value)))
 }
 
 fn mentions(endpoints: &Value, pod: &str) -> bool {

@@ -55,6 +55,9 @@ pub fn has_finalizer(object: &Value, finalizer: &str) -> bool {
 /// Decides.
 pub fn plan(observed: &Observed) -> Vec<Action> {
     let object = &observed.object;
+    if sabotage::sabotaged!("owned-objects-stay") {
+        return Vec::new();
+    }
     if is_terminating(object) {
         if has_finalizer(object, ORPHAN) {
             return orphan(observed);

@@ -1,0 +1,165 @@
+@process
+Feature: The suite itself
+  A platform engineer points the suite at a cluster and gets a verdict with evidence; whatever is in its way is said
+  clearly, and nothing is left behind.
+
+  @core
+  Scenario: Looking at what there is
+    Given an empty home and no cluster
+    When I run `a9s conformance list --tags @smoke`
+    Then the command succeeds
+    And standard output says "SQL in an instance"
+    And standard output says "The blog data set from a file"
+    When I run `a9s conformance show 'blog data set'`
+    Then the command succeeds
+    And standard output says "Given the blog data set as "
+    When I run `a9s conformance list -o json`
+    Then the command succeeds
+    And standard output is one JSON document
+    And there is no file "a9s-conformance"
+
+  @core @negative
+  Scenario Outline: What cannot begin: <what>
+    Given an empty home and no cluster
+    And the file "in-the-way" with:
+      """
+      not a folder
+      """
+    And the file "damaged/report.json" with:
+      """
+      {"schema": "a9s.conformance/v1", "verdict": 
+      """
+    And the file ".kube/config" with:
+      """
+      {apiVersion: v1, kind: Config, current-context: away, contexts: [{name: away, context: {cluster: away, user: away}}],
+       clusters: [{name: away, cluster: {server: "https://127.0.0.1:1"}}], users: [{name: away, user: {}}]}
+      """
+    When I run `a9s conformance <line>`
+    Then the command fails with exit code <code>
+    And the reason is one clear sentence
+    And standard error says "<word>"
+    And there is no file "{state}"
+
+    Examples:
+      | what                              | line                                          | code | word       |
+      | a context that is not there       | run --context nowhere                         | 3    | nowhere    |
+      | a kubeconfig that is not there    | run --kubeconfig nowhere                      | 3    | nowhere    |
+      | an unreachable cluster            | run --context away                            | 3    | refused    |
+      | a folder that can't be written    | run --report in-the-way                       | 3    | in-the-way |
+      | an earlier report that is damaged | run --rerun-failed damaged                    | 3    | damaged    |
+      | an earlier report that is missing | run --rerun-failed nowhere                    | 3    | nowhere    |
+      | a filter that is none             | run --tags '@a and'                           | 2    | expression |
+      | a pattern that is none            | run --name '('                                | 2    | --name     |
+      | no scenario at a time             | run --jobs 0                                  | 2    | --jobs     |
+      | a filter that matches nothing     | run --tags @no-such-tag                       | 1    | failed     |
+      | a list of nothing                 | list --tags @no-such-tag                      | 1    | no scenario |
+      | comparing with a damaged report   | compare damaged damaged                       | 3    | damaged    |
+      | comparing with a missing report   | compare nowhere damaged                       | 3    | nowhere    |
+
+  @core
+  Scenario: An existing cluster, its reports, and the same run compared with itself
+    Given a cluster with the a8s stack
+    When I run `a9s conformance run --context a9s-a8s --name 'blog data set' --report one`
+    Then the command succeeds
+    And standard output says "1 passed, 0 failed"
+    And the file "one/report.json" says "a9s.conformance/v1"
+    And the file "one/junit.xml" says "The blog data set from a file"
+    And the file "one/index.html" says "The blog data set from a file"
+    And there is a file "one/a9s-conformance.tar.gz"
+    When I run `a9s conformance compare one one`
+    Then the command succeeds
+    And standard output says "1 scenarios ran in both, 0 of them differ"
+
+  @core
+  Scenario: A failure on an existing cluster is told with its evidence, and can be run again
+    Given a cluster with the a8s stack
+    And the file "f/odd.feature" with:
+      """
+      Feature: Odd
+        Scenario: Fails
+          Given a cluster with the a8s stack
+          And an instance "odd"
+          When I run `kubectl get secret postgres.credentials.odd -o yaml`
+          Then "odd" answers "SELECT 1" with "2"
+        @cluster
+        Scenario: Needs more
+          Given a cluster of its own
+        Scenario: Passes
+          Given a cluster with the a8s stack
+      """
+    When I run `a9s conformance run --context a9s-a8s --features f --report one`
+    Then the command fails with exit code 1
+    And standard output says "1 passed, 1 failed, 1 skipped"
+    And standard output says "expected "
+    And there is a file "one/evidence/odd-2-fails/commands.txt"
+    And there is a file "one/evidence/odd-2-fails/timeline.txt"
+    And the file "one/evidence/odd-2-fails/commands.txt" says "[secret]"
+    And the file "one/index.html" says "SELECT 1"
+    When I run `a9s conformance run --context a9s-a8s --features f --report two --rerun-failed one`
+    Then the command fails with exit code 1
+    And standard output says "0 passed, 1 failed"
+
+  @core @negative
+  Scenario: Without permissions
+    Given a cluster with the a8s stack
+    When my kubeconfig has the token of the ServiceAccount "default"
+    And I run `a9s conformance run --context a9s-a8s`
+    Then the command fails with exit code 3
+    And standard error says "may not do what the suite does on this cluster"
+    And standard error says "create namespaces"
+    And standard error says "create pods/exec"
+    When my kubeconfig has no certificate
+    And I run `a9s conformance run --context a9s-a8s`
+    Then the command fails with exit code 3
+    And the reason is one clear sentence
+
+  @cluster @embedded-only @negative
+  Scenario: Without the stack, and with a cluster that dies in the middle
+    Given a cluster of its own
+    And the file "f/long.feature" with:
+      """
+      Feature: Long
+        Scenario Outline: Number <n>
+          Given a cluster with the a8s stack
+          And an instance "odd"
+          Then "odd" answers "SELECT 1" with "1"
+          Examples:
+            | n |
+            | 1 |
+            | 2 |
+            | 3 |
+            | 4 |
+      """
+    When I start `a9s conformance run --context a9s-a8s --features f --jobs 1 --report one` and the cluster is killed once it says `Number`
+    Then the command fails with exit code 3
+    And standard output says "the cluster has stopped answering after"
+    And the file "one/report.json" says "cluster-lost"
+    When I start the cluster
+    And I run `kubectl delete crd postgresqls.postgresql.anynines.com`
+    And I run `a9s conformance run --context a9s-a8s`
+    Then the command fails with exit code 3
+    And standard error says "the a8s stack is not installed"
+
+  @embedded-only
+  Scenario: Interrupted, it cleans up and reports the part that was run
+    Given a cluster with the a8s stack
+    And the file "f/long.feature" with:
+      """
+      Feature: Long
+        Scenario Outline: Number <n>
+          Given a cluster with the a8s stack
+          And an instance "odd"
+          Then "odd" answers "SELECT 1" with "1"
+          Examples:
+            | n |
+            | 1 |
+            | 2 |
+            | 3 |
+            | 4 |
+      """
+    When I start `a9s conformance run --context a9s-a8s --features f --jobs 1 --report one` and interrupt it once it says `Number`
+    Then the command fails with exit code 130
+    And standard output says "interrupted: cleaning up"
+    And the file "one/report.json" says "interrupted"
+    And the file "one/report.json" says "not-run"
+    And standard output says "not run"

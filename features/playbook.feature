@@ -1,0 +1,81 @@
+@core
+Feature: Playbooks
+  A person writes down commands in a file, and runs them as often as they like.
+
+  Scenario: A playbook does what its commands do, and can be looked at before
+    Given a cluster with the a8s stack
+    And an SQL file "sql/rows.sql":
+      """
+      CREATE TABLE IF NOT EXISTS rows (n int); INSERT INTO rows VALUES (1);
+      """
+    And the file "play.yaml" with:
+      """
+      name: rows
+      defaults: {service-instance: solo}
+      before:
+        - create pg instance: {name: solo}
+      steps:
+        - pg apply: {file: sql/rows.sql}
+        - pg kill: {member: primary}
+        - pg check: {sql: "SELECT count(*) > 0 FROM rows", is: t, timeout: 60s}
+      """
+    When I run `a9s run play.yaml --dry-run`
+    Then the command succeeds
+    And standard output says "1. a9s create pg instance --name=solo --yes"
+    And there is no instance "solo"
+    When I run `a9s run play.yaml --repeat 2`
+    Then the command succeeds
+    And standard output says "rows is done: 7 steps, 2 rounds."
+    And "solo" answers "SELECT count(*) FROM rows" with "2"
+
+  Scenario: A playbook that failed goes on where it was
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    And the file "play.yaml" with:
+      """
+      name: mended
+      steps:
+        - pg apply: {service-instance: solo, sql: CREATE TABLE once (n int)}
+        - pg check: {service-instance: solo, sql: SELECT count(*) FROM once, is: 1, timeout: 1s}
+        - pg apply: {service-instance: solo, sql: INSERT INTO once VALUES (2)}
+      """
+    When I run `a9s run play.yaml`
+    Then the command fails with exit code 4
+    And standard error says "mended: line 4: "
+    And standard error says "it answers "
+    When I apply the statement "INSERT INTO once VALUES (1)" to "solo"
+    And I run `a9s run play.yaml --resume`
+    Then the command succeeds
+    And standard output says "1 steps were done in the last run"
+    And "solo" answers "SELECT count(*) FROM once" with "2"
+
+  @negative
+  Scenario Outline: A playbook that is none: <what>
+    Given an empty home and no cluster
+    And the file "play.yaml" with:
+      """
+      name: wrong
+      steps:
+        - <step>
+      """
+    When I run `a9s run play.yaml`
+    Then the command fails with exit code 2
+    And nothing is on standard output
+    And standard error says "play.yaml: line 3"
+    And standard error says "<word>"
+    And there is no file "{state}"
+
+    Examples:
+      | what                | step                                         | word       |
+      | no such step        | create pg instnace: {name: a}                | instnace   |
+      | no such flag        | create pg instance: {name: a, replica: 3}    | replica    |
+      | a value that is none | create pg instance: {name: UPPER}           | UPPER      |
+      | nothing to delete   | delete pg instance:                          | --name     |
+
+  @negative
+  Scenario: A playbook that is not there
+    Given an empty home and no cluster
+    When I run `a9s run nowhere.yaml`
+    Then the command fails with exit code 3
+    And the reason is one clear sentence
+    And standard error says "nowhere.yaml"

@@ -1,0 +1,86 @@
+//! The suite as a command: runs inside of a run, and what may happen to them.
+
+use std::time::{Duration, Instant};
+
+use cucumber::when;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::Child;
+
+use crate::conformance::command::{self, Outcome};
+use crate::conformance::{Failure, World, inventory};
+
+/// How long a run may take to say something, and then to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Ctrl-C, once the command has said something on standard output.
+#[when(regex = r"^I start `a9s (.+)` and interrupt it once it says `(.+)`$")]
+async fn interrupt_once(world: &mut World, line: String, text: String) -> Result<(), Failure> {
+    until_it_says(world, &line, &text, |_, child| {
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
+        Ok(kill(Pid::from_raw(pid), Signal::SIGINT).map_err(std::io::Error::from)?)
+    })
+    .await
+}
+
+/// The process of the scenario's own cluster is killed, once the command has said something on standard output.
+#[when(regex = r"^I start `a9s (.+)` and the cluster is killed once it says `(.+)`$")]
+async fn cluster_killed_once(world: &mut World, line: String, text: String) -> Result<(), Failure> {
+    until_it_says(world, &line, &text, |world, _| {
+        let state = world.surroundings.cluster_state(world.surroundings.default_cluster());
+        let processes = inventory::processes_naming(&state.to_string_lossy());
+        let cluster = processes.iter().find(|process| process.line.contains("__cluster"));
+        let cluster = cluster.ok_or_else(|| Failure::unexpected("the cluster's process", format!("{processes:?}")))?;
+        Ok(kill(Pid::from_raw(cluster.pid), Signal::SIGKILL).map_err(std::io::Error::from)?)
+    })
+    .await
+}
+
+async fn until_it_says(
+    world: &mut World,
+    line: &str,
+    text: &str,
+    then: impl FnOnce(&World, &Child) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let words = command::words(&world.expand(line));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let started = Instant::now();
+    let mut child = command::start_a9s(&world.surroundings, &words)?;
+    let stdout = child.stdout.take().ok_or(Failure::Missing("standard output"))?;
+    let mut stderr = child.stderr.take().ok_or(Failure::Missing("standard error"))?;
+    let mut lines = BufReader::new(stdout).lines();
+    let mut said = String::new();
+    let mut then = Some(then);
+    let read = async {
+        while let Some(line) = lines.next_line().await? {
+            said.push_str(&line);
+            said.push('\n');
+            if line.contains(text)
+                && let Some(then) = then.take()
+            {
+                then(world, &child)?;
+            }
+        }
+        let mut errors = String::new();
+        stderr.read_to_string(&mut errors).await?;
+        Ok::<String, Failure>(errors)
+    };
+    let Ok(errors) = tokio::time::timeout(PATIENCE * 2, read).await else {
+        return Err(Failure::Deadline { what: format!("the end of `a9s {line}`"), waited: PATIENCE * 2, last: said });
+    };
+    let errors = errors?;
+    let status = tokio::time::timeout(PATIENCE, child.wait()).await;
+    let status = status.map_err(|_| Failure::unexpected("an end after the end of its output", line))??;
+    if then.is_some() {
+        return Err(Failure::unexpected(format!("{text:?} on standard output"), format!("{said}\n{errors}")));
+    }
+    world.remember(Outcome {
+        line: format!("a9s {line}"),
+        status,
+        stdout: said,
+        stderr: errors,
+        took: started.elapsed(),
+    });
+    Ok(())
+}
