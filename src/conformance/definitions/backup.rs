@@ -26,7 +26,8 @@ async fn store(world: &World) -> Result<Store, Failure> {
     let other = |error: &dyn std::fmt::Display| Failure::unexpected("a way to the store", error.to_string());
     let settings = Settings::read(&client, SYSTEM).await.map_err(|error| other(&error))?;
     let limits = Limits { silence: Duration::from_secs(5), patience: Duration::from_secs(5) };
-    Store::new(&settings.config, &settings.credentials, Names::of_cluster(client), limits).map_err(|error| other(&error))
+    Store::new(&settings.config, &settings.credentials, Names::of_cluster(client), limits)
+        .map_err(|error| other(&error))
 }
 
 fn refused(error: a8s_operators::store::Error) -> Failure {
@@ -279,7 +280,8 @@ async fn lose(world: &mut World, name: String) -> Result<(), Failure> {
 /// Changes one word of the store's configuration, and remembers how it was.
 async fn configure(world: &mut World, word: &str, new: Option<&str>) -> Result<(), Failure> {
     let client = world.client().await?;
-    let (secrets, maps) = (Api::<Secret>::namespaced(client.clone(), SYSTEM), Api::<ConfigMap>::namespaced(client, SYSTEM));
+    let (secrets, maps) =
+        (Api::<Secret>::namespaced(client.clone(), SYSTEM), Api::<ConfigMap>::namespaced(client, SYSTEM));
     if word.contains('-') {
         let name = "a8s-backup-storage-credentials";
         let found = secrets.get(name).await?.data.unwrap_or_default().remove(word);
