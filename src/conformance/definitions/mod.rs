@@ -3,6 +3,7 @@
 
 mod backup;
 mod backup_commands;
+mod binding;
 mod clients;
 mod cluster;
 mod commands;

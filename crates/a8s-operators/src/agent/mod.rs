@@ -1,10 +1,11 @@
 //! What runs in an instance's containers: one program, told by its first argument what to be.
 //!
 //! `postgres` is the parent of the server ([`server`]): it makes the data directory ([`datadir`]), its
-//! [`configuration`] and [`certificate`], starts the server ([`postmaster`]), makes its roles ([`bootstrap`]) and says
-//! how it is ([`health`]), and carries out restores ([`restore`]). `metrics` is the exporter ([`metrics`]), `backup`
-//! makes backups ([`backup`]). They learn everything from their [`environment`] and through the [`platform`].
-//! `object-store` is none of them: it runs the [store](crate::object_store) in a pod of its own.
+//! [`configuration`] and [`certificate`], starts the server ([`postmaster`]), makes its roles ([`bootstrap`]), keeps
+//! what a [`primary`] has beside the data of its users ([`logins`], [`extensions`]), says how it is ([`health`]), and
+//! carries out restores ([`restore`]). `metrics` is the exporter ([`metrics`]), `backup` makes backups ([`backup`]).
+//! They learn everything from their [`environment`] and through the [`platform`]. `object-store` is none of them: it
+//! runs the [store](crate::object_store) in a pod of its own.
 
 pub mod backup;
 pub mod bootstrap;
@@ -13,13 +14,16 @@ pub mod configuration;
 pub mod datadir;
 pub mod decide;
 pub mod environment;
+pub mod extensions;
 pub mod health;
 pub mod keeper;
 pub mod lease;
+pub mod logins;
 pub mod memory;
 pub mod metrics;
 pub mod platform;
 pub mod postmaster;
+pub mod primary;
 pub mod replication;
 pub mod report;
 pub mod restore;
