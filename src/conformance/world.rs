@@ -29,6 +29,8 @@ pub struct World {
     pub background: Vec<Child>,
     /// Disks it has mounted.
     pub mounts: Vec<PathBuf>,
+    /// The password that backups are encrypted with, as it was at some time.
+    pub password: Option<Vec<u8>>,
     slug: String,
     directory: PathBuf,
     shared: bool,
@@ -53,6 +55,7 @@ impl World {
             surroundings: Surroundings::new(&directory)?,
             background: Vec::new(),
             mounts: Vec::new(),
+            password: None,
             slug: String::new(),
             directory,
             shared: false,

@@ -2,12 +2,14 @@
 
 pub mod backup;
 pub mod backup_config;
+pub mod backup_settings;
 pub mod capability;
 pub mod cluster;
 pub mod condition;
 pub mod instance;
 pub mod kubeconfig;
 pub mod look;
+pub mod object_store;
 pub mod resource;
 pub mod restore;
 pub mod sql;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use a8s_operators::object_store;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::future::try_join_all;
@@ -36,11 +37,15 @@ pub struct Source {
     pub provider: Arc<dyn Provider>,
     /// The cluster.
     pub cluster: ClusterName,
+    /// The stack's own object store, unless backups go elsewhere.
+    pub store: Option<object_store::manifests::Options>,
 }
 
 impl Source {
     fn objects(&self) -> Result<Vec<DynamicObject>, Finding> {
-        Ok(a8s_operators::manifests::manifests(&self.provider.builtin_stack(&self.cluster)?))
+        let mut objects = a8s_operators::manifests::manifests(&self.provider.builtin_stack(&self.cluster)?);
+        objects.extend(self.store.iter().flat_map(object_store::manifests::manifests));
+        Ok(objects)
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::store::BackupStore;
 use crate::cli::arguments::{ProviderChoice, Run};
 use crate::cli::{Session, group};
 use crate::config::WorkingDirectory;
@@ -15,7 +16,7 @@ use crate::kubernetes::{Access, Target, kubeconfig};
 use crate::provider::{ClusterName, Name, Options, Provider};
 use crate::step::{Event, Plan, Reporter};
 use crate::steps;
-use crate::steps::backup_config::Store;
+use crate::steps::backup_config::{Provider as StoreProvider, Store};
 use crate::steps::cluster::Wanted;
 
 /// Arguments of `create cluster`.
@@ -39,34 +40,8 @@ enum What {
 /// Arguments of `create cluster a8s`.
 #[derive(Debug, Args)]
 struct CreateClusterA8s {
-    /// Where backups go: minio or AWS
-    #[arg(long, value_name = "PROVIDER", default_value = "minio", help_heading = "Backups")]
-    backup_provider: String,
-    /// Bucket of backups
-    #[arg(long, value_name = "BUCKET", default_value = "a8s-backups", help_heading = "Backups")]
-    backup_bucket: String,
-    /// Region of the bucket
-    #[arg(long, value_name = "REGION", default_value = "eu-central-1", help_heading = "Backups")]
-    backup_region: String,
-    /// S3 endpoint; minio has its own
-    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true, help_heading = "Backups")]
-    backup_store_endpoint: String,
-    /// Address buckets by path; always so for minio
-    #[arg(long, help_heading = "Backups")]
-    backup_store_pathstyle: bool,
-    /// Access key id of the store
-    #[arg(long, value_name = "KEY", default_value = "a8s-user", help_heading = "Backups")]
-    backup_store_accesskey: String,
-    /// Secret key of the store
-    #[arg(
-        long,
-        value_name = "KEY",
-        default_value = "a8s-password",
-        env = "A9S_BACKUP_STORE_SECRETKEY",
-        hide_env_values = true,
-        help_heading = "Backups"
-    )]
-    backup_store_secretkey: String,
+    #[command(flatten)]
+    store: BackupStore,
     /// Version of the released a8s manifests; the builtin stack has none [default: v1.3.0]
     #[arg(long, value_name = "TAG")]
     deployment_version: Option<String>,
@@ -98,8 +73,7 @@ impl CreateCluster {
         let options = Options { run_as: arguments.run_as.clone(), no_precheck: arguments.no_precheck };
         let provider = session.provider(&self.provider, options)?;
         arguments.warn_about_unused(session, provider.name());
-        let store = arguments.store();
-        store.check()?;
+        let store = arguments.store.store(session)?;
         // A dry run must not write the configuration.
         let directory = match arguments.run.dry_run {
             true => proposed_directory()?,
@@ -110,11 +84,13 @@ impl CreateCluster {
             None => kubeconfig::paths().into_iter().next().ok_or(crate::config::Error::NoHome)?,
         };
         session.console.heading("Let's set up a Kubernetes stack together...");
+        let store_is_ours = store.provider == StoreProvider::Minio;
         let plan = plan(&provider, &self.cluster_name, &kubeconfig, &directory, store);
         let outcome = session
             .block_on(async |cancel| session.carry_out(&plan, &arguments.run, cancel, Some(&directory)).await)?;
         if let Some(outcome) = outcome {
-            summary(session, provider.name(), &self.cluster_name, outcome.step_changed("cluster"));
+            let created = outcome.step_changed("cluster");
+            summary(session, provider.name(), &self.cluster_name, created, store_is_ours);
             session.console.document(&json!({
                 "provider": provider.name(), "cluster": self.cluster_name, "context": provider.context(&self.cluster_name),
                 "kubeconfig": kubeconfig, "workingDir": directory.0, "changed": outcome.changed(), "steps": outcome.steps,
@@ -127,20 +103,6 @@ impl CreateCluster {
 fn proposed_directory() -> Result<WorkingDirectory, Finding> {
     let file = crate::config::ConfigFile::of_user()?;
     Ok(WorkingDirectory(file.read()?.working_dir.unwrap_or_else(|| file.proposal())))
-}
-
-impl CreateClusterA8s {
-    fn store(&self) -> Store {
-        Store {
-            provider: self.backup_provider.clone(),
-            bucket: self.backup_bucket.clone(),
-            region: self.backup_region.clone(),
-            endpoint: self.backup_store_endpoint.clone(),
-            path_style: self.backup_store_pathstyle,
-            access_key: self.backup_store_accesskey.clone(),
-            secret_key: self.backup_store_secretkey.clone(),
-        }
-    }
 }
 
 impl CreateClusterA8s {
@@ -171,7 +133,7 @@ pub fn plan(
         name: cluster.clone(),
         wanted: Wanted::Created,
     });
-    plan.add(steps::backup_config::Written { directory: directory.clone(), store });
+    plan.add(steps::backup_config::Written { directory: directory.clone(), store: store.clone() });
     plan.after(
         &[made],
         steps::kubeconfig::Written {
@@ -182,20 +144,30 @@ pub fn plan(
         },
     );
     let access = Arc::new(Access::new(Target { kubeconfig: Some(provider.kubeconfig(cluster)), context: None }));
-    let source = steps::stack::Source { provider: provider.clone(), cluster: cluster.clone() };
+    let source = steps::stack::Source { provider: provider.clone(), cluster: cluster.clone(), store: store.builtin() };
     let fresh = Arc::new(AtomicBool::new(false));
     let objects = plan.after(&[made], steps::stack::Objects::new(access.clone(), source.clone(), fresh.clone()));
     let served = plan.after(&[objects], steps::stack::Established { access: access.clone(), source });
+    if store.builtin().is_some() {
+        plan.after(&[objects], steps::object_store::Ready { access: access.clone() });
+    }
+    plan.after(
+        &[objects],
+        steps::backup_settings::Known { access: access.clone(), directory: directory.clone(), store },
+    );
     plan.after(&[served], steps::stack::Admission { access, fresh });
     plan
 }
 
-fn summary(session: &Session, provider: Name, cluster: &ClusterName, created: bool) {
+fn summary(session: &Session, provider: Name, cluster: &ClusterName, created: bool, store_is_ours: bool) {
     let console = &session.console;
     console.heading("Summary");
     console.line(" You've successfully accomplished the followings steps:");
     let verb = if created { "Created" } else { "Found" };
     console.success(format!("{verb} a Kubernetes Cluster using {provider} named: {cluster}."));
+    if store_is_ours {
+        console.success("Installed the MinIO object store.");
+    }
     console.success("Created a configuration for the backup object store.");
     console.success("Installing the a8s Postgres control plane.");
     console.line("");

@@ -5,6 +5,7 @@ mod cluster;
 mod instance;
 mod order;
 mod restore;
+mod store;
 
 use clap::{Args, Subcommand};
 

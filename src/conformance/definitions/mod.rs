@@ -11,3 +11,4 @@ mod instance;
 mod kubernetes;
 mod repetition;
 mod sql;
+mod store;
