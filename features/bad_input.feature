@@ -83,18 +83,19 @@ Feature: Bad input
     And standard error says "refused"
     And it took less than 15 seconds
 
-  @embedded-only
-  Scenario Outline: Other providers are refused clearly: <provider>
+  Scenario Outline: A provider whose programs are not installed: <provider>
     Given an empty home and no cluster
+    And the variable "PATH" is "{home}"
     When I run `a9s create cluster a8s -p <provider> --yes`
-    Then the command fails
-    And standard error says "<provider>"
+    Then the command fails with exit code 3
+    And standard error says "<program> is not installed"
+    And standard error says "How to get it: https://"
     And the reason is one clear sentence
 
     Examples:
-      | provider |
-      | kind     |
-      | minikube |
+      | provider | program  |
+      | kind     | docker   |
+      | minikube | minikube |
 
   @cluster @embedded-only
   Scenario: A directory that is not a cluster's is not touched

@@ -52,7 +52,7 @@ Feature: Object store
     When the copy of the encryption password becomes "another"
     And I create a cluster
     Then the command fails with exit code 5
-    And standard error says "encryption-password-differs"
+    And standard error says "other-password"
     And the encryption password of the stack is the remembered one
 
   @negative

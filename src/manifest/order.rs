@@ -1,4 +1,4 @@
-//! The manifests of backups and restores, as the Go tool renders them.
+//! The manifests of backups, restores and service bindings, as the Go tool renders them.
 
 use std::str::FromStr;
 
@@ -24,6 +24,17 @@ pub fn backup(reference: Reference, instance: &ObjectName, max_retries: Option<&
 /// A restore of a backup into an instance.
 pub fn restore(reference: Reference, backup: &ObjectName, instance: &ObjectName) -> Resource {
     Resource::new(reference, json!({"backupName": backup, "serviceInstance": service_instance(instance)}))
+}
+
+/// A service binding to an instance, which may be in another namespace.
+pub fn binding(reference: Reference, instance: &Reference) -> Resource {
+    let spec = json!({"instance": {
+        "apiVersion": format!("{}/{}", Kind::Instance.group(), instance.api_version.0),
+        "kind": Kind::Instance.kind(),
+        "name": instance.name,
+        "namespace": instance.namespace,
+    }});
+    Resource::new(reference, spec)
 }
 
 /// How often a failed attempt is repeated: a number, or `Infinite`.
@@ -65,6 +76,13 @@ mod tests {
             "apiVersion: backups.anynines.com/v1beta3\nkind: Restore\nmetadata:\n  name: b\n  namespace: a8s-workload\nspec:\n  \
              backupName: nightly\n  serviceInstance:\n    apiGroup: postgresql.anynines.com\n    kind: Postgresql\n    \
              name: clustered\n"
+        );
+        let target = Reference { name: instance, ..reference(Kind::Instance) };
+        assert_eq!(
+            binding(reference(Kind::ServiceBinding), &target).document().unwrap(),
+            "apiVersion: servicebindings.anynines.com/v1beta3\nkind: ServiceBinding\nmetadata:\n  name: b\n  namespace: \
+             a8s-workload\nspec:\n  instance:\n    apiVersion: postgresql.anynines.com/v1beta3\n    kind: Postgresql\n    name: \
+             clustered\n    namespace: a8s-workload\n"
         );
     }
 

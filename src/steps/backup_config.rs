@@ -1,12 +1,14 @@
-//! The files that configure backups, in the place where the Go tool has them. All are readable by their owner only.
+//! The files that configure backups, in the place where the Go tool has them.
 //!
-//! The encryption password beside them is none of these: [`backup_settings`](super::backup_settings) looks after it.
+//! The encryption password is made once and kept: whatever was encrypted with it is lost without it. All files are
+//! readable by their owner only.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use a8s_operators::object_store::manifests::{self as builtin, ENDPOINT};
-use a8s_operators::store::{ACCESS_KEY, CONFIG_KEY, Config, Credentials, SECRET_KEY};
+use a8s_operators::object_store::manifests::ENDPOINT;
+use a8s_operators::store::{ACCESS_KEY, CONFIG_KEY, Config, Credentials, PASSWORD, SECRET_KEY};
 use async_trait::async_trait;
+use rand::seq::{IndexedRandom, SliceRandom};
 use serde_json::json;
 
 use crate::config::{WorkingDirectory, write_private};
@@ -14,10 +16,16 @@ use crate::finding::{Class, Finding};
 use crate::step::{Context, Observation, Step};
 use crate::yaml;
 
+/// All files, by the names that the kustomization of the released stack wants.
+pub const FILES: [&str; 4] = [PASSWORD, ACCESS_KEY, SECRET_KEY, CONFIG_KEY];
+const DIGITS: &[u8] = b"0123456789";
+const SYMBOLS: &[u8] = b"~!@#$%^&*()_+`-={}|[]\\:\"<>?,./";
+const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+
 /// Whose store it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Provider {
-    /// The stack's own, which speaks and is called as upstream's MinIO.
+    /// The one that is installed with the stack: MinIO, or the builtin stack's own, which is called the same.
     Minio,
     /// AWS, or any other that speaks S3.
     Aws,
@@ -36,11 +44,16 @@ pub struct Store {
     pub endpoint: String,
     /// Path-style addressing.
     pub path_style: bool,
-    /// Who we are there.
+    /// Access key id and secret key.
     pub credentials: Credentials,
 }
 
 impl Store {
+    /// Whether backups go to the store that the program installs.
+    pub fn is_minio(&self) -> bool {
+        self.provider == Provider::Minio
+    }
+
     /// Refuses what can't work.
     ///
     /// # Errors
@@ -52,30 +65,19 @@ impl Store {
                 return Err(Finding::new("empty-key", Class::Usage, format!("The {flag} can't be empty!")));
             }
         }
-        let wrong = |error: &dyn std::fmt::Display| Finding::new("backup-store", Class::Usage, error);
-        let document = self.document().map_err(|error| wrong(&error))?;
-        Config::parse(&document).map(drop).map_err(|error| wrong(&error.reason()))
+        let wrong = |why: String| Finding::new("backup-store", Class::Usage, why);
+        let document = self.document().map_err(|error| wrong(error.to_string()))?;
+        Config::parse(&document).map(drop).map_err(|error| wrong(error.reason()))
     }
 
-    /// The store that the stack installs, if it is its own.
-    pub fn builtin(&self) -> Option<builtin::Options> {
-        let options = || builtin::Options { bucket: self.bucket.clone(), credentials: self.credentials.clone() };
-        (self.provider == Provider::Minio).then(options)
-    }
-
-    /// `backup-store-config.yaml`.
-    ///
-    /// # Errors
-    /// None that a user can make.
-    pub fn document(&self) -> Result<String, yaml::Error> {
-        let is_minio = self.provider == Provider::Minio;
-        // Upstream writes so for MinIO too: it is the protocol that is meant.
+    fn document(&self) -> Result<String, yaml::Error> {
+        // Upstream writes AWS for MinIO too: it is the protocol that is meant.
         let mut cloud = json!({"provider": "AWS", "container": self.bucket, "region": self.region});
-        let endpoint = if is_minio { ENDPOINT } else { self.endpoint.as_str() };
+        let endpoint = if self.is_minio() { ENDPOINT } else { self.endpoint.as_str() };
         if !endpoint.is_empty() {
             cloud["endpoint"] = json!(endpoint);
         }
-        if is_minio || self.path_style {
+        if self.is_minio() || self.path_style {
             cloud["path_style"] = json!(true);
         }
         yaml::write(&json!({"config": {"cloud_configuration": cloud}}))
@@ -101,6 +103,10 @@ impl Written {
             (directory.join(CONFIG_KEY), document),
         ])
     }
+
+    fn password(&self) -> PathBuf {
+        self.directory.backup_config().join(PASSWORD)
+    }
 }
 
 #[async_trait]
@@ -114,6 +120,12 @@ impl Step for Written {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
+        if fs_err::metadata(self.password()).map_or(true, |metadata| metadata.len() == 0) {
+            return Ok(Observation::unmet("there is no encryption password yet"));
+        }
+        if !is_private(&self.password()) {
+            return Ok(Observation::unmet("others can read the encryption password"));
+        }
         for (path, content) in self.files()? {
             if fs_err::read_to_string(&path).ok().as_deref() != Some(&content) || !is_private(&path) {
                 let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -124,29 +136,40 @@ impl Step for Written {
     }
 
     async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        fs_err::create_dir_all(self.directory.user_manifests()).map_err(unwritable)?;
-        fs_err::create_dir_all(self.directory.backup_config()).map_err(unwritable)?;
+        let failed = |error: std::io::Error| {
+            Finding::new("working-directory", Class::Failed, format!("cannot write the working directory: {error}"))
+                .advise("Make it writable and leave some space on its disk.")
+        };
+        fs_err::create_dir_all(self.directory.user_manifests()).map_err(failed)?;
+        fs_err::create_dir_all(self.directory.backup_config()).map_err(failed)?;
+        let kept = fs_err::read(self.password()).unwrap_or_default();
+        let password = if kept.is_empty() { password() } else { kept };
+        write_private(&self.password(), &password).map_err(failed)?;
         for (path, content) in self.files()? {
-            write_private(&path, content.as_bytes()).map_err(unwritable)?;
+            write_private(&path, content.as_bytes()).map_err(failed)?;
         }
         Ok(())
     }
 }
 
-/// The working directory can't be written.
-pub(super) fn unwritable(error: std::io::Error) -> Finding {
-    Finding::new("working-directory", Class::Failed, format!("cannot write the working directory: {error}"))
-        .advise("Make it writable and leave some space on its disk.")
-}
-
-/// Whether only its owner reads a file.
-pub(super) fn is_private(path: &Path) -> bool {
+fn is_private(path: &std::path::Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     fs_err::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 == 0)
 }
 
+/// 64 characters: the ten digits, ten symbols and 44 letters, none twice, in random order.
+fn password() -> Vec<u8> {
+    let mut random = rand::rng();
+    let mut characters: Vec<u8> = DIGITS.to_vec();
+    characters.extend(SYMBOLS.sample(&mut random, 10));
+    characters.extend(LETTERS.sample(&mut random, 44));
+    characters.shuffle(&mut random);
+    characters
+}
+
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
     use std::sync::Arc;
     use std::time::Duration;
 
@@ -162,6 +185,16 @@ mod tests {
             path_style: false,
             credentials: Credentials { access_key: "a8s-user".to_owned(), secret_key: "a8s-password".to_owned() },
         }
+    }
+
+    #[test]
+    fn a_password_is_made_as_the_go_tool_makes_it() {
+        let password = password();
+        assert_eq!(password.len(), 64);
+        assert_eq!(password.iter().collect::<BTreeSet<_>>().len(), 64);
+        assert_eq!(password.iter().filter(|byte| byte.is_ascii_digit()).count(), 10);
+        assert_eq!(password.iter().filter(|byte| byte.is_ascii_alphabetic()).count(), 44);
+        assert!(password.iter().filter(|byte| !byte.is_ascii_alphanumeric()).all(|byte| SYMBOLS.contains(byte)));
     }
 
     #[test]
@@ -186,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_else_reads_the_files() {
+    async fn the_password_is_kept_and_nobody_else_reads_the_files() {
         let home = tempfile::tempdir().unwrap();
         let directory = WorkingDirectory(home.path().join("a9s"));
         let plan = |provider| {
@@ -196,8 +229,10 @@ mod tests {
         };
         let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(5));
         assert!(runner.run(&plan(Provider::Minio)).await.unwrap().changed());
+        let password = fs_err::read(directory.backup_config().join(PASSWORD)).unwrap();
         assert!(!runner.run(&plan(Provider::Minio)).await.unwrap().changed());
         assert!(runner.run(&plan(Provider::Aws)).await.unwrap().changed());
+        assert_eq!(fs_err::read(directory.backup_config().join(PASSWORD)).unwrap(), password);
         for entry in fs_err::read_dir(directory.backup_config()).unwrap() {
             assert!(is_private(&entry.unwrap().path()));
         }

@@ -23,36 +23,35 @@ enum Choice {
 }
 
 /// The flags.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Backups")]
+#[derive(Debug, Clone, Args)]
 pub struct BackupStore {
     /// Where backups go
-    #[arg(long, value_name = "PROVIDER", default_value = "minio", ignore_case = true)]
+    #[arg(long, value_name = "PROVIDER", default_value = "minio", ignore_case = true, help_heading = "Backups")]
     backup_provider: Choice,
     /// Bucket of backups
-    #[arg(long, value_name = "BUCKET", default_value = "a8s-backups")]
+    #[arg(long, value_name = "BUCKET", default_value = "a8s-backups", help_heading = "Backups")]
     backup_bucket: String,
     /// Region of the bucket
-    #[arg(long, value_name = "REGION", default_value = "eu-central-1")]
+    #[arg(long, value_name = "REGION", default_value = "eu-central-1", help_heading = "Backups")]
     backup_region: String,
     /// S3 endpoint; minio has its own
-    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
+    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true, help_heading = "Backups")]
     backup_store_endpoint: String,
     /// Address buckets by path; always so for minio
-    #[arg(long)]
+    #[arg(long, help_heading = "Backups")]
     backup_store_pathstyle: bool,
     /// Access key id of the store, else $A9S_BACKUP_STORE_ACCESSKEY [default for minio: a8s-user]
-    #[arg(long, value_name = "KEY", conflicts_with = "backup_store_accesskey_file")]
+    #[arg(long, value_name = "KEY", conflicts_with = "backup_store_accesskey_file", help_heading = "Backups")]
     backup_store_accesskey: Option<String>,
     /// File with the access key id
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Backups")]
     backup_store_accesskey_file: Option<PathBuf>,
     /// Secret key of the store, else $A9S_BACKUP_STORE_SECRETKEY [default for minio: a8s-password]; others on this
     /// machine can see it here
-    #[arg(long, value_name = "KEY", conflicts_with = "backup_store_secretkey_file")]
+    #[arg(long, value_name = "KEY", conflicts_with = "backup_store_secretkey_file", help_heading = "Backups")]
     backup_store_secretkey: Option<String>,
     /// File with the secret key
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", help_heading = "Backups")]
     backup_store_secretkey_file: Option<PathBuf>,
 }
 
@@ -104,6 +103,11 @@ impl BackupStore {
         Ok(store)
     }
 
+    /// Whether the store is installed with the stack.
+    pub fn is_minio(&self) -> bool {
+        self.backup_provider == Choice::Minio
+    }
+
     fn warn(&self, session: &Session) {
         let warn = |text: &str| session.progress.event(&Event::Warning(text));
         if self.backup_store_secretkey.is_some() {
@@ -111,7 +115,7 @@ impl BackupStore {
                 "others on this machine can see the --backup-store-secretkey of a running command; a file or the variable A9S_BACKUP_STORE_SECRETKEY keeps it",
             );
         }
-        if self.backup_provider == Choice::Minio && !self.backup_store_endpoint.is_empty() {
+        if self.is_minio() && !self.backup_store_endpoint.is_empty() {
             warn("--backup-store-endpoint has no effect with the backup provider minio");
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use a8s_operators::SYSTEM_NAMESPACE;
 use a8s_operators::object_store::manifests::NAMESPACE;
-use a8s_operators::store::{Credentials, Limits, Names, Settings, Store};
+use a8s_operators::store::{Credentials, Limits, Names, PASSWORD, Settings, Store};
 use bytes::Bytes;
 use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::Namespace;
@@ -95,13 +95,14 @@ fn copy(world: &World) -> PathBuf {
 
 #[given("the encryption password is remembered")]
 async fn remember(world: &mut World) -> Result<(), Failure> {
-    world.password = Some(settings(world).await?.password);
+    let password = settings(world).await?.password;
+    world.notes.insert(PASSWORD.to_owned(), String::from_utf8_lossy(&password).into_owned());
     Ok(())
 }
 
 fn compare(world: &World, found: &[u8]) -> Result<(), Failure> {
     // Not even a password of a test is shown.
-    match world.password.as_deref() == Some(found) {
+    match world.notes.get(PASSWORD).map(String::as_bytes) == Some(found) {
         true => Ok(()),
         false => Err(Failure::unexpected("the remembered password", "another")),
     }

@@ -50,7 +50,8 @@ fn name(major: u32) -> String {
 impl ImageCatalogue for Images {
     fn resolve(&self, reference: &str) -> Result<Image, String> {
         let wanted = reference.strip_prefix("docker.io/").unwrap_or(reference);
-        if wanted.strip_suffix(":latest").unwrap_or(wanted) == object_store::manifests::IMAGE {
+        // Whatever version a cluster was made with: this program is the one there is.
+        if wanted.split_once(':').map_or(wanted, |(name, _)| name) == object_store::manifests::IMAGE {
             let env = vec![("PATH".to_owned(), PATH.to_owned())];
             return Ok(Image { entrypoint: agent(), env, working_dir: None });
         }
@@ -78,7 +79,7 @@ impl ImageCatalogue for Images {
 
     fn references(&self) -> Vec<String> {
         let servers = self.installations.keys().map(|major| name(*major));
-        servers.chain([object_store::manifests::IMAGE.to_owned()]).collect()
+        servers.chain([object_store::manifests::VERSIONED.to_owned()]).collect()
     }
 }
 
@@ -109,9 +110,11 @@ mod tests {
 
     #[test]
     fn the_object_store_is_this_program_too() {
-        let image = images().resolve("a9s/object-store").unwrap();
-        assert_eq!(image.entrypoint, ["/proc/self/exe", "agent"]);
-        assert_eq!(images().references(), ["a9s/postgresql:15", "a9s/object-store"]);
+        for reference in [object_store::manifests::IMAGE, object_store::manifests::VERSIONED, "a9s/object-store:0.0.1"]
+        {
+            assert_eq!(images().resolve(reference).unwrap().entrypoint, ["/proc/self/exe", "agent"]);
+        }
+        assert_eq!(images().references(), ["a9s/postgresql:15", object_store::manifests::VERSIONED]);
     }
 
     #[test]

@@ -161,6 +161,7 @@ async fn plug_in(
     let options = manifests::Options {
         images: images.by_major(),
         webhook: manifests::Webhook::Url { url: admission.url.clone(), ca_pem: admission.ca_pem.clone() },
+        operators: None,
     };
     let administrator = cluster.client(UserInfo::master("a9s"));
     refresh(&administrator, &options).await?;

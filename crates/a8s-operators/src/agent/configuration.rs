@@ -115,7 +115,6 @@ fn fixed(set: &mut impl FnMut(&str, &str), input: &Input<'_>) {
     set("wal_level", "replica");
     set("wal_log_hints", "on");
     set("hot_standby", "on");
-    set("wal_retrieve_retry_interval", "100ms");
     set("logging_collector", "off");
     set("log_destination", "stderr");
     set("log_timezone", "UTC");

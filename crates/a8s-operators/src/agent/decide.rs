@@ -23,6 +23,8 @@ use std::time::Duration;
 /// How long members that do not answer are waited for where nobody has confirmed commits, and how long the one that
 /// should be next may take.
 pub const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a primary that came back lets its standbys go first.
+pub const HESITATION: Duration = Duration::from_millis(700);
 /// How long an only member waits for the API before it serves without.
 pub const API: Duration = Duration::from_secs(5);
 /// A member that is further behind than this never leads, in bytes of WAL (as the released stack).
@@ -217,6 +219,19 @@ impl View<'_> {
         lease.holder.as_ref().is_none_or(|holder| holder.pod == self.pod)
     }
 
+    /// Who should lead rather than the primary of the last term, which has everything as well.
+    fn preferred<'a>(&'a self, lease: &'a Record) -> Option<&'a str> {
+        let successor = lease.details.successor.as_deref().filter(|pod| *pod != self.pod);
+        if successor.is_some() && self.unchanged < PATIENCE {
+            return successor;
+        }
+        // A standby that runs is quicker than a server that has to recover; only where commits are confirmed it has
+        // them all.
+        let is_quicker = lease.holder.is_some() && !lease.details.quorum.members.is_empty();
+        let standby = self.members.iter().find(|member| member.is_ready && !member.is_primary);
+        standby.filter(|_| is_quicker && self.unchanged < HESITATION).map(|member| member.pod.as_str())
+    }
+
     /// Whether the Lease has no living holder.
     fn is_vacant(&self, lease: &Record) -> bool {
         // An earlier run of this pod has ended: this run has its volume.
@@ -249,10 +264,10 @@ pub fn decide(view: &View<'_>) -> Action {
     }
     let is_current = *generation == lease.generation;
     if view.is_mine(lease) && is_current && *term == Some(lease.term) {
-        let successor = lease.details.successor.as_deref();
-        if successor.is_none_or(|pod| pod == view.pod) || view.unchanged > PATIENCE {
-            return Action::Acquire;
-        }
+        return match view.preferred(lease) {
+            Some(pod) => Action::Wait(Reason::Better(pod.to_owned())),
+            None => Action::Acquire,
+        };
     }
     if *view.server == Server::Primary {
         return Action::Stop;

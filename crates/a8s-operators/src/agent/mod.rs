@@ -1,10 +1,11 @@
 //! What runs in an instance's containers: one program, told by its first argument what to be.
 //!
 //! `postgres` is the parent of the server ([`server`]): it makes the data directory ([`datadir`]), its
-//! [`configuration`] and [`certificate`], starts the server ([`postmaster`]), makes its roles ([`bootstrap`]) and says
-//! how it is ([`health`]), and carries out restores ([`restore`]). `metrics` is the exporter ([`metrics`]), `backup`
-//! makes backups ([`backup`]). They learn everything from their [`environment`] and through the [`platform`].
-//! `object-store` is none of them: it runs the [store](crate::object_store) in a pod of its own.
+//! [`configuration`] and [`certificate`], starts the server ([`postmaster`]), makes its roles ([`bootstrap`]), keeps
+//! what a [`primary`] has beside the data of its users ([`logins`], [`extensions`]), says how it is ([`health`]), and
+//! carries out restores ([`restore`]). `metrics` is the exporter ([`metrics`]), `backup` makes backups ([`backup`]).
+//! They learn everything from their [`environment`] and through the [`platform`]. `object-store` is none of them: it
+//! runs the [store](crate::object_store) in a pod of its own.
 
 pub mod backup;
 pub mod bootstrap;
@@ -13,13 +14,16 @@ pub mod configuration;
 pub mod datadir;
 pub mod decide;
 pub mod environment;
+pub mod extensions;
 pub mod health;
 pub mod keeper;
 pub mod lease;
+pub mod logins;
 pub mod memory;
 pub mod metrics;
 pub mod platform;
 pub mod postmaster;
+pub mod primary;
 pub mod replication;
 pub mod report;
 pub mod restore;
@@ -31,6 +35,9 @@ pub mod tools;
 use crate::object_store;
 use std::ffi::OsString;
 use std::process::ExitCode;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Port of PostgreSQL.
 pub const SQL_PORT: u16 = 5432;
@@ -69,12 +76,10 @@ pub enum Error {
 
 /// Runs the agent that the first argument names, until it is told to end. Trouble is one line on standard error.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .with_max_level(tracing::Level::INFO)
-        .init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    // The protocol's library takes every refusal for an error of its own.
+    let said = Targets::new().with_default(LevelFilter::INFO).with_target("s3s", LevelFilter::OFF);
+    tracing_subscriber::registry().with(lines).with(said).init();
     let role = arguments.into_iter().next();
     match run(role.as_ref().and_then(|role| role.to_str())) {
         Ok(()) => ExitCode::SUCCESS,

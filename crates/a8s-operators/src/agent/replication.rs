@@ -65,10 +65,14 @@ fn text(server: &Server, role: &Role, standby: &Credentials) -> String {
         Role::Standby(Some(address)) => ("", connection(server, address, &standby.username, None)),
     };
     let quoted = super::configuration::quoted;
+    // Each attempt to receive is a line in the log; without a primary they are in vain.
+    let retry = if conninfo.is_empty() { "5s" } else { "100ms" };
     format!(
-        "# Written by the agent. Changes here are lost.\nsynchronous_standby_names = {}\nprimary_conninfo = {}\n",
+        "# Written by the agent. Changes here are lost.\nsynchronous_standby_names = {}\nprimary_conninfo = {}\n\
+         wal_retrieve_retry_interval = {}\n",
         quoted(names),
-        quoted(&conninfo)
+        quoted(&conninfo),
+        quoted(retry),
     )
 }
 

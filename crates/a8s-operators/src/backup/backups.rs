@@ -141,8 +141,8 @@ async fn verify(context: &Context, backup: &Backup) -> Result<Action, Error> {
         Ok(found) => {
             let summary = &found.summary;
             let text = format!(
-                "{} bytes of PostgreSQL {} are stored in {} objects of {} bytes",
-                summary.plain_bytes, found.postgresql_major, summary.parts, summary.stored_bytes
+                "{} bytes in {} objects are stored, for {} bytes of PostgreSQL {}",
+                summary.stored_bytes, summary.parts, summary.plain_bytes, found.postgresql_major
             );
             context.take_access(backup).await?;
             let done = Trouble::new("BackupCompleted", text);

@@ -9,6 +9,7 @@ use super::names::{self, FINALIZER};
 use super::plan::{self, Effect};
 use super::pod::Version;
 use super::{deletion, status};
+use crate::agent::extensions;
 use crate::agent::report::Applied;
 use crate::{Options, manifests, postgresql};
 use a8s_api::{LABEL_KIND, LABEL_NAME, Postgresql};
@@ -169,7 +170,8 @@ impl Round<'_> {
                     let applied: Vec<Option<Applied>> = pods.iter().map(Applied::of_pod).collect();
                     effects = plan::announcement(&instance, set, &applied);
                 }
-                self.carry_out(&instance, effects).await?
+                let trouble = self.carry_out(&instance, effects).await?;
+                trouble.or_else(|| pods.iter().find_map(extensions::trouble_of_pod))
             }
         };
         let action = if error.is_some() { Action::requeue(TROUBLE_ROUND) } else { Action::await_change() };

@@ -223,6 +223,10 @@ fn the_primary_of_the_last_term_may_go_on_if_nobody_has_taken_its_place() {
         })
     };
     assert_eq!(decided(&back("x-0", 4)), Action::Acquire);
+    let quick = edited(back("x-0", 4), |case| case.unchanged = Duration::ZERO);
+    assert_eq!(decided(&quick), Action::Wait(Reason::Better("x-2".into())), "a standby is quicker");
+    let uncertain = edited(quick, |case| case.lease.as_mut().expect("a lease").details.quorum = Quorum::default());
+    assert_eq!(decided(&uncertain), Action::Acquire, "a standby may not have everything");
     assert_eq!(decided(&back("x-1", 4)), Action::Follow("x-1".into()));
     assert_eq!(decided(&back("x-0", 3)), Action::Stand, "another volume than the one that led");
     let released = edited(back("x-0", 4), |case| case.lease.as_mut().expect("a lease").holder = None);

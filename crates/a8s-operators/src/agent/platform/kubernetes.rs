@@ -1,6 +1,8 @@
 //! The cluster is Kubernetes: the agent watches its instance, the Lease and the pods, writes the Lease, and labels its
 //! own pod. Clients are made when they are needed: the API server may come later than the pod.
 
+mod primary;
+
 use super::{Error, Platform, Report, Seen, Written};
 use crate::agent::decide::Member;
 use crate::agent::environment::{Pod as Environment, Variables};

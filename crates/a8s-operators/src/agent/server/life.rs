@@ -4,6 +4,7 @@ use super::*;
 use crate::agent::datadir::exchange;
 use crate::agent::decide::{Action, Reason, Refusal, View, Volume};
 use crate::agent::postmaster::Postmaster;
+use crate::agent::primary::Kept;
 use crate::agent::replication::Role;
 use crate::agent::report::{Applied, Standing};
 use nix::sys::signal::Signal;
@@ -17,6 +18,8 @@ pub(super) struct Running {
     pub postmaster: Postmaster,
     pub as_what: AsWhat,
     pub since: Instant,
+    /// What a primary keeps beside the data, once clients are let in.
+    pub kept: Option<Kept>,
 }
 
 /// What it runs as.
@@ -45,6 +48,10 @@ pub(super) struct Life {
     pub identity: Option<Identity>,
     pub running: Option<Running>,
     pub written: Option<Written>,
+    /// Fingerprint of parameters with which the server does not start.
+    rejected: Option<String>,
+    /// What was said last of parameters that cannot be applied.
+    complaint: String,
     /// Starts in a row that ended soon, and how the last one did.
     pub attempts: u32,
     pub status: String,
@@ -84,6 +91,8 @@ impl<P: Platform> Agent<P> {
             identity: None,
             running: None,
             written: None,
+            rejected: None,
+            complaint: String::new(),
             attempts: 0,
             status: String::new(),
             gone: None,
@@ -293,12 +302,12 @@ impl<P: Platform> Agent<P> {
         Ok(Event::Ended)
     }
 
-    /// When the Lease expires for this member.
+    /// When the passing of time alone changes what is to be done.
     fn next_moment(&self, life: &Life) -> Option<Instant> {
         let seen = life.seen.borrow();
-        let sighting = seen.sighting()?;
-        let expiry = sighting.since + crate::agent::lease::LASTS + Duration::from_millis(1);
-        (sighting.record.is_renewed && expiry > Instant::now()).then_some(expiry)
+        let since = seen.sighting()?.since;
+        let moments = [decide::HESITATION, decide::PATIENCE, crate::agent::lease::LASTS];
+        moments.map(|moment| since + moment + Duration::from_millis(1)).into_iter().find(|it| *it > Instant::now())
     }
 
     /// After the server has ended by itself.
@@ -330,8 +339,7 @@ impl<P: Platform> Agent<P> {
             tracing::error!("the server does not start with its parameters: it gets the last ones with which it did");
             self.write_configuration("postgresql.conf", &proven)?;
             // What applies now is not what the instance asks for, so nothing is reported for it.
-            life.written = None;
-            life.attempts = 1;
+            life.rejected = life.written.take().map(|written| written.fingerprint);
         }
         Ok(())
     }
@@ -341,12 +349,13 @@ impl<P: Platform> Agent<P> {
         let data = self.server.data();
         let spec = life.seen.borrow().instance.as_ref().map(|instance| instance.spec.clone());
         let is_standby = matches!(role, Role::Standby(_)) || replication::is_standby(&data);
-        // After a failed start the proven configuration stays.
-        if let Some(spec) = spec.filter(|_| life.attempts < 2) {
+        if let Some(spec) = spec {
             let demands = if is_standby { replication::demands(&self.server).await? } else { vec![] };
             let written = self.render(&spec, &demands)?;
-            self.write_configuration("postgresql.conf", &written.text)?;
-            life.written = Some(written);
+            if life.rejected.as_ref() != Some(&written.fingerprint) {
+                self.write_configuration("postgresql.conf", &written.text)?;
+                life.written = Some(written);
+            }
         }
         self.write_configuration("pg_hba.conf", &configuration::pg_hba_conf(self.server.pod.address))?;
         self.write_role(role)?;
@@ -361,7 +370,7 @@ impl<P: Platform> Agent<P> {
         if is_standby {
             self.reports.send_modify(|report| report.role = Some("replica"));
         }
-        life.running = Some(Running { postmaster, as_what, since: Instant::now() });
+        life.running = Some(Running { postmaster, as_what, since: Instant::now(), kept: None });
         self.wait_until_it_accepts(life).await?;
         let generation = exchange::generation(&data).ok().flatten().filter(|_| life.running.is_some());
         self.reports.send_if_modified(|report| {
@@ -467,11 +476,15 @@ impl<P: Platform> Agent<P> {
         let wanted = match self.render(&spec, demands) {
             Ok(wanted) => wanted,
             Err(error) => {
-                tracing::error!("the parameters are not applied: {}", chain(&error));
+                let text = chain(&error);
+                if life.complaint != text {
+                    tracing::error!("the parameters are not applied: {text}");
+                    life.complaint = text;
+                }
                 return Ok(false);
             }
         };
-        if life.written.as_ref() == Some(&wanted) {
+        if life.written.as_ref() == Some(&wanted) || life.rejected.as_ref() == Some(&wanted.fingerprint) {
             return Ok(false);
         }
         let is_text_new = life.written.as_ref().is_none_or(|written| written.text != wanted.text);

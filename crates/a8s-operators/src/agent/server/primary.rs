@@ -9,6 +9,8 @@ use crate::agent::report::Lsn;
 
 /// How often standbys are looked for that should confirm commits and do not yet.
 const SOON: Duration = Duration::from_millis(50);
+/// How often the Lease is renewed at most for those who do not follow yet.
+const SIGN: Duration = Duration::from_millis(400);
 /// So long too few standbys may confirm commits before people are told.
 const UNCONFIRMED: Duration = Duration::from_secs(2);
 /// How long a primary waits for its standbys before it is restarted for its parameters.
@@ -193,7 +195,7 @@ impl<P: Platform> Agent<P> {
 
     async fn start_primary(&self, life: &mut Life) -> Result<(), Error> {
         // A disk that is full, say. Others may be better off.
-        if life.attempts > 1 && self.has_others(life) && self.keeper.held().flatten().is_some() {
+        if life.attempts > 2 && self.has_others(life) && self.keeper.held().flatten().is_some() {
             tracing::error!("the server does not stay alive: another member may be the primary");
             return self.hand_over(life, None).await;
         }
@@ -281,11 +283,17 @@ impl<P: Platform> Agent<P> {
             ended = self.wait_for_the_end(life) => return ended,
         }
         self.probe.set(Some(client));
+        if let Some(running) = &mut life.running {
+            let sockets = &self.server.pod.socket_directory;
+            running.kept = Some(crate::agent::primary::keep(&self.platform, sockets, life.seen.clone()));
+        }
         self.trouble(None);
         self.reports.send_modify(|report| {
             report.role = Some("master");
             report.standing = None;
         });
+        // A sign of life, after which others may follow.
+        self.say(|_| {}).await;
         tracing::info!("the server accepts connections on {}:{}", self.server.pod.address, crate::agent::SQL_PORT);
         if has_started {
             self.report(life, true);
@@ -349,6 +357,7 @@ impl<P: Platform> Agent<P> {
         if let Some(switchover) = asked {
             return self.switch(life, &client, &switchover, position, &standbys).await;
         }
+        self.show_life(life, &record, &standbys).await;
         let names: Vec<&str> = standbys.iter().map(|(name, _)| name.as_str()).collect();
         let wanted = Quorum::of(&self.server.pod.instance, replicas(&life.seen.borrow()), &self.server.pod.name);
         let confirm = |quorum: &Quorum| quorum.members.iter().filter(|name| names.contains(&name.as_str())).count();
@@ -366,11 +375,24 @@ impl<P: Platform> Agent<P> {
                 active.members.len()
             );
             self.trouble((since.elapsed() > UNCONFIRMED).then_some(text));
-            return Ok(SOON * 4);
+            return Ok(SOON);
         }
         life.unconfirmed = None;
         self.trouble(None);
         Ok(if wanted == active { RENEW } else { SOON })
+    }
+
+    /// Who does not follow yet may be waiting for a sign of life.
+    async fn show_life(&self, life: &Life, record: &Record, standbys: &[(String, Lsn)]) {
+        let is_awaited = {
+            let seen = life.seen.borrow();
+            let mut others = seen.members.iter().flatten().filter(|(pod, _)| **pod != self.server.pod.name);
+            others.any(|(pod, it)| it.address.is_some() && !standbys.iter().any(|(name, _)| name == pod))
+        };
+        let is_due = self.keeper.held().flatten().is_some_and(|age| age > SIGN);
+        if is_awaited && is_due && record.is_renewed {
+            self.say(|_| {}).await;
+        }
     }
 
     /// What a successor asks includes, at every moment, what the server waits for.

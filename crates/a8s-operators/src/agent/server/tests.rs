@@ -29,6 +29,8 @@ struct Memory {
     reports: Rc<RefCell<Vec<Report>>>,
     is_reachable: Rc<Cell<bool>>,
     writes: Rc<Cell<u64>>,
+    logins: Rc<watch::Sender<Option<Vec<u8>>>>,
+    notes: Rc<RefCell<std::collections::BTreeMap<&'static str, String>>>,
 }
 
 impl Memory {
@@ -44,6 +46,8 @@ impl Memory {
             reports: Rc::default(),
             is_reachable: Rc::new(Cell::new(true)),
             writes: Rc::default(),
+            logins: Rc::new(watch::Sender::new(Some(vec![]))),
+            notes: Rc::default(),
         }
     }
 
@@ -119,6 +123,33 @@ impl Platform for Memory {
     }
 }
 
+impl platform::Primary for Memory {
+    async fn logins(&self) -> Result<Vec<u8>, platform::Error> {
+        self.check()?;
+        Ok(self.logins.borrow().clone().unwrap_or_default())
+    }
+
+    async fn follow_logins(&self, contents: watch::Sender<Option<Vec<u8>>>) {
+        let mut source = self.logins.subscribe();
+        loop {
+            contents.send_replace(source.borrow_and_update().clone());
+            if source.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn note(&self, annotation: &'static str, value: Option<&str>) -> Result<(), platform::Error> {
+        self.check()?;
+        match value {
+            Some(value) => drop(self.notes.borrow_mut().insert(annotation, value.to_owned())),
+            None => drop(self.notes.borrow_mut().remove(annotation)),
+        }
+        Ok(())
+    }
+}
+
+/// Runs the body of the calling test, as a user who may run servers.
 fn as_server_user(test: &str, body: impl FnOnce()) {
     as_server_user_in(module_path!(), test, body);
 }
@@ -479,6 +510,8 @@ fn a_server_with_data_starts_although_the_api_does_not_answer() {
         });
     });
 }
+
+mod primary;
 
 #[test]
 fn a_new_content_takes_the_place_of_the_old_one_and_only_a_complete_one() {

@@ -1,0 +1,92 @@
+//! Arguments of what is installed on a cluster, and where its backups go.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use super::store::BackupStore;
+use crate::cli::Session;
+use crate::finding::{Class, Finding};
+use crate::manifest::images::ImageMap;
+use crate::manifest::release::{self, Version};
+use crate::provider::{ClusterName, Name, Provider};
+use crate::steps::backup_config::Store;
+use crate::steps::install::{Stack, StackName};
+use crate::steps::release::CERT_MANAGER;
+
+/// Arguments of what is installed.
+#[derive(Debug, Clone, Args)]
+pub struct StackArguments {
+    /// What is installed: upstream (the released a8s) or builtin (the operators of this program) [default: builtin on
+    /// the embedded cluster, else upstream]
+    #[arg(long, value_name = "STACK")]
+    pub stack: Option<StackName>,
+    /// Version of the released a8s manifests: a git tag, latest, or a directory; the builtin stack has none
+    /// [default: v1.3.0]
+    #[arg(long, value_name = "VERSION")]
+    pub deployment_version: Option<Version>,
+    /// Version of cert-manager, or a file with its manifests; only the upstream stack needs it [default: v1.12.0]
+    #[arg(long, value_name = "VERSION")]
+    pub cert_manager: Option<String>,
+    /// YAML file that says which images are elsewhere: old name to new name
+    #[arg(long, value_name = "FILE")]
+    pub image_map: Option<PathBuf>,
+    #[command(flatten)]
+    store: BackupStore,
+}
+
+impl StackArguments {
+    /// Where backups go.
+    ///
+    /// # Errors
+    /// A value can't work, or a key is missing.
+    pub fn store(&self, session: &Session) -> Result<Store, Finding> {
+        self.store.store(session)
+    }
+
+    /// Whether a store is installed with the stack. Nobody is asked for keys.
+    pub fn installs_a_store(&self) -> bool {
+        self.store.is_minio()
+    }
+
+    /// Images that are elsewhere.
+    ///
+    /// # Errors
+    /// The file can't be used.
+    pub fn images(&self) -> Result<ImageMap, Finding> {
+        self.image_map.as_deref().map_or_else(|| Ok(ImageMap::default()), ImageMap::with_file)
+    }
+
+    /// Which stack, on a cluster of this provider.
+    pub fn name(&self, provider: Option<Name>) -> StackName {
+        let usual = if provider == Some(Name::Embedded) { StackName::Builtin } else { StackName::Upstream };
+        self.stack.unwrap_or(usual)
+    }
+
+    /// The stack with what it needs to know.
+    ///
+    /// # Errors
+    /// It can't run on such a cluster.
+    pub fn stack(&self, provider: Option<(Arc<dyn Provider>, ClusterName)>) -> Result<Stack, Finding> {
+        let kind = provider.as_ref().map(|(provider, _)| provider.name());
+        match self.name(kind) {
+            StackName::Builtin => Ok(Stack::Builtin { provider }),
+            StackName::Upstream if kind == Some(Name::Embedded) => Err(Finding::new(
+                "stack-unsupported",
+                Class::Refused,
+                "the embedded cluster runs no container images: the upstream stack can't run on it",
+            )
+            .advise("Leave out --stack, or take another provider: -p kind")),
+            StackName::Upstream => Ok(Stack::Upstream {
+                version: self.version(),
+                cert_manager: self.cert_manager.clone().unwrap_or_else(|| CERT_MANAGER.to_owned()),
+            }),
+        }
+    }
+
+    /// Which released manifests.
+    pub fn version(&self) -> Version {
+        self.deployment_version.clone().unwrap_or_else(|| Version::Tag(release::DEFAULT.to_owned()))
+    }
+}
