@@ -14,3 +14,4 @@ mod instance;
 mod kubernetes;
 mod repetition;
 mod sql;
+mod store;
