@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use a8s_operators::object_store;
+use a8s_operators::store::Credentials;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use futures::StreamExt;
@@ -86,7 +88,13 @@ impl Of {
         if self.stack.name(None) == StackName::Builtin {
             let docker = provider::docker::docker();
             let options = session.block_on(async |_| provider::builtin::options(&docker).await)?;
-            return stack::builtin_values(&options);
+            let mut documents = stack::builtin_values(&options)?;
+            if self.stack.installs_a_store() {
+                let credentials = Credentials { access_key: String::new(), secret_key: String::new() };
+                let options = object_store::manifests::Options { bucket: String::new(), credentials };
+                documents.extend(stack::values_of(&object_store::manifests::manifests(&options))?);
+            }
+            return Ok(documents);
         }
         let directory = session.establish_working_directory()?;
         let wanted = Wanted::Manifests(self.stack.version());
@@ -101,9 +109,8 @@ impl Of {
         let text = fs_err::read_to_string(&path)
             .map_err(|error| Finding::new("manifests-missing", Class::Missing, error.to_string()))?;
         documents.extend(kustomization::objects_of(&path, &text)?);
-        let store = self.stack.store()?;
-        if store.is_minio() {
-            let (bucket, access_key, secret_key) = (store.bucket, store.access_key, store.secret_key);
+        if self.stack.installs_a_store() {
+            let (bucket, access_key, secret_key) = Default::default();
             documents.extend(minio::documents(&minio::Store { bucket, access_key, secret_key }));
         }
         Ok(documents)
@@ -203,7 +210,7 @@ impl Load {
         });
         let mut plan = Plan::new("images load");
         let cluster = self.cluster_name.clone();
-        plan.add(Loaded { provider: Arc::clone(&provider), cluster: cluster.clone(), source });
+        plan.add(Loaded { provider: Arc::clone(&provider), cluster: cluster.clone(), sources: vec![source] });
         let outcome = session.block_on(async |cancel| session.carry_out(&plan, &self.of.run, cancel, None).await)?;
         if let Some(outcome) = outcome {
             session.console.success(format!("The images are on the nodes of {cluster}."));

@@ -41,3 +41,21 @@ pub fn line(prompt: &str) -> Option<String> {
     caller::write_error(prompt);
     caller::read_line()
 }
+
+/// As [`line`], and what is typed is not shown.
+pub fn secret(prompt: &str) -> Option<String> {
+    use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+    let stdin = std::io::stdin();
+    let shown = tcgetattr(&stdin).ok();
+    if let Some(mut hidden) = shown.clone() {
+        hidden.local_flags.remove(LocalFlags::ECHO);
+        // A terminal that can't hide it is better than none.
+        let _ = tcsetattr(&stdin, SetArg::TCSAFLUSH, &hidden);
+    }
+    let answer = line(prompt);
+    if let Some(shown) = shown {
+        let _ = tcsetattr(&stdin, SetArg::TCSAFLUSH, &shown);
+        eprint_line("");
+    }
+    answer
+}

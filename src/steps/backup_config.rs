@@ -5,6 +5,8 @@
 
 use std::path::PathBuf;
 
+use a8s_operators::object_store::manifests::ENDPOINT;
+use a8s_operators::store::{ACCESS_KEY, CONFIG_KEY, Config, Credentials, PASSWORD, SECRET_KEY};
 use async_trait::async_trait;
 use rand::seq::{IndexedRandom, SliceRandom};
 use serde_json::json;
@@ -14,19 +16,26 @@ use crate::finding::{Class, Finding};
 use crate::step::{Context, Observation, Step};
 use crate::yaml;
 
-/// File with the encryption password, and its key in the Secret.
-pub const PASSWORD: &str = "encryption-password";
 /// All files, by the names that the kustomization of the released stack wants.
-pub const FILES: [&str; 4] = [PASSWORD, "access-key-id", "secret-access-key", "backup-store-config.yaml"];
+pub const FILES: [&str; 4] = [PASSWORD, ACCESS_KEY, SECRET_KEY, CONFIG_KEY];
 const DIGITS: &[u8] = b"0123456789";
 const SYMBOLS: &[u8] = b"~!@#$%^&*()_+`-={}|[]\\:\"<>?,./";
 const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
+/// Whose store it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// The one that is installed with the stack: MinIO, or the builtin stack's own, which is called the same.
+    Minio,
+    /// AWS, or any other that speaks S3.
+    Aws,
+}
+
 /// Where backups go.
 #[derive(Clone)]
 pub struct Store {
-    /// `minio` (any case), `AWS`, or another provider's name, passed through.
-    pub provider: String,
+    /// Whose it is.
+    pub provider: Provider,
     /// Bucket.
     pub bucket: String,
     /// Region.
@@ -35,44 +44,40 @@ pub struct Store {
     pub endpoint: String,
     /// Path-style addressing.
     pub path_style: bool,
-    /// Access key id.
-    pub access_key: String,
-    /// Secret key.
-    pub secret_key: String,
+    /// Access key id and secret key.
+    pub credentials: Credentials,
 }
 
 impl Store {
-    /// Whether backups go to the MinIO that the program installs.
+    /// Whether backups go to the store that the program installs.
     pub fn is_minio(&self) -> bool {
-        self.provider.eq_ignore_ascii_case("minio")
+        self.provider == Provider::Minio
     }
 
-    /// Refuses credentials that can't work.
+    /// Refuses what can't work.
     ///
     /// # Errors
-    /// A key is empty.
+    /// A key is empty, or bucket or endpoint are none.
     pub fn check(&self) -> Result<(), Finding> {
-        for (flag, key) in [("backup-store-accesskey", &self.access_key), ("backup-store-secretkey", &self.secret_key)]
-        {
+        let Credentials { access_key, secret_key } = &self.credentials;
+        for (flag, key) in [("backup-store-accesskey", access_key), ("backup-store-secretkey", secret_key)] {
             if key.is_empty() {
                 return Err(Finding::new("empty-key", Class::Usage, format!("The {flag} can't be empty!")));
             }
         }
-        Ok(())
+        let wrong = |why: String| Finding::new("backup-store", Class::Usage, why);
+        let document = self.document().map_err(|error| wrong(error.to_string()))?;
+        Config::parse(&document).map(drop).map_err(|error| wrong(error.reason()))
     }
 
     fn document(&self) -> Result<String, yaml::Error> {
-        let minio = self.provider.eq_ignore_ascii_case("minio");
-        let mut cloud = json!({
-            "provider": if minio { "AWS" } else { self.provider.as_str() },
-            "container": self.bucket,
-            "region": self.region,
-        });
-        let endpoint = if minio { "http://minio.minio-dev.svc.cluster.local:9000" } else { self.endpoint.as_str() };
+        // Upstream writes AWS for MinIO too: it is the protocol that is meant.
+        let mut cloud = json!({"provider": "AWS", "container": self.bucket, "region": self.region});
+        let endpoint = if self.is_minio() { ENDPOINT } else { self.endpoint.as_str() };
         if !endpoint.is_empty() {
             cloud["endpoint"] = json!(endpoint);
         }
-        if minio || self.path_style {
+        if self.is_minio() || self.path_style {
             cloud["path_style"] = json!(true);
         }
         yaml::write(&json!({"config": {"cloud_configuration": cloud}}))
@@ -93,9 +98,9 @@ impl Written {
         let directory = self.directory.backup_config();
         let document = self.store.document().map_err(|error| Finding::new("manifest", Class::Failed, error))?;
         Ok(vec![
-            (directory.join("access-key-id"), self.store.access_key.clone()),
-            (directory.join("secret-access-key"), self.store.secret_key.clone()),
-            (directory.join("backup-store-config.yaml"), document),
+            (directory.join(ACCESS_KEY), self.store.credentials.access_key.clone()),
+            (directory.join(SECRET_KEY), self.store.credentials.secret_key.clone()),
+            (directory.join(CONFIG_KEY), document),
         ])
     }
 
@@ -171,15 +176,14 @@ mod tests {
     use super::*;
     use crate::step::{Cancel, Plan, Runner, Silent};
 
-    fn store(provider: &str) -> Store {
+    fn store(provider: Provider) -> Store {
         Store {
-            provider: provider.to_owned(),
+            provider,
             bucket: "a8s-backups".to_owned(),
             region: "eu-central-1".to_owned(),
             endpoint: String::new(),
             path_style: false,
-            access_key: "a8s-user".to_owned(),
-            secret_key: "a8s-password".to_owned(),
+            credentials: Credentials { access_key: "a8s-user".to_owned(), secret_key: "a8s-password".to_owned() },
         }
     }
 
@@ -196,25 +200,38 @@ mod tests {
     #[test]
     fn minio_has_its_endpoint_and_aws_has_none() {
         insta::with_settings!({snapshot_path => "../../snapshots", prepend_module_to_snapshot => false}, {
-            insta::assert_snapshot!("backup_store_config_minio", store("MinIO").document().unwrap());
-            insta::assert_snapshot!("backup_store_config_aws", store("AWS").document().unwrap());
+            insta::assert_snapshot!("backup_store_config_minio", store(Provider::Minio).document().unwrap());
+            insta::assert_snapshot!("backup_store_config_aws", store(Provider::Aws).document().unwrap());
         });
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_before_anything_is_made() {
+        store(Provider::Minio).check().unwrap();
+        let bucket = Store { bucket: "UPPER".to_owned(), ..store(Provider::Minio) };
+        let endpoint = Store { endpoint: "ftp://host".to_owned(), ..store(Provider::Aws) };
+        let mut keyless = store(Provider::Aws);
+        keyless.credentials.secret_key.clear();
+        for (store, word) in [(bucket, "UPPER"), (endpoint, "ftp://host"), (keyless, "backup-store-secretkey")] {
+            let finding = store.check().unwrap_err();
+            assert!(finding.class == Class::Usage && finding.cause.contains(word), "{finding:?}");
+        }
     }
 
     #[tokio::test]
     async fn the_password_is_kept_and_nobody_else_reads_the_files() {
         let home = tempfile::tempdir().unwrap();
         let directory = WorkingDirectory(home.path().join("a9s"));
-        let plan = |provider: &str| {
+        let plan = |provider| {
             let mut plan = Plan::new("test");
             plan.add(Written { directory: directory.clone(), store: store(provider) });
             plan
         };
         let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(5));
-        assert!(runner.run(&plan("minio")).await.unwrap().changed());
+        assert!(runner.run(&plan(Provider::Minio)).await.unwrap().changed());
         let password = fs_err::read(directory.backup_config().join(PASSWORD)).unwrap();
-        assert!(!runner.run(&plan("minio")).await.unwrap().changed());
-        assert!(runner.run(&plan("AWS")).await.unwrap().changed());
+        assert!(!runner.run(&plan(Provider::Minio)).await.unwrap().changed());
+        assert!(runner.run(&plan(Provider::Aws)).await.unwrap().changed());
         assert_eq!(fs_err::read(directory.backup_config().join(PASSWORD)).unwrap(), password);
         for entry in fs_err::read_dir(directory.backup_config()).unwrap() {
             assert!(is_private(&entry.unwrap().path()));

@@ -17,13 +17,15 @@ pub struct Loaded {
     /// The cluster.
     pub cluster: ClusterName,
     /// What names them.
-    pub source: Arc<Source>,
+    pub sources: Vec<Arc<Source>>,
 }
 
 impl Loaded {
     async fn images(&self) -> Result<Vec<String>, Finding> {
-        let objects = self.source.objects().await?;
-        let values: Vec<_> = objects.iter().filter_map(|object| serde_json::to_value(object).ok()).collect();
+        let mut values = Vec::new();
+        for source in &self.sources {
+            values.extend(source.objects().await?.iter().filter_map(|object| serde_json::to_value(object).ok()));
+        }
         Ok(images::of_objects(&values))
     }
 }

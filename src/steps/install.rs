@@ -5,6 +5,8 @@ use std::path::Path;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use a8s_operators::object_store::manifests as own;
+use a8s_operators::store::{ACCESS_KEY, CONFIG, CONFIG_KEY, CREDENTIALS, PASSWORD, SECRET_KEY};
 use kube::api::{ApiResource, DynamicObject};
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -89,8 +91,10 @@ pub fn add(plan: &mut Plan, after: &[Handle], installation: Installation) -> Han
     let Installation { access, directory, stack, images, store } = installation;
     match stack {
         Stack::Builtin { provider } => {
-            plan.add(backup_config::Written { directory, store });
-            add_builtin(plan, after, access, provider, images)
+            let adopted = plan.after(after, password::Adopted { access: access.clone(), directory: directory.clone() });
+            let written = backup_config::Written { directory: directory.clone(), store: store.clone() };
+            let written = plan.after(&[adopted], written);
+            add_builtin(plan, written, Builtin { access, directory, provider, images, store })
         }
         Stack::Upstream { version, cert_manager } => {
             let wanted = Wanted::Manifests(version);
@@ -98,14 +102,7 @@ pub fn add(plan: &mut Plan, after: &[Handle], installation: Installation) -> Han
             let adopted = plan.after(after, password::Adopted { access: access.clone(), directory: directory.clone() });
             let written = backup_config::Written { directory: directory.clone(), store: store.clone() };
             let written = plan.after(&[adopted], written);
-            let space = Part {
-                access: access.clone(),
-                title: "the record of the installation",
-                id: "record",
-                source: Source::new(ImageMap::default(), || Box::pin(async { Ok(vec![system_namespace()]) })),
-                probe: None,
-            };
-            let space = stack::prepare(plan, after, &space);
+            let space = add_record(plan, after, &access);
             let mut needed =
                 vec![release, written, add_cert_manager(plan, space, &access, &directory, &cert_manager, &images)];
             if store.is_minio() {
@@ -119,26 +116,102 @@ pub fn add(plan: &mut Plan, after: &[Handle], installation: Installation) -> Han
     }
 }
 
-fn add_builtin(
-    plan: &mut Plan,
-    after: &[Handle],
+/// Adds the namespace of the stack, in which everything that is installed is on record.
+fn add_record(plan: &mut Plan, after: &[Handle], access: &Arc<Access>) -> Handle {
+    let space = Part {
+        access: access.clone(),
+        title: "the record of the installation",
+        id: "record",
+        source: Source::new(ImageMap::default(), || Box::pin(async { Ok(vec![system_namespace()]) })),
+        probe: None,
+    };
+    stack::prepare(plan, after, &space)
+}
+
+struct Builtin {
     access: Arc<Access>,
+    directory: WorkingDirectory,
     provider: Option<(Arc<dyn Provider>, ClusterName)>,
     images: ImageMap,
-) -> Handle {
-    let mut after = after.to_vec();
-    let source = match provider {
-        Some((provider, cluster)) => {
-            let source = Source::builtin(images, provider.clone(), cluster.clone());
-            if provider.has_nodes() {
-                after.push(plan.after(&after, images::Loaded { provider, cluster, source: source.clone() }));
-            }
-            source
-        }
-        None => Source::new(images, || Box::pin(async { stack::builtin_values(&pulled()) })),
+    store: Store,
+}
+
+/// The stack and its store at the same time: neither needs the other to begin.
+fn add_builtin(plan: &mut Plan, written: Handle, builtin: Builtin) -> Handle {
+    let Builtin { access, directory, provider, images, store } = builtin;
+    let source = builtin_source(&images, provider.clone(), directory);
+    let own = store.is_minio().then(|| own_store(images, &store));
+    let mut needed = written;
+    if let Some((provider, cluster)) = provider
+        && provider.has_nodes()
+    {
+        let sources = own.iter().chain([&source]).cloned().collect();
+        needed = plan.after(&[written], images::Loaded { provider, cluster, sources });
+    }
+    let stack = Part {
+        access: access.clone(),
+        title: "the a8s System",
+        id: "stack",
+        source,
+        probe: Some(stack::instance_probe()),
     };
-    let probe = Some(stack::instance_probe());
-    stack::install(plan, &after, Part { access, title: "the a8s System", id: "stack", source, probe })
+    if let Some(source) = own {
+        let record = add_record(plan, &[needed], &access);
+        let part = Part { access, title: "the object store", id: "object-store", source, probe: None };
+        stack::install(plan, &[record], part);
+    }
+    stack::install(plan, &[needed], stack)
+}
+
+/// The objects of the builtin stack, with what it knows of its store.
+fn builtin_source(
+    images: &ImageMap,
+    provider: Option<(Arc<dyn Provider>, ClusterName)>,
+    directory: WorkingDirectory,
+) -> Arc<Source> {
+    Source::new(images.clone(), move || {
+        let (provider, directory) = (provider.clone(), directory.clone());
+        Box::pin(async move {
+            let options = match provider {
+                Some((provider, cluster)) => provider.builtin_stack(&cluster).await?,
+                None => pulled(),
+            };
+            let mut values = stack::builtin_values(&options)?;
+            values.extend(settings(&directory)?);
+            Ok(values)
+        })
+    })
+}
+
+/// The ConfigMap and the Secret that tell the stack of its store, from the files.
+fn settings(directory: &WorkingDirectory) -> Result<[Value; 2], Finding> {
+    use base64::Engine as _;
+    let read = |name: &str| {
+        fs_err::read(directory.backup_config().join(name))
+            .map_err(|error| Finding::new("manifests-missing", Class::Missing, error.to_string()))
+    };
+    let encoded = |name: &str| read(name).map(|bytes| base64::engine::general_purpose::STANDARD.encode(bytes));
+    let metadata = |name: &str| json!({"name": name, "namespace": a8s_operators::SYSTEM_NAMESPACE});
+    let document = String::from_utf8_lossy(&read(CONFIG_KEY)?).into_owned();
+    let map = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(CONFIG), "data": {CONFIG_KEY: document},
+    });
+    let secret = json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": metadata(CREDENTIALS), "type": "Opaque",
+        "data": {
+            ACCESS_KEY: encoded(ACCESS_KEY)?, SECRET_KEY: encoded(SECRET_KEY)?, PASSWORD: encoded(PASSWORD)?,
+        },
+    });
+    Ok([map, secret])
+}
+
+/// The builtin stack's own store.
+fn own_store(images: ImageMap, store: &Store) -> Arc<Source> {
+    let options = own::Options { bucket: store.bucket.clone(), credentials: store.credentials.clone() };
+    Source::new(images, move || {
+        let objects = own::manifests(&options);
+        Box::pin(async move { stack::values_of(&objects) })
+    })
 }
 
 /// The builtin stack on a cluster that pulls its images: from where the image map says.
@@ -200,8 +273,8 @@ fn issuer_probe() -> DynamicObject {
 fn add_minio(plan: &mut Plan, after: Handle, access: &Arc<Access>, images: &ImageMap, store: &Store) -> Handle {
     let store = minio::Store {
         bucket: store.bucket.clone(),
-        access_key: store.access_key.clone(),
-        secret_key: store.secret_key.clone(),
+        access_key: store.credentials.access_key.clone(),
+        secret_key: store.credentials.secret_key.clone(),
     };
     let source = Source::new(images.clone(), move || {
         let store = store.clone();
@@ -240,23 +313,25 @@ pub fn render(release: &Path, read: &dyn Fn(&str) -> Result<Vec<u8>, Finding>) -
 
 #[cfg(test)]
 mod tests {
+    use a8s_operators::store::Credentials;
+
     use super::*;
     use crate::kubernetes::Target;
     use crate::provider::{Name, Options, of_name};
+    use crate::steps::backup_config::Provider as StoreProvider;
 
-    fn store(provider: &str) -> Store {
+    fn store(provider: StoreProvider) -> Store {
         Store {
-            provider: provider.to_owned(),
+            provider,
             bucket: "b".to_owned(),
             region: "r".to_owned(),
             endpoint: String::new(),
             path_style: false,
-            access_key: "k".to_owned(),
-            secret_key: "s".to_owned(),
+            credentials: Credentials { access_key: "k".to_owned(), secret_key: "s".to_owned() },
         }
     }
 
-    fn plan(stack: Stack, backups: &str) -> String {
+    fn plan(stack: Stack, backups: StoreProvider) -> String {
         let mut plan = Plan::new("create stack a8s");
         add(
             &mut plan,
@@ -278,9 +353,9 @@ mod tests {
         let kind = of_name(Name::Kind, Options::default()).unwrap();
         let builtin = Stack::Builtin { provider: Some((kind, "a8s".parse().unwrap())) };
         insta::with_settings!({snapshot_path => "../../snapshots/plans", prepend_module_to_snapshot => false}, {
-            insta::assert_snapshot!("create_stack_upstream_minio", plan(upstream(), "minio"));
-            insta::assert_snapshot!("create_stack_upstream_aws", plan(upstream(), "AWS"));
-            insta::assert_snapshot!("create_stack_builtin_kind", plan(builtin, "minio"));
+            insta::assert_snapshot!("create_stack_upstream_minio", plan(upstream(), StoreProvider::Minio));
+            insta::assert_snapshot!("create_stack_upstream_aws", plan(upstream(), StoreProvider::Aws));
+            insta::assert_snapshot!("create_stack_builtin_kind", plan(builtin, StoreProvider::Minio));
         });
     }
 }

@@ -3,18 +3,15 @@
 
 use std::sync::Arc;
 
+use a8s_operators::store::{CREDENTIALS as SECRET, PASSWORD};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
-use super::backup_config::PASSWORD;
 use crate::config::{WorkingDirectory, write_private};
 use crate::finding::{Class, Finding};
 use crate::kubernetes::{Access, Error};
 use crate::step::{Context, Observation, Step};
-
-/// The Secret of the released stack, and of ours.
-const SECRET: &str = "a8s-backup-storage-credentials";
 
 /// The working directory should have the password that the cluster has.
 pub struct Adopted {

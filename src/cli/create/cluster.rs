@@ -78,7 +78,7 @@ impl CreateCluster {
         };
         let provider = session.provider(&self.provider, options)?;
         arguments.warn_about_unused(session, provider.name());
-        let (store, images) = (arguments.stack.store()?, arguments.stack.images()?);
+        let (store, images) = (arguments.stack.store(session)?, arguments.stack.images()?);
         let stack = arguments.stack.stack(Some((provider.clone(), self.cluster_name.clone())))?;
         if !arguments.run.dry_run {
             ask_about_foreign(session, provider.as_ref(), &self.cluster_name)?;
@@ -185,9 +185,9 @@ pub(super) fn summary(session: &Session, cluster: &str, stack: StackName, minio:
     console.success(cluster);
     if stack == StackName::Upstream {
         console.success("Installed cert-manager on the Kubernetes cluster.");
-        if minio {
-            console.success("Installed the MinIO object store.");
-        }
+    }
+    if minio {
+        console.success("Installed the MinIO object store.");
     }
     console.success("Created a configuration for the backup object store.");
     console.success("Installing the a8s Postgres control plane.");

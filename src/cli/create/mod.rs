@@ -8,6 +8,7 @@ mod order;
 mod restore;
 mod stack;
 mod stack_arguments;
+mod store;
 
 use clap::{Args, Subcommand};
 

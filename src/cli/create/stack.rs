@@ -123,7 +123,7 @@ impl CreateStack {
 
 impl CreateStackA8s {
     fn run(self, session: &Session) -> Result<(), Finding> {
-        let (store, images) = (self.stack.store()?, self.stack.images()?);
+        let (store, images) = (self.stack.store(session)?, self.stack.images()?);
         let (connection, maker) = session.block_on(async |_| {
             let connection = self.cluster.connect().await?;
             let maker = maker(&connection).await;

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::store::BackupStore;
+use crate::cli::Session;
 use crate::finding::{Class, Finding};
 use crate::manifest::images::ImageMap;
 use crate::manifest::release::{self, Version};
@@ -30,53 +32,22 @@ pub struct StackArguments {
     /// YAML file that says which images are elsewhere: old name to new name
     #[arg(long, value_name = "FILE")]
     pub image_map: Option<PathBuf>,
-    /// Where backups go: minio or AWS
-    #[arg(long, value_name = "PROVIDER", default_value = "minio", help_heading = "Backups")]
-    backup_provider: String,
-    /// Bucket of backups
-    #[arg(long, value_name = "BUCKET", default_value = "a8s-backups", help_heading = "Backups")]
-    backup_bucket: String,
-    /// Region of the bucket
-    #[arg(long, value_name = "REGION", default_value = "eu-central-1", help_heading = "Backups")]
-    backup_region: String,
-    /// S3 endpoint; minio has its own
-    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true, help_heading = "Backups")]
-    backup_store_endpoint: String,
-    /// Address buckets by path; always so for minio
-    #[arg(long, help_heading = "Backups")]
-    backup_store_pathstyle: bool,
-    /// Access key id of the store
-    #[arg(long, value_name = "KEY", default_value = "a8s-user", help_heading = "Backups")]
-    backup_store_accesskey: String,
-    /// Secret key of the store
-    #[arg(
-        long,
-        value_name = "KEY",
-        default_value = "a8s-password",
-        env = "A9S_BACKUP_STORE_SECRETKEY",
-        hide_env_values = true,
-        help_heading = "Backups"
-    )]
-    backup_store_secretkey: String,
+    #[command(flatten)]
+    store: BackupStore,
 }
 
 impl StackArguments {
     /// Where backups go.
     ///
     /// # Errors
-    /// The credentials can't work.
-    pub fn store(&self) -> Result<Store, Finding> {
-        let store = Store {
-            provider: self.backup_provider.clone(),
-            bucket: self.backup_bucket.clone(),
-            region: self.backup_region.clone(),
-            endpoint: self.backup_store_endpoint.clone(),
-            path_style: self.backup_store_pathstyle,
-            access_key: self.backup_store_accesskey.clone(),
-            secret_key: self.backup_store_secretkey.clone(),
-        };
-        store.check()?;
-        Ok(store)
+    /// A value can't work, or a key is missing.
+    pub fn store(&self, session: &Session) -> Result<Store, Finding> {
+        self.store.store(session)
+    }
+
+    /// Whether a store is installed with the stack. Nobody is asked for keys.
+    pub fn installs_a_store(&self) -> bool {
+        self.store.is_minio()
     }
 
     /// Images that are elsewhere.

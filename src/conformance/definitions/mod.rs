@@ -15,3 +15,4 @@ mod instance;
 mod kubernetes;
 mod repetition;
 mod sql;
+mod store;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use a8s_operators::object_store;
 use a8s_operators::postgresql::{Installation, template};
 use kube_embedded::image::{Image, ImageCatalogue};
 
@@ -13,7 +14,7 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 /// Where commands of containers are looked for after PostgreSQL's own.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// One image per PostgreSQL major of this host.
+/// One image per PostgreSQL major of this host, and the object store.
 #[derive(Debug)]
 pub struct Images {
     installations: BTreeMap<u32, Installation>,
@@ -49,6 +50,11 @@ fn name(major: u32) -> String {
 impl ImageCatalogue for Images {
     fn resolve(&self, reference: &str) -> Result<Image, String> {
         let wanted = reference.strip_prefix("docker.io/").unwrap_or(reference);
+        // Whatever version a cluster was made with: this program is the one there is.
+        if wanted.split_once(':').map_or(wanted, |(name, _)| name) == object_store::manifests::IMAGE {
+            let env = vec![("PATH".to_owned(), PATH.to_owned())];
+            return Ok(Image { entrypoint: agent(), env, working_dir: None });
+        }
         let tag = wanted.strip_prefix(POSTGRESQL).and_then(|rest| rest.strip_prefix(':'));
         let found = tag.and_then(|tag| tag.parse().ok()).and_then(|major: u32| self.installations.get(&major));
         let Some(found) = found else {
@@ -60,7 +66,7 @@ impl ImageCatalogue for Images {
         let bin = found.bin_directory.display();
         let template = template::path(&self.templates, found);
         Ok(Image {
-            entrypoint: vec![THIS_PROGRAM.to_owned(), "agent".to_owned()],
+            entrypoint: agent(),
             env: vec![
                 ("PATH".to_owned(), format!("{bin}:{PATH}")),
                 ("A9S_POSTGRESQL_MAJOR".to_owned(), found.major.to_string()),
@@ -72,8 +78,14 @@ impl ImageCatalogue for Images {
     }
 
     fn references(&self) -> Vec<String> {
-        self.installations.keys().map(|major| name(*major)).collect()
+        let servers = self.installations.keys().map(|major| name(*major));
+        servers.chain([object_store::manifests::VERSIONED.to_owned()]).collect()
     }
+}
+
+/// Both images are this program; the pod's arguments say what to be.
+fn agent() -> Vec<String> {
+    vec![THIS_PROGRAM.to_owned(), "agent".to_owned()]
 }
 
 #[cfg(test)]
@@ -94,6 +106,15 @@ mod tests {
         let image = images().resolve("a9s/postgresql:15").unwrap();
         assert_eq!(image.entrypoint, ["/proc/self/exe", "agent"]);
         assert!(image.env[0].1.starts_with("/usr/lib/postgresql/15/bin:"));
+    }
+
+    #[test]
+    fn the_object_store_is_this_program_too() {
+        for reference in [object_store::manifests::IMAGE, object_store::manifests::VERSIONED, "a9s/object-store:0.0.1"]
+        {
+            assert_eq!(images().resolve(reference).unwrap().entrypoint, ["/proc/self/exe", "agent"]);
+        }
+        assert_eq!(images().references(), ["a9s/postgresql:15", object_store::manifests::VERSIONED]);
     }
 
     #[test]

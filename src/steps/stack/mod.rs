@@ -23,7 +23,7 @@ pub use self::objects::{Established, Namespaces, Objects};
 pub use self::removal::Removed;
 pub use self::removal::instances;
 pub use self::rollouts::Rollouts;
-pub use self::source::{Source, values as builtin_values};
+pub use self::source::{Source, values as builtin_values, values_of};
 use crate::finding::{Class, Finding};
 use crate::kubernetes::{Access, Error};
 use crate::manifest::instance;

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -16,7 +16,10 @@ use crate::finding::{Class, Evidence, Finding};
 use crate::kubernetes::{Access, Error, diagnosis};
 use crate::step::{Context, Observation, Step};
 
-/// The Deployments of a part should be rolled out, and its Jobs done.
+/// What makes pods, and is waited for.
+const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "Job"];
+
+/// The Deployments and StatefulSets of a part should be rolled out, and its Jobs done.
 pub struct Rollouts {
     /// The cluster.
     pub access: Arc<Access>,
@@ -38,9 +41,8 @@ enum Progress {
 impl Rollouts {
     async fn workloads(&self) -> Result<Vec<&DynamicObject>, Finding> {
         let objects = self.source.objects().await?;
-        let is_one = |object: &&DynamicObject| {
-            object.types.as_ref().is_some_and(|types| types.kind == "Deployment" || types.kind == "Job")
-        };
+        let is_one =
+            |object: &&DynamicObject| object.types.as_ref().is_some_and(|types| KINDS.contains(&types.kind.as_str()));
         Ok(objects.iter().filter(is_one).collect())
     }
 
@@ -48,9 +50,14 @@ impl Rollouts {
         let namespace = object.namespace().unwrap_or_else(|| "default".to_owned());
         let name = object.name_any();
         let failed = |error| Error::request(format!("look at {namespace}/{name}"), error);
-        if object.types.as_ref().is_some_and(|types| types.kind == "Job") {
+        let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
+        if kind == "Job" {
             let api: Api<Job> = Api::namespaced(client.clone(), &namespace);
             return of_job(&name, api.get_opt(&name).await.map_err(failed)?.as_ref());
+        }
+        if kind == "StatefulSet" {
+            let api: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
+            return Ok(of_stateful_set(&name, api.get_opt(&name).await.map_err(failed)?.as_ref()));
         }
         let api: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
         Ok(of_deployment(&name, api.get_opt(&name).await.map_err(failed)?.as_ref()))
@@ -77,6 +84,22 @@ fn of_deployment(name: &str, there: Option<&Deployment>) -> Progress {
     let selector = deployment.spec.as_ref().map(|spec| labels(&spec.selector)).unwrap_or_default();
     let available = status.available_replicas.unwrap_or(0);
     Progress::Waits(format!("{available} of {wanted} pods of the Deployment {name} are available"), selector)
+}
+
+fn of_stateful_set(name: &str, there: Option<&StatefulSet>) -> Progress {
+    let Some(set) = there else {
+        return Progress::Waits(format!("the StatefulSet {name} is not there"), String::new());
+    };
+    let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+    let status = set.status.clone().unwrap_or_default();
+    let seen = status.observed_generation >= set.metadata.generation;
+    let all = [status.updated_replicas, status.ready_replicas, Some(status.replicas)];
+    if seen && all.iter().all(|count| count.unwrap_or(0) == wanted) {
+        return Progress::Done;
+    }
+    let selector = set.spec.as_ref().map(|spec| labels(&spec.selector)).unwrap_or_default();
+    let ready = status.ready_replicas.unwrap_or(0);
+    Progress::Waits(format!("{ready} of {wanted} pods of the StatefulSet {name} are ready"), selector)
 }
 
 fn of_job(name: &str, there: Option<&Job>) -> Result<Progress, Finding> {

@@ -10,7 +10,6 @@ use tokio::sync::OnceCell;
 
 use crate::finding::{Class, Finding};
 use crate::manifest::images::ImageMap;
-use crate::provider::{ClusterName, Provider};
 
 type Load = dyn Fn() -> BoxFuture<'static, Result<Vec<Value>, Finding>> + Send + Sync;
 
@@ -28,14 +27,6 @@ impl Source {
         load: impl Fn() -> BoxFuture<'static, Result<Vec<Value>, Finding>> + Send + Sync + 'static,
     ) -> Arc<Self> {
         Arc::new(Self { load: Box::new(load), images, objects: OnceCell::new() })
-    }
-
-    /// The builtin stack, as a provider knows it for one of its clusters.
-    pub fn builtin(images: ImageMap, provider: Arc<dyn Provider>, cluster: ClusterName) -> Arc<Self> {
-        Self::new(images, move || {
-            let (provider, cluster) = (provider.clone(), cluster.clone());
-            Box::pin(async move { values(&provider.builtin_stack(&cluster).await?) })
-        })
     }
 
     /// The objects.
@@ -57,7 +48,14 @@ impl Source {
 /// # Errors
 /// None, but the type has to say so.
 pub fn values(options: &a8s_operators::manifests::Options) -> Result<Vec<Value>, Finding> {
-    let objects = a8s_operators::manifests::manifests(options);
+    values_of(&a8s_operators::manifests::manifests(options))
+}
+
+/// Objects as documents.
+///
+/// # Errors
+/// None, but the type has to say so.
+pub fn values_of(objects: &[DynamicObject]) -> Result<Vec<Value>, Finding> {
     objects.iter().map(|object| serde_json::to_value(object).map_err(|error| damaged(&error.to_string()))).collect()
 }
 

@@ -35,6 +35,9 @@ pub mod tools;
 use crate::object_store;
 use std::ffi::OsString;
 use std::process::ExitCode;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 /// Port of PostgreSQL.
 pub const SQL_PORT: u16 = 5432;
@@ -73,12 +76,10 @@ pub enum Error {
 
 /// Runs the agent that the first argument names, until it is told to end. Trouble is one line on standard error.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
-        .with_ansi(false)
-        .with_target(false)
-        .with_max_level(tracing::Level::INFO)
-        .init();
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr).with_ansi(false).with_target(false);
+    // The protocol's library takes every refusal for an error of its own.
+    let said = Targets::new().with_default(LevelFilter::INFO).with_target("s3s", LevelFilter::OFF);
+    tracing_subscriber::registry().with(lines).with(said).init();
     let role = arguments.into_iter().next();
     match run(role.as_ref().and_then(|role| role.to_str())) {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,7 +11,6 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::ObjectMeta;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 /// Key of the document in the Secret.
 const DOCUMENT: &str = "order.json";
@@ -33,9 +32,6 @@ pub struct Access {
     pub prefix: String,
     /// UID of the Backup.
     pub backup_uid: String,
-    /// Addresses of the endpoint's host, where it is a Service: a pod may not know its name.
-    #[serde(default)]
-    pub addresses: Vec<IpAddr>,
 }
 
 impl Access {
@@ -58,7 +54,6 @@ impl Access {
             data_key: data_key.to_hex(),
             prefix: prefix.to_owned(),
             backup_uid: backup_uid.to_owned(),
-            addresses: Vec::new(),
         }
     }
 

@@ -150,13 +150,8 @@ impl Context {
     }
 
     /// Writes the Secret for an order.
-    pub async fn give_access<K: Order>(&self, object: &K, instance: &str, mut access: Access) -> Result<(), Error> {
+    pub async fn give_access<K: Order>(&self, object: &K, instance: &str, access: Access) -> Result<(), Error> {
         let namespace = object.namespace().unwrap_or_default();
-        let host =
-            access.config().endpoint.and_then(|endpoint| Some(endpoint.parse::<http::Uri>().ok()?.host()?.to_owned()));
-        if let Some(host) = host.filter(|host| host.ends_with(".svc") || host.ends_with(".svc.cluster.local")) {
-            access.addresses = Names::of_cluster(self.client.clone()).resolve(&host).await.unwrap_or_default();
-        }
         let mut secret = access.secret(&namespace, instance, object.owner());
         let api: Api<Secret> = self.api(&namespace);
         let name = secret.name_any();

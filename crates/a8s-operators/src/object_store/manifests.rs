@@ -15,8 +15,10 @@ pub const NAMESPACE: &str = "minio-dev";
 pub const NAME: &str = "minio";
 /// Where it is for programs in the cluster.
 pub const ENDPOINT: &str = "http://minio.minio-dev.svc.cluster.local:9000";
-/// Its image.
+/// Its image, without a tag.
 pub const IMAGE: &str = "a9s/object-store";
+/// Its image. With a version: without one, nodes would look for a newer one in a registry every time.
+pub const VERSIONED: &str = concat!("a9s/object-store:", env!("CARGO_PKG_VERSION"));
 /// Where its volume is mounted.
 pub const DATA_PATH: &str = "/data";
 /// Where its credentials are mounted.
@@ -98,10 +100,12 @@ fn stateful_set(bucket: &str) -> Value {
     };
     let container = json!({
         "name": NAME,
-        "image": IMAGE,
+        "image": VERSIONED,
         "args": ["object-store"],
         "env": [
             {"name": BUCKETS, "value": bucket},
+            // One heap for all threads: the C library would give each its own, and keep them.
+            {"name": "MALLOC_ARENA_MAX", "value": "1"},
             {"name": "POD_IP", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "status.podIP"}}},
         ],
         "ports": [{"name": "api", "containerPort": PORT, "protocol": "TCP"}],

@@ -2,8 +2,8 @@
 //!
 //! In reading order: [`files`] (what objects are made of), [`index`] (which objects there are: one small transactional
 //! database), [`backend`] (both together: the operations, without any protocol), [`listing`] (pages of keys), [`receive`]
-//! (bodies on their way to a file), [`protocol`] (S3's operations over the backend), [`server`] (HTTP) and [`manifests`]
-//! (what is installed on a cluster).
+//! (bodies on their way to a file), [`protocol`] (S3's operations over the backend), [`server`] (HTTP; [`unread`]: what a
+//! refused client still sends) and [`manifests`] (what is installed on a cluster).
 //!
 //! *Guarantees*: what was acknowledged is on the disk, synced, before the acknowledgement. An object is replaced,
 //! completed from parts or deleted by one transaction of the index: whoever reads sees the old one or the new one, whole.
@@ -20,6 +20,7 @@ pub mod manifests;
 mod protocol;
 mod receive;
 pub mod server;
+mod unread;
 
 #[cfg(test)]
 mod tests;

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Method, StatusCode, header};
+use http::{HeaderValue, Method, StatusCode, header};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use s3s::auth::{S3Auth, SecretKey};
@@ -19,6 +19,7 @@ use tokio::sync::Semaphore;
 
 use super::backend::Backend;
 use super::protocol::Protocol;
+use super::unread::Shared;
 use super::{Error as StoreError, manifests};
 use crate::agent::signals::told_to_end;
 use crate::agent::{environment, health};
@@ -178,10 +179,19 @@ async fn answer(service: S3Service, request: http::Request<Incoming>) -> Result<
     if request.uri().path() == HEALTH && matches!(*request.method(), Method::GET | Method::HEAD) {
         return Ok(http::Response::new(Body::empty()));
     }
-    match unwanted(&request) {
-        Some(refusal) => refusal.to_http_response().map_err(|error| HttpError::new(Box::new(error))),
-        None => service.call(request.map(Body::from)).await,
+    let waits = request.headers().contains_key(header::EXPECT);
+    let refusal = unwanted(&request);
+    let (parts, body) = request.into_parts();
+    let body = Shared::new(body);
+    let request = http::Request::from_parts(parts, Body::http_body(body.clone()));
+    let mut response = match refusal {
+        Some(refusal) => refusal.to_http_response().map_err(|error| HttpError::new(Box::new(error)))?,
+        None => service.call(request).await?,
+    };
+    if !body.drain(waits).await {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
+    Ok(response)
 }
 
 /// What the protocol's library would take and we don't: signatures of version 2, and forms, which it holds in memory.

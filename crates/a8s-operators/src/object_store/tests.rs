@@ -472,6 +472,25 @@ async fn strangers_are_refused_and_told_apart() {
 }
 
 #[tokio::test]
+async fn a_refusal_is_heard_though_much_was_still_to_be_sent() {
+    let served = Served::new().await;
+    let large = Bytes::from(vec![0; 8 << 20]);
+    for (store, words) in [
+        (served.store("key", "secret", "another"), "has no bucket another"),
+        (served.store("key", "guess", BUCKET), "(SignatureDoesNotMatch)"),
+    ] {
+        for _ in 0..5 {
+            let told = store.put("a", large.clone()).await.unwrap_err().to_string();
+            assert!(told.ends_with(words), "{told}");
+        }
+    }
+    // Who waits to be asked for the body is told at once, and that the connection ends.
+    let target = served.signed(http::Method::PUT, "a").await.replace("/a?", "/b?");
+    let told = served.raw(&served.request("PUT", &target, "content-length: 9\r\nexpect: 100-continue\r\n", "")).await;
+    assert!(told.starts_with("HTTP/1.1 403") && told.contains("connection: close"), "{told}");
+}
+
+#[tokio::test]
 async fn new_credentials_count_at_once() {
     let served = Served::new().await;
     fs_err::write(served.directory.path().join("credentials/secret-access-key"), "changed").unwrap();

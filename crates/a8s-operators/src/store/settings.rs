@@ -21,6 +21,16 @@ pub enum SettingsError {
     Api(#[from] kube::Error),
 }
 
+impl SettingsError {
+    /// What is wrong, without the place where it would be found on a cluster: for a document that is not there yet.
+    pub fn reason(&self) -> String {
+        match self {
+            Self::Document(why) => why.clone(),
+            other => other.to_string(),
+        }
+    }
+}
+
 /// Where the store is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {

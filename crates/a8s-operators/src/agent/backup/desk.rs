@@ -95,6 +95,17 @@ impl Desk {
             .ok_or_else(|| trouble(format!("the Secret {name} is not for this order")))
     }
 
+    /// A client of the store for an order. The API tells where it is, if it is a Service.
+    ///
+    /// # Errors
+    /// If there is no way to it.
+    pub async fn store(&self, access: &Access) -> Result<Store, Trouble> {
+        let client = self.platform.client().await;
+        let client = client.map_err(|error| Trouble::new("NoAccess", crate::agent::chain(&error)))?;
+        let store = Store::new(&access.config(), &access.credentials(), Names::of_cluster(client), super::LIMITS);
+        store.map_err(|error| Trouble::store(&error))
+    }
+
     /// Says something of an order, as long as it runs. Answers whether it does.
     async fn say<K: Order>(&self, name: &str, order: &str, said: &Said) -> Result<bool, String> {
         let api = self.api::<K>().await?;
@@ -144,16 +155,4 @@ impl Desk {
 /// Whether an order is to be carried out: it runs, and its object is not being deleted.
 fn is_wanted<K: Order>(object: &K) -> bool {
     object.is_running() && object.meta().deletion_timestamp.is_none() && object.order().is_some()
-}
-
-/// A client of the store for an order.
-///
-/// # Errors
-/// If there is no way to it.
-pub fn store(access: &Access) -> Result<Store, Trouble> {
-    let config = access.config();
-    let host =
-        config.endpoint.as_ref().and_then(|endpoint| Some(endpoint.parse::<http::Uri>().ok()?.host()?.to_owned()));
-    let names = Names::with(&host.unwrap_or_default(), &access.addresses);
-    Store::new(&config, &access.credentials(), names, super::LIMITS).map_err(|error| Trouble::store(&error))
 }

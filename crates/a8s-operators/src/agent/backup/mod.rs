@@ -145,7 +145,7 @@ async fn work(
 ) -> Result<String, Trouble> {
     let order = backup.order().unwrap_or_default();
     let access = desk.access(&environment.pod.instance, order).await?;
-    let store = desk::store(&access)?;
+    let store = desk.store(&access).await?;
     let manifest = take::take(environment, &access, &store, progress).await?;
     Ok(format!("{} bytes in {} objects", manifest.summary.stored_bytes, manifest.summary.parts))
 }
@@ -154,7 +154,7 @@ async fn work(
 async fn remove_rest(desk: &Desk, backup: &Backup, order: &str) {
     let instance = backup.ordered_instance().unwrap_or_default();
     let Ok(access) = desk.access(instance, order).await else { return };
-    let Ok(store) = desk::store(&access) else { return };
+    let Ok(store) = desk.store(&access).await else { return };
     if let Err(error) = store.delete_below(&access.prefix).await {
         tracing::info!("what was stored is left to the controller: {error}");
     }

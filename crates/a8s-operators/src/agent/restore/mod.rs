@@ -13,7 +13,7 @@ mod recover;
 #[cfg(test)]
 mod tests;
 
-use super::backup::desk::{self, Desk, Said};
+use super::backup::desk::{Desk, Said};
 use super::bootstrap::Credentials;
 use super::datadir::{self, exchange, identifier};
 use super::environment::Server;
@@ -190,7 +190,7 @@ impl Restorer {
         let failed = |error: io::Error| Trouble::new("VolumeFailed", format!("cannot use the volume: {error}"));
         remove(&incoming).map_err(failed)?;
         let access = self.desk.access(&self.server.pod.instance, order).await?;
-        let store = desk::store(&access)?;
+        let store = self.desk.store(&access).await?;
         let manifest = fetch::manifest(&store, &access, self.server.major).await?;
         fetch::fetch(&store, &access, &manifest, &incoming).await?;
         stage.set("the backup is recovered");

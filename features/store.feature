@@ -1,0 +1,79 @@
+@store @cluster @embedded-only
+Feature: Object store
+  Backups need a place that keeps what it has taken. A cluster comes with one, unless backups go elsewhere.
+
+  @core
+  Scenario: The store is there when the cluster is, for those who have its keys
+    Given an empty home and no cluster
+    When I create a cluster
+    Then the command succeeds
+    And standard output says "Installed the MinIO object store."
+    And the object store takes and gives objects
+    And the object store refuses the secret key "guess" with "SignatureDoesNotMatch"
+    And the object store refuses the access key "nobody" with "InvalidAccessKeyId"
+    And only its owner may read the file "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password"
+    When I run it again
+    Then the command succeeds
+    And the program has sent no changing request
+
+  @core
+  Scenario: What the store has taken survives a kill of everything
+    Given a cluster of its own
+    And the object "backups/one" with "kept"
+    When the cluster's process is killed
+    And I start the cluster
+    Then the command succeeds
+    And the object "backups/one" is "kept"
+
+  Scenario: Keys and bucket are the ones that were chosen
+    Given an empty home and no cluster
+    And the variable "A9S_BACKUP_STORE_SECRETKEY" is "a secret of my own"
+    When I run `a9s create cluster a8s --backup-bucket mine --backup-store-accesskey me --yes`
+    Then the command succeeds
+    And the object store takes and gives objects
+    And the object store refuses the secret key "a8s-password" with "SignatureDoesNotMatch"
+
+  Scenario: A secret key on the command line is warned of
+    Given an empty home and no cluster
+    When I run `a9s create cluster a8s --backup-store-secretkey visible --dry-run`
+    Then the command succeeds
+    And standard error says "others on this machine can see"
+
+  Scenario: The encryption password outlives the cluster, and two are never mixed
+    Given a cluster of its own
+    And the encryption password is remembered
+    When I delete the cluster
+    And I create a cluster
+    Then the encryption password of the stack is the remembered one
+    When the copy of the encryption password is lost
+    And I create a cluster
+    Then the command succeeds
+    And the copy of the encryption password is the remembered one
+    When the copy of the encryption password becomes "another"
+    And I create a cluster
+    Then the command fails with exit code 5
+    And standard error says "other-password"
+    And the encryption password of the stack is the remembered one
+
+  @negative
+  Scenario: AWS needs keys of its own
+    Given an empty home and no cluster
+    When I run `a9s create cluster a8s --backup-provider AWS --yes`
+    Then the command fails with exit code 2
+    And standard error says "backup-store-accesskey"
+    And there is no file ".a9s"
+
+  @negative
+  Scenario: A provider that is none is refused
+    Given an empty home and no cluster
+    When I run `a9s create cluster a8s --backup-provider azure --yes`
+    Then the command fails with exit code 2
+    And there is no file ".a9s"
+
+  Scenario: Where backups go elsewhere there is no store
+    Given an empty home and no cluster
+    And the variable "A9S_BACKUP_STORE_ACCESSKEY" is "me"
+    And the variable "A9S_BACKUP_STORE_SECRETKEY" is "mine"
+    When I run `a9s create cluster a8s --backup-provider aws --yes`
+    Then the command succeeds
+    And there is no object store

@@ -1,0 +1,156 @@
+//! The flags that say where backups go, and where the keys of that place come from.
+
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+
+use a8s_operators::store::Credentials;
+use clap::{Args, ValueEnum};
+
+use crate::cli::{Session, prompt};
+use crate::finding::{Class, Finding};
+use crate::step::{Event, Reporter};
+use crate::steps::backup_config::{Provider, Store};
+
+/// Whose store it is, as it is typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Choice {
+    /// The stack's own store
+    #[value(name = "minio")]
+    Minio,
+    /// AWS, or with --backup-store-endpoint any other that speaks S3
+    #[value(name = "AWS")]
+    Aws,
+}
+
+/// The flags.
+#[derive(Debug, Clone, Args)]
+pub struct BackupStore {
+    /// Where backups go
+    #[arg(long, value_name = "PROVIDER", default_value = "minio", ignore_case = true, help_heading = "Backups")]
+    backup_provider: Choice,
+    /// Bucket of backups
+    #[arg(long, value_name = "BUCKET", default_value = "a8s-backups", help_heading = "Backups")]
+    backup_bucket: String,
+    /// Region of the bucket
+    #[arg(long, value_name = "REGION", default_value = "eu-central-1", help_heading = "Backups")]
+    backup_region: String,
+    /// S3 endpoint; minio has its own
+    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true, help_heading = "Backups")]
+    backup_store_endpoint: String,
+    /// Address buckets by path; always so for minio
+    #[arg(long, help_heading = "Backups")]
+    backup_store_pathstyle: bool,
+    /// Access key id of the store, else $A9S_BACKUP_STORE_ACCESSKEY [default for minio: a8s-user]
+    #[arg(long, value_name = "KEY", conflicts_with = "backup_store_accesskey_file", help_heading = "Backups")]
+    backup_store_accesskey: Option<String>,
+    /// File with the access key id
+    #[arg(long, value_name = "FILE", help_heading = "Backups")]
+    backup_store_accesskey_file: Option<PathBuf>,
+    /// Secret key of the store, else $A9S_BACKUP_STORE_SECRETKEY [default for minio: a8s-password]; others on this
+    /// machine can see it here
+    #[arg(long, value_name = "KEY", conflicts_with = "backup_store_secretkey_file", help_heading = "Backups")]
+    backup_store_secretkey: Option<String>,
+    /// File with the secret key
+    #[arg(long, value_name = "FILE", help_heading = "Backups")]
+    backup_store_secretkey_file: Option<PathBuf>,
+}
+
+/// One of the two keys.
+struct Key<'a> {
+    name: &'static str,
+    flag: Option<&'a String>,
+    file: Option<&'a Path>,
+    variable: &'static str,
+    minio: &'static str,
+    is_secret: bool,
+}
+
+impl BackupStore {
+    /// What the flags say, complete and checked. It asks for keys where there is a terminal.
+    ///
+    /// # Errors
+    /// A value can't work, or a key is missing and nobody can be asked.
+    pub fn store(&self, session: &Session) -> Result<Store, Finding> {
+        self.warn(session);
+        let access = Key {
+            name: "backup-store-accesskey",
+            flag: self.backup_store_accesskey.as_ref(),
+            file: self.backup_store_accesskey_file.as_deref(),
+            variable: "A9S_BACKUP_STORE_ACCESSKEY",
+            minio: "a8s-user",
+            is_secret: false,
+        };
+        let secret = Key {
+            name: "backup-store-secretkey",
+            flag: self.backup_store_secretkey.as_ref(),
+            file: self.backup_store_secretkey_file.as_deref(),
+            variable: "A9S_BACKUP_STORE_SECRETKEY",
+            minio: "a8s-password",
+            is_secret: true,
+        };
+        let store = Store {
+            provider: match self.backup_provider {
+                Choice::Minio => Provider::Minio,
+                Choice::Aws => Provider::Aws,
+            },
+            bucket: self.backup_bucket.clone(),
+            region: self.backup_region.clone(),
+            endpoint: self.backup_store_endpoint.clone(),
+            path_style: self.backup_store_pathstyle,
+            credentials: Credentials { access_key: self.key(&access)?, secret_key: self.key(&secret)? },
+        };
+        store.check()?;
+        Ok(store)
+    }
+
+    /// Whether the store is installed with the stack.
+    pub fn is_minio(&self) -> bool {
+        self.backup_provider == Choice::Minio
+    }
+
+    fn warn(&self, session: &Session) {
+        let warn = |text: &str| session.progress.event(&Event::Warning(text));
+        if self.backup_store_secretkey.is_some() {
+            warn(
+                "others on this machine can see the --backup-store-secretkey of a running command; a file or the variable A9S_BACKUP_STORE_SECRETKEY keeps it",
+            );
+        }
+        if self.is_minio() && !self.backup_store_endpoint.is_empty() {
+            warn("--backup-store-endpoint has no effect with the backup provider minio");
+        }
+    }
+
+    fn key(&self, key: &Key<'_>) -> Result<String, Finding> {
+        if let Some(given) = key.flag {
+            return Ok(given.clone());
+        }
+        if let Some(path) = key.file {
+            let content = fs_err::read_to_string(path)
+                .map_err(|error| Finding::new("key-unreadable", Class::Missing, error.to_string()))?;
+            return Ok(content.trim_end().to_owned());
+        }
+        if let Some(given) = std::env::var(key.variable).ok().filter(|given| !given.is_empty()) {
+            return Ok(given);
+        }
+        match self.backup_provider {
+            Choice::Minio => Ok(key.minio.to_owned()),
+            // MinIO's are known to everybody: no other store may ever get them.
+            Choice::Aws => ask(key),
+        }
+    }
+}
+
+fn ask(key: &Key<'_>) -> Result<String, Finding> {
+    let missing = || {
+        Finding::new("no-key", Class::Usage, format!("the backup provider AWS needs a --{}", key.name))
+            .advise(format!("Give it in the variable {} or in a file with --{}-file.", key.variable, key.name))
+    };
+    if !std::io::stdin().is_terminal() {
+        return Err(missing());
+    }
+    let answer = match key.is_secret {
+        true => prompt::secret("In order to store backups on an object store such as S3, we need a SECRET KEY: "),
+        false => prompt::line("In order to store backups on an object store such as S3, we need an ACCESS KEY ID: "),
+    };
+    answer.filter(|answer| !answer.is_empty()).ok_or_else(missing)
+}

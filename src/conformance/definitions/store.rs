@@ -1,0 +1,129 @@
+//! The object store and the password that backups are encrypted with, as the stack knows them.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use a8s_operators::SYSTEM_NAMESPACE;
+use a8s_operators::object_store::manifests::NAMESPACE;
+use a8s_operators::store::{Credentials, Limits, Names, PASSWORD, Settings, Store};
+use bytes::Bytes;
+use cucumber::{given, then, when};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::Api;
+
+use crate::conformance::{Failure, World};
+
+const COPY: &str = "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password";
+/// No object of ours in the features is larger.
+const LARGEST: u64 = 1 << 20;
+
+async fn settings(world: &World) -> Result<Settings, Failure> {
+    Settings::read(&world.client().await?, SYSTEM_NAMESPACE)
+        .await
+        .map_err(|error| Failure::unexpected("settings of the store", error.to_string()))
+}
+
+async fn client(world: &World, credentials: Option<Credentials>) -> Result<Store, Failure> {
+    let settings = settings(world).await?;
+    let names = Names::of_cluster(world.client().await?);
+    let limits = Limits { silence: Duration::from_secs(10), patience: Duration::from_secs(20) };
+    Store::new(&settings.config, &credentials.unwrap_or(settings.credentials), names, limits)
+        .map_err(|error| Failure::unexpected("a client of the store", error.to_string()))
+}
+
+async fn get(world: &World, key: &str) -> Result<String, Failure> {
+    let found = client(world, None).await?.get(key, LARGEST).await;
+    let found = found.map_err(|error| Failure::unexpected(format!("the object {key}"), error.to_string()))?;
+    Ok(String::from_utf8_lossy(&found).into_owned())
+}
+
+#[given(expr = "the object {string} with {string}")]
+#[when(expr = "I put the object {string} with {string}")]
+async fn put(world: &mut World, key: String, text: String) -> Result<(), Failure> {
+    let put = client(world, None).await?.put(&key, Bytes::from(text)).await;
+    put.map_err(|error| Failure::unexpected(format!("the store takes {key}"), error.to_string()))
+}
+
+#[then(expr = "the object {string} is {string}")]
+async fn is(world: &mut World, key: String, text: String) -> Result<(), Failure> {
+    let found = get(world, &key).await?;
+    if found == text { Ok(()) } else { Err(Failure::unexpected(text, found)) }
+}
+
+#[then("the object store takes and gives objects")]
+async fn works(world: &mut World) -> Result<(), Failure> {
+    put(world, "probe/object".to_owned(), "content".to_owned()).await?;
+    is(world, "probe/object".to_owned(), "content".to_owned()).await?;
+    let deleted = client(world, None).await?.delete_below("probe").await;
+    match deleted {
+        Ok(1) => Ok(()),
+        other => Err(Failure::unexpected("one deleted object", format!("{other:?}"))),
+    }
+}
+
+async fn refused(world: &World, credentials: Credentials, code: &str) -> Result<(), Failure> {
+    match client(world, Some(credentials)).await?.list("probe").await {
+        Err(error) if error.is_permanent() && error.to_string().contains(code) => Ok(()),
+        other => Err(Failure::unexpected(format!("a refusal with {code}"), format!("{other:?}"))),
+    }
+}
+
+#[then(expr = "the object store refuses the secret key {string} with {string}")]
+async fn refuses_secret(world: &mut World, secret_key: String, code: String) -> Result<(), Failure> {
+    let access_key = settings(world).await?.credentials.access_key;
+    refused(world, Credentials { access_key, secret_key }, &code).await
+}
+
+#[then(expr = "the object store refuses the access key {string} with {string}")]
+async fn refuses_access(world: &mut World, access_key: String, code: String) -> Result<(), Failure> {
+    let secret_key = settings(world).await?.credentials.secret_key;
+    refused(world, Credentials { access_key, secret_key }, &code).await
+}
+
+#[then("there is no object store")]
+async fn no_store(world: &mut World) -> Result<(), Failure> {
+    let namespaces = Api::<Namespace>::all(world.client().await?);
+    match namespaces.get_opt(NAMESPACE).await? {
+        None => Ok(()),
+        Some(_) => Err(Failure::unexpected(format!("no namespace {NAMESPACE}"), "one")),
+    }
+}
+
+fn copy(world: &World) -> PathBuf {
+    world.surroundings.home.join(COPY)
+}
+
+#[given("the encryption password is remembered")]
+async fn remember(world: &mut World) -> Result<(), Failure> {
+    let password = settings(world).await?.password;
+    world.notes.insert(PASSWORD.to_owned(), String::from_utf8_lossy(&password).into_owned());
+    Ok(())
+}
+
+fn compare(world: &World, found: &[u8]) -> Result<(), Failure> {
+    // Not even a password of a test is shown.
+    match world.notes.get(PASSWORD).map(String::as_bytes) == Some(found) {
+        true => Ok(()),
+        false => Err(Failure::unexpected("the remembered password", "another")),
+    }
+}
+
+#[then("the encryption password of the stack is the remembered one")]
+async fn same(world: &mut World) -> Result<(), Failure> {
+    compare(world, &settings(world).await?.password)
+}
+
+#[then("the copy of the encryption password is the remembered one")]
+async fn same_copy(world: &mut World) -> Result<(), Failure> {
+    compare(world, &fs_err::read(copy(world))?)
+}
+
+#[when("the copy of the encryption password is lost")]
+async fn lose(world: &mut World) -> Result<(), Failure> {
+    Ok(fs_err::remove_file(copy(world))?)
+}
+
+#[when(expr = "the copy of the encryption password becomes {string}")]
+async fn change(world: &mut World, text: String) -> Result<(), Failure> {
+    Ok(fs_err::write(copy(world), text)?)
+}
