@@ -16,6 +16,7 @@ mod session;
 mod version;
 
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -92,7 +93,7 @@ fn finish(session: &Session, result: Result<(), Finding>) -> ExitCode {
     session.progress.clear();
     let result = result.and_then(|()| session.console.trouble().map_or(Ok(()), Err));
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(session.exit_code.load(Ordering::Relaxed)),
         Err(finding) => {
             session.console.document(&serde_json::json!({"error": finding}));
             report(&finding);

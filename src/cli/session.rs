@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use super::arguments::{Global, ProviderChoice, Run};
@@ -21,6 +22,8 @@ pub struct Session {
     pub console: Arc<Console>,
     /// Standard error.
     pub progress: Arc<Progress>,
+    /// The exit code of a command that has done its work: that of a program which it ran for the user, else 0.
+    pub exit_code: AtomicU8,
 }
 
 impl Session {
@@ -28,7 +31,7 @@ impl Session {
     pub fn new(global: Global) -> Self {
         let console = Arc::new(Console::new(global.output));
         let progress = Arc::new(Progress::new(global.verbose, global.show_commands));
-        Self { global, console, progress }
+        Self { global, console, progress, exit_code: AtomicU8::new(0) }
     }
 
     /// Runs the asynchronous part of a command. An interrupt cancels `work`'s token; a second one ends the program.

@@ -4,7 +4,9 @@ pub mod apply;
 pub mod diagnosis;
 mod error;
 pub mod exec;
+pub mod forward;
 pub mod kubeconfig;
+pub mod terminal;
 
 use std::path::PathBuf;
 use std::time::Duration;

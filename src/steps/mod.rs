@@ -5,6 +5,7 @@ pub mod binding;
 pub mod cluster;
 pub mod instance;
 pub mod kubeconfig;
+pub mod primary;
 pub mod sql;
 pub mod stack;
 pub mod working_directory;
