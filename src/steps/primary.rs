@@ -6,11 +6,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
-use super::instance::{api, labels};
+use super::instance::labels;
+use super::resource;
 use crate::finding::{Class, Finding};
 use crate::kubernetes::{Error, diagnosis};
-use crate::manifest::instance::ApiVersion;
 use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::resource::{Kind, Reference};
 
 /// How long a primary that is starting again is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -32,13 +33,10 @@ pub enum Primary {
 pub async fn find(client: &Client, namespace: &Namespace, instance: &ObjectName) -> Result<Primary, Finding> {
     let missing = || format!("Can't find primary pod of service instance: {namespace}/{instance}");
     let absent = |why| Finding::new("no-instance", Class::Missing, format!("{}: {why}", missing()));
-    let instances = api(client.clone(), namespace, &ApiVersion(a8s_api::VERSION.to_owned()));
-    let what = || format!("get the instance {namespace}/{instance}");
-    let there = instances.get_opt(instance.as_str()).await.map_err(|error| Error::request(what(), error))?;
-    let Some(there) = there else {
-        super::stack::require(client).await?;
-        return Err(absent("the instance does not exist"));
-    };
+    let what = || format!("list the pods of the instance {namespace}/{instance}");
+    let reference = Reference::new(Kind::Instance, namespace, instance);
+    let there = resource::get(client, &reference).await?;
+    let there = there.ok_or_else(|| absent("the instance does not exist"))?;
     if there.data["spec"]["replicas"] == 0 {
         return Err(absent("the instance has no members"));
     }

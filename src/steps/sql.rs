@@ -55,6 +55,29 @@ pub struct Sql {
 }
 
 impl Sql {
+    /// Runs the statement as a question. The answer is rows one below the other with columns separated by `|`; where
+    /// there is none yet, it is said why.
+    ///
+    /// # Errors
+    /// There is no such instance, or the cluster can't be asked.
+    pub async fn ask(&self) -> Result<Result<String, String>, Finding> {
+        let client = self.access.client().await?;
+        let pod = match primary::find(&client, &self.namespace, &self.instance).await? {
+            Primary::Ready(pod) => pod,
+            Primary::Awaited(why) => return Ok(Err(why)),
+        };
+        let (stdin, length) = self.open().await?;
+        let container =
+            Container { namespace: self.namespace.to_string(), pod: pod.clone(), container: CONTAINER.to_owned() };
+        let mut answer = Vec::new();
+        let mut output = |bytes: &[u8]| answer.extend_from_slice(bytes);
+        let ended = exec::run(client, &container, self.script(length), Some(stdin), &mut output).await?;
+        Ok(match ended.code {
+            Some(0) => Ok(String::from_utf8_lossy(&answer).trim_end_matches('\n').to_owned()),
+            _ => Err(self.failure(&pod, &ended).cause),
+        })
+    }
+
     /// The SQL and its length in bytes.
     async fn open(&self) -> Result<(Box<dyn AsyncRead + Send + Unpin>, u64), Finding> {
         match &self.source {
@@ -135,7 +158,7 @@ impl Sql {
 pub fn open_file(path: &std::path::Path) -> Result<(std::fs::File, u64), Finding> {
     let failed =
         |why: String| Finding::new("no-file", Class::Missing, format!("Can't upload file {}: {why}", path.display()));
-    let file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
+    let file = std::fs::File::open(crate::caller::path(path)).map_err(|error| failed(error.to_string()))?;
     let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
     if !metadata.is_file() {
         return Err(failed("it is not a file".to_owned()));

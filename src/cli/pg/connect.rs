@@ -10,16 +10,18 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::status::interrupted;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::create::chosen_namespace;
+use crate::cli::describe::not_there;
 use crate::finding::{Class, Finding};
 use crate::kubernetes::{Access, Error, forward};
-use crate::manifest::binding::secret;
-use crate::manifest::instance::ApiVersion;
 use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::resource::{Kind, Reference};
 use crate::step::{Cancel, Event, Reporter};
-use crate::steps::{binding, primary};
+use crate::steps::binding::secret;
+use crate::steps::{primary, resource};
 
 /// The server's port in its pod.
 const PORT: u16 = 5432;
@@ -29,7 +31,7 @@ const PORT: u16 = 5432;
 #[command(after_help = "Ctrl-C ends it. After a failover, new connections reach the new primary.")]
 pub struct Connect {
     /// The instance
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", required_unless_present = "service_instance", conflicts_with = "service_instance")]
     name: Option<ObjectName>,
     /// Service binding whose credentials are used [default: the administrator's]
     #[arg(long, value_name = "NAME")]
@@ -84,16 +86,18 @@ impl Connect {
         self,
         session: &Session,
         namespace: Option<Namespace>,
-        flag: Option<ObjectName>,
+        instance: Option<ObjectName>,
     ) -> Result<(), Finding> {
-        let instance = super::named(self.name.clone(), flag)?;
+        let Some(instance) = self.name.clone().or(instance) else {
+            return Err(Finding::new("no-instance-named", Class::Usage, "no instance is named"));
+        };
         session.block_on(async |cancel| {
             let access = Access::new(self.cluster.target());
             let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
             let client = access.client().await?;
             tokio::select! {
                 result = self.serve(session, &client, &namespace, &instance, &cancel) => result,
-                () = cancel.cancelled() => Ok(()),
+                () = cancel.cancelled() => Err(interrupted()),
             }
         })
     }
@@ -177,13 +181,9 @@ async fn bound(
     name: &ObjectName,
     instance: &ObjectName,
 ) -> Result<(), Finding> {
-    let bindings = binding::api(client.clone(), namespace, &ApiVersion(a8s_api::VERSION.to_owned()));
-    let found = bindings.get_opt(name.as_str()).await;
-    let found = found.map_err(|error| Error::request(format!("get the service binding {namespace}/{name}"), error))?;
+    let reference = Reference::new(Kind::ServiceBinding, namespace, name);
+    let found = resource::get(client, &reference).await?.ok_or_else(|| not_there(&reference))?;
     let missing = |why: String| Finding::new("no-service-binding", Class::Missing, why);
-    let Some(found) = found else {
-        return Err(missing(format!("there is no service binding {name} in the namespace {namespace}")));
-    };
     let other = found.data["spec"]["instance"]["name"].as_str().unwrap_or_default();
     if other != instance.as_str() {
         return Err(missing(format!("the service binding {name} is to the instance {other}, and not to {instance}")));

@@ -1,13 +1,19 @@
 //! `a9s pg`.
 
 mod apply;
+mod check;
 mod connect;
+mod failover;
+mod kill;
+mod logs;
 mod psql;
+mod status;
+mod verify;
 
 use clap::{Args, Subcommand};
 
 use super::{Session, group};
-use crate::finding::{Class, Finding};
+use crate::finding::Finding;
 use crate::manifest::names::{Namespace, ObjectName};
 
 /// Arguments of `pg`.
@@ -31,6 +37,18 @@ enum What {
     Connect(connect::Connect),
     /// Run psql in an instance
     Psql(psql::Psql),
+    /// Tell how an instance is: its members, its last backup, its service bindings
+    Status(status::Status),
+    /// Print the logs of an instance's members
+    Logs(logs::Logs),
+    /// Prove that a backup restores: restore it into a scratch instance and read all of it
+    Verify(verify::Verify),
+    /// Make another member of an instance its primary, without losing anything
+    Failover(failover::Failover),
+    /// Check what an instance answers to a question in SQL; waits until the answer is right
+    Check(check::Check),
+    /// Kill a member of an instance, to see what happens: its pod is deleted without grace
+    Kill(kill::Kill),
 }
 
 impl Pg {
@@ -39,20 +57,16 @@ impl Pg {
             Some(What::Apply(apply)) => apply.run(session, self.namespace, self.service_instance),
             Some(What::Connect(connect)) => connect.run(session, self.namespace, self.service_instance),
             Some(What::Psql(psql)) => psql.run(session, self.namespace, self.service_instance),
+            Some(What::Status(status)) => status.run(session, self.namespace, self.service_instance),
+            Some(What::Logs(logs)) => logs.run(session, self.namespace, self.service_instance),
+            Some(What::Verify(verify)) => verify.run(session, self.namespace),
+            Some(What::Failover(failover)) => failover.run(session, self.namespace),
+            Some(What::Check(check)) => check.run(session, self.namespace, self.service_instance),
+            Some(What::Kill(kill)) => kill.run(session, self.namespace, self.service_instance),
             None => {
                 group(session, &["pg"], "Please select a subcommand from the list below.");
                 Ok(())
             }
         }
-    }
-}
-
-/// The instance, named by its place or by `-i`.
-fn named(place: Option<ObjectName>, flag: Option<ObjectName>) -> Result<ObjectName, Finding> {
-    let usage = |text| Finding::new("no-instance-named", Class::Usage, text);
-    match (place, flag) {
-        (Some(place), Some(flag)) if place != flag => Err(usage("two instances are named: say one")),
-        (Some(name), _) | (None, Some(name)) => Ok(name),
-        (None, None) => Err(usage("no instance is named: say its name")),
     }
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use clap::Args;
 
+use super::status::interrupted;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::create::chosen_namespace;
@@ -18,7 +19,7 @@ use crate::steps::{primary, sql::CONTAINER};
 #[derive(Debug, Args)]
 pub struct Psql {
     /// The instance
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", required_unless_present = "service_instance", conflicts_with = "service_instance")]
     name: Option<ObjectName>,
     /// Database to begin in
     #[arg(long, value_name = "DATABASE", default_value = "a9s_apps_default_db")]
@@ -35,9 +36,11 @@ impl Psql {
         self,
         session: &Session,
         namespace: Option<Namespace>,
-        flag: Option<ObjectName>,
+        instance: Option<ObjectName>,
     ) -> Result<(), Finding> {
-        let instance = super::named(self.name.clone(), flag)?;
+        let Some(instance) = self.name.clone().or(instance) else {
+            return Err(Finding::new("no-instance-named", Class::Usage, "no instance is named"));
+        };
         if !session.console.words() {
             return Err(Finding::new("no-document", Class::Usage, "psql's output is no document: leave out --output"));
         }
@@ -63,7 +66,7 @@ impl Psql {
             };
             tokio::select! {
                 code = work => code,
-                () = cancel.cancelled() => Err(Finding::new("interrupted", Class::Interrupted, "interrupted")),
+                () = cancel.cancelled() => Err(interrupted()),
             }
         })?;
         session.exit_code.store(u8::try_from(code).unwrap_or(Class::Failed.exit_code()), Ordering::Relaxed);

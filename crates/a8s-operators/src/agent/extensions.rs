@@ -3,10 +3,10 @@
 //! says so, which is part of the content and goes with it to standbys and backups.
 
 use super::bootstrap::{identifier, literal};
-use super::platform::Primary;
+use super::platform::{Primary, Seen};
 use super::{SQL_PORT, chain};
 use crate::postgresql::template::{DEFAULT_DATABASE, SUPERUSER};
-use a8s_api::{LABEL_ROLE, Postgresql};
+use a8s_api::LABEL_ROLE;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::PartialObjectMeta;
 use std::path::Path;
@@ -40,23 +40,27 @@ pub struct Undone {
     pub needed: Vec<String>,
 }
 
+/// The extensions that the instance should have, once it has been seen.
+fn wanted(seen: &Seen) -> Option<Vec<String>> {
+    seen.instance.as_ref().map(|instance| instance.spec.extensions.clone().unwrap_or_default())
+}
+
 /// Keeps the extensions of a primary as the instance says, until it is cut off.
-pub async fn follow(platform: &impl Primary, sockets: &Path, mut instances: watch::Receiver<Option<Postgresql>>) {
+pub async fn follow(platform: &impl Primary, sockets: &Path, mut seen: watch::Receiver<Seen>) {
     let mut known: Option<Vec<String>> = None;
     loop {
-        let wanted = instances.borrow_and_update().as_ref().map(|i| i.spec.extensions.clone().unwrap_or_default());
+        let current = wanted(&seen.borrow_and_update());
         let mut again = None;
-        if let Some(wanted) = wanted
-            && known.as_ref() != Some(&wanted)
+        if let Some(extensions) = &current
+            && known.as_ref() != Some(extensions)
         {
-            let attempt = attempt(platform, sockets, &wanted);
             let done = tokio::select! {
                 biased;
-                Ok(()) = instances.changed() => continue,
-                done = attempt => done,
+                Ok(_) = seen.wait_for(|seen| wanted(seen) != current) => continue,
+                done = attempt(platform, sockets, extensions) => done,
             };
             match done {
-                Ok(undone) if undone.needed.is_empty() => known = Some(wanted),
+                Ok(undone) if undone.needed.is_empty() => known.clone_from(&current),
                 Ok(_) => again = Some(DEPENDENCY_ROUND),
                 Err(text) => {
                     tracing::debug!("the extensions are not what they should be: {text}");
@@ -65,7 +69,7 @@ pub async fn follow(platform: &impl Primary, sockets: &Path, mut instances: watc
             }
         }
         tokio::select! {
-            changed = instances.changed() => if changed.is_err() {
+            changed = seen.wait_for(|seen| wanted(seen) != current) => if changed.is_err() {
                 return std::future::pending().await;
             },
             () = sleep(again.unwrap_or_default()), if again.is_some() => {}

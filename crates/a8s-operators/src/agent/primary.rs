@@ -1,8 +1,7 @@
 //! What a primary has beside the data of its users, kept as the cluster says while it is one.
 
-use super::platform::Primary;
+use super::platform::{Primary, Seen};
 use super::{extensions, logins};
-use a8s_api::Postgresql;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use tokio::sync::watch;
@@ -21,14 +20,10 @@ impl Drop for Kept {
 
 /// Keeps logins and extensions of the server behind these sockets, which must be a primary. It must be called within
 /// a `LocalSet`.
-pub fn keep<P: Primary + 'static>(
-    platform: &Rc<P>,
-    sockets: &Path,
-    instances: watch::Receiver<Option<Postgresql>>,
-) -> Kept {
+pub fn keep<P: Primary + 'static>(platform: &Rc<P>, sockets: &Path, seen: watch::Receiver<Seen>) -> Kept {
     let (one, other) = ((platform.clone(), PathBuf::from(sockets)), (platform.clone(), PathBuf::from(sockets)));
     Kept([
         tokio::task::spawn_local(async move { logins::follow(one.0.as_ref(), &one.1).await }),
-        tokio::task::spawn_local(async move { extensions::follow(other.0.as_ref(), &other.1, instances).await }),
+        tokio::task::spawn_local(async move { extensions::follow(other.0.as_ref(), &other.1, seen).await }),
     ])
 }

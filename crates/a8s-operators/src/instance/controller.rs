@@ -175,6 +175,8 @@ impl Round<'_> {
             }
         };
         let action = if error.is_some() { Action::requeue(TROUBLE_ROUND) } else { Action::await_change() };
+        // What members wait for passes with them.
+        let error = error.or_else(|| status::trouble(&pods));
         let typed: Option<StatefulSet> = stateful_set
             .and_then(|set| serde_json::to_value(set).ok())
             .and_then(|set| serde_json::from_value(set).ok());

@@ -19,6 +19,22 @@ pub const STRICT_VERSION: &str = "a8s.a9s/strict-version";
 /// Annotation of the Lease: the system identifier with which the instance was initialised. Where it is, an empty data
 /// directory is never initialised.
 pub const SYSTEM_IDENTIFIER: &str = "a8s.a9s/system-identifier";
+/// Annotation of the Lease: identifier of the content, which is the restore that was committed last; absent before the
+/// first. A volume of another generation never becomes primary: its member clones.
+pub const GENERATION: &str = "a8s.a9s/generation";
+/// Annotation of the Lease: what replication needs to know beside the Lease's own fields, as
+/// [`crate::agent::lease::Details`] in JSON.
+pub const REPLICATION: &str = "a8s.a9s/replication";
+/// Annotation of the Lease: a failover that somebody asks for, as [`crate::agent::lease::Switchover`] in JSON. The
+/// primary obeys and removes it.
+pub const SWITCHOVER: &str = "a8s.a9s/switchover";
+/// Annotation of the Lease: why the last failover that was asked for was refused, as
+/// [`crate::agent::lease::Refusal`] in JSON.
+pub const SWITCHOVER_REFUSED: &str = "a8s.a9s/switchover-refused";
+/// Annotation of a pod: how far its member is, as [`crate::agent::report::Standing`] in JSON.
+pub const STANDING: &str = "a8s.a9s/standing";
+/// Annotation of a pod: what its member waits for, in one sentence. The operator puts it into the instance's status.
+pub const TROUBLE: &str = "a8s.a9s/trouble";
 /// Volume claim template of the data.
 pub const DATA_VOLUME: &str = "pgdata";
 

@@ -294,8 +294,8 @@ mod tests {
         spec["parameters"] = json!({"maxConnections": 101});
         let changed = instance(spec, json!({}));
         let fingerprint = report::fingerprint(&changed.spec.parameters.clone().unwrap_or_default());
-        let new = Applied { configuration: fingerprint, restarted: true, at: 5 };
-        let old = Applied { configuration: "old".into(), restarted: false, at: 3 };
+        let new = Applied { configuration: fingerprint, restarted: true, at: 5, enough: None };
+        let old = Applied { configuration: "old".into(), restarted: false, at: 3, enough: None };
 
         assert_eq!(announcement(&changed, &set, &[Some(new.clone()), Some(old)]), vec![]);
         assert_eq!(announcement(&changed, &set, &[Some(new.clone()), None]), vec![]);

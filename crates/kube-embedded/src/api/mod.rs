@@ -7,6 +7,7 @@ pub mod body;
 mod builtin;
 mod call;
 mod discovery;
+mod duplicates;
 mod handlers;
 mod judge;
 mod local;

@@ -110,9 +110,9 @@ fn extensions_follow_the_spec_and_those_of_users_stay() {
     as_server_user("primary::extensions_follow_the_spec_and_those_of_users_stay", || {
         let fixture = Fixture::new(true);
         let set = |names: &[&str]| {
-            fixture.memory.instance.send_modify(|instance| {
+            fixture.memory.seen.send_modify(|seen| {
                 let names = names.iter().map(|name| (*name).to_owned()).collect();
-                instance.as_mut().expect("an instance").spec.extensions = Some(names);
+                seen.instance.as_mut().expect("an instance").spec.extensions = Some(names);
             });
         };
         scenario(async {
