@@ -184,3 +184,49 @@ Feature: Service bindings
     Then the command succeeds
     And standard output says "kind: ServiceBinding"
     And there is no servicebinding "app"
+
+  @smoke
+  Scenario: An instance at a port of this machine, until interrupted
+    Given service bindings "app" to "solo"
+    When I start `a9s pg connect solo --binding app`
+    Then its URL answers "SELECT current_user" with "a9s_user"
+    And its URL has no password, and its passfile is private
+    When the pod of "solo" is deleted
+    Then its URL answers "SELECT 1" with "1"
+    When I interrupt it
+    Then the command fails with exit code 130
+    And its URL is dead and its passfile is gone
+
+  Scenario: The administrator, and a password that was asked for
+    When I start `a9s pg connect -i solo --show-password`
+    Then its URL answers "SELECT current_user" with "postgres"
+    When I interrupt it
+    Then its URL is dead and its passfile is gone
+
+  @negative
+  Scenario Outline: <what>
+    When I run `a9s pg connect <arguments>`
+    Then the command fails with exit code 3
+    And the reason is one clear sentence
+    And nothing is on standard output
+
+    Examples:
+      | what                                        | arguments             |
+      | A connection to an instance that is not     | nobody                |
+      | A connection by a binding that is not there | solo --binding nobody |
+
+  Scenario: psql in an instance, with its exit code
+    When I run `a9s pg psql solo -- -Atc 'SELECT 6 * 7'`
+    Then the command succeeds
+    And standard output is "42"
+    When I run `a9s pg psql solo -- -c 'SELECT nothing'`
+    Then the command fails with exit code 1
+    And standard error says "nothing"
+    When I run `a9s pg psql solo -- -v ON_ERROR_STOP=1 -f -` with "SELECT 1/0;" on standard input
+    Then the command fails with exit code 3
+    And standard error says "division by zero"
+    When I run `a9s pg psql solo -- -At` with "SELECT 'piped';" on standard input
+    Then the command succeeds
+    And standard output is "piped"
+    When I run `a9s pg psql nobody`
+    Then the command fails with exit code 3

@@ -1,7 +1,5 @@
-//! A program in a container that is used as if it ran here: its streams are this process', and its terminal too where
-//! there is one.
-
-use std::io::{IsTerminal, Write};
+//! A program in a container that is used as if it ran here: its streams are the caller's, and its terminal too where there is
+//! one.
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{AttachParams, TerminalSize};
@@ -12,6 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Error;
 use super::exec::{Container, Ended, ended};
+use crate::caller;
 
 /// Puts the terminal back into the state it was in.
 struct Raw(Termios);
@@ -34,13 +33,13 @@ impl Drop for Raw {
     }
 }
 
-/// Runs a command with the streams of this process, until it ends.
+/// Runs a command with the streams of the caller, until it ends.
 ///
 /// # Errors
 /// The command can't be started: no such pod or container, forbidden, unreachable.
 pub async fn run(client: Client, container: &Container, command: Vec<String>) -> Result<Ended, Error> {
     let what = format!("run a command in the pod {}/{}", container.namespace, container.pod);
-    let is_terminal = std::io::stdin().is_terminal() && std::io::stdout().is_terminal();
+    let is_terminal = caller::can_answer() && caller::is_read_by_a_person();
     let pods: Api<Pod> = Api::namespaced(client, &container.namespace);
     // A terminal has one stream for both outputs.
     let parameters = AttachParams::default()
@@ -57,7 +56,9 @@ pub async fn run(client: Client, container: &Container, command: Vec<String>) ->
     let feed = async {
         if let Some(mut sink) = input {
             // The program may end without reading everything; its exit code says what that means.
-            let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut sink).await;
+            if caller::is_system() {
+                let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut sink).await;
+            }
             let _ = sink.shutdown().await;
         }
         std::future::pending::<()>().await;
@@ -76,7 +77,9 @@ pub async fn run(client: Client, container: &Container, command: Vec<String>) ->
                 None => None,
             }
         };
-        tokio::join!(copy(output, std::io::stdout()), copy(errors, std::io::stderr()), status).2
+        // A reader that went away is no error; the program is read to its end all the same.
+        let output = copy(output, |bytes| drop(caller::write(bytes)));
+        tokio::join!(output, copy(errors, |bytes| caller::write_error(bytes)), status).2
     };
     let status = tokio::select! {
         status = answer => status,
@@ -104,14 +107,13 @@ async fn follow_size(
     }
 }
 
-async fn copy(stream: Option<impl AsyncRead + Unpin>, mut to: impl Write) {
+async fn copy(stream: Option<impl AsyncRead + Unpin>, to: impl Fn(&[u8])) {
     let Some(mut stream) = stream else { return };
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(read) = stream.read(&mut buffer).await {
         if read == 0 {
             break;
         }
-        // A reader that went away is no error; the program is read to its end all the same.
-        let _ = to.write_all(&buffer[..read]).and_then(|()| to.flush());
+        to(&buffer[..read]);
     }
 }

@@ -1,6 +1,6 @@
 //! `a9s pg connect`: an instance at a port of this machine, until interrupted.
 
-use std::io::{IsTerminal, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -11,6 +11,7 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::status::interrupted;
+use crate::caller;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::create::chosen_namespace;
@@ -68,7 +69,7 @@ impl Passfile {
         let failed = |error: std::io::Error| {
             Finding::new("passfile", Class::Failed, format!("cannot write the file with the password: {error}"))
         };
-        let directory = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
+        let directory = caller::variable("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
         let name = format!("a9s-{:016x}.pgpass", rand::random::<u64>());
         let path = directory.unwrap_or_else(std::env::temp_dir).join(name);
         let mut file =
@@ -118,7 +119,7 @@ impl Connect {
         session
             .progress
             .event(&Event::Command(&format!("kubectl port-forward -n {namespace} pod/{pod} {port}:{PORT}")));
-        let shows = self.show_password || (session.console.words() && std::io::stdout().is_terminal());
+        let shows = self.show_password || (session.console.words() && caller::is_read_by_a_person());
         let passfile = if shows { None } else { Some(Passfile::write(port, &credentials)?) };
         let url = url(port, &self.database, &credentials, passfile.as_ref().map(|file| file.0.as_path()));
         session.progress.clear();
