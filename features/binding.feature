@@ -123,6 +123,21 @@ Feature: Service bindings
     Then the command succeeds
     And as "app" of the namespace "shop" the statement "SELECT 1" answers "1"
 
+  Scenario: A login survives its primary, and a deleted one does not come back
+    Given an instance "three" with `--replicas 3`
+    And service bindings "app", "gone" to "three"
+    When as "app" the statement "CREATE TABLE kept (n int); INSERT INTO kept VALUES (1)" is run
+    And I run `a9s delete pg servicebinding --name gone --yes`
+    Then the command succeeds
+    When I run `a9s pg failover three --yes`
+    Then the command succeeds
+    And as "app" the statement "SELECT n FROM kept" answers "1"
+    And "three" answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "1"
+    When I create a service binding "new" to "three"
+    Then the command succeeds
+    And as "new" the statement "SELECT n FROM kept" answers "1"
+    And the login of "gone" is refused
+
   @negative
   Scenario: There is no such instance
     When I create a service binding "app" to "nobody"

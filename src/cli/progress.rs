@@ -118,5 +118,5 @@ impl Reporter for Progress {
 
 /// Standard error may be closed or full; that must not stop a command.
 pub fn eprint_line(text: &str) {
-    caller::write_error(&format!("{text}\n"));
+    caller::write_error(format!("{text}\n"));
 }

@@ -36,7 +36,7 @@ async fn given(world: &mut World, list: String, instance: String) -> Result<(), 
         create(world, name.clone(), instance.clone()).await?;
         world.last()?.require_success()?;
         // A login is also needed when its binding is gone.
-        let login = login(world, &world.namespace().to_owned(), &name).await?;
+        let login = login(world, world.namespace(), &name).await?;
         world.logins.insert(name, login);
     }
     Ok(())
