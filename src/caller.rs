@@ -108,10 +108,10 @@ pub fn write(bytes: &[u8]) -> std::io::Result<()> {
 }
 
 /// Writes to standard error. It may be closed or full; that must not stop a command.
-pub fn write_error(text: &str) {
+pub fn write_error(text: impl AsRef<[u8]>) {
     with(|caller| match caller {
-        None => drop(std::io::stderr().lock().write_all(text.as_bytes())),
-        Some(caller) => caller.said.borrow_mut().stderr.extend_from_slice(text.as_bytes()),
+        None => drop(std::io::stderr().lock().write_all(text.as_ref())),
+        Some(caller) => caller.said.borrow_mut().stderr.extend_from_slice(text.as_ref()),
     });
 }
 

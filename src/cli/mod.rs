@@ -22,6 +22,7 @@ mod version;
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::sync::atomic::Ordering;
 
 use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
@@ -172,7 +173,7 @@ fn finish(session: &Session, result: Result<(), Finding>) -> u8 {
     session.progress.clear();
     let result = result.and_then(|()| session.console.trouble().map_or(Ok(()), Err));
     match result {
-        Ok(()) => 0,
+        Ok(()) => session.exit_code.load(Ordering::Relaxed),
         Err(finding) => {
             session.console.document(&serde_json::json!({"error": finding}));
             report(&finding);

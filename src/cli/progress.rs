@@ -121,5 +121,5 @@ pub fn eprint_line(text: &str) {
     if sabotage::sabotaged!("errors-on-standard-output") {
         return drop(caller::write(format!("{text}\n").as_bytes()));
     }
-    caller::write_error(&format!("{text}\n"));
+    caller::write_error(format!("{text}\n"));
 }

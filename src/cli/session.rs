@@ -3,6 +3,7 @@
 use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU8;
 use std::time::Duration;
 
 use super::arguments::{Global, ProviderChoice, Run};
@@ -23,6 +24,8 @@ pub struct Session {
     /// Standard error.
     pub progress: Arc<Progress>,
     runtime: OnceCell<tokio::runtime::Runtime>,
+    /// The exit code of a command that has done its work: that of a program which it ran for the user, else 0.
+    pub exit_code: AtomicU8,
 }
 
 impl Session {
@@ -30,7 +33,7 @@ impl Session {
     pub fn new(global: Global) -> Self {
         let console = Arc::new(Console::new(global.output));
         let progress = Arc::new(Progress::new(global.verbose, global.show_commands));
-        Self { global, console, progress, runtime: OnceCell::new() }
+        Self { global, console, progress, runtime: OnceCell::new(), exit_code: AtomicU8::new(0) }
     }
 
     /// A session whose answers nobody hears.

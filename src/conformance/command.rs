@@ -151,6 +151,14 @@ pub async fn a9s(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome,
     }
 }
 
+/// Runs the program under test with something on its standard input, which takes a process of its own.
+///
+/// # Errors
+/// As [`a9s`].
+pub async fn a9s_fed(surroundings: &Surroundings, words: &[&str], stdin: &[u8]) -> Result<Outcome, Failure> {
+    run(surroundings, &Stage::get().program, "a9s", words, Some(stdin)).await
+}
+
 /// Runs a command of the program in a thread of this process: the same code from the command line to the exit code, without
 /// a process for each command.
 async fn in_process(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {

@@ -24,6 +24,18 @@ use super::stage::Stage;
 /// Marks the namespaces of a run, so that anybody can find what one has left that was killed.
 const RUN_LABEL: &str = "conformance.a9s/run";
 
+/// A running `a9s pg connect`.
+pub struct Connected {
+    /// The command.
+    pub child: Child,
+    /// What it has printed.
+    pub url: String,
+    /// Where the password is.
+    pub passfile: Option<PathBuf>,
+    /// Since when it runs.
+    pub since: std::time::Instant,
+}
+
 /// State of one scenario.
 #[derive(cucumber::World)]
 #[world(init = Self::new)]
@@ -36,6 +48,8 @@ pub struct World {
     pub logins: BTreeMap<String, (Login, String)>,
     /// Open sessions.
     pub sessions: BTreeMap<String, tokio_postgres::Client>,
+    /// The instance that a command has brought to a port of this machine.
+    pub connected: Option<Connected>,
     /// Disks it has mounted.
     pub mounts: Vec<PathBuf>,
     /// What its steps have noted for later ones.
@@ -70,6 +84,7 @@ impl World {
             background: Vec::new(),
             logins: BTreeMap::new(),
             sessions: BTreeMap::new(),
+            connected: None,
             mounts: Vec::new(),
             notes: BTreeMap::new(),
             clients: Vec::new(),

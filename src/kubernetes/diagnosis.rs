@@ -37,11 +37,21 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &ContainerStatus> {
     init.iter().chain(main)
 }
 
+/// Why no node takes a pod.
+fn unscheduled(pod: &Pod) -> Option<&str> {
+    let conditions = pod.status.as_ref()?.conditions.as_deref()?;
+    let scheduled = conditions.iter().find(|condition| condition.type_ == "PodScheduled")?;
+    scheduled.message.as_deref().filter(|_| scheduled.status == "False")
+}
+
 /// What keeps a pod from being ready, in a few words.
 pub fn difference(pod: &Pod) -> String {
     let name = pod.name_any();
     if pod.metadata.deletion_timestamp.is_some() {
         return format!("the pod {name} is being deleted");
+    }
+    if let Some(why) = unscheduled(pod) {
+        return format!("the pod {name} has no node: {why}");
     }
     let waiting = containers(pod).find_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
@@ -164,6 +174,13 @@ mod tests {
             difference(&waiting("ContainerCreating")),
             "the container postgres of the pod solo-0 waits: ContainerCreating"
         );
+    }
+
+    #[test]
+    fn a_pod_that_no_node_takes_says_why() {
+        let why = "0/1 nodes are available: 1 node(s) were unschedulable.";
+        let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why});
+        assert_eq!(difference(&pod(json!({"conditions": [condition]}))), format!("the pod solo-0 has no node: {why}"));
     }
 
     #[test]

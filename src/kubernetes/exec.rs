@@ -140,7 +140,7 @@ impl Ends {
 }
 
 /// The exit code is in the cause `ExitCode` of a `NonZeroExitCode` status (k8s.io/kubernetes `pkg/kubelet/server`).
-fn ended(stderr: String, status: Option<&Status>) -> Ended {
+pub(super) fn ended(stderr: String, status: Option<&Status>) -> Ended {
     let Some(status) = status else {
         return Ended { code: None, stderr, message: "the connection was closed before the command ended".to_owned() };
     };

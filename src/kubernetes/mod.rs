@@ -4,8 +4,10 @@ pub mod apply;
 pub mod diagnosis;
 mod error;
 pub mod exec;
+pub mod forward;
 pub mod kinds;
 pub mod kubeconfig;
+pub mod terminal;
 
 use std::path::PathBuf;
 use std::time::Duration;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::apps::v1::StatefulSet;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{ListParams, WatchParams};
 use kube::{Api, Client, ResourceExt};
@@ -120,7 +120,9 @@ impl Step for Ready {
         }
         let there = resource::get(&client, &self.resource.reference).await?;
         let status = there.as_ref().map(|there| &there.data["status"]);
-        if let Some(error) = status.and_then(|status| status["error"].as_str()).filter(|error| !error.is_empty()) {
+        let error = status.and_then(|status| status["error"].as_str()).filter(|error| !error.is_empty());
+        // A server without an extension is a server; what the host does not have does not come by waiting.
+        if let Some(error) = error.filter(|error| !pods.iter().any(|pod| extensions(pod) == Some(error))) {
             return Ok(Observation::unmet(format!("its status says: {error}")));
         }
         let running = status.is_some_and(|status| status["clusterStatus"] == "Running");
@@ -160,6 +162,34 @@ impl Step for Ready {
         evidence.retain(|evidence| !evidence.lines.is_empty());
         evidence
     }
+}
+
+/// Why extensions that an instance asks for are not installed, as a member says.
+fn extensions(pod: &Pod) -> Option<&str> {
+    pod.annotations().get(a8s_operators::agent::extensions::ANNOTATION).map(String::as_str)
+}
+
+/// What an instance asks for and does not get, although it runs: constraints that no node meets, extensions that the
+/// host does not have. One sentence each.
+///
+/// # Errors
+/// A request fails.
+pub async fn remarks(client: &Client, namespace: &Namespace, name: &ObjectName) -> Result<Vec<String>, Finding> {
+    let failed = |error| Error::request(format!("look at the members of {namespace}/{name}"), error);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.as_str());
+    let pods = pods.list(&ListParams::default().labels(&labels(name))).await.map_err(failed)?.items;
+    let events: Api<Event> = Api::namespaced(client.clone(), namespace.as_str());
+    let events = events.list(&ListParams::default().fields("reason=ConstraintNotKept")).await.map_err(failed)?;
+    let of_pod = |pod: &Pod, event: &&Event| event.involved_object.uid == pod.metadata.uid;
+    let mut remarks: Vec<String> = pods
+        .iter()
+        .filter_map(|pod| {
+            let event = events.items.iter().find(|event| of_pod(pod, event))?;
+            Some(format!("The pod {}: {}.", pod.name_any(), event.message.as_deref()?.trim_end_matches('.')))
+        })
+        .collect();
+    remarks.extend(pods.iter().filter_map(extensions).map(|trouble| format!("In the instance {name}, {trouble}.")));
+    Ok(remarks)
 }
 
 /// The instance should be gone, with everything that was its own.

@@ -15,6 +15,7 @@ pub mod kubeconfig;
 pub mod look;
 pub mod member;
 pub mod password;
+pub mod primary;
 pub mod release;
 pub mod resource;
 pub mod restore;

@@ -6,40 +6,21 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
 use tokio::io::AsyncRead;
 
-use super::instance::labels;
-use super::resource;
+use super::primary::{self, Primary};
 use crate::finding::{Class, Finding};
+use crate::kubernetes::Access;
 use crate::kubernetes::exec::{self, Container, Ended};
-use crate::kubernetes::{Access, Error, diagnosis};
 use crate::manifest::names::{Namespace, ObjectName};
-use crate::manifest::resource::{Kind, Reference};
 use crate::step::{Context, Observation, Step};
 
 /// The container of the server.
-const CONTAINER: &str = "postgres";
+pub const CONTAINER: &str = "postgres";
 /// Lines of psql's errors that go into a finding.
 const ERROR_LINES: usize = 8;
-
-/// How long a primary that is starting again is waited for.
-const PATIENCE: Duration = Duration::from_secs(30);
-/// Between two looks for it.
-const AGAIN: Duration = Duration::from_millis(50);
-
-/// The pod that takes SQL.
-enum Primary {
-    /// It is ready.
-    Ready(String),
-    /// It may come back; why it is not there.
-    Awaited(String),
-}
 
 /// Where the SQL comes from.
 #[derive(Debug, Clone)]
@@ -74,49 +55,6 @@ pub struct Sql {
 }
 
 impl Sql {
-    /// The pod of the primary, by its labels: a name is never guessed, and another instance's pod never taken.
-    async fn primary(&self, client: &Client) -> Result<Primary, Finding> {
-        let missing = || format!("Can't find primary pod of service instance: {}/{}", self.namespace, self.instance);
-        let absent = |why| Finding::new("no-instance", Class::Missing, format!("{}: {why}", missing()));
-        let what = || format!("list the pods of the instance {}/{}", self.namespace, self.instance);
-        let reference = Reference::new(Kind::Instance, &self.namespace, &self.instance);
-        let there = resource::get(client, &reference).await?;
-        let there = there.ok_or_else(|| absent("the instance does not exist"))?;
-        if there.data["spec"]["replicas"] == 0 {
-            return Err(absent("the instance has no members"));
-        }
-        let pods: Api<Pod> = Api::namespaced(client.clone(), self.namespace.as_str());
-        let selector = format!("a8s.a9s/replication-role=master,{}", labels(&self.instance));
-        let parameters = ListParams::default().labels(&selector);
-        let pods = pods.list(&parameters).await.map_err(|error| Error::request(what(), error))?.items;
-        // A dead primary keeps its label until it is back.
-        if let Some(pod) = pods.iter().find(|pod| diagnosis::is_ready(pod)) {
-            return Ok(Primary::Ready(pod.name_any()));
-        }
-        for pod in &pods {
-            if let Some(finding) = diagnosis::terminal(client, pod).await {
-                return Err(finding);
-            }
-        }
-        Ok(Primary::Awaited(pods.first().map_or_else(missing, diagnosis::difference)))
-    }
-
-    /// The pod of the primary, for whose return it waits a while: it may just be starting again.
-    async fn await_primary(&self, client: &Client, context: &Context) -> Result<String, Finding> {
-        let patience = Instant::now() + PATIENCE.min(context.remaining());
-        loop {
-            match self.primary(client).await? {
-                Primary::Ready(pod) => return Ok(pod),
-                Primary::Awaited(why) if Instant::now() > patience => {
-                    return Err(Finding::new("no-primary", Class::Missing, why)
-                        .advise(format!("How is it? kubectl get postgresql,pods -n {}", self.namespace)));
-                }
-                Primary::Awaited(why) => context.progress(why),
-            }
-            tokio::time::sleep(AGAIN).await;
-        }
-    }
-
     /// Runs the statement as a question. The answer is rows one below the other with columns separated by `|`; where
     /// there is none yet, it is said why.
     ///
@@ -124,7 +62,7 @@ impl Sql {
     /// There is no such instance, or the cluster can't be asked.
     pub async fn ask(&self) -> Result<Result<String, String>, Finding> {
         let client = self.access.client().await?;
-        let pod = match self.primary(&client).await? {
+        let pod = match primary::find(&client, &self.namespace, &self.instance).await? {
             Primary::Ready(pod) => pod,
             Primary::Awaited(why) => return Ok(Err(why)),
         };
@@ -259,7 +197,8 @@ impl Step for Sql {
         if let Source::File(path) = &self.source {
             open_file(path)?;
         }
-        Ok(Observation::unmet(match self.primary(&self.access.client().await?).await? {
+        let client = self.access.client().await?;
+        Ok(Observation::unmet(match primary::find(&client, &self.namespace, &self.instance).await? {
             Primary::Ready(pod) => format!("it was not run yet; it would be in the pod {pod}"),
             Primary::Awaited(why) => format!("it was not run yet: {why}"),
         }))
@@ -267,7 +206,10 @@ impl Step for Sql {
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         let client = self.access.client().await?;
-        let pod = self.await_primary(&client, context).await?;
+        let pod = primary::wait_for(&client, &self.namespace, &self.instance, context.remaining(), |why| {
+            context.progress(why);
+        })
+        .await?;
         let (stdin, length) = self.open().await?;
         let container =
             Container { namespace: self.namespace.to_string(), pod: pod.clone(), container: CONTAINER.to_owned() };

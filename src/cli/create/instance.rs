@@ -73,6 +73,14 @@ impl CreateInstance {
             let plan = self.plan(&access, &instance, path.clone());
             let outcome = session.carry_out(&plan, &self.run, cancel, Some(&directory)).await?;
             if let Some(outcome) = outcome {
+                if !self.no_apply {
+                    let client = access.client().await?;
+                    // The instance runs: that nothing more can be said of it is no failure.
+                    let remarks = steps::instance::remarks(&client, &instance.namespace, &instance.name).await;
+                    for remark in remarks.unwrap_or_default() {
+                        session.progress.event(&Event::Warning(&remark));
+                    }
+                }
                 self.answer(session, &instance, &path, outcome.changed())?;
                 session.console.document(&json!({
                     "instance": instance.name, "namespace": instance.namespace, "manifest": path,

@@ -2,9 +2,11 @@
 
 mod apply;
 mod check;
+mod connect;
 mod failover;
 mod kill;
 mod logs;
+mod psql;
 mod status;
 mod verify;
 
@@ -31,6 +33,10 @@ pub struct Pg {
 enum What {
     /// Run SQL from a file or a statement in an instance
     Apply(apply::Apply),
+    /// Reach an instance from this machine, until interrupted
+    Connect(connect::Connect),
+    /// Run psql in an instance
+    Psql(psql::Psql),
     /// Tell how an instance is: its members, its last backup, its service bindings
     Status(status::Status),
     /// Print the logs of an instance's members
@@ -49,6 +55,8 @@ impl Pg {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         match self.what {
             Some(What::Apply(apply)) => apply.run(session, self.namespace, self.service_instance),
+            Some(What::Connect(connect)) => connect.run(session, self.namespace, self.service_instance),
+            Some(What::Psql(psql)) => psql.run(session, self.namespace, self.service_instance),
             Some(What::Status(status)) => status.run(session, self.namespace, self.service_instance),
             Some(What::Logs(logs)) => logs.run(session, self.namespace, self.service_instance),
             Some(What::Verify(verify)) => verify.run(session, self.namespace),

@@ -1,16 +1,22 @@
 //! Service bindings, their Secrets, and what their logins may do.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::{Event, Pod, Secret, Service};
 use kube::Api;
 use kube::api::{DynamicObject, ListParams, LogParams, PostParams};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, BufReader};
 
+use crate::conformance::command;
 use crate::conformance::database;
 use crate::conformance::observe::{self, Login, Look, SOON, until};
+use crate::conformance::world::Connected;
 use crate::conformance::{Failure, World};
 
 #[when(expr = "I create a service binding {string} to {string}")]
@@ -288,4 +294,153 @@ fn files(directory: &std::path::Path) -> Vec<(String, String)> {
         }
     }
     found
+}
+
+/// Runs until it is interrupted; its first line is the URL.
+#[when(regex = r"^I start `a9s (pg connect .+)`$")]
+async fn connect(world: &mut World, line: String) -> Result<(), Failure> {
+    let words = command::words(&world.expand(&line));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let since = std::time::Instant::now();
+    let mut child = command::start_a9s(&world.surroundings, &words)?;
+    let mut lines = BufReader::new(child.stdout.take().ok_or(Failure::Missing("standard output"))?).lines();
+    let first = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await;
+    let url = first.ok().transpose()?.flatten().unwrap_or_default();
+    if !url.starts_with("postgresql://") {
+        let output = child.wait_with_output().await?;
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(Failure::unexpected("a URL", format!("{url}\n{said}")));
+    }
+    let passfile = url.split_once("&passfile=").map(|(_, path)| PathBuf::from(path.replace("%2F", "/")));
+    world.connected = Some(Connected { child, url, passfile, since });
+    Ok(())
+}
+
+fn connected(world: &World) -> Result<&Connected, Failure> {
+    world.connected.as_ref().ok_or(Failure::Missing("connection"))
+}
+
+/// As a person would use it: by psql of this machine.
+async fn psql(connected: &Connected, sql: &str) -> Result<std::process::Output, Failure> {
+    let installation = a8s_operators::postgresql::installations().pop().ok_or(Failure::Missing("psql"))?;
+    let mut psql = tokio::process::Command::new(installation.bin_directory.join("psql"));
+    psql.args(["-XAtw", "-c", sql, &connected.url]).env_remove("PGPASSWORD").stdin(std::process::Stdio::null());
+    Ok(psql.kill_on_drop(true).output().await?)
+}
+
+#[then(expr = "its URL answers {string} with {string}")]
+async fn url_answers(world: &mut World, sql: String, answer: String) -> Result<(), Failure> {
+    let connected = connected(world)?;
+    until("an answer at the URL", SOON, || async {
+        let output = psql(connected, &sql).await?;
+        let (found, said) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        Ok(Look::when(found.trim() == answer, format!("{found}{said}")))
+    })
+    .await
+}
+
+#[then("its URL has no password, and its passfile is private")]
+async fn private_url(world: &mut World) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let connected = connected(world)?;
+    let user = connected.url.trim_start_matches("postgresql://").split('@').next().unwrap_or_default();
+    let passfile = connected.passfile.as_ref().ok_or(Failure::Missing("passfile"))?;
+    let mode = fs_err::metadata(passfile)?.permissions().mode() & 0o777;
+    if mode == 0o600 && !user.contains(':') {
+        return Ok(());
+    }
+    Err(Failure::unexpected("a name without a password, and mode 600", format!("{user}, {mode:o}")))
+}
+
+#[when("I interrupt it")]
+async fn interrupt(world: &mut World) -> Result<(), Failure> {
+    let connected = world.connected.as_mut().ok_or(Failure::Missing("connection"))?;
+    let pid =
+        connected.child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
+    kill(Pid::from_raw(pid), Signal::SIGINT).map_err(std::io::Error::from)?;
+    let ended = tokio::time::timeout(Duration::from_secs(10), connected.child.wait()).await;
+    let status = ended.map_err(|_| Failure::unexpected("an end within 10 s", "none"))??;
+    let outcome = command::Outcome {
+        line: "a9s pg connect".to_owned(),
+        status,
+        stdout: connected.url.clone(),
+        stderr: String::new(),
+        took: connected.since.elapsed(),
+    };
+    world.remember(outcome);
+    Ok(())
+}
+
+#[then("its URL is dead and its passfile is gone")]
+async fn dead(world: &mut World) -> Result<(), Failure> {
+    let connected = connected(world)?;
+    if connected.passfile.as_ref().is_some_and(|path| path.exists()) {
+        return Err(Failure::unexpected("no passfile", "one"));
+    }
+    let output = psql(connected, "SELECT 1").await?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if said.contains("refused") { Ok(()) } else { Err(Failure::unexpected("a refused connection", said)) }
+}
+
+#[then(expr = "{string} soon answers {string} with {string}")]
+async fn soon_answers(world: &mut World, instance: String, sql: String, answer: String) -> Result<(), Failure> {
+    let client = world.client().await?;
+    until(format!("{answer} of {instance}"), SOON, || async {
+        let login = observe::login(&client, world.namespace(), &instance).await?;
+        let found = database::ask(&login, database::DATABASE, &sql).await?.join("\n");
+        Ok(Look::when(found == answer, found))
+    })
+    .await
+}
+
+#[then(expr = "the instance {string} soon tells the error {string}")]
+async fn instance_tells(world: &mut World, instance: String, text: String) -> Result<(), Failure> {
+    await_error(world, &instance, &json!(text)).await
+}
+
+#[then(expr = "the instance {string} soon tells no error")]
+async fn instance_tells_nothing(world: &mut World, instance: String) -> Result<(), Failure> {
+    await_error(world, &instance, &Value::Null).await
+}
+
+async fn await_error(world: &World, instance: &str, error: &Value) -> Result<(), Failure> {
+    let client = world.client().await?;
+    until(format!("the error {error}"), SOON, || async {
+        let object = observe::object(&client, world.namespace(), "postgresql", instance).await?.unwrap_or_default();
+        let status = &object["status"];
+        Ok(Look::when(status["error"] == *error && status["clusterStatus"] == "Running", status))
+    })
+    .await
+}
+
+async fn told(world: &World, map: &str) -> Result<Value, Failure> {
+    let object = observe::object(&world.client().await?, world.namespace(), "configmap", map).await?;
+    Ok(object.ok_or(Failure::Missing("ConfigMap"))?["data"].clone())
+}
+
+#[then(expr = "the configmap {string} tells two addresses and the port {int}")]
+async fn two_addresses(world: &mut World, map: String, port: u16) -> Result<(), Failure> {
+    until("two addresses", SOON, || async {
+        let data = told(world, &map).await?;
+        let address = |key: &str| data[key].as_str().and_then(|text| text.parse::<std::net::IpAddr>().ok());
+        let differ =
+            address("primary").is_some() && address("readOnly").is_some() && data["primary"] != data["readOnly"];
+        Ok(Look::when(differ && data["port"] == port.to_string().as_str(), data))
+    })
+    .await
+}
+
+#[then(expr = "at the address that {string} tells as primary, {string} answers {string} with {string}")]
+async fn at_address(
+    world: &mut World,
+    map: String,
+    instance: String,
+    sql: String,
+    answer: String,
+) -> Result<(), Failure> {
+    let data = told(world, &map).await?;
+    let mut login = observe::login(&world.client().await?, world.namespace(), &instance).await?;
+    login.host = data["primary"].as_str().unwrap_or_default().to_owned();
+    let found = database::ask(&login, database::DATABASE, &sql).await?.join("\n");
+    if found == answer { Ok(()) } else { Err(Failure::unexpected(answer, found)) }
 }

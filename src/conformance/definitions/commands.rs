@@ -20,6 +20,15 @@ async fn run_line(world: &mut World, line: String) -> Result<(), Failure> {
     }
 }
 
+#[when(regex = r#"^I run `a9s (.+)` with "(.+)" on standard input$"#)]
+async fn run_with_text(world: &mut World, line: String, text: String) -> Result<(), Failure> {
+    let words = command::words(&world.expand(&line));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let outcome = command::a9s_fed(&world.surroundings, &words, text.as_bytes()).await?;
+    world.remember(outcome);
+    Ok(())
+}
+
 #[when(regex = r"^I run `kubectl (.+)` with this on standard input:$")]
 async fn run_with_input(world: &mut World, line: String, step: &Step) -> Result<(), Failure> {
     let text = world.expand(step.docstring.as_deref().unwrap_or_default().trim_start());

@@ -185,7 +185,11 @@ mod tests {
         let both = wanted("i-1", &[alive.clone(), going.clone()], &secrets, &Logins::new());
         assert_eq!(both.keys().collect::<Vec<_>>(), ["b-1", "b-2"]);
         assert_eq!(wanted("i-1", &[alive.clone(), going.clone()], &secrets, &both), both);
-        assert_eq!(wanted("i-2", &[alive.clone()], &secrets, &both), Logins::new(), "made for another instance");
+        assert_eq!(
+            wanted("i-2", std::slice::from_ref(&alive), &secrets, &both),
+            Logins::new(),
+            "made for another instance"
+        );
 
         going.metadata.deletion_timestamp =
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time("2026-01-02T03:04:05Z".parse().expect("a time")));

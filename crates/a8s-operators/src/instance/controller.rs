@@ -73,6 +73,7 @@ pub async fn run(client: kube::Client, options: Options, shutdown: CancellationT
         .owns(Api::<StatefulSet>::all(client.clone()), of_instances.clone())
         .owns(Api::<Service>::all(client.clone()), of_instances.clone())
         .owns(Api::<Secret>::all(client.clone()), of_instances.clone())
+        .owns(Api::<ConfigMap>::all(client.clone()), of_instances.clone())
         .owns(Api::<ServiceAccount>::all(client.clone()), of_instances.clone())
         .owns(Api::<RoleBinding>::all(client.clone()), of_instances.clone())
         .owns(Api::<Role>::all(client.clone()), of_instances.clone())
@@ -162,7 +163,8 @@ impl Round<'_> {
         let error = match self.version(&instance, stateful_set).await? {
             Err(reason) => Some(reason),
             Ok(version) => {
-                let desired = desired::desired(&instance, &version, &Passwords::random());
+                let mut desired = desired::desired(&instance, &version, &Passwords::random());
+                desired.extend(desired::connection(&instance, &observed));
                 let mut effects = plan::plan(desired, &observed);
                 if effects.is_empty()
                     && let Some(set) = stateful_set
@@ -201,8 +203,8 @@ impl Round<'_> {
         let (admin, standby) = (names::credentials("postgres", name), names::credentials("standby", name));
         let services = [names::primary_service(name), names::agent_service(name), names::read_only_service(name)];
         let [primary, agent, read_only] = &services;
-        let agent_role = names::agent_role(name);
-        let (account, binding, role, agent_binding, admin, standby, primary, agent, read_only, set) = futures::try_join!(
+        let (agent_role, connection) = (names::agent_role(name), names::connection(name));
+        let (account, binding, role, agent_binding, admin, standby, primary, agent, read_only, set, connection) = futures::try_join!(
             self.get::<ServiceAccount>(name),
             self.get::<RoleBinding>(name),
             self.get::<Role>(&agent_role),
@@ -213,8 +215,9 @@ impl Round<'_> {
             self.get::<Service>(agent),
             self.get::<Service>(read_only),
             self.get::<StatefulSet>(name),
+            self.get::<ConfigMap>(&connection),
         )?;
-        let found = [account, binding, role, agent_binding, admin, standby, primary, agent, read_only, set];
+        let found = [account, binding, role, agent_binding, admin, standby, primary, agent, read_only, set, connection];
         Ok(found.into_iter().flatten().collect())
     }
 

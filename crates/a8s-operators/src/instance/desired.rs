@@ -76,6 +76,33 @@ pub fn desired(instance: &Postgresql, version: &Version, passwords: &Passwords) 
     objects
 }
 
+/// Where an exposed instance is reached, as soon as its Services have their addresses.
+pub fn connection(instance: &Postgresql, observed: &[DynamicObject]) -> Option<Desired> {
+    let builder = Builder::new(instance);
+    if builder.service_type() != "LoadBalancer" {
+        return None;
+    }
+    let address = |service: &str| {
+        let is_wanted = |object: &&DynamicObject| {
+            object.metadata.name.as_deref() == Some(service)
+                && object.types.as_ref().is_some_and(|t| t.kind == "Service")
+        };
+        let ingress = observed.iter().find(is_wanted)?.data.pointer("/status/loadBalancer/ingress/0")?;
+        ingress["ip"].as_str().or_else(|| ingress["hostname"].as_str()).map(str::to_owned)
+    };
+    let mut data = json!({
+        "primary": address(&names::primary_service(&builder.name))?,
+        "port": SQL_PORT.to_string(),
+    });
+    if instance.spec.enable_read_only_service == Some(true) {
+        data["readOnly"] = json!(address(&names::read_only_service(&builder.name))?);
+    }
+    let (name, content) = (names::connection(&builder.name), json!({"data": data}));
+    let mut desired = builder.object("v1", "ConfigMap", &name, content, Kept::Fields(&["data"]), None);
+    seal(&mut desired);
+    Some(desired)
+}
+
 /// Notes on the object what it should be, so that a later change is found even where the API server has filled in
 /// defaults.
 fn seal(desired: &mut Desired) {

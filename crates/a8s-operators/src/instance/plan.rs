@@ -23,8 +23,15 @@ pub enum Effect {
     Blocked(String),
 }
 
-/// What of the objects that are there differs from those that should be.
+/// What of the objects that are there differs from those that should be. Some, such as the Service for reading, an
+/// instance has only for a time.
 pub fn plan(desired: Vec<Desired>, observed: &[DynamicObject]) -> Vec<Effect> {
+    let is_obsolete = |existing: &&DynamicObject| {
+        let is_wanted = desired.iter().any(|desired| is_same(&desired.object, existing));
+        let is_ours = desired.first().is_some_and(|desired| is_ours(&desired.object, existing));
+        !is_wanted && is_ours && existing.metadata.deletion_timestamp.is_none()
+    };
+    let obsolete: Vec<Effect> = observed.iter().filter(is_obsolete).cloned().map(Effect::Delete).collect();
     desired
         .into_iter()
         .filter_map(|desired| match find(&desired.object, observed) {
@@ -32,6 +39,7 @@ pub fn plan(desired: Vec<Desired>, observed: &[DynamicObject]) -> Vec<Effect> {
             Some(existing) if !is_ours(&desired.object, existing) => Some(Effect::Blocked(blocked(existing))),
             Some(existing) => replacement(&desired, existing).map(Effect::Replace),
         })
+        .chain(obsolete)
         .collect()
 }
 
@@ -49,7 +57,11 @@ fn blocked(existing: &DynamicObject) -> String {
 }
 
 fn find<'a>(object: &DynamicObject, among: &'a [DynamicObject]) -> Option<&'a DynamicObject> {
-    among.iter().find(|other| other.metadata.name == object.metadata.name && other.types == object.types)
+    among.iter().find(|other| is_same(object, other))
+}
+
+fn is_same(one: &DynamicObject, other: &DynamicObject) -> bool {
+    one.metadata.name == other.metadata.name && one.types == other.types
 }
 
 /// The existing object with what the operator keeps on it put right; `None` if all of it is right.
@@ -167,7 +179,7 @@ pub fn announcement(instance: &Postgresql, stateful_set: &DynamicObject, pods: &
 #[cfg(test)]
 mod tests {
     use super::super::desired::tests::{instance, version};
-    use super::super::desired::{Passwords, desired};
+    use super::super::desired::{Passwords, connection, desired};
     use super::*;
     use serde_json::json;
 
@@ -250,6 +262,33 @@ mod tests {
         let limits = &set.data["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"];
         assert_eq!(limits, &json!({"memory": "200Mi"}));
         assert_eq!(set.metadata.resource_version.as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn the_service_for_reading_and_the_addresses_go_when_they_are_no_longer_wanted() {
+        let mut spec = small();
+        spec["enableReadOnlyService"] = json!(true);
+        spec["expose"] = json!("LoadBalancer");
+        let exposed = instance(spec.clone(), json!({}));
+        let mut before = stored(&wanted(spec, json!({})));
+        assert_eq!(connection(&exposed, &before), None, "the addresses are not known");
+        for (service, address) in
+            [("solo-master", json!({"ip": "10.0.0.1"})), ("solo-replicas", json!({"hostname": "x"}))]
+        {
+            let service = before.iter_mut().find(|o| o.metadata.name.as_deref() == Some(service)).expect("there");
+            service.data["status"] = json!({"loadBalancer": {"ingress": [address]}});
+        }
+        let connection = connection(&exposed, &before).expect("known");
+        assert_eq!(connection.object.data["data"], json!({"primary": "10.0.0.1", "port": "5432", "readOnly": "x"}));
+        before.push(connection.object);
+        let deleted: Vec<String> = plan(wanted(small(), json!({})), &before)
+            .into_iter()
+            .filter_map(|effect| match effect {
+                Effect::Delete(object) => object.metadata.name,
+                _ => None,
+            })
+            .collect();
+        assert_eq!(deleted, ["solo-replicas", "solo-connection"]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod error;
 mod event_expiry;
 pub mod events;
 mod garbage;
+mod load_balancers;
 mod namespace;
 mod scheduler;
 mod statefulset;
@@ -68,6 +69,7 @@ pub async fn run(client: kube::Client, objects: Arc<dyn Objects>, options: Optio
     engine.add(scheduler::Scheduler::new(context.clone()));
     engine.add(statefulset::StatefulSets::new(context.clone()));
     engine.add(endpoints::ServiceEndpoints::new(context.clone()));
+    engine.add(load_balancers::LoadBalancers::new(context.clone()));
     engine.add(volumes::Claims::new(context.clone(), &options));
     engine.add(volumes::Volumes::new(context.clone(), &options));
     engine.add(garbage::GarbageCollector::new(context.clone()));

@@ -1,0 +1,253 @@
+//! `a9s pg connect`: an instance at a port of this machine, until interrupted.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use fs_err::os::unix::fs::OpenOptionsExt;
+use k8s_openapi::api::core::v1::Secret;
+use kube::{Api, Client};
+use serde_json::json;
+use tokio::net::{TcpListener, TcpStream};
+
+use super::status::interrupted;
+use crate::caller;
+use crate::cli::Session;
+use crate::cli::arguments::ClusterTarget;
+use crate::cli::create::chosen_namespace;
+use crate::cli::describe::not_there;
+use crate::finding::{Class, Finding};
+use crate::kubernetes::{Access, Error, forward};
+use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::resource::{Kind, Reference};
+use crate::step::{Cancel, Event, Reporter};
+use crate::steps::binding::secret;
+use crate::steps::{primary, resource};
+
+/// The server's port in its pod.
+const PORT: u16 = 5432;
+
+/// Arguments of `pg connect`.
+#[derive(Debug, Args)]
+#[command(after_help = "Ctrl-C ends it. After a failover, new connections reach the new primary.")]
+pub struct Connect {
+    /// The instance
+    #[arg(value_name = "NAME", required_unless_present = "service_instance", conflicts_with = "service_instance")]
+    name: Option<ObjectName>,
+    /// Service binding whose credentials are used [default: the administrator's]
+    #[arg(long, value_name = "NAME")]
+    binding: Option<ObjectName>,
+    /// Database of the URL
+    #[arg(long, value_name = "DATABASE", default_value = "a9s_apps_default_db")]
+    database: String,
+    /// Put the password into the URL also where the output is no terminal
+    #[arg(long)]
+    show_password: bool,
+    #[command(flatten)]
+    cluster: ClusterTarget,
+}
+
+/// Name and password.
+struct Credentials {
+    username: String,
+    password: String,
+}
+
+/// A file from which PostgreSQL's clients take the password. It goes when the command ends.
+struct Passfile(PathBuf);
+
+impl Drop for Passfile {
+    fn drop(&mut self) {
+        // It may have been removed.
+        let _ = fs_err::remove_file(&self.0);
+    }
+}
+
+impl Passfile {
+    /// PostgreSQL manual, "The Password File". Nobody else can read it, and nobody can have put it there before.
+    fn write(port: u16, credentials: &Credentials) -> Result<Self, Finding> {
+        let failed = |error: std::io::Error| {
+            Finding::new("passfile", Class::Failed, format!("cannot write the file with the password: {error}"))
+        };
+        let directory = caller::variable("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
+        let name = format!("a9s-{:016x}.pgpass", rand::random::<u64>());
+        let path = directory.unwrap_or_else(std::env::temp_dir).join(name);
+        let mut file =
+            fs_err::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path).map_err(failed)?;
+        let passfile = Self(path);
+        let escaped = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
+        let (user, password) = (escaped(&credentials.username), escaped(&credentials.password));
+        writeln!(file, "127.0.0.1:{port}:*:{user}:{password}").map_err(failed)?;
+        Ok(passfile)
+    }
+}
+
+impl Connect {
+    pub(super) fn run(
+        self,
+        session: &Session,
+        namespace: Option<Namespace>,
+        instance: Option<ObjectName>,
+    ) -> Result<(), Finding> {
+        let Some(instance) = self.name.clone().or(instance) else {
+            return Err(Finding::new("no-instance-named", Class::Usage, "no instance is named"));
+        };
+        session.block_on(async |cancel| {
+            let access = Access::new(self.cluster.target());
+            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let client = access.client().await?;
+            tokio::select! {
+                result = self.serve(session, &client, &namespace, &instance, &cancel) => result,
+                () = cancel.cancelled() => Err(interrupted()),
+            }
+        })
+    }
+
+    async fn serve(
+        &self,
+        session: &Session,
+        client: &Client,
+        namespace: &Namespace,
+        instance: &ObjectName,
+        cancel: &Cancel,
+    ) -> Result<(), Finding> {
+        let pod = primary::wait_for(client, namespace, instance, std::time::Duration::MAX, |_| {}).await?;
+        let credentials = self.credentials(client, namespace, instance).await?;
+        let failed = |error| Finding::new("no-port", Class::Failed, format!("cannot listen on 127.0.0.1: {error}"));
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
+        let port = listener.local_addr().map_err(failed)?.port();
+        session
+            .progress
+            .event(&Event::Command(&format!("kubectl port-forward -n {namespace} pod/{pod} {port}:{PORT}")));
+        let shows = self.show_password || (session.console.words() && caller::is_read_by_a_person());
+        let passfile = if shows { None } else { Some(Passfile::write(port, &credentials)?) };
+        let url = url(port, &self.database, &credentials, passfile.as_ref().map(|file| file.0.as_path()));
+        session.progress.clear();
+        session.console.line(&url);
+        if let Some(passfile) = &passfile {
+            session.console.info(format!("The password is in {} while this runs.", passfile.0.display()));
+        }
+        session.console.document(&json!({
+            "url": url, "host": "127.0.0.1", "port": port, "user": credentials.username, "database": self.database,
+            "passfile": passfile.as_ref().map(|file| &file.0), "instance": instance, "namespace": namespace,
+        }));
+        loop {
+            let Ok((local, _)) = listener.accept().await else {
+                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+                continue;
+            };
+            let (client, namespace, instance) = (client.clone(), namespace.clone(), instance.clone());
+            let (progress, cancel) = (session.progress.clone(), cancel.clone());
+            tokio::spawn(async move {
+                tokio::select! {
+                    result = one(client, &namespace, &instance, local) => if let Err(finding) = result {
+                        progress.event(&Event::Warning(&finding.cause));
+                    },
+                    () = cancel.cancelled() => {}
+                }
+            });
+        }
+    }
+
+    async fn credentials(
+        &self,
+        client: &Client,
+        namespace: &Namespace,
+        instance: &ObjectName,
+    ) -> Result<Credentials, Finding> {
+        let name = match &self.binding {
+            None => format!("postgres.credentials.{instance}"),
+            Some(name) => {
+                bound(client, namespace, name, instance).await?;
+                secret(name)
+            }
+        };
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace.as_str());
+        let found = secrets.get(&name).await;
+        let found = found.map_err(|error| Error::request(format!("get the Secret {namespace}/{name}"), error))?;
+        let word = |key: &str| {
+            let bytes = found.data.as_ref().and_then(|data| data.get(key));
+            bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok()).ok_or_else(|| {
+                Finding::new("no-credentials", Class::Missing, format!("the Secret {namespace}/{name} has no {key}"))
+            })
+        };
+        Ok(Credentials { username: word("username")?, password: word("password")? })
+    }
+}
+
+/// The service binding must be there, be this instance's, and be usable.
+async fn bound(
+    client: &Client,
+    namespace: &Namespace,
+    name: &ObjectName,
+    instance: &ObjectName,
+) -> Result<(), Finding> {
+    let reference = Reference::new(Kind::ServiceBinding, namespace, name);
+    let found = resource::get(client, &reference).await?.ok_or_else(|| not_there(&reference))?;
+    let missing = |why: String| Finding::new("no-service-binding", Class::Missing, why);
+    let other = found.data["spec"]["instance"]["name"].as_str().unwrap_or_default();
+    if other != instance.as_str() {
+        return Err(missing(format!("the service binding {name} is to the instance {other}, and not to {instance}")));
+    }
+    match found.data["status"]["implemented"] == true {
+        true => Ok(()),
+        false => Err(missing(format!("the login of the service binding {name} does not exist yet"))),
+    }
+}
+
+async fn one(client: Client, namespace: &Namespace, instance: &ObjectName, local: TcpStream) -> Result<(), Finding> {
+    let pod = primary::wait_for(&client, namespace, instance, std::time::Duration::MAX, |_| {}).await?;
+    Ok(forward::connect(client, namespace.as_str(), &pod, PORT, local).await?)
+}
+
+/// A connection URI of libpq. Encryption goes all the way to the server.
+fn url(port: u16, database: &str, credentials: &Credentials, passfile: Option<&Path>) -> String {
+    let user = encoded(&credentials.username);
+    let user = match passfile {
+        None => format!("{user}:{}", encoded(&credentials.password)),
+        Some(_) => user,
+    };
+    let passfile = passfile.map(|path| format!("&passfile={}", encoded(&path.to_string_lossy()))).unwrap_or_default();
+    format!("postgresql://{user}@127.0.0.1:{port}/{}?sslmode=require{passfile}", encoded(database))
+}
+
+/// Percent-encoding of everything that is not unreserved (RFC 3986).
+fn encoded(text: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    text.bytes()
+        .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn credentials() -> Credentials {
+        Credentials { username: "a8s-sb-x".to_owned(), password: "p:w\\d".to_owned() }
+    }
+
+    #[test]
+    fn the_password_is_in_the_url_only_without_a_passfile() {
+        assert_eq!(
+            url(4000, "my db", &credentials(), None),
+            "postgresql://a8s-sb-x:p%3Aw%5Cd@127.0.0.1:4000/my%20db?sslmode=require"
+        );
+        assert_eq!(
+            url(4000, "db", &credentials(), Some(Path::new("/run/x.pgpass"))),
+            "postgresql://a8s-sb-x@127.0.0.1:4000/db?sslmode=require&passfile=%2Frun%2Fx.pgpass"
+        );
+    }
+
+    #[test]
+    fn the_passfile_is_private_escaped_and_goes_at_the_end() {
+        let passfile = Passfile::write(4000, &credentials()).unwrap();
+        let path = passfile.0.clone();
+        assert_eq!(fs_err::read_to_string(&path).unwrap(), "127.0.0.1:4000:*:a8s-sb-x:p\\:w\\\\d\n");
+        assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        drop(passfile);
+        assert!(!path.exists());
+    }
+}

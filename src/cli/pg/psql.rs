@@ -1,0 +1,75 @@
+//! `a9s pg psql`: psql in the primary's container, on a terminal or in a pipe.
+
+use std::sync::atomic::Ordering;
+
+use clap::Args;
+
+use super::status::interrupted;
+use crate::cli::Session;
+use crate::cli::arguments::ClusterTarget;
+use crate::cli::create::chosen_namespace;
+use crate::finding::{Class, Finding};
+use crate::kubernetes::exec::Container;
+use crate::kubernetes::{Access, terminal};
+use crate::manifest::names::{Namespace, ObjectName};
+use crate::step::{Event, Reporter};
+use crate::steps::{primary, sql::CONTAINER};
+
+/// Arguments of `pg psql`.
+#[derive(Debug, Args)]
+pub struct Psql {
+    /// The instance
+    #[arg(value_name = "NAME", required_unless_present = "service_instance", conflicts_with = "service_instance")]
+    name: Option<ObjectName>,
+    /// Database to begin in
+    #[arg(long, value_name = "DATABASE", default_value = "a9s_apps_default_db")]
+    database: String,
+    #[command(flatten)]
+    cluster: ClusterTarget,
+    /// Arguments for psql. Its exit code becomes this program's
+    #[arg(last = true, value_name = "ARGUMENTS")]
+    arguments: Vec<String>,
+}
+
+impl Psql {
+    pub(super) fn run(
+        self,
+        session: &Session,
+        namespace: Option<Namespace>,
+        instance: Option<ObjectName>,
+    ) -> Result<(), Finding> {
+        let Some(instance) = self.name.clone().or(instance) else {
+            return Err(Finding::new("no-instance-named", Class::Usage, "no instance is named"));
+        };
+        if !session.console.words() {
+            return Err(Finding::new("no-document", Class::Usage, "psql's output is no document: leave out --output"));
+        }
+        let code = session.block_on(async |cancel| {
+            let access = Access::new(self.cluster.target());
+            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let work = async {
+                let client = access.client().await?;
+                let most = std::time::Duration::MAX;
+                let pod = primary::wait_for(&client, &namespace, &instance, most, |_| {}).await?;
+                let database = &self.database;
+                let text =
+                    format!("kubectl exec -it -n {namespace} {pod} -c {CONTAINER} -- psql -U postgres -d {database}");
+                session.progress.event(&Event::Command(&text));
+                session.progress.clear();
+                let mut command = ["psql", "-U", "postgres", "-d", database].map(str::to_owned).to_vec();
+                command.extend(self.arguments.iter().cloned());
+                let container = Container { namespace: namespace.to_string(), pod, container: CONTAINER.to_owned() };
+                let ended = terminal::run(client, &container, command).await?;
+                ended.code.ok_or_else(|| {
+                    Finding::new("psql-cut-off", Class::Failed, format!("psql was cut off: {}", ended.message))
+                })
+            };
+            tokio::select! {
+                code = work => code,
+                () = cancel.cancelled() => Err(interrupted()),
+            }
+        })?;
+        session.exit_code.store(u8::try_from(code).unwrap_or(Class::Failed.exit_code()), Ordering::Relaxed);
+        Ok(())
+    }
+}

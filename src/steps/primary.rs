@@ -1,0 +1,83 @@
+//! The pod of an instance's primary, by its labels: a name is never guessed, and another instance's pod never taken.
+
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, Client, ResourceExt};
+
+use super::instance::labels;
+use super::resource;
+use crate::finding::{Class, Finding};
+use crate::kubernetes::{Error, diagnosis};
+use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::resource::{Kind, Reference};
+
+/// How long a primary that is starting again is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Between two looks for it.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// The pod of the primary.
+pub enum Primary {
+    /// It is ready.
+    Ready(String),
+    /// It may come back; why it is not there.
+    Awaited(String),
+}
+
+/// Looks for the primary.
+///
+/// # Errors
+/// There is no such instance, it has no members, or its pod cannot become ready by waiting.
+pub async fn find(client: &Client, namespace: &Namespace, instance: &ObjectName) -> Result<Primary, Finding> {
+    let missing = || format!("Can't find primary pod of service instance: {namespace}/{instance}");
+    let absent = |why| Finding::new("no-instance", Class::Missing, format!("{}: {why}", missing()));
+    let what = || format!("list the pods of the instance {namespace}/{instance}");
+    let reference = Reference::new(Kind::Instance, namespace, instance);
+    let there = resource::get(client, &reference).await?;
+    let there = there.ok_or_else(|| absent("the instance does not exist"))?;
+    if there.data["spec"]["replicas"] == 0 {
+        return Err(absent("the instance has no members"));
+    }
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.as_str());
+    let selector = format!("a8s.a9s/replication-role=master,{}", labels(instance));
+    let parameters = ListParams::default().labels(&selector);
+    let pods = pods.list(&parameters).await.map_err(|error| Error::request(what(), error))?.items;
+    // A dead primary keeps its label until it is back.
+    if let Some(pod) = pods.iter().find(|pod| diagnosis::is_ready(pod)) {
+        return Ok(Primary::Ready(pod.name_any()));
+    }
+    for pod in &pods {
+        if let Some(finding) = diagnosis::terminal(client, pod).await {
+            return Err(finding);
+        }
+    }
+    Ok(Primary::Awaited(pods.first().map_or_else(missing, diagnosis::difference)))
+}
+
+/// The pod of the primary, for whose return it waits a while, but not longer than `most`: it may just be starting
+/// again. `progress` is told what is waited for.
+///
+/// # Errors
+/// As [`find`], and when it does not come back.
+pub async fn wait_for(
+    client: &Client,
+    namespace: &Namespace,
+    instance: &ObjectName,
+    most: Duration,
+    progress: impl Fn(String),
+) -> Result<String, Finding> {
+    let patience = Instant::now() + PATIENCE.min(most);
+    loop {
+        match find(client, namespace, instance).await? {
+            Primary::Ready(pod) => return Ok(pod),
+            Primary::Awaited(why) if Instant::now() > patience => {
+                return Err(Finding::new("no-primary", Class::Missing, why)
+                    .advise(format!("How is it? kubectl get postgresql,pods -n {namespace}")));
+            }
+            Primary::Awaited(why) => progress(why),
+        }
+        tokio::time::sleep(AGAIN).await;
+    }
+}
