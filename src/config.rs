@@ -230,6 +230,11 @@ impl WorkingDirectory {
         self.0.join("a8s-deployment/deploy/a8s/backup-config")
     }
 
+    /// Released documents that were fetched.
+    pub fn releases(&self) -> PathBuf {
+        self.0.join("releases")
+    }
+
     /// The journal of commands.
     pub fn journal(&self) -> PathBuf {
         self.0.join("journal.jsonl")

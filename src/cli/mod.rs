@@ -10,6 +10,7 @@ mod console;
 mod create;
 mod delete;
 mod describe;
+mod images;
 mod list;
 mod pg;
 mod progress;
@@ -54,6 +55,8 @@ enum Command {
     Pg(pg::Pg),
     /// Look after clusters
     Cluster(cluster::Cluster),
+    /// List, verify and load the images of the a8s stack
+    Images(images::Images),
     /// Print the version of the program and of what is installed on the current cluster
     Version(version::Version),
     /// Print a script that completes commands in a shell
@@ -90,6 +93,7 @@ fn run(command: Command, session: &Session) -> Result<(), Finding> {
         Command::Describe(describe) => describe.run(session),
         Command::Pg(pg) => pg.run(session),
         Command::Cluster(cluster) => cluster.run(session),
+        Command::Images(images) => images.run(session),
         Command::Version(version) => version.run(session),
         Command::Completion(completion) => completion.run(session),
     }

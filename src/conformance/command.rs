@@ -123,6 +123,25 @@ pub async fn a9s(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome,
     run(surroundings, &Stage::get().program, "a9s", words, None).await
 }
 
+/// What runs the program on a network where a listener is in the way: loopback is up, and the listener is Perl, which
+/// every Debian has and which ends with the command.
+const BESIDE_LISTENER: &str = r#"ip link set lo up && exec perl -MIO::Socket::INET -e '
+$held = IO::Socket::INET->new(Listen => 1, LocalAddr => "0.0.0.0", LocalPort => shift) or die $!;
+exit(system(@ARGV) >> 8)' "$@""#;
+
+/// Runs the program on a network of its own (unshare(1)) where somebody listens on `port` of every address. Only root
+/// may make one.
+///
+/// # Errors
+/// As [`a9s`], and when this machine has no `unshare`.
+pub async fn a9s_beside_listener(surroundings: &Surroundings, port: u16, words: &[&str]) -> Result<Outcome, Failure> {
+    let unshare = on_path("unshare").ok_or(Failure::Missing("program unshare"))?;
+    let (port, program) = (port.to_string(), Stage::get().program.display().to_string());
+    let mut line = vec!["--net", "sh", "-c", BESIDE_LISTENER, "sh", &port, &program];
+    line.extend(words);
+    run(surroundings, &unshare, "unshare", &line, None).await
+}
+
 /// Runs `kubectl`.
 ///
 /// # Errors

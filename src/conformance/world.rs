@@ -1,6 +1,6 @@
 //! What a scenario has to itself: a home, a namespace (or a whole cluster), and a memory of what its commands said.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -16,7 +16,7 @@ use tokio::process::Child;
 use super::command::{self, Outcome, Surroundings};
 use super::failure::Failure;
 use super::inventory;
-use super::observe::{self, Look, SOON, until};
+use super::observe::{self, Login, Look, SOON, until};
 use super::stage::Stage;
 
 /// State of one scenario.
@@ -27,8 +27,18 @@ pub struct World {
     pub surroundings: Surroundings,
     /// Programs it has left running, such as a port-forward.
     pub background: Vec<Child>,
+    /// Logins of service bindings, with their database, as their Secrets told them.
+    pub logins: BTreeMap<String, (Login, String)>,
+    /// Open sessions.
+    pub sessions: BTreeMap<String, tokio_postgres::Client>,
     /// Disks it has mounted.
     pub mounts: Vec<PathBuf>,
+    /// What its steps have noted for later ones.
+    pub notes: BTreeMap<String, String>,
+    /// Clients that stay connected.
+    pub clients: Vec<tokio_postgres::Client>,
+    /// A way to an instance that was opened earlier.
+    pub forward: Option<observe::Login>,
     slug: String,
     directory: PathBuf,
     shared: bool,
@@ -52,7 +62,12 @@ impl World {
         Ok(Self {
             surroundings: Surroundings::new(&directory)?,
             background: Vec::new(),
+            logins: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             mounts: Vec::new(),
+            notes: BTreeMap::new(),
+            clients: Vec::new(),
+            forward: None,
             slug: String::new(),
             directory,
             shared: false,

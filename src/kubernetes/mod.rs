@@ -4,6 +4,7 @@ pub mod apply;
 pub mod diagnosis;
 mod error;
 pub mod exec;
+pub mod kinds;
 pub mod kubeconfig;
 
 use std::path::PathBuf;
@@ -72,6 +73,15 @@ impl Target {
         let server = config.cluster_url.to_string();
         let client = Client::try_from(config).map_err(|source| Error::request("connect", source))?;
         Ok(Connection { client, context, namespace, server })
+    }
+
+    /// Every context with the cluster it is of.
+    ///
+    /// # Errors
+    /// There is no kubeconfig, or it can't be used.
+    pub fn contexts(&self) -> Result<Vec<(String, String)>, Error> {
+        let named = self.read()?.contexts.into_iter();
+        Ok(named.map(|entry| (entry.name, entry.context.map(|context| context.cluster).unwrap_or_default())).collect())
     }
 
     fn read(&self) -> Result<Kubeconfig, Error> {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
-use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{ListParams, WatchParams};
 use kube::{Api, Client, ResourceExt};
 
@@ -195,7 +195,7 @@ impl Deleted {
         }
         look!(
             Pod => "pod", StatefulSet => "statefulset", PersistentVolumeClaim => "persistentvolumeclaim", Secret => "secret",
-            Service => "service", ServiceAccount => "serviceaccount", RoleBinding => "rolebinding", ConfigMap => "configmap",
+            Service => "service", ServiceAccount => "serviceaccount", RoleBinding => "rolebinding", Role => "role", ConfigMap => "configmap",
         );
         Ok(None)
     }

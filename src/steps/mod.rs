@@ -2,12 +2,18 @@
 
 pub mod backup;
 pub mod backup_config;
+pub mod binding;
 pub mod capability;
 pub mod cluster;
 pub mod condition;
+pub mod failover;
+pub mod images;
+pub mod install;
 pub mod instance;
 pub mod kubeconfig;
 pub mod look;
+pub mod password;
+pub mod release;
 pub mod resource;
 pub mod restore;
 pub mod sql;

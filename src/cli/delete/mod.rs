@@ -1,8 +1,10 @@
 //! `a9s delete`.
 
+mod binding;
 mod cluster;
 mod instance;
 mod order;
+mod stack;
 
 use clap::{Args, Subcommand};
 
@@ -21,6 +23,8 @@ pub struct Delete {
 enum What {
     /// Delete a Kubernetes cluster
     Cluster(cluster::DeleteCluster),
+    /// Remove the a8s stack from a cluster
+    Stack(stack::DeleteStack),
     /// Delete PostgreSQL resources
     Pg(DeletePg),
 }
@@ -43,6 +47,9 @@ enum PgWhat {
     /// Delete a restore; the instance keeps its content
     #[command(visible_alias = "rst")]
     Restore(order::DeleteOrder),
+    /// Delete a service binding: its login ends at once, and what it made stays
+    #[command(visible_alias = "sb")]
+    Servicebinding(binding::DeleteBinding),
 }
 
 impl Delete {
@@ -52,6 +59,7 @@ impl Delete {
                 group(session, &["delete"], "Please select the data service resource type you would like to delete.")
             }
             Some(What::Cluster(cluster)) => return cluster.run(session),
+            Some(What::Stack(stack)) => return stack.run(session),
             Some(What::Pg(DeletePg { what: Some(what) })) => return what.run(session),
             Some(What::Pg(DeletePg { what: None })) => {
                 group(session, &["delete", "pg"], "Please select a PostgreSQL resource such as (service) instance.");
@@ -67,6 +75,7 @@ impl PgWhat {
             Self::Instance(instance) => instance.run(session),
             Self::Backup(backup) => backup.run(session, Kind::Backup),
             Self::Restore(restore) => restore.run(session, Kind::Restore),
+            Self::Servicebinding(binding) => binding.run(session),
         }
     }
 }

@@ -1,6 +1,7 @@
 //! `a9s pg`.
 
 mod apply;
+mod failover;
 mod logs;
 mod status;
 mod verify;
@@ -34,6 +35,8 @@ enum What {
     Logs(logs::Logs),
     /// Prove that a backup restores: restore it into a scratch instance and read all of it
     Verify(verify::Verify),
+    /// Make another member of an instance its primary, without losing anything
+    Failover(failover::Failover),
 }
 
 impl Pg {
@@ -43,6 +46,7 @@ impl Pg {
             Some(What::Status(status)) => status.run(session, self.namespace, self.service_instance),
             Some(What::Logs(logs)) => logs.run(session, self.namespace, self.service_instance),
             Some(What::Verify(verify)) => verify.run(session, self.namespace),
+            Some(What::Failover(failover)) => failover.run(session, self.namespace),
             None => {
                 group(session, &["pg"], "Please select a subcommand from the list below.");
                 Ok(())

@@ -6,6 +6,8 @@ use crate::postgresql::template::{DEFAULT_DATABASE, REPLICATION_ROLE, ROOT_ROLE,
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::Instant;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// Why a server is not ready for use.
@@ -39,7 +41,16 @@ pub enum Error {
     },
 }
 
+/// Whatever the instance's parameters say, nothing of the agent's work is logged, cut off or waits for standbys.
+const QUIET: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
+                     -c track_activities=off -c pg_stat_statements.track=none \
+                     -c synchronous_commit=local -c statement_timeout=0";
+/// How long a server may take to read its configuration.
+const RELOAD: Duration = Duration::from_secs(2);
+const LOOK: Duration = Duration::from_millis(3);
+
 /// A role and its password.
+#[derive(Clone)]
 pub struct Credentials {
     /// Name of the role.
     pub username: String,
@@ -68,6 +79,7 @@ impl Credentials {
 pub async fn connect(sockets: &Path, application: &str) -> Result<Client, tokio_postgres::Error> {
     let mut config = tokio_postgres::Config::new();
     config.host_path(sockets).port(SQL_PORT).user(SUPERUSER).dbname(SUPERUSER).application_name(application);
+    config.options(QUIET);
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(async move {
         // Its end shows at the client.
@@ -92,10 +104,6 @@ pub async fn prepare(
     if found != system_identifier.to_string() {
         return Err(Error::Foreign { found, expected: system_identifier });
     }
-    // Whatever the instance's parameters say, nothing of this is logged or waits for standbys.
-    let quiet = "SET log_statement = 'none'; SET log_min_duration_statement = -1; SET log_min_error_statement = 'panic'; \
-                 SET synchronous_commit = 'local'; SET statement_timeout = 0";
-    client.batch_execute(quiet).await.map_err(refused("prepare its roles"))?;
     let statements = role_statements(&roles(client).await.map_err(refused("list its roles"))?, admin, standby);
     if !statements.is_empty() {
         let transaction = format!("BEGIN; {}; COMMIT", statements.join("; "));
@@ -170,11 +178,32 @@ pub async fn first(client: &Client, query: &str) -> Result<Option<String>, tokio
     }))
 }
 
-fn identifier(name: &str) -> String {
+/// Lets the server read its configuration, and says whether a setting waits for a restart.
+///
+/// # Errors
+/// If it does not answer.
+pub async fn reload(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let loaded = first(client, "SELECT pg_conf_load_time()").await?.unwrap_or_default();
+    client.batch_execute("SELECT pg_reload_conf()").await?;
+    let deadline = Instant::now() + RELOAD;
+    // The session reads its configuration between two queries.
+    while first(client, "SELECT pg_conf_load_time()").await?.unwrap_or_default() == loaded {
+        if Instant::now() > deadline {
+            return Ok(true);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    let waiting = first(client, "SELECT count(*) FROM pg_settings WHERE pending_restart").await?;
+    Ok(waiting.as_deref() != Some("0"))
+}
+
+/// A name for a statement.
+pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn literal(text: &str) -> String {
+/// A text for a statement.
+pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

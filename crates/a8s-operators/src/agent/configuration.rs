@@ -34,6 +34,8 @@ pub struct Input<'a> {
     pub major: u32,
     /// Whether the library `pg_stat_statements` is installed.
     pub has_statements: bool,
+    /// Smallest values of some settings: what a standby's primary has.
+    pub demands: &'a [(String, i64)],
 }
 
 /// Values of settings that PostgreSQL gets, after [`FLOORS`], without `shared_buffers`, which follows from the memory.
@@ -52,12 +54,28 @@ pub fn settings(parameters: &Parameters) -> Vec<(&'static str, Value)> {
         .collect()
 }
 
+/// Settings that are at least as large as a standby's primary demands.
+fn raised(settings: Vec<(&'static str, Value)>, demands: &[(String, i64)]) -> Vec<(&'static str, Value)> {
+    let raise = |(setting, value): (&'static str, Value)| {
+        let demand = demands.iter().find(|(name, _)| name == setting).map_or(i64::MIN, |(_, demand)| *demand);
+        let value = value.as_i64().filter(|number| *number < demand).map_or(value, |_| Value::from(demand));
+        (setting, value)
+    };
+    settings.into_iter().map(raise).collect()
+}
+
+/// Whether parameters have less than a standby's primary demands, so that they cannot be applied yet.
+pub fn is_below(parameters: &Parameters, demands: &[(String, i64)]) -> bool {
+    let settings = settings(parameters);
+    raised(settings.clone(), demands) != settings
+}
+
 /// `postgresql.conf`.
 ///
 /// # Errors
 /// If the memory limit is too small.
 pub fn postgresql_conf(input: &Input<'_>) -> Result<String, memory::TooSmall> {
-    let settings = settings(&input.spec.parameters.clone().unwrap_or_default());
+    let settings = raised(settings(&input.spec.parameters.clone().unwrap_or_default()), input.demands);
     let number = |name| {
         let value = settings.iter().find(|(setting, _)| *setting == name).and_then(|(_, value)| value.as_u64());
         value.unwrap_or(0)
@@ -77,6 +95,7 @@ pub fn postgresql_conf(input: &Input<'_>) -> Result<String, memory::TooSmall> {
             other => set(name, &other.to_string()),
         }
     }
+    text.push_str("include_if_exists = 'replication.conf'\n");
     Ok(text)
 }
 
@@ -121,11 +140,14 @@ fn sized(set: &mut impl FnMut(&str, &str), memory: Memory, spec: &PostgresqlSpec
     let volume = spec.volume_size().value().and_then(|bytes| u64::try_from(bytes).ok()).unwrap_or(1 << 30);
     kilobytes("max_wal_size", (volume / 4).clamp(64 << 20, 1 << 30) >> 10);
     kilobytes("min_wal_size", (volume / 16).clamp(32 << 20, 80 << 20) >> 10);
+    // So much stays for a standby that is away, or a primary that has to be rewound, and no more for any slot.
+    kilobytes("wal_keep_size", (volume / 8).clamp(64 << 20, 1 << 30) >> 10);
+    kilobytes("max_slot_wal_keep_size", (volume / 4).clamp(64 << 20, 4 << 30) >> 10);
 }
 
 /// A value in quotes (PostgreSQL manual, "Parameter Interaction via the Configuration File"). Nothing in it can end
 /// the line.
-fn quoted(value: &str) -> String {
+pub(super) fn quoted(value: &str) -> String {
     let mut text = String::with_capacity(value.len() + 2);
     text.push('\'');
     for character in value.chars() {
@@ -174,6 +196,7 @@ mod tests {
             memory_limit: Some(200 << 20),
             major: 15,
             has_statements: true,
+            demands: &[],
         })
     }
 
@@ -208,6 +231,16 @@ mod tests {
         for line in ["max_connections = '100'", "max_wal_senders = '10'", "max_replication_slots = '5'"] {
             assert!(text.contains(line), "{line} in {text}");
         }
+    }
+
+    #[test]
+    fn a_standby_has_at_least_what_its_primary_has() {
+        let demands = [("max_connections".to_owned(), 120), ("max_wal_senders".to_owned(), 5)];
+        let parameters = |number| Parameters { max_connections: Some(number), ..Parameters::default() };
+        assert!(is_below(&parameters(101), &demands));
+        assert!(!is_below(&parameters(121), &demands));
+        let raised = raised(settings(&parameters(101)), &demands);
+        assert!(raised.contains(&("max_connections", json!(120))) && raised.contains(&("max_wal_senders", json!(10))));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! Volumes are at the pod template's mount paths. Where a node cannot mount, it says in `A9S_MOUNT_<NAME>` where a
 //! volume really is.
 
+use super::datadir::DATA;
 use crate::instance::pod::{CREDENTIALS_PATH, DATA_PATH, SOCKET_PATH};
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -43,6 +44,19 @@ pub struct Pod {
     pub socket_directory: PathBuf,
 }
 
+/// What the container for backups is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// As every container.
+    pub pod: Pod,
+    /// UID of the pod.
+    pub uid: String,
+    /// PostgreSQL's programs.
+    pub bin_directory: PathBuf,
+    /// Their major.
+    pub major: u32,
+}
+
 /// What the container of the server is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -62,13 +76,20 @@ pub struct Server {
     pub template: Option<PathBuf>,
     /// The container's memory limit in bytes.
     pub memory_limit: Option<u64>,
+    /// UID of the pod.
+    pub uid: String,
+    /// File whose content a kubelet reports when the container has ended.
+    pub termination_log: PathBuf,
 }
+
+/// Where Kubernetes puts it, unless a pod asks for another place.
+const TERMINATION_LOG: &str = "/dev/termination-log";
 
 fn required(variables: Variables<'_>, name: &'static str) -> Result<String, Error> {
     variables(name).filter(|value| !value.is_empty()).ok_or(Error::Missing(name))
 }
 
-fn parsed<T: std::str::FromStr>(
+pub(crate) fn parsed<T: std::str::FromStr>(
     variables: Variables<'_>,
     name: &'static str,
     expected: &'static str,
@@ -77,7 +98,7 @@ fn parsed<T: std::str::FromStr>(
     value.parse().map_err(|_| Error::Wrong { name, value, expected })
 }
 
-fn volume(variables: Variables<'_>, name: &'static str, path: &str) -> PathBuf {
+pub(crate) fn volume(variables: Variables<'_>, name: &'static str, path: &str) -> PathBuf {
     required(variables, name).map_or_else(|_| PathBuf::from(path), PathBuf::from)
 }
 
@@ -102,6 +123,21 @@ impl Pod {
     }
 }
 
+impl Backup {
+    /// Reads the variables.
+    ///
+    /// # Errors
+    /// If one is missing or wrong.
+    pub fn read(variables: Variables<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            pod: Pod::read(variables)?,
+            uid: required(variables, "POD_UID")?,
+            bin_directory: PathBuf::from(required(variables, "A9S_POSTGRESQL_BIN")?),
+            major: parsed(variables, "A9S_POSTGRESQL_MAJOR", "PostgreSQL major")?,
+        })
+    }
+}
+
 impl Server {
     /// Reads the variables.
     ///
@@ -122,12 +158,14 @@ impl Server {
             major: parsed(variables, "A9S_POSTGRESQL_MAJOR", "PostgreSQL major")?,
             template: variables("A9S_PGDATA_TEMPLATE").filter(|path| !path.is_empty()).map(PathBuf::from),
             memory_limit,
+            uid: required(variables, "POD_UID")?,
+            termination_log: volume(variables, "A9S_TERMINATION_LOG", TERMINATION_LOG),
         })
     }
 
     /// The data directory.
     pub fn data(&self) -> PathBuf {
-        self.volume.join("data")
+        self.volume.join(DATA)
     }
 }
 
@@ -144,6 +182,7 @@ mod tests {
                 "A9S_INSTANCE" => "a-1",
                 "POD_NAME" => "a-1-12",
                 "POD_NAMESPACE" => "shop",
+                "POD_UID" => "1-2-3",
                 "POD_IP" => "127.64.0.9",
                 "A9S_POSTGRESQL_BIN" => "/usr/lib/postgresql/15/bin",
                 "A9S_POSTGRESQL_MAJOR" => "15",

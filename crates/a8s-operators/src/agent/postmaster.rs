@@ -12,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::Instant;
 
 /// What of the agent's environment the server keeps: the marks by which a node finds a pod's processes.
-const KEPT: [&str; 4] = ["A9S_CLUSTER", "A9S_POD_UID", "HOME", "TMPDIR"];
+pub(super) const KEPT: [&str; 4] = ["A9S_CLUSTER", "A9S_POD_UID", "HOME", "TMPDIR"];
 /// How long left-over processes may take for each step of ending them.
 const LEFT_OVER: [(Signal, Duration); 3] = [
     (Signal::SIGINT, Duration::from_secs(30)),
@@ -91,6 +91,14 @@ impl Postmaster {
         }
     }
 
+    /// Ends it at once, as a crash would: what was committed is recovered at the next start.
+    pub async fn quit(mut self) {
+        self.signal(Signal::SIGQUIT);
+        if let Err(error) = self.ended().await {
+            tracing::warn!(%error, "cannot wait for the server's end");
+        }
+    }
+
     /// Shuts it down fast (PostgreSQL manual, "Shutting Down the Server"): sessions are ended, nothing committed is
     /// lost, and no recovery is needed. Waits for its end however long the checkpoint takes.
     pub async fn stop(mut self) {
@@ -98,6 +106,26 @@ impl Postmaster {
         if let Err(error) = self.ended().await {
             tracing::warn!(%error, "cannot wait for the server's end");
         }
+    }
+}
+
+/// Ends the server of a data directory at once, without a checkpoint, and kills what is left after `patience`.
+pub async fn quit(data: &Path, patience: Duration) {
+    let deadline = Instant::now() + patience;
+    if let Some(main) = postmaster_pid(data) {
+        let _ = kill(main, Signal::SIGQUIT);
+    }
+    loop {
+        let running = processes(data);
+        if running.is_empty() {
+            return;
+        }
+        if Instant::now() > deadline {
+            for pid in running {
+                let _ = kill(pid, Signal::SIGKILL);
+            }
+        }
+        tokio::time::sleep(LOOK).await;
     }
 }
 

@@ -19,6 +19,22 @@ pub const STRICT_VERSION: &str = "a8s.a9s/strict-version";
 /// Annotation of the Lease: the system identifier with which the instance was initialised. Where it is, an empty data
 /// directory is never initialised.
 pub const SYSTEM_IDENTIFIER: &str = "a8s.a9s/system-identifier";
+/// Annotation of the Lease: identifier of the content, which is the restore that was committed last; absent before the
+/// first. A volume of another generation never becomes primary: its member clones.
+pub const GENERATION: &str = "a8s.a9s/generation";
+/// Annotation of the Lease: what replication needs to know beside the Lease's own fields, as
+/// [`crate::agent::lease::Details`] in JSON.
+pub const REPLICATION: &str = "a8s.a9s/replication";
+/// Annotation of the Lease: a failover that somebody asks for, as [`crate::agent::lease::Switchover`] in JSON. The
+/// primary obeys and removes it.
+pub const SWITCHOVER: &str = "a8s.a9s/switchover";
+/// Annotation of the Lease: why the last failover that was asked for was refused, as
+/// [`crate::agent::lease::Refusal`] in JSON.
+pub const SWITCHOVER_REFUSED: &str = "a8s.a9s/switchover-refused";
+/// Annotation of a pod: how far its member is, as [`crate::agent::report::Standing`] in JSON.
+pub const STANDING: &str = "a8s.a9s/standing";
+/// Annotation of a pod: what its member waits for, in one sentence. The operator puts it into the instance's status.
+pub const TROUBLE: &str = "a8s.a9s/trouble";
 /// Volume claim template of the data.
 pub const DATA_VOLUME: &str = "pgdata";
 
@@ -40,6 +56,26 @@ pub fn read_only_service(instance: &str) -> String {
 /// The Secret of a role of PostgreSQL: `postgres` or `standby`.
 pub fn credentials(role: &str, instance: &str) -> String {
     format!("{role}.credentials.{instance}")
+}
+
+/// The Secret with the logins of an instance's service bindings, which its agents read: see [`crate::binding::logins`].
+pub fn logins(instance: &str) -> String {
+    format!("{instance}-logins")
+}
+
+/// The Secret through which agents reach the object store, while an order for them runs.
+pub fn backup_store(instance: &str) -> String {
+    format!("{instance}-backup-store")
+}
+
+/// The Role, and its RoleBinding, by which the agents of an instance read these two Secrets and no others.
+pub fn agent_role(instance: &str) -> String {
+    format!("{instance}-agent")
+}
+
+/// The ConfigMap that says where an exposed instance is reached.
+pub fn connection(instance: &str) -> String {
+    format!("{instance}-connection")
 }
 
 /// The labels that every object of an instance has.

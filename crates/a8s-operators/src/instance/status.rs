@@ -1,8 +1,12 @@
 //! How an instance is: its status, from its StatefulSet.
 
+use super::names::TROUBLE;
 use a8s_api::{Postgresql, PostgresqlStatus};
 use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::Pod;
+use kube::core::PartialObjectMeta;
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 /// The status of an instance whose StatefulSet is this, and which has this trouble.
 pub fn status(instance: &Postgresql, stateful_set: Option<&StatefulSet>, error: Option<String>) -> PostgresqlStatus {
@@ -11,6 +15,19 @@ pub fn status(instance: &Postgresql, stateful_set: Option<&StatefulSet>, error: 
     let is_whole = wanted > 0 && ready >= wanted && instance.metadata.deletion_timestamp.is_none();
     let cluster_status = if is_whole { "Running" } else { "NotRunning" };
     PostgresqlStatus { cluster_status: Some(cluster_status.to_owned()), error, ready_replicas: Some(ready) }
+}
+
+/// What the members of an instance wait for, as their agents say in an annotation: each sentence once, with who says it.
+pub fn trouble(pods: &[PartialObjectMeta<Pod>]) -> Option<String> {
+    let mut told: BTreeMap<&String, Vec<&str>> = BTreeMap::new();
+    for pod in pods {
+        let text = pod.metadata.annotations.as_ref().and_then(|annotations| annotations.get(TROUBLE));
+        if let Some(text) = text {
+            told.entry(text).or_default().push(pod.metadata.name.as_deref().unwrap_or_default());
+        }
+    }
+    let texts: Vec<String> = told.into_iter().map(|(text, pods)| format!("{}: {text}", pods.join(", "))).collect();
+    (!texts.is_empty()).then(|| texts.join("; "))
 }
 
 /// The merge patch that makes the instance's status this one; `None` if it is already.
@@ -54,6 +71,17 @@ mod tests {
         assert!(patch(&instance, &right).is_some());
         instance.status = Some(right.clone());
         assert_eq!(patch(&instance, &right), None);
+    }
+
+    #[test]
+    fn what_members_wait_for_is_told_once_with_their_names() {
+        let pod = |name: &str, text: Option<&str>| -> PartialObjectMeta<Pod> {
+            let annotations = text.map(|text| json!({(TROUBLE): text})).unwrap_or_default();
+            serde_json::from_value(json!({"metadata": {"name": name, "annotations": annotations}})).expect("a pod")
+        };
+        assert_eq!(trouble(&[pod("x-0", None)]), None);
+        let pods = [pod("x-0", Some("writes wait")), pod("x-1", Some("no data")), pod("x-2", Some("no data"))];
+        assert_eq!(trouble(&pods).as_deref(), Some("x-1, x-2: no data; x-0: writes wait"));
     }
 
     #[test]

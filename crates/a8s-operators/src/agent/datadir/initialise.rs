@@ -52,6 +52,26 @@ pub fn initialise(server: &Server, system_identifier: u64) -> Result<(), Error> 
     durable::flush_directory(&server.volume).map_err(write)
 }
 
+/// Makes a copy of the template elsewhere, with the template's own identifier, removing what is there. Durable. Blocking.
+///
+/// # Errors
+/// If there is no template, or it cannot be copied.
+pub fn copy_template(server: &Server, target: &Path) -> io::Result<()> {
+    if fs_err::symlink_metadata(target).is_ok() {
+        fs_err::remove_dir_all(target)?;
+    }
+    let usable = server.template.as_ref().filter(|path| is_usable(path, server.major));
+    let template = usable.ok_or_else(|| io::Error::other("there is no template"))?;
+    copy::copy_tree(&template.join(template::DATA), target)
+}
+
+/// Identifies the template of which a new instance would be a copy: data directories that are copies of the same
+/// template differ in their identifiers only, so that one can follow the other. `None`: there is none.
+pub fn template_of(server: &Server) -> Option<String> {
+    let template = server.template.as_ref().filter(|path| is_usable(path, server.major))?;
+    identifier::read(&template.join(template::DATA)).ok().map(|number| number.to_string())
+}
+
 /// A template that is complete, of the right major, and made by this user: the server refuses another's files.
 fn is_usable(path: &Path, major: u32) -> bool {
     use std::os::unix::fs::MetadataExt as _;

@@ -4,6 +4,7 @@
 //! initialisation is. A directory without it is somebody else's and is never touched.
 
 pub mod copy;
+pub mod exchange;
 pub mod identifier;
 pub mod initialise;
 
@@ -17,6 +18,12 @@ use std::path::{Path, PathBuf};
 /// Raised when a volume is laid out in another way.
 const FORMAT: u32 = 1;
 const IDENTITY: &str = "instance.json";
+/// The data directory.
+pub const DATA: &str = "data";
+/// Where another content is prepared that will take its place.
+pub const STAGED: &str = "staged";
+/// Where a primary is copied to.
+pub const COPY: &str = "copy";
 
 /// What a volume says of itself.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +41,15 @@ pub struct Identity {
     pub system_identifier: u64,
     /// Whether the data directory is complete and durable.
     pub is_initialised: bool,
+    /// The term in which it was the primary, unless it has followed another one since.
+    #[serde(default)]
+    pub term: Option<u64>,
+    /// Whether it has followed a primary, or was one.
+    #[serde(default)]
+    pub has_followed: bool,
+    /// Whether the instance had no other members when the volume was last used.
+    #[serde(default)]
+    pub is_sole: bool,
 }
 
 /// What is found on a volume.
@@ -201,7 +217,20 @@ impl Identity {
             major: server.major,
             system_identifier,
             is_initialised: false,
+            term: None,
+            has_followed: false,
+            is_sole: false,
         }
+    }
+
+    /// Changes it on the volume, durably, if that changes anything.
+    ///
+    /// # Errors
+    /// As writing.
+    pub fn change(&mut self, volume: &Path, edit: impl FnOnce(&mut Self)) -> Result<(), Error> {
+        let before = self.clone();
+        edit(self);
+        if *self == before { Ok(()) } else { self.write(volume) }
     }
 
     /// Writes it to the volume, durably.
@@ -236,6 +265,8 @@ pub(super) mod tests {
             major: 15,
             template: None,
             memory_limit: Some(200 << 20),
+            uid: "1-2-3".into(),
+            termination_log: volume.join("termination-log"),
         }
     }
 

@@ -1,9 +1,14 @@
-//! The cluster is Kubernetes: the agent reads its instance, notes on a Lease that it is initialised, and labels its
+//! The cluster is Kubernetes: the agent watches its instance, the Lease and the pods, writes the Lease, and labels its
 //! own pod. Clients are made when they are needed: the API server may come later than the pod.
 
-use super::{Error, Platform, Report};
+mod primary;
+
+use super::{Error, Platform, Report, Seen, Written};
+use crate::agent::decide::Member;
 use crate::agent::environment::{Pod as Environment, Variables};
-use crate::instance::names::{self, CONFIGURATION, SYSTEM_IDENTIFIER};
+use crate::agent::lease::Record;
+use crate::agent::report::{Applied, Standing};
+use crate::instance::names::{self, CONFIGURATION, GENERATION, STANDING, TROUBLE};
 use a8s_api::{LABEL_ROLE, Postgresql};
 use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -12,6 +17,7 @@ use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Config};
 use serde_json::json;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{OnceCell, watch};
@@ -19,6 +25,8 @@ use tokio::sync::{OnceCell, watch};
 const ACCOUNT_DIRECTORY: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Pause after a request that failed.
 const PAUSE: Duration = Duration::from_millis(500);
+/// What a run writes to its container's termination message, before its name.
+const RUN: &str = "agent run ";
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -51,7 +59,11 @@ impl Kubernetes {
         }
     }
 
-    async fn client(&self) -> Result<Client, Error> {
+    /// A client of the API, with the rights of the pod.
+    ///
+    /// # Errors
+    /// If the environment does not lead to it.
+    pub async fn client(&self) -> Result<Client, Error> {
         self.client.get_or_try_init(|| async { self.connect() }).await.cloned()
     }
 
@@ -72,20 +84,133 @@ impl Kubernetes {
         Client::try_from(config).map_err(failed("prepare a connection to the Kubernetes API"))
     }
 
-    async fn lease(&self) -> Result<Option<Lease>, Error> {
-        let api: Api<Lease> = Api::namespaced(self.client().await?, &self.pod.namespace);
-        api.get_opt(&self.pod.instance).await.map_err(failed("read the instance's Lease"))
-    }
-
     async fn say(&self, report: &Report) -> Result<(), Error> {
         let api: Api<Pod> = Api::namespaced(self.client().await?, &self.pod.namespace);
-        let patch = json!({"metadata": {
-            "labels": {(LABEL_ROLE): report.role},
-            "annotations": {(CONFIGURATION): report.configuration},
-        }});
+        let standing = report.standing.as_ref().map(|it| serde_json::to_string(it).unwrap_or_default());
+        let mut metadata =
+            json!({"annotations": {(STANDING): standing, (TROUBLE): report.trouble, (GENERATION): report.generation}});
+        if let Some(configuration) = &report.configuration {
+            metadata["annotations"][CONFIGURATION] = json!(configuration);
+        }
+        if let Some(role) = report.role {
+            metadata["labels"] = json!({(LABEL_ROLE): role});
+        }
+        let patch = json!({"metadata": metadata});
         let patched = api.patch(&self.pod.name, &PatchParams::default(), &Patch::Merge(patch)).await;
         patched.map(|_| ()).map_err(failed("label the pod"))
     }
+
+    /// The Lease of the instance, and nothing else.
+    async fn watch_lease(&self, client: Client, seen: &watch::Sender<Seen>) {
+        let api: Api<Lease> = Api::namespaced(client, &self.pod.namespace);
+        let only = watcher::Config::default().fields(&format!("metadata.name={}", self.pod.instance));
+        let stream = watcher(api, only).default_backoff();
+        pin_mut!(stream);
+        let mut listed = None;
+        while let Some(result) = stream.next().await {
+            let record = match result {
+                Ok(watcher::Event::Init) => {
+                    listed = None;
+                    continue;
+                }
+                Ok(watcher::Event::InitApply(lease)) => {
+                    listed = Some(Record::of(&lease));
+                    continue;
+                }
+                Ok(watcher::Event::InitDone) => listed.take(),
+                Ok(watcher::Event::Apply(lease)) => Some(Record::of(&lease)),
+                Ok(watcher::Event::Delete(_)) => None,
+                Err(error) => {
+                    tracing::debug!(%error, "the watch of the Lease was interrupted");
+                    continue;
+                }
+            };
+            seen.send_modify(|seen| seen.see_lease(record));
+        }
+    }
+
+    async fn watch_pods(&self, client: Client, seen: &watch::Sender<Seen>) {
+        let api: Api<Pod> = Api::namespaced(client, &self.pod.namespace);
+        let only = watcher::Config::default().labels(&names::selector(&self.pod.instance));
+        let stream = watcher(api, only).default_backoff();
+        pin_mut!(stream);
+        let mut listed = BTreeMap::new();
+        let name = |pod: &Pod| pod.metadata.name.clone().unwrap_or_default();
+        while let Some(result) = stream.next().await {
+            match result {
+                Ok(watcher::Event::Init) => listed.clear(),
+                Ok(watcher::Event::InitApply(pod)) => drop(listed.insert(name(&pod), member(&pod))),
+                Ok(watcher::Event::InitDone) => {
+                    let members = std::mem::take(&mut listed);
+                    seen.send_modify(|seen| seen.members = Some(members));
+                }
+                Ok(watcher::Event::Apply(pod)) => {
+                    seen.send_if_modified(|seen| {
+                        let new = member(&pod);
+                        let members = seen.members.get_or_insert_default();
+                        members.insert(name(&pod), new.clone()) != Some(new)
+                    });
+                }
+                Ok(watcher::Event::Delete(pod)) => seen.send_modify(|seen| {
+                    seen.members.get_or_insert_default().remove(&name(&pod));
+                }),
+                Err(error) => tracing::debug!(%error, "the watch of the pods was interrupted"),
+            };
+        }
+    }
+
+    async fn watch_instance(&self, client: Client, seen: &watch::Sender<Seen>) {
+        let api: Api<Postgresql> = Api::namespaced(client, &self.pod.namespace);
+        let only = watcher::Config::default().fields(&format!("metadata.name={}", self.pod.instance));
+        let stream = watcher(api, only).default_backoff().applied_objects();
+        pin_mut!(stream);
+        let mut last = String::new();
+        while let Some(result) = stream.next().await {
+            match result {
+                Ok(instance) => seen.send_modify(|seen| seen.instance = Some(instance)),
+                Err(error) => {
+                    let text = crate::agent::chain(&error);
+                    if text != last {
+                        tracing::warn!("cannot watch the instance: {text}; it is tried again");
+                        last = text;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A pod as a member.
+fn member(pod: &Pod) -> Member {
+    let annotations = pod.metadata.annotations.clone().unwrap_or_default();
+    let status = pod.status.clone().unwrap_or_default();
+    let servers = status.container_statuses.iter().flatten().filter(|container| container.name == "postgres");
+    let ended = servers.flat_map(|container| {
+        let states = [&container.state, &container.last_state].into_iter().flatten();
+        states.filter_map(|state| run_of(state.terminated.as_ref()?.message.as_deref()?)).collect::<Vec<_>>()
+    });
+    let is_ready = status.conditions.iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True");
+    let role = pod.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_ROLE));
+    let applied: Option<Applied> = annotations.get(CONFIGURATION).and_then(|text| serde_json::from_str(text).ok());
+    Member {
+        pod: pod.metadata.name.clone().unwrap_or_default(),
+        uid: pod.metadata.uid.clone().unwrap_or_default(),
+        address: status.pod_ip.clone().filter(|address| !address.is_empty()),
+        is_ready,
+        is_primary: role.is_some_and(|role| role == "master"),
+        ended: ended.collect(),
+        standing: Standing::of_annotations(&annotations),
+        parameters: applied.into_iter().flat_map(|it| [Some(it.configuration), it.enough]).flatten().collect(),
+    }
+}
+
+/// The termination message of a run.
+pub fn message_of_run(run: &str) -> String {
+    format!("{RUN}{run}\n")
+}
+
+fn run_of(message: &str) -> Option<String> {
+    message.lines().find_map(|line| line.strip_prefix(RUN)).map(str::to_owned)
 }
 
 /// The certificates of a PEM file, in the form kube wants.
@@ -94,70 +219,70 @@ fn certificates(pem: &[u8]) -> Vec<Vec<u8>> {
     CertificateDer::pem_slice_iter(pem).flatten().map(|certificate| certificate.to_vec()).collect()
 }
 
-fn identifier_of(lease: &Lease) -> Option<String> {
-    lease.metadata.annotations.as_ref()?.get(SYSTEM_IDENTIFIER).cloned()
-}
-
 impl Platform for Kubernetes {
-    async fn instance(&self) -> Result<Postgresql, Error> {
-        let api: Api<Postgresql> = Api::namespaced(self.client().await?, &self.pod.namespace);
-        api.get(&self.pod.instance).await.map_err(failed("read the instance"))
-    }
-
-    async fn claimed(&self) -> Result<Option<String>, Error> {
-        Ok(self.lease().await?.as_ref().and_then(identifier_of))
-    }
-
-    async fn claim(&self, instance: &Postgresql, system_identifier: u64) -> Result<String, Error> {
-        let api: Api<Lease> = Api::namespaced(self.client().await?, &self.pod.namespace);
-        let lease: Lease = serde_json::from_value(json!({
-            "metadata": {
-                "name": self.pod.instance,
-                "labels": names::reserved_labels(&self.pod.instance),
-                "annotations": {(SYSTEM_IDENTIFIER): system_identifier.to_string()},
-                "ownerReferences": [{
-                    "apiVersion": Postgresql::API_VERSION, "kind": Postgresql::KIND,
-                    "name": self.pod.instance, "uid": instance.metadata.uid,
-                }],
-            },
-            "spec": {"holderIdentity": self.pod.name, "leaseTransitions": 0},
-        }))
-        .map_err(|error| Error::Configuration(error.to_string()))?;
-        match api.create(&PostParams::default(), &lease).await {
-            Err(kube::Error::Api(status)) if status.code == 409 => {}
-            result => {
-                let made = result.map_err(failed("make the instance's Lease"))?;
-                return Ok(identifier_of(&made).unwrap_or_default());
-            }
-        }
-        Ok(self.lease().await?.as_ref().and_then(identifier_of).unwrap_or_default())
-    }
-
-    async fn follow(&self, instances: watch::Sender<Option<Postgresql>>) {
+    async fn follow(&self, seen: watch::Sender<Seen>) {
+        let mut last = String::new();
         let client = loop {
             match self.client().await {
                 Ok(client) => break client,
-                Err(_) => tokio::time::sleep(PAUSE).await,
+                Err(error) => {
+                    let text = crate::agent::chain(&error);
+                    if text != last {
+                        tracing::warn!("{text}; it is tried again");
+                        last = text;
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
             }
         };
-        let api: Api<Postgresql> = Api::namespaced(client, &self.pod.namespace);
-        let only = watcher::Config::default().fields(&format!("metadata.name={}", self.pod.instance));
-        let stream = watcher(api, only).default_backoff().applied_objects();
-        pin_mut!(stream);
-        while let Some(result) = stream.next().await {
-            match result {
-                Ok(instance) => drop(instances.send_replace(Some(instance))),
-                Err(error) => tracing::debug!(%error, "the watch of the instance was interrupted"),
-            }
+        tokio::join!(
+            self.watch_instance(client.clone(), &seen),
+            self.watch_lease(client.clone(), &seen),
+            self.watch_pods(client, &seen),
+        );
+    }
+
+    async fn write_lease(&self, instance: &Postgresql, record: &Record) -> Result<Written, Error> {
+        let api: Api<Lease> = Api::namespaced(self.client().await?, &self.pod.namespace);
+        let result = if record.version.is_some() {
+            api.patch(&self.pod.instance, &PatchParams::default(), &Patch::Merge(record.patch())).await
+        } else {
+            let lease = record.object(&self.pod, instance).map_err(|it| Error::Configuration(it.to_string()))?;
+            api.create(&PostParams::default(), &lease).await
+        };
+        match result {
+            Ok(lease) => Ok(Written::Done(Box::new(Record::of(&lease)))),
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(Written::Conflict),
+            Err(error) => Err(failed("write the instance's Lease")(error)),
         }
     }
 
-    async fn publish(&self, mut reports: watch::Receiver<Option<Report>>) {
+    async fn lease(&self) -> Result<Option<Record>, Error> {
+        let api: Api<Lease> = Api::namespaced(self.client().await?, &self.pod.namespace);
+        let lease = api.get_opt(&self.pod.instance).await.map_err(failed("read the instance's Lease"))?;
+        Ok(lease.as_ref().map(Record::of))
+    }
+
+    async fn member(&self, pod: &str) -> Result<Option<Member>, Error> {
+        let api: Api<Pod> = Api::namespaced(self.client().await?, &self.pod.namespace);
+        Ok(api.get_opt(pod).await.map_err(failed("read a member's pod"))?.as_ref().map(member))
+    }
+
+    async fn depose(&self, pod: &str, uid: &str) -> Result<(), Error> {
+        let api: Api<Pod> = Api::namespaced(self.client().await?, &self.pod.namespace);
+        let patch = json!({"metadata": {"uid": uid, "labels": {(LABEL_ROLE): "replica"}}});
+        match api.patch(pod, &PatchParams::default(), &Patch::Merge(patch)).await {
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            result => result.map(|_| ()).map_err(failed("label the pod of the last primary")),
+        }
+    }
+
+    async fn publish(&self, mut reports: watch::Receiver<Report>, said: watch::Sender<Report>) {
         loop {
             let report = reports.borrow_and_update().clone();
-            if let Some(report) = report {
+            if report != *said.borrow() {
                 match tokio::time::timeout(PATIENCE, self.say(&report)).await {
-                    Ok(Ok(())) => {}
+                    Ok(Ok(())) => drop(said.send_replace(report)),
                     Ok(Err(error)) => {
                         tracing::warn!("{}", crate::agent::chain(&error));
                         tokio::time::sleep(PAUSE).await;
@@ -170,5 +295,32 @@ impl Platform for Kubernetes {
                 return;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_has_ended_names_its_run_also_when_it_runs_again() {
+        let pod = |state: serde_json::Value| -> Member {
+            let status = json!({
+                "podIP": "127.64.0.9",
+                "conditions": [{"type": "Ready", "status": "True"}],
+                "containerStatuses": [
+                    {"name": "other", "state": {"terminated": {"exitCode": 1, "message": message_of_run("x")}}},
+                    {"name": "postgres", "image": "i", "imageID": "", "ready": true, "restartCount": 1,
+                     "state": state["state"], "lastState": state["lastState"]},
+                ],
+            });
+            member(&serde_json::from_value(json!({"metadata": {"name": "x-0"}, "status": status})).expect("a pod"))
+        };
+        let ended = json!({"terminated": {"exitCode": 137, "message": message_of_run("abc")}});
+        let running = json!({"running": {}});
+        assert_eq!(pod(json!({"state": ended, "lastState": {}})).ended, ["abc"]);
+        assert_eq!(pod(json!({"state": running, "lastState": ended})).ended, ["abc"]);
+        assert!(pod(json!({"state": running, "lastState": {}})).ended.is_empty());
+        assert_eq!(pod(json!({"state": running})).address.as_deref(), Some("127.64.0.9"));
     }
 }

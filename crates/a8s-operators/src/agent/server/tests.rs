@@ -2,9 +2,14 @@
 //! refuses to run as root.
 
 use super::*;
+use crate::agent::datadir::exchange;
+use crate::agent::decide::Member;
 use crate::agent::environment::Pod;
-use crate::agent::platform;
+use crate::agent::lease::Record;
+use crate::agent::platform::{self, Written};
+use crate::agent::report::Applied;
 use crate::postgresql::{self, template};
+use nix::sys::signal::Signal;
 use serde_json::json;
 use std::cell::Cell;
 use std::future::Future;
@@ -13,27 +18,36 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-const PASSWORD: &str = "secretsecretsecret";
+pub const PASSWORD: &str = "secretsecretsecret";
 /// Variable that tells a test run as another user where the templates are.
 const TEMPLATES: &str = "A9S_TEST_TEMPLATES";
 
 /// A cluster that is only memory.
 #[derive(Clone)]
 struct Memory {
-    instance: Rc<watch::Sender<Option<Postgresql>>>,
-    noted: Rc<RefCell<Option<String>>>,
+    seen: Rc<watch::Sender<Seen>>,
     reports: Rc<RefCell<Vec<Report>>>,
     is_reachable: Rc<Cell<bool>>,
+    writes: Rc<Cell<u64>>,
+    logins: Rc<watch::Sender<Option<Vec<u8>>>>,
+    notes: Rc<RefCell<std::collections::BTreeMap<&'static str, String>>>,
 }
 
 impl Memory {
     fn new() -> Self {
         let instance = serde_json::from_value(json!({"metadata": {"name": "solo"}, "spec": {"version": 15}}));
+        let seen = Seen {
+            instance: Some(instance.expect("an instance")),
+            lease: Some(None),
+            members: Some([("solo-0".to_owned(), Member::default())].into()),
+        };
         Self {
-            instance: Rc::new(watch::Sender::new(Some(instance.expect("an instance")))),
-            noted: Rc::default(),
+            seen: Rc::new(watch::Sender::new(seen)),
             reports: Rc::default(),
             is_reachable: Rc::new(Cell::new(true)),
+            writes: Rc::default(),
+            logins: Rc::new(watch::Sender::new(Some(vec![]))),
+            notes: Rc::default(),
         }
     }
 
@@ -43,45 +57,105 @@ impl Memory {
     }
 
     fn set_parameters(&self, parameters: serde_json::Value) {
-        self.instance.send_modify(|instance| {
-            let spec = &mut instance.as_mut().expect("an instance").spec;
+        self.seen.send_modify(|seen| {
+            let spec = &mut seen.instance.as_mut().expect("an instance").spec;
             spec.parameters = Some(serde_json::from_value(parameters).expect("parameters"));
         });
+    }
+
+    fn record(&self) -> Option<Record> {
+        self.seen.borrow().sighting().map(|it| it.record.clone())
+    }
+
+    /// What somebody else has noted.
+    fn note(&self, edit: impl FnOnce(&mut Record)) {
+        let mut record = self.record().unwrap_or_default();
+        edit(&mut record);
+        self.store(record);
+    }
+
+    fn store(&self, mut record: Record) -> Record {
+        self.writes.set(self.writes.get() + 1);
+        record.version = Some(self.writes.get().to_string());
+        self.seen.send_modify(|seen| seen.see_lease(Some(record.clone())));
+        record
     }
 }
 
 impl Platform for Memory {
-    async fn instance(&self) -> Result<Postgresql, platform::Error> {
-        self.check()?;
-        Ok(self.instance.borrow().clone().expect("an instance"))
-    }
-
-    async fn claim(&self, _: &Postgresql, identifier: u64) -> Result<String, platform::Error> {
-        self.check()?;
-        Ok(self.noted.borrow_mut().get_or_insert(identifier.to_string()).clone())
-    }
-
-    async fn claimed(&self) -> Result<Option<String>, platform::Error> {
-        self.check()?;
-        Ok(self.noted.borrow().clone())
-    }
-
-    async fn follow(&self, instances: watch::Sender<Option<Postgresql>>) {
-        let mut source = self.instance.subscribe();
-        while source.changed().await.is_ok() {
-            instances.send_replace(source.borrow_and_update().clone());
+    async fn follow(&self, seen: watch::Sender<Seen>) {
+        let mut source = self.seen.subscribe();
+        loop {
+            if self.check().is_ok() {
+                seen.send_replace(source.borrow_and_update().clone());
+            }
+            source.changed().await.expect("it lives");
         }
     }
 
-    async fn publish(&self, mut reports: watch::Receiver<Option<Report>>) {
+    async fn write_lease(&self, _: &a8s_api::Postgresql, record: &Record) -> Result<Written, platform::Error> {
+        self.check()?;
+        if self.record().and_then(|it| it.version) == record.version {
+            Ok(Written::Done(Box::new(self.store(record.clone()))))
+        } else {
+            Ok(Written::Conflict)
+        }
+    }
+
+    async fn lease(&self) -> Result<Option<Record>, platform::Error> {
+        self.check()?;
+        Ok(self.record())
+    }
+
+    async fn member(&self, pod: &str) -> Result<Option<Member>, platform::Error> {
+        self.check()?;
+        Ok(self.seen.borrow().members.as_ref().and_then(|members| members.get(pod)).cloned())
+    }
+
+    async fn depose(&self, _: &str, _: &str) -> Result<(), platform::Error> {
+        self.check()
+    }
+
+    async fn publish(&self, mut reports: watch::Receiver<Report>, _: watch::Sender<Report>) {
         while reports.changed().await.is_ok() {
-            self.reports.borrow_mut().extend(reports.borrow_and_update().clone());
+            self.reports.borrow_mut().push(reports.borrow_and_update().clone());
         }
+    }
+}
+
+impl platform::Primary for Memory {
+    async fn logins(&self) -> Result<Vec<u8>, platform::Error> {
+        self.check()?;
+        Ok(self.logins.borrow().clone().unwrap_or_default())
+    }
+
+    async fn follow_logins(&self, contents: watch::Sender<Option<Vec<u8>>>) {
+        let mut source = self.logins.subscribe();
+        loop {
+            contents.send_replace(source.borrow_and_update().clone());
+            if source.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn note(&self, annotation: &'static str, value: Option<&str>) -> Result<(), platform::Error> {
+        self.check()?;
+        match value {
+            Some(value) => drop(self.notes.borrow_mut().insert(annotation, value.to_owned())),
+            None => drop(self.notes.borrow_mut().remove(annotation)),
+        }
+        Ok(())
     }
 }
 
 /// Runs the body of the calling test, as a user who may run servers.
 fn as_server_user(test: &str, body: impl FnOnce()) {
+    as_server_user_in(module_path!(), test, body);
+}
+
+/// Runs the body of the calling test, which is in this module, as a user who may run servers.
+pub fn as_server_user_in(module: &str, test: &str, body: impl FnOnce()) {
     if !nix::unistd::geteuid().is_root() {
         return body();
     }
@@ -92,7 +166,7 @@ fn as_server_user(test: &str, body: impl FnOnce()) {
     let program = directory.path().join("test");
     let current = std::env::current_exe().expect("this test");
     fs_err::hard_link(&current, &program).or_else(|_| fs_err::copy(&current, &program).map(|_| ())).expect("copied");
-    let name = format!("{}::{test}", module_path!().split_once("::").expect("within a crate").1);
+    let name = format!("{}::{test}", module.split_once("::").expect("within a crate").1);
     let mut command = Command::new(program);
     command.args([name.as_str(), "--exact", "--nocapture"]).uid(user.uid.as_raw()).gid(user.gid.as_raw());
     let templates = current.with_file_name("server-test-templates");
@@ -122,14 +196,15 @@ fn template(fresh: &Path) -> PathBuf {
         .expect("a template")
 }
 
-struct Fixture {
+pub struct Fixture {
     _directory: tempfile::TempDir,
-    server: Server,
+    pub server: Server,
     memory: Memory,
+    orders: Rc<RefCell<Option<Orders>>>,
 }
 
 impl Fixture {
-    fn new(with_template: bool) -> Self {
+    pub fn new(with_template: bool) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
         let installation = installation();
@@ -159,14 +234,30 @@ impl Fixture {
             major: installation.major,
             template,
             memory_limit: Some(200 << 20),
+            uid: "1-2-3".into(),
+            termination_log: path.join("termination-log"),
         };
-        Self { _directory: directory, server, memory: Memory::new() }
+        Self { _directory: directory, server, memory: Memory::new(), orders: Rc::default() }
+    }
+
+    /// What the running agent takes new contents by.
+    pub fn orders(&self) -> Orders {
+        self.orders.borrow().clone().expect("an agent runs")
+    }
+
+    fn keep_orders(&self) -> impl FnOnce(Orders) -> std::future::Ready<()> + use<> {
+        let kept = self.orders.clone();
+        move |orders| {
+            kept.replace(Some(orders));
+            std::future::ready(())
+        }
     }
 
     /// Runs the agent while `body` runs, then stops it; answers with what the agent said at its end.
-    async fn during<F: Future<Output = ()>>(&self, body: impl FnOnce() -> F) -> Result<(), Error> {
+    pub async fn during<F: Future<Output = ()>>(&self, body: impl FnOnce() -> F) -> Result<(), Error> {
         let stop = CancellationToken::new();
-        let agent = tokio::task::spawn_local(serve(self.server.clone(), self.memory.clone(), stop.clone()));
+        let agent =
+            tokio::task::spawn_local(serve(self.server.clone(), self.memory.clone(), self.keep_orders(), stop.clone()));
         tokio::select! {
             () = body() => {}
             () = until(|| agent.is_finished()) => {}
@@ -177,7 +268,7 @@ impl Fixture {
 
     /// Runs the agent until it ends, or dies when `body` has ended, as if it were killed.
     async fn killed_after<F: Future<Output = ()>>(&self, body: impl FnOnce() -> F) {
-        let agent = serve(self.server.clone(), self.memory.clone(), CancellationToken::new());
+        let agent = serve(self.server.clone(), self.memory.clone(), self.keep_orders(), CancellationToken::new());
         tokio::select! {
             () = body() => {}
             result = agent => panic!("the agent ended by itself: {result:?}"),
@@ -198,14 +289,14 @@ impl Fixture {
         answer.starts_with("HTTP/1.1 200")
     }
 
-    async fn ready(&self) {
+    pub async fn ready(&self) {
         while !self.is_ready().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// One statement as a user sends it: over TCP, with a password. Answers with the output, or the error.
-    async fn sql_as(&self, user: &str, password: &str, mode: &str, statement: &str) -> Result<String, String> {
+    pub async fn sql_as(&self, user: &str, password: &str, mode: &str, statement: &str) -> Result<String, String> {
         let (host, psql) = (self.server.pod.address, self.server.bin_directory.join("psql"));
         let target = format!("host={host} user={user} sslmode={mode} connect_timeout=5");
         let output = tokio::process::Command::new(psql)
@@ -218,7 +309,7 @@ impl Fixture {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    async fn sql(&self, statement: &str) -> String {
+    pub async fn sql(&self, statement: &str) -> String {
         self.sql_as("postgres", PASSWORD, "require", statement).await.expect("answered")
     }
 
@@ -244,7 +335,7 @@ async fn until(condition: impl Fn() -> bool) {
 }
 
 /// Runs a scenario on a runtime like the agent's.
-fn scenario<F: Future<Output = ()>>(body: F) {
+pub fn scenario<F: Future<Output = ()>>(body: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let within = async {
         timeout(Duration::from_secs(60), body).await.expect("in time");
@@ -266,7 +357,7 @@ fn a_new_instance_serves_users_with_passwords_and_encryption() {
             assert_eq!(fixture.sql("SHOW data_checksums").await, "on");
             assert_eq!(fixture.sql("SHOW shared_buffers").await, "40MB");
             let identifier = fixture.sql("SELECT system_identifier FROM pg_control_system()").await;
-            assert_eq!(Some(identifier), fixture.memory.noted.borrow().clone());
+            assert_eq!(Some(identifier), fixture.memory.record().and_then(|it| it.identifier));
             let error = fixture.sql_as("postgres", "wrong", "require", "SELECT 1").await.expect_err("refused");
             assert!(error.contains("password authentication failed"), "{error}");
             let error = fixture.sql_as("a9s_user", PASSWORD, "require", "SELECT 1").await.expect_err("refused");
@@ -274,7 +365,7 @@ fn a_new_instance_serves_users_with_passwords_and_encryption() {
         });
         scenario(async { serving.await.expect("no error") });
         assert!(!fixture.server.data().join("postmaster.pid").exists(), "the server ended with its agent");
-        assert_eq!(fixture.memory.reports.borrow()[0].role, "master");
+        assert!(fixture.memory.reports.borrow().iter().any(|report| report.role == Some("master")));
     });
 }
 
@@ -330,8 +421,9 @@ fn rows_survive_the_death_of_the_server_and_of_its_agent() {
 fn parameters_are_applied_to_the_running_server() {
     as_server_user("parameters_are_applied_to_the_running_server", || {
         let fixture = Fixture::new(true);
-        let last =
-            || -> Option<Applied> { serde_json::from_str(&fixture.memory.reports.borrow().last()?.configuration).ok() };
+        let last = || -> Option<Applied> {
+            serde_json::from_str(fixture.memory.reports.borrow().last()?.configuration.as_ref()?).ok()
+        };
         scenario(async {
             let serving = fixture.during(|| async {
                 fixture.ready().await;
@@ -380,7 +472,10 @@ fn an_initialisation_that_was_cut_off_is_done_again() {
         identity.write(&fixture.server.volume).expect("written");
         fs_err::create_dir(fixture.server.data()).expect("made");
         fs_err::write(fixture.server.data().join("rest"), "of the first attempt").expect("written");
-        *fixture.memory.noted.borrow_mut() = Some("77".into());
+        fixture.memory.note(|record| {
+            record.identifier = Some("77".into());
+            record.details.template = initialise::template_of(&fixture.server);
+        });
         scenario(async {
             let serving = fixture.during(|| async {
                 fixture.ready().await;
@@ -397,20 +492,10 @@ fn an_empty_volume_of_an_instance_with_data_is_never_initialised() {
     let mut fixture = Fixture::new(false);
     // Nothing is run here, so that no other user is needed.
     fixture.server.bin_directory = "/nowhere".into();
-    *fixture.memory.noted.borrow_mut() = Some("12345".into());
+    fixture.memory.note(|record| record.identifier = Some("12345".into()));
     scenario(async {
         let error = fixture.during(std::future::pending).await.expect_err("refused").to_string();
         assert!(error.starts_with("this instance was initialised before, with system identifier 12345"), "{error}");
-    });
-}
-
-#[test]
-fn a_member_that_would_have_to_follow_says_so() {
-    let mut fixture = Fixture::new(false);
-    fixture.server.pod.name = "solo-1".into();
-    scenario(async {
-        let error = fixture.during(std::future::pending).await.expect_err("refused").to_string();
-        assert!(error.starts_with("solo-1 has an empty volume and would have to follow solo-0"), "{error}");
     });
 }
 
@@ -422,6 +507,33 @@ fn a_server_with_data_starts_although_the_api_does_not_answer() {
             fixture.during(|| fixture.ready()).await.expect("no error");
             fixture.memory.is_reachable.set(false);
             fixture.during(|| fixture.ready()).await.expect("no error");
+        });
+    });
+}
+
+mod primary;
+
+#[test]
+fn a_new_content_takes_the_place_of_the_old_one_and_only_a_complete_one() {
+    as_server_user("a_new_content_takes_the_place_of_the_old_one_and_only_a_complete_one", || {
+        let fixture = Fixture::new(true);
+        let staged = fixture.server.volume.join(datadir::STAGED);
+        scenario(async {
+            fixture
+                .during(|| async {
+                    fixture.ready().await;
+                    fixture.sql("CREATE TABLE t AS SELECT 1 AS n").await;
+                })
+                .await
+                .expect("no error");
+            // The content of now, with which everything later is replaced.
+            datadir::copy::copy_tree(&fixture.server.data(), &staged).expect("copied");
+            exchange::mark(&staged, Some("g1")).expect("marked");
+            // A crash after the exchange and before it was final.
+            exchange::swap(&fixture.server.volume).expect("swapped");
+            fixture.during(|| fixture.ready()).await.expect("no error");
+            assert!(!staged.exists());
+            assert_eq!(exchange::generation(&fixture.server.data()).expect("readable"), None);
         });
     });
 }

@@ -84,6 +84,7 @@ pub(super) fn plans(
     } else {
         env.push(("TMPDIR".into(), tmp.display().to_string()));
         env.push(("A9S_HOSTS".into(), origin.paths.hosts().display().to_string()));
+        env.push(("A9S_TERMINATION_LOG".into(), message.display().to_string()));
     }
     let marks = own_marks(context, &uid, &mark);
     // Marks come last: a pod can't give itself others.

@@ -1,0 +1,129 @@
+//! Exchanging the whole data directory at once, and which of two is the valid one.
+//!
+//! A data directory carries its generation in a file ([`mark`]). A new content is prepared in the directory
+//! [`staged`](super::STAGED) beside it, with its own mark; [`swap`] exchanges the two in one operation of the file
+//! system. What decides is the Lease: its generation is changed when the new content is to stay. Until then the old one
+//! waits in `staged`, and at the next start [`settle`] puts the directory that the Lease names back into its place, so
+//! that a change which was cut off anywhere leaves the old or the new content, and never a mixture.
+
+use super::{DATA, STAGED};
+use crate::postgresql::durable;
+use std::io;
+use std::path::Path;
+
+/// File within the data directory.
+const MARK: &str = "a9s.generation";
+
+/// The generation of a data directory; `None`: the first one.
+///
+/// # Errors
+/// As reading.
+pub fn generation(data: &Path) -> io::Result<Option<String>> {
+    match fs_err::read_to_string(data.join(MARK)) {
+        Ok(text) => Ok(Some(text.trim().to_owned()).filter(|text| !text.is_empty())),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Says of a data directory which generation it is. Durable.
+///
+/// # Errors
+/// As writing.
+pub fn mark(data: &Path, generation: Option<&str>) -> io::Result<()> {
+    durable::replace(&data.join(MARK), generation.unwrap_or_default().as_bytes(), 0o600)
+}
+
+/// Exchanges the data directory of a volume with the staged one. Durable. The server must not run.
+///
+/// # Errors
+/// As renaming.
+pub fn swap(volume: &Path) -> io::Result<()> {
+    rename_both(&volume.join(DATA), &volume.join(STAGED))?;
+    durable::flush_directory(volume)
+}
+
+/// Puts the directory of the generation that the Lease names into its place, and removes the other. Does nothing where
+/// nothing is staged. The server must not run.
+///
+/// # Errors
+/// As renaming and removing.
+pub fn settle(volume: &Path, valid: Option<&str>) -> io::Result<()> {
+    let (data, staged) = (volume.join(DATA), volume.join(STAGED));
+    if !staged.exists() {
+        return Ok(());
+    }
+    let is_valid = |directory: &Path| Ok::<_, io::Error>(generation(directory)?.as_deref() == valid);
+    if data.exists() && !is_valid(&data)? && is_valid(&staged)? {
+        swap(volume)?;
+    }
+    fs_err::remove_dir_all(staged)
+}
+
+#[cfg(target_os = "linux")]
+fn rename_both(one: &Path, other: &Path) -> io::Result<()> {
+    use rustix::fs::{CWD, RenameFlags};
+    rustix::fs::renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).map_err(io::Error::from)
+}
+
+/// Elsewhere it takes three steps; a crash between them leaves a directory that no start takes for data.
+#[cfg(not(target_os = "linux"))]
+fn rename_both(one: &Path, other: &Path) -> io::Result<()> {
+    let aside = one.with_extension("aside");
+    fs_err::rename(one, &aside)?;
+    fs_err::rename(other, one)?;
+    fs_err::rename(aside, other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A volume whose data directory is of one generation and whose staged one of another.
+    fn volume(data: Option<&str>, staged: Option<&str>) -> tempfile::TempDir {
+        let volume = tempfile::tempdir().expect("a directory");
+        for (name, generation) in [(DATA, data), (STAGED, staged)] {
+            fs_err::create_dir(volume.path().join(name)).expect("made");
+            mark(&volume.path().join(name), generation).expect("marked");
+            fs_err::write(volume.path().join(name).join("content"), generation.unwrap_or("first")).expect("written");
+        }
+        volume
+    }
+
+    fn content(volume: &Path) -> String {
+        assert!(!volume.join(STAGED).exists());
+        fs_err::read_to_string(volume.join(DATA).join("content")).expect("there")
+    }
+
+    #[test]
+    fn wherever_an_exchange_is_cut_off_the_lease_says_which_content_is_valid() {
+        for (is_swapped, is_committed, expected) in
+            [(false, false, "first"), (true, false, "first"), (true, true, "new"), (false, true, "new")]
+        {
+            let volume = volume(None, Some("new"));
+            if is_swapped {
+                swap(volume.path()).expect("swapped");
+            }
+            settle(volume.path(), is_committed.then_some("new")).expect("settled");
+            assert_eq!(content(volume.path()), expected, "swapped {is_swapped}, committed {is_committed}");
+            settle(volume.path(), None).expect("nothing to do");
+        }
+    }
+
+    #[test]
+    fn a_staged_directory_that_is_not_complete_is_removed() {
+        let volume = volume(Some("a"), Some("b"));
+        settle(volume.path(), Some("a")).expect("settled");
+        assert_eq!(content(volume.path()), "a");
+    }
+
+    #[test]
+    fn data_without_a_mark_is_of_the_first_generation() {
+        let directory = tempfile::tempdir().expect("a directory");
+        assert_eq!(generation(directory.path()).expect("readable"), None);
+        mark(directory.path(), Some("g")).expect("marked");
+        assert_eq!(generation(directory.path()).expect("readable").as_deref(), Some("g"));
+        mark(directory.path(), None).expect("marked");
+        assert_eq!(generation(directory.path()).expect("readable"), None);
+    }
+}

@@ -1,0 +1,391 @@
+//! What a member does next, decided from what it sees. Pure: everything that matters is in the [`View`].
+//!
+//! The rules, in the order in which they are asked:
+//!
+//! 1. Who holds the Lease leads, until its last renewal is [`FENCE`] old. Then it ends its server.
+//! 2. Who is the primary of the Lease's term, by what its volume says, has everything: it may take the Lease again as
+//!    long as nobody else has.
+//! 3. As long as another holder may live, a member follows it. Only a container that has ended, a pod that is gone and a
+//!    Lease that was released prove that it does not live; everything else waits until the Lease has not been renewed
+//!    for [`LASTS`], on this member's own clock.
+//! 4. Without a living holder, members stop receiving and say how far they are ([`Standing`]). Who has asked so many of
+//!    those that confirm commits that one of them must have each, and is not behind any of them, takes the Lease by a
+//!    compare-and-swap. So also a primary that is frozen and wakes up cannot have a commit confirmed.
+//!
+//! A member never leads with a volume of another identifier or generation, and never with one that has not followed a
+//! primary yet.
+
+use super::lease::{FENCE, LASTS, Record};
+use super::report::{Lsn, Standing};
+use std::fmt;
+use std::time::Duration;
+
+/// How long members that do not answer are waited for where nobody has confirmed commits, and how long the one that
+/// should be next may take.
+pub const PATIENCE: Duration = Duration::from_secs(3);
+/// How long a primary that came back lets its standbys go first.
+pub const HESITATION: Duration = Duration::from_millis(700);
+/// How long an only member waits for the API before it serves without.
+pub const API: Duration = Duration::from_secs(5);
+/// A member that is further behind than this never leads, in bytes of WAL (as the released stack).
+pub const LAG: u64 = 32 << 20;
+
+/// What is on this member's volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Volume {
+    /// Nothing.
+    Empty,
+    /// An initialisation that was cut off, with this identifier.
+    Unfinished(u64),
+    /// A data directory.
+    Data {
+        /// Its system identifier.
+        identifier: u64,
+        /// Generation of its content.
+        generation: Option<String>,
+        /// The term in which it was the primary, unless it has followed another one since.
+        term: Option<u64>,
+        /// Whether it has followed a primary, or was one.
+        has_followed: bool,
+        /// Whether its instance had no other members when it was last used.
+        is_sole: bool,
+    },
+}
+
+/// What this member's server does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Server {
+    /// It does not run.
+    Stopped,
+    /// It is a standby; what has been said of it, if it receives nothing.
+    Standby(Option<Standing>),
+    /// It is the primary.
+    Primary,
+}
+
+/// Another member, as its pod shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Member {
+    /// Name of its pod.
+    pub pod: String,
+    /// UID of its pod.
+    pub uid: String,
+    /// Its address, once it has one.
+    pub address: Option<String>,
+    /// Whether it answers.
+    pub is_ready: bool,
+    /// Whether it says that it is the primary.
+    pub is_primary: bool,
+    /// Runs of its agent that are known to have ended.
+    pub ended: Vec<String>,
+    /// How far it says it is.
+    pub standing: Option<Standing>,
+    /// The parameters it has, or has enough of.
+    pub parameters: Vec<String>,
+}
+
+/// Everything that decides.
+#[derive(Clone, Debug)]
+pub struct View<'a> {
+    /// Name of this member's pod.
+    pub pod: &'a str,
+    /// Its number.
+    pub ordinal: Option<u32>,
+    /// How many members the instance should have.
+    pub replicas: u32,
+    /// Its volume.
+    pub volume: &'a Volume,
+    /// Its server.
+    pub server: &'a Server,
+    /// How long ago the Lease was last renewed, if this run holds it; `None` in it if it is not renewed.
+    pub held: Option<Option<Duration>>,
+    /// Whether the cluster has been seen at all, and how long this run has been waiting for that.
+    pub is_known: bool,
+    /// See `is_known`.
+    pub blind: Duration,
+    /// The Lease.
+    pub lease: Option<&'a Record>,
+    /// For how long it has not changed.
+    pub unchanged: Duration,
+    /// Whether this run has seen it change.
+    pub has_changed: bool,
+    /// Whether its holder is known to have ended.
+    pub is_gone: bool,
+    /// How long ago this member said how far it is.
+    pub stood: Duration,
+    /// The other members.
+    pub members: &'a [Member],
+}
+
+/// What to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Wait until something changes.
+    Wait(Reason),
+    /// Make the data directory of a new instance, and its Lease.
+    Initialise,
+    /// Make the Lease of an instance that has data and no Lease.
+    Claim,
+    /// Take the Lease as it was seen.
+    Acquire,
+    /// Be the primary.
+    Lead,
+    /// End the server at once.
+    Stop,
+    /// Run as a standby that receives nothing, and say how far it is.
+    Stand,
+    /// Run as a standby of this member.
+    Follow(String),
+    /// Copy the data of this member.
+    Clone(String),
+    /// End the agent: the volume must not be used.
+    Refuse(Refusal),
+}
+
+/// Why a volume must not be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// It is empty, and nobody else has the data.
+    Lost,
+    /// It belongs to another instance.
+    Foreign,
+}
+
+/// What a member waits for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The Kubernetes API.
+    Api,
+    /// The first member, which initialises the instance.
+    First,
+    /// The primary, which is starting.
+    Primary(String),
+    /// A sign of life of the Lease's holder.
+    Renewal(String),
+    /// Others have to say how far they are: so many did of so many that must.
+    Quorum {
+        /// Who did, this member among them.
+        asked: usize,
+        /// How many must.
+        needed: usize,
+    },
+    /// Another member is further and will lead.
+    Better(String),
+    /// It is too far behind.
+    Lag(u64),
+    /// It has not followed a primary yet.
+    NeverFollowed,
+    /// The holder was the only member.
+    Sole(String),
+    /// Nobody has the data.
+    NoSource,
+    /// The Lease is gone.
+    NoLease,
+}
+
+impl Reason {
+    /// Whether people should know: it does not pass by itself soon.
+    pub fn is_trouble(&self) -> bool {
+        !matches!(self, Self::Api | Self::First | Self::Primary(_) | Self::Renewal(_) | Self::Better(_))
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Api => write!(f, "the Kubernetes API does not answer"),
+            Self::First => write!(f, "the first member has not initialised the instance yet"),
+            Self::Primary(pod) => write!(f, "{pod}, the primary, is not ready yet"),
+            Self::Renewal(pod) => write!(f, "{pod} has not renewed the Lease yet"),
+            Self::Quorum { asked, needed } => write!(
+                f,
+                "there is no primary: {asked} of {needed} members that must be compared have said how far they are, \
+                 and without the others a committed row could be lost"
+            ),
+            Self::Better(pod) => write!(f, "{pod} has more and will be the primary"),
+            Self::Lag(bytes) => {
+                write!(f, "there is no primary: this member is {} MiB behind the last one", bytes >> 20)
+            }
+            Self::NeverFollowed => write!(f, "there is no primary: this member has never followed one"),
+            Self::Sole(pod) => write!(f, "{pod}, which alone has the data, does not run"),
+            Self::NoSource => write!(f, "there is no primary, and the volume of this member is empty or outdated"),
+            Self::NoLease => write!(f, "the Lease of the instance is gone, and nobody knows who was the primary"),
+        }
+    }
+}
+
+impl View<'_> {
+    fn is_mine(&self, lease: &Record) -> bool {
+        lease.holder.as_ref().is_none_or(|holder| holder.pod == self.pod)
+    }
+
+    /// Who should lead rather than the primary of the last term, which has everything as well.
+    fn preferred<'a>(&'a self, lease: &'a Record) -> Option<&'a str> {
+        let successor = lease.details.successor.as_deref().filter(|pod| *pod != self.pod);
+        if successor.is_some() && self.unchanged < PATIENCE {
+            return successor;
+        }
+        // A standby that runs is quicker than a server that has to recover; only where commits are confirmed it has
+        // them all.
+        let is_quicker = lease.holder.is_some() && !lease.details.quorum.members.is_empty();
+        let standby = self.members.iter().find(|member| member.is_ready && !member.is_primary);
+        standby.filter(|_| is_quicker && self.unchanged < HESITATION).map(|member| member.pod.as_str())
+    }
+
+    /// Whether the Lease has no living holder.
+    fn is_vacant(&self, lease: &Record) -> bool {
+        // An earlier run of this pod has ended: this run has its volume.
+        self.is_mine(lease) || (lease.is_renewed && (self.is_gone || self.unchanged > LASTS))
+    }
+}
+
+/// What a member does next.
+pub fn decide(view: &View<'_>) -> Action {
+    match view.held {
+        Some(Some(age)) if age >= FENCE => return Action::Stop,
+        Some(_) => return Action::Lead,
+        None => {}
+    }
+    if !view.is_known {
+        return blind(view);
+    }
+    let Some(lease) = view.lease else { return without_lease(view) };
+    let (identifier, generation, term, has_followed) = match view.volume {
+        Volume::Empty => return with_nothing(view, lease),
+        Volume::Unfinished(identifier) => {
+            let is_begun = lease.identifier.as_ref() == Some(&identifier.to_string());
+            let may = view.is_mine(lease) && lease.term == 0 && view.ordinal == Some(0);
+            return if is_begun && may { Action::Initialise } else { with_nothing(view, lease) };
+        }
+        Volume::Data { identifier, generation, term, has_followed, .. } => (identifier, generation, term, has_followed),
+    };
+    if lease.identifier.as_ref().is_some_and(|noted| *noted != identifier.to_string()) {
+        return Action::Refuse(Refusal::Foreign);
+    }
+    let is_current = *generation == lease.generation;
+    if view.is_mine(lease) && is_current && *term == Some(lease.term) {
+        return match view.preferred(lease) {
+            Some(pod) => Action::Wait(Reason::Better(pod.to_owned())),
+            None => Action::Acquire,
+        };
+    }
+    if *view.server == Server::Primary {
+        return Action::Stop;
+    }
+    if !is_current {
+        return with_nothing(view, lease);
+    }
+    if view.is_vacant(lease) { election(view, lease, *has_followed) } else { follow(view, lease) }
+}
+
+/// Without any answer of the API.
+fn blind(view: &View<'_>) -> Action {
+    let is_sole = matches!(view.volume, Volume::Data { is_sole: true, term: Some(_), .. });
+    let runs = *view.server == Server::Primary;
+    if is_sole && (runs || view.blind >= API) { Action::Lead } else { Action::Wait(Reason::Api) }
+}
+
+fn without_lease(view: &View<'_>) -> Action {
+    match view.volume {
+        Volume::Empty | Volume::Unfinished(_) if view.ordinal == Some(0) => Action::Initialise,
+        Volume::Empty | Volume::Unfinished(_) => Action::Wait(Reason::First),
+        Volume::Data { term: Some(_), .. } if view.replicas <= 1 => Action::Claim,
+        Volume::Data { .. } => Action::Wait(Reason::NoLease),
+    }
+}
+
+/// With an empty volume, or one whose content is not the instance's any more.
+fn with_nothing(view: &View<'_>, lease: &Record) -> Action {
+    if view.is_mine(lease) && view.replicas <= 1 && view.members.is_empty() && *view.volume == Volume::Empty {
+        return Action::Refuse(Refusal::Lost);
+    }
+    let holder = lease.holder.as_ref().filter(|holder| holder.pod != view.pod);
+    let Some(holder) = holder.filter(|_| !view.is_vacant(lease)) else { return Action::Wait(Reason::NoSource) };
+    let primary = view.members.iter().find(|member| member.pod == holder.pod && member.uid == holder.uid);
+    match primary {
+        Some(primary) if primary.is_ready && primary.is_primary => Action::Clone(holder.pod.clone()),
+        _ => Action::Wait(Reason::Primary(holder.pod.clone())),
+    }
+}
+
+fn follow(view: &View<'_>, lease: &Record) -> Action {
+    let Some(holder) = &lease.holder else { return Action::Wait(Reason::NoLease) };
+    if view.is_gone {
+        return Action::Wait(Reason::Sole(holder.pod.clone()));
+    }
+    // An earlier run may have promised to confirm nothing under this version of the Lease.
+    if lease.is_renewed && !view.has_changed {
+        return Action::Wait(Reason::Renewal(holder.pod.clone()));
+    }
+    Action::Follow(holder.pod.clone())
+}
+
+/// Who may be chosen, and how far it is.
+struct Voter<'a> {
+    pod: &'a str,
+    standing: &'a Standing,
+}
+
+impl Voter<'_> {
+    /// The greatest is the best: most data, then the one that was asked for, then the lowest number.
+    fn rank(&self, successor: Option<&str>) -> (u32, Lsn, bool, std::cmp::Reverse<(usize, &str)>) {
+        let is_wanted = successor == Some(self.pod);
+        let name = std::cmp::Reverse((self.pod.len(), self.pod));
+        (self.standing.timeline, self.standing.position, is_wanted, name)
+    }
+}
+
+fn election(view: &View<'_>, lease: &Record, has_followed: bool) -> Action {
+    let Some(version) = &lease.version else { return Action::Wait(Reason::NoLease) };
+    let is_valid = |standing: &&Standing| standing.vacancy == *version && standing.generation == lease.generation;
+    let Server::Standby(Some(own)) = view.server else { return Action::Stand };
+    if !is_valid(&own) {
+        return Action::Stand;
+    }
+    if !has_followed {
+        return Action::Wait(Reason::NeverFollowed);
+    }
+    let own = Voter { pod: view.pod, standing: own };
+    let is_early = view.stood < PATIENCE;
+    // One that said how far it is and then fell silent is not waited for for ever.
+    let present = view.members.iter().filter(|member| member.is_ready || is_early);
+    let has_voted = |member: &Member| member.standing.as_ref().is_some_and(|standing| is_valid(&standing));
+    let mut voters: Vec<Voter<'_>> = present
+        .filter_map(|member| {
+            let standing = member.standing.as_ref().filter(is_valid)?;
+            Some(Voter { pod: &member.pod, standing })
+        })
+        .collect();
+    let (asked, needed) = {
+        let confirms = |pod: &str| lease.details.quorum.members.iter().any(|name| name == pod);
+        let asked = voters.iter().filter(|voter| confirms(voter.pod)).count() + usize::from(confirms(own.pod));
+        (asked, lease.details.quorum.to_be_asked())
+    };
+    if asked < needed {
+        return Action::Wait(Reason::Quorum { asked, needed });
+    }
+    if needed == 0 {
+        let missing = lease.details.position.0.saturating_sub(own.standing.position.0);
+        if missing > LAG {
+            return Action::Wait(Reason::Lag(missing));
+        }
+    }
+    // Who need not be asked should be, for a while, if it is there; and who should be next may come.
+    let holder = lease.holder.as_ref().map(|holder| holder.pod.as_str());
+    let successor = lease.details.successor.as_deref();
+    let is_awaited = |member: &&Member| {
+        let is_there = needed == 0 && member.is_ready && Some(member.pod.as_str()) != holder;
+        (is_there || successor == Some(member.pod.as_str())) && !has_voted(member)
+    };
+    if let Some(awaited) = view.members.iter().find(is_awaited).filter(|_| is_early) {
+        return Action::Wait(Reason::Better(awaited.pod.clone()));
+    }
+    voters.sort_by(|a, b| b.rank(successor).cmp(&a.rank(successor)));
+    match voters.first() {
+        Some(best) if best.rank(successor) > own.rank(successor) => Action::Wait(Reason::Better(best.pod.to_owned())),
+        _ => Action::Acquire,
+    }
+}
+
+#[cfg(test)]
+mod tests;

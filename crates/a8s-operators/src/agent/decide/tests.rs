@@ -1,0 +1,386 @@
+use super::super::lease::{Details, Holder, Quorum};
+use super::*;
+use proptest::prelude::*;
+
+/// A situation that a view is taken of.
+#[derive(Clone, Debug)]
+struct Case {
+    pod: &'static str,
+    replicas: u32,
+    volume: Volume,
+    server: Server,
+    held: Option<Option<Duration>>,
+    is_known: bool,
+    blind: Duration,
+    lease: Option<Record>,
+    unchanged: Duration,
+    has_changed: bool,
+    is_gone: bool,
+    stood: Duration,
+    members: Vec<Member>,
+}
+
+fn data(term: Option<u64>) -> Volume {
+    Volume::Data { identifier: 7, generation: None, term, has_followed: true, is_sole: false }
+}
+
+fn standing(position: u64) -> Standing {
+    Standing { vacancy: "10".into(), timeline: 1, position: Lsn(position), generation: None }
+}
+
+fn lease() -> Record {
+    Record {
+        version: Some("10".into()),
+        holder: Some(Holder { pod: "x-0".into(), uid: "u0".into(), run: "r0".into() }),
+        term: 4,
+        is_renewed: true,
+        identifier: Some("7".into()),
+        details: Details { quorum: Quorum::of("x", 3, "x-0"), ..Details::default() },
+        ..Record::default()
+    }
+}
+
+fn member(pod: &str, standing: Option<Standing>) -> Member {
+    Member { pod: pod.into(), uid: pod.replace("x-", "u"), is_ready: true, standing, ..Member::default() }
+}
+
+/// x-1 is a standby of x-0, with x-2.
+fn standby() -> Case {
+    Case {
+        pod: "x-1",
+        replicas: 3,
+        volume: data(None),
+        server: Server::Standby(None),
+        held: None,
+        is_known: true,
+        blind: Duration::ZERO,
+        lease: Some(lease()),
+        unchanged: Duration::from_secs(1),
+        has_changed: true,
+        is_gone: false,
+        stood: Duration::ZERO,
+        members: vec![Member { is_primary: true, ..member("x-0", None) }, member("x-2", None)],
+    }
+}
+
+/// The same when x-0 has ended and both have said how far they are.
+fn vacant(own: u64, other: u64) -> Case {
+    let mut case = standby();
+    case.is_gone = true;
+    case.server = Server::Standby(Some(standing(own)));
+    case.members = vec![Member { is_ready: false, ..member("x-0", None) }, member("x-2", Some(standing(other)))];
+    case
+}
+
+fn sole() -> Case {
+    let volume = Volume::Data { identifier: 7, generation: None, term: Some(4), has_followed: true, is_sole: true };
+    let lease = Record { is_renewed: false, details: Details::default(), ..lease() };
+    let server = Server::Stopped;
+    Case { pod: "x-0", replicas: 1, volume, server, lease: Some(lease), members: vec![], ..standby() }
+}
+
+fn decided(case: &Case) -> Action {
+    decide(&View {
+        pod: case.pod,
+        ordinal: case.pod[2..].parse().ok(),
+        replicas: case.replicas,
+        volume: &case.volume,
+        server: &case.server,
+        held: case.held,
+        is_known: case.is_known,
+        blind: case.blind,
+        lease: case.lease.as_ref(),
+        unchanged: case.unchanged,
+        has_changed: case.has_changed,
+        is_gone: case.is_gone,
+        stood: case.stood,
+        members: &case.members,
+    })
+}
+
+fn edited(case: Case, edit: impl FnOnce(&mut Case)) -> Case {
+    let mut case = case;
+    edit(&mut case);
+    case
+}
+
+#[test]
+fn a_holder_leads_until_its_renewal_is_too_old() {
+    let holder = |age| {
+        edited(standby(), |case| {
+            case.held = Some(age);
+            case.server = Server::Primary;
+        })
+    };
+    assert_eq!(decided(&holder(Some(Duration::from_secs(1)))), Action::Lead);
+    assert_eq!(decided(&holder(Some(FENCE))), Action::Stop);
+    assert_eq!(decided(&holder(None)), Action::Lead, "an only member does not renew");
+    assert!(FENCE + Duration::from_secs(2) < LASTS, "there is time for the end");
+}
+
+#[test]
+fn who_lost_the_lease_stops_and_then_follows() {
+    let mut case = edited(standby(), |case| {
+        case.server = Server::Primary;
+        case.volume = data(Some(3));
+    });
+    assert_eq!(decided(&case), Action::Stop);
+    case.server = Server::Stopped;
+    assert_eq!(decided(&case), Action::Follow("x-0".into()));
+}
+
+#[test]
+fn a_living_holder_is_followed_but_not_before_it_showed_that_it_lives() {
+    assert_eq!(decided(&standby()), Action::Follow("x-0".into()));
+    let unseen = edited(standby(), |case| case.has_changed = false);
+    assert_eq!(decided(&unseen), Action::Wait(Reason::Renewal("x-0".into())));
+}
+
+#[test]
+fn a_frozen_holder_is_followed_until_the_lease_has_expired_and_a_dead_one_is_not() {
+    let quiet = |time| edited(standby(), |case| case.unchanged = time);
+    assert_eq!(decided(&quiet(LASTS)), Action::Follow("x-0".into()));
+    assert_eq!(decided(&quiet(LASTS + Duration::from_millis(1))), Action::Stand);
+    assert_eq!(decided(&edited(standby(), |case| case.is_gone = true)), Action::Stand);
+    let released = edited(standby(), |case| case.lease.as_mut().expect("a lease").holder = None);
+    assert_eq!(decided(&released), Action::Stand);
+}
+
+#[test]
+fn the_one_with_most_data_takes_the_lease() {
+    assert_eq!(decided(&vacant(100, 99)), Action::Acquire);
+    assert_eq!(decided(&vacant(100, 101)), Action::Wait(Reason::Better("x-2".into())));
+    assert_eq!(decided(&vacant(100, 100)), Action::Acquire, "the lower number");
+    let newer = edited(vacant(500, 1), |case| {
+        case.members[1].standing.as_mut().expect("one").timeline = 2;
+    });
+    assert_eq!(decided(&newer), Action::Wait(Reason::Better("x-2".into())));
+}
+
+#[test]
+fn without_enough_answers_nobody_leads_however_long_it_takes() {
+    let alone = edited(vacant(100, 0), |case| {
+        case.members[1].standing = None;
+        case.stood = Duration::from_secs(1000);
+        case.unchanged = Duration::from_secs(1000);
+    });
+    let waiting = Action::Wait(Reason::Quorum { asked: 1, needed: 2 });
+    assert_eq!(decided(&alone), waiting);
+    let outdated = edited(alone, |case| {
+        case.members[1].standing = Some(Standing { vacancy: "9".into(), ..standing(1) });
+    });
+    assert_eq!(decided(&outdated), waiting, "what was said of another version of the Lease is no promise");
+}
+
+#[test]
+fn of_two_members_the_other_leads_unless_it_is_far_behind() {
+    let two = |position, last| {
+        edited(vacant(position, 0), |case| {
+            case.replicas = 2;
+            case.members.truncate(1);
+            let details = &mut case.lease.as_mut().expect("a lease").details;
+            *details = Details { position: Lsn(last), ..Details::default() };
+        })
+    };
+    assert_eq!(decided(&two(100, 200)), Action::Acquire);
+    assert_eq!(decided(&two(100, 200 + LAG)), Action::Wait(Reason::Lag(LAG + 100)));
+}
+
+#[test]
+fn where_nobody_confirms_commits_those_who_are_there_are_still_asked() {
+    let case = |stood| {
+        edited(vacant(100, 0), |case| {
+            case.lease.as_mut().expect("a lease").details.quorum = Quorum::default();
+            case.members[1].standing = None;
+            case.stood = stood;
+        })
+    };
+    assert_eq!(decided(&case(Duration::ZERO)), Action::Wait(Reason::Better("x-2".into())));
+    assert_eq!(decided(&case(PATIENCE)), Action::Acquire);
+}
+
+#[test]
+fn the_member_that_was_asked_for_is_preferred_among_equals_only() {
+    let wanted = |own, other| {
+        edited(vacant(own, other), |case| {
+            let lease = case.lease.as_mut().expect("a lease");
+            lease.holder = None;
+            lease.details.successor = Some("x-2".into());
+        })
+    };
+    assert_eq!(decided(&wanted(100, 100)), Action::Wait(Reason::Better("x-2".into())));
+    assert_eq!(decided(&wanted(100, 99)), Action::Acquire);
+}
+
+#[test]
+fn the_primary_of_the_last_term_may_go_on_if_nobody_has_taken_its_place() {
+    let back = |pod: &str, term| {
+        edited(standby(), |case| {
+            case.pod = "x-0";
+            case.server = Server::Stopped;
+            case.volume = data(Some(term));
+            case.lease.as_mut().expect("a lease").holder.as_mut().expect("a holder").pod = pod.into();
+        })
+    };
+    assert_eq!(decided(&back("x-0", 4)), Action::Acquire);
+    let quick = edited(back("x-0", 4), |case| case.unchanged = Duration::ZERO);
+    assert_eq!(decided(&quick), Action::Wait(Reason::Better("x-2".into())), "a standby is quicker");
+    let uncertain = edited(quick, |case| case.lease.as_mut().expect("a lease").details.quorum = Quorum::default());
+    assert_eq!(decided(&uncertain), Action::Acquire, "a standby may not have everything");
+    assert_eq!(decided(&back("x-1", 4)), Action::Follow("x-1".into()));
+    assert_eq!(decided(&back("x-0", 3)), Action::Stand, "another volume than the one that led");
+    let released = edited(back("x-0", 4), |case| case.lease.as_mut().expect("a lease").holder = None);
+    assert_eq!(decided(&released), Action::Acquire, "all members were stopped");
+    let given = edited(released, |case| {
+        case.lease.as_mut().expect("a lease").details.successor = Some("x-1".into());
+    });
+    assert_ne!(decided(&given), Action::Acquire);
+    let unclaimed = edited(given, |case| case.unchanged = PATIENCE * 2);
+    assert_eq!(decided(&unclaimed), Action::Acquire);
+}
+
+#[test]
+fn a_volume_without_the_content_never_leads() {
+    let nothing = |volume: Volume| edited(vacant(100, 1), |case| case.volume = volume);
+    let other = |generation: &str| Volume::Data {
+        identifier: 7,
+        generation: Some(generation.into()),
+        term: Some(4),
+        has_followed: true,
+        is_sole: false,
+    };
+    for volume in [Volume::Empty, Volume::Unfinished(7), other("old")] {
+        assert_eq!(decided(&nothing(volume.clone())), Action::Wait(Reason::NoSource));
+        let mut living = edited(standby(), |case| case.volume = volume);
+        assert_eq!(decided(&living), Action::Clone("x-0".into()));
+        living.members[0].is_ready = false;
+        assert_eq!(decided(&living), Action::Wait(Reason::Primary("x-0".into())));
+    }
+    let fresh = Volume::Data { identifier: 7, generation: None, term: None, has_followed: false, is_sole: false };
+    assert_eq!(decided(&nothing(fresh)), Action::Wait(Reason::NeverFollowed));
+    let foreign = Volume::Data { identifier: 8, generation: None, term: Some(4), has_followed: true, is_sole: true };
+    assert_eq!(decided(&nothing(foreign)), Action::Refuse(Refusal::Foreign));
+}
+
+#[test]
+fn a_new_instance_is_initialised_by_its_first_member_only() {
+    let new = |pod, volume| {
+        edited(standby(), |case| {
+            (case.pod, case.volume, case.lease, case.server) = (pod, volume, None, Server::Stopped);
+        })
+    };
+    assert_eq!(decided(&new("x-0", Volume::Empty)), Action::Initialise);
+    assert_eq!(decided(&new("x-1", Volume::Empty)), Action::Wait(Reason::First));
+    assert_eq!(decided(&new("x-0", data(Some(0)))), Action::Wait(Reason::NoLease));
+    let begun = edited(new("x-0", Volume::Unfinished(7)), |case| {
+        case.lease = Some(Record { term: 0, ..lease() });
+    });
+    assert_eq!(decided(&begun), Action::Initialise);
+}
+
+#[test]
+fn an_only_member_serves_without_the_api_and_is_nobodys_rival() {
+    assert_eq!(decided(&sole()), Action::Acquire);
+    let blind = |time| {
+        edited(sole(), |case| {
+            (case.is_known, case.lease, case.blind) = (false, None, time);
+        })
+    };
+    assert_eq!(decided(&blind(API)), Action::Lead);
+    assert_eq!(decided(&blind(Duration::ZERO)), Action::Wait(Reason::Api));
+    let one_of_three = edited(blind(API * 100), |case| case.volume = data(Some(4)));
+    assert_eq!(decided(&one_of_three), Action::Wait(Reason::Api));
+    let lost = edited(sole(), |case| case.volume = Volume::Empty);
+    assert_eq!(decided(&lost), Action::Refuse(Refusal::Lost));
+    // A second member beside one that does not renew its Lease.
+    let second = edited(standby(), |case| {
+        case.lease.as_mut().expect("a lease").is_renewed = false;
+        case.unchanged = LASTS * 100;
+        case.is_gone = true;
+    });
+    assert_eq!(decided(&second), Action::Wait(Reason::Sole("x-0".into())));
+}
+
+prop_compose! {
+    fn positions()(n in 2_usize..6)(
+        standings in proptest::collection::vec(proptest::option::of((1_u32..3, 0_u64..4)), n..=n),
+        versions in proptest::collection::vec(proptest::bool::weighted(0.8), n..=n),
+        ready in proptest::collection::vec(proptest::bool::weighted(0.8), n..=n),
+        quorum in any::<bool>(),
+    ) -> (Vec<Option<Standing>>, Vec<bool>, bool) {
+        let standings = standings.iter().zip(versions).map(|(standing, is_new)| {
+            let (timeline, position) = (*standing)?;
+            let vacancy = if is_new { "10" } else { "9" }.to_owned();
+            Some(Standing { vacancy, timeline, position: Lsn(position), generation: None })
+        });
+        (standings.collect(), ready, quorum)
+    }
+}
+
+proptest! {
+    /// All members see the same: at most one takes the Lease, it is behind none of those that count, and so many were
+    /// asked that one of them has each commit.
+    #[test]
+    fn at_most_one_leads_and_it_has_everything((standings, ready, quorum) in positions(), is_late in any::<bool>()) {
+        const NAMES: [&str; 6] = ["x-1", "x-2", "x-3", "x-4", "x-5", "x-6"];
+        let replicas = u32::try_from(standings.len()).expect("few") + 1;
+        let mut lease = lease();
+        lease.details.quorum = if quorum { Quorum::of("x", replicas, "x-0") } else { Quorum::default() };
+        let members: Vec<Member> = standings.iter().zip(NAMES).zip(&ready)
+            .map(|((standing, name), ready)| Member { is_ready: *ready, ..member(name, standing.clone()) }).collect();
+        let mut leaders = Vec::new();
+        for (index, standing) in standings.iter().enumerate() {
+            let case = edited(standby(), |case| {
+                case.pod = NAMES[index];
+                case.replicas = replicas;
+                case.lease = Some(lease.clone());
+                case.is_gone = true;
+                case.server = Server::Standby(standing.clone());
+                case.members = members.iter().filter(|member| member.pod != NAMES[index]).cloned().collect();
+                case.stood = if is_late { PATIENCE * 2 } else { Duration::ZERO };
+            });
+            if decided(&case) == Action::Acquire {
+                leaders.push(index);
+            }
+        }
+        // A member that does not answer may still believe that it should lead; the compare-and-swap decides between it
+        // and one that answers. Of those that answer, one at most.
+        prop_assert!(leaders.iter().filter(|index| ready[**index] || !is_late).count() <= 1, "{leaders:?}");
+        for leader in leaders {
+            let valid = |standing: &&Standing| standing.vacancy == "10";
+            let own = standings[leader].as_ref().filter(valid).expect("it has said how far it is");
+            let counted: Vec<&Standing> = standings.iter().enumerate()
+                .filter(|(index, _)| *index == leader || ready[*index] || !is_late)
+                .filter_map(|(_, standing)| standing.as_ref().filter(valid)).collect();
+            prop_assert!(counted.iter().all(|s| (s.timeline, s.position) <= (own.timeline, own.position)));
+            prop_assert!(counted.len() >= lease.details.quorum.to_be_asked());
+        }
+    }
+
+    /// Whatever else it sees: with another identifier or generation, or without data, a member neither leads nor takes
+    /// the Lease.
+    #[test]
+    fn wrong_content_never_leads(
+        which in 0_u8..4, is_gone in any::<bool>(), seconds in 0_u64..100, term in proptest::option::of(0_u64..6),
+        pod in prop_oneof![Just("x-0"), Just("x-1")], replicas in 0_u32..5, is_renewed in any::<bool>(),
+    ) {
+        let wrong = |identifier, generation: Option<&str>| Volume::Data {
+            identifier, generation: generation.map(str::to_owned), term, has_followed: true, is_sole: false,
+        };
+        let volume = match which {
+            0 => Volume::Empty,
+            1 => wrong(8, None),
+            2 => wrong(7, Some("other")),
+            _ => Volume::Unfinished(8),
+        };
+        for server in [Server::Stopped, Server::Primary, Server::Standby(None), Server::Standby(Some(standing(99)))] {
+            let case = edited(vacant(99, 1), |case| {
+                (case.pod, case.replicas, case.volume, case.server) = (pod, replicas, volume.clone(), server.clone());
+                (case.is_gone, case.unchanged) = (is_gone, Duration::from_secs(seconds));
+                case.lease.as_mut().expect("a lease").is_renewed = is_renewed;
+            });
+            let action = decided(&case);
+            prop_assert!(!matches!(action, Action::Acquire | Action::Lead | Action::Claim | Action::Initialise), "{action:?}");
+        }
+    }
+}

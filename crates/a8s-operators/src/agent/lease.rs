@@ -1,0 +1,320 @@
+//! The instance's Lease: who is the primary, in which term, and what a successor has to know. Pure: values out of the
+//! object and back.
+//!
+//! Kubernetes' own fields say what client-go's leader election says with them: `holderIdentity` is the primary's pod,
+//! `leaseTransitions` the term, `renewTime` only shows observers that something has changed (its time is never
+//! compared with another machine's clock). A Lease without `leaseDurationSeconds` is one of an only member: it is not
+//! renewed and never expires.
+
+use super::environment::Pod;
+use super::report::Lsn;
+use crate::instance::names::{self, GENERATION, REPLICATION, SWITCHOVER, SWITCHOVER_REFUSED, SYSTEM_IDENTIFIER};
+use a8s_api::Postgresql;
+use k8s_openapi::api::coordination::v1::Lease;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use std::time::Duration;
+
+/// How long a Lease lasts that is not renewed.
+pub const LASTS: Duration = Duration::from_secs(10);
+/// How often it is renewed.
+pub const RENEW: Duration = Duration::from_secs(2);
+/// So long after the last renewal was sent, a primary ends its server. What is left until [`LASTS`] is for the end itself
+/// and for clocks that run at different speeds.
+pub const FENCE: Duration = Duration::from_secs(7);
+
+/// The run of an agent that holds the Lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// Name of its pod.
+    pub pod: String,
+    /// UID of its pod.
+    pub uid: String,
+    /// The run within the pod, which its container's termination message repeats.
+    pub run: String,
+}
+
+/// Which members confirm commits.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Quorum {
+    /// Names of their pods. None: commits wait for nobody.
+    pub members: Vec<String>,
+    /// How many of them a commit waits for.
+    pub needed: usize,
+}
+
+impl Quorum {
+    /// The one of an instance with so many members, seen from one of them: a commit is on most of the members. Without a
+    /// third member there is none: one that is away would stop the other.
+    pub fn of(instance: &str, replicas: u32, primary: &str) -> Self {
+        if replicas < 3 {
+            return Self::default();
+        }
+        let names = (0..replicas).map(|ordinal| format!("{instance}-{ordinal}")).filter(|name| name != primary);
+        Self { members: names.collect(), needed: replicas as usize / 2 }
+    }
+
+    /// How many of its members have to be asked so that at least one of them has every confirmed commit.
+    pub fn to_be_asked(&self) -> usize {
+        if self.members.is_empty() { 0 } else { self.members.len() + 1 - self.needed.min(self.members.len()) }
+    }
+
+    /// One whose question is answered only if both are: what is noted while one replaces the other.
+    pub fn and(&self, other: &Self) -> Self {
+        let mut members = self.members.clone();
+        members.extend(other.members.iter().filter(|name| !self.members.contains(name)).cloned());
+        let needed = match (self.members.is_empty(), other.members.is_empty()) {
+            (true, _) => other.needed,
+            (_, true) => self.needed,
+            _ => self.needed.min(other.needed),
+        };
+        Self { members, needed }
+    }
+
+    /// The value of `synchronous_standby_names`.
+    pub fn setting(&self) -> String {
+        if self.members.is_empty() {
+            return String::new();
+        }
+        let names: Vec<String> = self.members.iter().map(|name| format!("\"{name}\"")).collect();
+        format!("ANY {} ({})", self.needed, names.join(", "))
+    }
+}
+
+/// What the annotation [`REPLICATION`] says.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Details {
+    /// UID of the holder's pod.
+    #[serde(default)]
+    pub uid: String,
+    /// The holder's run.
+    #[serde(default)]
+    pub run: String,
+    /// The timeline of the term. Every term has one that was never used before.
+    #[serde(default)]
+    pub timeline: u32,
+    /// Where the primary was when it last said so.
+    #[serde(default)]
+    pub position: Lsn,
+    /// Who confirms commits.
+    #[serde(default)]
+    pub quorum: Quorum,
+    /// The member that should be the next primary, if it can.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub successor: Option<String>,
+    /// The template data directory with which the instance began.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+}
+
+/// A failover that somebody asks for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Switchover {
+    /// Tells one request from another.
+    pub id: String,
+    /// The next primary; `None`: the one that is best.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub to: Option<String>,
+}
+
+/// Why a failover was not done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// Of the request.
+    pub id: String,
+    /// One sentence.
+    pub reason: String,
+}
+
+/// A Lease as it was read, or as it should be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Resource version it was read with; `None` before it exists.
+    pub version: Option<String>,
+    /// Who holds it; `None`: it was released.
+    pub holder: Option<Holder>,
+    /// The term, `leaseTransitions`.
+    pub term: u64,
+    /// Whether the holder renews it. If not, it is the only member, and nobody takes its place.
+    pub is_renewed: bool,
+    /// When the holder took it, and when it last renewed it.
+    pub acquired: Option<jiff::Timestamp>,
+    /// See `acquired`.
+    pub renewed: Option<jiff::Timestamp>,
+    /// System identifier of the instance.
+    pub identifier: Option<String>,
+    /// Generation of its content.
+    pub generation: Option<String>,
+    /// The rest.
+    pub details: Details,
+    /// What somebody asks for.
+    pub switchover: Option<Switchover>,
+    /// What was refused.
+    pub refused: Option<Refusal>,
+}
+
+impl Record {
+    /// What a Lease says.
+    pub fn of(lease: &Lease) -> Self {
+        let annotation = |key: &str| lease.metadata.annotations.as_ref()?.get(key).cloned();
+        let spec = lease.spec.clone().unwrap_or_default();
+        let details: Details = parsed(annotation(REPLICATION)).unwrap_or_default();
+        let holder = spec.holder_identity.filter(|pod| !pod.is_empty()).map(|pod| Holder {
+            pod,
+            uid: details.uid.clone(),
+            run: details.run.clone(),
+        });
+        Self {
+            version: lease.metadata.resource_version.clone(),
+            holder,
+            term: spec.lease_transitions.and_then(|term| u64::try_from(term).ok()).unwrap_or(0),
+            is_renewed: spec.lease_duration_seconds.is_some(),
+            acquired: spec.acquire_time.map(|time| time.0),
+            renewed: spec.renew_time.map(|time| time.0),
+            identifier: annotation(SYSTEM_IDENTIFIER),
+            generation: annotation(GENERATION),
+            details,
+            switchover: parsed(annotation(SWITCHOVER)),
+            refused: parsed(annotation(SWITCHOVER_REFUSED)),
+        }
+    }
+
+    /// The merge patch that makes the Lease say this, if it still has the version it was read with.
+    pub fn patch(&self) -> Value {
+        json!({
+            "metadata": {
+                "resourceVersion": self.version,
+                "annotations": {
+                    (SYSTEM_IDENTIFIER): self.identifier,
+                    (GENERATION): self.generation,
+                    (REPLICATION): text(&self.noted()),
+                    (SWITCHOVER): self.switchover.as_ref().map(text),
+                    (SWITCHOVER_REFUSED): self.refused.as_ref().map(text),
+                },
+            },
+            "spec": {
+                // An empty name is refused by the API server; null removes it.
+                "holderIdentity": self.holder.as_ref().map(|holder| &holder.pod),
+                "leaseTransitions": self.term,
+                "leaseDurationSeconds": self.is_renewed.then_some(LASTS.as_secs()),
+                "acquireTime": self.acquired.map(micros),
+                "renewTime": self.renewed.map(micros),
+            },
+        })
+    }
+
+    /// The whole object, for making it.
+    pub fn object(&self, pod: &Pod, instance: &Postgresql) -> Result<Lease, serde_json::Error> {
+        let mut document = self.patch();
+        document["metadata"]["name"] = json!(pod.instance);
+        document["metadata"]["labels"] = json!(names::reserved_labels(&pod.instance));
+        document["metadata"]["ownerReferences"] = json!([{
+            "apiVersion": Postgresql::API_VERSION, "kind": Postgresql::KIND,
+            "name": pod.instance, "uid": instance.metadata.uid,
+        }]);
+        remove_nulls(&mut document);
+        serde_json::from_value(document)
+    }
+
+    fn noted(&self) -> Details {
+        let (uid, run) =
+            self.holder.as_ref().map_or_else(Default::default, |holder| (holder.uid.clone(), holder.run.clone()));
+        Details { uid, run, ..self.details.clone() }
+    }
+}
+
+fn text(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_default()
+}
+
+fn parsed<T: serde::de::DeserializeOwned>(text: Option<String>) -> Option<T> {
+    serde_json::from_str(&text?).ok()
+}
+
+/// A `MicroTime`.
+fn micros(time: jiff::Timestamp) -> String {
+    format!("{time:.6}")
+}
+
+fn remove_nulls(value: &mut Value) {
+    if let Value::Object(map) = value {
+        map.retain(|_, value| !value.is_null());
+        map.values_mut().for_each(remove_nulls);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(quorum: &Quorum) -> Vec<&str> {
+        quorum.members.iter().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn a_commit_is_on_most_members_and_so_many_are_asked_that_one_has_it() {
+        for (replicas, needed, asked) in [(1, 0, 0), (2, 0, 0), (3, 1, 2), (4, 2, 2), (5, 2, 3)] {
+            let quorum = Quorum::of("x", replicas, "x-1");
+            assert_eq!((quorum.needed, quorum.to_be_asked()), (needed, asked), "{replicas} members");
+            let others = if replicas < 3 { 0 } else { replicas as usize - 1 };
+            assert_eq!(quorum.members.len(), others);
+            assert!(!names(&quorum).contains(&"x-1"));
+        }
+        assert_eq!(Quorum::of("x", 3, "x-0").setting(), r#"ANY 1 ("x-1", "x-2")"#);
+        assert_eq!(Quorum::default().setting(), "");
+    }
+
+    proptest::proptest! {
+        /// Whichever members confirmed a commit under either quorum, one of those that the joined one asks has it.
+        #[test]
+        fn a_quorum_that_replaces_another_forgets_no_commit(old in 0_u32..8, new in 0_u32..8) {
+            let (old, new) = (Quorum::of("x", old, "x-0"), Quorum::of("x", new, "x-0"));
+            let both = old.and(&new);
+            for quorum in [old, new] {
+                if quorum.members.is_empty() { continue }
+                // The worst case: all that may be left out are those that confirmed.
+                let left_out = both.members.len() - both.to_be_asked();
+                proptest::prop_assert!(left_out < quorum.needed);
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_read() {
+        let record = Record {
+            version: Some("7".into()),
+            holder: Some(Holder { pod: "x-1".into(), uid: "u".into(), run: "r".into() }),
+            term: 3,
+            is_renewed: true,
+            acquired: Some("2026-01-02T03:04:05.000006Z".parse().expect("a time")),
+            renewed: Some("2026-01-02T03:04:06Z".parse().expect("a time")),
+            identifier: Some("42".into()),
+            generation: Some("g".into()),
+            details: Details {
+                uid: "u".into(),
+                run: "r".into(),
+                timeline: 4,
+                position: Lsn(0x1_0000_0010),
+                quorum: Quorum::of("x", 3, "x-1"),
+                successor: None,
+                template: Some("9".into()),
+            },
+            switchover: Some(Switchover { id: "1".into(), to: None }),
+            refused: None,
+        };
+        let pod = Pod {
+            instance: "x".into(),
+            name: "x-1".into(),
+            namespace: "n".into(),
+            address: [127, 0, 0, 1].into(),
+            socket_directory: "/s".into(),
+        };
+        let lease = record.object(&pod, &Postgresql::new("x", Default::default())).expect("a Lease");
+        assert_eq!(Record::of(&lease), record);
+        let released = Record { holder: None, ..record };
+        let lease = released.object(&pod, &Postgresql::new("x", Default::default())).expect("a Lease");
+        assert_eq!(Record::of(&lease).holder, None);
+        assert_eq!(released.patch()["spec"]["holderIdentity"], Value::Null);
+    }
+}

@@ -1,0 +1,292 @@
+//! Streaming replication of this host's server: what its configuration says of it, and what is asked of a server that
+//! is a standby or a primary.
+
+use super::bootstrap::{Credentials, first};
+use super::environment::Server;
+use super::report::Lsn;
+use super::{SQL_PORT, datadir};
+use crate::postgresql::durable;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tokio::time::Instant;
+use tokio_postgres::{Client, SimpleQueryMessage};
+
+/// Included by `postgresql.conf`.
+pub const CONFIGURATION: &str = "replication.conf";
+/// A data directory with it starts as a standby.
+pub const SIGNAL: &str = "standby.signal";
+/// Passwords, for the programs and the receiver.
+const PASSWORDS: &str = "standby.pgpass";
+const LOOK: Duration = Duration::from_millis(3);
+/// How long a receiver may take to end.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Looks in a row that find no receiver: one may just be starting.
+const LOOKS: u32 = 3;
+
+/// What a server is configured to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A primary with this `synchronous_standby_names`.
+    Primary(String),
+    /// A standby of the server at this address, or one that receives nothing.
+    Standby(Option<String>),
+}
+
+/// How this member reaches a primary, as libpq wants it. With scram and channel binding both sides prove who they are,
+/// although the certificate is self-signed.
+pub fn connection(server: &Server, address: &str, user: &str, database: Option<&str>) -> String {
+    let passwords = server.volume.join(PASSWORDS);
+    let mut words = vec![
+        ("host", address.to_owned()),
+        ("port", SQL_PORT.to_string()),
+        ("user", user.to_owned()),
+        ("passfile", passwords.to_string_lossy().into_owned()),
+        ("application_name", server.pod.name.clone()),
+        ("sslmode", "require".to_owned()),
+        ("channel_binding", "require".to_owned()),
+        ("gssencmode", "disable".to_owned()),
+        ("connect_timeout", "3".to_owned()),
+        ("keepalives_idle", "5".to_owned()),
+        ("keepalives_interval", "2".to_owned()),
+        ("keepalives_count", "3".to_owned()),
+    ];
+    words.extend(database.map(|database| ("dbname", database.to_owned())));
+    let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
+    let words: Vec<String> = words.iter().map(|(key, value)| format!("{key}={}", quoted(value))).collect();
+    words.join(" ")
+}
+
+/// The file [`CONFIGURATION`].
+fn text(server: &Server, role: &Role, standby: &Credentials) -> String {
+    let (names, conninfo) = match role {
+        Role::Primary(names) => (names.as_str(), String::new()),
+        Role::Standby(None) => ("", String::new()),
+        Role::Standby(Some(address)) => ("", connection(server, address, &standby.username, None)),
+    };
+    let quoted = super::configuration::quoted;
+    // Each attempt to receive is a line in the log; without a primary they are in vain.
+    let retry = if conninfo.is_empty() { "5s" } else { "100ms" };
+    format!(
+        "# Written by the agent. Changes here are lost.\nsynchronous_standby_names = {}\nprimary_conninfo = {}\n\
+         wal_retrieve_retry_interval = {}\n",
+        quoted(names),
+        quoted(&conninfo),
+        quoted(retry),
+    )
+}
+
+/// Writes what a server should be, and the passwords with which it reaches others. The server reads it when it is
+/// started or reloaded.
+///
+/// # Errors
+/// As writing.
+pub fn configure(server: &Server, role: &Role, admin: &Credentials, standby: &Credentials) -> io::Result<()> {
+    write_passwords(server, admin, standby)?;
+    durable::swap(&server.data().join(CONFIGURATION), text(server, role, standby).as_bytes(), 0o600)
+}
+
+/// Writes the passwords alone, where there is no data directory yet.
+///
+/// # Errors
+/// As writing.
+pub fn write_passwords(server: &Server, admin: &Credentials, standby: &Credentials) -> io::Result<()> {
+    let escaped = |text: &str| text.replace('\\', "\\\\").replace(':', "\\:");
+    let lines: Vec<String> = [admin, standby]
+        .iter()
+        .map(|it| format!("*:*:*:{}:{}\n", escaped(&it.username), escaped(&it.password)))
+        .collect();
+    durable::swap(&server.volume.join(PASSWORDS), lines.concat().as_bytes(), 0o600)
+}
+
+/// Makes the data directory one that starts as a standby, or as a primary. Durable.
+///
+/// # Errors
+/// As writing.
+pub fn signal(data: &Path, is_standby: bool) -> io::Result<()> {
+    let path = data.join(SIGNAL);
+    match (is_standby, path.exists()) {
+        (true, false) => durable::replace(&path, b"", 0o600),
+        (false, true) => {
+            fs_err::remove_file(&path)?;
+            durable::flush_directory(data)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether the data directory starts as a standby.
+pub fn is_standby(data: &Path) -> bool {
+    data.join(SIGNAL).exists()
+}
+
+/// Waits until a standby, whose configuration has been reloaded, receives nothing any more.
+///
+/// # Errors
+/// If the server does not answer, or still receives after ten seconds.
+pub async fn detached(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let deadline = Instant::now() + PATIENCE;
+    let query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walreceiver'";
+    let mut looks = 0;
+    while looks < LOOKS {
+        looks = if first(client, query).await?.as_deref() == Some("0") { looks + 1 } else { 0 };
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(true)
+}
+
+/// Timeline and end of what a standby has on its disk.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn position(client: &Client) -> Result<(u32, Lsn), tokio_postgres::Error> {
+    let query = "SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), \
+                 (SELECT max(substr(name, 1, 8)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$')";
+    let row = row(client, query).await?;
+    let text = |column: usize| row.get(column).cloned().flatten().unwrap_or_default();
+    Ok((u32::from_str_radix(&text(1), 16).unwrap_or(1), text(0).parse().unwrap_or_default()))
+}
+
+/// Whether a standby is receiving.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn is_streaming(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    Ok(first(client, "SELECT status FROM pg_stat_wal_receiver").await?.as_deref() == Some("streaming"))
+}
+
+/// Where a primary is, and which standbys receive from it, each with what it has on its disk.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn standbys(client: &Client) -> Result<(Lsn, Vec<(String, Lsn)>), tokio_postgres::Error> {
+    let query = "SELECT '' AS name, pg_current_wal_flush_lsn() UNION ALL \
+                 SELECT application_name, flush_lsn FROM pg_stat_replication WHERE state = 'streaming'";
+    let mut own = Lsn::default();
+    let mut others = Vec::new();
+    for message in client.simple_query(query).await? {
+        let SimpleQueryMessage::Row(row) = message else { continue };
+        let position = row.get(1).and_then(|text| text.parse().ok()).unwrap_or_default();
+        match row.get(0).unwrap_or_default() {
+            "" => own = position,
+            name => others.push((name.to_owned(), position)),
+        }
+    }
+    Ok((own, others))
+}
+
+async fn row(client: &Client, query: &str) -> Result<Vec<Option<String>>, tokio_postgres::Error> {
+    let messages = client.simple_query(query).await?;
+    let row = messages.into_iter().find_map(|message| match message {
+        SimpleQueryMessage::Row(row) => Some((0..row.len()).map(|i| row.get(i).map(str::to_owned)).collect()),
+        _ => None,
+    });
+    Ok(row.unwrap_or_default())
+}
+
+/// Makes a standby the primary: everything it has is applied first. Its next timeline is `timeline`.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn promote(client: &Client) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute("SELECT pg_promote(false)").await?;
+    while first(client, "SELECT pg_is_in_recovery()").await?.as_deref() != Some("f") {
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(())
+}
+
+/// Lets the next promotion skip timelines that others may have used: a server takes the first number above those of
+/// which it has a history file. `own` is its timeline, `wanted` the next one.
+///
+/// # Errors
+/// As writing.
+pub fn skip_timelines(data: &Path, own: u32, wanted: u32, position: Lsn) -> io::Result<()> {
+    let wal = data.join("pg_wal");
+    let file = |timeline: u32| wal.join(format!("{timeline:08X}.history"));
+    let before = fs_err::read_to_string(file(own)).unwrap_or_default();
+    for timeline in own + 1..wanted {
+        if !file(timeline).exists() {
+            let text = format!("{before}{own}\t{position}\tnever used by this member\n");
+            durable::replace(&file(timeline), text.as_bytes(), 0o600)?;
+        }
+    }
+    Ok(())
+}
+
+/// What a standby must not have less of than its primary, as the control file notes it of the primary (PostgreSQL
+/// manual, "Hot Standby: Administrator's Overview").
+///
+/// # Errors
+/// If `pg_controldata` fails.
+pub async fn demands(server: &Server) -> Result<Vec<(String, i64)>, super::tools::Error> {
+    let data = server.data();
+    let output = super::tools::output(server, "pg_controldata", &[data.as_os_str()]).await?;
+    Ok(parse_demands(&output))
+}
+
+fn parse_demands(text: &str) -> Vec<(String, i64)> {
+    let setting = |line: &str| {
+        let (name, value) = line.split_once(" setting:")?;
+        let name = match name.trim() {
+            "max_prepared_xacts" => "max_prepared_transactions",
+            "max_locks_per_xact" => "max_locks_per_transaction",
+            other => other,
+        };
+        Some((name.to_owned(), value.trim().parse().ok()?))
+    };
+    text.lines().filter_map(setting).collect()
+}
+
+/// The place of a member's copy while it is made.
+pub fn copy_directory(server: &Server) -> PathBuf {
+    server.volume.join(datadir::COPY)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn credentials(username: &str) -> Credentials {
+        Credentials { username: username.into(), password: r"p:w\d".into() }
+    }
+
+    #[test]
+    fn a_standby_reaches_its_primary_encrypted_and_no_password_is_in_its_configuration() {
+        let volume = tempfile::tempdir().expect("a directory");
+        let server = datadir::tests::server(volume.path());
+        fs_err::create_dir(server.data()).expect("made");
+        let role = Role::Standby(Some("127.64.0.9".into()));
+        configure(&server, &role, &credentials("postgres"), &credentials("standby")).expect("written");
+        let text = fs_err::read_to_string(server.data().join(CONFIGURATION)).expect("there");
+        for part in ["host=''127.64.0.9''", "user=''standby''", "sslmode=''require''", "channel_binding=''require''"] {
+            assert!(text.contains(part), "{part} in {text}");
+        }
+        assert!(!text.contains("p:w"), "{text}");
+        let passwords = fs_err::read_to_string(server.volume.join(PASSWORDS)).expect("there");
+        assert_eq!(passwords, "*:*:*:postgres:p\\:w\\\\d\n*:*:*:standby:p\\:w\\\\d\n");
+    }
+
+    #[test]
+    fn the_control_file_says_what_a_standby_needs() {
+        let text = "pg_control version number:            1300\nwal_level setting:                    replica\n\
+                    max_connections setting:              101\nmax_locks_per_xact setting:           64\n";
+        let expected = [("max_connections".to_owned(), 101), ("max_locks_per_transaction".to_owned(), 64)];
+        assert_eq!(parse_demands(text), expected);
+    }
+
+    #[test]
+    fn skipped_timelines_are_children_of_the_own_one() {
+        let data = tempfile::tempdir().expect("a directory");
+        fs_err::create_dir(data.path().join("pg_wal")).expect("made");
+        skip_timelines(data.path(), 2, 3, Lsn(16)).expect("written");
+        assert_eq!(fs_err::read_dir(data.path().join("pg_wal")).expect("there").count(), 0);
+        fs_err::write(data.path().join("pg_wal/00000002.history"), "1\t0/8\tx\n").expect("written");
+        skip_timelines(data.path(), 2, 4, Lsn(16)).expect("written");
+        let text = fs_err::read_to_string(data.path().join("pg_wal/00000003.history")).expect("there");
+        assert_eq!(text, "1\t0/8\tx\n2\t0/10\tnever used by this member\n");
+    }
+}

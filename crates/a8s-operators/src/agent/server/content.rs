@@ -1,0 +1,105 @@
+//! A new content for the whole instance, such as a backup's: the function that restores use.
+//!
+//! Whoever has prepared a complete and durable data directory in [`staged`](datadir::STAGED) sends an [`Order`] to the
+//! agent of the primary. The agent ends the server, exchanges the directories at once, starts the server with the new
+//! content, and makes it final by changing the generation in the Lease, which it must still hold: from then on every
+//! volume of another generation is copied anew, and none of them ever leads. Where anything of this fails or is cut off
+//! before, the old content is put back. See [`exchange`] for what a start makes of an exchange that was cut off.
+
+use super::life::Life;
+use super::*;
+use crate::agent::datadir::exchange;
+use crate::agent::replication::Role;
+use tokio::sync::oneshot;
+
+/// How long a server may take to recover the new content.
+const RECOVERY: Duration = Duration::from_secs(3600);
+
+/// Takes orders for the primary's agent.
+pub type Orders = mpsc::Sender<Order>;
+
+/// A new content is in [`datadir::STAGED`].
+#[derive(Debug)]
+pub struct Order {
+    /// What generation it will be; its directory has been [marked](exchange::mark) so.
+    pub generation: String,
+    /// Told when the content is final, or why it is not: then the old one is in its place.
+    pub done: oneshot::Sender<Result<(), String>>,
+}
+
+impl Order {
+    /// It is not carried out.
+    pub(super) fn refuse(self, reason: &str) {
+        // Nobody may be waiting any more.
+        let _ = self.done.send(Err(reason.to_owned()));
+    }
+}
+
+impl<P: Platform> Agent<P> {
+    /// Carries an order out. The server runs afterwards, with one content or the other.
+    pub(super) async fn replace_content(&self, life: &mut Life, order: Order) -> Result<(), Error> {
+        let volume = &self.server.volume;
+        let failed = |source| Error::Write { path: volume.clone(), source };
+        let staged = exchange::generation(&volume.join(datadir::STAGED)).map_err(failed)?;
+        if staged.as_ref() != Some(&order.generation) {
+            order.refuse("the new content is not complete");
+            return Ok(());
+        }
+        let before = exchange::generation(&self.server.data()).map_err(failed)?;
+        self.stop_cleanly(life).await;
+        exchange::swap(volume).map_err(failed)?;
+        match self.make_final(life, &order.generation).await {
+            Ok(()) => {
+                self.settle_as(life, Some(&order.generation))?;
+                let _ = order.done.send(Ok(()));
+            }
+            Err(error) => {
+                let text = chain(&error);
+                tracing::error!("the new content is taken back: {text}");
+                self.stop_at_once_and_keep(life).await;
+                self.settle_as(life, before.as_deref())?;
+                order.refuse(&text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Starts the server with the new content, and changes the generation in the Lease.
+    async fn make_final(&self, life: &mut Life, generation: &str) -> Result<(), Error> {
+        self.recognise(life)?;
+        // Nobody follows the new content yet: a commit cannot wait for anyone.
+        let role = Role::Primary(String::new());
+        let start = self.start(life, &role);
+        timeout(RECOVERY, start).await.map_err(|_| Error::Content("the server does not recover the new content"))??;
+        let Some(identity) = life.identity.clone().filter(|_| life.running.is_some()) else {
+            return Err(Error::Content("the server does not start with the new content"));
+        };
+        self.open(life, true).await?;
+        let position = self.timeline().await;
+        let is_held = self
+            .keeper
+            .update(|record| {
+                record.generation = Some(generation.to_owned());
+                record.identifier = Some(identity.system_identifier.to_string());
+                record.details.timeline = position.unwrap_or(record.details.timeline);
+                record.details.template = None;
+                record.details.quorum = Default::default();
+            })
+            .await?;
+        if is_held { Ok(()) } else { Err(Error::Content("this member does not hold the Lease any more")) }
+    }
+
+    async fn timeline(&self) -> Option<u32> {
+        let client = self.probe.client().await?;
+        let query = "SELECT timeline_id FROM pg_control_checkpoint()";
+        bootstrap::first(&client, query).await.ok().flatten()?.parse().ok()
+    }
+
+    /// Ends the server, but not the hold of the Lease.
+    async fn stop_at_once_and_keep(&self, life: &mut Life) {
+        self.probe.set(None);
+        if let Some(running) = life.running.take() {
+            running.postmaster.quit().await;
+        }
+    }
+}

@@ -1,0 +1,528 @@
+//! The loop: decide, do it, wait for a change.
+
+use super::*;
+use crate::agent::datadir::exchange;
+use crate::agent::decide::{Action, Reason, Refusal, View, Volume};
+use crate::agent::postmaster::Postmaster;
+use crate::agent::primary::Kept;
+use crate::agent::replication::Role;
+use crate::agent::report::{Applied, Standing};
+use nix::sys::signal::Signal;
+use std::time::SystemTime;
+
+/// The longest that anything goes unnoticed that no change tells.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// The server that runs.
+pub(super) struct Running {
+    pub postmaster: Postmaster,
+    pub as_what: AsWhat,
+    pub since: Instant,
+    /// What a primary keeps beside the data, once clients are let in.
+    pub kept: Option<Kept>,
+}
+
+/// What it runs as.
+pub(super) enum AsWhat {
+    Primary,
+    Standby(Standby),
+}
+
+/// A standby.
+#[derive(Default)]
+pub(super) struct Standby {
+    /// The address from which it receives.
+    pub upstream: Option<String>,
+    /// What it has said of itself.
+    pub standing: Option<Standing>,
+    /// When it said so.
+    pub stood: Option<Instant>,
+    /// Since when it should be receiving and is not.
+    pub stalled: Option<Instant>,
+}
+
+/// What the agent knows of its own member.
+pub(super) struct Life {
+    pub seen: watch::Receiver<Seen>,
+    pub orders: mpsc::Receiver<Order>,
+    pub identity: Option<Identity>,
+    pub running: Option<Running>,
+    pub written: Option<Written>,
+    /// Fingerprint of parameters with which the server does not start.
+    rejected: Option<String>,
+    /// What was said last of parameters that cannot be applied.
+    complaint: String,
+    /// Starts in a row that ended soon, and how the last one did.
+    pub attempts: u32,
+    pub status: String,
+    /// The holder that is known to be gone.
+    pub gone: Option<Holder>,
+    /// A primary waits so long for the others before it is restarted for its parameters.
+    pub restart_by: Option<Instant>,
+    /// How often a standby has tried in vain to follow.
+    pub failures: u32,
+    /// The data is of no use: it has to be copied.
+    pub is_spoilt: bool,
+    /// Since when too few standbys confirm commits.
+    pub unconfirmed: Option<Instant>,
+    pub certificate_due: Instant,
+    began: Instant,
+    last: Option<Action>,
+}
+
+/// Why waiting ended.
+pub(super) enum Event {
+    Stop,
+    /// The server ended.
+    Ended,
+    /// Something was seen, or it is time to look.
+    Look,
+    Order(Order),
+}
+
+impl<P: Platform> Agent<P> {
+    /// From the first look at the volume to the order to end.
+    pub(super) async fn live(&self, seen: watch::Receiver<Seen>, orders: mpsc::Receiver<Order>) -> Result<(), Error> {
+        let _lock = self.lock().await?;
+        self.prepare_sockets()?;
+        let mut life = Life {
+            seen,
+            orders,
+            identity: None,
+            running: None,
+            written: None,
+            rejected: None,
+            complaint: String::new(),
+            attempts: 0,
+            status: String::new(),
+            gone: None,
+            restart_by: None,
+            failures: 0,
+            is_spoilt: false,
+            unconfirmed: None,
+            certificate_due: Instant::now() + CERTIFICATE_ROUND,
+            began: Instant::now(),
+            last: None,
+        };
+        let found = datadir::inspect(&self.server)?;
+        life.identity = match found {
+            Found::Empty => None,
+            Found::Unfinished(identity) | Found::Complete(identity) => Some(identity),
+        };
+        postmaster::end_left_over(&self.server.data(), &self.server.pod.socket_directory).await?;
+        certificate::ensure(&self.tls(), &self.server.pod, SystemTime::now())?;
+        let result = self.rounds(&mut life).await;
+        self.end(&mut life).await;
+        result
+    }
+
+    async fn rounds(&self, life: &mut Life) -> Result<(), Error> {
+        if !self.settle(life).await? {
+            return Ok(());
+        }
+        let preparing = self.prepare_copy(life);
+        loop {
+            if self.stop.is_cancelled() {
+                return Ok(());
+            }
+            self.look_for_the_holder(life).await;
+            let action = self.decide(life);
+            if life.last.as_ref() != Some(&action) {
+                tracing::info!("{}", described(&action));
+                life.last = Some(action.clone());
+            }
+            match action {
+                Action::Refuse(refusal) => return Err(self.refused(life, &refusal)),
+                Action::Initialise => self.initialise(life, &preparing).await?,
+                Action::Claim => self.claim(life).await?,
+                Action::Acquire => self.acquire(life).await?,
+                Action::Lead => self.lead(life).await?,
+                Action::Stop => self.stop_at_once(life).await,
+                Action::Stand => self.stand(life).await?,
+                Action::Follow(pod) => self.follow(life, &pod).await?,
+                Action::Clone(pod) => self.copy(life, &pod, &preparing).await?,
+                Action::Wait(reason) => self.idle(life, &reason, &preparing).await?,
+            }
+        }
+    }
+
+    /// Which of two contents on the volume is valid, if an exchange was cut off. Answers `false` if it is to stop.
+    async fn settle(&self, life: &mut Life) -> Result<bool, Error> {
+        if !self.server.volume.join(datadir::STAGED).exists() || life.identity.is_none() {
+            return Ok(true);
+        }
+        tracing::warn!("the exchange of the content was cut off: the Lease says which one is valid");
+        let generation = tokio::select! {
+            () = self.stop.cancelled() => return Ok(false),
+            seen = life.seen.wait_for(Seen::is_known) => {
+                seen.ok().and_then(|seen| seen.sighting()?.record.generation.clone())
+            }
+        };
+        self.settle_as(life, generation.as_deref())?;
+        Ok(true)
+    }
+
+    pub(super) fn settle_as(&self, life: &mut Life, generation: Option<&str>) -> Result<(), Error> {
+        let volume = &self.server.volume;
+        let failed = |source| Error::Write { path: volume.clone(), source };
+        exchange::settle(volume, generation).map_err(failed)?;
+        self.recognise(life)
+    }
+
+    /// Notes the identifier that the data directory really has.
+    pub(super) fn recognise(&self, life: &mut Life) -> Result<(), Error> {
+        let Some(identity) = life.identity.as_mut() else { return Ok(()) };
+        let number = datadir::identifier::read(&self.server.data());
+        let number = number.map_err(|error| datadir::Error::Initialise(Box::new(error.into())))?;
+        Ok(identity.change(&self.server.volume, |identity| identity.system_identifier = number)?)
+    }
+
+    fn volume(&self, life: &Life) -> Volume {
+        match &life.identity {
+            None => Volume::Empty,
+            _ if life.is_spoilt => Volume::Empty,
+            Some(identity) if !identity.is_initialised => Volume::Unfinished(identity.system_identifier),
+            Some(identity) => Volume::Data {
+                identifier: identity.system_identifier,
+                // What cannot be read is of no known generation.
+                generation: exchange::generation(&self.server.data()).unwrap_or_else(|_| Some("unreadable".to_owned())),
+                term: identity.term,
+                has_followed: identity.has_followed || identity.term.is_some(),
+                is_sole: identity.is_sole,
+            },
+        }
+    }
+
+    fn decide(&self, life: &Life) -> Action {
+        let seen = life.seen.borrow();
+        let sighting = seen.sighting();
+        let standby = life.running.as_ref().map(|running| &running.as_what);
+        let server = match standby {
+            None => decide::Server::Stopped,
+            Some(AsWhat::Primary) => decide::Server::Primary,
+            Some(AsWhat::Standby(standby)) => decide::Server::Standby(standby.standing.clone()),
+        };
+        let stood = match standby {
+            Some(AsWhat::Standby(standby)) => standby.stood.map(|stood| stood.elapsed()).unwrap_or_default(),
+            _ => Duration::ZERO,
+        };
+        let me = &self.server.pod.name;
+        let members: Vec<_> =
+            seen.members.iter().flatten().filter(|(pod, _)| *pod != me).map(|(_, member)| member.clone()).collect();
+        decide(&View {
+            pod: me,
+            ordinal: self.server.pod.ordinal(),
+            replicas: replicas(&seen),
+            volume: &self.volume(life),
+            server: &server,
+            held: self.keeper.held(),
+            is_known: seen.is_known(),
+            blind: life.began.elapsed(),
+            lease: sighting.map(|sighting| &sighting.record),
+            unchanged: sighting.map(|sighting| sighting.since.elapsed()).unwrap_or_default(),
+            has_changed: sighting.is_some_and(|sighting| sighting.has_changed),
+            is_gone: sighting.is_some_and(|it| it.record.holder.is_some() && it.record.holder == life.gone),
+            stood,
+            members: &members,
+        })
+    }
+
+    /// Whether the holder of the Lease is known to have ended: its container says so, or its pod is no more.
+    async fn look_for_the_holder(&self, life: &mut Life) {
+        let (holder, ended, is_missing) = {
+            let seen = life.seen.borrow();
+            let Some(holder) = seen.sighting().and_then(|it| it.record.holder.clone()) else { return };
+            if holder.pod == self.server.pod.name || Some(&holder) == life.gone.as_ref() {
+                return;
+            }
+            let Some(members) = &seen.members else { return };
+            let member = members.get(&holder.pod).filter(|member| member.uid == holder.uid);
+            let ended = member.is_some_and(|member| member.ended.contains(&holder.run));
+            (holder, ended, member.is_none())
+        };
+        // What has been seen of pods may be older than the Lease: only a fresh answer proves that a pod is gone.
+        let is_gone = ended || (is_missing && self.is_gone(&holder).await);
+        if is_gone {
+            tracing::warn!("{}, the primary, has ended", holder.pod);
+            life.gone = Some(holder);
+        }
+    }
+
+    async fn is_gone(&self, holder: &Holder) -> bool {
+        match timeout(QUERY, self.platform.member(&holder.pod)).await {
+            Ok(Ok(member)) => member.is_none_or(|member| member.uid != holder.uid),
+            _ => false,
+        }
+    }
+
+    fn refused(&self, life: &Life, refusal: &Refusal) -> Error {
+        let seen = life.seen.borrow();
+        let expected = seen.sighting().and_then(|it| it.record.identifier.clone()).unwrap_or_default();
+        match (refusal, &life.identity) {
+            (Refusal::Foreign, Some(identity)) => {
+                datadir::Error::OtherIdentifier { found: identity.system_identifier, expected }.into()
+            }
+            _ => datadir::Error::Lost { identifier: expected, pod: self.server.pod.name.clone() }.into(),
+        }
+    }
+
+    /// Nothing to do: a standby that can serve for reading does so meanwhile.
+    async fn idle(&self, life: &mut Life, reason: &Reason, preparing: &standby::Preparing) -> Result<(), Error> {
+        self.trouble(reason.is_trouble().then(|| reason.to_string()));
+        if *reason == Reason::First || matches!(reason, Reason::Primary(_)) {
+            preparing.begin();
+        }
+        let is_standby =
+            life.identity.as_ref().is_some_and(|identity| identity.is_initialised && identity.term.is_none());
+        if is_standby && !life.is_spoilt && life.running.is_none() && life.seen.borrow().is_known() {
+            return self.start(life, &Role::Standby(None)).await;
+        }
+        self.wait(life, LOOK).await.map(|_| ())
+    }
+
+    /// Waits for the next event, at most so long. A server that ended is put away.
+    pub(super) async fn wait(&self, life: &mut Life, at_most: Duration) -> Result<Event, Error> {
+        let due = self.next_moment(life).map_or(Instant::now() + at_most, |due| due.min(Instant::now() + at_most));
+        let ended = async {
+            match life.running.as_mut() {
+                Some(running) => describe(running.postmaster.ended().await),
+                None => std::future::pending().await,
+            }
+        };
+        let status = tokio::select! {
+            biased;
+            () = self.stop.cancelled() => return Ok(Event::Stop),
+            status = ended => status,
+            Some(order) = life.orders.recv() => return Ok(Event::Order(order)),
+            Ok(()) = life.seen.changed() => return Ok(Event::Look),
+            () = self.keeper.changed() => return Ok(Event::Look),
+            () = tokio::time::sleep_until(due) => return Ok(Event::Look),
+        };
+        self.put_away(life, status).await?;
+        Ok(Event::Ended)
+    }
+
+    /// When the passing of time alone changes what is to be done.
+    fn next_moment(&self, life: &Life) -> Option<Instant> {
+        let seen = life.seen.borrow();
+        let since = seen.sighting()?.since;
+        let moments = [decide::HESITATION, decide::PATIENCE, crate::agent::lease::LASTS];
+        moments.map(|moment| since + moment + Duration::from_millis(1)).into_iter().find(|it| *it > Instant::now())
+    }
+
+    /// After the server has ended by itself.
+    pub(super) async fn put_away(&self, life: &mut Life, status: String) -> Result<(), Error> {
+        self.probe.set(None);
+        let Some(running) = life.running.take() else { return Ok(()) };
+        tracing::warn!("the server ended with {status}; it is started again");
+        life.attempts = if running.since.elapsed() > LONG_LIFE { 1 } else { life.attempts + 1 };
+        life.status = status;
+        postmaster::end_left_over(&self.server.data(), &self.server.pod.socket_directory).await?;
+        let is_standby = matches!(running.as_what, AsWhat::Standby(_));
+        if life.attempts >= ATTEMPTS {
+            return Err(Error::Unstable { attempts: life.attempts, status: life.status.clone() });
+        }
+        if is_standby && life.attempts + 1 == ATTEMPTS {
+            tracing::error!("the standby does not stay alive: its data is copied from the primary again");
+            life.is_spoilt = true;
+        }
+        if life.attempts > 1 {
+            self.fall_back(life)?;
+        }
+        Ok(())
+    }
+
+    /// Takes the configuration with which the server last started, if the present one is another.
+    fn fall_back(&self, life: &mut Life) -> Result<(), Error> {
+        let Ok(proven) = fs_err::read_to_string(self.server.volume.join(PROVEN)) else { return Ok(()) };
+        if life.written.as_ref().is_some_and(|written| written.text != proven) {
+            tracing::error!("the server does not start with its parameters: it gets the last ones with which it did");
+            self.write_configuration("postgresql.conf", &proven)?;
+            // What applies now is not what the instance asks for, so nothing is reported for it.
+            life.rejected = life.written.take().map(|written| written.fingerprint);
+        }
+        Ok(())
+    }
+
+    /// Starts the server and waits until it accepts connections. It may end meanwhile: then nothing runs.
+    pub(super) async fn start(&self, life: &mut Life, role: &Role) -> Result<(), Error> {
+        let data = self.server.data();
+        let spec = life.seen.borrow().instance.as_ref().map(|instance| instance.spec.clone());
+        let is_standby = matches!(role, Role::Standby(_)) || replication::is_standby(&data);
+        if let Some(spec) = spec {
+            let demands = if is_standby { replication::demands(&self.server).await? } else { vec![] };
+            let written = self.render(&spec, &demands)?;
+            if life.rejected.as_ref() != Some(&written.fingerprint) {
+                self.write_configuration("postgresql.conf", &written.text)?;
+                life.written = Some(written);
+            }
+        }
+        self.write_configuration("pg_hba.conf", &configuration::pg_hba_conf(self.server.pod.address))?;
+        self.write_role(role)?;
+        replication::signal(&data, is_standby).map_err(|source| Error::Write { path: data.clone(), source })?;
+        let postmaster = Postmaster::start(&self.server)?;
+        let as_what = if is_standby {
+            let upstream = if let Role::Standby(upstream) = role { upstream.clone() } else { None };
+            AsWhat::Standby(Standby { upstream, stalled: Some(Instant::now()), ..Standby::default() })
+        } else {
+            AsWhat::Primary
+        };
+        if is_standby {
+            self.reports.send_modify(|report| report.role = Some("replica"));
+        }
+        life.running = Some(Running { postmaster, as_what, since: Instant::now(), kept: None });
+        self.wait_until_it_accepts(life).await?;
+        let generation = exchange::generation(&data).ok().flatten().filter(|_| life.running.is_some());
+        self.reports.send_if_modified(|report| {
+            let is_new = report.generation != generation;
+            report.generation = generation;
+            is_new
+        });
+        Ok(())
+    }
+
+    /// Waits for the first connection, the server's end, or the order to stop.
+    async fn wait_until_it_accepts(&self, life: &mut Life) -> Result<(), Error> {
+        loop {
+            let Some(running) = life.running.as_mut() else { return Ok(()) };
+            // Asking a server that is not ready would only fill its log.
+            if running.postmaster.is_ready(&self.server.data())
+                && let Ok(client) = bootstrap::connect(&self.server.pod.socket_directory, "a9s agent").await
+            {
+                *self.probe.client.borrow_mut() = Some(Rc::new(client));
+                return Ok(());
+            }
+            let status = tokio::select! {
+                biased;
+                () = self.stop.cancelled() => return Ok(()),
+                status = running.postmaster.ended() => describe(status),
+                () = tokio::time::sleep(CONNECT_ROUND) => continue,
+            };
+            return self.put_away(life, status).await;
+        }
+    }
+
+    /// Ends the server as a crash would.
+    pub(super) async fn stop_at_once(&self, life: &mut Life) {
+        self.probe.set(None);
+        self.keeper.forget();
+        if let Some(running) = life.running.take() {
+            running.postmaster.quit().await;
+        }
+    }
+
+    /// Ends the server cleanly.
+    pub(super) async fn stop_cleanly(&self, life: &mut Life) {
+        self.probe.set(None);
+        if let Some(running) = life.running.take() {
+            running.postmaster.stop().await;
+        }
+    }
+
+    /// The end of the agent: the server ends, then somebody else may take the Lease.
+    async fn end(&self, life: &mut Life) {
+        self.stop_cleanly(life).await;
+        if self.keeper.held().flatten().is_some()
+            && let Err(error) = self.keeper.release(None).await
+        {
+            tracing::warn!("the Lease could not be released: {}", chain(&error));
+        }
+    }
+
+    pub(super) fn trouble(&self, text: Option<String>) {
+        self.reports.send_if_modified(|report| {
+            let differs = report.trouble != text;
+            report.trouble = text;
+            differs
+        });
+    }
+
+    /// Says which parameters apply.
+    pub(super) fn report(&self, life: &Life, restarted: bool) {
+        let Some(written) = &life.written else { return };
+        let at = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
+        self.reports.send_modify(|report| {
+            let last: Option<Applied> = report.configuration.as_ref().and_then(|text| serde_json::from_str(text).ok());
+            let fingerprint = Some(written.fingerprint.clone());
+            let applied = match (written.is_raised, last) {
+                (true, Some(last)) => Applied { enough: fingerprint, ..last },
+                _ => Applied { configuration: written.fingerprint.clone(), restarted, at, enough: None },
+            };
+            report.configuration = serde_json::to_string(&applied).ok();
+        });
+        // Best effort: without it, parameters that turn out to be impossible stop the instance.
+        let _ = durable::swap(&self.server.volume.join(PROVEN), written.text.as_bytes(), 0o600);
+    }
+
+    /// Looks after the certificate now and then.
+    pub(super) fn certify(&self, life: &mut Life) -> Result<(), Error> {
+        if life.certificate_due > Instant::now() {
+            return Ok(());
+        }
+        life.certificate_due = Instant::now() + CERTIFICATE_ROUND;
+        if certificate::ensure(&self.tls(), &self.server.pod, SystemTime::now())?
+            && let Some(running) = &life.running
+        {
+            running.postmaster.signal(Signal::SIGHUP);
+        }
+        Ok(())
+    }
+
+    /// Applies the instance's spec to the running server, by reloading where that is enough. Says whether it has to be
+    /// restarted.
+    pub(super) async fn apply(&self, life: &mut Life, demands: &[(String, i64)]) -> Result<bool, Error> {
+        let spec = life.seen.borrow().instance.as_ref().map(|instance| instance.spec.clone());
+        let Some(spec) = spec else { return Ok(false) };
+        let wanted = match self.render(&spec, demands) {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                let text = chain(&error);
+                if life.complaint != text {
+                    tracing::error!("the parameters are not applied: {text}");
+                    life.complaint = text;
+                }
+                return Ok(false);
+            }
+        };
+        if life.written.as_ref() == Some(&wanted) || life.rejected.as_ref() == Some(&wanted.fingerprint) {
+            return Ok(false);
+        }
+        let is_text_new = life.written.as_ref().is_none_or(|written| written.text != wanted.text);
+        life.written = Some(wanted.clone());
+        if !is_text_new {
+            self.report(life, false);
+            return Ok(false);
+        }
+        self.write_configuration("postgresql.conf", &wanted.text)?;
+        let has_to_restart = match self.probe.client().await {
+            Some(client) => bootstrap::reload(&client).await.unwrap_or(true),
+            None => true,
+        };
+        if !has_to_restart {
+            tracing::info!("the new parameters are applied");
+            self.report(life, false);
+        }
+        Ok(has_to_restart)
+    }
+}
+
+/// How many members the instance should have.
+pub(super) fn replicas(seen: &Seen) -> u32 {
+    let wanted = seen.instance.as_ref().map_or(1, |instance| instance.spec.replicas());
+    u32::try_from(wanted).unwrap_or(0)
+}
+
+fn described(action: &Action) -> String {
+    match action {
+        Action::Wait(reason) => format!("waiting: {reason}"),
+        Action::Initialise => "the data directory of the new instance is made".into(),
+        Action::Claim => "the Lease is made".into(),
+        Action::Acquire => "taking the Lease".into(),
+        Action::Lead => "holding the Lease: this member is the primary".into(),
+        Action::Stop => "this member does not hold the Lease any more: its server ends at once".into(),
+        Action::Stand => "there is no primary: this member says how far it is".into(),
+        Action::Follow(pod) => format!("following {pod}"),
+        Action::Clone(pod) => format!("copying the data of {pod}"),
+        Action::Refuse(_) => "the volume must not be used".into(),
+    }
+}

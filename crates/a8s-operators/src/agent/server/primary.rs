@@ -1,0 +1,509 @@
+//! Taking the Lease, and being the primary.
+
+use super::life::{AsWhat, Event, Life, replicas};
+use super::standby::Preparing;
+use super::*;
+use crate::agent::lease::{Details, LASTS, Quorum, RENEW, Record, Refusal, Switchover};
+use crate::agent::replication::Role;
+use crate::agent::report::Lsn;
+
+/// How often standbys are looked for that should confirm commits and do not yet.
+const SOON: Duration = Duration::from_millis(50);
+/// How often the Lease is renewed at most for those who do not follow yet.
+const SIGN: Duration = Duration::from_millis(400);
+/// So long too few standbys may confirm commits before people are told.
+const UNCONFIRMED: Duration = Duration::from_secs(2);
+/// How long a primary waits for its standbys before it is restarted for its parameters.
+const OTHERS: Duration = Duration::from_secs(30);
+/// A standby may be so far behind when it becomes the primary on request, in bytes.
+const NEAR: u64 = 16 << 20;
+/// Pause after the Lease could not be had.
+const AGAIN: Duration = Duration::from_millis(50);
+
+impl<P: Platform> Agent<P> {
+    /// Makes the data directory of a new instance while its Lease is made.
+    pub(super) async fn initialise(&self, life: &mut Life, preparing: &Preparing) -> Result<(), Error> {
+        let template = initialise::template_of(&self.server);
+        let identity = life.identity.clone();
+        let identity = match identity {
+            Some(identity) => identity,
+            None => {
+                let number = datadir::identifier::random(std::time::SystemTime::now());
+                let identity = Identity::new(&self.server, number);
+                identity.write(&self.server.volume)?;
+                identity
+            }
+        };
+        life.identity = Some(identity.clone());
+        preparing.cancel();
+        let (server, number) = (self.server.clone(), identity.system_identifier);
+        let making = tokio::task::spawn_blocking(move || initialise::initialise(&server, number));
+        let claiming = async {
+            let Some(instance) = life.seen.borrow().instance.clone() else { return Ok(false) };
+            let noted = life.seen.borrow().sighting().map(|it| it.record.clone());
+            let details = Details { timeline: 1, template: template.clone(), ..Details::default() };
+            match noted {
+                None => self.make_lease(life, &instance, number, details).await,
+                // The template with which the instance began is part of what standbys may have.
+                Some(record) if record.details.template == template => Ok(true),
+                Some(_) => Err(self.lost(&number.to_string())),
+            }
+        };
+        let (made, claimed) = tokio::join!(making, claiming);
+        let stopped = |_| io::Error::other("the thread that made it ended early");
+        let write = |source| initialise::Error::Write { path: self.server.data(), source };
+        let made = made.map_err(stopped).map_err(write).and_then(|made| made);
+        if !claimed? {
+            // Somebody was quicker, or it is to stop.
+            self.wait(life, AGAIN).await?;
+            return Ok(());
+        }
+        made.map_err(|error| datadir::Error::Initialise(Box::new(error)))?;
+        let Some(identity) = life.identity.as_mut() else { return Ok(()) };
+        let is_sole = replicas(&life.seen.borrow()) <= 1;
+        identity.change(&self.server.volume, |identity| {
+            (identity.is_initialised, identity.term, identity.is_sole) = (true, Some(0), is_sole);
+        })?;
+        Ok(())
+    }
+
+    fn lost(&self, identifier: &str) -> Error {
+        datadir::Error::Lost { identifier: identifier.to_owned(), pod: self.server.pod.name.clone() }.into()
+    }
+
+    /// Makes the Lease of an instance that has data.
+    pub(super) async fn claim(&self, life: &mut Life) -> Result<(), Error> {
+        let (Some(identity), Some(instance)) = (life.identity.clone(), life.seen.borrow().instance.clone()) else {
+            return Ok(());
+        };
+        let details = Details { timeline: 1, ..Details::default() };
+        self.make_lease(life, &instance, identity.system_identifier, details).await?;
+        if let (Some(identity), Some(record)) = (life.identity.as_mut(), self.keeper.record()) {
+            identity.change(&self.server.volume, |identity| identity.term = Some(record.term))?;
+        }
+        Ok(())
+    }
+
+    async fn make_lease(
+        &self,
+        life: &Life,
+        instance: &a8s_api::Postgresql,
+        identifier: u64,
+        details: Details,
+    ) -> Result<bool, Error> {
+        let is_renewed = self.has_rivals(life);
+        let record = Record { identifier: Some(identifier.to_string()), is_renewed, details, ..Record::default() };
+        match self.keeper.acquire(instance, record, |_| {}).await {
+            Ok(is_had) => Ok(is_had),
+            Err(error) => {
+                tracing::warn!("{}; it is tried again", chain(&error));
+                tokio::time::sleep(AGAIN).await;
+                Ok(false)
+            }
+        }
+    }
+
+    fn has_rivals(&self, life: &Life) -> bool {
+        let seen = life.seen.borrow();
+        let others = seen.members.iter().flatten().any(|(pod, _)| *pod != self.server.pod.name);
+        others || replicas(&seen) > 1
+    }
+
+    /// Takes the Lease as it was seen, for the same term if this member was the primary of it, else for the next one.
+    pub(super) async fn acquire(&self, life: &mut Life) -> Result<(), Error> {
+        let (seen, instance) = {
+            let seen = life.seen.borrow();
+            (seen.sighting().map(|it| it.record.clone()), seen.instance.clone())
+        };
+        let (Some(seen), Some(instance), Some(identity)) = (seen, instance, life.identity.clone()) else {
+            return Ok(());
+        };
+        let (own, position) = match &life.running {
+            Some(running) => match &running.as_what {
+                AsWhat::Standby(standby) => {
+                    standby.standing.as_ref().map_or((1, Lsn(0)), |it| (it.timeline, it.position))
+                }
+                AsWhat::Primary => (1, Lsn(0)),
+            },
+            None => (1, Lsn(0)),
+        };
+        let goes_on = identity.term == Some(seen.term);
+        let is_renewed = self.has_rivals(life);
+        let (instance_name, pod) = (&self.server.pod.instance, &self.server.pod.name);
+        let replicas = replicas(&life.seen.borrow());
+        let taken = self
+            .keeper
+            .acquire(&instance, seen.clone(), |record| {
+                record.is_renewed = is_renewed;
+                record.switchover = None;
+                record.details.successor = None;
+                if !goes_on {
+                    record.term += 1;
+                    record.details.timeline = record.details.timeline.max(own) + 1;
+                    record.details.position = position;
+                    if !record.details.quorum.members.is_empty() {
+                        record.details.quorum = Quorum::of(instance_name, replicas, pod);
+                    }
+                }
+            })
+            .await;
+        match taken {
+            Ok(true) => {}
+            Ok(false) => return self.wait(life, AGAIN).await.map(|_| ()),
+            Err(error) => {
+                tracing::warn!("{}; it is tried again", chain(&error));
+                return self.wait(life, AGAIN).await.map(|_| ());
+            }
+        }
+        let Some(record) = self.keeper.record() else { return Ok(()) };
+        self.trouble(None);
+        self.note_term(life, record.term)?;
+        self.depose(life, &seen);
+        Ok(())
+    }
+
+    /// Whoever is frozen may still be labelled as the primary and answer for connections.
+    fn depose(&self, life: &Life, seen: &Record) {
+        let Some(holder) = seen.holder.clone() else { return };
+        if life.gone.as_ref() == Some(&holder) || holder.pod == self.server.pod.name {
+            return;
+        }
+        let platform = self.platform.clone();
+        tokio::task::spawn_local(async move {
+            if let Err(error) = platform.depose(&holder.pod, &holder.uid).await {
+                tracing::warn!("{}", chain(&error));
+            }
+        });
+    }
+
+    fn note_term(&self, life: &mut Life, term: u64) -> Result<(), Error> {
+        let is_sole = !self.has_rivals(life);
+        let Some(identity) = life.identity.as_mut() else { return Ok(()) };
+        Ok(identity.change(&self.server.volume, |identity| {
+            (identity.term, identity.is_sole) = (Some(term), is_sole);
+        })?)
+    }
+
+    /// One round of a member that holds the Lease, or may serve without.
+    pub(super) async fn lead(&self, life: &mut Life) -> Result<(), Error> {
+        match &life.running {
+            Some(running) if matches!(running.as_what, AsWhat::Primary) => self.attend(life).await,
+            Some(_) => self.promote(life).await,
+            None => self.start_primary(life).await,
+        }
+    }
+
+    async fn start_primary(&self, life: &mut Life) -> Result<(), Error> {
+        // A disk that is full, say. Others may be better off.
+        if life.attempts > 2 && self.has_others(life) && self.keeper.held().flatten().is_some() {
+            tracing::error!("the server does not stay alive: another member may be the primary");
+            return self.hand_over(life, None).await;
+        }
+        self.start(life, &Role::Primary(self.quorum().setting())).await?;
+        match &life.running {
+            Some(running) if matches!(running.as_what, AsWhat::Primary) => self.open(life, true).await,
+            // It was a standby that had not been promoted yet.
+            _ => Ok(()),
+        }
+    }
+
+    fn has_others(&self, life: &Life) -> bool {
+        let seen = life.seen.borrow();
+        seen.members.iter().flatten().any(|(pod, member)| *pod != self.server.pod.name && member.is_ready)
+    }
+
+    fn quorum(&self) -> Quorum {
+        self.keeper.record().map(|record| record.details.quorum).unwrap_or_default()
+    }
+
+    async fn hand_over(&self, life: &mut Life, successor: Option<&str>) -> Result<(), Error> {
+        self.stop_cleanly(life).await;
+        if let Err(error) = self.keeper.release(successor).await {
+            tracing::warn!("the Lease could not be released: {}", chain(&error));
+        }
+        Ok(())
+    }
+
+    /// Makes the running standby the primary of the term.
+    async fn promote(&self, life: &mut Life) -> Result<(), Error> {
+        let (Some(client), Some(record)) = (self.probe.first(), self.keeper.record()) else {
+            return self.wait(life, AGAIN).await.map(|_| ());
+        };
+        self.write_role(&Role::Primary(record.details.quorum.setting()))?;
+        let promoting = async {
+            let (own, position) = replication::position(&client).await?;
+            let skipped = replication::skip_timelines(&self.server.data(), own, record.details.timeline, position);
+            if let Err(error) = skipped {
+                tracing::warn!(%error, "the timelines that others may have used cannot be noted");
+            }
+            bootstrap::reload(&client).await?;
+            replication::promote(&client).await
+        };
+        let result = tokio::select! {
+            result = promoting => result,
+            // The server may end, or the Lease be lost.
+            event = self.wait_for_the_end(life) => return event,
+        };
+        if let Err(error) = result {
+            tracing::warn!("the standby could not be promoted: {}", chain(&error));
+            return self.wait(life, AGAIN).await.map(|_| ());
+        }
+        if let Some(running) = &mut life.running {
+            running.as_what = AsWhat::Primary;
+        }
+        self.open(life, false).await?;
+        // Brings the control file up to date, by which others see on which timeline this primary is.
+        let sockets = self.server.pod.socket_directory.clone();
+        tokio::task::spawn_local(async move {
+            if let Ok(client) = bootstrap::connect(&sockets, "a9s checkpoint").await {
+                let _ = client.batch_execute("CHECKPOINT").await;
+            }
+        });
+        Ok(())
+    }
+
+    async fn wait_for_the_end(&self, life: &mut Life) -> Result<(), Error> {
+        let Some(running) = life.running.as_mut() else { return Ok(()) };
+        let status = tokio::select! {
+            status = running.postmaster.ended() => describe(status),
+            () = self.stop.cancelled() => return Ok(()),
+        };
+        self.put_away(life, status).await
+    }
+
+    /// Sees to it that the primary has what clients expect, and lets them in.
+    pub(super) async fn open(&self, life: &mut Life, has_started: bool) -> Result<(), Error> {
+        let (Some(client), Some(identity)) = (self.probe.first(), life.identity.clone()) else {
+            return Ok(());
+        };
+        let (admin, standby) = self.credentials()?;
+        let preparing = bootstrap::prepare(&client, identity.system_identifier, &admin, &standby);
+        tokio::select! {
+            prepared = preparing => prepared?,
+            ended = self.wait_for_the_end(life) => return ended,
+        }
+        self.probe.set(Some(client));
+        if let Some(running) = &mut life.running {
+            let sockets = &self.server.pod.socket_directory;
+            running.kept = Some(crate::agent::primary::keep(&self.platform, sockets, life.seen.clone()));
+        }
+        self.trouble(None);
+        self.reports.send_modify(|report| {
+            report.role = Some("master");
+            report.standing = None;
+        });
+        // A sign of life, after which others may follow.
+        self.say(|_| {}).await;
+        tracing::info!("the server accepts connections on {}:{}", self.server.pod.address, crate::agent::SQL_PORT);
+        if has_started {
+            self.report(life, true);
+        } else if self.apply(life, &[]).await? {
+            life.restart_by = Some(Instant::now() + OTHERS);
+        }
+        Ok(())
+    }
+
+    /// One look of a primary at everything, and a wait for what comes next.
+    async fn attend(&self, life: &mut Life) -> Result<(), Error> {
+        self.certify(life)?;
+        if self.apply(life, &[]).await? {
+            life.restart_by = Some(Instant::now() + OTHERS);
+        }
+        if self.may_restart(life) {
+            tracing::info!("the server is restarted for its new parameters");
+            life.restart_by = None;
+            self.stop_cleanly(life).await;
+            return Ok(());
+        }
+        let at_most = if self.keeper.held().is_some() { self.keep(life).await? } else { LASTS };
+        if life.running.is_none() {
+            return Ok(());
+        }
+        match self.wait(life, at_most).await? {
+            Event::Order(order) => self.replace_content(life, order).await,
+            Event::Stop | Event::Ended | Event::Look => Ok(()),
+        }
+    }
+
+    /// Whether a restart is due: standbys that are there come first, as they must not have less than their primary.
+    fn may_restart(&self, life: &Life) -> bool {
+        let (Some(by), Some(written)) = (life.restart_by, &life.written) else { return false };
+        let seen = life.seen.borrow();
+        let mut others = seen.members.iter().flatten().filter(|(pod, _)| **pod != self.server.pod.name);
+        by <= Instant::now() || others.all(|(_, it)| !it.is_ready || it.parameters.contains(&written.fingerprint))
+    }
+
+    /// Keeps what the Lease says of replication right. Answers how soon to look again.
+    async fn keep(&self, life: &mut Life) -> Result<Duration, Error> {
+        let (Some(client), Some(record)) = (self.probe.client().await, self.keeper.record()) else { return Ok(SOON) };
+        let has_rivals = self.has_rivals(life);
+        if has_rivals != record.is_renewed {
+            if has_rivals {
+                self.note_term(life, record.term)?;
+            }
+            self.say(|record| record.is_renewed = has_rivals).await;
+            if !has_rivals {
+                self.note_term(life, record.term)?;
+            }
+        }
+        if !has_rivals && record.details.quorum.members.is_empty() {
+            self.trouble(None);
+            return Ok(LASTS);
+        }
+        let looked = timeout(QUERY, replication::standbys(&client)).await;
+        let Ok(Ok((position, standbys))) = looked else { return Ok(SOON) };
+        self.keeper.note_position(position);
+        let asked = life.seen.borrow().sighting().and_then(|it| it.record.switchover.clone());
+        if let Some(switchover) = asked {
+            return self.switch(life, &client, &switchover, position, &standbys).await;
+        }
+        self.show_life(life, &record, &standbys).await;
+        let names: Vec<&str> = standbys.iter().map(|(name, _)| name.as_str()).collect();
+        let wanted = Quorum::of(&self.server.pod.instance, replicas(&life.seen.borrow()), &self.server.pod.name);
+        let confirm = |quorum: &Quorum| quorum.members.iter().filter(|name| names.contains(&name.as_str())).count();
+        let active = record.details.quorum;
+        if wanted != active && confirm(&wanted) >= wanted.needed {
+            self.replace_quorum(&client, &active, &wanted).await?;
+            return Ok(SOON);
+        }
+        let confirming = confirm(&active);
+        if confirming < active.needed {
+            let since = *life.unconfirmed.get_or_insert_with(Instant::now);
+            let text = format!(
+                "writes wait: a commit needs {} of {} standbys, and {confirming} are there",
+                active.needed,
+                active.members.len()
+            );
+            self.trouble((since.elapsed() > UNCONFIRMED).then_some(text));
+            return Ok(SOON);
+        }
+        life.unconfirmed = None;
+        self.trouble(None);
+        Ok(if wanted == active { RENEW } else { SOON })
+    }
+
+    /// Who does not follow yet may be waiting for a sign of life.
+    async fn show_life(&self, life: &Life, record: &Record, standbys: &[(String, Lsn)]) {
+        let is_awaited = {
+            let seen = life.seen.borrow();
+            let mut others = seen.members.iter().flatten().filter(|(pod, _)| **pod != self.server.pod.name);
+            others.any(|(pod, it)| it.address.is_some() && !standbys.iter().any(|(name, _)| name == pod))
+        };
+        let is_due = self.keeper.held().flatten().is_some_and(|age| age > SIGN);
+        if is_awaited && is_due && record.is_renewed {
+            self.say(|_| {}).await;
+        }
+    }
+
+    /// What a successor asks includes, at every moment, what the server waits for.
+    async fn replace_quorum(&self, client: &Client, active: &Quorum, wanted: &Quorum) -> Result<(), Error> {
+        let both = active.and(wanted);
+        if !self.say(|record| record.details.quorum = both.clone()).await {
+            return Ok(());
+        }
+        self.write_role(&Role::Primary(wanted.setting()))?;
+        if let Err(error) = bootstrap::reload(client).await {
+            tracing::warn!("the server does not read its configuration: {}", chain(&error));
+            return Ok(());
+        }
+        self.say(|record| record.details.quorum = wanted.clone()).await;
+        match wanted.members.is_empty() {
+            true => tracing::info!("commits wait for no standby"),
+            false => tracing::info!("commits wait for {}", wanted.setting()),
+        }
+        Ok(())
+    }
+
+    /// Writes to the Lease. What fails now is tried again at the next look.
+    async fn say(&self, edit: impl Fn(&mut Record)) -> bool {
+        match self.keeper.update(edit).await {
+            Ok(is_held) => is_held,
+            Err(error) => {
+                tracing::warn!("{}; it is tried again", chain(&error));
+                false
+            }
+        }
+    }
+
+    /// Does a failover that somebody asks for, or says why not.
+    async fn switch(
+        &self,
+        life: &mut Life,
+        client: &Client,
+        switchover: &Switchover,
+        position: Lsn,
+        standbys: &[(String, Lsn)],
+    ) -> Result<Duration, Error> {
+        match successor(&self.server.pod.name, switchover, position, standbys) {
+            Ok(pod) => {
+                tracing::info!("{pod} is asked to be the primary");
+                // So that the shutdown, during which nobody can write, is short.
+                let _ = client.batch_execute("CHECKPOINT").await;
+                self.hand_over(life, Some(&pod)).await?;
+            }
+            Err(reason) => {
+                let refusal = Refusal { id: switchover.id.clone(), reason };
+                let is_said =
+                    self.say(|record| (record.switchover, record.refused) = (None, Some(refusal.clone()))).await;
+                // Until the watch shows it, it would be refused again.
+                if is_said {
+                    self.wait(life, RENEW).await?;
+                }
+            }
+        }
+        Ok(SOON)
+    }
+}
+
+/// Who becomes the primary on request.
+///
+/// # Errors
+/// Why nobody can, in one sentence.
+fn successor(
+    primary: &str,
+    switchover: &Switchover,
+    position: Lsn,
+    standbys: &[(String, Lsn)],
+) -> Result<String, String> {
+    let lag = |at: &Lsn| position.0.saturating_sub(at.0);
+    match &switchover.to {
+        Some(pod) if pod == primary => Err(format!("{pod} is the primary already")),
+        Some(pod) => match standbys.iter().find(|(name, _)| name == pod) {
+            None => Err(format!("{pod} does not follow the primary at the moment")),
+            Some((_, at)) if lag(at) > NEAR => Err(format!("{pod} is {} MiB behind the primary", lag(at) >> 20)),
+            Some(_) => Ok(pod.clone()),
+        },
+        None => {
+            let best = standbys.iter().max_by_key(|(name, at)| (*at, std::cmp::Reverse(name.clone())));
+            match best {
+                None => Err("no member follows the primary at the moment".to_owned()),
+                Some((pod, at)) if lag(at) > NEAR => Err(format!("{pod} is {} MiB behind the primary", lag(at) >> 20)),
+                Some((pod, _)) => Ok(pod.clone()),
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failover_on_request_goes_to_a_standby_that_is_near() {
+        let standbys = [("x-1".to_owned(), Lsn(100)), ("x-2".to_owned(), Lsn(200))];
+        let ask = |to: Option<&str>, position| {
+            let switchover = Switchover { id: "1".into(), to: to.map(str::to_owned) };
+            successor("x-0", &switchover, Lsn(position), &standbys)
+        };
+        assert_eq!(ask(None, 200).as_deref(), Ok("x-2"));
+        assert_eq!(ask(Some("x-1"), 200).as_deref(), Ok("x-1"));
+        for (to, position, text) in [
+            (Some("x-0"), 200, "x-0 is the primary already"),
+            (Some("x-3"), 200, "x-3 does not follow the primary at the moment"),
+            (Some("x-1"), NEAR + (1 << 20) + 100, "x-1 is 17 MiB behind the primary"),
+            (None, 2 * NEAR, "x-2 is 31 MiB behind the primary"),
+        ] {
+            assert_eq!(ask(to, position).expect_err("refused"), text);
+        }
+    }
+}

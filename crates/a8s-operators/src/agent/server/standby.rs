@@ -1,0 +1,349 @@
+//! Following a primary, becoming able to, and saying how far one is when there is none.
+
+use super::life::{self, AsWhat, Event, Life, Running, Standby};
+use super::*;
+use crate::agent::datadir::exchange;
+use crate::agent::replication::Role;
+use crate::agent::report::Standing;
+use std::cell::Cell;
+use tokio::task::JoinHandle;
+
+/// How often a standby is looked at that should be receiving and is not yet.
+const SOON: Duration = Duration::from_millis(20);
+/// How often one that is receiving.
+const LATER: Duration = Duration::from_secs(2);
+/// A standby that receives nothing for so long, although its primary is there, is rewound, and copied the next time.
+const STALLED: Duration = Duration::from_secs(5);
+/// A template may be followed from its beginning by so many seconds after the instance began.
+const YOUNG: i64 = 60;
+/// Pause after a copy that failed.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A copy of the template that is made while it is not known yet which instance it will be.
+pub(super) struct Preparing {
+    server: Server,
+    work: RefCell<Option<JoinHandle<io::Result<()>>>>,
+    is_cancelled: Cell<bool>,
+}
+
+impl Preparing {
+    /// Begins, unless it has begun, or there is no template.
+    pub fn begin(&self) {
+        let is_possible = initialise::template_of(&self.server).is_some() && !self.is_cancelled.get();
+        if !is_possible || self.work.borrow().is_some() {
+            return;
+        }
+        let server = self.server.clone();
+        *self.work.borrow_mut() = Some(tokio::task::spawn_blocking(move || {
+            initialise::copy_template(&server, &replication::copy_directory(&server))
+        }));
+    }
+
+    /// It will not be needed.
+    pub fn cancel(&self) {
+        self.is_cancelled.set(true);
+    }
+
+    /// Waits for it. Answers whether there is a copy.
+    async fn finish(&self) -> bool {
+        self.begin();
+        let work = self.work.borrow_mut().take();
+        self.cancel();
+        match work {
+            Some(work) => matches!(work.await, Ok(Ok(()))),
+            None => false,
+        }
+    }
+}
+
+impl<P: Platform> Agent<P> {
+    /// For a member with an empty volume that is not the first one.
+    pub(super) fn prepare_copy(&self, life: &Life) -> Preparing {
+        let is_used = life.identity.is_some() || self.server.pod.ordinal() == Some(0);
+        let preparing =
+            Preparing { server: self.server.clone(), work: RefCell::default(), is_cancelled: Cell::new(is_used) };
+        // Nothing is known yet. If the instance is an old one, this was in vain.
+        preparing.begin();
+        preparing
+    }
+
+    /// Follows a member, whatever this one has been.
+    pub(super) async fn follow(&self, life: &mut Life, pod: &str) -> Result<(), Error> {
+        let Some(address) = self.address_of(life, pod) else { return self.wait(life, LATER).await.map(|_| ()) };
+        if life.identity.as_ref().is_some_and(|identity| identity.term.is_some()) {
+            return self.rejoin(life, &address).await;
+        }
+        self.trouble(None);
+        let Some(running) = life.running.as_mut() else {
+            return self.start(life, &Role::Standby(Some(address))).await;
+        };
+        let AsWhat::Standby(standby) = &mut running.as_what else { return Ok(()) };
+        if standby.upstream.as_ref() != Some(&address) {
+            standby.upstream = Some(address.clone());
+            (standby.standing, standby.stood, standby.stalled) = (None, None, Some(Instant::now()));
+            self.reports.send_modify(|report| report.standing = None);
+            return self.redirect(life, Some(address)).await;
+        }
+        self.attend_standby(life, pod).await
+    }
+
+    fn address_of(&self, life: &Life, pod: &str) -> Option<String> {
+        life.seen.borrow().members.as_ref()?.get(pod)?.address.clone()
+    }
+
+    /// Lets the standby receive from another server, or from none.
+    async fn redirect(&self, life: &mut Life, upstream: Option<String>) -> Result<(), Error> {
+        self.write_role(&Role::Standby(upstream))?;
+        let client = self.probe.first();
+        if let Some(client) = client
+            && let Err(error) = bootstrap::reload(&client).await
+        {
+            tracing::warn!("the server does not read its configuration: {}", chain(&error));
+            self.wait(life, SOON).await?;
+        }
+        Ok(())
+    }
+
+    /// One look of a standby at everything, and a wait for what comes next.
+    async fn attend_standby(&self, life: &mut Life, pod: &str) -> Result<(), Error> {
+        self.certify(life)?;
+        if self.follow_parameters(life, pod).await? {
+            tracing::info!("the server is restarted for its new parameters");
+            self.stop_cleanly(life).await;
+            return Ok(());
+        }
+        let is_streaming = match self.probe.first() {
+            Some(client) => matches!(timeout(QUERY, replication::is_streaming(&client)).await, Ok(Ok(true))),
+            None => false,
+        };
+        let at_most = if is_streaming { self.is_received(life)? } else { self.is_stalled(life, pod).await? };
+        match self.wait(life, at_most).await? {
+            Event::Order(order) => order.refuse("this member is not the primary"),
+            Event::Stop | Event::Ended | Event::Look => {}
+        }
+        Ok(())
+    }
+
+    /// The standby receives: it has followed, and is ready once its primary counts on it.
+    fn is_received(&self, life: &mut Life) -> Result<Duration, Error> {
+        life.failures = 0;
+        if let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running {
+            standby.stalled = None;
+        }
+        if let Some(identity) = life.identity.as_mut() {
+            identity.change(&self.server.volume, |identity| {
+                (identity.has_followed, identity.is_sole) = (true, false);
+            })?;
+        }
+        let is_ready = *self.probe.is_ready.borrow();
+        if is_ready {
+            return Ok(LATER);
+        }
+        let is_counted_on = {
+            let seen = life.seen.borrow();
+            let quorum = seen.sighting().map(|it| it.record.details.quorum.clone()).unwrap_or_default();
+            life::replicas(&seen) < 3 || quorum.members.contains(&self.server.pod.name)
+        };
+        if is_counted_on {
+            tracing::info!("the standby receives from its primary and answers queries");
+            let client = self.probe.first();
+            self.probe.set(client);
+            self.report(life, true);
+        }
+        Ok(SOON)
+    }
+
+    /// The standby does not receive. If that lasts although the primary is there, what it has may not fit.
+    async fn is_stalled(&self, life: &mut Life, pod: &str) -> Result<Duration, Error> {
+        let is_there = {
+            let seen = life.seen.borrow();
+            seen.members.as_ref().and_then(|members| members.get(pod)).is_some_and(|it| it.is_ready && it.is_primary)
+        };
+        let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running else { return Ok(SOON) };
+        let since = *standby.stalled.get_or_insert_with(Instant::now);
+        if !is_there {
+            standby.stalled = Some(Instant::now());
+            return Ok(SOON * 5);
+        }
+        if since.elapsed() < STALLED {
+            return Ok(SOON);
+        }
+        life.failures += 1;
+        if life.failures > 1 {
+            tracing::error!("the standby still receives nothing: its data is copied from the primary again");
+            life.is_spoilt = true;
+        } else if let Some(address) = self.address_of(life, pod) {
+            tracing::warn!("the standby receives nothing from its primary: it is rewound");
+            self.rejoin(life, &address).await?;
+        }
+        Ok(Duration::ZERO)
+    }
+
+    /// Makes the data of an old primary, or of a standby that went too far, such that it can follow.
+    async fn rejoin(&self, life: &mut Life, address: &str) -> Result<(), Error> {
+        self.stop_cleanly(life).await;
+        let (admin, _) = self.credentials()?;
+        // The recovery of a crashed server needs its configuration.
+        self.write_role(&Role::Standby(None))?;
+        let rewound = tokio::select! {
+            rewound = tools::rewind(&self.server, address, &admin) => rewound,
+            () = self.stop.cancelled() => return Ok(()),
+        };
+        match rewound {
+            Ok(()) => {
+                replication::signal(&self.server.data(), true)
+                    .map_err(|source| Error::Write { path: self.server.data(), source })?;
+                if let Some(identity) = life.identity.as_mut() {
+                    identity.change(&self.server.volume, |identity| identity.term = None)?;
+                }
+            }
+            // The primary may have gone away, or not be ready yet: only if it is there, the data is of no use.
+            Err(error) if life.failures < 3 => {
+                tracing::warn!("the data could not be rewound: {}", chain(&error));
+                life.failures += 1;
+                self.wait(life, PAUSE).await?;
+            }
+            Err(error) => {
+                tracing::error!("the data could not be rewound, and is copied again: {}", chain(&error));
+                life.is_spoilt = true;
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies new parameters. Says whether the server has to be restarted for them.
+    async fn follow_parameters(&self, life: &mut Life, pod: &str) -> Result<bool, Error> {
+        let (is_new, is_raised) = {
+            let seen = life.seen.borrow();
+            let spec = seen.instance.as_ref().and_then(|instance| instance.spec.parameters.clone()).unwrap_or_default();
+            let wanted = report::fingerprint(&spec);
+            let written = life.written.as_ref();
+            let primary = seen.members.as_ref().and_then(|members| members.get(pod));
+            // What it has more than it should is taken back after its primary has.
+            let is_due = written.is_some_and(|it| it.is_raised)
+                && primary.is_some_and(|primary| primary.parameters.contains(&wanted));
+            (written.is_none_or(|it| it.fingerprint != wanted), is_due)
+        };
+        if !is_new && !is_raised {
+            return Ok(false);
+        }
+        let demands = replication::demands(&self.server).await?;
+        self.apply(life, &demands).await
+    }
+
+    /// Stops receiving and says how far this member is.
+    pub(super) async fn stand(&self, life: &mut Life) -> Result<(), Error> {
+        if life.running.is_none() {
+            self.start(life, &Role::Standby(None)).await?;
+        }
+        let version = life.seen.borrow().sighting().and_then(|it| it.record.version.clone());
+        let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running else { return Ok(()) };
+        let (Some(vacancy), Some(client)) = (version, self.probe.first()) else {
+            return self.wait(life, SOON).await.map(|_| ());
+        };
+        if standby.upstream.take().is_some() {
+            self.redirect(life, None).await?;
+        }
+        let standing = async {
+            if !replication::detached(&client).await? {
+                return Ok(None);
+            }
+            replication::position(&client).await.map(Some)
+        };
+        match standing.await {
+            Ok(Some((timeline, position))) => {
+                let generation = exchange::generation(&self.server.data()).ok().flatten();
+                let standing = Standing { vacancy, timeline, position, generation };
+                self.take_a_stand(life, standing);
+                Ok(())
+            }
+            Ok(None) => self.wait(life, SOON).await.map(|_| ()),
+            Err(error) => {
+                tracing::warn!("the standby does not say how far it is: {}", chain(&error));
+                self.wait(life, SOON).await.map(|_| ())
+            }
+        }
+    }
+
+    fn take_a_stand(&self, life: &mut Life, standing: Standing) {
+        tracing::info!("this member has timeline {} until {}", standing.timeline, standing.position);
+        if let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running {
+            *standby = Standby {
+                standing: Some(standing.clone()),
+                stood: Some(standby.stood.unwrap_or_else(Instant::now)),
+                ..Standby::default()
+            };
+        }
+        self.reports.send_modify(|report| report.standing = Some(standing));
+    }
+
+    /// Copies a primary's data to this volume.
+    pub(super) async fn copy(&self, life: &mut Life, pod: &str, preparing: &Preparing) -> Result<(), Error> {
+        let Some(address) = self.address_of(life, pod) else { return self.wait(life, LATER).await.map(|_| ()) };
+        let Some(record) = life.seen.borrow().sighting().map(|it| it.record.clone()) else { return Ok(()) };
+        self.stop_at_once(life).await;
+        let expected = record.identifier.as_ref().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
+        let is_young = record.generation.is_none()
+            && record.term == 0
+            && record.acquired.is_some_and(|at| jiff::Timestamp::now().as_second() - at.as_second() < YOUNG);
+        let has_same =
+            record.details.template.is_some() && record.details.template == initialise::template_of(&self.server);
+        let work = async {
+            // A member of an instance that has just begun starts as the first one did, and follows it from there.
+            if is_young && has_same && !life.is_spoilt && preparing.finish().await {
+                let directory = replication::copy_directory(&self.server);
+                let done = tokio::task::spawn_blocking(move || datadir::identifier::change(&directory, expected)).await;
+                return done
+                    .map_err(|error| tools::Error::File(io::Error::other(error)))?
+                    .map_err(|error| tools::Error::File(io::Error::other(error)));
+            }
+            preparing.finish().await;
+            let (_, standby) = self.credentials().map_err(|error| tools::Error::File(io::Error::other(error)))?;
+            self.passwords().map_err(tools::Error::File)?;
+            tools::copy(&self.server, &address, &standby).await
+        };
+        let mut seen = life.seen.clone();
+        let holder = record.holder.clone();
+        let copied = tokio::select! {
+            copied = work => copied,
+            () = self.stop.cancelled() => return Ok(()),
+            // Another primary: the copy would be of the wrong one.
+            _ = seen.wait_for(|seen| seen.sighting().is_none_or(|it| it.record.holder != holder)) => return Ok(()),
+        };
+        if let Err(error) = copied {
+            tracing::warn!("{}", chain(&error));
+            self.trouble(Some(chain(&error)));
+            return self.wait(life, PAUSE).await.map(|_| ());
+        }
+        self.take_copy(life, expected)
+    }
+
+    fn passwords(&self) -> io::Result<()> {
+        let (admin, standby) = self.credentials().map_err(io::Error::other)?;
+        replication::write_passwords(&self.server, &admin, &standby)
+    }
+
+    /// The copy becomes the data directory.
+    fn take_copy(&self, life: &mut Life, expected: u64) -> Result<(), Error> {
+        let (copy, data) = (replication::copy_directory(&self.server), self.server.data());
+        let failed = |source| Error::Write { path: data.clone(), source };
+        let found =
+            datadir::identifier::read(&copy).map_err(|error| datadir::Error::Initialise(Box::new(error.into())))?;
+        if found != expected {
+            return Err(datadir::Error::OtherIdentifier { found, expected: expected.to_string() }.into());
+        }
+        replication::signal(&copy, true).map_err(failed)?;
+        // Until the new data is in its place there is none.
+        let mut identity = Identity::new(&self.server, expected);
+        identity.write(&self.server.volume)?;
+        if data.exists() {
+            fs_err::remove_dir_all(&data).map_err(failed)?;
+        }
+        fs_err::rename(&copy, &data).map_err(failed)?;
+        durable::flush_directory(&self.server.volume).map_err(failed)?;
+        identity.change(&self.server.volume, |identity| identity.is_initialised = true)?;
+        life.identity = Some(identity);
+        (life.is_spoilt, life.failures, life.attempts) = (false, 0, 0);
+        Ok(())
+    }
+}

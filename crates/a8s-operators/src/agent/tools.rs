@@ -1,0 +1,144 @@
+//! PostgreSQL's own programs: `pg_basebackup` copies a primary, `pg_rewind` takes back what a primary has not got.
+
+use super::bootstrap::Credentials;
+use super::environment::Server;
+use super::postmaster::KEPT;
+use super::replication::{self, connection};
+use crate::postgresql::durable;
+use std::ffi::OsStr;
+use std::io;
+use std::process::{Output, Stdio};
+use std::time::Duration;
+use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
+use tokio::process::Command;
+use tokio::time::Instant;
+
+/// How often the progress of a copy is told.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// Bytes of a program's messages that an error carries.
+const TAIL: usize = 1000;
+
+/// Why a program did not do it.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It could not be run.
+    #[error("cannot run {program}")]
+    Run {
+        /// Its name.
+        program: &'static str,
+        /// The cause.
+        #[source]
+        source: io::Error,
+    },
+    /// It failed.
+    #[error("{program} failed: {output}")]
+    Failed {
+        /// Its name.
+        program: &'static str,
+        /// The last of what it said.
+        output: String,
+    },
+    /// A file operation around it.
+    #[error("cannot prepare the copy of the data")]
+    File(#[source] io::Error),
+}
+
+fn command(server: &Server, program: &'static str) -> Command {
+    let mut command = Command::new(server.bin_directory.join(program));
+    command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir("/").kill_on_drop(true);
+    for name in KEPT {
+        command.envs(std::env::var_os(name).map(|value| (name, value)));
+    }
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn checked(program: &'static str, output: Output) -> Result<String, Error> {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    if output.status.success() {
+        return Ok(text(&output.stdout));
+    }
+    let said = [text(&output.stderr), text(&output.stdout)].join(" ").replace('\n', "; ");
+    let start = said.char_indices().rev().map(|(i, _)| i).find(|i| said.len() - i >= TAIL).unwrap_or(0);
+    Err(Error::Failed { program, output: said[start..].trim().to_owned() })
+}
+
+/// What a program of the server prints.
+///
+/// # Errors
+/// If it cannot be run or fails.
+pub async fn output(server: &Server, program: &'static str, arguments: &[&OsStr]) -> Result<String, Error> {
+    let output = command(server, program).args(arguments).output().await;
+    checked(program, output.map_err(|source| Error::Run { program, source })?)
+}
+
+/// Takes back what a stopped server has and the primary at `address` has not, so that it can follow it. A server that
+/// crashed is recovered first.
+///
+/// # Errors
+/// If that is not possible; then the data may be used no more.
+pub async fn rewind(server: &Server, address: &str, admin: &Credentials) -> Result<(), Error> {
+    let source = connection(server, address, &admin.username, Some("postgres"));
+    // The timelines are compared by control files, which a promotion brings up to date only with its next checkpoint.
+    output(server, "psql", &["-XAtqc", "CHECKPOINT", source.as_str()].map(OsStr::new)).await?;
+    let (data, source) = (server.data(), format!("--source-server={source}"));
+    let said = command(server, "pg_rewind")
+        .args([OsStr::new("-D"), data.as_os_str(), OsStr::new(&source), OsStr::new("--no-sync")])
+        .output()
+        .await
+        .map_err(|source| Error::Run { program: "pg_rewind", source })?;
+    let last = String::from_utf8_lossy(&said.stderr).lines().last().unwrap_or_default().to_owned();
+    checked("pg_rewind", said)?;
+    tracing::info!("rewound to the primary: {}", last.trim_start_matches("pg_rewind: "));
+    blocking(move || durable::flush_tree(&data)).await
+}
+
+/// Copies the primary at `address` beside the data directory, and tells the progress. What an earlier attempt left is
+/// removed.
+///
+/// # Errors
+/// If that is not possible; the data directory is as it was.
+pub async fn copy(server: &Server, address: &str, standby: &Credentials) -> Result<(), Error> {
+    let program = "pg_basebackup";
+    let run = |source| Error::Run { program, source };
+    let target = replication::copy_directory(server);
+    let old = target.clone();
+    blocking(move || remove(&old)).await?;
+    let mut command = command(server, program);
+    command.arg("-D").arg(&target).arg("-d").arg(connection(server, address, &standby.username, None));
+    command.args(["--format=plain", "--wal-method=stream", "--checkpoint=fast", "--no-sync", "--progress"]);
+    let mut child = command.spawn().map_err(run)?;
+    let mut said = Vec::new();
+    let mut told = Instant::now();
+    if let Some(stderr) = child.stderr.take() {
+        // A line of progress ends with a carriage return.
+        let mut lines = BufReader::new(stderr).split(b'\r');
+        while let Some(line) = lines.next_segment().await.map_err(run)? {
+            let text = String::from_utf8_lossy(&line).trim().to_owned();
+            if told.elapsed() > PROGRESS && !text.is_empty() {
+                tracing::info!("copying the primary: {text}");
+                told = Instant::now();
+            }
+            said = line;
+        }
+    }
+    let mut stdout = Vec::new();
+    if let Some(mut pipe) = child.stdout.take() {
+        pipe.read_to_end(&mut stdout).await.map_err(run)?;
+    }
+    let status = child.wait().await.map_err(run)?;
+    checked(program, Output { status, stdout, stderr: said })?;
+    blocking(move || durable::flush_tree(&target)).await
+}
+
+fn remove(directory: &std::path::Path) -> io::Result<()> {
+    match fs_err::remove_dir_all(directory) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), Error> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(Error::File)
+}

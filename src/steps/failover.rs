@@ -1,0 +1,179 @@
+//! A failover on purpose: another member of an instance should be its primary.
+//!
+//! The request is an annotation of the instance's Lease. The agent of the primary obeys it, or says on the Lease why
+//! not, and removes it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use a8s_operators::agent::lease::{Record, Switchover};
+use a8s_operators::instance::names::SWITCHOVER;
+use async_trait::async_trait;
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{ListParams, Patch, PatchParams, WatchParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+use super::instance::labels;
+use super::resource::{self, next_change};
+use crate::finding::{Class, Evidence, Finding};
+use crate::kubernetes::{Access, Error, diagnosis};
+use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::resource::{Kind, Reference};
+use crate::step::{Context, Observation, Step};
+
+/// Another member should be the primary.
+pub struct Failover {
+    access: Arc<Access>,
+    instance: ObjectName,
+    namespace: Namespace,
+    to: Option<String>,
+    id: String,
+    before: Mutex<Option<String>>,
+}
+
+/// What is there.
+struct Found {
+    record: Record,
+    pods: Vec<Pod>,
+}
+
+impl Failover {
+    /// To a member, by the name of its pod, or to the one that is best.
+    pub fn new(access: Arc<Access>, instance: ObjectName, namespace: Namespace, to: Option<String>) -> Self {
+        let id = format!("{:016x}", rand::random::<u64>());
+        Self { access, instance, namespace, to, id, before: Mutex::default() }
+    }
+
+    /// The primary before this run asked for another one, if it did.
+    pub fn before(&self) -> Option<String> {
+        self.before.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn leases(&self, client: Client) -> Api<Lease> {
+        Api::namespaced(client, self.namespace.as_str())
+    }
+
+    async fn look(&self, client: &Client) -> Result<Found, Finding> {
+        let (name, namespace) = (self.instance.as_str(), &self.namespace);
+        let what = || format!("look at the instance {namespace}/{name}");
+        let reference = Reference::new(Kind::Instance, namespace, &self.instance);
+        let Some(there) = resource::get(client, &reference).await? else {
+            let cause = format!("there is no instance {name} in the namespace {namespace}");
+            return Err(Finding::new("no-instance", Class::Missing, cause));
+        };
+        let replicas = there.data["spec"]["replicas"].as_i64().unwrap_or(1);
+        if replicas < 2 {
+            let cause = format!("the instance {name} has {replicas} members: there is nobody to fail over to");
+            return Err(Finding::new("no-other-member", Class::Refused, cause)
+                .advise(format!("Give it more: a9s create pg instance --name {name} --replicas 3")));
+        }
+        let lease = self.leases(client.clone()).get_opt(name).await.map_err(|error| Error::request(what(), error))?;
+        let Some(lease) = lease else {
+            let cause =
+                format!("the instance {name} has no Lease yet: it has no primary, or its stack has other means");
+            return Err(Finding::new("no-lease", Class::Refused, cause));
+        };
+        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.as_str());
+        let pods = pods.list(&ListParams::default().labels(&labels(&self.instance))).await;
+        let pods = pods.map_err(|error| Error::request(what(), error))?.items;
+        Ok(Found { record: Record::of(&lease), pods })
+    }
+
+    fn check(&self, found: &Found) -> Result<(), Finding> {
+        if let Some(refused) = found.record.refused.as_ref().filter(|refused| refused.id == self.id) {
+            let cause = format!("the primary refused the failover: {}", refused.reason);
+            return Err(Finding::new("failover-refused", Class::Refused, cause));
+        }
+        if let Some(to) = &self.to
+            && !found.pods.iter().any(|pod| pod.name_any() == *to)
+        {
+            let names: Vec<String> = found.pods.iter().map(ResourceExt::name_any).collect();
+            let cause = format!("{to} is no member of the instance {}", self.instance);
+            return Err(Finding::new("no-member", Class::Missing, cause)
+                .advise(format!("Its members are {}.", names.join(", "))));
+        }
+        Ok(())
+    }
+}
+
+/// Whether a pod answers as the primary.
+fn serves(pods: &[Pod], name: &str) -> bool {
+    let is_primary = |pod: &Pod| pod.labels().get(a8s_api::LABEL_ROLE).is_some_and(|role| role == "master");
+    pods.iter().any(|pod| pod.name_any() == name && is_primary(pod) && diagnosis::is_ready(pod))
+}
+
+#[async_trait]
+impl Step for Failover {
+    fn id(&self) -> String {
+        "failover".to_owned()
+    }
+
+    fn title(&self) -> String {
+        match &self.to {
+            Some(to) => format!("make {to} the primary of the instance {}", self.instance),
+            None => format!("make another member the primary of the instance {}", self.instance),
+        }
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let client = self.access.client().await?;
+        let found = self.look(&client).await?;
+        self.check(&found)?;
+        let before = self.before();
+        Ok(match &found.record.holder {
+            None => Observation::unmet("it has no primary"),
+            Some(holder) if !serves(&found.pods, &holder.pod) => {
+                Observation::unmet(format!("{}, the primary, is not ready yet", holder.pod))
+            }
+            Some(holder) if self.to.as_ref() == Some(&holder.pod) => {
+                Observation::satisfied(format!("{} is the primary", holder.pod))
+            }
+            Some(holder) => match before {
+                Some(before) if before != holder.pod && self.to.is_none() => {
+                    Observation::satisfied(format!("{} is the primary", holder.pod))
+                }
+                // Another one was further; the request has been obeyed as far as it could be.
+                Some(before) if before != holder.pod => {
+                    let wanted = self.to.clone().unwrap_or_default();
+                    let cause = format!("{} has become the primary instead of {wanted}, which was behind", holder.pod);
+                    return Err(Finding::new("failover-elsewhere", Class::Failed, cause));
+                }
+                _ => Observation::unmet(format!("{} is the primary", holder.pod)),
+            },
+        })
+    }
+
+    async fn converge(&self, context: &Context) -> Result<(), Finding> {
+        let client = self.access.client().await?;
+        let found = self.look(&client).await?;
+        self.check(&found)?;
+        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = found.record.holder.map(|holder| holder.pod);
+        let request = serde_json::to_string(&Switchover { id: self.id.clone(), to: self.to.clone() });
+        let request = request.map_err(|error| Finding::new("failover", Class::Failed, error))?;
+        context.command(format!("kubectl annotate lease {} '{SWITCHOVER}={request}'", self.instance));
+        let patch = Patch::Merge(json!({"metadata": {"annotations": {(SWITCHOVER): request}}}));
+        let patched = self.leases(client).patch(self.instance.as_str(), &PatchParams::default(), &patch).await;
+        let what = || format!("ask for a failover of the instance {}", self.instance);
+        patched.map(|_| ()).map_err(|error| Error::request(what(), error).into())
+    }
+
+    async fn changed(&self) {
+        let Ok(client) = self.access.client().await else { return std::future::pending().await };
+        let pods: Api<Pod> = Api::namespaced(client.clone(), self.namespace.as_str());
+        let leases = self.leases(client);
+        let name = format!("metadata.name={}", self.instance);
+        tokio::select! {
+            () = next_change(&pods, WatchParams::default().labels(&labels(&self.instance))) => {}
+            () = next_change(&leases, WatchParams::default().fields(&name)) => {}
+        }
+    }
+
+    async fn evidence(&self) -> Vec<Evidence> {
+        let Ok(client) = self.access.client().await else { return Vec::new() };
+        let Ok(found) = self.look(&client).await else { return Vec::new() };
+        let line = |pod: &Pod| format!("{}: {}", pod.name_any(), diagnosis::difference(pod));
+        let lines = found.pods.iter().filter(|pod| !diagnosis::is_ready(pod)).map(line).collect::<Vec<_>>();
+        vec![Evidence { about: format!("members of {}", self.instance), lines }]
+    }
+}
