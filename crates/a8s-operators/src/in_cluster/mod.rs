@@ -86,7 +86,7 @@ async fn run() -> Result<(), Error> {
         ready.store(true, Ordering::SeqCst);
         tracing::info!("admission is served; the controllers run");
         let options = crate::Options { namespace: SYSTEM_NAMESPACE.to_owned() };
-        crate::run(client, options, shutdown.clone()).await;
+        crate::run(crate::Clients::new(|_| client.clone()), options, shutdown.clone()).await;
     };
     tokio::select! {
         () = work => {}
