@@ -62,6 +62,15 @@ fn a_manifest_alone_needs_no_cluster() {
 }
 
 #[test]
+fn the_manifests_of_orders_need_no_cluster() {
+    let home = configured();
+    let backup = ["create", "pg", "backup", "--name", "b", "-i", "solo", "--max-retries", "2", "--no-apply"];
+    snapshot("create_backup_no_apply", &stdout(home.path(), &backup));
+    let restore = ["create", "pg", "restore", "--name", "r", "-b", "b", "-i", "solo", "-n", "shop", "--no-apply"];
+    snapshot("create_restore_no_apply", &stdout(home.path(), &restore));
+}
+
+#[test]
 fn the_working_directory_is_printed_without_a_newline() {
     let home = configured();
     assert_eq!(stdout(home.path(), &["cluster", "pwd"]), "[HOME]/a9s");
@@ -73,6 +82,15 @@ fn the_working_directory_is_printed_without_a_newline() {
 #[case::impossible_name(&["create", "pg", "instance", "--name", "../x"], 2)]
 #[case::no_config(&["create", "pg", "instance"], 3)]
 #[case::no_cluster(&["cluster", "start"], 3)]
+#[case::no_backup_named(&["create", "pg", "restore", "-i", "x"], 2)]
+#[case::two_destinations(&["create", "pg", "restore", "-b", "b", "-i", "x", "--to", "y"], 2)]
+#[case::retries_that_are_none(&["create", "pg", "backup", "--max-retries", "often"], 2)]
+#[case::unknown_kind(&["list", "pg", "tables"], 2)]
+#[case::two_namespaces(&["list", "pg", "bkp", "-A", "-n", "x"], 2)]
+#[case::no_instance_named(&["pg", "status"], 2)]
+#[case::two_instances_named(&["pg", "logs", "x", "-i", "y"], 2)]
+#[case::no_config_for_a_backup(&["create", "pg", "backup"], 3)]
+#[case::nothing_to_list_from(&["list", "pg", "bkp"], 3)]
 #[case::no_kubeconfig(&["pg", "apply", "-i", "x", "--sql", "SELECT 1"], 3)]
 #[case::no_file(&["pg", "apply", "-i", "x", "--file", "nowhere.sql"], 3)]
 #[case::empty_key(&["create", "cluster", "a8s", "--backup-store-accesskey", ""], 2)]
@@ -104,6 +122,9 @@ fn groups_warn_and_help_and_succeed() {
         (&["delete"], "Please select the data service resource type you would like to delete."),
         (&["delete", "cluster"], "Use a sub-command to choose the demo resource to be deleted."),
         (&["pg"], "Please select a subcommand from the list below."),
+        (&["list"], "Please select what to list."),
+        (&["list", "pg"], "Please select a PostgreSQL resource such as (service) instance."),
+        (&["describe"], "Please select what to describe."),
         (&["cluster"], "Please select a cluster sub-command."),
     ] {
         let said = stdout(home.path(), words);

@@ -95,7 +95,7 @@ pub async fn of_pod(client: &Client, pod: &Pod) -> Vec<Evidence> {
     let name = pod.name_any();
     let namespace = pod.namespace().unwrap_or_default();
     let mut evidence = vec![Evidence { about: format!("conditions of the pod {name}"), lines: conditions(pod) }];
-    evidence.push(events(client, &namespace, &name).await);
+    evidence.push(events(client, &namespace, "Pod", &name).await);
     for container in containers(pod).filter(|container| !container.ready) {
         evidence.push(log(client, &namespace, &name, &container.name).await);
     }
@@ -116,10 +116,10 @@ fn conditions(pod: &Pod) -> Vec<String> {
         .collect()
 }
 
-/// The newest events about an object of this name.
-pub async fn events(client: &Client, namespace: &str, name: &str) -> Evidence {
+/// The newest events about the object of this kind and name.
+pub async fn events(client: &Client, namespace: &str, kind: &str, name: &str) -> Evidence {
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
-    let parameters = ListParams::default().fields(&format!("involvedObject.name={name}"));
+    let parameters = ListParams::default().fields(&format!("involvedObject.kind={kind},involvedObject.name={name}"));
     let mut events = api.list(&parameters).await.map(|list| list.items).unwrap_or_default();
     events.sort_by_key(|event| event.last_timestamp.clone().or(event.first_timestamp.clone()).map(|time| time.0));
     let lines = events.iter().rev().take(EVENTS).map(event_line).collect();

@@ -4,9 +4,8 @@ use a8s_api::backup::{COMPLETE, PERMANENTLY_FAILED};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::api::DynamicObject;
-use serde_json::Value;
 
-use crate::manifest::resource::Kind;
+use crate::manifest::resource::{Kind, Reference};
 
 /// How far a custom resource is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -122,18 +121,23 @@ pub fn bytes(object: &DynamicObject) -> Option<u64> {
     })
 }
 
-/// The instance that a backup, a restore or a service binding is for.
+/// The name of the instance that a backup, a restore or a service binding is for; empty if it names none.
 pub fn instance(object: &DynamicObject) -> &str {
     let spec = &object.data["spec"];
-    let name = |value: &'_ Value| value["name"].as_str().map(str::len).is_some();
-    let of = if name(&spec["serviceInstance"]) { &spec["serviceInstance"] } else { &spec["instance"] };
-    of["name"].as_str().unwrap_or_default()
+    let name = spec["serviceInstance"]["name"].as_str().or(spec["instance"]["name"].as_str());
+    name.unwrap_or_default()
+}
+
+/// Whether a backup, a restore or a service binding is for this instance. A service binding may be in another namespace.
+pub fn is_for(object: &DynamicObject, wanted: &Reference) -> bool {
+    let named = object.data["spec"]["instance"]["namespace"].as_str().or(object.metadata.namespace.as_deref());
+    named == Some(wanted.namespace.as_str()) && instance(object) == wanted.name.as_str()
 }
 
 #[cfg(test)]
 mod tests {
     use rstest::rstest;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -187,6 +191,21 @@ mod tests {
     #[case("", None)]
     fn the_size_is_read_from_the_message(#[case] message: &str, #[case] size: Option<u64>) {
         assert_eq!(bytes(&backup(&json!([condition("Complete", "True", message, 1)]))), size);
+    }
+
+    #[test]
+    fn a_binding_belongs_to_the_instance_of_the_namespace_that_it_names() {
+        let here = Reference::new(Kind::Instance, &"shop".parse().unwrap(), &"solo".parse().unwrap());
+        let binding = |namespace: &str, instance: Value| -> DynamicObject {
+            serde_json::from_value(
+                json!({"metadata": {"name": "app", "namespace": namespace}, "spec": {"instance": instance}}),
+            )
+            .unwrap()
+        };
+        assert!(is_for(&binding("shop", json!({"name": "solo"})), &here));
+        assert!(is_for(&binding("other", json!({"name": "solo", "namespace": "shop"})), &here));
+        assert!(!is_for(&binding("shop", json!({"name": "solo", "namespace": "other"})), &here));
+        assert!(!is_for(&binding("shop", json!({"name": "solo-1"})), &here));
     }
 
     #[test]

@@ -153,7 +153,8 @@ impl Step for Ready {
 
     async fn evidence(&self) -> Vec<Evidence> {
         let Ok(client) = self.access.client().await else { return Vec::new() };
-        let mut evidence = vec![diagnosis::events(&client, self.namespace(), self.name().as_str()).await];
+        let mut evidence =
+            vec![diagnosis::events(&client, self.namespace(), Kind::Instance.kind(), self.name().as_str()).await];
         for pod in self.pods(&client).await.unwrap_or_default() {
             if !diagnosis::is_ready(&pod) {
                 evidence.extend(diagnosis::of_pod(&client, &pod).await);

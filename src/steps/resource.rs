@@ -334,7 +334,7 @@ impl Step for Settled {
     async fn evidence(&self) -> Vec<Evidence> {
         let Ok(client) = self.access.client().await else { return Vec::new() };
         let Reference { kind, namespace, name, .. } = &self.reference;
-        let mut evidence = vec![diagnosis::events(&client, namespace.as_str(), name.as_str()).await];
+        let mut evidence = vec![diagnosis::events(&client, namespace.as_str(), kind.kind(), name.as_str()).await];
         if let Ok(Some(object)) = get(&client, &self.reference).await {
             let lines = condition::of(&object).iter().map(condition::line).collect();
             evidence.insert(0, Evidence { about: format!("conditions of the {}", self.reference), lines });
@@ -452,7 +452,8 @@ impl Step for Deleted {
         let finalizers = there.finalizers().join(", ");
         let line = format!("the {} is still there; it waits for the finalizers: {finalizers}", self.reference);
         let about = self.reference.to_string();
-        let events = diagnosis::events(&client, self.reference.namespace.as_str(), self.reference.name.as_str()).await;
+        let Reference { kind, namespace, name, .. } = &self.reference;
+        let events = diagnosis::events(&client, namespace.as_str(), kind.kind(), name.as_str()).await;
         let mut evidence = vec![Evidence { about, lines: vec![line] }, events];
         evidence.retain(|evidence| !evidence.lines.is_empty());
         evidence

@@ -2,7 +2,9 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_available_extensions WHERE name = 'amch
     current_setting('server_version_num')::int >= 140000 AS heap
 \gset
 \if :amcheck
-CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA public;
+-- In the scratch instance only; the schema `public` may have been dropped.
+CREATE SCHEMA IF NOT EXISTS a9s_verify;
+CREATE EXTENSION IF NOT EXISTS amcheck SCHEMA a9s_verify;
 SELECT nspname AS schema FROM pg_catalog.pg_extension JOIN pg_catalog.pg_namespace ON pg_namespace.oid = extnamespace
 WHERE extname = 'amcheck'
 \gset

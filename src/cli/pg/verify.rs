@@ -59,7 +59,11 @@ impl Verify {
             let outcome = match (result, removed) {
                 (Ok(outcome), Ok(())) => outcome,
                 (Ok(_), Err(left)) => return Err(left),
-                (Err(finding), Ok(())) => return Err(finding),
+                (Err(mut finding), Ok(())) => {
+                    // Unlike other commands', nothing of what was done stays.
+                    finding.advice = vec!["What was made was removed again.".to_owned()];
+                    return Err(finding);
+                }
                 (Err(finding), Err(left)) => return Err(left.advice.into_iter().fold(finding, Finding::advise)),
             };
             let content = read.content();

@@ -6,6 +6,7 @@ use cucumber::gherkin::Step;
 use cucumber::{then, when};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
+use kube::api::ListParams;
 use kube::config::Kubeconfig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -14,8 +15,8 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
 
 use crate::conformance::command;
-use crate::conformance::inventory;
 use crate::conformance::{Failure, World};
+use crate::conformance::{inventory, observe};
 
 /// How long a command may take to say something or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -182,4 +183,18 @@ impl Running {
             took: self.started.elapsed(),
         })
     }
+}
+
+/// A verification calls what it makes `verify-…`; its pods and volumes carry the name as well.
+#[then("nothing of a verification is left")]
+async fn no_scratch(world: &mut World) -> Result<(), Failure> {
+    let client = world.client().await?;
+    for kind in observe::kinds() {
+        let list = observe::objects(&client, world.namespace(), kind)?.list(&ListParams::default()).await?;
+        let names = list.items.into_iter().filter_map(|object| object.metadata.name);
+        if let Some(left) = names.into_iter().find(|name| name.contains("verify-")) {
+            return Err(Failure::unexpected("nothing of a verification", format!("{kind} {left}")));
+        }
+    }
+    Ok(())
 }

@@ -161,7 +161,7 @@ async fn one_clear_sentence(world: &mut World) -> Result<(), Failure> {
     let panicked =
         ["panicked at", "RUST_BACKTRACE", "stack backtrace"].iter().any(|word| outcome.stderr.contains(word));
     let said = outcome.stderr.lines().any(|line| line.trim().len() > 12);
-    let words = outcome.stderr.lines().map(str::len).max().unwrap_or_default();
+    let words = outcome.stderr.lines().map(|line| line.chars().count()).max().unwrap_or_default();
     if said && !panicked && words < 600 {
         return Ok(());
     }

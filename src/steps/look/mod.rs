@@ -14,7 +14,8 @@ use kube::{Api, Client};
 use crate::finding::Finding;
 use crate::kubernetes::Error;
 use crate::manifest::names::Namespace;
-use crate::manifest::resource::{ApiVersion, Kind};
+use crate::manifest::resource::{ApiVersion, Kind, Reference};
+use crate::steps::condition;
 
 /// How long one request may take.
 pub const PATIENCE: Duration = Duration::from_secs(5);
@@ -29,6 +30,24 @@ pub async fn ask<T>(what: &str, request: impl Future<Output = Result<T, kube::Er
         Ok(Err(error)) => Err(Error::request(what, error)),
         Err(_) => Err(Error::Unanswered { what: what.to_owned(), seconds: PATIENCE.as_secs() }),
     }
+}
+
+/// The custom resources of a kind that are for an instance. Service bindings may be in any namespace; who may look into
+/// only this one is told of those in it.
+///
+/// # Errors
+/// The request fails, or the stack is not installed.
+pub async fn list_for(client: &Client, kind: Kind, instance: &Reference) -> Result<Vec<DynamicObject>, Finding> {
+    let here = Some(&instance.namespace);
+    let mut found = match kind {
+        Kind::ServiceBinding => match list(client, kind, None).await {
+            Ok(found) => found,
+            Err(_) => list(client, kind, here).await?,
+        },
+        _ => list(client, kind, here).await?,
+    };
+    found.retain(|object| condition::is_for(object, instance));
+    Ok(found)
 }
 
 /// The custom resources of a kind, in one namespace or in all.

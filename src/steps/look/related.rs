@@ -6,7 +6,7 @@ use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
-use super::{ask, item, list};
+use super::{ask, item, list, list_for};
 use crate::finding::Finding;
 use crate::kubernetes::diagnosis;
 use crate::manifest::names::{Namespace, ObjectName};
@@ -130,14 +130,20 @@ impl Found<'_> {
             self.add("persistentvolumeclaim", claim.name_any(), phase);
         }
         for kind in [Kind::Backup, Kind::Restore, Kind::ServiceBinding] {
-            self.naming(kind, |object, name| condition::instance(object) == name).await;
+            let found = list_for(self.client, kind, self.reference).await;
+            self.states(kind, found);
         }
     }
 
     async fn of_backup(&mut self, object: &DynamicObject) {
         let instance = condition::instance(object);
         self.named(Kind::Instance, instance).await;
-        self.naming(Kind::Restore, |object, name| object.data["spec"]["backupName"] == name).await;
+        let name = self.reference.name.as_str();
+        let mut restores = list(self.client, Kind::Restore, Some(self.namespace())).await;
+        if let Ok(restores) = &mut restores {
+            restores.retain(|restore| restore.data["spec"]["backupName"] == name);
+        }
+        self.states(Kind::Restore, restores);
         self.pod(object);
         match capability::stack(self.client).await {
             Ok(stack) if stack.can(Capability::BackupObjects) => {
@@ -167,12 +173,9 @@ impl Found<'_> {
     }
 
     /// Other custom resources that name this one.
-    async fn naming(&mut self, kind: Kind, names: impl Fn(&DynamicObject, &str) -> bool) {
-        let found = list(self.client, kind, Some(self.namespace())).await;
+    fn states(&mut self, kind: Kind, found: Result<Vec<DynamicObject>, Finding>) {
         for object in self.known(found) {
-            if names(&object, self.reference.name.as_str()) {
-                self.add(kind.noun(), object.name_any(), item::state(kind, &object).0);
-            }
+            self.add(kind.noun(), object.name_any(), item::state(kind, &object).0);
         }
     }
 

@@ -7,7 +7,7 @@ use kube::{Api, Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 
 use super::item::Item;
-use super::{PATIENCE, ask, list};
+use super::{PATIENCE, ask, list_for};
 use crate::finding::Finding;
 use crate::kubernetes::diagnosis;
 use crate::kubernetes::exec::{self, Container};
@@ -114,8 +114,8 @@ pub async fn status(client: &Client, reference: &Reference) -> Result<Option<Sta
     let selected = ListParams::default().labels(&labels(&reference.name));
     let (pods, backups, bindings) = tokio::join!(
         ask("list its members", pods.list(&selected)),
-        list(client, Kind::Backup, Some(namespace)),
-        list(client, Kind::ServiceBinding, Some(namespace)),
+        list_for(client, Kind::Backup, reference),
+        list_for(client, Kind::ServiceBinding, reference),
     );
     let mut unknown = Vec::new();
     let pods = known(&mut unknown, pods.map(|list| list.items));
@@ -144,9 +144,9 @@ pub async fn status(client: &Client, reference: &Reference) -> Result<Option<Sta
         }
     }
     add_lag(&mut members, &standbys);
-    let of_it = |object: &DynamicObject| condition::instance(object) == reference.name.as_str();
+    add_missing(&mut members, &object);
     let mut backups = known(&mut unknown, backups);
-    backups.retain(|backup| of_it(backup) && condition::completed(backup).is_some());
+    backups.retain(|backup| condition::completed(backup).is_some());
     let bindings = known(&mut unknown, bindings);
     Ok(Some(Status {
         instance: Item::of(Kind::Instance, &object),
@@ -156,7 +156,7 @@ pub async fn status(client: &Client, reference: &Reference) -> Result<Option<Sta
             .iter()
             .max_by_key(|backup| condition::completed(backup))
             .map(|o| Item::of(Kind::Backup, o)),
-        bindings: bindings.iter().filter(|o| of_it(o)).map(|o| Item::of(Kind::ServiceBinding, o)).collect(),
+        bindings: bindings.iter().map(|o| Item::of(Kind::ServiceBinding, o)).collect(),
         unknown,
     }))
 }
@@ -184,6 +184,18 @@ fn member(pod: &Pod) -> Member {
         restarts: containers.iter().map(|container| container.restart_count).sum(),
         ..Member::default()
     }
+}
+
+/// Members that are wanted and have no pod.
+fn add_missing(members: &mut Vec<Member>, instance: &DynamicObject) {
+    for index in 0..instance.data["spec"]["replicas"].as_i64().unwrap_or(1) {
+        let name = format!("{}-{index}", instance.name_any());
+        if !members.iter().any(|member| member.name == name) {
+            let reason = Some(format!("the pod {name} is not there"));
+            members.push(Member { name, reason, ..Member::default() });
+        }
+    }
+    members.sort_by(|one, other| (one.name.len(), &one.name).cmp(&(other.name.len(), &other.name)));
 }
 
 /// A standby calls itself as its pod when it connects.
@@ -252,6 +264,15 @@ mod tests {
         let member = member(&pod);
         assert_eq!((member.role.as_str(), member.ready, member.restarts), ("primary", false, 2));
         assert_eq!(member.reason.as_deref(), Some("the container postgres of the pod solo-0 is not ready"));
+    }
+
+    #[test]
+    fn a_member_without_a_pod_is_told_in_its_place() {
+        let instance = serde_json::from_value(json!({"metadata": {"name": "x"}, "spec": {"replicas": 11}})).unwrap();
+        let mut members = vec![Member { name: "x-10".to_owned(), ready: true, ..Member::default() }];
+        add_missing(&mut members, &instance);
+        assert_eq!(members.len(), 11);
+        assert_eq!((members[10].ready, members[9].reason.as_deref()), (true, Some("the pod x-9 is not there")));
     }
 
     #[test]

@@ -51,10 +51,7 @@ impl Desk {
     }
 
     /// Puts the orders for this pod that run into the channel, for ever: oldest first.
-    pub async fn follow<K: Order>(&self, orders: &watch::Sender<Vec<K>>)
-    where
-        K: PartialEq,
-    {
+    pub async fn follow<K: Order + PartialEq>(&self, orders: &watch::Sender<Vec<K>>) {
         let api = loop {
             match self.api::<K>().await {
                 Ok(api) => break api,

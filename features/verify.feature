@@ -1,0 +1,101 @@
+@restore @restore-into
+Feature: Backups that are proven, and restores into a new instance
+  Only the builtin stack can restore into another instance than the one the backup was made of.
+
+  Background:
+    Given a cluster with the a8s stack
+
+  Scenario: A backup is verified, and nothing of it is left
+    Given an instance "solo"
+    And the blog data set as "posts.sql"
+    And I apply the file "posts.sql" to "solo"
+    And a backup "nightly" of "solo"
+    When I run `a9s pg verify nightly -o json`
+    Then the command succeeds
+    And standard output is one JSON document
+    And these values are in the document:
+      | field                   | value        |
+      | /verified               | true         |
+      | /instance               | solo         |
+      | /content/checksums      | true         |
+      | /content/tables/0/table | public.posts |
+      | /content/tables/0/rows  | 20           |
+    And nothing of a verification is left
+    When I run `a9s pg verify nightly --against-live`
+    Then the command succeeds
+    And standard output says "The instance solo has the same content now."
+    When I apply the statement "DELETE FROM posts WHERE ctid = (SELECT min(ctid) FROM posts)" to "solo"
+    And I run `a9s pg verify nightly --against-live`
+    Then the command succeeds
+    And standard output says "public.posts has 20 rows in the backup, 19 in the instance"
+    And "solo" answers "SELECT count(*) FROM posts" with "19"
+    And nothing of a verification is left
+
+  Scenario: A verification that is interrupted removes what it made
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    When I run `a9s pg verify nightly` and interrupt it while it waits
+    Then the command fails with exit code 130
+    And nothing of a verification is left
+    And the instance "solo" is ready
+
+  Scenario: A verification that is cut off is finished by another run
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    When I run `a9s pg verify nightly`, cut off 2 times
+    Then the command succeeds
+    And nothing of a verification is left
+
+  @negative
+  Scenario: A backup whose object is damaged is not verified
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    When a byte of the backup "nightly" is changed in the store
+    And I run `a9s pg verify nightly`
+    Then the command fails with exit code 1
+    And standard error says "The restore has not been completed"
+    And nothing of a verification is left
+
+  Scenario: A restore into a new instance, which is made like the old one
+    Given an instance "solo" with `--limits-memory 320Mi`
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    When I create a restore "copy" of the backup "nightly" into a new instance "twin"
+    Then the command succeeds
+    And "twin" answers "SELECT value FROM kept" with "before"
+    And "solo" answers "SELECT value FROM kept" with "after"
+    And the postgresql "twin" has these values:
+      | field                          | value |
+      | /spec/resources/limits/memory  | 320Mi |
+    When I run it again
+    Then the command succeeds
+    And the program has sent no changing request
+    And standard output says "and is not done again"
+
+  Scenario: A restore says which instance it is for by its backup
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    When I create a restore "back" of the backup "nightly" with `-o json`
+    Then the command succeeds
+    And these values are in the document:
+      | field     | value   |
+      | /instance | solo    |
+      | /backup   | nightly |
+      | /complete | true    |
+    And "solo" answers "SELECT value FROM kept" with "before"
+
+  Scenario: A backup tells its size, and is described with its objects
+    Given an instance "solo"
+    When I create a backup "nightly" of "solo" with `-o json`
+    Then the command succeeds
+    And the document has a number at "/bytes"
+    And the document has a number at "/seconds"
+    When I run `a9s describe pg backup nightly`
+    Then the command succeeds
+    And standard output says "objects in the store {namespace}/solo/"
+    When I run `a9s pg status solo -o json`
+    Then the command succeeds
+    And the value at `/lastBackup/name` of the document is `nightly`
