@@ -121,6 +121,8 @@ fn compare(wanted: &Value, there: &Value, path: &mut String) -> Option<String> {
                 found
             })
         }
+        // 0.0 and 0 are the same number on the wire of one and not of the other.
+        (Value::Number(wanted), Value::Number(there)) if wanted.as_f64() == there.as_f64() => None,
         (wanted, there) if wanted == there || (empty(wanted) && empty(there)) => None,
         _ => Some(path.clone()),
     }
@@ -152,6 +154,7 @@ mod tests {
     #[case(json!({"a": {}}), json!({}), None)]
     #[case(json!({"a": null}), json!({"b": 1}), None)]
     #[case(json!({"a": "1"}), json!({"a": 1}), Some("a"))]
+    #[case(json!({"a": 0.0}), json!({"a": 0}), None)]
     fn what_is_wanted_must_be_there(#[case] wanted: Value, #[case] there: Value, #[case] path: Option<&str>) {
         assert_eq!(difference(&wanted, &there).as_deref(), path);
     }

@@ -35,7 +35,10 @@ pub struct Ended {
     pub message: String,
 }
 
-/// Runs `command` in a container, feeds it `stdin` to the end, and gives its standard output to `output` as it comes.
+/// Runs `command` in a container, feeds it `stdin`, and gives its standard output to `output` as it comes.
+///
+/// The end of `stdin` does not reach the command: API servers before 1.30 can't carry it, and the library would close the
+/// whole connection instead. A command must know how much it reads.
 ///
 /// # Errors
 /// The command can't be started: no such pod or container, forbidden, unreachable.
@@ -65,11 +68,11 @@ pub async fn run(
     let input = process.stdin();
     // All streams at the same time: a command may stop reading its input while it still writes.
     let feed = async {
-        if let (Some(mut source), Some(mut sink)) = (stdin, input) {
-            // The command may end without reading everything; its exit code says what that means.
-            let _ = tokio::io::copy(&mut source, &mut sink).await;
-            let _ = sink.shutdown().await;
-        }
+        let (Some(mut source), Some(mut sink)) = (stdin, input) else { return None };
+        // The command may end without reading everything; its exit code says what that means.
+        let _ = tokio::io::copy(&mut source, &mut sink).await;
+        let _ = sink.flush().await;
+        Some(sink)
     };
     let answer = async {
         let ((), kept, status) = tokio::join!(copy(stdout, output), keep(stderr), async {
@@ -82,10 +85,11 @@ pub async fn run(
     };
     let mut feed = std::pin::pin!(feed);
     let mut answer = std::pin::pin!(answer);
-    let mut fed = false;
+    // It stays open until the command has ended.
+    let mut open = None;
     let (stderr, status) = loop {
         tokio::select! {
-            () = &mut feed, if !fed => fed = true,
+            sink = &mut feed, if open.is_none() => open = Some(sink),
             answer = &mut answer => break answer,
         }
     };
