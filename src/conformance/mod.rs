@@ -10,6 +10,7 @@ pub mod definitions;
 pub mod evidence;
 pub mod failure;
 pub mod inventory;
+pub mod ledger;
 pub mod observe;
 pub mod report;
 pub mod run;

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
@@ -16,6 +16,7 @@ use tokio::process::Child;
 use super::command::{self, Outcome, Surroundings};
 use super::failure::Failure;
 use super::inventory;
+use super::ledger::Ledger;
 use super::observe::{self, Look, SOON, until};
 use super::stage::Stage;
 
@@ -29,6 +30,12 @@ pub struct World {
     pub background: Vec<Child>,
     /// Disks it has mounted.
     pub mounts: Vec<PathBuf>,
+    /// Its client that remembers what was acknowledged.
+    pub ledger: Option<Ledger>,
+    /// The member to which something happened, and when.
+    pub struck: Option<(String, Instant)>,
+    /// Processes that it has stopped and not yet let go on.
+    pub frozen: Vec<i32>,
     slug: String,
     directory: PathBuf,
     shared: bool,
@@ -53,6 +60,9 @@ impl World {
             surroundings: Surroundings::new(&directory)?,
             background: Vec::new(),
             mounts: Vec::new(),
+            ledger: None,
+            struck: None,
+            frozen: Vec::new(),
             slug: String::new(),
             directory,
             shared: false,
@@ -267,6 +277,8 @@ impl World {
 
     /// Takes back everything the scenario made, and says what would not go.
     pub async fn end(&mut self) -> Vec<String> {
+        self.thaw();
+        self.ledger = None;
         for mut child in self.background.drain(..) {
             let _ = child.kill().await;
         }
@@ -284,6 +296,13 @@ impl World {
             leaks.push(error.to_string());
         }
         leaks
+    }
+
+    /// Lets go on what was frozen, as far as it still lives.
+    pub fn thaw(&mut self) {
+        for pid in self.frozen.drain(..) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGCONT);
+        }
     }
 
     /// As the administrator who made the cluster: the scenario may have spoilt its own kubeconfig.

@@ -4,8 +4,10 @@
 mod cluster;
 mod commands;
 mod disk;
+mod failover;
 mod files;
 mod instance;
 mod kubernetes;
+mod members;
 mod repetition;
 mod sql;
