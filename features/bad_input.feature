@@ -83,18 +83,19 @@ Feature: Bad input
     And standard error says "refused"
     And it took less than 15 seconds
 
-  @embedded-only
-  Scenario Outline: Other providers are refused clearly: <provider>
+  Scenario Outline: A provider whose programs are not installed: <provider>
     Given an empty home and no cluster
+    And the variable "PATH" is "{home}"
     When I run `a9s create cluster a8s -p <provider> --yes`
-    Then the command fails
-    And standard error says "<provider>"
+    Then the command fails with exit code 3
+    And standard error says "<program> is not installed"
+    And standard error says "How to get it: https://"
     And the reason is one clear sentence
 
     Examples:
-      | provider |
-      | kind     |
-      | minikube |
+      | provider | program  |
+      | kind     | docker   |
+      | minikube | minikube |
 
   @cluster @embedded-only
   Scenario: A directory that is not a cluster's is not touched
@@ -119,6 +120,16 @@ Feature: Bad input
     Then the command fails
     And standard error says "999"
     And the file "{state}/a8s/cluster.json" says "999"
+
+  @cluster @embedded-only @root
+  Scenario: A port of the instances that somebody else holds
+    Given an empty home and no cluster
+    When I create a cluster on a machine where somebody listens on port 5432 of every address
+    Then the command fails with exit code 5
+    And standard error says "perl (process"
+    And standard error says "listens on port 5432 of every address"
+    And the reason is one clear sentence
+    And there is no file "{state}/a8s/cluster.json"
 
   @cluster @embedded-only @root
   Scenario: A disk that is full from the start

@@ -19,6 +19,8 @@ Feature: The objects of an instance
       | secret                | standby.credentials.solo  |
       | serviceaccount        | solo                      |
       | rolebinding           | solo                      |
+      | role                  | solo-agent                |
+      | rolebinding           | solo-agent                |
       | configmap             |                           |
     And the service "solo-master" has these values:
       | field                  | value      |

@@ -204,7 +204,7 @@ impl ConfigFile {
 
 /// The home directory: `HOME`, else what the user database says.
 pub fn home() -> Option<PathBuf> {
-    match std::env::var_os("HOME") {
+    match crate::caller::variable("HOME") {
         Some(home) if !home.is_empty() => Some(PathBuf::from(home)),
         _ => nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.dir),
     }
@@ -228,6 +228,11 @@ impl WorkingDirectory {
     /// The configuration of backups: credentials of the object store and the encryption password.
     pub fn backup_config(&self) -> PathBuf {
         self.0.join("a8s-deployment/deploy/a8s/backup-config")
+    }
+
+    /// Released documents that were fetched.
+    pub fn releases(&self) -> PathBuf {
+        self.0.join("releases")
     }
 
     /// The journal of commands.

@@ -5,6 +5,7 @@
 //! documents they send, [`config`] the configuration file and the working directory. What goes wrong reaches the
 //! person as a [`finding`].
 
+pub mod caller;
 pub mod cli;
 pub mod config;
 pub mod conformance;

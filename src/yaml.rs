@@ -3,8 +3,8 @@
 //! Kubernetes reads YAML 1.1: `0644` is 420, and `on` is a boolean. So octals are read that way, strings that such a
 //! reader would take for something else are written quoted, and a key given twice is an error instead of a guess.
 
-use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
 /// A document that is not YAML, or not of the expected shape. The message says where.
@@ -16,6 +16,22 @@ pub enum Error {
     /// It can't be written.
     #[error("{0}")]
     Write(String),
+}
+
+/// A value and the line where it begins in the text that it was read from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Located<T> {
+    /// The value.
+    pub value: T,
+    /// Its line; 0 where it was not read.
+    pub line: u64,
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let spanned = serde_saphyr::Spanned::<T>::deserialize(deserializer)?;
+        Ok(Self { line: spanned.referenced.line(), value: spanned.value })
+    }
 }
 
 fn options() -> serde_saphyr::Options {

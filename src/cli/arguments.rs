@@ -3,9 +3,11 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
 use crate::kubernetes::Target;
+use crate::manifest::resource::Kind;
 use crate::provider::Name as ProviderName;
 
 /// Arguments of every command.
@@ -23,18 +25,20 @@ pub struct Global {
     #[arg(long, global = true, help_heading = "Global options")]
     pub show_commands: bool,
 
-    /// Print exactly one document of this format instead of words
+    /// Print exactly one document of this format instead of words, or wide tables
     #[arg(short, long, global = true, value_name = "FORMAT", help_heading = "Global options")]
     pub output: Option<Format>,
 }
 
-/// Formats of documents.
+/// Formats of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Format {
     /// JSON
     Json,
     /// YAML
     Yaml,
+    /// Words, and tables with all their columns
+    Wide,
 }
 
 /// Arguments of commands that run a plan.
@@ -74,6 +78,22 @@ pub struct ProviderChoice {
     /// What makes the cluster: embedded, kind or minikube [default: Provider in ~/.a9s, else embedded]
     #[arg(short, long, global = true, value_name = "PROVIDER", env = "A9S_PROVIDER", hide_env_values = true, value_parser = provider)]
     pub provider: Option<ProviderName>,
+}
+
+/// What a person may call the kinds of custom resources: their nouns, their plurals, Kubernetes' short names.
+impl ValueEnum for Kind {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(match self {
+            Self::Instance => PossibleValue::new("instance").aliases(["instances", "pg", "postgresql", "postgresqls"]),
+            Self::Backup => PossibleValue::new("backup").aliases(["backups", "bkp"]),
+            Self::Restore => PossibleValue::new("restore").aliases(["restores", "rst"]),
+            Self::ServiceBinding => PossibleValue::new("servicebinding").aliases(["servicebindings", "sb"]),
+        })
+    }
 }
 
 fn provider(text: &str) -> Result<ProviderName, String> {

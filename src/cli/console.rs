@@ -3,12 +3,13 @@
 //! A reader that went away (`a9s … | head -1`) is no error: the command goes on, silently. Any other failure to write is
 //! remembered and becomes the command's finding, so that the verdict and what was printed agree.
 
-use std::io::{ErrorKind, Write};
+use std::io::ErrorKind;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
 use super::arguments::Format;
+use crate::caller;
 use crate::finding::{Class, Finding};
 use crate::yaml;
 
@@ -16,6 +17,7 @@ use crate::yaml;
 #[derive(Debug)]
 pub struct Console {
     format: Option<Format>,
+    silent: bool,
     state: Mutex<State>,
 }
 
@@ -29,12 +31,27 @@ struct State {
 impl Console {
     /// A console that speaks in words (`None`) or prints one document.
     pub fn new(format: Option<Format>) -> Self {
-        Self { format, state: Mutex::new(State::default()) }
+        Self { format, silent: false, state: Mutex::new(State::default()) }
+    }
+
+    /// A console that says nothing.
+    pub fn silent() -> Self {
+        Self { silent: true, ..Self::new(None) }
     }
 
     /// Whether it speaks in words.
     pub fn words(&self) -> bool {
-        self.format.is_none()
+        matches!(self.format, None | Some(Format::Wide))
+    }
+
+    /// Whether tables have all columns.
+    pub fn wide(&self) -> bool {
+        self.format == Some(Format::Wide)
+    }
+
+    /// Whether its reader went away.
+    pub fn gone(&self) -> bool {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).gone
     }
 
     /// A line.
@@ -79,7 +96,7 @@ impl Console {
     /// The one document of the command. Nothing is printed when the console speaks in words, or a second time.
     pub fn document(&self, value: &impl Serialize) {
         let text = match self.format {
-            None => return,
+            None | Some(Format::Wide) => return,
             Some(Format::Json) => serde_json::to_string_pretty(value).map(|text| text + "\n").ok(),
             Some(Format::Yaml) => yaml::write(value).ok(),
         };
@@ -94,11 +111,10 @@ impl Console {
 
     fn bytes(&self, bytes: &[u8]) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if state.gone || state.failed.is_some() {
+        if self.silent || state.gone || state.failed.is_some() {
             return;
         }
-        let mut out = std::io::stdout().lock();
-        match out.write_all(bytes).and_then(|()| out.flush()) {
+        match caller::write(bytes) {
             Ok(()) => {}
             Err(error) if error.kind() == ErrorKind::BrokenPipe => state.gone = true,
             Err(error) => state.failed = Some(error),

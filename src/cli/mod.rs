@@ -6,22 +6,31 @@
 pub mod arguments;
 mod cluster;
 mod completion;
+mod conformance;
 mod console;
 mod create;
 mod delete;
+mod describe;
+mod images;
+mod list;
 mod pg;
 mod progress;
 mod prompt;
+mod run;
 mod session;
 mod version;
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::arguments::Global;
 use self::progress::eprint_line;
 use self::session::Session;
+use crate::caller;
+use crate::conformance::catalogue::Sources;
 use crate::finding::{Class, Finding};
 
 /// PostgreSQL on Kubernetes from one program
@@ -44,59 +53,130 @@ enum Command {
     Create(create::Create),
     /// Delete clusters and PostgreSQL resources
     Delete(delete::Delete),
+    /// List PostgreSQL resources
+    List(list::List),
+    /// Describe a PostgreSQL resource
+    Describe(describe::Describe),
     /// Work with PostgreSQL instances
     Pg(pg::Pg),
     /// Look after clusters
     Cluster(cluster::Cluster),
+    /// List, verify and load the images of the a8s stack
+    Images(images::Images),
+    /// Run a playbook: commands in a file of YAML
+    Run(run::RunPlaybook),
+    /// Test clusters: the suite behind this program
+    Conformance(conformance::Conformance),
     /// Print the version of the program and of what is installed on the current cluster
     Version(version::Version),
     /// Print a script that completes commands in a shell
     Completion(completion::Completion),
 }
 
-/// Runs the program with the arguments of this process.
-pub fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+/// Runs the program with the arguments of this process. `features` are the ones it was built with.
+pub fn main(features: fn() -> Sources) -> ExitCode {
+    main_with(std::env::args_os(), features)
+}
+
+/// Runs the program with other arguments, the first of which is its name.
+pub fn main_with(words: impl IntoIterator<Item = OsString>, features: fn() -> Sources) -> ExitCode {
+    match Cli::try_parse_from(words) {
+        Ok(cli) => {
+            log_to_stderr();
+            ExitCode::from(carry_out(cli, features))
+        }
         Err(error) => {
             // A reader that went away is no error.
             let _ = error.print();
-            return ExitCode::from(if error.use_stderr() { Class::Usage.exit_code() } else { 0 });
+            ExitCode::from(refusal(&error))
         }
-    };
-    log_to_stderr();
+    }
+}
+
+/// Runs a command inside of this process, for the [`caller`] of this thread, and gives its exit code.
+pub fn run_in_process(words: &[String]) -> u8 {
+    // What the parser would take from the process' environment is the caller's to say.
+    let parsed = for_caller(Cli::command()).try_get_matches_from(words);
+    match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+        Ok(cli) => carry_out(cli, Sources::default),
+        Err(error) => {
+            let text = error.render().to_string();
+            if error.use_stderr() {
+                caller::write_error(&text)
+            } else {
+                drop(caller::write(text.as_bytes()))
+            }
+            refusal(&error)
+        }
+    }
+}
+
+fn refusal(error: &clap::Error) -> u8 {
+    if error.use_stderr() { Class::Usage.exit_code() } else { 0 }
+}
+
+fn for_caller(command: clap::Command) -> clap::Command {
+    command
+        .mut_args(|argument| match argument.get_env().map(|name| caller::variable(name)) {
+            None => argument,
+            Some(None) => argument.env(Resettable::Reset),
+            // The parser wants it for ever; this is for the suite alone, and short.
+            Some(Some(value)) => argument.env(Resettable::Reset).default_value(&*Box::leak(value.into_boxed_os_str())),
+        })
+        .mut_subcommands(for_caller)
+}
+
+fn carry_out(cli: Cli, features: fn() -> Sources) -> u8 {
     let session = Session::new(cli.global);
     let result = match cli.command {
         None => {
             group(&session, &[], "");
             Ok(())
         }
-        Some(command) => run(command, &session),
+        Some(command) => run(command, &session, features),
     };
     finish(&session, result)
 }
 
-fn run(command: Command, session: &Session) -> Result<(), Finding> {
+fn run(command: Command, session: &Session, features: fn() -> Sources) -> Result<(), Finding> {
     match command {
         Command::Create(create) => create.run(session),
         Command::Delete(delete) => delete.run(session),
+        Command::List(list) => list.run(session),
+        Command::Describe(describe) => describe.run(session),
         Command::Pg(pg) => pg.run(session),
         Command::Cluster(cluster) => cluster.run(session),
+        Command::Images(images) => images.run(session),
+        Command::Conformance(conformance) => conformance.run(session, &features()),
+        Command::Run(playbook) => playbook.run(session),
         Command::Version(version) => version.run(session),
         Command::Completion(completion) => completion.run(session),
     }
 }
 
+/// Runs one command in a session that is there already: a playbook's step. Its words go where the playbook's go; of
+/// documents there is one, the playbook's.
+fn run_command(words: &[String], session: &Session) -> Result<(), Finding> {
+    let words = std::iter::once("a9s").chain(words.iter().map(String::as_str));
+    let cli = Cli::try_parse_from(words).map_err(|error| Finding::new("playbook-wrong", Class::Usage, error))?;
+    let own = match session.console.words() {
+        true => Session::new(cli.global),
+        false => Session::silent(cli.global),
+    };
+    let Some(command) = cli.command else { return Ok(()) };
+    run(command, &own, Sources::default).and_then(|()| own.console.trouble().map_or(Ok(()), Err))
+}
+
 /// Verdict, output and exit code agree: whatever is printed here is what the exit code says.
-fn finish(session: &Session, result: Result<(), Finding>) -> ExitCode {
+fn finish(session: &Session, result: Result<(), Finding>) -> u8 {
     session.progress.clear();
     let result = result.and_then(|()| session.console.trouble().map_or(Ok(()), Err));
     match result {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => 0,
         Err(finding) => {
             session.console.document(&serde_json::json!({"error": finding}));
             report(&finding);
-            ExitCode::from(finding.class.exit_code())
+            finding.class.exit_code()
         }
     }
 }
@@ -199,9 +279,16 @@ mod tests {
 
     #[test]
     fn commands_that_destroy_have_no_default_name() {
-        for line in [vec!["a9s", "delete", "pg", "instance"], vec!["a9s", "delete", "cluster", "a8s"]] {
-            let error = Cli::try_parse_from(&line).err().map(|error| error.exit_code());
-            assert_eq!(error, Some(2), "{line:?}");
+        let lines = [
+            "a9s delete pg instance",
+            "a9s delete pg backup",
+            "a9s delete pg restore",
+            "a9s delete cluster a8s",
+            "a9s create pg restore",
+        ];
+        for line in lines {
+            let error = Cli::try_parse_from(line.split(' ')).err().map(|error| error.exit_code());
+            assert_eq!(error, Some(2), "{line}");
         }
     }
 }

@@ -2,12 +2,13 @@
 //! waiting.
 
 use std::collections::HashMap;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::caller;
 use crate::step::{Event, Observation, Reporter};
 
 /// Between two plain lines about the same wait.
@@ -24,8 +25,8 @@ pub struct Progress {
 impl Progress {
     /// Progress for standard error as it is.
     pub fn new(verbose: bool, commands: bool) -> Self {
-        let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        let live = (std::io::stderr().is_terminal() && !dumb).then(|| {
+        let dumb = caller::variable("TERM").is_none_or(|term| term == "dumb");
+        let live = (caller::is_system() && std::io::stderr().is_terminal() && !dumb).then(|| {
             let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
             bar.set_style(
                 ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or(ProgressStyle::default_spinner()),
@@ -117,5 +118,5 @@ impl Reporter for Progress {
 
 /// Standard error may be closed or full; that must not stop a command.
 pub fn eprint_line(text: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "{text}");
+    caller::write_error(&format!("{text}\n"));
 }

@@ -1,9 +1,8 @@
 //! Questions. Only a terminal can answer one; the end of input is "no".
 
-use std::io::{BufRead, IsTerminal};
-
 use super::Session;
 use super::progress::eprint_line;
+use crate::caller;
 use crate::finding::{Class, Finding};
 
 /// Asks a yes-no question on standard error. `--yes` answers it.
@@ -14,7 +13,7 @@ pub fn confirm(session: &Session, question: &str, what: &str) -> Result<(), Find
     if session.global.yes {
         return Ok(());
     }
-    if !std::io::stdin().is_terminal() {
+    if !caller::can_answer() {
         return Err(Finding::new(
             "confirmation-needed",
             Class::Refused,
@@ -39,12 +38,6 @@ pub fn ask(question: &str) -> bool {
 
 /// One line from the terminal; `None` at the end of input.
 pub fn line(prompt: &str) -> Option<String> {
-    use std::io::Write;
-    let mut error = std::io::stderr().lock();
-    let _ = write!(error, "{prompt}").and_then(|()| error.flush());
-    let mut answer = String::new();
-    match std::io::stdin().lock().read_line(&mut answer) {
-        Ok(0) | Err(_) => None,
-        Ok(_) => Some(answer.trim_end_matches(['\n', '\r']).to_owned()),
-    }
+    caller::write_error(prompt);
+    caller::read_line()
 }

@@ -31,6 +31,11 @@ impl Session {
         Self { global, console, progress }
     }
 
+    /// A session whose answers nobody hears.
+    pub fn silent(global: Global) -> Self {
+        Self { console: Arc::new(Console::silent()), ..Self::new(global) }
+    }
+
     /// Runs the asynchronous part of a command. An interrupt cancels `work`'s token; a second one ends the program.
     ///
     /// # Errors
@@ -39,20 +44,18 @@ impl Session {
     where
         F: Future<Output = Result<T, Finding>>,
     {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Finding::new("no-resources", Class::Failed, format!("cannot start: {error}")))?;
-        let cancel = Cancel::new();
-        let result = runtime.block_on(async {
-            let watch = tokio::spawn(cancel_on_signals(cancel.clone()));
-            let result = work(cancel).await;
-            watch.abort();
-            result
-        });
-        // A blocked read of a file or of standard input must not hold up the end.
-        runtime.shutdown_timeout(Duration::from_millis(10));
-        result
+        drive(tokio::runtime::Builder::new_current_thread(), work)
+    }
+
+    /// As [`Session::block_on`], for work that has more to do at the same time than wait.
+    ///
+    /// # Errors
+    /// As [`Session::block_on`].
+    pub fn block_on_many<T, F>(&self, work: impl FnOnce(Cancel) -> F) -> Result<T, Finding>
+    where
+        F: Future<Output = Result<T, Finding>>,
+    {
+        drive(tokio::runtime::Builder::new_multi_thread(), work)
     }
 
     /// A runner for one plan.
@@ -122,9 +125,8 @@ impl Session {
     }
 
     fn choose(&self, proposal: &std::path::Path) -> Result<PathBuf, Finding> {
-        use std::io::IsTerminal;
         // Without a terminal there is nobody to ask, and the proposal harms nobody.
-        if self.global.yes || !std::io::stdin().is_terminal() {
+        if self.global.yes || !crate::caller::can_answer() {
             return Ok(proposal.to_owned());
         }
         let declined = || Finding::new("declined", Class::Refused, "no working directory was chosen");
@@ -155,6 +157,26 @@ impl Session {
     pub fn working_directory(&self) -> Result<WorkingDirectory, Finding> {
         Ok(ConfigFile::of_user()?.working_directory()?)
     }
+}
+
+fn drive<T, F>(mut builder: tokio::runtime::Builder, work: impl FnOnce(Cancel) -> F) -> Result<T, Finding>
+where
+    F: Future<Output = Result<T, Finding>>,
+{
+    let runtime = builder
+        .enable_all()
+        .build()
+        .map_err(|error| Finding::new("no-resources", Class::Failed, format!("cannot start: {error}")))?;
+    let cancel = Cancel::new();
+    let result = runtime.block_on(async {
+        let watch = tokio::spawn(cancel_on_signals(cancel.clone()));
+        let result = work(cancel).await;
+        watch.abort();
+        result
+    });
+    // A blocked read of a file or of standard input must not hold up the end.
+    runtime.shutdown_timeout(Duration::from_millis(10));
+    result
 }
 
 fn render_dry_run(plan: &Plan, outcome: &Outcome) -> String {

@@ -1,18 +1,27 @@
 //! Runs programs as a person would, in surroundings of the scenario's own, and keeps all they said.
 
+use std::cell::RefCell;
+use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use kube::config::Kubeconfig;
 use tokio::io::AsyncWriteExt;
 use tokio::process::{Child, Command};
 
 use super::failure::Failure;
-use super::stage::Stage;
+use super::stage::{Door, Stage};
+use crate::caller::{self, Caller};
 
 /// No command of a scenario may take longer; one that does is killed and fails the scenario.
 const LONGEST: Duration = Duration::from_secs(150);
+
+/// Variables of the caller that commands see.
+const PASSED: [&str; 8] =
+    ["PATH", "LANG", "TMPDIR", "XDG_RUNTIME_DIR", "RUST_BACKTRACE", "A9S_LOG", "RUST_LOG", "A9S_SABOTAGE"];
 
 /// The home directory, state and kubeconfig that commands see. Nothing else of the caller's environment reaches them.
 #[derive(Debug, Clone)]
@@ -41,6 +50,18 @@ impl Surroundings {
         Ok(Self { kubeconfig: home.join(".kube/config"), home, state, env: Vec::new() })
     }
 
+    /// Writes the kubeconfig, for nobody else to read.
+    ///
+    /// # Errors
+    /// What the file system said.
+    pub fn write_kubeconfig(&self, kubeconfig: &Kubeconfig) -> Result<(), Failure> {
+        let file = &self.kubeconfig;
+        fs_err::create_dir_all(file.parent().unwrap_or(file))?;
+        // JSON is YAML, so every reader of a kubeconfig takes it.
+        fs_err::write(file, serde_json::to_vec_pretty(kubeconfig)?)?;
+        Ok(fs_err::set_permissions(file, std::fs::Permissions::from_mode(0o600))?)
+    }
+
     /// The name of the cluster that `a9s` makes here when no name is given.
     pub fn default_cluster(&self) -> &'static str {
         "a8s"
@@ -53,15 +74,17 @@ impl Surroundings {
 
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command.env_clear().current_dir(&self.home).kill_on_drop(true).stdin(Stdio::null());
-        for name in ["PATH", "LANG", "TMPDIR", "XDG_RUNTIME_DIR", "RUST_BACKTRACE", "A9S_LOG", "RUST_LOG"] {
-            if let Some(value) = std::env::var_os(name) {
-                command.env(name, value);
-            }
-        }
-        command.env("HOME", &self.home).env("A9S_STATE_DIR", &self.state).env("KUBECONFIG", &self.kubeconfig);
-        command.envs(self.env.iter().map(|(name, value)| (name, value)));
+        command.env_clear().current_dir(&self.home).kill_on_drop(true).stdin(Stdio::null()).envs(self.variables());
         command
+    }
+
+    /// All variables that commands see; of two with one name the last one counts.
+    fn variables(&self) -> Vec<(OsString, OsString)> {
+        let passed = PASSED.iter().filter_map(|name| Some((OsString::from(name), std::env::var_os(name)?)));
+        let own = [("HOME", &self.home), ("A9S_STATE_DIR", &self.state), ("KUBECONFIG", &self.kubeconfig)];
+        let own = own.into_iter().map(|(name, path)| (name.into(), path.into()));
+        let more = self.env.iter().map(|(name, value)| (name.into(), value.into()));
+        passed.chain(own).chain(more).collect()
     }
 }
 
@@ -83,7 +106,6 @@ pub struct Outcome {
 impl Outcome {
     /// The exit code, or minus the signal that ended it.
     pub fn code(&self) -> i32 {
-        use std::os::unix::process::ExitStatusExt;
         self.status.code().unwrap_or_else(|| -self.status.signal().unwrap_or_default())
     }
 
@@ -120,7 +142,61 @@ impl Outcome {
 /// # Errors
 /// When it can't be started or does not end in time. An exit code is an outcome, not an error.
 pub async fn a9s(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {
-    run(surroundings, &Stage::get().program, "a9s", words, None).await
+    match Stage::get().door {
+        Door::Cli => run(surroundings, &Stage::get().program, "a9s", words, None).await,
+        Door::Plan => in_process(surroundings, words).await,
+    }
+}
+
+/// Runs a command of the program in a thread of this process: the same code from the command line to the exit code, without
+/// a process for each command.
+async fn in_process(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {
+    let words: Vec<String> = std::iter::once("a9s").chain(words.iter().copied()).map(str::to_owned).collect();
+    let line = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
+    let (variables, directory) = (surroundings.variables(), surroundings.home.clone());
+    let started = Instant::now();
+    let command = tokio::task::spawn_blocking(move || {
+        let program = Stage::get().program.clone();
+        let caller = Caller { variables, directory, program, said: RefCell::default() };
+        caller::instead(caller, || crate::cli::run_in_process(&words))
+    });
+    let Ok(ended) = tokio::time::timeout(LONGEST, command).await else { return Err(too_long(&line)) };
+    let (code, said) =
+        ended.map_err(|error| Failure::Run { program: line.clone(), cause: std::io::Error::other(error) })?;
+    Ok(Outcome {
+        line,
+        status: ExitStatus::from_raw(i32::from(code) << 8),
+        stdout: String::from_utf8_lossy(&said.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&said.stderr).into_owned(),
+        took: started.elapsed(),
+    })
+}
+
+fn too_long(line: &str) -> Failure {
+    Failure::Deadline {
+        what: format!("the end of `{line}`"),
+        waited: LONGEST,
+        last: "it was still running and has been given up".to_owned(),
+    }
+}
+
+/// What runs the program on a network where a listener is in the way: loopback is up, and the listener is Perl, which
+/// every Debian has and which ends with the command.
+const BESIDE_LISTENER: &str = r#"ip link set lo up && exec perl -MIO::Socket::INET -e '
+$held = IO::Socket::INET->new(Listen => 1, LocalAddr => "0.0.0.0", LocalPort => shift) or die $!;
+exit(system(@ARGV) >> 8)' "$@""#;
+
+/// Runs the program on a network of its own (unshare(1)) where somebody listens on `port` of every address. Only root
+/// may make one.
+///
+/// # Errors
+/// As [`a9s`], and when this machine has no `unshare`.
+pub async fn a9s_beside_listener(surroundings: &Surroundings, port: u16, words: &[&str]) -> Result<Outcome, Failure> {
+    let unshare = on_path("unshare").ok_or(Failure::Missing("program unshare"))?;
+    let (port, program) = (port.to_string(), Stage::get().program.display().to_string());
+    let mut line = vec!["--net", "sh", "-c", BESIDE_LISTENER, "sh", &port, &program];
+    line.extend(words);
+    run(surroundings, &unshare, "unshare", &line, None).await
 }
 
 /// Runs `kubectl`.
@@ -178,13 +254,7 @@ async fn run(
         }
     };
     let ended = tokio::time::timeout(LONGEST, async { tokio::join!(feed, child.wait_with_output()).1 });
-    let Ok(output) = ended.await else {
-        return Err(Failure::Deadline {
-            what: format!("the end of `{line}`"),
-            waited: LONGEST,
-            last: "it was still running and has been killed".to_owned(),
-        });
-    };
+    let Ok(output) = ended.await else { return Err(too_long(&line)) };
     let output = output.map_err(failed)?;
     Ok(Outcome {
         line,

@@ -1,4 +1,5 @@
-//! What is kept of a failed scenario: commands, objects, events, logs of containers and of the cluster.
+//! What is kept of a failed scenario: commands, objects, events, logs of containers, operators and the cluster, the state
+//! of the servers. No secret is in it.
 
 use std::path::{Path, PathBuf};
 
@@ -6,59 +7,134 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, Client};
 
+use super::database;
 use super::failure::Failure;
+use super::observations;
 use super::observe;
+use super::secrets::Secrets;
 use super::stage::Stage;
 use super::world::World;
 
-/// Writes what can be had to the scenario's directory below `target/e2e`, replacing what an earlier run left there.
-pub async fn keep(world: &World) -> PathBuf {
-    let directory = Stage::get().evidence.join(world.slug());
-    if let Err(error) = write(world, &directory).await {
-        tracing::warn!(%error, directory = %directory.display(), "the evidence is incomplete");
+/// Where the operators are.
+const SYSTEM: &str = "a8s-system";
+
+/// What is asked of every server: title and query.
+const QUESTIONS: [(&str, &str); 7] = [
+    ("version", "SELECT version(), pg_is_in_recovery(), now() - pg_postmaster_start_time()"),
+    ("databases", "SELECT datname, pg_database_size(datname) FROM pg_database ORDER BY 1"),
+    ("tables", "SELECT schemaname, relname, n_live_tup FROM pg_stat_user_tables ORDER BY 1, 2"),
+    ("roles", "SELECT rolname, rolsuper, rolcanlogin, rolreplication FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY 1"),
+    (
+        "activity",
+        "SELECT pid, usename, application_name, state, wait_event, left(query, 80) FROM pg_stat_activity WHERE backend_type = 'client backend'",
+    ),
+    ("replication", "SELECT application_name, client_addr, state, sync_state, replay_lag FROM pg_stat_replication"),
+    (
+        "changed settings",
+        "SELECT name, setting, source FROM pg_settings WHERE source NOT IN ('default', 'override') AND name !~ 'conninfo|password' ORDER BY 1",
+    ),
+];
+
+/// Writes what can be had to the scenario's folder below the report's, and gives its path from there.
+pub async fn keep(world: &World, mut secrets: Secrets) -> PathBuf {
+    let path = Path::new("evidence").join(world.slug());
+    if let Ok(client) = observe::client(&world.surroundings).await {
+        secrets.extend(observations::secrets_of(&client, SYSTEM).await);
     }
-    directory
+    let folder = Folder { path: Stage::get().report.join(&path), secrets };
+    if let Err(error) = write(world, &folder).await {
+        // What is missing is part of the evidence.
+        let _ = folder.write("incomplete.txt", &error.to_string());
+    }
+    path
 }
 
-async fn write(world: &World, directory: &Path) -> Result<(), Failure> {
-    if directory.exists() {
-        fs_err::remove_dir_all(directory)?;
+/// A folder that no secret gets into.
+struct Folder {
+    path: PathBuf,
+    secrets: Secrets,
+}
+
+impl Folder {
+    fn write(&self, name: &str, text: &str) -> Result<(), Failure> {
+        let path = self.path.join(name);
+        fs_err::create_dir_all(path.parent().unwrap_or(&self.path))?;
+        Ok(fs_err::write(path, self.secrets.hide(text))?)
     }
-    fs_err::create_dir_all(directory)?;
+}
+
+async fn write(world: &World, folder: &Folder) -> Result<(), Failure> {
+    if folder.path.exists() {
+        fs_err::remove_dir_all(&folder.path)?;
+    }
+    fs_err::create_dir_all(&folder.path)?;
     let transcript: Vec<String> = world.outcomes().iter().map(super::command::Outcome::transcript).collect();
-    fs_err::write(directory.join("commands.txt"), transcript.join("\n"))?;
-    cluster_logs(&world.surroundings.state, directory)?;
+    folder.write("commands.txt", &transcript.join("\n"))?;
+    journals(&world.surroundings.home, folder)?;
+    cluster_logs(&world.surroundings.state, folder)?;
     let client = observe::client(&world.surroundings).await?;
     for namespace in world.namespaces() {
         // One namespace that can't be read (gone already, a cluster that was killed) does not hide the next.
-        if let Err(error) = of_namespace(&client, namespace, &directory.join(namespace)).await {
-            fs_err::write(directory.join(format!("{namespace}.txt")), error.to_string())?;
+        if let Err(error) = of_namespace(&client, namespace, folder).await {
+            folder.write(&format!("{namespace}.txt"), &error.to_string())?;
         }
     }
-    Ok(())
+    logs(&client, SYSTEM, folder).await
 }
 
-fn cluster_logs(state: &Path, directory: &Path) -> Result<(), Failure> {
+/// What the program itself took down about its steps.
+fn journals(home: &Path, folder: &Folder) -> Result<(), Failure> {
+    match fs_err::read_to_string(home.join("a9s/journal.jsonl")) {
+        Ok(text) => folder.write("journal.jsonl", &text),
+        Err(_) => Ok(()),
+    }
+}
+
+fn cluster_logs(state: &Path, folder: &Folder) -> Result<(), Failure> {
     for cluster in std::fs::read_dir(state).into_iter().flatten().flatten() {
         for file in std::fs::read_dir(cluster.path()).into_iter().flatten().flatten() {
             let path = file.path();
             if path.extension().is_some_and(|extension| extension == "log" || extension == "jsonl") {
                 let name = format!("{}-{}", cluster.file_name().to_string_lossy(), file.file_name().to_string_lossy());
-                fs_err::copy(&path, directory.join(name))?;
+                folder.write(&name, &String::from_utf8_lossy(&fs_err::read(&path)?))?;
             }
         }
     }
     Ok(())
 }
 
-async fn of_namespace(client: &Client, namespace: &str, directory: &Path) -> Result<(), Failure> {
-    fs_err::create_dir_all(directory)?;
+async fn of_namespace(client: &Client, namespace: &str, folder: &Folder) -> Result<(), Failure> {
     for kind in observe::kinds().filter(|kind| *kind != "secret") {
         let Ok(list) = observe::objects(client, namespace, kind)?.list(&ListParams::default()).await else { continue };
         if !list.items.is_empty() {
-            fs_err::write(directory.join(format!("{kind}.json")), serde_json::to_vec_pretty(&list)?)?;
+            folder.write(&format!("{namespace}/{kind}.json"), &serde_json::to_string_pretty(&list)?)?;
+        }
+        for instance in list.items.iter().filter(|_| kind == "postgresql") {
+            let name = instance.metadata.name.as_deref().unwrap_or_default();
+            folder.write(&format!("{namespace}/{name}.sql.txt"), &sql_state(client, namespace, name).await)?;
         }
     }
+    logs(client, namespace, folder).await
+}
+
+/// What the primary says about itself, or why it says nothing.
+async fn sql_state(client: &Client, namespace: &str, instance: &str) -> String {
+    let login = match observe::login(client, namespace, instance).await {
+        Ok(login) => login,
+        Err(failure) => return failure.to_string(),
+    };
+    let mut text = String::new();
+    for (title, question) in QUESTIONS {
+        let answer = match database::ask(&login, database::DATABASE, question).await {
+            Ok(rows) => rows.join("\n"),
+            Err(failure) => failure.to_string(),
+        };
+        text.push_str(&format!("-- {title}\n{answer}\n\n"));
+    }
+    text
+}
+
+async fn logs(client: &Client, namespace: &str, folder: &Folder) -> Result<(), Failure> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     for pod in pods.list(&ListParams::default()).await?.items {
         let name = pod.metadata.name.unwrap_or_default();
@@ -67,7 +143,7 @@ async fn of_namespace(client: &Client, namespace: &str, directory: &Path) -> Res
                 let params = LogParams { container: Some(container.name.clone()), previous, ..LogParams::default() };
                 let Ok(log) = pods.logs(&name, &params).await else { continue };
                 let run = if previous { "-previous" } else { "" };
-                fs_err::write(directory.join(format!("{name}-{}{run}.log", container.name)), log)?;
+                folder.write(&format!("{namespace}/{name}-{}{run}.log", container.name), &log)?;
             }
         }
     }

@@ -128,7 +128,8 @@ fn has_mounts_of_its_own(pid: i32) -> bool {
     matches!((own, other), (Ok(own), Ok(other)) if own != other)
 }
 
-fn mounts(run: &Path) -> BTreeSet<String> {
+/// Mount points that name the run's directory.
+pub fn mounts(run: &Path) -> BTreeSet<String> {
     let run = run.to_string_lossy();
     let table = fs_err::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     table

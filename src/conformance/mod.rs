@@ -1,19 +1,30 @@
 //! The conformance suite: Gherkin features that drive the real program and look at what it did.
 //!
-//! Reading order: [`run`] (what happens from the first to the last scenario), [`world`] (what a scenario has to itself),
-//! [`definitions`] (the sentences of the features, by domain noun), [`observe`] and [`database`] (how a `Then` looks: the
-//! Kubernetes API and PostgreSQL's own protocol, never the program's opinion), [`inventory`] (what must not be left).
+//! Reading order: [`catalogue`] (the scenarios there are), [`run`] (what happens from the first to the last of them),
+//! [`world`] (what a scenario has to itself), [`definitions`] (the sentences of the features, by domain noun), [`observe`]
+//! and [`database`] (how a `Then` looks: the Kubernetes API and PostgreSQL's own protocol, never the program's opinion),
+//! [`inventory`] (what must not be left), [`results`] (what was found) and [`reports`] (how it is shown).
 
+pub mod catalogue;
 pub mod command;
+pub mod compare;
 pub mod database;
 pub mod definitions;
+pub mod environment;
 pub mod evidence;
 pub mod failure;
 pub mod inventory;
 pub mod ledger;
+pub mod normalise;
+pub mod observations;
 pub mod observe;
-pub mod report;
+pub mod options;
+pub mod preflight;
+pub mod recorder;
+pub mod reports;
+pub mod results;
 pub mod run;
+pub mod secrets;
 pub mod stage;
 pub mod world;
 

@@ -1,139 +1,329 @@
-//! One run of the suite: which scenarios, in what order, and what the exit code says.
+//! One run of the suite: which scenarios, in what order, and what the verdict is.
 
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
-use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use cucumber::cli::{Empty, Opts};
 use cucumber::event::ScenarioFinished;
-use cucumber::tag::Ext as _;
-use cucumber::{World as _, gherkin, parser, runner};
+use cucumber::gherkin::Feature;
+use cucumber::{World as _, parser, runner};
+use futures::stream;
 
-use super::inventory::Inventory;
-use super::report::{Report, print};
-use super::stage::Stage;
+use super::catalogue::{Catalogue, Entry, Sources};
+use super::inventory::{self, Inventory};
+use super::options::Options;
+use super::recorder::{Recorder, Say, Shared, blank};
+use super::results::{Outcome, Results, SCHEMA, Scenario, Selection, Verdict};
+use super::stage::{Door, Notes, Stage};
 use super::world::{self, World};
-use super::{command, evidence};
+use super::{command, environment, evidence, observations, observe, preflight, reports};
+use crate::finding::{Class, Finding};
+use crate::step::Cancel;
 
-/// Scenarios at a time. They mostly wait, for servers to start above all.
-const AT_A_TIME: usize = 4;
+/// Between two looks at whether the cluster is there.
+const PULSE: Duration = Duration::from_secs(2);
 
-/// Runs the features below `features` that the command line asks for against `program`.
+/// So many looks without an answer in a row, and the cluster is lost.
+const LOST_AFTER: usize = 5;
+
+/// Runs the scenarios that the options ask for, writes the reports, and gives what was found.
 ///
-/// The exit code is 0 only if at least one scenario ran, all of them passed, and nothing is left of them.
-pub async fn run(features: &Path, program: &Path) -> ExitCode {
-    let options = Opts::<parser::basic::Cli, runner::basic::Cli, Empty, Empty>::parsed();
-    let stage = match Stage::open(program) {
-        Ok(stage) => stage,
-        Err(failure) => {
-            print(&format!("{failure}\n0 passed, 1 failed\n"));
-            return ExitCode::FAILURE;
-        }
+/// # Errors
+/// The run could not begin: the report's folder can't be written, an earlier report is damaged, there is no cluster to
+/// test, or it can't be used. Everything after that is in the results.
+pub async fn run(
+    options: &Options,
+    sources: &Sources,
+    program: &Path,
+    say: Say,
+    cancel: Cancel,
+) -> Result<Results, Finding> {
+    let door = std::env::var("A9S_DOOR").unwrap_or_default();
+    let door: Door = door.parse().map_err(|why: String| Finding::new("no-such-door", Class::Usage, why))?;
+    let filter = options.filter()?;
+    let catalogue = Catalogue::read(sources);
+    let selected = catalogue.select(&filter);
+    let previous = reports::prepare(&options.report, &say)?;
+    let existing = match options.is_existing_cluster() {
+        true => Some(preflight::check(&options.cluster.target()).await?),
+        false => None,
     };
-    let before = Inventory::take(&stage.directory);
-    let tally = tokio::select! {
-        tally = scenarios(features, options) => tally,
-        _ = tokio::signal::ctrl_c() => {
-            print("interrupted\n");
-            Tally { interrupted: true, ..Tally::default() }
+    let stage = Stage::open(program, &options.report, existing, door)
+        .map_err(|failure| Finding::new("suite-not-started", Class::Missing, failure))?;
+    let mut run = Run { options, catalogue: &catalogue, stage, say, previous, problems: Vec::new() };
+    run.problems.extend(catalogue.problems.iter().cloned());
+    run.problems.extend(Catalogue::undefined(&selected));
+    if selected.is_empty() {
+        run.problems.push("no scenario matches the filter".to_owned());
+    }
+    if filter.is_empty() {
+        run.problems.extend(fewer(&catalogue));
+    }
+    let results = run.carry_out(&selected, cancel).await;
+    reports::write(&results, run.previous.as_ref(), &stage.report).map_err(|error| {
+        Finding::new("report-unwritable", Class::Failed, format!("the report can't be written: {error}"))
+    })?;
+    (run.say)(&format!("report: {}\n{}\n", stage.report.join("index.html").display(), summary(&results)));
+    Ok(results)
+}
+
+/// The last line of a run. It agrees with the exit code.
+fn summary(results: &Results) -> String {
+    let counts = results.counts;
+    let mut text = format!("{} passed, {} failed", counts.passed, counts.failed + results.problems.len());
+    for (count, word) in [
+        (counts.flaky, "flaky"),
+        (counts.skipped, "skipped"),
+        (counts.not_run, "not run"),
+        (counts.quarantined, "quarantined"),
+    ] {
+        if count > 0 {
+            text.push_str(&format!(", {count} {word}"));
         }
-    };
-    let leaks = close(stage, &before).await;
-    for leak in &leaks {
-        print(&format!("LEAK     {leak}\n"));
     }
-    let failed = tally.failed + usize::from(!leaks.is_empty());
-    if tally.passed + failed + tally.skipped == 0 && !tally.interrupted {
-        print("no scenario matches the filter\n0 passed, 1 failed\n");
-        return ExitCode::FAILURE;
+    text
+}
+
+/// A suite that has lost scenarios must not pass for that reason.
+fn fewer(catalogue: &Catalogue) -> Option<String> {
+    let (there, recorded) = (catalogue.entries.len(), catalogue.recorded?);
+    (there < recorded).then(|| format!("there are {there} scenarios, fewer than the {recorded} of features/COUNT"))
+}
+
+struct Run<'a> {
+    options: &'a Options,
+    catalogue: &'a Catalogue,
+    stage: &'static Stage,
+    say: Say,
+    previous: Option<Results>,
+    problems: Vec<String>,
+}
+
+impl Run<'_> {
+    async fn carry_out(&mut self, selected: &[&Entry], cancel: Cancel) -> Results {
+        let (started, begun) = (jiff::Timestamp::now(), Instant::now());
+        let mut skipped = HashMap::new();
+        let mut turn = Vec::new();
+        for entry in selected {
+            match lacking(&entry.tags, self.stage) {
+                Some(why) => {
+                    (self.say)(&format!("skipped           {} ({why})\n", entry.id));
+                    skipped.insert(entry.id.as_str(), why);
+                }
+                None => turn.push(*entry),
+            }
+        }
+        let record = Shared::new();
+        let mut verdict = Verdict::Passed;
+        // A run that can't tell the truth does not begin.
+        if self.problems.is_empty() {
+            let before = Inventory::take(&self.stage.directory);
+            verdict = self.scenarios(&turn, &record, cancel).await;
+            let leaks = close(self.stage, &before).await;
+            self.problems.extend(leaks.into_iter().map(|leak| format!("left over: {leak}")));
+        } else {
+            let _ = fs_err::remove_dir_all(&self.stage.directory);
+        }
+        for problem in &self.problems {
+            (self.say)(&format!("PROBLEM  {problem}\n"));
+        }
+        let today = jiff::Zoned::now().date();
+        let scenarios = selected.iter().map(|entry| match skipped.get(entry.id.as_str()) {
+            Some(why) => Scenario { outcome: Outcome::Skipped, message: why.clone(), ..blank(entry) },
+            None => decided(entry, record.result(entry), today),
+        });
+        let mut results = Results {
+            schema: SCHEMA.to_owned(),
+            verdict,
+            started: started.to_string(),
+            seconds: (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
+            environment: environment::facts(self.stage),
+            selection: self.selection(),
+            counts: Default::default(),
+            problems: self.problems.clone(),
+            scenarios: scenarios.collect(),
+        };
+        results.count();
+        let bad = results.counts.failed + results.problems.len();
+        if verdict == Verdict::Passed && (bad > 0 || results.counts.not_run > 0) {
+            results.verdict = Verdict::Failed;
+        }
+        results
     }
-    let skipped = if tally.skipped == 0 { String::new() } else { format!(", {} skipped", tally.skipped) };
-    print(&format!("{} passed, {failed} failed{skipped}\n", tally.passed));
-    match (tally.interrupted, failed) {
-        (true, _) => ExitCode::from(130),
-        (false, 0) => ExitCode::SUCCESS,
-        (false, _) => ExitCode::FAILURE,
+
+    fn selection(&self) -> Selection {
+        let options = self.options;
+        Selection {
+            tags: options.selectors.tags.clone(),
+            name: options.selectors.name.as_ref().map(ToString::to_string),
+            rerun_failed: options.rerun_failed.clone(),
+            available: self.catalogue.entries.len(),
+            recorded: self.catalogue.recorded,
+            jobs: options.jobs.get(),
+            retries: options.retries,
+            door: self.stage.door.name().to_owned(),
+        }
+    }
+
+    async fn scenarios(&self, turn: &[&Entry], record: &Shared, cancel: Cancel) -> Verdict {
+        let verdict = tokio::select! {
+            () = self.cucumber(turn, record) => return Verdict::Passed,
+            () = cancel.cancelled() => {
+                (self.say)("interrupted: cleaning up\n");
+                Verdict::Interrupted
+            }
+            () = lost(self.stage) => {
+                (self.say)(&format!("the cluster has stopped answering after {} scenarios\n", record.ended()));
+                Verdict::ClusterLost
+            }
+        };
+        // The runner keeps panics quiet, and was cut off before it could undo that.
+        drop(std::panic::take_hook());
+        verdict
+    }
+
+    async fn cucumber(&self, turn: &[&Entry], record: &Shared) {
+        let cli = Opts::<Empty, runner::basic::Cli, Empty, Empty> {
+            runner: runner::basic::Cli {
+                concurrency: Some(self.options.jobs.get()),
+                fail_fast: self.options.fail_fast,
+                retry: Some(self.options.retries),
+                ..runner::basic::Cli::default()
+            },
+            ..Opts::default()
+        };
+        World::cucumber::<&str>()
+            .with_parser::<Ready, Vec<Feature>>(Ready)
+            .with_writer(Recorder { record: record.clone(), say: self.say.clone() })
+            .before(|feature, _, scenario, world| {
+                world.begin(feature, scenario);
+                Box::pin(async {})
+            })
+            .after(|_, _, _, finished, world| Box::pin(after(finished, world)))
+            .with_cli(cli)
+            .run(self.in_order(turn))
+            .await;
+    }
+
+    /// Long ones first, so that no processor waits for the last one: as long as they took in the last run, and those with
+    /// a cluster of their own before others.
+    fn in_order(&self, turn: &[&Entry]) -> Vec<Feature> {
+        let earlier = self.previous.iter().flat_map(|results| &results.scenarios);
+        let earlier: HashMap<&str, f64> = earlier.map(|scenario| (scenario.id.as_str(), scenario.seconds())).collect();
+        let guess = |entry: &Entry| if entry.tags.contains("cluster") { 10.0 } else { 2.0 };
+        let expected = |entry: &Entry| earlier.get(entry.id.as_str()).copied().filter(|seconds| *seconds > 0.0);
+        let mut turn: Vec<(f64, &Entry)> =
+            turn.iter().map(|entry| (expected(entry).unwrap_or_else(|| guess(entry)), *entry)).collect();
+        turn.sort_by(|left, right| right.0.total_cmp(&left.0));
+        turn.into_iter().map(|(_, entry)| entry.runnable()).collect()
     }
 }
 
-#[derive(Debug, Default)]
-struct Tally {
-    passed: usize,
-    failed: usize,
-    skipped: usize,
-    interrupted: bool,
-}
+/// Gives the runner features that were read before.
+#[derive(Debug, Clone)]
+struct Ready;
 
-async fn scenarios(features: &Path, mut options: Opts<parser::basic::Cli, runner::basic::Cli, Empty, Empty>) -> Tally {
-    let tags = options.tags_filter.take();
-    let names = options.re_filter.take();
-    let skipped = Arc::new(AtomicUsize::new(0));
-    let count = Arc::clone(&skipped);
-    let wanted = move |feature: &gherkin::Feature, rule: Option<&gherkin::Rule>, scenario: &gherkin::Scenario| {
-        let own = || feature.tags.iter().chain(rule.iter().flat_map(|rule| &rule.tags)).chain(&scenario.tags);
-        let asked = tags.as_ref().is_none_or(|tags| tags.eval(own()))
-            && names.as_ref().is_none_or(|names| names.is_match(&scenario.name));
-        let lacking = if asked { lacking(own()) } else { None };
-        if let Some(lacking) = lacking {
-            count.fetch_add(1, Ordering::Relaxed);
-            print(&format!("skipped           {}: {} ({lacking})\n", feature.name, scenario.name));
-        }
-        asked && lacking.is_none()
-    };
-    let report = World::cucumber()
-        .with_writer(Report::default())
-        .max_concurrent_scenarios(AT_A_TIME)
-        .before(|feature, _, scenario, world| {
-            world.begin(&feature.name, &scenario.name, scenario.position.line);
-            Box::pin(async {})
-        })
-        .after(|_, _, _, finished, world| Box::pin(after(finished, world)))
-        .with_cli(options)
-        .filter_run(features.to_owned(), wanted)
-        .await;
-    Tally {
-        passed: report.passed(),
-        failed: report.failed(),
-        skipped: skipped.load(Ordering::Relaxed),
-        interrupted: false,
+impl cucumber::Parser<Vec<Feature>> for Ready {
+    type Cli = Empty;
+    type Output = stream::Iter<std::vec::IntoIter<parser::Result<Feature>>>;
+
+    fn parse(self, features: Vec<Feature>, _: Empty) -> Self::Output {
+        stream::iter(features.into_iter().map(Ok).collect::<Vec<_>>())
     }
 }
 
-/// What this machine lacks for a scenario with these tags.
-fn lacking<'a>(mut tags: impl Iterator<Item = &'a String>) -> Option<&'static str> {
+/// A quarantined scenario does not decide until its day has passed; from then on it fails, whatever it did.
+fn decided(entry: &Entry, mut scenario: Scenario, today: jiff::civil::Date) -> Scenario {
+    let Some(quarantine) = &entry.quarantine else { return scenario };
+    if quarantine.until < today {
+        scenario.outcome = Outcome::Failed;
+        let why =
+            format!("its quarantine ended on {}: {} has to mend it or let it go", quarantine.until, quarantine.owner);
+        scenario.message = [why, scenario.message].join("\n").trim_end().to_owned();
+    } else {
+        scenario.quarantine = Some(format!("{} until {}", quarantine.owner, quarantine.until));
+    }
+    scenario
+}
+
+/// What is lacking here for a scenario with these tags.
+fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
     let root = nix::unistd::Uid::effective().is_root();
-    tags.find_map(|tag| match tag.as_str() {
-        "kubectl" => Stage::get().kubectl.as_ref().err().copied(),
-        "root" if !root => Some("only root may do this"),
+    tags.iter().find_map(|tag| match (tag.as_str(), &stage.existing) {
+        ("kubectl", _) => stage.kubectl.as_ref().err().map(|why| (*why).to_owned()),
+        ("root", _) if !root => Some("only root may do this".to_owned()),
+        ("process", _) if stage.door == Door::Plan => Some("it is about the program as a process".to_owned()),
+        ("cluster", Some(_)) => Some("it needs a cluster of its own".to_owned()),
+        ("embedded-only", Some(_)) => Some("it needs the embedded cluster and its host".to_owned()),
+        (tag, Some(existing)) => {
+            let capability = tag.strip_prefix("needs-")?;
+            let there = existing.capabilities.contains(capability);
+            (!there).then(|| format!("the stack of this cluster has no {capability}"))
+        }
         _ => None,
     })
 }
 
-/// Keeps the evidence of a failure, then takes back what the scenario made. What would not go fails the scenario, too;
-/// unwinding is how a hook tells the runner.
+/// Looks at what is there and keeps the evidence of a failure, then takes back what the scenario made. What would not go
+/// fails the scenario, too; unwinding is how a hook tells the runner.
 async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
     let Some(world) = world else { return };
+    let seen = observations::look(world).await;
     let mut words = Vec::new();
+    let mut notes = Notes { observations: seen.observations, secrets: seen.secrets.clone(), evidence: None };
     if !matches!(finished, ScenarioFinished::StepPassed) {
-        words.push(format!("evidence: {}", evidence::keep(world).await.display()));
+        let folder = evidence::keep(world, seen.secrets).await;
+        words.push(format!("evidence: {}", Stage::get().report.join(&folder).display()));
+        notes.evidence = Some(folder);
     }
     words.extend(world.end().await.into_iter().map(|leak| format!("left over: {leak}")));
+    if let Some(key) = world.key() {
+        Stage::get().note(key, notes);
+    }
     if !words.is_empty() {
         std::panic::resume_unwind(Box::new(words.join("\n")));
     }
 }
 
-/// Deletes the shared cluster, and those of scenarios that were interrupted, and looks for what the run has left.
+/// Resolves when the cluster that scenarios share does not answer any more.
+async fn lost(stage: &Stage) {
+    let mut silent = 0;
+    while silent < LOST_AFTER {
+        tokio::time::sleep(PULSE).await;
+        let Some(surroundings) = stage.shared_if_there() else { continue };
+        let answer = match observe::client(surroundings).await {
+            Ok(client) => client.apiserver_version().await.map(drop),
+            Err(_) => continue,
+        };
+        // Any answer is one, also a refusal.
+        silent = match answer {
+            Ok(()) | Err(kube::Error::Api(_)) => 0,
+            Err(_) => silent + 1,
+        };
+    }
+}
+
+/// Deletes what scenarios that were interrupted have left and the shared cluster, and looks for what the run has left.
 async fn close(stage: &Stage, before: &Inventory) -> Vec<String> {
     let mut leaks = Vec::new();
+    if stage.existing.is_some() {
+        leaks.extend(world::delete_namespaces(stage.namespaces_left()).await);
+    }
     for entry in std::fs::read_dir(&stage.directory).into_iter().flatten().flatten() {
         if let Ok(surroundings) = command::Surroundings::new(&entry.path()) {
             leaks.extend(world::delete_clusters(&surroundings).await);
-            leaks.extend(state_left(&surroundings));
         }
     }
     leaks.extend(world::end_processes_of(&stage.directory.to_string_lossy()).await);
+    for mount in inventory::mounts(&stage.directory) {
+        if let Err(errno) = nix::mount::umount(mount.as_str()) {
+            leaks.push(format!("{mount} is still mounted: {errno}"));
+        }
+    }
+    for entry in std::fs::read_dir(&stage.directory).into_iter().flatten().flatten() {
+        leaks.extend(state_left(&entry.path().join("state")));
+    }
     leaks.extend(Inventory::take(&stage.directory).leaked_since(before, &stage.directory));
     if let Err(error) = fs_err::remove_dir_all(&stage.directory) {
         leaks.push(error.to_string());
@@ -141,46 +331,53 @@ async fn close(stage: &Stage, before: &Inventory) -> Vec<String> {
     leaks
 }
 
-fn state_left(surroundings: &command::Surroundings) -> Vec<String> {
-    std::fs::read_dir(&surroundings.state)
+fn state_left(state: &Path) -> Vec<String> {
+    std::fs::read_dir(state)
         .into_iter()
         .flatten()
         .flatten()
-        .map(|entry| format!("state {} is left", entry.path().display()))
+        .map(|entry| format!("state {}", entry.path().display()))
         .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use cucumber::World as _;
-    use cucumber::feature::Ext as _;
-    use cucumber::gherkin::{Feature, GherkinEnv};
-
     use super::*;
+    use crate::conformance::catalogue::Filter;
+
+    fn catalogue() -> Catalogue {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("features");
+        Catalogue::read(&Sources::from_directory(&directory).unwrap())
+    }
 
     #[test]
     fn every_step_of_every_feature_has_exactly_one_definition() {
-        let definitions = World::collection();
-        let mut wrong = Vec::new();
-        let mut steps = 0;
-        for file in fs_err::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("features")).expect("features") {
-            let path = file.expect("a file").path();
-            if path.extension().is_none_or(|extension| extension != "feature") {
-                continue;
-            }
-            let feature = Feature::parse_path(&path, GherkinEnv::default()).expect("a feature that can be read");
-            let feature = feature.expand_examples().expect("outlines with all their columns");
-            let background = feature.background.iter().flat_map(|background| &background.steps);
-            for step in background.chain(feature.scenarios.iter().flat_map(|scenario| &scenario.steps)) {
-                steps += 1;
-                match definitions.find(step) {
-                    Ok(Some(_)) => {}
-                    Ok(None) => wrong.push(format!("{}: nothing says {:?} {}", feature.name, step.ty, step.value)),
-                    Err(ambiguous) => wrong.push(format!("{}: {}: {ambiguous}", feature.name, step.value)),
-                }
-            }
-        }
-        assert!(steps > 100, "only {steps} steps were found");
+        let catalogue = catalogue();
+        let all = catalogue.select(&Filter::default());
+        assert!(all.len() > 100, "only {} scenarios were found", all.len());
+        let wrong = Catalogue::undefined(&all);
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert!(catalogue.problems.is_empty(), "{}", catalogue.problems.join("\n"));
+    }
+
+    #[test]
+    fn there_are_as_many_scenarios_as_when_they_last_landed() {
+        let catalogue = catalogue();
+        assert_eq!(fewer(&catalogue), None);
+        let fewer_now = Catalogue { entries: Vec::new(), ..catalogue };
+        assert!(fewer(&fewer_now).unwrap().starts_with("there are 0 scenarios, fewer than"));
+    }
+
+    #[test]
+    fn an_expired_quarantine_fails_and_one_that_holds_does_not_decide() {
+        let text = "Feature: x\n  @quarantine-anna-2026-05-01\n  Scenario: y\n    Given z\n";
+        let catalogue = Catalogue::read(&Sources::from_files([("x.feature", text)]));
+        let entry = &catalogue.entries[0];
+        let passed = || Scenario { outcome: Outcome::Passed, ..blank(entry) };
+        let failed = || Scenario { outcome: Outcome::Failed, message: "no".to_owned(), ..blank(entry) };
+        let holds = decided(entry, failed(), "2026-05-01".parse().unwrap());
+        assert!(!holds.decides_against() && holds.outcome == Outcome::Failed);
+        let expired = decided(entry, passed(), "2026-05-02".parse().unwrap());
+        assert!(expired.decides_against() && expired.message.contains("anna"), "{expired:?}");
     }
 }

@@ -1,14 +1,19 @@
 //! What one run of the suite has: its directory, the program under test, and the cluster that most scenarios share.
 
+use std::collections::{BTreeSet, HashMap};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
+use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::command::{self, Surroundings};
 use super::failure::Failure;
+use super::preflight::Existing;
+use super::recorder::Key;
+use super::secrets::Secrets;
 
 static STAGE: OnceLock<Stage> = OnceLock::new();
 
@@ -17,14 +22,65 @@ static STAGE: OnceLock<Stage> = OnceLock::new();
 pub struct Stage {
     /// Everything the run makes lies below it; traversable by others, since a server's user must get to its data.
     pub directory: PathBuf,
-    /// The program under test: `A9S_BIN`, or what cargo built.
+    /// The program under test.
     pub program: PathBuf,
     /// `kubectl`, or why it can't be a judge.
     pub kubectl: Result<PathBuf, &'static str>,
-    /// Where a failed scenario's evidence goes.
-    pub evidence: PathBuf,
+    /// The folder of the reports; evidence lies below it.
+    pub report: PathBuf,
+    /// The cluster to test, unless the run makes its own.
+    pub existing: Option<Existing>,
+    /// How the program is driven.
+    pub door: Door,
+    /// What namespaces of this run are labelled with.
+    pub run: String,
     shared: OnceCell<Surroundings>,
     scenarios: AtomicUsize,
+    notes: Mutex<HashMap<Key, Notes>>,
+    namespaces: Mutex<BTreeSet<String>>,
+}
+
+/// How the program is driven: `A9S_DOOR`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Door {
+    /// Each command is a process.
+    #[default]
+    Cli,
+    /// Commands that end by themselves run in this process.
+    Plan,
+}
+
+impl Door {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cli => "cli",
+            Self::Plan => "plan",
+        }
+    }
+}
+
+impl std::str::FromStr for Door {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "" | "cli" => Ok(Self::Cli),
+            "plan" => Ok(Self::Plan),
+            other => Err(format!("A9S_DOOR is cli or plan, not {other:?}")),
+        }
+    }
+}
+
+/// What the suite itself notes about a scenario, besides what the runner tells.
+#[derive(Debug, Clone, Default)]
+pub struct Notes {
+    /// Its folder below the report's.
+    pub evidence: Option<PathBuf>,
+    /// What was seen at its end.
+    pub observations: Value,
+    /// What must not be told.
+    pub secrets: Secrets,
 }
 
 impl Stage {
@@ -37,29 +93,35 @@ impl Stage {
         STAGE.get().expect("the stage is open while scenarios run")
     }
 
-    /// Makes the directory of a run that tests `built`, unless the environment names another program.
+    /// Makes the directory of a run that tests `program` and reports to `report`.
     ///
     /// # Errors
     /// What the file system said.
-    pub fn open(built: &Path) -> Result<&'static Self, Failure> {
-        let directory = std::env::temp_dir().join(format!("a9s-e2e-{:08x}", rand::random::<u32>()));
+    pub fn open(
+        program: &Path,
+        report: &Path,
+        existing: Option<Existing>,
+        door: Door,
+    ) -> Result<&'static Self, Failure> {
+        let run = format!("{:08x}", rand::random::<u32>());
+        let directory = std::env::temp_dir().join(format!("a9s-e2e-{run}"));
         fs_err::create_dir_all(&directory)?;
         fs_err::set_permissions(&directory, std::fs::Permissions::from_mode(0o755))?;
-        let program = std::env::var_os("A9S_BIN").map_or_else(|| built.to_owned(), PathBuf::from);
         if !program.is_file() {
             return Err(Failure::unexpected("a program to test", format!("nothing at {}", program.display())));
         }
-        let evidence = std::env::var_os("A9S_E2E_EVIDENCE").map_or_else(
-            || std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from).join("e2e"),
-            PathBuf::from,
-        );
         let stage = Self {
             directory,
-            program,
+            program: std::path::absolute(program)?,
             kubectl: kubectl(),
-            evidence,
+            report: std::path::absolute(report)?,
+            existing,
+            door,
+            run,
             shared: OnceCell::new(),
             scenarios: AtomicUsize::new(0),
+            notes: Mutex::default(),
+            namespaces: Mutex::default(),
         };
         Ok(STAGE.get_or_init(|| stage))
     }
@@ -69,7 +131,40 @@ impl Stage {
         self.scenarios.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The cluster that most scenarios share; the first who asks creates it.
+    /// The name of the namespace of a scenario: on a cluster that others use, too, no other run has it.
+    pub fn namespace(&self, number: usize) -> String {
+        match self.existing {
+            Some(_) => format!("e2e-{}-{number}", self.run),
+            None => format!("e2e-{number}"),
+        }
+    }
+
+    /// Remembers that a namespace was made, or is gone.
+    pub fn note_namespace(&self, name: &str, there: bool) {
+        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
+        if there {
+            namespaces.insert(name.to_owned())
+        } else {
+            namespaces.remove(name)
+        };
+    }
+
+    /// Namespaces on the shared cluster that scenarios have made and not taken back: those that were interrupted.
+    pub fn namespaces_left(&self) -> Vec<String> {
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Keeps notes about a scenario.
+    pub fn note(&self, key: Key, notes: Notes) {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).insert(key, notes);
+    }
+
+    /// The notes about a scenario.
+    pub fn notes_of(&self, key: &Key) -> Notes {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned().unwrap_or_default()
+    }
+
+    /// The cluster that most scenarios share; the first who asks creates it, unless it is an existing one.
     ///
     /// # Errors
     /// What the program said when it could not be created; every scenario that needs it then fails with it.
@@ -77,11 +172,21 @@ impl Stage {
         self.shared
             .get_or_try_init(|| async {
                 let surroundings = Surroundings::new(&self.directory.join("shared"))?;
-                let outcome = command::a9s(&surroundings, &["create", "cluster", "a8s", "--yes"]).await?;
-                outcome.require_success()?;
+                match &self.existing {
+                    Some(existing) => surroundings.write_kubeconfig(&existing.kubeconfig)?,
+                    None => {
+                        let outcome = command::a9s(&surroundings, &["create", "cluster", "a8s", "--yes"]).await?;
+                        outcome.require_success()?;
+                    }
+                }
                 Ok(surroundings)
             })
             .await
+    }
+
+    /// The shared cluster, if a scenario has asked for it.
+    pub fn shared_if_there(&self) -> Option<&Surroundings> {
+        self.shared.get()
     }
 }
 
@@ -91,12 +196,12 @@ const OLDEST_KUBECTL: u32 = 30;
 fn kubectl() -> Result<PathBuf, &'static str> {
     let program = command::on_path("kubectl").ok_or("this machine has no kubectl")?;
     let version = std::process::Command::new(&program).args(["version", "--client", "-o", "json"]).output();
-    let answer = version.ok().and_then(|output| serde_json::from_slice::<serde_json::Value>(&output.stdout).ok());
+    let answer = version.ok().and_then(|output| serde_json::from_slice::<Value>(&output.stdout).ok());
     let minor = answer.and_then(|answer| minor(&answer));
     if minor.is_some_and(|minor| minor >= OLDEST_KUBECTL) { Ok(program) } else { Err("kubectl is older than 1.30") }
 }
 
-fn minor(answer: &serde_json::Value) -> Option<u32> {
+fn minor(answer: &Value) -> Option<u32> {
     let text = answer["clientVersion"]["minor"].as_str()?;
     text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok()
 }

@@ -1,11 +1,11 @@
 //! What a scenario has to itself: a home, a namespace (or a whole cluster), and a memory of what its commands said.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use cucumber::gherkin;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::config::Kubeconfig;
@@ -17,8 +17,12 @@ use super::command::{self, Outcome, Surroundings};
 use super::failure::Failure;
 use super::inventory;
 use super::ledger::Ledger;
-use super::observe::{self, Look, SOON, until};
+use super::observe::{self, Login, Look, SOON, until};
+use super::recorder::Key;
 use super::stage::Stage;
+
+/// Marks the namespaces of a run, so that anybody can find what one has left that was killed.
+const RUN_LABEL: &str = "conformance.a9s/run";
 
 /// State of one scenario.
 #[derive(cucumber::World)]
@@ -28,6 +32,10 @@ pub struct World {
     pub surroundings: Surroundings,
     /// Programs it has left running, such as a port-forward.
     pub background: Vec<Child>,
+    /// Logins of service bindings, with their database, as their Secrets told them.
+    pub logins: BTreeMap<String, (Login, String)>,
+    /// Open sessions.
+    pub sessions: BTreeMap<String, tokio_postgres::Client>,
     /// Disks it has mounted.
     pub mounts: Vec<PathBuf>,
     /// Its client that remembers what was acknowledged.
@@ -36,6 +44,13 @@ pub struct World {
     pub struck: Option<(String, Instant)>,
     /// Processes that it has stopped and not yet let go on.
     pub frozen: Vec<i32>,
+    /// What its steps have noted for later ones.
+    pub notes: BTreeMap<String, String>,
+    /// Clients that stay connected.
+    pub clients: Vec<tokio_postgres::Client>,
+    /// A way to an instance that was opened earlier.
+    pub forward: Option<observe::Login>,
+    key: Option<Key>,
     slug: String,
     directory: PathBuf,
     shared: bool,
@@ -59,10 +74,16 @@ impl World {
         Ok(Self {
             surroundings: Surroundings::new(&directory)?,
             background: Vec::new(),
+            logins: BTreeMap::new(),
+            sessions: BTreeMap::new(),
             mounts: Vec::new(),
             ledger: None,
             struck: None,
             frozen: Vec::new(),
+            notes: BTreeMap::new(),
+            clients: Vec::new(),
+            forward: None,
+            key: None,
             slug: String::new(),
             directory,
             shared: false,
@@ -74,14 +95,21 @@ impl World {
     }
 
     /// Gives the world the name of its scenario.
-    pub fn begin(&mut self, feature: &str, scenario: &str, line: usize) {
+    pub fn begin(&mut self, feature: &gherkin::Feature, scenario: &gherkin::Scenario) {
         let plain = |text: &str| {
             let text: String =
                 text.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
             text.split('-').filter(|word| !word.is_empty()).collect::<Vec<_>>().join("-")
         };
-        self.slug = format!("{}-{line}-{}", plain(feature), plain(scenario));
+        self.key = Some(Key::of(feature, scenario));
+        let line = scenario.position.line;
+        self.slug = format!("{}-{line}-{}", plain(&feature.name), plain(&scenario.name));
         self.slug.truncate(100);
+    }
+
+    /// Which scenario it is, once it has begun.
+    pub fn key(&self) -> Option<Key> {
+        self.key.clone()
     }
 
     /// A name for directories.
@@ -112,16 +140,12 @@ impl World {
         let shared = Stage::get().shared().await?;
         self.shared = true;
         self.surroundings.state.clone_from(&shared.state);
-        let own = format!("e2e-{}", self.number);
+        let own = Stage::get().namespace(self.number);
         let mut kubeconfig = Kubeconfig::read_from(&shared.kubeconfig)?;
         for context in kubeconfig.contexts.iter_mut().filter_map(|named| named.context.as_mut()) {
             context.namespace = Some(own.clone());
         }
-        let file = &self.surroundings.kubeconfig;
-        fs_err::create_dir_all(file.parent().unwrap_or(file))?;
-        // JSON is YAML, so every reader of a kubeconfig takes it.
-        fs_err::write(file, serde_json::to_vec_pretty(&kubeconfig)?)?;
-        fs_err::set_permissions(file, std::fs::Permissions::from_mode(0o600))?;
+        self.surroundings.write_kubeconfig(&kubeconfig)?;
         let home = self.surroundings.home.display();
         fs_err::write(self.surroundings.home.join(".a9s"), format!("WorkingDir: {home}/a9s\nDemoSpace: a8s-demo\n"))?;
         self.add_namespace(own).await
@@ -164,6 +188,10 @@ impl World {
         let namespaces: Api<Namespace> = Api::all(client);
         let mut namespace = Namespace::default();
         namespace.metadata.name = Some(name.clone());
+        namespace.metadata.labels = Some([(RUN_LABEL.to_owned(), Stage::get().run.clone())].into());
+        if self.shared {
+            Stage::get().note_namespace(&name, true);
+        }
         namespaces.create(&PostParams::default(), &namespace).await?;
         self.namespaces.push(name);
         Ok(())
@@ -307,22 +335,31 @@ impl World {
 
     /// As the administrator who made the cluster: the scenario may have spoilt its own kubeconfig.
     async fn leave_shared_cluster(&self) -> Vec<String> {
-        let client = match Stage::get().shared().await {
-            Ok(shared) => observe::client(shared).await,
-            Err(failure) => Err(failure),
-        };
-        let client = match client {
-            Ok(client) => client,
-            Err(failure) => return vec![failure.to_string()],
-        };
-        let mut leaks = Vec::new();
-        for namespace in &self.namespaces {
-            if let Err(failure) = empty_and_delete(&client, namespace).await {
-                leaks.push(format!("namespace {namespace}: {failure}"));
-            }
-        }
-        leaks
+        delete_namespaces(self.namespaces.clone()).await
     }
+}
+
+/// Deletes namespaces of the shared cluster, and says what would not go.
+pub async fn delete_namespaces(namespaces: Vec<String>) -> Vec<String> {
+    if namespaces.is_empty() {
+        return Vec::new();
+    }
+    let client = match Stage::get().shared().await {
+        Ok(shared) => observe::client(shared).await,
+        Err(failure) => Err(failure),
+    };
+    let client = match client {
+        Ok(client) => client,
+        Err(failure) => return vec![failure.to_string()],
+    };
+    let mut leaks = Vec::new();
+    for namespace in namespaces {
+        match empty_and_delete(&client, &namespace).await {
+            Ok(()) => Stage::get().note_namespace(&namespace, false),
+            Err(failure) => leaks.push(format!("namespace {namespace}: {failure}")),
+        }
+    }
+    leaks
 }
 
 /// Deletes every cluster in these surroundings, as a person would, and says what would not go.

@@ -9,7 +9,7 @@ use kube::discovery::{self, Scope};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
-use super::{Error, FIELD_MANAGER};
+use super::{Error, FIELD_MANAGER, kinds};
 
 /// How to reach the objects of a kind.
 #[derive(Debug, Clone)]
@@ -21,7 +21,7 @@ pub struct Kind {
 }
 
 impl Kind {
-    /// Asks the server about a kind.
+    /// Asks the server about a kind, unless it is one that every server has.
     ///
     /// # Errors
     /// The request fails; a kind the server does not serve is "not found".
@@ -33,6 +33,11 @@ impl Kind {
                 kube::Error::Discovery(kube::error::DiscoveryError::InvalidGroupVersion(error.to_string())),
             )
         })?;
+        if let (Some(plural), Some(namespaced)) =
+            (kinds::plural(&gvk.group, &gvk.kind), kinds::namespaced(&gvk.group, &gvk.kind))
+        {
+            return Ok(Self { resource: ApiResource::from_gvk_with_plural(&gvk, plural), namespaced });
+        }
         let (resource, capabilities) =
             discovery::pinned_kind(client, &gvk).await.map_err(|source| Error::request(what(), source))?;
         Ok(Self { resource, namespaced: capabilities.scope == Scope::Namespaced })

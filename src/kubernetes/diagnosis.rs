@@ -87,7 +87,7 @@ pub async fn of_pod(client: &Client, pod: &Pod) -> Vec<Evidence> {
     let mut evidence = vec![Evidence { about: format!("conditions of the pod {name}"), lines: conditions(pod) }];
     evidence.push(events(client, &namespace, &name).await);
     for container in containers(pod).filter(|container| !container.ready) {
-        evidence.push(log(client, &namespace, &name, container).await);
+        evidence.push(log(client, &namespace, &name, &container.name).await);
     }
     evidence.retain(|evidence| !evidence.lines.is_empty());
     evidence
@@ -112,35 +112,29 @@ pub async fn events(client: &Client, namespace: &str, name: &str) -> Evidence {
     let parameters = ListParams::default().fields(&format!("involvedObject.name={name}"));
     let mut events = api.list(&parameters).await.map(|list| list.items).unwrap_or_default();
     events.sort_by_key(|event| event.last_timestamp.clone().or(event.first_timestamp.clone()).map(|time| time.0));
-    let lines = events
-        .iter()
-        .rev()
-        .take(EVENTS)
-        .map(|event| {
-            let reason = event.reason.as_deref().unwrap_or_default();
-            let message = event.message.as_deref().unwrap_or_default();
-            format!("{} {reason}: {message}", event.type_.as_deref().unwrap_or("Normal"))
-        })
-        .collect();
+    let lines = events.iter().rev().take(EVENTS).map(event_line).collect();
     Evidence { about: format!("events of {name}"), lines }
 }
 
-async fn log(client: &Client, namespace: &str, pod: &str, container: &ContainerStatus) -> Evidence {
+/// An event in one line.
+pub fn event_line(event: &Event) -> String {
+    let reason = event.reason.as_deref().unwrap_or_default();
+    let message = event.message.as_deref().unwrap_or_default();
+    format!("{} {reason}: {message}", event.type_.as_deref().unwrap_or("Normal"))
+}
+
+/// The last lines that a container has written, or else those of its run before.
+pub async fn log(client: &Client, namespace: &str, pod: &str, container: &str) -> Evidence {
     let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let running = container.state.as_ref().is_some_and(|state| state.running.is_some() || state.terminated.is_some());
-    let parameters = LogParams {
-        container: Some(container.name.clone()),
-        tail_lines: Some(LOG_LINES),
-        previous: !running && container.restart_count > 0,
-        ..LogParams::default()
-    };
+    let mut parameters =
+        LogParams { container: Some(container.to_owned()), tail_lines: Some(LOG_LINES), ..LogParams::default() };
     let mut text = api.logs(pod, &parameters).await.unwrap_or_default();
     if text.trim().is_empty() {
-        let other = LogParams { previous: !parameters.previous, ..parameters };
-        text = api.logs(pod, &other).await.unwrap_or_default();
+        parameters.previous = true;
+        text = api.logs(pod, &parameters).await.unwrap_or_default();
     }
     let lines = text.lines().map(str::to_owned).collect();
-    Evidence { about: format!("log of the container {} of the pod {pod}", container.name), lines }
+    Evidence { about: format!("log of the container {container} of the pod {pod}"), lines }
 }
 
 #[cfg(test)]

@@ -40,6 +40,15 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
+    /// A watch ended in an error.
+    #[error("cannot {what}")]
+    Watch {
+        /// What was waited for.
+        what: String,
+        /// Why it can't be.
+        #[source]
+        source: Box<kube::runtime::wait::Error>,
+    },
     /// A request was not answered in time.
     #[error("cannot {what}: no answer within {seconds} s")]
     Unanswered {
@@ -72,6 +81,11 @@ impl Error {
         self.status().is_some_and(|status| status.code == 404)
     }
 
+    /// Whether the server does not serve the kind that was asked for.
+    pub fn is_unknown_kind(&self) -> bool {
+        matches!(self, Self::Request { source, .. } if matches!(source.as_ref(), kube::Error::Discovery(_)))
+    }
+
     /// Whether the server could not be reached: a later attempt may reach it.
     pub fn is_unreachable(&self) -> bool {
         match self {
@@ -102,7 +116,7 @@ impl From<Error> for Finding {
             Error::Unanswered { .. } => Self::new("cluster-unreachable", Class::Missing, cause),
             Error::Request { .. } if unreachable => Self::new("cluster-unreachable", Class::Missing, cause)
                 .advise("Is the cluster running? a9s cluster status says so; a9s cluster start starts it."),
-            Error::Request { .. } => Self::new("request-failed", Class::Failed, cause),
+            Error::Request { .. } | Error::Watch { .. } => Self::new("request-failed", Class::Failed, cause),
         }
     }
 }

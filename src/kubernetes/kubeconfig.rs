@@ -63,7 +63,7 @@ impl From<Error> for Finding {
 
 /// The files that `kubectl` would read: those of `$KUBECONFIG`, else `~/.kube/config`.
 pub fn paths() -> Vec<PathBuf> {
-    let listed: Vec<PathBuf> = std::env::var_os("KUBECONFIG")
+    let listed: Vec<PathBuf> = crate::caller::variable("KUBECONFIG")
         .map(|list| std::env::split_paths(&list).filter(|path| !path.as_os_str().is_empty()).collect())
         .unwrap_or_default();
     if listed.is_empty() { home().map(|home| home.join(".kube/config")).into_iter().collect() } else { listed }

@@ -4,6 +4,7 @@ pub mod apply;
 pub mod diagnosis;
 mod error;
 pub mod exec;
+pub mod kinds;
 pub mod kubeconfig;
 
 use std::path::PathBuf;
@@ -74,9 +75,22 @@ impl Target {
         Ok(Connection { client, context, namespace, server })
     }
 
-    fn read(&self) -> Result<Kubeconfig, Error> {
+    /// Every context with the cluster it is of.
+    ///
+    /// # Errors
+    /// There is no kubeconfig, or it can't be used.
+    pub fn contexts(&self) -> Result<Vec<(String, String)>, Error> {
+        let named = self.read()?.contexts.into_iter();
+        Ok(named.map(|entry| (entry.name, entry.context.map(|context| context.cluster).unwrap_or_default())).collect())
+    }
+
+    /// The kubeconfig as its files say, merged as `kubectl` would.
+    ///
+    /// # Errors
+    /// There is none, or it can't be read.
+    pub fn read(&self) -> Result<Kubeconfig, Error> {
         let paths = match &self.kubeconfig {
-            Some(path) => vec![path.clone()],
+            Some(path) => vec![crate::caller::path(path)],
             None => kubeconfig::paths(),
         };
         let mut merged: Option<Kubeconfig> = None;

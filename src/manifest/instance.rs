@@ -1,15 +1,14 @@
-//! The manifest of an instance, as the Go tool renders it, and the file it is written to.
+//! The manifest of an instance, as the Go tool renders it.
 
-use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::api::{ApiResource, DynamicObject};
-use kube::core::GroupVersionKind;
+use kube::api::ApiResource;
 use serde_json::json;
 
 use super::names::{Namespace, ObjectName};
-use crate::yaml;
+pub use super::resource::ApiVersion;
+use super::resource::{Kind, Reference, Resource};
 
 /// API group of instances.
 pub const GROUP: &str = "postgresql.anynines.com";
@@ -37,65 +36,25 @@ pub struct Instance {
 
 /// How to reach instances of an API version.
 pub fn resource(api_version: &ApiVersion) -> ApiResource {
-    let gvk = GroupVersionKind::gvk(GROUP, &api_version.0, "Postgresql");
-    ApiResource::from_gvk_with_plural(&gvk, "postgresqls")
+    Kind::Instance.resource(api_version)
 }
 
 impl Instance {
-    /// The object.
-    pub fn object(&self) -> DynamicObject {
-        let mut object =
-            DynamicObject::new(self.name.as_str(), &resource(&self.api_version)).within(self.namespace.as_str());
-        object.data = json!({"spec": {
+    /// The custom resource.
+    pub fn resource(&self) -> Resource {
+        let reference = Reference {
+            kind: Kind::Instance,
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            api_version: self.api_version.clone(),
+        };
+        let spec = json!({
             "replicas": self.replicas,
             "resources": {"limits": {"memory": self.limits_memory.0}, "requests": {"cpu": self.requests_cpu.0}},
             "version": self.version,
             "volumeSize": self.volume_size.0,
-        }});
-        object
-    }
-
-    /// The document: sorted keys, an indentation of two, a trailing newline.
-    ///
-    /// # Errors
-    /// None that can happen with valid names.
-    pub fn document(&self) -> Result<String, yaml::Error> {
-        yaml::write(&self.object())
-    }
-
-    /// The file below `usermanifests`.
-    pub fn file(&self, user_manifests: &Path) -> PathBuf {
-        file(user_manifests, "instance", &self.namespace, &self.name)
-    }
-}
-
-/// The file of a manifest. In the namespace `default` it is the one of the Go tool, `a8s-pg-<type>-<name>.yaml`. In any
-/// other, the namespace is a directory: no name of an object can be mistaken for one, so nothing is overwritten.
-pub fn file(user_manifests: &Path, kind: &str, namespace: &Namespace, name: &ObjectName) -> PathBuf {
-    let file = format!("a8s-pg-{kind}-{name}.yaml");
-    match namespace.as_str() {
-        "default" => user_manifests.join(file),
-        other => user_manifests.join(other).join(file),
-    }
-}
-
-/// The version part of an API version: `v1`, `v1beta3`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ApiVersion(pub String);
-
-impl FromStr for ApiVersion {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let good = text.len() > 1
-            && text.len() <= 20
-            && text.starts_with('v')
-            && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
-        if good {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err("the version of an API is expected, such as v1beta3".to_owned())
-        }
+        });
+        Resource::new(reference, spec)
     }
 }
 
@@ -153,16 +112,7 @@ mod tests {
         let expected = "apiVersion: postgresql.anynines.com/v1beta3\nkind: Postgresql\nmetadata:\n  name: clustered\n  \
                         namespace: a8s-workload\nspec:\n  replicas: 3\n  resources:\n    limits:\n      memory: 100Mi\n    \
                         requests:\n      cpu: 100m\n  version: 14\n  volumeSize: 1Gi\n";
-        assert_eq!(instance("clustered", "a8s-workload").document().unwrap(), expected);
-    }
-
-    #[test]
-    fn two_namespaces_never_share_a_file() {
-        let base = Path::new("/w/usermanifests");
-        let file = |namespace: &str, name: &str| instance(name, namespace).file(base);
-        assert_eq!(file("default", "x"), base.join("a8s-pg-instance-x.yaml"));
-        assert_eq!(file("other", "x"), base.join("other/a8s-pg-instance-x.yaml"));
-        assert_ne!(file("a", "b-x"), file("a-b", "x"));
+        assert_eq!(instance("clustered", "a8s-workload").resource().document().unwrap(), expected);
     }
 
     #[rstest]

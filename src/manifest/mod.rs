@@ -1,4 +1,12 @@
-//! The documents we generate.
+//! The documents we generate, and those we fetch.
 
+pub mod fetch;
+pub mod images;
 pub mod instance;
+pub mod kustomization;
+pub mod minio;
 pub mod names;
+pub mod order;
+pub mod registry;
+pub mod release;
+pub mod resource;

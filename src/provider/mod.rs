@@ -1,17 +1,27 @@
 //! Providers: what makes and deletes clusters. An existing cluster has none.
 
+pub mod builtin;
+pub mod docker;
 pub mod embedded;
+pub mod kind;
+pub mod minikube;
+pub mod tool;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use serde::Serialize;
 
-use crate::finding::{Class, Finding};
+use crate::finding::Finding;
+use crate::kubernetes::Target;
 use crate::step::Context;
+
+/// How long one look at `/readyz` may take.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// The name of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -114,6 +124,13 @@ pub trait Provider: Send + Sync {
     /// What is there is not a cluster of this provider, or can't be read.
     async fn state(&self, cluster: &ClusterName) -> Result<State, Finding>;
 
+    /// Whether this program made the cluster, or it is not there. One that somebody else made is not touched without
+    /// asking.
+    ///
+    /// # Errors
+    /// As [`Provider::state`].
+    async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding>;
+
     /// Makes a cluster, or goes on making it, and starts it. Returns when its API answers.
     ///
     /// # Errors
@@ -144,6 +161,23 @@ pub trait Provider: Send + Sync {
     /// They can't be listed.
     async fn list(&self) -> Result<Vec<ClusterName>, Finding>;
 
+    /// Whether the cluster has nodes that images must be brought to.
+    fn has_nodes(&self) -> bool {
+        self.name() != Name::Embedded
+    }
+
+    /// Whether every node has these images, the same as this machine.
+    ///
+    /// # Errors
+    /// This machine does not have them, or the nodes can't be asked.
+    async fn loaded(&self, cluster: &ClusterName, images: &[String]) -> Result<bool, Finding>;
+
+    /// Brings images of this machine to every node.
+    ///
+    /// # Errors
+    /// This machine does not have them, or they can't be brought there.
+    async fn load(&self, cluster: &ClusterName, images: &[String], context: &Context) -> Result<(), Finding>;
+
     /// A kubeconfig of an administrator of the cluster, private to the provider.
     fn kubeconfig(&self, cluster: &ClusterName) -> PathBuf;
 
@@ -153,8 +187,8 @@ pub trait Provider: Send + Sync {
     /// What the builtin stack has to know about a cluster: its images, and where admission answers.
     ///
     /// # Errors
-    /// It is not known, because the cluster does not run.
-    fn builtin_stack(&self, cluster: &ClusterName) -> Result<a8s_operators::manifests::Options, Finding>;
+    /// It is not known, because the cluster does not run or there are no images.
+    async fn builtin_stack(&self, cluster: &ClusterName) -> Result<a8s_operators::manifests::Options, Finding>;
 
     /// What is worth knowing about a cluster besides its state.
     async fn remarks(&self, cluster: &ClusterName) -> Vec<String>;
@@ -167,22 +201,43 @@ pub struct Options {
     pub run_as: Option<String>,
     /// Make clusters without checking the machine before.
     pub no_precheck: bool,
+    /// Number of nodes. The embedded cluster has one.
+    pub nodes: Option<u16>,
+    /// Memory of a node. minikube only.
+    pub memory: Option<String>,
+    /// Image of the nodes. kind and minikube only.
+    pub node_image: Option<String>,
 }
 
 /// The provider of a name.
 ///
 /// # Errors
-/// It is not supported.
+/// It is not known where what it remembers lies.
 pub fn of_name(name: Name, options: Options) -> Result<Arc<dyn Provider>, Finding> {
-    match name {
-        Name::Embedded => Ok(Arc::new(embedded::Embedded::of_user(options)?)),
-        Name::Kind | Name::Minikube => Err(Finding::new(
-            "provider-unsupported",
-            Class::Refused,
-            format!("the provider {name} is not supported by this version of a9s"),
-        )
-        .advise("Use the provider embedded: -p embedded")),
+    let state = embedded::places::Places::of_user()?.state;
+    Ok(match name {
+        Name::Embedded => Arc::new(embedded::Embedded::of_user(options)?),
+        Name::Kind => Arc::new(kind::Kind::new(&state, options)),
+        Name::Minikube => Arc::new(minikube::Minikube::new(&state, options)),
+    })
+}
+
+/// Whether an API server answers `/readyz` with "ok", and its URL; what it says otherwise.
+async fn ready(target: &Target) -> Result<String, String> {
+    let connection = target.connect().await.map_err(|_| "it is starting".to_owned())?;
+    let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
+    match tokio::time::timeout(LOOK, connection.client.request_text(request)).await {
+        Ok(Ok(_)) => Ok(connection.server),
+        Ok(Err(kube::Error::Api(status))) => Err(format!("its API server is not ready: {}", status.message)),
+        Ok(Err(_)) => Err("its API server does not answer".to_owned()),
+        Err(_) => Err("its API server does not answer in time".to_owned()),
     }
+}
+
+/// Makes a directory that only its owner can look into.
+fn private_directory(path: &Path) -> std::io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
 }
 
 #[cfg(test)]

@@ -14,7 +14,10 @@ use crate::finding::{Class, Finding};
 use crate::step::{Context, Observation, Step};
 use crate::yaml;
 
-const PASSWORD: &str = "encryption-password";
+/// File with the encryption password, and its key in the Secret.
+pub const PASSWORD: &str = "encryption-password";
+/// All files, by the names that the kustomization of the released stack wants.
+pub const FILES: [&str; 4] = [PASSWORD, "access-key-id", "secret-access-key", "backup-store-config.yaml"];
 const DIGITS: &[u8] = b"0123456789";
 const SYMBOLS: &[u8] = b"~!@#$%^&*()_+`-={}|[]\\:\"<>?,./";
 const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
@@ -39,6 +42,11 @@ pub struct Store {
 }
 
 impl Store {
+    /// Whether backups go to the MinIO that the program installs.
+    pub fn is_minio(&self) -> bool {
+        self.provider.eq_ignore_ascii_case("minio")
+    }
+
     /// Refuses credentials that can't work.
     ///
     /// # Errors

@@ -14,11 +14,12 @@ use kube::api::{ListParams, Patch, PatchParams, WatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
-use super::instance::{api, labels, next_change};
+use super::instance::labels;
+use super::resource::{self, next_change};
 use crate::finding::{Class, Evidence, Finding};
 use crate::kubernetes::{Access, Error, diagnosis};
-use crate::manifest::instance::ApiVersion;
 use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::resource::{Kind, Reference};
 use crate::step::{Context, Observation, Step};
 
 /// Another member should be the primary.
@@ -56,10 +57,8 @@ impl Failover {
     async fn look(&self, client: &Client) -> Result<Found, Finding> {
         let (name, namespace) = (self.instance.as_str(), &self.namespace);
         let what = || format!("look at the instance {namespace}/{name}");
-        let instances = api(client.clone(), namespace, &ApiVersion(a8s_api::VERSION.to_owned()));
-        let there = instances.get_opt(name).await.map_err(|error| Error::request(what(), error))?;
-        let Some(there) = there else {
-            super::stack::require(client).await?;
+        let reference = Reference::new(Kind::Instance, namespace, &self.instance);
+        let Some(there) = resource::get(client, &reference).await? else {
             let cause = format!("there is no instance {name} in the namespace {namespace}");
             return Err(Finding::new("no-instance", Class::Missing, cause));
         };

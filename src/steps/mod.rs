@@ -1,10 +1,27 @@
 //! The steps, and the plans made of them: what the commands and the suite do to the world.
 
+pub mod answer;
+pub mod backup;
 pub mod backup_config;
+pub mod binding;
+pub mod capability;
 pub mod cluster;
+pub mod condition;
 pub mod failover;
+pub mod images;
+pub mod install;
 pub mod instance;
 pub mod kubeconfig;
+pub mod look;
+pub mod member;
+pub mod password;
+pub mod release;
+pub mod resource;
+pub mod restore;
 pub mod sql;
 pub mod stack;
+pub mod verify;
 pub mod working_directory;
+
+#[cfg(test)]
+mod properties;

@@ -14,12 +14,13 @@ use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 use tokio::io::AsyncRead;
 
-use super::instance::{api, labels};
+use super::instance::labels;
+use super::resource;
 use crate::finding::{Class, Finding};
 use crate::kubernetes::exec::{self, Container, Ended};
 use crate::kubernetes::{Access, Error, diagnosis};
-use crate::manifest::instance::ApiVersion;
 use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::resource::{Kind, Reference};
 use crate::step::{Context, Observation, Step};
 
 /// The container of the server.
@@ -77,13 +78,10 @@ impl Sql {
     async fn primary(&self, client: &Client) -> Result<Primary, Finding> {
         let missing = || format!("Can't find primary pod of service instance: {}/{}", self.namespace, self.instance);
         let absent = |why| Finding::new("no-instance", Class::Missing, format!("{}: {why}", missing()));
-        let instances = api(client.clone(), &self.namespace, &ApiVersion(a8s_api::VERSION.to_owned()));
-        let what = || format!("get the instance {}/{}", self.namespace, self.instance);
-        let there = instances.get_opt(self.instance.as_str()).await.map_err(|error| Error::request(what(), error))?;
-        let Some(there) = there else {
-            super::stack::require(client).await?;
-            return Err(absent("the instance does not exist"));
-        };
+        let what = || format!("list the pods of the instance {}/{}", self.namespace, self.instance);
+        let reference = Reference::new(Kind::Instance, &self.namespace, &self.instance);
+        let there = resource::get(client, &reference).await?;
+        let there = there.ok_or_else(|| absent("the instance does not exist"))?;
         if there.data["spec"]["replicas"] == 0 {
             return Err(absent("the instance has no members"));
         }
@@ -117,6 +115,29 @@ impl Sql {
             }
             tokio::time::sleep(AGAIN).await;
         }
+    }
+
+    /// Runs the statement as a question. The answer is rows one below the other with columns separated by `|`; where
+    /// there is none yet, it is said why.
+    ///
+    /// # Errors
+    /// There is no such instance, or the cluster can't be asked.
+    pub async fn ask(&self) -> Result<Result<String, String>, Finding> {
+        let client = self.access.client().await?;
+        let pod = match self.primary(&client).await? {
+            Primary::Ready(pod) => pod,
+            Primary::Awaited(why) => return Ok(Err(why)),
+        };
+        let (stdin, length) = self.open().await?;
+        let container =
+            Container { namespace: self.namespace.to_string(), pod: pod.clone(), container: CONTAINER.to_owned() };
+        let mut answer = Vec::new();
+        let mut output = |bytes: &[u8]| answer.extend_from_slice(bytes);
+        let ended = exec::run(client, &container, self.script(length), Some(stdin), &mut output).await?;
+        Ok(match ended.code {
+            Some(0) => Ok(String::from_utf8_lossy(&answer).trim_end_matches('\n').to_owned()),
+            _ => Err(self.failure(&pod, &ended).cause),
+        })
     }
 
     /// The SQL and its length in bytes.
@@ -199,7 +220,7 @@ impl Sql {
 pub fn open_file(path: &std::path::Path) -> Result<(std::fs::File, u64), Finding> {
     let failed =
         |why: String| Finding::new("no-file", Class::Missing, format!("Can't upload file {}: {why}", path.display()));
-    let file = std::fs::File::open(path).map_err(|error| failed(error.to_string()))?;
+    let file = std::fs::File::open(crate::caller::path(path)).map_err(|error| failed(error.to_string()))?;
     let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
     if !metadata.is_file() {
         return Err(failed("it is not a file".to_owned()));

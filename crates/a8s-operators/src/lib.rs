@@ -1,14 +1,23 @@
 //! The builtin a8s stack.
 //!
 //! In reading order: [`manifests`] (what is installed on a cluster), [`admission`] (which instances are refused),
-//! [`instance`] (the controller of `Postgresql`), [`agent`] (what runs in an instance's containers) and [`postgresql`]
-//! (the servers of this host). Controllers speak to the Kubernetes API only; agents also to their own server.
+//! [`instance`] (the controller of `Postgresql`), [`backup`] (the controllers of `Backup` and `Restore`), [`binding`] (of
+//! `ServiceBinding`), [`agent`] (what runs in an instance's containers), [`archive`] (the format of backups), [`store`]
+//! (the client of any S3 store), [`object_store`] (the stack's own store) and [`postgresql`] (the servers of this host);
+//! [`in_cluster`] runs all but the agents as a pod.
+//! Controllers speak to the Kubernetes API, the one of backups also to the store; agents to both and to their own server.
 
 pub mod admission;
 pub mod agent;
+pub mod archive;
+pub mod backup;
+pub mod binding;
+pub mod in_cluster;
 pub mod instance;
 pub mod manifests;
+pub mod object_store;
 pub mod postgresql;
+pub mod store;
 
 use tokio_util::sync::CancellationToken;
 
@@ -28,7 +37,27 @@ impl Default for Options {
     }
 }
 
+/// Clients of the API, one for each controller, with the rights of its ServiceAccount and no others.
+#[derive(Clone)]
+pub struct Clients {
+    /// Of [`manifests::OPERATOR_ACCOUNT`]; also for bindings.
+    pub instances: kube::Client,
+    /// Of [`manifests::backup::ACCOUNT`].
+    pub backups: kube::Client,
+}
+
+impl Clients {
+    /// From what makes the client of a ServiceAccount of the stack's namespace.
+    pub fn new(client: impl Fn(&str) -> kube::Client) -> Self {
+        Self { instances: client(manifests::OPERATOR_ACCOUNT), backups: client(manifests::backup::ACCOUNT) }
+    }
+}
+
 /// Runs the stack's controllers until `shutdown`. They watch, and need no preparation beyond the [`manifests`].
-pub async fn run(client: kube::Client, options: Options, shutdown: CancellationToken) {
-    instance::run(client, options, shutdown).await;
+pub async fn run(clients: Clients, options: Options, shutdown: CancellationToken) {
+    tokio::join!(
+        instance::run(clients.instances.clone(), options.clone(), shutdown.clone()),
+        binding::run(clients.instances, shutdown.clone()),
+        backup::run(clients.backups, options, shutdown),
+    );
 }

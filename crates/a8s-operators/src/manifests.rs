@@ -1,7 +1,9 @@
 //! What the stack needs on a cluster before its controllers run: definitions, rights, the list of images and the
 //! admission webhook. Rights are the least that the code uses; a test compares them with what was reviewed.
 
-use crate::{SYSTEM_NAMESPACE, admission};
+pub mod backup;
+
+use crate::{SYSTEM_NAMESPACE, admission, in_cluster};
 use base64::Engine as _;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
@@ -9,6 +11,10 @@ use std::collections::BTreeMap;
 
 /// ConfigMap in the stack's namespace that maps PostgreSQL majors to images.
 pub const IMAGES: &str = "postgresql-images";
+/// ConfigMap in the stack's namespace that says which stack this is and what it can do beyond the released one.
+pub const STACK: &str = "a8s-stack";
+/// What this stack can do beyond the released one.
+const CAPABILITIES: [&str; 4] = ["failover", "restore-into", "backup-objects", "replication-lag"];
 /// ClusterRole of the agents in an instance's pods.
 pub const AGENT_ROLE: &str = "postgresql-spilo-role";
 /// ServiceAccount of the controller of instances.
@@ -27,10 +33,9 @@ pub enum Webhook {
         ca_pem: String,
     },
     /// Behind the Service `postgresql-webhook-service` of the stack's namespace.
-    Service {
-        /// The certificate authority, PEM.
-        ca_pem: String,
-    },
+    ///
+    /// Its authority is put in by the operators, who make it.
+    Service,
 }
 
 /// What differs between clusters.
@@ -40,6 +45,8 @@ pub struct Options {
     pub images: BTreeMap<u32, String>,
     /// Where admission is.
     pub webhook: Webhook,
+    /// Image of the operators, where they run as a pod.
+    pub operators: Option<String>,
 }
 
 /// All objects, in the order in which they can be applied.
@@ -48,7 +55,10 @@ pub fn manifests(options: &Options) -> Vec<DynamicObject> {
     documents.extend(a8s_api::crds().iter().map(|crd| json!(crd)));
     documents.extend([account(), operator_role(), operator_binding()]);
     documents.extend([images_role(), images_binding(), agent_role()]);
-    documents.extend([images(&options.images), webhook(&options.webhook)]);
+    documents.extend(backup::documents());
+    documents.extend([images(&options.images), stack()]);
+    documents.extend(options.operators.iter().flat_map(|image| in_cluster::documents(image)));
+    documents.push(webhook(&options.webhook));
     documents
         .into_iter()
         .map(|document| serde_json::from_value(document).expect("every document here has a kind and metadata"))
@@ -77,7 +87,7 @@ fn operator_role() -> Value {
     let owned = ["create", "delete", "get", "list", "update", "watch"];
     let mut bind = rule(RBAC, &["clusterroles"], &["bind"]);
     bind["resourceNames"] = json!([AGENT_ROLE]);
-    let group = a8s_api::Postgresql::GROUP;
+    let (group, bindings) = (a8s_api::Postgresql::GROUP, a8s_api::ServiceBinding::GROUP);
     json!({
         "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
         "metadata": {"name": OPERATOR_ROLE},
@@ -86,9 +96,13 @@ fn operator_role() -> Value {
             rule(group, &["postgresqls/status"], &["patch"]),
             // The API server asks for this of who sets blockOwnerDeletion.
             rule(group, &["postgresqls/finalizers"], &["update"]),
-            rule("", &["secrets", "serviceaccounts", "services"], &owned),
+            rule(bindings, &["servicebindings"], &["delete", "get", "list", "patch", "watch"]),
+            rule(bindings, &["servicebindings/status"], &["patch"]),
+            rule(bindings, &["servicebindings/finalizers"], &["update"]),
+            rule("", &["configmaps", "secrets", "serviceaccounts", "services"], &owned),
             rule("apps", &["statefulsets"], &owned),
-            rule(RBAC, &["rolebindings"], &owned),
+            // It gives agents rights on Secrets, which it therefore has to have itself.
+            rule(RBAC, &["rolebindings", "roles"], &owned),
             bind,
             rule("", &["persistentvolumeclaims"], &["delete", "list", "watch"]),
             rule("coordination.k8s.io", &["leases"], &["delete", "get"]),
@@ -130,14 +144,16 @@ fn images_binding() -> Value {
     })
 }
 
-/// What agents may do in the namespace of their instance: read the instance, watch the other members, label and
-/// annotate their pod, and hold the Lease.
+/// What agents may do in the namespace of their instance: read the instance, follow and answer orders, watch the other
+/// members, label and annotate their pod, and hold the Lease.
 fn agent_role() -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
         "metadata": {"name": AGENT_ROLE},
         "rules": [
             rule(a8s_api::Postgresql::GROUP, &["postgresqls"], &["get", "list", "watch"]),
+            rule(a8s_api::Backup::GROUP, &["backups", "restores"], &["get", "list", "watch"]),
+            rule(a8s_api::Backup::GROUP, &["backups/status", "restores/status"], &["patch"]),
             rule("", &["pods"], &["get", "list", "patch", "watch"]),
             rule("coordination.k8s.io", &["leases"], &["create", "get", "list", "patch", "update", "watch"]),
         ],
@@ -153,23 +169,29 @@ fn images(images: &BTreeMap<u32, String>) -> Value {
     })
 }
 
+fn stack() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": STACK, "namespace": SYSTEM_NAMESPACE},
+        "data": {"stack": "builtin", "capabilities": CAPABILITIES.join(",")},
+    })
+}
+
 fn webhook(webhook: &Webhook) -> Value {
     let encoded = |pem: &str| base64::engine::general_purpose::STANDARD.encode(pem);
     let client = match webhook {
         Webhook::Url { url, ca_pem } => {
             json!({"url": format!("{}{}", url.trim_end_matches('/'), admission::PATH), "caBundle": encoded(ca_pem)})
         }
-        Webhook::Service { ca_pem } => json!({
+        Webhook::Service => json!({
             "service": {
-                "name": "postgresql-webhook-service", "namespace": SYSTEM_NAMESPACE,
-                "path": admission::PATH, "port": 443,
+                "name": in_cluster::SERVICE, "namespace": SYSTEM_NAMESPACE, "path": admission::PATH, "port": 443,
             },
-            "caBundle": encoded(ca_pem),
         }),
     };
     json!({
         "apiVersion": "admissionregistration.k8s.io/v1", "kind": "ValidatingWebhookConfiguration",
-        "metadata": {"name": "postgresql-validating-webhook-configuration"},
+        "metadata": {"name": in_cluster::WEBHOOK},
         "webhooks": [{
             "name": "vpostgresql.kb.io",
             "admissionReviewVersions": ["v1"],
@@ -192,7 +214,11 @@ mod tests {
 
     fn options() -> Options {
         let images = [15, 17].map(|major| (major, format!("a9s/postgresql:{major}"))).into();
-        Options { images, webhook: Webhook::Url { url: "https://127.0.0.1:9443/".into(), ca_pem: "PEM".into() } }
+        Options {
+            images,
+            webhook: Webhook::Url { url: "https://127.0.0.1:9443/".into(), ca_pem: "PEM".into() },
+            operators: None,
+        }
     }
 
     #[test]
@@ -200,6 +226,15 @@ mod tests {
         let documents: Vec<String> = manifests(&options())
             .iter()
             .filter(|object| object.types.as_ref().is_none_or(|types| types.kind != "CustomResourceDefinition"))
+            .map(|object| serde_saphyr::to_string(object).expect("plain data"))
+            .collect();
+        insta::assert_snapshot!(documents.join("---\n"));
+    }
+
+    #[test]
+    fn what_is_added_where_the_operators_are_a_pod_is_as_reviewed() {
+        let documents: Vec<String> = in_cluster::documents("a9s/operators:1")
+            .iter()
             .map(|object| serde_saphyr::to_string(object).expect("plain data"))
             .collect();
         insta::assert_snapshot!(documents.join("---\n"));
@@ -215,7 +250,7 @@ mod tests {
 
     #[test]
     fn a_service_is_named_where_the_webhook_is_in_the_cluster() {
-        let document = webhook(&Webhook::Service { ca_pem: "PEM".into() });
+        let document = webhook(&Webhook::Service);
         assert_eq!(document["webhooks"][0]["clientConfig"]["service"]["name"], "postgresql-webhook-service");
     }
 }

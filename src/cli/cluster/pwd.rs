@@ -1,10 +1,9 @@
 //! `a9s cluster pwd`.
 
-use std::io::IsTerminal;
-
 use clap::Args;
 use serde_json::json;
 
+use crate::caller;
 use crate::cli::Session;
 use crate::finding::Finding;
 
@@ -16,7 +15,7 @@ pub struct Pwd {}
 impl Pwd {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         // A script gets the path or nothing; only a person at a terminal is asked for one.
-        let directory = match std::io::stdout().is_terminal() && session.console.words() {
+        let directory = match caller::is_read_by_a_person() && session.console.words() {
             true => session.establish_working_directory()?,
             false => session.working_directory()?,
         };

@@ -2,21 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::stack_arguments::StackArguments;
 use crate::cli::arguments::{ProviderChoice, Run};
-use crate::cli::{Session, group};
+use crate::cli::{Session, group, prompt};
 use crate::config::WorkingDirectory;
 use crate::finding::Finding;
 use crate::kubernetes::{Access, Target, kubeconfig};
 use crate::provider::{ClusterName, Name, Options, Provider};
 use crate::step::{Event, Plan, Reporter};
 use crate::steps;
-use crate::steps::backup_config::Store;
 use crate::steps::cluster::Wanted;
+use crate::steps::install::{self, Installation, StackName};
 
 /// Arguments of `create cluster`.
 #[derive(Debug, Args)]
@@ -39,40 +39,14 @@ enum What {
 /// Arguments of `create cluster a8s`.
 #[derive(Debug, Args)]
 struct CreateClusterA8s {
-    /// Where backups go: minio or AWS
-    #[arg(long, value_name = "PROVIDER", default_value = "minio", help_heading = "Backups")]
-    backup_provider: String,
-    /// Bucket of backups
-    #[arg(long, value_name = "BUCKET", default_value = "a8s-backups", help_heading = "Backups")]
-    backup_bucket: String,
-    /// Region of the bucket
-    #[arg(long, value_name = "REGION", default_value = "eu-central-1", help_heading = "Backups")]
-    backup_region: String,
-    /// S3 endpoint; minio has its own
-    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true, help_heading = "Backups")]
-    backup_store_endpoint: String,
-    /// Address buckets by path; always so for minio
-    #[arg(long, help_heading = "Backups")]
-    backup_store_pathstyle: bool,
-    /// Access key id of the store
-    #[arg(long, value_name = "KEY", default_value = "a8s-user", help_heading = "Backups")]
-    backup_store_accesskey: String,
-    /// Secret key of the store
-    #[arg(
-        long,
-        value_name = "KEY",
-        default_value = "a8s-password",
-        env = "A9S_BACKUP_STORE_SECRETKEY",
-        hide_env_values = true,
-        help_heading = "Backups"
-    )]
-    backup_store_secretkey: String,
-    /// Version of the released a8s manifests; the builtin stack has none [default: v1.3.0]
-    #[arg(long, value_name = "TAG")]
-    deployment_version: Option<String>,
+    #[command(flatten)]
+    stack: StackArguments,
     /// Go on without checking this machine
     #[arg(long)]
     no_precheck: bool,
+    /// Image of the nodes; kind and minikube only
+    #[arg(long, value_name = "IMAGE")]
+    node_image: Option<String>,
     /// Number of nodes; the embedded cluster has one [default: 3]
     #[arg(long, value_name = "NUMBER")]
     cluster_nr_of_nodes: Option<u16>,
@@ -95,28 +69,45 @@ impl CreateCluster {
             group(session, &["create", "cluster"], "Please use a sub-command.");
             return Ok(());
         };
-        let options = Options { run_as: arguments.run_as.clone(), no_precheck: arguments.no_precheck };
+        let options = Options {
+            run_as: arguments.run_as.clone(),
+            no_precheck: arguments.no_precheck,
+            nodes: arguments.cluster_nr_of_nodes,
+            memory: arguments.cluster_memory.clone(),
+            node_image: arguments.node_image.clone(),
+        };
         let provider = session.provider(&self.provider, options)?;
         arguments.warn_about_unused(session, provider.name());
-        let store = arguments.store();
-        store.check()?;
+        let (store, images) = (arguments.stack.store()?, arguments.stack.images()?);
+        let stack = arguments.stack.stack(Some((provider.clone(), self.cluster_name.clone())))?;
+        if !arguments.run.dry_run {
+            ask_about_foreign(session, provider.as_ref(), &self.cluster_name)?;
+        }
         // A dry run must not write the configuration.
         let directory = match arguments.run.dry_run {
             true => proposed_directory()?,
             false => session.establish_working_directory()?,
         };
         let kubeconfig = match &arguments.kubeconfig {
-            Some(path) => path.clone(),
+            Some(path) => crate::caller::path(path),
             None => kubeconfig::paths().into_iter().next().ok_or(crate::config::Error::NoHome)?,
         };
+        let minio = store.is_minio();
         session.console.heading("Let's set up a Kubernetes stack together...");
-        let plan = plan(&provider, &self.cluster_name, &kubeconfig, &directory, store);
+        let access = Target { kubeconfig: Some(provider.kubeconfig(&self.cluster_name)), context: None };
+        let installation =
+            Installation { access: Arc::new(Access::new(access)), directory: directory.clone(), stack, images, store };
+        let plan = plan(&provider, &self.cluster_name, &kubeconfig, installation);
         let outcome = session
             .block_on(async |cancel| session.carry_out(&plan, &arguments.run, cancel, Some(&directory)).await)?;
         if let Some(outcome) = outcome {
-            summary(session, provider.name(), &self.cluster_name, outcome.step_changed("cluster"));
+            let made = if outcome.step_changed("cluster") { "Created" } else { "Found" };
+            let cluster =
+                format!("{made} a Kubernetes Cluster using {} named: {}.", provider.name(), self.cluster_name);
+            let stack = arguments.stack.name(Some(provider.name()));
+            summary(session, &cluster, stack, minio);
             session.console.document(&json!({
-                "provider": provider.name(), "cluster": self.cluster_name, "context": provider.context(&self.cluster_name),
+                "stack": stack, "provider": provider.name(), "cluster": self.cluster_name, "context": provider.context(&self.cluster_name),
                 "kubeconfig": kubeconfig, "workingDir": directory.0, "changed": outcome.changed(), "steps": outcome.steps,
             }));
         }
@@ -124,32 +115,21 @@ impl CreateCluster {
     }
 }
 
-fn proposed_directory() -> Result<WorkingDirectory, Finding> {
+/// Where generated files would lie: a dry run must not write the configuration.
+pub(super) fn proposed_directory() -> Result<WorkingDirectory, Finding> {
     let file = crate::config::ConfigFile::of_user()?;
     Ok(WorkingDirectory(file.read()?.working_dir.unwrap_or_else(|| file.proposal())))
-}
-
-impl CreateClusterA8s {
-    fn store(&self) -> Store {
-        Store {
-            provider: self.backup_provider.clone(),
-            bucket: self.backup_bucket.clone(),
-            region: self.backup_region.clone(),
-            endpoint: self.backup_store_endpoint.clone(),
-            path_style: self.backup_store_pathstyle,
-            access_key: self.backup_store_accesskey.clone(),
-            secret_key: self.backup_store_secretkey.clone(),
-        }
-    }
 }
 
 impl CreateClusterA8s {
     /// Flags of other providers are taken, so that one command line works everywhere, and said to have no effect.
     fn warn_about_unused(&self, session: &Session, provider: Name) {
         let given = [
-            ("--deployment-version", self.deployment_version.is_some()),
+            ("--deployment-version", self.stack.deployment_version.is_some()),
+            ("--cert-manager", self.stack.cert_manager.is_some()),
             ("--cluster-nr-of-nodes", self.cluster_nr_of_nodes.is_some_and(|nodes| nodes != 1)),
             ("--cluster-memory", self.cluster_memory.is_some()),
+            ("--node-image", self.node_image.is_some()),
         ];
         for (flag, _) in given.into_iter().filter(|(_, given)| *given && provider == Name::Embedded) {
             session.progress.event(&Event::Warning(&format!("{flag} has no effect on the {provider} cluster")));
@@ -157,13 +137,26 @@ impl CreateClusterA8s {
     }
 }
 
-/// The plan: the cluster and the files at the same time, then the context and the stack.
+/// A cluster that this program did not make is not touched without asking.
+fn ask_about_foreign(session: &Session, provider: &dyn Provider, cluster: &ClusterName) -> Result<(), Finding> {
+    let foreign = session.block_on(async |_| {
+        // Trouble with the provider is the plan's to tell.
+        Ok(matches!(provider.made(cluster).await, Ok(false)))
+    })?;
+    if !foreign {
+        return Ok(());
+    }
+    let what = format!("installing the a8s stack on the {} cluster {cluster}, which a9s did not make", provider.name());
+    let context = provider.context(cluster);
+    prompt::confirm(session, &format!("Go on with {what} (context {context}, namespace a8s-system)?"), &what)
+}
+
+/// The plan: the cluster, then the context and the installation; what needs no cluster at the same time.
 pub fn plan(
     provider: &Arc<dyn Provider>,
     cluster: &ClusterName,
     kubeconfig: &Path,
-    directory: &WorkingDirectory,
-    store: Store,
+    installation: Installation,
 ) -> Plan {
     let mut plan = Plan::new("create cluster a8s");
     let made = plan.add(steps::cluster::Cluster {
@@ -171,7 +164,6 @@ pub fn plan(
         name: cluster.clone(),
         wanted: Wanted::Created,
     });
-    plan.add(steps::backup_config::Written { directory: directory.clone(), store });
     plan.after(
         &[made],
         steps::kubeconfig::Written {
@@ -181,21 +173,22 @@ pub fn plan(
             introduced: provider.introduced(cluster),
         },
     );
-    let access = Arc::new(Access::new(Target { kubeconfig: Some(provider.kubeconfig(cluster)), context: None }));
-    let source = steps::stack::Source { provider: provider.clone(), cluster: cluster.clone() };
-    let fresh = Arc::new(AtomicBool::new(false));
-    let objects = plan.after(&[made], steps::stack::Objects::new(access.clone(), source.clone(), fresh.clone()));
-    let served = plan.after(&[objects], steps::stack::Established { access: access.clone(), source });
-    plan.after(&[served], steps::stack::Admission { access, fresh });
+    install::add(&mut plan, &[made], installation);
     plan
 }
 
-fn summary(session: &Session, provider: Name, cluster: &ClusterName, created: bool) {
+/// What was done, in the words of the Go tool.
+pub(super) fn summary(session: &Session, cluster: &str, stack: StackName, minio: bool) {
     let console = &session.console;
     console.heading("Summary");
     console.line(" You've successfully accomplished the followings steps:");
-    let verb = if created { "Created" } else { "Found" };
-    console.success(format!("{verb} a Kubernetes Cluster using {provider} named: {cluster}."));
+    console.success(cluster);
+    if stack == StackName::Upstream {
+        console.success("Installed cert-manager on the Kubernetes cluster.");
+        if minio {
+            console.success("Installed the MinIO object store.");
+        }
+    }
     console.success("Created a configuration for the backup object store.");
     console.success("Installing the a8s Postgres control plane.");
     console.line("");

@@ -68,7 +68,7 @@ impl CreateInstance {
         session.block_on(async |cancel| {
             let access = Arc::new(Access::new(self.cluster.target()));
             let instance = self.instance(session, &access).await?;
-            let path = instance.file(&directory.user_manifests());
+            let path = instance.resource().file(&directory.user_manifests());
             session.console.heading("Creating a a8s Postgres Service Instance...");
             let plan = self.plan(&access, &instance, path.clone());
             let outcome = session.carry_out(&plan, &self.run, cancel, Some(&directory)).await?;
@@ -138,18 +138,15 @@ impl CreateInstance {
     /// What the cluster refuses is not written either: manifests tell what was applied.
     fn plan(&self, access: &Arc<Access>, instance: &Instance, path: PathBuf) -> Plan {
         let mut plan = Plan::new("create pg instance");
-        let manifest = steps::instance::Manifest { instance: instance.clone(), path };
+        let manifest = steps::resource::Manifest { resource: instance.resource(), path };
         if self.no_apply {
             plan.add(manifest);
             return plan;
         }
-        let applied = plan.add(steps::instance::Applied {
-            access: access.clone(),
-            instance: instance.clone(),
-            force: self.force_conflicts,
-        });
+        let existing = steps::resource::Existing::Updated { force: self.force_conflicts };
+        let applied = plan.add(steps::resource::Applied::new(access.clone(), instance.resource(), existing));
         plan.after(&[applied], manifest);
-        plan.after(&[applied], steps::instance::Ready { access: access.clone(), instance: instance.clone() });
+        plan.after(&[applied], steps::instance::Ready { access: access.clone(), resource: instance.resource() });
         plan
     }
 
@@ -164,7 +161,8 @@ impl CreateInstance {
         console.info(format!("The YAML manifest is located at: {}", path.display()));
         if session.global.verbose || self.no_apply {
             console.line(" The YAML manifest contains: ");
-            let document = instance.document().map_err(|error| Finding::new("manifest", Class::Failed, error))?;
+            let document =
+                instance.resource().document().map_err(|error| Finding::new("manifest", Class::Failed, error))?;
             console.raw(document.as_bytes());
         }
         if !self.no_apply {

@@ -10,7 +10,6 @@ use crate::cli::arguments::{ClusterTarget, Run};
 use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::finding::Finding;
 use crate::kubernetes::Access;
-use crate::manifest::instance::ApiVersion;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::step::{Event, Plan, Reporter};
 use crate::steps;
@@ -38,12 +37,7 @@ impl DeleteInstance {
             let namespace = chosen_namespace(self.namespace.as_ref(), &access).await?;
             let name = &self.name;
             let mut plan = Plan::new("delete pg instance");
-            plan.add(steps::instance::Deleted {
-                access: access.clone(),
-                name: name.clone(),
-                namespace: namespace.clone(),
-                api_version: ApiVersion(a8s_api::VERSION.to_owned()),
-            });
+            plan.add(steps::instance::Deleted::new(access.clone(), &namespace, name));
             let Some(outcome) = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await? else {
                 return Ok(());
             };

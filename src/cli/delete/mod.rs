@@ -1,12 +1,16 @@
 //! `a9s delete`.
 
+mod binding;
 mod cluster;
 mod instance;
+mod order;
+mod stack;
 
 use clap::{Args, Subcommand};
 
 use super::{Session, group};
 use crate::finding::Finding;
+use crate::manifest::resource::Kind;
 
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
@@ -19,6 +23,8 @@ pub struct Delete {
 enum What {
     /// Delete a Kubernetes cluster
     Cluster(cluster::DeleteCluster),
+    /// Remove the a8s stack from a cluster
+    Stack(stack::DeleteStack),
     /// Delete PostgreSQL resources
     Pg(DeletePg),
 }
@@ -33,7 +39,17 @@ struct DeletePg {
 #[derive(Debug, Subcommand)]
 enum PgWhat {
     /// Delete a PostgreSQL instance with its data
+    #[command(visible_alias = "pg")]
     Instance(instance::DeleteInstance),
+    /// Delete a backup, and what it has in the store where the stack can do that
+    #[command(visible_alias = "bkp")]
+    Backup(order::DeleteOrder),
+    /// Delete a restore; the instance keeps its content
+    #[command(visible_alias = "rst")]
+    Restore(order::DeleteOrder),
+    /// Delete a service binding: its login ends at once, and what it made stays
+    #[command(visible_alias = "sb")]
+    Servicebinding(binding::DeleteBinding),
 }
 
 impl Delete {
@@ -43,11 +59,23 @@ impl Delete {
                 group(session, &["delete"], "Please select the data service resource type you would like to delete.")
             }
             Some(What::Cluster(cluster)) => return cluster.run(session),
-            Some(What::Pg(DeletePg { what: Some(PgWhat::Instance(instance)) })) => return instance.run(session),
+            Some(What::Stack(stack)) => return stack.run(session),
+            Some(What::Pg(DeletePg { what: Some(what) })) => return what.run(session),
             Some(What::Pg(DeletePg { what: None })) => {
                 group(session, &["delete", "pg"], "Please select a PostgreSQL resource such as (service) instance.");
             }
         }
         Ok(())
+    }
+}
+
+impl PgWhat {
+    fn run(self, session: &Session) -> Result<(), Finding> {
+        match self {
+            Self::Instance(instance) => instance.run(session),
+            Self::Backup(backup) => backup.run(session, Kind::Backup),
+            Self::Restore(restore) => restore.run(session, Kind::Restore),
+            Self::Servicebinding(binding) => binding.run(session),
+        }
     }
 }

@@ -7,9 +7,9 @@ use kube::config::Kubeconfig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::conformance::inventory;
 use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
+use crate::conformance::{command, inventory};
 
 #[given("a cluster with the a8s stack")]
 async fn shared_cluster(world: &mut World) -> Result<(), Failure> {
@@ -157,4 +157,11 @@ async fn stack_runs(world: &mut World) -> Result<(), Failure> {
         Ok(Look::Yes(()))
     })
     .await
+}
+
+#[when(expr = "I create a cluster on a machine where somebody listens on port {int} of every address")]
+async fn create_beside_listener(world: &mut World, port: u16) -> Result<(), Failure> {
+    let words = ["create", "cluster", "a8s", "--yes"];
+    world.remember(command::a9s_beside_listener(&world.surroundings, port, &words).await?);
+    Ok(())
 }

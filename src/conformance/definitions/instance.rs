@@ -108,6 +108,8 @@ async fn nothing_left(world: &mut World, name: String) -> Result<(), Failure> {
         ("endpoints", name.clone()),
         ("serviceaccount", name.clone()),
         ("rolebinding", name.clone()),
+        ("rolebinding", format!("{name}-agent")),
+        ("role", format!("{name}-agent")),
         ("secret", format!("postgres.credentials.{name}")),
         ("secret", format!("standby.credentials.{name}")),
         ("persistentvolumeclaim", format!("pgdata-{name}-0")),

@@ -1,8 +1,13 @@
 //! The sentences of the features, grouped by the noun they are about. A definition does one thing or looks at one
 //! thing; how that is done lies in the modules above.
 
+mod backup;
+mod backup_commands;
+mod binding;
+mod clients;
 mod cluster;
 mod commands;
+mod content;
 mod disk;
 mod failover;
 mod files;

@@ -67,11 +67,11 @@ pub fn spawn(place: &Place) -> Result<Child, Finding> {
     };
     let log = fs_err::OpenOptions::new().create(true).append(true).mode(0o600).open(place.log()).map_err(failed)?;
     let errors = log.try_clone().map_err(failed)?;
-    let program = std::env::current_exe().map_err(failed)?;
+    let program = crate::caller::program().map_err(failed)?;
     let mut command = Command::new(program);
     command.arg(WORD).arg(&place.directory).current_dir("/").env_clear();
     // Nothing of the caller's environment reaches the servers but what they may need.
-    for (name, value) in std::env::vars_os() {
+    for (name, value) in crate::caller::variables() {
         let text = name.to_string_lossy();
         let wanted = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "RUST_BACKTRACE"];
         if wanted.contains(&text.as_ref())

@@ -1,11 +1,12 @@
 //! The embedded cluster: a background process of this program per cluster, listening on loopback only.
 //!
 //! [`places`] says where it lives, [`record`] what is on record about it, [`daemon`] deals with its process, and
-//! [`process`] is what runs in it.
+//! [`process`] is what runs in it. [`ports`] looks for programs that are in the way of its pods.
 
 pub mod daemon;
 mod images;
 pub mod places;
+mod ports;
 pub mod process;
 pub mod record;
 
@@ -19,7 +20,7 @@ use nix::unistd::Uid;
 
 use self::places::{Place, Places, ServerUser};
 use self::record::{Found, Record};
-use super::{ClusterName, Name, Options, Provider, State};
+use super::{ClusterName, Name, Options, Provider, State, ready};
 use crate::finding::{Class, Finding};
 use crate::kubernetes::Target;
 use crate::step::Context;
@@ -28,8 +29,6 @@ use crate::step::Context;
 const STOP: Duration = Duration::from_secs(60);
 /// How long pods of a killed process may take to end.
 const SURVIVORS: Duration = Duration::from_secs(10);
-/// How long one look at `/readyz` may take.
-const LOOK: Duration = Duration::from_secs(2);
 /// Between two looks at a process that starts.
 const POLL: Duration = Duration::from_millis(5);
 
@@ -88,6 +87,7 @@ impl Embedded {
         let user = self.server_user(recorded.as_deref())?;
         if !self.options.no_precheck {
             postgresql_is_installed()?;
+            ports::check()?;
             place.check(user.as_ref())?;
         }
         place.make()?;
@@ -140,11 +140,16 @@ impl Provider for Embedded {
         let Some(pid) = daemon::alive(&record, &place) else {
             return Ok(State::Stopped { why: "its process does not run".to_owned() });
         };
-        match (&record.url, ready(&place).await) {
-            (Some(url), Ok(())) => Ok(State::Running { server: url.clone(), pid: Some(pid) }),
+        match (&record.url, ready(&administrator(&place)).await) {
+            (Some(url), Ok(_)) => Ok(State::Running { server: url.clone(), pid: Some(pid) }),
             (_, Err(why)) => Ok(State::Stopped { why }),
-            (None, Ok(())) => Ok(State::Stopped { why: "it is starting".to_owned() }),
+            (None, Ok(_)) => Ok(State::Stopped { why: "it is starting".to_owned() }),
         }
+    }
+
+    async fn made(&self, _cluster: &ClusterName) -> Result<bool, Finding> {
+        // Nobody else makes embedded clusters.
+        Ok(true)
     }
 
     async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
@@ -201,6 +206,16 @@ impl Provider for Embedded {
         Ok(names)
     }
 
+    async fn loaded(&self, _cluster: &ClusterName, _images: &[String]) -> Result<bool, Finding> {
+        // Its images are programs of this machine.
+        Ok(true)
+    }
+
+    async fn load(&self, _cluster: &ClusterName, images: &[String], _context: &Context) -> Result<(), Finding> {
+        let cause = format!("the embedded cluster runs programs of this machine and can't load {}", images.join(", "));
+        Err(Finding::new("no-images", Class::Refused, cause))
+    }
+
     fn kubeconfig(&self, cluster: &ClusterName) -> PathBuf {
         self.place(cluster).kubeconfig()
     }
@@ -209,7 +224,7 @@ impl Provider for Embedded {
         self.place(cluster).introduced()
     }
 
-    fn builtin_stack(&self, cluster: &ClusterName) -> Result<manifests::Options, Finding> {
+    async fn builtin_stack(&self, cluster: &ClusterName) -> Result<manifests::Options, Finding> {
         let record = match record::look(&self.place(cluster))? {
             Found::Cluster(record) => *record,
             Found::Nothing => return Err(no_cluster(cluster)),
@@ -219,7 +234,7 @@ impl Provider for Embedded {
                 .advise(format!("Start it with: a9s cluster start -c {cluster}")));
         };
         let webhook = manifests::Webhook::Url { url: admission.url, ca_pem: admission.ca_pem };
-        Ok(manifests::Options { images: record.images, webhook })
+        Ok(manifests::Options { images: record.images, webhook, operators: None })
     }
 
     async fn remarks(&self, cluster: &ClusterName) -> Vec<String> {
@@ -237,6 +252,10 @@ fn postgresql_is_installed() -> Result<(), Finding> {
             .advise("Install one, on Debian with: apt-get install postgresql"));
     }
     Ok(())
+}
+
+fn administrator(place: &Place) -> Target {
+    Target { kubeconfig: Some(place.kubeconfig()), context: None }
 }
 
 fn no_cluster(cluster: &ClusterName) -> Finding {
@@ -280,7 +299,7 @@ async fn wait_until_ready(place: &Place, mut child: Option<std::process::Child>,
         }
         if let Ok(Found::Cluster(record)) = record::look(place) {
             match (daemon::alive(&record, place), record.url.is_some()) {
-                (Some(_), true) if ready(place).await.is_ok() => return Ok(()),
+                (Some(_), true) if ready(&administrator(place)).await.is_ok() => return Ok(()),
                 (None, _) if child.is_none() => {
                     let cause = "the cluster's process ended while starting";
                     return Err(Finding::new("cluster-not-started", Class::Failed, cause)
@@ -290,19 +309,6 @@ async fn wait_until_ready(place: &Place, mut child: Option<std::process::Child>,
             }
         }
         tokio::time::sleep(POLL).await;
-    }
-}
-
-/// Whether the API answers `/readyz` with "ok"; what it says otherwise.
-async fn ready(place: &Place) -> Result<(), String> {
-    let target = Target { kubeconfig: Some(place.kubeconfig()), context: None };
-    let connection = target.connect().await.map_err(|_| "it is starting".to_owned())?;
-    let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
-    match tokio::time::timeout(LOOK, connection.client.request_text(request)).await {
-        Ok(Ok(_)) => Ok(()),
-        Ok(Err(kube::Error::Api(status))) => Err(format!("its API server is not ready: {}", status.message)),
-        Ok(Err(_)) => Err("its API server does not answer".to_owned()),
-        Err(_) => Err("its API server does not answer in time".to_owned()),
     }
 }
 

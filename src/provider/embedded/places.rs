@@ -53,7 +53,7 @@ impl Places {
     /// No home directory is known, or `A9S_STATE_DIR` is not absolute.
     pub fn of_user() -> Result<Self, Finding> {
         let root = Uid::effective().is_root();
-        let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let variable = |name| crate::caller::variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let no_home = || {
             Finding::new("no-home", Class::Missing, "no home directory is known: HOME is not set")
                 .advise("Set HOME or A9S_STATE_DIR.")

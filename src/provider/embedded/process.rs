@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use a8s_operators::{admission, manifests, postgresql};
+use a8s_operators::{Clients, admission, manifests, postgresql};
 use base64::Engine as _;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::api::DynamicObject;
@@ -161,6 +161,7 @@ async fn plug_in(
     let options = manifests::Options {
         images: images.by_major(),
         webhook: manifests::Webhook::Url { url: admission.url.clone(), ca_pem: admission.ca_pem.clone() },
+        operators: None,
     };
     let administrator = cluster.client(UserInfo::master("a9s"));
     refresh(&administrator, &options).await?;
@@ -176,9 +177,9 @@ async fn plug_in(
         ..record
     };
     written.write(place)?;
-    let operator =
-        cluster.client(UserInfo::service_account(a8s_operators::SYSTEM_NAMESPACE, manifests::OPERATOR_ACCOUNT));
-    tokio::spawn(operate(administrator, operator, shutdown.clone()));
+    let operators =
+        Clients::new(|account| cluster.client(UserInfo::service_account(a8s_operators::SYSTEM_NAMESPACE, account)));
+    tokio::spawn(operate(administrator, operators, shutdown.clone()));
     make_templates(images.clone(), written.run_as);
     Ok(())
 }
@@ -280,7 +281,7 @@ async fn refresh(client: &Client, options: &manifests::Options) -> Result<(), Fi
 }
 
 /// Runs the operators as soon as the stack is installed: its last object says so.
-async fn operate(administrator: Client, operator: Client, shutdown: CancellationToken) {
+async fn operate(administrator: Client, operators: Clients, shutdown: CancellationToken) {
     let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(administrator);
     let name = "postgresql-validating-webhook-configuration";
     let installed = async {
@@ -296,7 +297,7 @@ async fn operate(administrator: Client, operator: Client, shutdown: Cancellation
         () = shutdown.cancelled() => {}
         () = installed => {
             tracing::info!("the stack is installed; its operators run");
-            a8s_operators::run(operator, a8s_operators::Options::default(), shutdown.clone()).await;
+            a8s_operators::run(operators, a8s_operators::Options::default(), shutdown.clone()).await;
         }
     }
 }

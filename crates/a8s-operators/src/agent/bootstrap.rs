@@ -43,6 +43,7 @@ pub enum Error {
 
 /// Whatever the instance's parameters say, nothing of the agent's work is logged, cut off or waits for standbys.
 const QUIET: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
+                     -c track_activities=off -c pg_stat_statements.track=none \
                      -c synchronous_commit=local -c statement_timeout=0";
 /// How long a server may take to read its configuration.
 const RELOAD: Duration = Duration::from_secs(2);
@@ -196,11 +197,13 @@ pub async fn reload(client: &Client) -> Result<bool, tokio_postgres::Error> {
     Ok(waiting.as_deref() != Some("0"))
 }
 
-fn identifier(name: &str) -> String {
+/// A name for a statement.
+pub(super) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
 }
 
-fn literal(text: &str) -> String {
+/// A text for a statement.
+pub(super) fn literal(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 

@@ -44,6 +44,19 @@ pub struct Pod {
     pub socket_directory: PathBuf,
 }
 
+/// What the container for backups is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backup {
+    /// As every container.
+    pub pod: Pod,
+    /// UID of the pod.
+    pub uid: String,
+    /// PostgreSQL's programs.
+    pub bin_directory: PathBuf,
+    /// Their major.
+    pub major: u32,
+}
+
 /// What the container of the server is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Server {
@@ -76,7 +89,7 @@ fn required(variables: Variables<'_>, name: &'static str) -> Result<String, Erro
     variables(name).filter(|value| !value.is_empty()).ok_or(Error::Missing(name))
 }
 
-fn parsed<T: std::str::FromStr>(
+pub(crate) fn parsed<T: std::str::FromStr>(
     variables: Variables<'_>,
     name: &'static str,
     expected: &'static str,
@@ -85,7 +98,7 @@ fn parsed<T: std::str::FromStr>(
     value.parse().map_err(|_| Error::Wrong { name, value, expected })
 }
 
-fn volume(variables: Variables<'_>, name: &'static str, path: &str) -> PathBuf {
+pub(crate) fn volume(variables: Variables<'_>, name: &'static str, path: &str) -> PathBuf {
     required(variables, name).map_or_else(|_| PathBuf::from(path), PathBuf::from)
 }
 
@@ -107,6 +120,21 @@ impl Pod {
     /// The member's number, from the pod's name.
     pub fn ordinal(&self) -> Option<u32> {
         self.name.strip_prefix(&self.instance)?.strip_prefix('-')?.parse().ok()
+    }
+}
+
+impl Backup {
+    /// Reads the variables.
+    ///
+    /// # Errors
+    /// If one is missing or wrong.
+    pub fn read(variables: Variables<'_>) -> Result<Self, Error> {
+        Ok(Self {
+            pod: Pod::read(variables)?,
+            uid: required(variables, "POD_UID")?,
+            bin_directory: PathBuf::from(required(variables, "A9S_POSTGRESQL_BIN")?),
+            major: parsed(variables, "A9S_POSTGRESQL_MAJOR", "PostgreSQL major")?,
+        })
     }
 }
 

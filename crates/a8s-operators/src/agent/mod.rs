@@ -1,9 +1,11 @@
 //! What runs in an instance's containers: one program, told by its first argument what to be.
 //!
 //! `postgres` is the parent of the server ([`server`]): it makes the data directory ([`datadir`]), its
-//! [`configuration`] and [`certificate`], starts the server ([`postmaster`]), makes its roles ([`bootstrap`]) and says
-//! how it is ([`health`]). `metrics` is the exporter ([`metrics`]), `backup` waits for orders ([`backup`]). They learn
-//! everything from their [`environment`] and through the [`platform`].
+//! [`configuration`] and [`certificate`], starts the server ([`postmaster`]), makes its roles ([`bootstrap`]), keeps
+//! what a [`primary`] has beside the data of its users ([`logins`], [`extensions`]), says how it is ([`health`]), and
+//! carries out restores ([`restore`]). `metrics` is the exporter ([`metrics`]), `backup` makes backups ([`backup`]).
+//! They learn everything from their [`environment`] and through the [`platform`]. `object-store` is none of them: it
+//! runs the [store](crate::object_store) in a pod of its own.
 
 pub mod backup;
 pub mod bootstrap;
@@ -12,20 +14,25 @@ pub mod configuration;
 pub mod datadir;
 pub mod decide;
 pub mod environment;
+pub mod extensions;
 pub mod health;
 pub mod keeper;
 pub mod lease;
+pub mod logins;
 pub mod memory;
 pub mod metrics;
 pub mod platform;
 pub mod postmaster;
+pub mod primary;
 pub mod replication;
 pub mod report;
+pub mod restore;
 pub mod scram;
 pub mod server;
 pub mod signals;
 pub mod tools;
 
+use crate::object_store;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
@@ -45,7 +52,7 @@ const BLOCKING_THREADS: usize = 2;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The arguments.
-    #[error("say what to be: postgres, backup or metrics")]
+    #[error("say what to be: postgres, backup, metrics or object-store")]
     Usage,
     /// The runtime.
     #[error("cannot start")]
@@ -59,6 +66,9 @@ pub enum Error {
     /// A port.
     #[error(transparent)]
     Listen(#[from] health::Error),
+    /// The object store.
+    #[error(transparent)]
+    ObjectStore(#[from] object_store::server::Error),
 }
 
 /// Runs the agent that the first argument names, until it is told to end. Trouble is one line on standard error.
@@ -106,10 +116,22 @@ fn run(role: Option<&str>) -> Result<(), Error> {
         Some("postgres") => {
             let environment = environment::Server::read(&variable)?;
             let platform = platform::kubernetes::Kubernetes::new(&environment.pod, &variable);
-            runtime.block_on(server::run(environment, platform)).map_err(Error::from)
+            let orders = platform::kubernetes::Kubernetes::new(&environment.pod, &variable);
+            let desk = backup::desk::Desk::new(orders, &environment.pod, &environment.uid);
+            let restorer = restore::Restorer::new(desk, environment.clone());
+            let restores = |contents| restorer.carry_out(contents);
+            runtime.block_on(server::run(environment, platform, restores)).map_err(Error::from)
         }
         Some("metrics") => runtime.block_on(metrics::run(environment::Pod::read(&variable)?)).map_err(Error::from),
-        Some("backup") => runtime.block_on(backup::run(environment::Pod::read(&variable)?)).map_err(Error::from),
+        Some("backup") => {
+            let environment = environment::Backup::read(&variable)?;
+            let platform = platform::kubernetes::Kubernetes::new(&environment.pod, &variable);
+            runtime.block_on(backup::run(environment, platform)).map_err(Error::from)
+        }
+        Some("object-store") => {
+            let environment = object_store::server::Environment::read(&variable)?;
+            runtime.block_on(object_store::server::run(environment)).map_err(Error::from)
+        }
         _ => Err(Error::Usage),
     };
     // Blocking work that was given up must not hold the process.

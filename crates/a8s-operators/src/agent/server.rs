@@ -157,11 +157,15 @@ impl Probe {
     }
 }
 
-/// Runs the server until the process is told to end.
+/// Runs the server until the process is told to end. `restores` gets what takes new contents, and runs beside it.
 ///
 /// # Errors
 /// If the server cannot be run; the sentence says why.
-pub async fn run(server: Server, platform: impl Platform) -> Result<(), Error> {
+pub async fn run<F: Future<Output = ()> + 'static>(
+    server: Server,
+    platform: impl Platform,
+    restores: impl FnOnce(Orders) -> F,
+) -> Result<(), Error> {
     let stop = CancellationToken::new();
     let local = tokio::task::LocalSet::new();
     let told = stop.clone();
@@ -169,14 +173,19 @@ pub async fn run(server: Server, platform: impl Platform) -> Result<(), Error> {
         told_to_end().await;
         told.cancel();
     });
-    local.run_until(serve(server, platform, stop)).await
+    local.run_until(serve(server, platform, restores, stop)).await
 }
 
 /// As [`run`], until `stop`. It must run within a `LocalSet`.
 ///
 /// # Errors
 /// As [`run`].
-pub async fn serve(server: Server, platform: impl Platform, stop: CancellationToken) -> Result<(), Error> {
+pub async fn serve<F: Future<Output = ()> + 'static>(
+    server: Server,
+    platform: impl Platform,
+    restores: impl FnOnce(Orders) -> F,
+    stop: CancellationToken,
+) -> Result<(), Error> {
     let probe = Rc::new(Probe {
         sockets: server.pod.socket_directory.clone(),
         is_ready: watch::Sender::new(false),
@@ -204,6 +213,7 @@ pub async fn serve(server: Server, platform: impl Platform, stop: CancellationTo
     let (reports, published) = watch::channel(Report::default());
     let (said, _) = watch::channel(Report::default());
     let (seen, sights) = watch::channel(Seen::default());
+    let (orders, ordered) = mpsc::channel(1);
     let tasks = {
         let (publisher, follower, keeper) = (platform.clone(), platform.clone(), keeper.clone());
         [
@@ -211,10 +221,10 @@ pub async fn serve(server: Server, platform: impl Platform, stop: CancellationTo
             tokio::task::spawn_local(async move { publisher.publish(published, said).await }),
             tokio::task::spawn_local(async move { follower.follow(seen).await }),
             tokio::task::spawn_local(async move { keeper.run().await }),
+            tokio::task::spawn_local(restores(orders)),
         ]
     };
-    let (orders, ordered) = mpsc::channel(1);
-    let agent = Agent { server, platform, keeper, probe, reports, orders, stop };
+    let agent = Agent { server, platform, keeper, probe, reports, stop };
     let result = agent.live(sights, ordered).await;
     for task in tasks {
         task.abort();
@@ -228,9 +238,6 @@ struct Agent<P> {
     keeper: Rc<Keeper<P>>,
     probe: Rc<Probe>,
     reports: watch::Sender<Report>,
-    /// Whoever has a new content for the instance sends it here.
-    #[expect(dead_code, reason = "restores send orders")]
-    orders: Orders,
     stop: CancellationToken,
 }
 
@@ -322,4 +329,4 @@ fn describe(status: io::Result<std::process::ExitStatus>) -> String {
 }
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

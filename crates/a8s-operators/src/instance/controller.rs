@@ -9,6 +9,7 @@ use super::names::{self, FINALIZER};
 use super::plan::{self, Effect};
 use super::pod::Version;
 use super::{deletion, status};
+use crate::agent::extensions;
 use crate::agent::report::Applied;
 use crate::{Options, manifests, postgresql};
 use a8s_api::{LABEL_KIND, LABEL_NAME, Postgresql};
@@ -16,7 +17,7 @@ use futures::{StreamExt as _, future};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
-use k8s_openapi::api::rbac::v1::RoleBinding;
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::{PartialObjectMeta, Resource, TypeMeta};
 use kube::runtime::controller::{Action, Controller};
@@ -74,6 +75,7 @@ pub async fn run(client: kube::Client, options: Options, shutdown: CancellationT
         .owns(Api::<Secret>::all(client.clone()), of_instances.clone())
         .owns(Api::<ServiceAccount>::all(client.clone()), of_instances.clone())
         .owns(Api::<RoleBinding>::all(client.clone()), of_instances.clone())
+        .owns(Api::<Role>::all(client.clone()), of_instances.clone())
         .watches(pods, of_instances.clone(), |pod| instance_of(&pod.metadata))
         .watches(claims, of_instances, |claim| instance_of(&claim.metadata))
         .graceful_shutdown_on(shutdown.cancelled_owned());
@@ -168,7 +170,8 @@ impl Round<'_> {
                     let applied: Vec<Option<Applied>> = pods.iter().map(Applied::of_pod).collect();
                     effects = plan::announcement(&instance, set, &applied);
                 }
-                self.carry_out(&instance, effects).await?
+                let trouble = self.carry_out(&instance, effects).await?;
+                trouble.or_else(|| pods.iter().find_map(extensions::trouble_of_pod))
             }
         };
         let action = if error.is_some() { Action::requeue(TROUBLE_ROUND) } else { Action::await_change() };
@@ -198,9 +201,12 @@ impl Round<'_> {
         let (admin, standby) = (names::credentials("postgres", name), names::credentials("standby", name));
         let services = [names::primary_service(name), names::agent_service(name), names::read_only_service(name)];
         let [primary, agent, read_only] = &services;
-        let (account, binding, admin, standby, primary, agent, read_only, set) = futures::try_join!(
+        let agent_role = names::agent_role(name);
+        let (account, binding, role, agent_binding, admin, standby, primary, agent, read_only, set) = futures::try_join!(
             self.get::<ServiceAccount>(name),
             self.get::<RoleBinding>(name),
+            self.get::<Role>(&agent_role),
+            self.get::<RoleBinding>(&agent_role),
             self.get::<Secret>(&admin),
             self.get::<Secret>(&standby),
             self.get::<Service>(primary),
@@ -208,7 +214,8 @@ impl Round<'_> {
             self.get::<Service>(read_only),
             self.get::<StatefulSet>(name),
         )?;
-        Ok([account, binding, admin, standby, primary, agent, read_only, set].into_iter().flatten().collect())
+        let found = [account, binding, role, agent_binding, admin, standby, primary, agent, read_only, set];
+        Ok(found.into_iter().flatten().collect())
     }
 
     async fn get<K: Resource<DynamicType = ()>>(&self, name: &str) -> Result<Option<DynamicObject>, Error> {

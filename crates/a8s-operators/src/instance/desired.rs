@@ -11,6 +11,8 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
+const RBAC: &str = "rbac.authorization.k8s.io";
+
 /// Which part of an existing object the operator keeps as it should be. Labels always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kept {
@@ -57,6 +59,8 @@ pub fn desired(instance: &Postgresql, version: &Version, passwords: &Passwords) 
     let mut objects = vec![
         builder.object("v1", "ServiceAccount", name, json!({}), Kept::Metadata, Some("serviceAccount".to_owned())),
         builder.role_binding(),
+        builder.agent_role(),
+        builder.agent_binding(),
         builder.secret("postgres", &passwords.admin, namespace),
         builder.secret("standby", &passwords.standby, namespace),
         builder.primary_service(namespace),
@@ -134,16 +138,35 @@ impl<'a> Builder<'a> {
         Desired { object, kept, created: created.map(|what| Happening::created(&what)) }
     }
 
-    fn role_binding(&self) -> Desired {
+    /// Gives the instance's ServiceAccount a role. What is bound cannot be changed, only to whom.
+    fn binding(&self, name: &str, kind: &str, role: &str, created: Option<String>) -> Desired {
         let content = json!({
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": AGENT_ROLE},
+            "roleRef": {"apiGroup": RBAC, "kind": kind, "name": role},
             "subjects": [{
                 "kind": "ServiceAccount", "name": self.name, "namespace": self.instance.metadata.namespace,
             }],
         });
-        let created = Some("roleBinding".to_owned());
-        let api_version = "rbac.authorization.k8s.io/v1";
-        self.object(api_version, "RoleBinding", &self.name, content, Kept::Fields(&["subjects"]), created)
+        self.object(&format!("{RBAC}/v1"), "RoleBinding", name, content, Kept::Fields(&["subjects"]), created)
+    }
+
+    fn role_binding(&self) -> Desired {
+        self.binding(&self.name, "ClusterRole", AGENT_ROLE, Some("roleBinding".to_owned()))
+    }
+
+    /// Two Secrets by their names. Agents follow them, which needs `list` and `watch`. Nothing is reported: clients
+    /// count the events of a new instance.
+    fn agent_role(&self) -> Desired {
+        let secrets = [names::logins(&self.name), names::backup_store(&self.name)];
+        let rule = json!({
+            "apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": ["get", "list", "watch"],
+        });
+        let (name, content) = (names::agent_role(&self.name), json!({"rules": [rule]}));
+        self.object(&format!("{RBAC}/v1"), "Role", &name, content, Kept::Fields(&["rules"]), None)
+    }
+
+    fn agent_binding(&self) -> Desired {
+        let name = names::agent_role(&self.name);
+        self.binding(&name, "Role", &name, None)
     }
 
     fn secret(&self, role: &str, password: &str, namespace: &str) -> Desired {

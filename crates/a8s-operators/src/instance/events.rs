@@ -4,6 +4,7 @@ use a8s_api::Postgresql;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::core::Resource;
 use std::sync::atomic::{AtomicI64, Ordering};
 
 /// Component that reports events.
@@ -60,22 +61,28 @@ impl Clock {
 
 /// The event of a happening at a moment.
 pub fn event(instance: &Postgresql, happening: &Happening, now: i64) -> Event {
+    about(instance, COMPONENT, happening, now)
+}
+
+/// The event of a happening to an object, as a component reports it.
+pub fn about<K: Resource<DynamicType = ()>>(object: &K, component: &str, happening: &Happening, now: i64) -> Event {
     let at = happening.at.unwrap_or(now);
-    let name = instance.metadata.name.clone().unwrap_or_default();
+    let metadata = object.meta();
+    let name = metadata.name.clone().unwrap_or_default();
     let time = Timestamp::from_nanosecond(at.into()).ok().map(Time);
     Event {
         metadata: ObjectMeta {
             name: Some(format!("{name}.{at:x}")),
-            namespace: instance.metadata.namespace.clone(),
+            namespace: metadata.namespace.clone(),
             ..ObjectMeta::default()
         },
         involved_object: ObjectReference {
-            api_version: Some(Postgresql::API_VERSION.to_owned()),
-            kind: Some(Postgresql::KIND.to_owned()),
+            api_version: Some(K::api_version(&()).into_owned()),
+            kind: Some(K::kind(&()).into_owned()),
             name: Some(name),
-            namespace: instance.metadata.namespace.clone(),
-            uid: instance.metadata.uid.clone(),
-            resource_version: instance.metadata.resource_version.clone(),
+            namespace: metadata.namespace.clone(),
+            uid: metadata.uid.clone(),
+            resource_version: metadata.resource_version.clone(),
             field_path: None,
         },
         reason: Some(happening.reason.to_owned()),
@@ -84,8 +91,8 @@ pub fn event(instance: &Postgresql, happening: &Happening, now: i64) -> Event {
         count: Some(1),
         first_timestamp: time.clone(),
         last_timestamp: time,
-        source: Some(EventSource { component: Some(COMPONENT.to_owned()), host: None }),
-        reporting_component: Some(COMPONENT.to_owned()),
+        source: Some(EventSource { component: Some(component.to_owned()), host: None }),
+        reporting_component: Some(component.to_owned()),
         reporting_instance: Some(String::new()),
         ..Event::default()
     }

@@ -58,6 +58,26 @@ pub fn credentials(role: &str, instance: &str) -> String {
     format!("{role}.credentials.{instance}")
 }
 
+/// The Secret with the logins of an instance's service bindings, which its agents read: see [`crate::binding::logins`].
+pub fn logins(instance: &str) -> String {
+    format!("{instance}-logins")
+}
+
+/// The Secret through which agents reach the object store, while an order for them runs.
+pub fn backup_store(instance: &str) -> String {
+    format!("{instance}-backup-store")
+}
+
+/// The Role, and its RoleBinding, by which the agents of an instance read these two Secrets and no others.
+pub fn agent_role(instance: &str) -> String {
+    format!("{instance}-agent")
+}
+
+/// The ConfigMap that says where an exposed instance is reached.
+pub fn connection(instance: &str) -> String {
+    format!("{instance}-connection")
+}
+
 /// The labels that every object of an instance has.
 pub fn reserved_labels(instance: &str) -> BTreeMap<String, String> {
     [(LABEL_GROUP, Postgresql::GROUP), (LABEL_KIND, Postgresql::KIND), (LABEL_NAME, instance)]

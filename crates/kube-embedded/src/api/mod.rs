@@ -7,6 +7,7 @@ pub mod body;
 mod builtin;
 mod call;
 mod discovery;
+mod duplicates;
 mod handlers;
 mod judge;
 mod local;
@@ -38,7 +39,7 @@ use self::audit::{Audit, Entry};
 use self::body::Body;
 use self::call::Call;
 use self::registry::Registry;
-use self::request::{Query, ResourceRequest, Target};
+use self::request::{Query, ResourceRequest, Target, selected_name};
 use crate::auth::Authenticator;
 use crate::auth::rbac::{Attributes, Authorizer, ResourceAttributes};
 use crate::auth::tokens::ServiceAccountTokens;
@@ -167,7 +168,7 @@ impl ApiServer {
             uri: request.uri().to_string(),
             request: target.clone(),
         });
-        let answer = match self.authorizer.check(&user, &Attributes::Resource(attributes(&target))) {
+        let answer = match self.authorizer.check(&user, &Attributes::Resource(attributes(&target, &query))) {
             Ok(()) => self.answer_resource(user, target, query, request).await,
             Err(status) => Err(status),
         };
@@ -259,13 +260,13 @@ fn header<'a, B>(request: &'a Request<B>, name: &HeaderName) -> &'a str {
     request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-fn attributes(request: &ResourceRequest) -> ResourceAttributes {
+fn attributes(request: &ResourceRequest, query: &Query) -> ResourceAttributes {
     ResourceAttributes {
         verb: request.verb.to_owned(),
         group: request.group.clone(),
         resource: request.resource.clone(),
         subresource: request.subresource.clone(),
         namespace: request.namespace.clone(),
-        name: request.name.clone(),
+        name: selected_name(request, query).unwrap_or(&request.name).to_owned(),
     }
 }

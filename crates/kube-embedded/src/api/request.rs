@@ -84,6 +84,21 @@ fn target(method: &Method, path: &str, query: &Query) -> Result<Target, Status> 
     Ok(Target::Resource(request))
 }
 
+/// The one name that a list or watch is about, if its field selector says so: rights on an object by its name cover it
+/// (Kubernetes documentation, "Referring to resources"; `endpoints/request/requestinfo.go`).
+pub fn selected_name<'a>(request: &ResourceRequest, query: &'a Query) -> Option<&'a str> {
+    if !matches!(request.verb, "list" | "watch") {
+        return None;
+    }
+    let exact = |term: &'a str| {
+        let value = term.strip_prefix("metadata.name=")?;
+        Some(value.strip_prefix('=').unwrap_or(value))
+    };
+    // A backslash may hide a comma: such a selector says something else than its parts seem to say.
+    let selector = query.get("fieldSelector").filter(|selector| !selector.contains('\\'))?;
+    selector.split(',').find_map(exact).filter(|name| !name.contains(['/', '%']))
+}
+
 fn name_object(request: &mut ResourceRequest, parts: &[&str]) -> Result<(), Status> {
     match parts {
         [] => {}
@@ -200,6 +215,23 @@ mod tests {
         assert_eq!(read(&Method::GET, "/api/v1/pods?watch=false").verb, "list");
         assert_eq!(read(&Method::DELETE, "/api/v1/namespaces/n/pods").verb, "deletecollection");
         assert_eq!(read(&Method::DELETE, "/api/v1/namespaces/n").verb, "delete");
+    }
+
+    #[test]
+    fn a_selector_for_one_name_names_what_is_listed_or_watched() {
+        let name = |method: &Method, query: &str| {
+            let request = read(method, &format!("/api/v1/namespaces/n/secrets?{query}"));
+            selected_name(&request, &Query::parse(Some(query))).map(str::to_owned)
+        };
+        assert_eq!(name(&Method::GET, "fieldSelector=metadata.name%3Da").as_deref(), Some("a"));
+        assert_eq!(
+            name(&Method::GET, "watch=1&fieldSelector=type%3DOpaque,metadata.name%3D%3Da").as_deref(),
+            Some("a")
+        );
+        assert_eq!(name(&Method::GET, "fieldSelector=metadata.name!%3Da"), None);
+        assert_eq!(name(&Method::GET, "fieldSelector=metadata.namespace%3Da"), None);
+        assert_eq!(name(&Method::GET, "fieldSelector=metadata.name!%3Dx%5C,metadata.name%3Da"), None);
+        assert_eq!(name(&Method::DELETE, "fieldSelector=metadata.name%3Da"), None);
     }
 
     #[test]

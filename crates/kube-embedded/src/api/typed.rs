@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::builtin::retype;
 use super::call::{Call, FieldValidation};
+use super::duplicates;
 use super::metadata;
 use super::protobuf;
 use super::registry::{Custom, Resource, Shape};
@@ -13,7 +14,11 @@ use crate::status::Status;
 /// Reads the body as an object of the call's resource. Answers the object with unknown fields removed, and the warnings.
 pub fn object(call: &Call) -> Result<(Value, Vec<String>), Status> {
     let value = parse(call)?;
-    check(call, value)
+    let repeated = match call.content_type.as_str() {
+        "application/json" | "" => duplicates::find(&call.body),
+        _ => Vec::new(),
+    };
+    judge(call, value, &repeated)
 }
 
 /// Parses the body, whatever it is.
@@ -50,7 +55,7 @@ pub fn parse_yaml(bytes: &[u8], kind: &str) -> Result<Value, Status> {
 /// Checks a configuration to be applied: as [`check`], but nothing is added to it, and what the path does not let
 /// through is taken out.
 pub fn check_applied(call: &Call, mut value: Value) -> Result<(Value, Vec<String>), Status> {
-    let (clean, warnings) = check(call, value.clone())?;
+    let (clean, warnings) = judge(call, value.clone(), &duplicates::find(&call.body))?;
     check_identity(&call.resource, &mut value)?;
     intersect(&mut value, &clean);
     let Some(fields) = value.as_object_mut() else { return Err(Status::bad_request("not an object")) };
@@ -109,13 +114,20 @@ pub fn parse_json(bytes: &[u8], kind: &str) -> Result<Value, Status> {
 }
 
 /// Checks kind, version and types.
-pub fn check(call: &Call, mut value: Value) -> Result<(Value, Vec<String>), Status> {
+pub fn check(call: &Call, value: Value) -> Result<(Value, Vec<String>), Status> {
+    judge(call, value, &[])
+}
+
+/// As [`check`], of a document that had these fields more than once.
+fn judge(call: &Call, mut value: Value, repeated: &[String]) -> Result<(Value, Vec<String>), Status> {
     let resource = &call.resource;
     check_identity(resource, &mut value)?;
     let (clean, unknown) = clean(resource, value)?;
     let mut warnings = Vec::new();
-    if !unknown.is_empty() {
-        let errors: Vec<String> = unknown.iter().map(|path| format!("unknown field \"{path}\"")).collect();
+    if !unknown.is_empty() || !repeated.is_empty() {
+        let repeated = repeated.iter().map(|path| format!("duplicate field \"{path}\""));
+        let errors: Vec<String> =
+            repeated.chain(unknown.iter().map(|path| format!("unknown field \"{path}\""))).collect();
         match call.field_validation()? {
             FieldValidation::Ignore => {}
             FieldValidation::Warn => warnings = errors,

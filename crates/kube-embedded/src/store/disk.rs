@@ -55,6 +55,16 @@ impl Disk {
         Ok((disk, objects, version))
     }
 
+    /// On another kind of disk, without a file and its format.
+    #[cfg(test)]
+    pub fn on(backend: impl redb::StorageBackend) -> Result<Loaded, Error> {
+        let path = PathBuf::from("of a test");
+        let database = builder().create_with_backend(backend).map_err(|error| open_error(&path, error))?;
+        let disk = Self { path, database: Some(database) };
+        let (objects, version) = disk.load()?;
+        Ok((disk, objects, version))
+    }
+
     fn load(&self) -> Result<(Vec<Arc<Object>>, u64), Error> {
         let read = |error: redb::Error| Error::Disk { doing: "read", path: self.path.clone(), source: Box::new(error) };
         let database = self.database.as_ref().ok_or(Error::Closed)?;

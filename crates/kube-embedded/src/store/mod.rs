@@ -271,4 +271,6 @@ impl Objects for Store {
 }
 
 #[cfg(test)]
+mod power_loss;
+#[cfg(test)]
 mod tests;

@@ -28,6 +28,23 @@ async fn malformed_bodies_are_refused_with_the_right_code() {
 }
 
 #[tokio::test]
+async fn a_field_that_is_there_twice_is_told_as_the_request_wants_it() {
+    let server = Server::start().await;
+    let body = |name: &str| format!(r#"{{"metadata": {{"name": "{name}"}}, "data": {{"k": "1", "k": "2"}}, "x": 1}}"#);
+    let post = async |query: &str, name: &str| {
+        let path = format!("{CONFIGMAPS}?fieldValidation={query}");
+        server.request_as("POST", &path, "application/json", body(name)).await
+    };
+    let (code, answer) = post("Strict", "strict").await;
+    let expected = "strict decoding error: duplicate field \"data.k\", unknown field \"x\"";
+    assert_eq!((code, answer["message"].as_str()), (400, Some(expected)));
+    for mode in ["Warn", "Ignore"] {
+        let (code, made) = post(mode, &mode.to_lowercase()).await;
+        assert_eq!((code, made["data"]["k"].as_str()), (201, Some("2")), "{made}");
+    }
+}
+
+#[tokio::test]
 async fn every_violation_is_told_at_once() {
     let server = Server::start().await;
     let (code, answer) = server

@@ -1,12 +1,14 @@
 //! The cluster is Kubernetes: the agent watches its instance, the Lease and the pods, writes the Lease, and labels its
 //! own pod. Clients are made when they are needed: the API server may come later than the pod.
 
+mod primary;
+
 use super::{Error, Platform, Report, Seen, Written};
 use crate::agent::decide::Member;
 use crate::agent::environment::{Pod as Environment, Variables};
 use crate::agent::lease::Record;
 use crate::agent::report::{Applied, Standing};
-use crate::instance::names::{self, CONFIGURATION, STANDING, TROUBLE};
+use crate::instance::names::{self, CONFIGURATION, GENERATION, STANDING, TROUBLE};
 use a8s_api::{LABEL_ROLE, Postgresql};
 use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -57,7 +59,11 @@ impl Kubernetes {
         }
     }
 
-    async fn client(&self) -> Result<Client, Error> {
+    /// A client of the API, with the rights of the pod.
+    ///
+    /// # Errors
+    /// If the environment does not lead to it.
+    pub async fn client(&self) -> Result<Client, Error> {
         self.client.get_or_try_init(|| async { self.connect() }).await.cloned()
     }
 
@@ -81,7 +87,8 @@ impl Kubernetes {
     async fn say(&self, report: &Report) -> Result<(), Error> {
         let api: Api<Pod> = Api::namespaced(self.client().await?, &self.pod.namespace);
         let standing = report.standing.as_ref().map(|it| serde_json::to_string(it).unwrap_or_default());
-        let mut metadata = json!({"annotations": {(STANDING): standing, (TROUBLE): report.trouble}});
+        let mut metadata =
+            json!({"annotations": {(STANDING): standing, (TROUBLE): report.trouble, (GENERATION): report.generation}});
         if let Some(configuration) = &report.configuration {
             metadata["annotations"][CONFIGURATION] = json!(configuration);
         }

@@ -47,6 +47,8 @@ pub struct Report {
     pub standing: Option<Standing>,
     /// What it waits for, if people should know.
     pub trouble: Option<String>,
+    /// Generation of the content it serves; `None`: the first, or it serves none yet.
+    pub generation: Option<String>,
 }
 
 /// What an agent sees of the cluster, as far as it has been seen.
@@ -105,7 +107,7 @@ pub enum Written {
 }
 
 /// The cluster, as an agent sees it.
-pub trait Platform: 'static {
+pub trait Platform: Primary + 'static {
     /// Follows instance, Lease and pods for ever, and puts what is seen into the channel.
     fn follow(&self, seen: watch::Sender<Seen>) -> impl Future<Output = ()>;
 
@@ -123,4 +125,16 @@ pub trait Platform: 'static {
 
     /// Publishes each report of the channel, until the channel is closed. `said` is the last one that was published.
     fn publish(&self, reports: watch::Receiver<Report>, said: watch::Sender<Report>) -> impl Future<Output = ()>;
+}
+
+/// What the agent of a primary needs beyond that.
+pub trait Primary {
+    /// The content of the instance's Secret of logins now; empty if there is no such Secret.
+    fn logins(&self) -> impl Future<Output = Result<Vec<u8>, Error>>;
+
+    /// Follows that content for ever, and puts each state of it into the channel. `None` there: it is not known yet.
+    fn follow_logins(&self, contents: watch::Sender<Option<Vec<u8>>>) -> impl Future<Output = ()>;
+
+    /// Notes something on the pod, in an annotation; without a value, takes the note away.
+    fn note(&self, annotation: &'static str, value: Option<&str>) -> impl Future<Output = Result<(), Error>>;
 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::agent::datadir::exchange;
 use crate::agent::decide::{Action, Reason, Refusal, View, Volume};
 use crate::agent::postmaster::Postmaster;
+use crate::agent::primary::Kept;
 use crate::agent::replication::Role;
 use crate::agent::report::{Applied, Standing};
 use nix::sys::signal::Signal;
@@ -17,6 +18,8 @@ pub(super) struct Running {
     pub postmaster: Postmaster,
     pub as_what: AsWhat,
     pub since: Instant,
+    /// What a primary keeps beside the data, once clients are let in.
+    pub kept: Option<Kept>,
 }
 
 /// What it runs as.
@@ -367,8 +370,15 @@ impl<P: Platform> Agent<P> {
         if is_standby {
             self.reports.send_modify(|report| report.role = Some("replica"));
         }
-        life.running = Some(Running { postmaster, as_what, since: Instant::now() });
-        self.wait_until_it_accepts(life).await
+        life.running = Some(Running { postmaster, as_what, since: Instant::now(), kept: None });
+        self.wait_until_it_accepts(life).await?;
+        let generation = exchange::generation(&data).ok().flatten().filter(|_| life.running.is_some());
+        self.reports.send_if_modified(|report| {
+            let is_new = report.generation != generation;
+            report.generation = generation;
+            is_new
+        });
+        Ok(())
     }
 
     /// Waits for the first connection, the server's end, or the order to stop.

@@ -284,6 +284,10 @@ impl<P: Platform> Agent<P> {
             ended = self.wait_for_the_end(life) => return ended,
         }
         self.probe.set(Some(client));
+        if let Some(running) = &mut life.running {
+            let sockets = &self.server.pod.socket_directory;
+            running.kept = Some(crate::agent::primary::keep(&self.platform, sockets, life.seen.clone()));
+        }
         self.trouble(None);
         self.reports.send_modify(|report| {
             report.role = Some("master");

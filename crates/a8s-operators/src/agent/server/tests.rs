@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-const PASSWORD: &str = "secretsecretsecret";
+pub const PASSWORD: &str = "secretsecretsecret";
 /// Variable that tells a test run as another user where the templates are.
 const TEMPLATES: &str = "A9S_TEST_TEMPLATES";
 
@@ -29,6 +29,8 @@ struct Memory {
     reports: Rc<RefCell<Vec<Report>>>,
     is_reachable: Rc<Cell<bool>>,
     writes: Rc<Cell<u64>>,
+    logins: Rc<watch::Sender<Option<Vec<u8>>>>,
+    notes: Rc<RefCell<std::collections::BTreeMap<&'static str, String>>>,
 }
 
 impl Memory {
@@ -44,6 +46,8 @@ impl Memory {
             reports: Rc::default(),
             is_reachable: Rc::new(Cell::new(true)),
             writes: Rc::default(),
+            logins: Rc::new(watch::Sender::new(Some(vec![]))),
+            notes: Rc::default(),
         }
     }
 
@@ -119,8 +123,39 @@ impl Platform for Memory {
     }
 }
 
+impl platform::Primary for Memory {
+    async fn logins(&self) -> Result<Vec<u8>, platform::Error> {
+        self.check()?;
+        Ok(self.logins.borrow().clone().unwrap_or_default())
+    }
+
+    async fn follow_logins(&self, contents: watch::Sender<Option<Vec<u8>>>) {
+        let mut source = self.logins.subscribe();
+        loop {
+            contents.send_replace(source.borrow_and_update().clone());
+            if source.changed().await.is_err() {
+                return;
+            }
+        }
+    }
+
+    async fn note(&self, annotation: &'static str, value: Option<&str>) -> Result<(), platform::Error> {
+        self.check()?;
+        match value {
+            Some(value) => drop(self.notes.borrow_mut().insert(annotation, value.to_owned())),
+            None => drop(self.notes.borrow_mut().remove(annotation)),
+        }
+        Ok(())
+    }
+}
+
 /// Runs the body of the calling test, as a user who may run servers.
 fn as_server_user(test: &str, body: impl FnOnce()) {
+    as_server_user_in(module_path!(), test, body);
+}
+
+/// Runs the body of the calling test, which is in this module, as a user who may run servers.
+pub fn as_server_user_in(module: &str, test: &str, body: impl FnOnce()) {
     if !nix::unistd::geteuid().is_root() {
         return body();
     }
@@ -131,7 +166,7 @@ fn as_server_user(test: &str, body: impl FnOnce()) {
     let program = directory.path().join("test");
     let current = std::env::current_exe().expect("this test");
     fs_err::hard_link(&current, &program).or_else(|_| fs_err::copy(&current, &program).map(|_| ())).expect("copied");
-    let name = format!("{}::{test}", module_path!().split_once("::").expect("within a crate").1);
+    let name = format!("{}::{test}", module.split_once("::").expect("within a crate").1);
     let mut command = Command::new(program);
     command.args([name.as_str(), "--exact", "--nocapture"]).uid(user.uid.as_raw()).gid(user.gid.as_raw());
     let templates = current.with_file_name("server-test-templates");
@@ -161,14 +196,15 @@ fn template(fresh: &Path) -> PathBuf {
         .expect("a template")
 }
 
-struct Fixture {
+pub struct Fixture {
     _directory: tempfile::TempDir,
-    server: Server,
+    pub server: Server,
     memory: Memory,
+    orders: Rc<RefCell<Option<Orders>>>,
 }
 
 impl Fixture {
-    fn new(with_template: bool) -> Self {
+    pub fn new(with_template: bool) -> Self {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path();
         let installation = installation();
@@ -201,13 +237,27 @@ impl Fixture {
             uid: "1-2-3".into(),
             termination_log: path.join("termination-log"),
         };
-        Self { _directory: directory, server, memory: Memory::new() }
+        Self { _directory: directory, server, memory: Memory::new(), orders: Rc::default() }
+    }
+
+    /// What the running agent takes new contents by.
+    pub fn orders(&self) -> Orders {
+        self.orders.borrow().clone().expect("an agent runs")
+    }
+
+    fn keep_orders(&self) -> impl FnOnce(Orders) -> std::future::Ready<()> + use<> {
+        let kept = self.orders.clone();
+        move |orders| {
+            kept.replace(Some(orders));
+            std::future::ready(())
+        }
     }
 
     /// Runs the agent while `body` runs, then stops it; answers with what the agent said at its end.
-    async fn during<F: Future<Output = ()>>(&self, body: impl FnOnce() -> F) -> Result<(), Error> {
+    pub async fn during<F: Future<Output = ()>>(&self, body: impl FnOnce() -> F) -> Result<(), Error> {
         let stop = CancellationToken::new();
-        let agent = tokio::task::spawn_local(serve(self.server.clone(), self.memory.clone(), stop.clone()));
+        let agent =
+            tokio::task::spawn_local(serve(self.server.clone(), self.memory.clone(), self.keep_orders(), stop.clone()));
         tokio::select! {
             () = body() => {}
             () = until(|| agent.is_finished()) => {}
@@ -218,7 +268,7 @@ impl Fixture {
 
     /// Runs the agent until it ends, or dies when `body` has ended, as if it were killed.
     async fn killed_after<F: Future<Output = ()>>(&self, body: impl FnOnce() -> F) {
-        let agent = serve(self.server.clone(), self.memory.clone(), CancellationToken::new());
+        let agent = serve(self.server.clone(), self.memory.clone(), self.keep_orders(), CancellationToken::new());
         tokio::select! {
             () = body() => {}
             result = agent => panic!("the agent ended by itself: {result:?}"),
@@ -239,14 +289,14 @@ impl Fixture {
         answer.starts_with("HTTP/1.1 200")
     }
 
-    async fn ready(&self) {
+    pub async fn ready(&self) {
         while !self.is_ready().await {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
     /// One statement as a user sends it: over TCP, with a password. Answers with the output, or the error.
-    async fn sql_as(&self, user: &str, password: &str, mode: &str, statement: &str) -> Result<String, String> {
+    pub async fn sql_as(&self, user: &str, password: &str, mode: &str, statement: &str) -> Result<String, String> {
         let (host, psql) = (self.server.pod.address, self.server.bin_directory.join("psql"));
         let target = format!("host={host} user={user} sslmode={mode} connect_timeout=5");
         let output = tokio::process::Command::new(psql)
@@ -259,7 +309,7 @@ impl Fixture {
         if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
     }
 
-    async fn sql(&self, statement: &str) -> String {
+    pub async fn sql(&self, statement: &str) -> String {
         self.sql_as("postgres", PASSWORD, "require", statement).await.expect("answered")
     }
 
@@ -285,7 +335,7 @@ async fn until(condition: impl Fn() -> bool) {
 }
 
 /// Runs a scenario on a runtime like the agent's.
-fn scenario<F: Future<Output = ()>>(body: F) {
+pub fn scenario<F: Future<Output = ()>>(body: F) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let within = async {
         timeout(Duration::from_secs(60), body).await.expect("in time");
@@ -460,6 +510,8 @@ fn a_server_with_data_starts_although_the_api_does_not_answer() {
         });
     });
 }
+
+mod primary;
 
 #[test]
 fn a_new_content_takes_the_place_of_the_old_one_and_only_a_complete_one() {

@@ -1,0 +1,147 @@
+//! One backup: from the server through [`crate::archive`] into the store.
+//!
+//! Expected flow: hold the WAL by a temporary slot → start the base backup → read, compress, encrypt and upload at
+//! the same time → when the source has ended well and every part is stored, write the manifest, which makes it a
+//! backup.
+
+use super::basebackup::{BaseBackup, Range};
+use crate::agent::{bootstrap, environment};
+use crate::archive::keys::DataKey;
+use crate::archive::manifest::{self, Manifest};
+use crate::archive::pack::{self, Stopped, pack};
+use crate::archive::{FORMAT, Sizes, Summary, part_name};
+use crate::backup::access::Access;
+use crate::backup::conditions::Trouble;
+use crate::store::Store;
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use jiff::Timestamp;
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::Client;
+
+/// Parts on their way to the store at the same time.
+const UPLOADS: usize = 3;
+
+/// How far a backup is.
+#[derive(Clone, Default)]
+pub struct Progress(Arc<[AtomicU64; 2]>);
+
+impl std::fmt::Display for Progress {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [read, stored] = [0, 1].map(|index| self.0[index].load(Ordering::Relaxed) >> 20);
+        write!(formatter, "{read} MiB read, {stored} MiB stored")
+    }
+}
+
+/// A reader that counts.
+struct Counted<R>(R, Progress);
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.0.read(buffer)?;
+        self.1.0[0].fetch_add(length as u64, Ordering::Relaxed);
+        Ok(length)
+    }
+}
+
+/// Makes the backup that an order is for. Dropping it ends everything it began.
+///
+/// # Errors
+/// Why there is none. What was stored is left.
+pub async fn take(
+    environment: &environment::Backup,
+    access: &Access,
+    store: &Store,
+    progress: &Progress,
+) -> Result<Manifest, Trouble> {
+    let started_at = Timestamp::now();
+    let key = access.data_key().ok_or_else(|| Trouble::new("NoAccess", "the Secret of the order has no key"))?;
+    let sockets = &environment.pod.socket_directory;
+    let client = bootstrap::connect(sockets, "a9s backup").await.map_err(server)?;
+    let system_identifier = hold_wal(&client, &access.order).await?;
+    let (source, output) = BaseBackup::start(&environment.bin_directory, sockets)?;
+    let (summary, range) = store_stream(output, &key, access, store, source, progress).await?;
+    // The slot goes with its connection.
+    drop(client);
+    let manifest = Manifest {
+        format: FORMAT,
+        backup_uid: access.backup_uid.clone(),
+        backup_id: access.order.clone(),
+        namespace: environment.pod.namespace.clone(),
+        instance: environment.pod.instance.clone(),
+        postgresql_major: environment.major,
+        system_identifier,
+        timeline: range.timeline,
+        start_lsn: range.start,
+        end_lsn: range.end,
+        started_at: started_at.to_string(),
+        finished_at: Timestamp::now().to_string(),
+        key: key.identifier(),
+        summary,
+    };
+    let text = manifest.write(&key);
+    let name = format!("{}/{}", access.prefix, manifest::NAME);
+    store.put(&name, text.into()).await.map_err(|error| Trouble::store(&error))?;
+    Ok(manifest)
+}
+
+fn server(error: tokio_postgres::Error) -> Trouble {
+    Trouble::new("ServerUnavailable", format!("the server does not help: {}", crate::agent::chain(&error)))
+}
+
+/// Keeps the server from removing WAL that the backup needs, as long as the connection lives. Answers with the system
+/// identifier.
+async fn hold_wal(client: &Client, order: &str) -> Result<String, Trouble> {
+    client.batch_execute("SET statement_timeout = 0; SET log_statement = 'none'").await.map_err(server)?;
+    if bootstrap::first(client, "SELECT pg_is_in_recovery()").await.map_err(server)?.as_deref() != Some("f") {
+        return Err(Trouble::new("NoPrimary", "the member that had the order is no longer the primary"));
+    }
+    let slot = format!("a9s_backup_{}", order.replace('-', "_"));
+    let statement = format!("SELECT pg_create_physical_replication_slot('{slot}', true, true)");
+    bootstrap::first(client, &statement).await.map_err(server)?;
+    let identifier = bootstrap::first(client, "SELECT system_identifier FROM pg_control_system()").await;
+    Ok(identifier.map_err(server)?.unwrap_or_default())
+}
+
+/// Packs and uploads at the same time.
+async fn store_stream(
+    output: impl Read + Send + 'static,
+    key: &DataKey,
+    access: &Access,
+    store: &Store,
+    source: BaseBackup,
+    progress: &Progress,
+) -> Result<(Summary, Range), Trouble> {
+    let (parts, mut taken) = mpsc::channel::<Bytes>(1);
+    let (done, packed) = oneshot::channel();
+    let (key, output) = (key.clone(), Counted(output, progress.clone()));
+    // A thread of its own: it lasts as long as the backup does.
+    std::thread::spawn(move || {
+        let take = |part| parts.blocking_send(part).map_err(|_| Stopped);
+        // Nobody waits for it any more if the attempt was given up.
+        let _ = done.send(pack(output, &key, Sizes::default(), take));
+    });
+    let numbered = stream::poll_fn(move |context| taken.poll_recv(context)).enumerate();
+    let uploads = numbered.map(|(number, part)| async move {
+        let number =
+            u32::try_from(number).map_err(|_| Trouble::new("StoreRefused", "the backup has too many parts"))?;
+        let length = part.len() as u64;
+        let name = format!("{}/{}", access.prefix, part_name(number));
+        store.put(&name, part).await.map_err(|error| Trouble::store(&error))?;
+        progress.0[1].fetch_add(length, Ordering::Relaxed);
+        Ok(())
+    });
+    // When all is read, the source has nothing more to say but how it ended.
+    let uploading = uploads.buffer_unordered(UPLOADS).try_collect::<Vec<()>>();
+    let (_, range) = tokio::try_join!(uploading, source.finish())?;
+    match packed.await {
+        Ok(Ok(summary)) => Ok((summary, range)),
+        Ok(Err(error @ (pack::Error::Read(_) | pack::Error::Compress(_) | pack::Error::Stopped))) => {
+            Err(Trouble::new("BaseBackupFailed", crate::agent::chain(&error)))
+        }
+        Err(_) => Err(Trouble::new("BaseBackupFailed", "the thread that packed the backup ended early")),
+    }
+}

@@ -1,0 +1,113 @@
+//! A backup comes from the store into a directory: downloaded, authenticated, decompressed and written at the same time.
+
+use super::extract::extract;
+use crate::archive::manifest::{self, Manifest};
+use crate::archive::part_name;
+use crate::archive::unpack::{self, unpack};
+use crate::backup::access::Access;
+use crate::backup::conditions::Trouble;
+use crate::store::{Error as StoreError, Store};
+use bytes::Bytes;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use std::io;
+use std::path::Path;
+use tokio::sync::{mpsc, oneshot};
+
+/// Parts on their way at the same time.
+const DOWNLOADS: usize = 2;
+/// No part is larger.
+const LARGEST_PART: u64 = 64 << 20;
+/// Bytes that have to be free beside the content: for WAL and the server's own files.
+const SPARE: u64 = 64 << 20;
+
+fn key(access: &Access) -> Result<crate::archive::keys::DataKey, Trouble> {
+    access.data_key().ok_or_else(|| Trouble::new("NoAccess", "the Secret of the order has no key"))
+}
+
+/// The manifest of the backup, if it is authentic and this server can run its content.
+///
+/// # Errors
+/// Why not.
+pub async fn manifest(store: &Store, access: &Access, major: u32) -> Result<Manifest, Trouble> {
+    let name = format!("{}/{}", access.prefix, manifest::NAME);
+    let text = store.get(&name, manifest::LARGEST).await.map_err(|error| Trouble::store(&error))?;
+    let found = Manifest::read(&text, &key(access)?).map_err(|error| match error {
+        manifest::Error::Key => Trouble::new("EncryptionPasswordChanged", error.to_string()),
+        error => Trouble::new("BackupDamaged", error.to_string()),
+    })?;
+    if found.backup_uid != access.backup_uid {
+        return Err(Trouble::new("BackupDamaged", "the manifest is that of another backup"));
+    }
+    if found.postgresql_major != major {
+        let made = found.postgresql_major;
+        let text = format!("the backup is of PostgreSQL {made}, and the instance runs PostgreSQL {major}");
+        return Err(Trouble::new("OtherMajor", text));
+    }
+    Ok(found)
+}
+
+/// Writes the backup into `target`, which must not exist. When it succeeds, every byte was authentic.
+///
+/// # Errors
+/// Why it cannot be had. What was written is left.
+pub async fn fetch(store: &Store, access: &Access, manifest: &Manifest, target: &Path) -> Result<(), Trouble> {
+    check_space(target.parent().unwrap_or(target), manifest.summary.plain_bytes)?;
+    let (parts, mut taken) = mpsc::channel::<Result<Bytes, io::Error>>(1);
+    let (done, unpacked) = oneshot::channel();
+    let (data_key, summary, directory) = (key(access)?, manifest.summary.clone(), target.to_owned());
+    // A thread of its own: it lasts as long as the restore does.
+    std::thread::spawn(move || {
+        let source = std::iter::from_fn(|| taken.blocking_recv());
+        // Nobody waits for it any more if the restore was given up.
+        let _ = done.send(unpack(source, &data_key, &summary, |plain| extract(plain, &directory)));
+    });
+    let downloads = stream::iter(0..manifest.summary.parts).map(|number| async move {
+        let name = format!("{}/{}", access.prefix, part_name(number));
+        store.get(&name, LARGEST_PART).await
+    });
+    let handing_on = downloads.buffered(DOWNLOADS).try_for_each(|part| async {
+        // Whoever does not take it says why.
+        let _ = parts.send(Ok(part)).await;
+        Ok(())
+    });
+    let downloaded = handing_on.await;
+    if let Err(error) = &downloaded {
+        let _ = parts.send(Err(io::Error::other(error.to_string()))).await;
+    }
+    drop(parts);
+    let unpacked = unpacked.await;
+    downloaded.map_err(|error| match error {
+        StoreError::NoSuchObject { .. } => {
+            Trouble::new("BackupIncomplete", format!("an object of the backup is missing: {error}"))
+        }
+        error => Trouble::store(&error),
+    })?;
+    match unpacked {
+        Ok(Ok(())) => Ok(()),
+        Ok(Err(error)) => Err(trouble(&error)),
+        Err(_) => Err(Trouble::new("VolumeFailed", "the thread that wrote the backup ended early")),
+    }
+}
+
+fn trouble(error: &unpack::Error) -> Trouble {
+    let text = crate::agent::chain(error);
+    match error {
+        unpack::Error::Invalid(_) | unpack::Error::Other => Trouble::new("BackupDamaged", text),
+        unpack::Error::Source(_) => Trouble::new("StoreUnreachable", text),
+        unpack::Error::Consumer(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Trouble::new("NoSpace", "the volume became full while the backup was written; nothing of it is left")
+        }
+        unpack::Error::Consumer(_) => Trouble::new("VolumeFailed", format!("cannot write the backup: {text}")),
+    }
+}
+
+/// The old content stays until the new one is in its place: both have to fit.
+fn check_space(volume: &Path, needed: u64) -> Result<(), Trouble> {
+    let Ok(space) = nix::sys::statvfs::statvfs(volume) else { return Ok(()) };
+    let free = u64::from(space.blocks_available()) * u64::from(space.fragment_size());
+    if free >= needed + SPARE {
+        return Ok(());
+    }
+    let needed = (needed + SPARE) >> 20;
+    Err(Trouble::new("NoSpace", format!("the volume has {} MiB free, and the restore needs {needed} MiB", free >> 20)))
+}

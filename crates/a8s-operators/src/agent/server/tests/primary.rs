@@ -1,0 +1,143 @@
+//! What a primary keeps: logins and extensions, in a real server.
+
+use super::*;
+use crate::agent::logins::{self, Login, Logins};
+use crate::agent::{extensions, scram};
+
+const DATABASE: &str = "a9s_apps_default_db";
+
+impl Fixture {
+    /// Puts a list of logins into the Secret and waits until the agent says that it applies.
+    async fn set_logins(&self, roles: &[&str]) {
+        let login = |role: &&str| Login { role: (*role).to_owned(), verifier: scram::verifier(&password(role)) };
+        let logins: Logins = roles.iter().map(|role| (format!("uid of {role}"), login(role))).collect();
+        let content = serde_json::to_vec(&logins).expect("plain data");
+        let hash = report::hash(&content);
+        self.memory.logins.send_replace(Some(content));
+        until(|| self.memory.notes.borrow().get(logins::ANNOTATION) == Some(&hash)).await;
+    }
+
+    async fn sql_of(&self, role: &str, statement: &str) -> Result<String, String> {
+        self.sql_in(DATABASE, role, statement).await
+    }
+
+    async fn sql_in(&self, database: &str, role: &str, statement: &str) -> Result<String, String> {
+        let (host, psql) = (self.server.pod.address, self.server.bin_directory.join("psql"));
+        let target = format!("host={host} user={role} dbname={database} sslmode=require connect_timeout=5");
+        let output = tokio::process::Command::new(psql)
+            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-c", statement, &target])
+            .env("PGPASSWORD", password(role))
+            .output()
+            .await
+            .expect("psql");
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        if output.status.success() { Ok(text(&output.stdout)) } else { Err(text(&output.stderr)) }
+    }
+}
+
+fn password(role: &str) -> String {
+    format!("secret of {role}")
+}
+
+#[test]
+fn logins_come_and_go_with_the_secret_and_leave_what_they_made() {
+    as_server_user("primary::logins_come_and_go_with_the_secret_and_leave_what_they_made", || {
+        let fixture = Fixture::new(true);
+        let (one, two) = ("a8s-sb-AAAAAAAAA", "a8s-sb-bbbbbbbbb");
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                fixture.set_logins(&[one, two]).await;
+                fixture.sql_of(one, "CREATE TABLE shared (n int); INSERT INTO shared VALUES (1)").await.expect("made");
+                fixture.sql_of(two, "INSERT INTO shared VALUES (2); ALTER TABLE shared ADD m int").await.expect("ours");
+                // Somebody may go back to the role they came with, and own things.
+                let own =
+                    "SET ROLE NONE; CREATE SCHEMA own; CREATE TABLE own.t (n int); GRANT SELECT ON own.t TO PUBLIC";
+                let error = fixture.sql_of(one, own).await;
+                assert!(error.is_ok(), "{error:?}");
+                fixture.sql("CREATE DATABASE other OWNER a9s_user").await;
+                fixture.sql_in("other", one, "SET ROLE NONE; CREATE TABLE public.x (n int)").await.expect("made");
+
+                let session = fixture.sql_of(one, "SELECT pg_sleep(60)");
+                let dropping = async {
+                    let there = "SELECT count(*) FROM pg_stat_activity WHERE usename LIKE 'a8s-sb-A%'";
+                    while fixture.sql(there).await != "1" {}
+                    fixture.set_logins(&[two]).await;
+                };
+                let (ended, ()) = tokio::join!(session, dropping);
+                assert!(ended.expect_err("ended").contains("terminating connection"));
+                let roles = "SELECT string_agg(rolname, ',') FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'";
+                assert_eq!(fixture.sql(roles).await, two);
+                let error = fixture.sql_of(one, "SELECT 1").await.expect_err("gone");
+                assert!(error.contains("authentication failed"), "{error}");
+                let sum = "SELECT (SELECT sum(n) FROM shared) + (SELECT count(*) FROM own.t)";
+                assert_eq!(fixture.sql_of(two, sum).await.expect("ours"), "3");
+                fixture.set_logins(&[]).await;
+                assert_eq!(fixture.sql(roles).await, "");
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
+fn a_login_that_somebody_changed_is_put_right_and_other_roles_stay() {
+    as_server_user("primary::a_login_that_somebody_changed_is_put_right_and_other_roles_stay", || {
+        let fixture = Fixture::new(true);
+        let role = "a8s-sb-ccccccccc";
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                fixture.sql("CREATE ROLE \"a8s-sb-mine\" LOGIN").await;
+                fixture.set_logins(&[role]).await;
+                let spoil = format!("ALTER ROLE \"{role}\" SUPERUSER PASSWORD 'x'; REVOKE a9s_user FROM \"{role}\"");
+                fixture.sql(&spoil).await;
+                logins::apply_now(&fixture.memory, &fixture.server.pod.socket_directory).await.expect("applied");
+                let who = "SELECT session_user, current_user, current_setting('is_superuser')";
+                assert_eq!(fixture.sql_of(role, who).await.expect("a login"), format!("{role}|a9s_user|off"));
+                assert_eq!(fixture.sql("SELECT count(*) FROM pg_roles WHERE rolname = 'a8s-sb-mine'").await, "1");
+                let seen = "SELECT count(*) FROM pg_stat_statements WHERE query LIKE '%SCRAM-SHA%'";
+                fixture.sql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").await;
+                assert_eq!(fixture.sql(seen).await, "0");
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
+fn extensions_follow_the_spec_and_those_of_users_stay() {
+    as_server_user("primary::extensions_follow_the_spec_and_those_of_users_stay", || {
+        let fixture = Fixture::new(true);
+        let set = |names: &[&str]| {
+            fixture.memory.seen.send_modify(|seen| {
+                let names = names.iter().map(|name| (*name).to_owned()).collect();
+                seen.instance.as_mut().expect("an instance").spec.extensions = Some(names);
+            });
+        };
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                fixture.set_logins(&["a8s-sb-ddddddddd"]).await;
+                let installed = async |wanted: &str| {
+                    let list = "SELECT string_agg(extname, ',' ORDER BY extname) FROM pg_extension";
+                    while fixture.sql_of("a8s-sb-ddddddddd", list).await.expect("answered") != wanted {}
+                };
+                set(&["hstore", "no-such"]);
+                installed("hstore,plpgsql").await;
+                let trouble = || fixture.memory.notes.borrow().get(extensions::ANNOTATION).cloned();
+                until(|| trouble().is_some()).await;
+                assert_eq!(trouble().expect("trouble"), "the extension no-such is not installed on the host");
+
+                fixture.sql_of("a8s-sb-ddddddddd", "CREATE TABLE h (h hstore)").await.expect("made");
+                set(&["ltree"]);
+                installed("hstore,ltree,plpgsql").await;
+                until(|| trouble().is_none()).await;
+                fixture.sql_of("a8s-sb-ddddddddd", "DROP TABLE h").await.expect("dropped");
+                set(&[]);
+                installed("plpgsql").await;
+            });
+            serving.await.expect("no error");
+        });
+    });
+}

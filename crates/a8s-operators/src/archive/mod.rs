@@ -1,0 +1,92 @@
+//! The format of a backup in the store, in both directions: a stream of sealed records in parts, and a manifest.
+//!
+//! In reading order: [`keys`] (what is derived from the encryption password), [`record`] (one sealed piece of the
+//! stream), [`pack`] (a plain stream becomes parts), [`unpack`] (parts become the plain stream), [`manifest`] (what a
+//! backup says of itself, written last). Nothing here knows a store or PostgreSQL; `docs/backup-format.md` is the
+//! format for people.
+//!
+//! Both directions read, compress, encrypt and hand on at the same time. What they hold is bounded: a few records for
+//! each of [`WORKERS`], and one part.
+
+pub mod keys;
+pub mod manifest;
+pub mod pack;
+pub mod record;
+pub mod unpack;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+
+/// Version of the format. Raised when what is stored is laid out in another way.
+pub const FORMAT: u32 = 1;
+/// The most bytes of plain stream in a record.
+pub const RECORD: usize = 1 << 20;
+
+/// How a stream is cut. Whoever reads it takes any sizes.
+#[derive(Clone, Copy, Debug)]
+pub struct Sizes {
+    /// Bytes of plain stream in a record, apart from the last. At most [`RECORD`].
+    pub record: usize,
+    /// Bytes of a part, apart from the last. More than a stream's header.
+    pub part: usize,
+}
+
+impl Default for Sizes {
+    /// Parts are large enough to make requests rare, and small enough that several fit into the agent's memory.
+    fn default() -> Self {
+        Self { record: RECORD, part: 8 << 20 }
+    }
+}
+
+/// Threads that compress and encrypt, or the reverse.
+const WORKERS: usize = 2;
+/// Records that wait for each worker, and for whoever takes its results.
+const DEPTH: usize = 2;
+
+/// The sizes and checksums of a stream.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Summary {
+    /// Number of parts.
+    pub parts: u32,
+    /// Bytes of all parts.
+    pub stored_bytes: u64,
+    /// SHA-256 of all parts in their order, in hexadecimal digits.
+    pub stored_sha256: String,
+    /// Bytes of the plain stream.
+    pub plain_bytes: u64,
+    /// SHA-256 of the plain stream, in hexadecimal digits.
+    pub plain_sha256: String,
+}
+
+/// The name of a part, within the place of its backup.
+pub fn part_name(number: u32) -> String {
+    format!("part-{number:06}")
+}
+
+/// Channels to and from the workers. Record n goes to worker n modulo [`WORKERS`], and is taken from there, so that
+/// nothing has to be put in order again.
+fn channels<T>() -> (Vec<SyncSender<T>>, Vec<Receiver<T>>) {
+    (0..WORKERS).map(|_| sync_channel(DEPTH)).unzip()
+}
+
+/// Bytes in hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The bytes of hexadecimal digits.
+pub(crate) fn unhex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    if !digits.len().is_multiple_of(2) || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    digits.chunks(2).map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
+}

@@ -1,0 +1,116 @@
+//! What an agent needs for one order, in a Secret that is there while the order runs: the way to the store, and the
+//! key of that one backup. The encryption password stays with the controller.
+
+use crate::archive::keys::DataKey;
+use crate::instance::names;
+use crate::store::{Config, Credentials};
+use a8s_api::Postgresql;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use kube::core::ObjectMeta;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+/// Key of the document in the Secret.
+const DOCUMENT: &str = "order.json";
+
+/// The content of the Secret. It has no `Debug`: it is secret.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Access {
+    /// Identifier of the order, as in the status of its Backup or Restore.
+    pub order: String,
+    bucket: String,
+    region: String,
+    endpoint: Option<String>,
+    path_style: bool,
+    access_key_id: String,
+    secret_access_key: String,
+    data_key: String,
+    /// Where the objects of the backup are.
+    pub prefix: String,
+    /// UID of the Backup.
+    pub backup_uid: String,
+    /// Addresses of the endpoint's host, where it is a Service: a pod may not know its name.
+    #[serde(default)]
+    pub addresses: Vec<IpAddr>,
+}
+
+impl Access {
+    /// For an order about the backup with this UID, whose objects are below `prefix`.
+    pub fn new(
+        order: &str,
+        config: &Config,
+        credentials: &Credentials,
+        data_key: &DataKey,
+        (backup_uid, prefix): (&str, &str),
+    ) -> Self {
+        Self {
+            order: order.to_owned(),
+            bucket: config.bucket.clone(),
+            region: config.region.clone(),
+            endpoint: config.endpoint.clone(),
+            path_style: config.path_style,
+            access_key_id: credentials.access_key.clone(),
+            secret_access_key: credentials.secret_key.clone(),
+            data_key: data_key.to_hex(),
+            prefix: prefix.to_owned(),
+            backup_uid: backup_uid.to_owned(),
+            addresses: Vec::new(),
+        }
+    }
+
+    /// Where the store is.
+    pub fn config(&self) -> Config {
+        Config {
+            bucket: self.bucket.clone(),
+            region: self.region.clone(),
+            endpoint: self.endpoint.clone(),
+            path_style: self.path_style,
+        }
+    }
+
+    /// Who the agent is there.
+    pub fn credentials(&self) -> Credentials {
+        Credentials { access_key: self.access_key_id.clone(), secret_key: self.secret_access_key.clone() }
+    }
+
+    /// The key of the backup; `None` if the Secret was damaged.
+    pub fn data_key(&self) -> Option<DataKey> {
+        DataKey::from_hex(&self.data_key)
+    }
+
+    /// The Secret of an instance that says this. It goes with the object whose order it is for.
+    pub fn secret(&self, namespace: &str, instance: &str, owner: OwnerReference) -> Secret {
+        let document = serde_json::to_vec(self).expect("plain data");
+        Secret {
+            metadata: ObjectMeta {
+                name: Some(names::backup_store(instance)),
+                namespace: Some(namespace.to_owned()),
+                labels: Some(names::reserved_labels(instance)),
+                owner_references: Some(vec![owner]),
+                ..ObjectMeta::default()
+            },
+            data: Some(BTreeMap::from([(DOCUMENT.to_owned(), ByteString(document))])),
+            type_: Some("Opaque".to_owned()),
+            ..Secret::default()
+        }
+    }
+
+    /// What a Secret says; `None` if it is no such Secret.
+    pub fn of(secret: &Secret) -> Option<Self> {
+        serde_json::from_slice(&secret.data.as_ref()?.get(DOCUMENT)?.0).ok()
+    }
+}
+
+/// Where the objects of a Backup are, whatever instance it is of.
+pub fn prefix(namespace: &str, instance: &str, backup_uid: &str) -> String {
+    format!("{namespace}/{instance}/{backup_uid}")
+}
+
+/// Whether a reference is to an instance. Both `Postgresql` and `PostgreSQL` are in use.
+pub fn is_instance(reference: &a8s_api::backup::InstanceReference) -> bool {
+    reference.kind.eq_ignore_ascii_case(Postgresql::KIND) && reference.api_group == Postgresql::GROUP
+}

@@ -1,0 +1,298 @@
+//! The controller of Backups: it carries out what [`super::plan`] says.
+
+use super::access::{Access, prefix};
+use super::conditions::{self, IN_PROGRESS, TERMINATING, Trouble, UPLOADED};
+use super::order::Order as _;
+use super::plan::{self, FAREWELL, LOOK, Pod, Turn, may_retry};
+use super::shell::{Context, Error, Way, changed, failed, ordered, remove, retry};
+use crate::archive::{self, manifest, part_name};
+use crate::store::Error as StoreError;
+use a8s_api::backup::{COMPLETE, PERMANENTLY_FAILED};
+use a8s_api::{Backup, LABEL_NAME};
+use futures::{StreamExt as _, future};
+use k8s_openapi::api::core::v1::Pod as KubernetesPod;
+use kube::ResourceExt as _;
+use kube::api::Api;
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::{Action, Controller};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use serde_json::json;
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// Watches all Backups, and the pods of their instances, until `shutdown`.
+pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
+    let controller = Controller::new(Api::<Backup>::all(context.client.clone()), watcher::Config::default());
+    let known = controller.store();
+    let pods: Api<PartialObjectMeta<KubernetesPod>> = Api::all(context.client.clone());
+    let of_instances = watcher::Config::default().labels(LABEL_NAME);
+    controller
+        .watches(pods, of_instances, move |pod| {
+            let open = |backup: &Arc<Backup>| {
+                backup.namespace() == pod.namespace()
+                    && pod.labels().get(LABEL_NAME) == Some(&backup.spec.service_instance.name)
+                    && !conditions::is_finished(backup.conditions())
+            };
+            known.state().into_iter().filter(open).map(|backup| ObjectRef::from_obj(&*backup)).collect::<Vec<_>>()
+        })
+        .graceful_shutdown_on(shutdown.cancelled_owned())
+        .run(reconcile, retry, context)
+        .for_each(|result| {
+            if let Err(error) = result {
+                tracing::debug!(%error, "a round of the controller of backups did not end");
+            }
+            future::ready(())
+        })
+        .await;
+}
+
+async fn reconcile(seen: Arc<Backup>, context: Arc<Context>) -> Result<Action, Error> {
+    let (Some(name), Some(namespace)) = (&seen.metadata.name, &seen.metadata.namespace) else {
+        return Ok(Action::await_change());
+    };
+    // The cache may lag behind this controller's own writes.
+    let found = context.api::<Backup>(namespace).get_opt(name).await.map_err(failed("read the backup"))?;
+    let Some(backup) = found else { return Ok(Action::await_change()) };
+    let has_finalizer = backup.finalizers().iter().any(|finalizer| finalizer == Backup::FINALIZER);
+    match (backup.metadata.deletion_timestamp.is_some(), has_finalizer) {
+        (true, true) => delete(&context, &backup).await,
+        (true, false) => Ok(Action::await_change()),
+        (false, true) => keep(&context, &backup).await,
+        (false, false) => {
+            let backup = context.adopt(&backup).await?;
+            keep(&context, &backup).await
+        }
+    }
+}
+
+async fn keep(context: &Context, backup: &Backup) -> Result<Action, Error> {
+    let mut seen = context.seen(backup).await?;
+    match plan::next(backup, &seen) {
+        Turn::Rest(None) => Ok(Action::await_change()),
+        Turn::Rest(Some(time)) => Ok(Action::requeue(time)),
+        Turn::Verify => verify(context, backup).await,
+        Turn::GiveUp(trouble) => give_up(context, backup, trouble).await,
+        Turn::Fail(trouble) => fail(context, backup, &trouble, false).await,
+        Turn::Clean => clean(context, backup).await,
+        Turn::Wait(_) | Turn::Order(_) => {
+            let _held = context.orders.lock().await;
+            seen.other = context.other(backup).await?;
+            match plan::next(backup, &seen) {
+                Turn::Order(pod) => order(context, backup, &pod).await,
+                Turn::Wait(why) => wait(context, backup, &why).await,
+                _ => Ok(Action::requeue(LOOK)),
+            }
+        }
+    }
+}
+
+async fn wait(context: &Context, backup: &Backup, why: &Trouble) -> Result<Action, Error> {
+    context.wait(backup, IN_PROGRESS, "False", why).await?;
+    Ok(Action::requeue(LOOK))
+}
+
+/// Everything that belongs to a Backup is below this. `None` if it never had an order.
+fn place(backup: &Backup) -> Option<String> {
+    let (namespace, uid) = (backup.namespace()?, backup.uid()?);
+    Some(prefix(&namespace, backup.ordered_instance()?, &uid))
+}
+
+async fn order(context: &Context, backup: &Backup, pod: &Pod) -> Result<Action, Error> {
+    let way = match context.way().await {
+        Ok(way) => way,
+        Err(trouble) if trouble.is_permanent() => return fail(context, backup, &trouble, false).await,
+        Err(trouble) => return wait(context, backup, &trouble).await,
+    };
+    // What an earlier attempt has left, also one whose end nobody could clean up after.
+    if let Some(place) = place(backup)
+        && let Err(error) = remove(&way.store, &place).await
+    {
+        let trouble = Trouble::store(&error);
+        if trouble.is_permanent() {
+            return fail(context, backup, &trouble, false).await;
+        }
+        return wait(context, backup, &trouble).await;
+    }
+    let (id, uid) = (uuid::Uuid::new_v4().to_string(), backup.uid().unwrap_or_default());
+    let (namespace, instance) = (backup.namespace().unwrap_or_default(), &backup.spec.service_instance.name);
+    let place = format!("{}/{id}", prefix(&namespace, instance, &uid));
+    let settings = &way.settings;
+    let access = Access::new(&id, &settings.config, &settings.credentials, &way.key(&uid), (&uid, &place));
+    context.give_access(backup, instance, access).await?;
+    let mut status = ordered(backup, pod);
+    status["backupID"] = json!(id);
+    status["podUsedNamespacedName"] = json!(format!("{namespace}/{}", pod.name));
+    status["podUsedUID"] = json!(pod.uid);
+    context.tell(backup, status).await?;
+    Ok(Action::requeue(LOOK))
+}
+
+/// Looks whether what the agent has stored is there, whole and authentic, and says that the Backup is complete.
+async fn verify(context: &Context, backup: &Backup) -> Result<Action, Error> {
+    let (Some(place), Some(id), Some(uid)) = (place(backup), backup.order(), backup.uid()) else {
+        return give_up(context, backup, Trouble::new("Lost", "nobody knows where the backup was stored")).await;
+    };
+    let way = match context.way().await {
+        Ok(way) => way,
+        Err(trouble) => return verify_later(context, backup, &trouble).await,
+    };
+    match check(&way, &format!("{place}/{id}"), &uid).await {
+        Ok(found) => {
+            let summary = &found.summary;
+            let text = format!(
+                "{} bytes in {} objects are stored, for {} bytes of PostgreSQL {}",
+                summary.stored_bytes, summary.parts, summary.plain_bytes, found.postgresql_major
+            );
+            context.take_access(backup).await?;
+            let done = Trouble::new("BackupCompleted", text);
+            let conditions = changed(backup, [(IN_PROGRESS, "False", done.clone()), (COMPLETE, "True", done.clone())]);
+            context.tell(backup, json!({"conditions": conditions})).await?;
+            context.report(backup, true, "Completed", &done.message).await;
+            Ok(Action::await_change())
+        }
+        Err(trouble) if trouble.reason == "StoreUnreachable" => verify_later(context, backup, &trouble).await,
+        Err(trouble) => give_up(context, backup, trouble).await,
+    }
+}
+
+async fn verify_later(context: &Context, backup: &Backup, why: &Trouble) -> Result<Action, Error> {
+    context.wait(backup, IN_PROGRESS, "True", why).await?;
+    Ok(Action::requeue(LOOK))
+}
+
+/// The manifest of a backup whose objects are all there.
+pub async fn check(way: &Way, place: &str, backup_uid: &str) -> Result<manifest::Manifest, Trouble> {
+    let text = way.store.get(&format!("{place}/{}", manifest::NAME), manifest::LARGEST).await;
+    let text = text.map_err(|error| match error {
+        StoreError::NoSuchObject { .. } => {
+            let text =
+                format!("the objects of the backup are not in the store: there is no {place}/{}", manifest::NAME);
+            Trouble::new("BackupIncomplete", text)
+        }
+        error => Trouble::store(&error),
+    })?;
+    let found = manifest::Manifest::read(&text, &way.key(backup_uid)).map_err(|error| match error {
+        manifest::Error::Key => Trouble::new("EncryptionPasswordChanged", error.to_string()),
+        error => Trouble::new("BackupDamaged", error.to_string()),
+    })?;
+    let entries = way.store.list(place).await.map_err(|error| Trouble::store(&error))?;
+    match is_whole(&found.summary, entries.iter().map(|entry| (entry.key.as_str(), entry.size)), place) {
+        true => Ok(found),
+        false => Err(Trouble::new("BackupIncomplete", format!("objects of the backup are missing below {place}"))),
+    }
+}
+
+/// Whether objects are the parts of a stream.
+fn is_whole<'a>(summary: &archive::Summary, entries: impl Iterator<Item = (&'a str, u64)>, place: &str) -> bool {
+    let sizes: std::collections::HashMap<&str, u64> = entries.collect();
+    let part = |number| sizes.get(format!("{place}/{}", part_name(number)).as_str()).copied();
+    (0..summary.parts).map(part).sum::<Option<u64>>() == Some(summary.stored_bytes)
+}
+
+/// Ends an attempt: what it left is removed, and it is counted.
+async fn give_up(context: &Context, backup: &Backup, trouble: Trouble) -> Result<Action, Error> {
+    let retries = backup.status.as_ref().and_then(|status| status.retries).unwrap_or(0);
+    if trouble.is_permanent() || !may_retry(backup.spec.max_retries.as_deref(), retries) {
+        return fail(context, backup, &trouble, true).await;
+    }
+    context.take_access(backup).await?;
+    if let (Some(place), Ok(way)) = (place(backup), context.way().await)
+        && let Err(error) = remove(&way.store, &place).await
+    {
+        // It is removed before the next attempt.
+        tracing::info!(backup = backup.name_any(), "cannot remove what an attempt has left: {error}");
+    }
+    context.report(backup, false, "AttemptFailed", &trouble.message).await;
+    let conditions = changed(backup, [(IN_PROGRESS, "False", trouble.clone()), (UPLOADED, "False", trouble)]);
+    context.tell(backup, json!({"conditions": conditions, "retries": retries + 1})).await?;
+    Ok(Action::requeue(LOOK))
+}
+
+/// Says that it will never be. After an attempt something is left to be cleaned up.
+async fn fail(context: &Context, backup: &Backup, trouble: &Trouble, had_order: bool) -> Result<Action, Error> {
+    let is_in_progress = if had_order { "True" } else { "False" };
+    let mut changes = vec![
+        (IN_PROGRESS, is_in_progress, trouble.clone()),
+        (COMPLETE, "False", trouble.clone()),
+        (PERMANENTLY_FAILED, "True", trouble.clone()),
+    ];
+    if had_order {
+        changes.push((UPLOADED, "False", trouble.clone()));
+    }
+    context.tell(backup, json!({"conditions": changed(backup, changes)})).await?;
+    context.report(backup, false, "Failed", &trouble.message).await;
+    Ok(if had_order { Action::requeue(std::time::Duration::ZERO) } else { Action::await_change() })
+}
+
+/// Removes what a failed Backup has left.
+async fn clean(context: &Context, backup: &Backup) -> Result<Action, Error> {
+    context.take_access(backup).await?;
+    let removed = match (context.way().await, place(backup)) {
+        (Ok(way), Some(place)) => remove(&way.store, &place).await.map_err(|error| Trouble::store(&error)),
+        (Err(trouble), _) => Err(trouble),
+        (_, None) => Ok(()),
+    };
+    if let Err(trouble) = removed
+        && !trouble.is_permanent()
+    {
+        return Ok(Action::requeue(LOOK * 5));
+    }
+    let conditions = changed(backup, [(IN_PROGRESS, "False", Trouble::new("Failed", "nothing of it is left"))]);
+    context.tell(backup, json!({"conditions": conditions})).await?;
+    Ok(Action::await_change())
+}
+
+/// Removes everything of a Backup: first its agent ends, then the objects go, then the Backup itself.
+async fn delete(context: &Context, backup: &Backup) -> Result<Action, Error> {
+    let asked = backup.metadata.deletion_timestamp.as_ref().map(|time| time.0);
+    let waited = asked.and_then(|time| std::time::Duration::try_from(jiff::Timestamp::now().duration_since(time)).ok());
+    if backup.is_running() && waited.is_some_and(|waited| waited < FAREWELL) && context.seen(backup).await?.has_pod {
+        return Ok(Action::requeue(LOOK / 4));
+    }
+    context.take_access(backup).await?;
+    let Some(place) = place(backup) else { return context.let_go(backup).await };
+    let way = match context.way().await {
+        Ok(way) => way,
+        Err(trouble) => return hold(context, backup, &trouble).await,
+    };
+    match way.store.delete_below(&place).await {
+        Ok(0) => context.let_go(backup).await,
+        // Once more, until there is none: an agent that did not hear of it may just have stored another.
+        Ok(_) => Ok(Action::requeue(std::time::Duration::ZERO)),
+        Err(error @ StoreError::NoSuchBucket { .. }) => {
+            let text = format!("{error}: the backup goes without its objects");
+            context.report(backup, false, "BucketNotFound", &text).await;
+            context.let_go(backup).await
+        }
+        Err(error) => hold(context, backup, &Trouble::store(&error)).await,
+    }
+}
+
+async fn hold(context: &Context, backup: &Backup, why: &Trouble) -> Result<Action, Error> {
+    context.wait(backup, TERMINATING, "True", why).await?;
+    Ok(Action::requeue(LOOK))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_whole_when_every_part_is_there_with_the_right_size() {
+        let summary = archive::Summary {
+            parts: 2,
+            stored_bytes: 30,
+            stored_sha256: String::new(),
+            plain_bytes: 0,
+            plain_sha256: String::new(),
+        };
+        let whole = |entries: &[(&str, u64)]| is_whole(&summary, entries.iter().copied(), "n/i/u/o");
+        let (first, second) = (("n/i/u/o/part-000000", 20), ("n/i/u/o/part-000001", 10));
+        assert!(whole(&[second, ("n/i/u/o/manifest.json", 5), first]));
+        assert!(!whole(&[first]));
+        assert!(!whole(&[first, ("n/i/u/o/part-000001", 9)]));
+        assert!(!whole(&[first, ("n/i/u/o/part-000002", 10)]));
+        assert!(!whole(&[first, ("n/i/u/other/part-000001", 10)]));
+    }
+}

@@ -1,0 +1,27 @@
+//! The controllers of `Backup` and `Restore`.
+//!
+//! The middle is pure: [`plan`] says what to do next about a Backup, [`restoring`] about a Restore, from what
+//! [`conditions`] carry. [`shell`] is what both controllers share (reading, writing, the way to the store),
+//! [`backups`] and [`restores`] carry out. Agents do the work: an order is a few fields of a status, [`access`] is the
+//! Secret that lets one agent carry it out, and the agent answers with a condition.
+//!
+//! An instance has one order at a time: what comes later waits, and says for what.
+
+pub mod access;
+mod backups;
+pub mod conditions;
+mod events;
+pub mod order;
+pub mod plan;
+mod restores;
+pub mod restoring;
+mod shell;
+
+use crate::Options;
+use tokio_util::sync::CancellationToken;
+
+/// Runs both controllers until `shutdown`.
+pub async fn run(client: kube::Client, options: Options, shutdown: CancellationToken) {
+    let context = shell::Context::new(client, options);
+    tokio::join!(backups::run(context.clone(), shutdown.clone()), restores::run(context, shutdown));
+}

@@ -1,0 +1,328 @@
+//! What both controllers share: reading what is there, writing what has changed, and the way to the store.
+
+use super::access::Access;
+use super::conditions::{self, IN_PROGRESS, ORDERED, Trouble};
+use super::events;
+use super::order::Order;
+use super::plan::{Pod as Target, Seen};
+use crate::archive::keys::DataKey;
+use crate::instance::names;
+use crate::store::{Error as StoreError, Limits, Names, Settings, Store};
+use crate::{Options, agent};
+use a8s_api::{Backup, LABEL_ROLE, Postgresql, Restore};
+use futures::future;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt as _};
+use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+/// Name under which the API server notes who owns a field.
+const MANAGER: &str = "backup-manager";
+/// Pause after a request that failed.
+const TROUBLE_ROUND: Duration = Duration::from_secs(2);
+/// The store is asked small things only here.
+const LIMITS: Limits = Limits { silence: Duration::from_secs(10), patience: Duration::from_secs(3) };
+
+/// Why a round did not end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A request to the API failed.
+    #[error("cannot {action}")]
+    Request {
+        /// What was tried.
+        action: &'static str,
+        /// The cause.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+/// For `map_err`.
+pub fn failed(action: &'static str) -> impl FnOnce(kube::Error) -> Error {
+    move |source| Error::Request { action, source: Box::new(source) }
+}
+
+/// The store, the bucket in it, and what backups are encrypted with.
+pub struct Way {
+    pub store: Store,
+    pub settings: Settings,
+}
+
+impl Way {
+    pub fn key(&self, backup_uid: &str) -> DataKey {
+        DataKey::derive(&self.settings.password, backup_uid)
+    }
+}
+
+/// What rounds share.
+pub struct Context {
+    pub client: kube::Client,
+    pub options: Options,
+    /// Held while it is looked whether an instance has another order and one is given.
+    pub orders: tokio::sync::Mutex<()>,
+    /// What an order's agent said last, and since when.
+    heard: Mutex<HashMap<String, (String, Instant)>>,
+}
+
+impl Context {
+    pub fn new(client: kube::Client, options: Options) -> Arc<Self> {
+        Arc::new(Self { client, options, orders: tokio::sync::Mutex::default(), heard: Mutex::default() })
+    }
+
+    pub fn api<K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>>(
+        &self,
+        namespace: &str,
+    ) -> Api<K> {
+        Api::namespaced(self.client.clone(), namespace)
+    }
+
+    /// The way to the store, or why there is none.
+    pub async fn way(&self) -> Result<Way, Trouble> {
+        let settings = Settings::read(&self.client, &self.options.namespace).await;
+        let settings = settings.map_err(|error| Trouble::new("NotConfigured", agent::chain(&error)))?;
+        let names = Names::of_cluster(self.client.clone());
+        let store = Store::new(&settings.config, &settings.credentials, names, LIMITS);
+        let store = store.map_err(|error| Trouble::store(&error))?;
+        Ok(Way { store, settings })
+    }
+
+    /// What is there beside an object.
+    pub async fn seen<K: Order>(&self, object: &K) -> Result<Seen, Error> {
+        let namespace = object.namespace().unwrap_or_default();
+        let name = &object.instance().name;
+        let (instances, pods) = (self.api::<Postgresql>(&namespace), self.api::<Pod>(&namespace));
+        let selector = names::selector(object.ordered_instance().filter(|_| object.is_ordered()).unwrap_or(name));
+        let pods = async { pods.list(&ListParams::default().labels(&selector)).await.map_err(failed("list pods")) };
+        let instance = async {
+            if name.is_empty() {
+                return Ok(None);
+            }
+            instances.get_opt(name).await.map_err(failed("read the instance"))
+        };
+        let (instance, pods) = future::try_join(instance, pods).await?;
+        let is_usable = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none();
+        let has_order = |pod: &Pod| pod.metadata.uid.as_deref() == object.pod_uid() && object.pod_uid().is_some();
+        Ok(Seen {
+            has_instance: instance.is_some_and(|instance| instance.metadata.deletion_timestamp.is_none()),
+            primary: pods.items.iter().filter(is_usable).find(|pod| is_ready_primary(pod)).map(target),
+            has_pod: pods.items.iter().filter(is_usable).any(has_order),
+            other: None,
+            silence: self.silence(object),
+            now: Timestamp::now(),
+        })
+    }
+
+    /// For how long nothing new was said about an order.
+    fn silence<K: Order>(&self, object: &K) -> Duration {
+        let uid = object.uid().unwrap_or_default();
+        let mut heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        if !object.is_running() {
+            heard.remove(&uid);
+            return Duration::ZERO;
+        }
+        let said = format!("{:?} {:?}", object.order(), object.observed());
+        match heard.get(&uid) {
+            Some((before, since)) if *before == said => since.elapsed(),
+            _ => {
+                heard.insert(uid, (said, Instant::now()));
+                Duration::ZERO
+            }
+        }
+    }
+
+    /// Another order of the instance, if one runs. Asked of the API itself, while [`Self::orders`] is held.
+    pub async fn other<K: Order>(&self, object: &K) -> Result<Option<String>, Error> {
+        let namespace = object.namespace().unwrap_or_default();
+        let all = ListParams::default();
+        let (backups, restores) = (self.api::<Backup>(&namespace), self.api::<Restore>(&namespace));
+        let (backups, restores) = future::try_join(backups.list(&all), restores.list(&all))
+            .await
+            .map_err(failed("list backups and restores"))?;
+        let instance = &object.instance().name;
+        let found = running(&backups.items, instance, object.uid().as_deref());
+        Ok(found.or_else(|| running(&restores.items, instance, object.uid().as_deref())))
+    }
+
+    /// Writes the Secret for an order.
+    pub async fn give_access<K: Order>(&self, object: &K, instance: &str, mut access: Access) -> Result<(), Error> {
+        let namespace = object.namespace().unwrap_or_default();
+        let host =
+            access.config().endpoint.and_then(|endpoint| Some(endpoint.parse::<http::Uri>().ok()?.host()?.to_owned()));
+        if let Some(host) = host.filter(|host| host.ends_with(".svc") || host.ends_with(".svc.cluster.local")) {
+            access.addresses = Names::of_cluster(self.client.clone()).resolve(&host).await.unwrap_or_default();
+        }
+        let mut secret = access.secret(&namespace, instance, object.owner());
+        let api: Api<Secret> = self.api(&namespace);
+        let name = secret.name_any();
+        let parameters = PostParams { dry_run: false, field_manager: Some(MANAGER.to_owned()) };
+        if let Some(before) = api.get_opt(&name).await.map_err(failed("read the Secret of orders"))? {
+            secret.metadata.resource_version = before.metadata.resource_version;
+            let replaced = api.replace(&name, &parameters, &secret).await;
+            return replaced.map(drop).map_err(failed("replace the Secret of orders"));
+        }
+        api.create(&parameters, &secret).await.map(drop).map_err(failed("make the Secret of orders"))
+    }
+
+    /// Removes the Secret of an object's last order, and no other's.
+    pub async fn take_access<K: Order>(&self, object: &K) -> Result<(), Error> {
+        let (Some(instance), Some(order)) = (object.ordered_instance(), object.order()) else { return Ok(()) };
+        let api: Api<Secret> = self.api(&object.namespace().unwrap_or_default());
+        let name = names::backup_store(instance);
+        let Some(secret) = api.get_opt(&name).await.map_err(failed("read the Secret of orders"))? else {
+            return Ok(());
+        };
+        if Access::of(&secret).is_some_and(|access| access.order != order) {
+            return Ok(());
+        }
+        let same = Preconditions { uid: secret.metadata.uid, resource_version: secret.metadata.resource_version };
+        match api.delete(&name, &DeleteParams::default().preconditions(same)).await {
+            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
+            result => result.map(drop).map_err(failed("remove the Secret of orders")),
+        }
+    }
+
+    /// Writes a status, unless somebody else has written since it was read.
+    pub async fn tell<K: Order>(&self, object: &K, mut status: Value) -> Result<(), Error> {
+        status["lastObservationTime"] = json!(Time(Timestamp::now()));
+        let version = &object.meta().resource_version;
+        let patch = json!({"metadata": {"resourceVersion": version}, "status": status});
+        let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
+        let patched = api.patch_status(&object.name_any(), &parameters(), &Patch::Merge(patch)).await;
+        patched.map(drop).map_err(failed("write a status"))
+    }
+
+    /// Says in one condition why something waits, if that is new.
+    pub async fn wait<K: Order>(
+        &self,
+        object: &K,
+        type_: &'static str,
+        status: &'static str,
+        why: &Trouble,
+    ) -> Result<(), Error> {
+        let is_said = conditions::get(object.conditions(), type_)
+            .is_some_and(|before| before.status == status && Trouble::of(before) == *why);
+        if is_said {
+            return Ok(());
+        }
+        let all = changed(object, [(type_, status, why.clone())]);
+        let mut status = json!({"conditions": all});
+        // A pause counts from the last attempt, not from what was said since.
+        status["lastObservationTime"] = json!(object.observed().map(Time));
+        let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
+        let patch = json!({"metadata": {"resourceVersion": object.meta().resource_version}, "status": status});
+        let patched = api.patch_status(&object.name_any(), &parameters(), &Patch::Merge(patch)).await;
+        patched.map(drop).map_err(failed("write a status"))
+    }
+
+    /// Reports an event. A namespace that is going away takes none.
+    pub async fn report<K: Order>(&self, object: &K, is_normal: bool, reason: &str, message: &str) {
+        let event = events::event(object, is_normal, reason, message, Timestamp::now());
+        let api: Api<Event> = self.api(&object.namespace().unwrap_or_default());
+        if let Err(error) = api.create(&PostParams::default(), &event).await {
+            tracing::debug!(%error, "an event could not be reported");
+        }
+    }
+
+    /// Puts the finalizer on an object.
+    pub async fn adopt<K: Order>(&self, object: &K) -> Result<K, Error> {
+        let mut finalizers = object.meta().finalizers.clone().unwrap_or_default();
+        finalizers.push(K::FINALIZER.to_owned());
+        self.set_finalizers(object, &finalizers).await.map_err(failed("put the finalizer on an object"))
+    }
+
+    /// Takes the finalizer off.
+    pub async fn let_go<K: Order>(&self, object: &K) -> Result<Action, Error> {
+        let mut finalizers = object.meta().finalizers.clone().unwrap_or_default();
+        finalizers.retain(|finalizer| finalizer != K::FINALIZER);
+        match self.set_finalizers(object, &finalizers).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            result => drop(result.map_err(failed("take the finalizer off an object"))?),
+        }
+        Ok(Action::await_change())
+    }
+
+    async fn set_finalizers<K: Order>(&self, object: &K, finalizers: &[String]) -> Result<K, kube::Error> {
+        let patch = json!({"metadata": {"resourceVersion": object.meta().resource_version, "finalizers": finalizers}});
+        let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
+        api.patch(&object.name_any(), &parameters(), &Patch::Merge(patch)).await
+    }
+}
+
+/// The status fields that give an order, beside those that name the pod.
+pub fn ordered<K: Order>(object: &K, pod: &Target) -> Value {
+    let said = Trouble::new(ORDERED, format!("the agent of the pod {} has the order", pod.name));
+    json!({"conditions": changed(object, [
+        (IN_PROGRESS, "True", said.clone()),
+        (K::SAID, "Unknown", said),
+    ])})
+}
+
+/// The conditions of an object after some have changed.
+pub fn changed<K: Order>(
+    object: &K,
+    changes: impl IntoIterator<Item = (&'static str, &'static str, Trouble)>,
+) -> Vec<Condition> {
+    let mut all = object.conditions().cloned().unwrap_or_default();
+    for (type_, status, trouble) in changes {
+        conditions::set(&mut all, type_, status, &trouble, Timestamp::now());
+    }
+    all
+}
+
+/// What to do about a round that failed.
+pub fn retry<K: Order>(object: Arc<K>, error: &Error, _: Arc<Context>) -> Action {
+    let Error::Request { action, source } = error;
+    if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409) {
+        // Somebody wrote in between: look again at once.
+        return Action::requeue(Duration::from_millis(20));
+    }
+    tracing::warn!(object = object.name_any(), action, error = %source, "the controller of backups could not go on");
+    Action::requeue(TROUBLE_ROUND)
+}
+
+/// Removes everything below a prefix, and looks whether it is gone. A bucket that is not there has nothing.
+pub async fn remove(store: &Store, prefix: &str) -> Result<(), StoreError> {
+    match store.delete_below(prefix).await {
+        Ok(0) | Err(StoreError::NoSuchBucket { .. }) => Ok(()),
+        Ok(_) => match store.list(prefix).await?.is_empty() {
+            true => Ok(()),
+            false => store.delete_below(prefix).await.map(drop),
+        },
+        Err(error) => Err(error),
+    }
+}
+
+fn parameters() -> PatchParams {
+    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
+}
+
+fn running<K: Order>(all: &[K], instance: &str, but: Option<&str>) -> Option<String> {
+    let is_of = |object: &&K| object.ordered_instance() == Some(instance) && object.uid().as_deref() != but;
+    let found = all.iter().filter(|object| object.is_ordered()).find(is_of)?;
+    Some(format!("{} {}", K::WHAT, found.name_any()))
+}
+
+fn is_ready_primary(pod: &Pod) -> bool {
+    is_primary(pod) && is_ready(pod)
+}
+
+pub fn is_primary(pod: &Pod) -> bool {
+    pod.labels().get(LABEL_ROLE).is_some_and(|role| role == "master")
+}
+
+pub fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|it| it.type_ == "Ready" && it.status == "True")
+}
+
+fn target(pod: &Pod) -> Target {
+    let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default();
+    let major = pod.annotations().get(names::VERSION).and_then(|text| text.parse().ok());
+    Target { name: pod.name_any(), uid: pod.uid().unwrap_or_default(), ip, major }
+}

@@ -1,0 +1,289 @@
+//! The shell around [`super::plan`]: it watches, reads what is there, and does the next thing until there is none.
+//!
+//! Everything is read anew in each round, so one that was cut off is simply done again.
+
+use super::logins::reference;
+use super::plan::{self, Next, Seen};
+use super::secret;
+use super::{COMPONENT, FINALIZER};
+use crate::agent::logins::{ANNOTATION, KEY};
+use crate::agent::report;
+use crate::instance::events::{self, Clock, Happening};
+use crate::instance::names;
+use a8s_api::{LABEL_KIND, LABEL_NAME, LABEL_ROLE, Postgresql, ServiceBinding, ServiceBindingStatus};
+use futures::{StreamExt as _, future};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::{Action, Controller};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher;
+use serde_json::json;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Pause after a conflict: somebody wrote in between.
+const CONFLICT_ROUND: Duration = Duration::from_millis(20);
+/// A deletion is looked at this often, beside what watches tell.
+const DELETION_ROUND: Duration = Duration::from_millis(500);
+/// As often is looked whether a trouble has ended.
+const TROUBLE_ROUND: Duration = Duration::from_secs(2);
+/// More things than these are never to be done in a row.
+const STEPS: usize = 8;
+
+/// Why a round did not end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A request to the API failed.
+    #[error("cannot {action}")]
+    Request {
+        /// What was tried.
+        action: &'static str,
+        /// The cause.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+fn failed(action: &'static str) -> impl FnOnce(kube::Error) -> Error {
+    move |source| Error::Request { action, source: Box::new(source) }
+}
+
+struct Context {
+    client: kube::Client,
+    clock: Clock,
+}
+
+/// Watches bindings, their Secrets and instances, and the pods that say which logins there are, until `shutdown`.
+pub async fn run(client: kube::Client, shutdown: CancellationToken) {
+    let controller = Controller::new(Api::<ServiceBinding>::all(client.clone()), watcher::Config::default());
+    let (of_instance, of_pod) = (controller.store(), controller.store());
+    let ours = watcher::Config::default().labels(&format!("{}={}", secret::LABEL.0, secret::LABEL.1));
+    let pods = watcher::Config::default().labels(&format!("{LABEL_KIND}={},{LABEL_ROLE}=master", Postgresql::KIND));
+    let controller = controller
+        .owns(Api::<PartialObjectMeta<Secret>>::all(client.clone()), ours)
+        .watches(
+            Api::<PartialObjectMeta<Postgresql>>::all(client.clone()),
+            watcher::Config::default(),
+            move |instance| {
+                bindings_of(&of_instance, instance.metadata.namespace.as_deref(), instance.metadata.name.as_deref())
+            },
+        )
+        .watches(Api::<PartialObjectMeta<Pod>>::all(client.clone()), pods, move |pod| {
+            let name = pod.metadata.labels.as_ref().and_then(|labels| labels.get(LABEL_NAME));
+            bindings_of(&of_pod, pod.metadata.namespace.as_deref(), name.map(String::as_str))
+        })
+        .graceful_shutdown_on(shutdown.cancelled_owned());
+    let context = Arc::new(Context { client, clock: Clock::default() });
+    let rounds = controller.run(reconcile, retry, context);
+    rounds.for_each(|_| future::ready(())).await;
+}
+
+/// The bindings to an instance.
+fn bindings_of(
+    bindings: &Store<ServiceBinding>,
+    namespace: Option<&str>,
+    name: Option<&str>,
+) -> Vec<ObjectRef<ServiceBinding>> {
+    let is_to = |binding: &Arc<ServiceBinding>| {
+        let found = reference(binding);
+        found.as_ref().map(|(namespace, name)| (Some(namespace.as_str()), Some(name.as_str())))
+            == Some((namespace, name))
+    };
+    bindings
+        .state()
+        .iter()
+        .filter(|binding| is_to(binding))
+        .map(|binding| ObjectRef::from_obj(binding.as_ref()))
+        .collect()
+}
+
+fn retry(binding: Arc<ServiceBinding>, error: &Error, _: Arc<Context>) -> Action {
+    let Error::Request { action, source } = error;
+    if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409) {
+        return Action::requeue(CONFLICT_ROUND);
+    }
+    let name = binding.metadata.name.as_deref().unwrap_or_default();
+    tracing::warn!(binding = name, action, error = %source, "the controller of service bindings could not go on");
+    Action::requeue(TROUBLE_ROUND)
+}
+
+async fn reconcile(binding: Arc<ServiceBinding>, context: Arc<Context>) -> Result<Action, Error> {
+    let (Some(name), Some(namespace)) = (&binding.metadata.name, &binding.metadata.namespace) else {
+        return Ok(Action::await_change());
+    };
+    let round = Round { context: &context, name, namespace };
+    for _ in 0..STEPS {
+        let Some(seen) = round.look().await? else { return Ok(Action::await_change()) };
+        if let Some(action) = round.act(&seen, plan::plan(&seen)).await? {
+            return Ok(action);
+        }
+    }
+    Ok(Action::requeue(TROUBLE_ROUND))
+}
+
+/// One look at one binding.
+struct Round<'a> {
+    context: &'a Context,
+    name: &'a str,
+    namespace: &'a str,
+}
+
+impl Round<'_> {
+    fn bindings(&self) -> Api<ServiceBinding> {
+        Api::namespaced(self.context.client.clone(), self.namespace)
+    }
+
+    fn secrets(&self, namespace: &str) -> Api<Secret> {
+        Api::namespaced(self.context.client.clone(), namespace)
+    }
+
+    /// What there is; `None` if the binding is gone.
+    async fn look(&self) -> Result<Option<Seen>, Error> {
+        // The cache may lag behind this controller's own writes.
+        let Some(binding) = self.bindings().get_opt(self.name).await.map_err(failed("read the service binding"))?
+        else {
+            return Ok(None);
+        };
+        let (namespace, instance) = reference(&binding).unwrap_or_default();
+        let secret = self.secrets(self.namespace);
+        let secret = async { secret.get_opt(&secret::name(self.name)).await.map_err(failed("read the Secret")) };
+        if instance.is_empty() || namespace.is_empty() {
+            let now = Timestamp::now();
+            return Ok(Some(Seen {
+                binding,
+                secret: secret.await?,
+                instance: None,
+                logins: vec![],
+                applied: None,
+                now,
+            }));
+        }
+        let instances: Api<Postgresql> = Api::namespaced(self.context.client.clone(), &namespace);
+        let found = async { instances.get_metadata_opt(&instance).await.map_err(failed("read the instance")) };
+        let lists = self.secrets(&namespace);
+        let logins = async { lists.get_opt(&names::logins(&instance)).await.map_err(failed("read the logins")) };
+        let (secret, found, logins, notes) =
+            futures::try_join!(secret, found, logins, self.notes(&namespace, &instance))?;
+        let logins = logins.and_then(|list| list.data?.remove(KEY)).map(|bytes| bytes.0).unwrap_or_default();
+        // A primary that died keeps its label until it is back.
+        let current = report::hash(&logins);
+        let applied = notes.into_iter().max_by_key(|note| *note == current);
+        Ok(Some(Seen { binding, secret, instance: found, logins, applied, now: Timestamp::now() }))
+    }
+
+    /// What the primaries of an instance say of their logins.
+    async fn notes(&self, namespace: &str, instance: &str) -> Result<Vec<String>, Error> {
+        let pods: Api<Pod> = Api::namespaced(self.context.client.clone(), namespace);
+        let selector = format!("{},{LABEL_ROLE}=master", names::selector(instance));
+        let list = pods.list_metadata(&ListParams::default().labels(&selector)).await;
+        let list = list.map_err(failed("list the instance's pods"))?;
+        Ok(list.items.into_iter().filter_map(|pod| pod.metadata.annotations?.remove(ANNOTATION)).collect())
+    }
+
+    /// Does the next thing. `None`: look again.
+    async fn act(&self, seen: &Seen, next: Next) -> Result<Option<Action>, Error> {
+        let binding = &seen.binding;
+        match next {
+            Next::Nothing => return Ok(Some(rest(binding.status.as_ref()))),
+            Next::Wait => return Ok(Some(Action::requeue(DELETION_ROUND))),
+            Next::Adopt => {
+                let mut finalizers = binding.metadata.finalizers.clone().unwrap_or_default();
+                finalizers.push(FINALIZER.to_owned());
+                self.set_finalizers(binding, &finalizers).await?;
+            }
+            Next::Make(secret) => {
+                let made = self.secrets(self.namespace).create(&PostParams::default(), &secret).await;
+                made.map_err(failed("make the Secret"))?;
+                self.report(binding, "SecretCreated", "Successfully created secret").await?;
+            }
+            Next::Tell(status) => {
+                self.tell(binding, &status).await?;
+                return Ok(Some(rest(Some(&status))));
+            }
+            Next::DeleteBinding => {
+                let parameters = DeleteParams::background().preconditions(preconditions(&binding.metadata));
+                gone_is_fine(self.bindings().delete(self.name, &parameters).await)
+                    .map_err(failed("delete the service binding"))?;
+            }
+            Next::DeleteSecret => self.delete_secret(seen).await?,
+            Next::ReleaseSecret => self.release_secret(seen).await?,
+            Next::Release => {
+                let rest = binding.metadata.finalizers.iter().flatten().filter(|finalizer| *finalizer != FINALIZER);
+                self.set_finalizers(binding, &rest.cloned().collect::<Vec<_>>()).await?;
+                return Ok(Some(Action::await_change()));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn set_finalizers(&self, binding: &ServiceBinding, finalizers: &[String]) -> Result<(), Error> {
+        let patch = json!({"metadata": {
+            "resourceVersion": binding.metadata.resource_version, "finalizers": finalizers,
+        }});
+        let patched = self.bindings().patch(self.name, &parameters(), &Patch::Merge(patch)).await;
+        gone_is_fine(patched).map_err(failed("change the finalizers of the service binding"))
+    }
+
+    async fn tell(&self, binding: &ServiceBinding, status: &ServiceBindingStatus) -> Result<(), Error> {
+        let patched = self.bindings().patch_status(self.name, &parameters(), &Patch::Merge(plan::patch(status))).await;
+        gone_is_fine(patched).map_err(failed("write the status of the service binding"))?;
+        if status.implemented == Some(true) {
+            self.report(binding, "Created", "Successfully created service binding").await?;
+        }
+        Ok(())
+    }
+
+    async fn delete_secret(&self, seen: &Seen) -> Result<(), Error> {
+        let Some(secret) = &seen.secret else { return Ok(()) };
+        let parameters = DeleteParams::background().preconditions(preconditions(&secret.metadata));
+        let name = secret.metadata.name.as_deref().unwrap_or_default();
+        let deleted = self.secrets(self.namespace).delete(name, &parameters).await;
+        gone_is_fine(deleted).map_err(failed("delete the Secret"))
+    }
+
+    async fn release_secret(&self, seen: &Seen) -> Result<(), Error> {
+        let Some(mut secret) = seen.secret.clone() else { return Ok(()) };
+        secret.metadata.finalizers.get_or_insert_default().retain(|finalizer| finalizer != FINALIZER);
+        let name = secret.metadata.name.clone().unwrap_or_default();
+        let replaced = self.secrets(self.namespace).replace(&name, &PostParams::default(), &secret).await;
+        gone_is_fine(replaced).map_err(failed("take the finalizer off the Secret"))
+    }
+
+    async fn report(&self, binding: &ServiceBinding, reason: &'static str, message: &str) -> Result<(), Error> {
+        let happening = Happening { reason, message: message.to_owned(), at: None };
+        let event = events::about(binding, COMPONENT, &happening, self.context.clock.now());
+        let api: Api<Event> = Api::namespaced(self.context.client.clone(), self.namespace);
+        match api.create(&PostParams::default(), &event).await {
+            // A namespace that is going away takes no events.
+            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 409) => Ok(()),
+            result => result.map(|_| ()).map_err(failed("report an event")),
+        }
+    }
+}
+
+/// When to look again at a binding with this status.
+fn rest(status: Option<&ServiceBindingStatus>) -> Action {
+    match status.and_then(|status| status.implemented) {
+        Some(false) => Action::requeue(TROUBLE_ROUND),
+        _ => Action::await_change(),
+    }
+}
+
+fn parameters() -> PatchParams {
+    PatchParams { field_manager: Some(COMPONENT.to_owned()), ..PatchParams::default() }
+}
+
+/// Only the object that was read, not one that has taken its name.
+fn preconditions(metadata: &kube::core::ObjectMeta) -> Preconditions {
+    Preconditions { uid: metadata.uid.clone(), resource_version: None }
+}
+
+fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        result => result.map(|_| ()),
+    }
+}

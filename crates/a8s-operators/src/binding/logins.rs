@@ -1,0 +1,206 @@
+//! The Secret `X-logins` of an instance: the logins of its bindings, for its agents. It appears with the first one and
+//! goes with the instance.
+
+use super::secret::{self, LABEL};
+use crate::agent::logins::{KEY, Login, Logins};
+use crate::instance::names;
+use a8s_api::{LABEL_KIND, Postgresql, ServiceBinding};
+use futures::{StreamExt as _, future};
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ListParams, PostParams};
+use kube::core::PartialObjectMeta;
+use kube::runtime::controller::{Action, Controller};
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::watcher;
+use serde_json::json;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Pause after a conflict: somebody wrote in between.
+const CONFLICT_ROUND: Duration = Duration::from_millis(20);
+/// Pause after other trouble.
+const TROUBLE_ROUND: Duration = Duration::from_secs(2);
+
+/// Watches instances, bindings, and the Secrets it makes, until `shutdown`.
+pub async fn run(client: kube::Client, shutdown: CancellationToken) {
+    let of_instances = watcher::Config::default().labels(&format!("{LABEL_KIND}={}", Postgresql::KIND));
+    let secrets: Api<PartialObjectMeta<Secret>> = Api::all(client.clone());
+    let controller =
+        Controller::new(Api::<PartialObjectMeta<Postgresql>>::all(client.clone()), watcher::Config::default())
+            .owns(secrets, of_instances)
+            .watches(Api::<ServiceBinding>::all(client.clone()), watcher::Config::default(), |binding| {
+                let (namespace, name) = reference(&binding)?;
+                Some(ObjectRef::new(&name).within(&namespace))
+            })
+            .graceful_shutdown_on(shutdown.cancelled_owned());
+    let rounds = controller.run(reconcile, retry, Arc::new(client));
+    rounds.for_each(|_| future::ready(())).await;
+}
+
+/// Namespace and name of the instance that a binding names.
+pub fn reference(binding: &ServiceBinding) -> Option<(String, String)> {
+    let instance = &binding.spec.instance;
+    let namespace = instance.namespace.as_ref().or(binding.metadata.namespace.as_ref())?;
+    Some((namespace.clone(), instance.name.clone()))
+}
+
+fn retry(instance: Arc<PartialObjectMeta<Postgresql>>, error: &kube::Error, _: Arc<kube::Client>) -> Action {
+    if matches!(error, kube::Error::Api(status) if status.code == 409) {
+        return Action::requeue(CONFLICT_ROUND);
+    }
+    let name = instance.metadata.name.as_deref().unwrap_or_default();
+    tracing::warn!(instance = name, %error, "the list of logins could not be kept");
+    Action::requeue(TROUBLE_ROUND)
+}
+
+async fn reconcile(
+    instance: Arc<PartialObjectMeta<Postgresql>>,
+    client: Arc<kube::Client>,
+) -> Result<Action, kube::Error> {
+    let (Some(name), Some(namespace)) = (&instance.metadata.name, &instance.metadata.namespace) else {
+        return Ok(Action::await_change());
+    };
+    if instance.metadata.deletion_timestamp.is_some() {
+        return Ok(Action::await_change());
+    }
+    let client = client.as_ref().clone();
+    let bindings = Api::<ServiceBinding>::all(client.clone()).list(&ListParams::default()).await?.items;
+    let bindings: Vec<ServiceBinding> = bindings
+        .into_iter()
+        .filter(|binding| reference(binding).is_some_and(|found| found == (namespace.clone(), name.clone())))
+        .collect();
+    let secrets = secrets(&client, &bindings).await?;
+    let api: Api<Secret> = Api::namespaced(client, namespace);
+    let existing = api.get_opt(&names::logins(name)).await?;
+    let uid = instance.metadata.uid.as_deref().unwrap_or_default();
+    let before = existing.as_ref().map(content).unwrap_or_default();
+    // Verifiers take time to compute, which other tasks must not wait for.
+    let wanted = wanted(uid, &bindings, &secrets, &before);
+    match existing {
+        None if wanted.is_empty() => {}
+        None => drop(api.create(&PostParams::default(), &list(&instance, &wanted)).await?),
+        Some(existing) if is_right(&existing, uid, &wanted, &before) => {}
+        Some(mut existing) if is_owned(&existing, uid) => {
+            existing.data = list(&instance, &wanted).data;
+            api.replace(&names::logins(name), &PostParams::default(), &existing).await?;
+        }
+        Some(_) => {
+            tracing::warn!(namespace, instance = name, "the list of logins belongs to somebody else");
+            return Ok(Action::requeue(TROUBLE_ROUND));
+        }
+    }
+    Ok(Action::await_change())
+}
+
+fn is_owned(list: &Secret, uid: &str) -> bool {
+    list.metadata.owner_references.iter().flatten().any(|owner| owner.uid == uid)
+}
+
+fn is_right(existing: &Secret, uid: &str, wanted: &Logins, before: &Logins) -> bool {
+    is_owned(existing, uid) && wanted == before && existing.data.as_ref().is_some_and(|data| data.contains_key(KEY))
+}
+
+/// The Secrets of bindings, by namespace and name.
+async fn secrets(
+    client: &kube::Client,
+    bindings: &[ServiceBinding],
+) -> Result<BTreeMap<(String, String), Secret>, kube::Error> {
+    let namespaces: BTreeSet<&String> = bindings.iter().filter_map(|b| b.metadata.namespace.as_ref()).collect();
+    let mut found = BTreeMap::new();
+    for namespace in namespaces {
+        let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+        let list = api.list(&ListParams::default().labels(&format!("{}={}", LABEL.0, LABEL.1))).await?;
+        let named = |secret: Secret| Some(((namespace.clone(), secret.metadata.name.clone()?), secret));
+        found.extend(list.items.into_iter().filter_map(named));
+    }
+    Ok(found)
+}
+
+fn content(list: &Secret) -> Logins {
+    let bytes = list.data.as_ref().and_then(|data| data.get(KEY));
+    bytes.and_then(|bytes| serde_json::from_slice(&bytes.0).ok()).unwrap_or_default()
+}
+
+/// The logins that an instance should have: those of its bindings that are not being deleted and have their Secret. A
+/// verifier that is there stays: each one is computed with a salt of its own.
+fn wanted(
+    instance_uid: &str,
+    bindings: &[ServiceBinding],
+    secrets: &BTreeMap<(String, String), Secret>,
+    before: &Logins,
+) -> Logins {
+    let login = |binding: &ServiceBinding| -> Option<(String, Login)> {
+        let (namespace, name) = (binding.metadata.namespace.as_ref()?, binding.metadata.name.as_ref()?);
+        let secret = secrets.get(&(namespace.clone(), secret::name(name)))?;
+        let is_current = secret::is_of(secret, binding) && secret::instance_uid(secret) == Some(instance_uid);
+        if binding.metadata.deletion_timestamp.is_some() || !is_current {
+            return None;
+        }
+        let uid = binding.metadata.uid.clone()?;
+        let known = before.get(&uid).filter(|login| Some(login.role.as_str()) == secret::username(secret));
+        let login = known.cloned().or_else(|| secret::login(secret))?;
+        Some((uid, login))
+    };
+    bindings.iter().filter_map(login).collect()
+}
+
+fn list(instance: &PartialObjectMeta<Postgresql>, logins: &Logins) -> Secret {
+    let name = instance.metadata.name.as_deref().unwrap_or_default();
+    let document = json!({
+        "metadata": {
+            "name": names::logins(name), "namespace": instance.metadata.namespace,
+            "labels": names::reserved_labels(name),
+            "ownerReferences": [{
+                "apiVersion": Postgresql::API_VERSION, "kind": Postgresql::KIND, "name": name,
+                "uid": instance.metadata.uid, "controller": true, "blockOwnerDeletion": false,
+            }],
+        },
+        "type": "Opaque",
+    });
+    let mut secret: Secret = serde_json::from_value(document).expect("it is a Secret");
+    let bytes = serde_json::to_vec(logins).expect("a map of texts");
+    secret.data = Some([(KEY.to_owned(), ByteString(bytes))].into());
+    secret
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::secret::tests::binding;
+    use super::*;
+
+    #[test]
+    fn an_instance_has_the_logins_of_its_living_bindings_and_verifiers_stay() {
+        let alive = binding();
+        let mut going = binding();
+        going.metadata.name = Some("going".into());
+        going.metadata.uid = Some("b-2".into());
+        let mut secrets = BTreeMap::new();
+        for binding in [&alive, &going] {
+            let secret = secret::new(binding, "i-1");
+            secrets.insert(("shop".to_owned(), secret.metadata.name.clone().expect("named")), secret);
+        }
+        let both = wanted("i-1", &[alive.clone(), going.clone()], &secrets, &Logins::new());
+        assert_eq!(both.keys().collect::<Vec<_>>(), ["b-1", "b-2"]);
+        assert_eq!(wanted("i-1", &[alive.clone(), going.clone()], &secrets, &both), both);
+        assert_eq!(wanted("i-2", &[alive.clone()], &secrets, &both), Logins::new(), "made for another instance");
+
+        going.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time("2026-01-02T03:04:05Z".parse().expect("a time")));
+        let one = wanted("i-1", &[alive.clone(), going], &secrets, &both);
+        assert_eq!(one.keys().collect::<Vec<_>>(), ["b-1"]);
+        let text = String::from_utf8(list(&instance(), &one).data.expect("data")[KEY].0.clone()).expect("JSON");
+        assert!(text.starts_with(r#"{"b-1":{"role":"a8s-sb-"#) && text.contains("SCRAM-SHA-256$4096:"), "{text}");
+        let password = secrets.values().next().and_then(|s| s.data.as_ref()?.get("password").cloned()).expect("there");
+        assert!(!text.contains(&String::from_utf8(password.0).expect("text")));
+    }
+
+    fn instance() -> PartialObjectMeta<Postgresql> {
+        serde_json::from_value(json!({
+            "apiVersion": "postgresql.anynines.com/v1beta3", "kind": "Postgresql", "metadata": {"name": "solo", "uid": "i-1"},
+        }))
+        .expect("an instance")
+    }
+}

@@ -1,0 +1,134 @@
+//! What a cluster needs for the operators to run as a pod: a Deployment, the Service of the webhook, and the rights for
+//! its certificate.
+
+use serde_json::{Value, json};
+
+use super::certificates::SECRET;
+use super::{ADMISSION_PORT, HEALTH_PORT, WORD};
+use crate::SYSTEM_NAMESPACE;
+use crate::manifests::OPERATOR_ACCOUNT;
+
+/// The Deployment, named as the released stack's.
+pub const DEPLOYMENT: &str = "postgresql-controller-manager";
+/// The Service of the webhook.
+pub const SERVICE: &str = "postgresql-webhook-service";
+/// The configuration of the webhook.
+pub const WEBHOOK: &str = "postgresql-validating-webhook-configuration";
+const CERTIFICATE_ROLE: &str = "postgresql-webhook-certificate-role";
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// The documents, with the operators' image.
+pub fn documents(image: &str) -> Vec<Value> {
+    let [secret_role, webhook_role] = certificate_roles();
+    vec![
+        service(),
+        secret_role,
+        binding("RoleBinding", "Role"),
+        webhook_role,
+        binding("ClusterRoleBinding", "ClusterRole"),
+        deployment(image),
+    ]
+}
+
+fn labels() -> Value {
+    json!({
+        "app.kubernetes.io/component": "controller-manager",
+        "app.kubernetes.io/name": DEPLOYMENT,
+        "app.kubernetes.io/part-of": "a8s-postgres",
+        "control-plane": "controller-manager",
+    })
+}
+
+fn metadata(name: &str) -> Value {
+    json!({"name": name, "namespace": SYSTEM_NAMESPACE, "labels": labels()})
+}
+
+fn service() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": metadata(SERVICE),
+        "spec": {
+            "ports": [{"port": 443, "protocol": "TCP", "targetPort": ADMISSION_PORT}],
+            "selector": labels(),
+        },
+    })
+}
+
+/// The Secret of the certificate, and the webhook's configuration; creating can't be limited to a name.
+fn certificate_roles() -> [Value; 2] {
+    let own = |kind: &str, rules: Value| {
+        let mut role = json!({
+            "apiVersion": format!("{RBAC}/v1"), "kind": kind, "metadata": {"name": CERTIFICATE_ROLE}, "rules": rules,
+        });
+        if kind == "Role" {
+            role["metadata"]["namespace"] = json!(SYSTEM_NAMESPACE);
+        }
+        role
+    };
+    [
+        own(
+            "Role",
+            json!([
+                {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+                {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [SECRET], "verbs": ["get", "update"]},
+            ]),
+        ),
+        own(
+            "ClusterRole",
+            json!([{
+                "apiGroups": ["admissionregistration.k8s.io"],
+                "resources": ["validatingwebhookconfigurations"],
+                "resourceNames": [WEBHOOK],
+                "verbs": ["get", "patch"],
+            }]),
+        ),
+    ]
+}
+
+fn binding(kind: &str, role: &str) -> Value {
+    let mut binding = json!({
+        "apiVersion": format!("{RBAC}/v1"), "kind": kind,
+        "metadata": {"name": "postgresql-webhook-certificate-rolebinding"},
+        "roleRef": {"apiGroup": RBAC, "kind": role, "name": CERTIFICATE_ROLE},
+        "subjects": [{"kind": "ServiceAccount", "name": OPERATOR_ACCOUNT, "namespace": SYSTEM_NAMESPACE}],
+    });
+    if kind == "RoleBinding" {
+        binding["metadata"]["namespace"] = json!(SYSTEM_NAMESPACE);
+    }
+    binding
+}
+
+fn deployment(image: &str) -> Value {
+    let probe = |path: &str, period: u32| json!({"httpGet": {"path": path, "port": HEALTH_PORT}, "periodSeconds": period, "timeoutSeconds": 5});
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata(DEPLOYMENT),
+        "spec": {
+            "replicas": 1,
+            // Two at a time would both reconcile.
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": labels()},
+            "template": {
+                "metadata": {"labels": labels()},
+                "spec": {
+                    "serviceAccountName": OPERATOR_ACCOUNT,
+                    "terminationGracePeriodSeconds": 10,
+                    "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+                    "containers": [{
+                        "name": "manager",
+                        "image": image,
+                        "imagePullPolicy": "IfNotPresent",
+                        "args": [WORD],
+                        "ports": [{"name": "webhook-server", "containerPort": ADMISSION_PORT, "protocol": "TCP"}],
+                        "livenessProbe": probe("/healthz", 20),
+                        "readinessProbe": probe("/readyz", 1),
+                        "resources": {"requests": {"cpu": "50m", "memory": "64Mi"}, "limits": {"memory": "256Mi"}},
+                        "securityContext": {
+                            "allowPrivilegeEscalation": false,
+                            "readOnlyRootFilesystem": true,
+                            "capabilities": {"drop": ["ALL"]},
+                        },
+                    }],
+                },
+            },
+        },
+    })
+}

@@ -1,0 +1,56 @@
+//! The ServiceAccount of the controllers of backups and restores, and what it may do.
+
+use super::{RBAC, rule};
+use crate::{SYSTEM_NAMESPACE, store};
+use a8s_api::{Backup, Postgresql};
+use serde_json::{Value, json};
+
+/// Its name, as upstream has it.
+pub const ACCOUNT: &str = "a8s-backup-manager-account";
+const ROLE: &str = "a8s-backup-manager-role";
+const CONFIG_ROLE: &str = "a8s-backup-config-role";
+
+/// All of them, in the order in which they can be applied.
+pub(super) fn documents() -> [Value; 5] {
+    let account = json!({
+        "apiVersion": "v1", "kind": "ServiceAccount",
+        "metadata": {"name": ACCOUNT, "namespace": SYSTEM_NAMESPACE},
+    });
+    let everywhere = json!({
+        "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
+        "metadata": {"name": ROLE},
+        "rules": [
+            rule(Backup::GROUP, &["backups", "restores"], &["get", "list", "patch", "watch"]),
+            rule(Backup::GROUP, &["backups/status", "restores/status"], &["patch"]),
+            rule(Postgresql::GROUP, &["postgresqls"], &["get"]),
+            rule("", &["pods"], &["list", "watch"]),
+            // Secrets of orders are in the namespaces of instances; that of the store is read.
+            rule("", &["secrets"], &["create", "delete", "get", "update"]),
+            // Where the store is, if it is a Service.
+            rule("", &["services"], &["get"]),
+            rule("discovery.k8s.io", &["endpointslices"], &["list"]),
+            rule("", &["events"], &["create"]),
+        ],
+    });
+    let mut read = rule("", &["configmaps"], &["get"]);
+    read["resourceNames"] = json!([store::CONFIG]);
+    let config = json!({
+        "apiVersion": format!("{RBAC}/v1"), "kind": "Role",
+        "metadata": {"name": CONFIG_ROLE, "namespace": SYSTEM_NAMESPACE},
+        "rules": [read],
+    });
+    [account, everywhere, bound("ClusterRole", ROLE, None), config, bound("Role", CONFIG_ROLE, Some(SYSTEM_NAMESPACE))]
+}
+
+fn bound(kind: &str, role: &str, namespace: Option<&str>) -> Value {
+    let mut binding = json!({
+        "apiVersion": format!("{RBAC}/v1"), "kind": format!("{kind}Binding"),
+        "metadata": {"name": format!("{role}binding")},
+        "roleRef": {"apiGroup": RBAC, "kind": kind, "name": role},
+        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": SYSTEM_NAMESPACE}],
+    });
+    if let Some(namespace) = namespace {
+        binding["metadata"]["namespace"] = json!(namespace);
+    }
+    binding
+}

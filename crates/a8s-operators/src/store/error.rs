@@ -1,0 +1,208 @@
+//! What can go wrong at the store, each in one sentence.
+
+use std::fmt::Write as _;
+
+/// Why something could not be done at the store.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Error {
+    /// The bucket is not there.
+    #[error("the object store at {endpoint} has no bucket {bucket}")]
+    NoSuchBucket {
+        /// The store.
+        endpoint: String,
+        /// The bucket.
+        bucket: String,
+    },
+    /// The object is not there.
+    #[error("the object store at {endpoint} has no object {key}")]
+    NoSuchObject {
+        /// The store.
+        endpoint: String,
+        /// The key.
+        key: String,
+    },
+    /// The access key id is unknown there, or the secret key is not the one that belongs to it.
+    #[error("the object store at {endpoint} does not accept the credentials ({code})")]
+    Credentials {
+        /// The store.
+        endpoint: String,
+        /// The store's code.
+        code: String,
+    },
+    /// The credentials are good, and not enough for this.
+    #[error("the object store at {endpoint} refuses to {what} ({code})")]
+    Denied {
+        /// The store.
+        endpoint: String,
+        /// What was to be done.
+        what: String,
+        /// The store's code.
+        code: String,
+    },
+    /// The store answers otherwise than it should, and would again.
+    #[error("the object store at {endpoint} cannot {what}: {why}")]
+    Refused {
+        /// The store.
+        endpoint: String,
+        /// What was to be done.
+        what: String,
+        /// The store's words.
+        why: String,
+    },
+    /// The store has trouble of its own, and had it as long as was waited for it.
+    #[error("the object store at {endpoint} could not {what} now: {why}")]
+    Failing {
+        /// The store.
+        endpoint: String,
+        /// What was to be done.
+        what: String,
+        /// The store's words.
+        why: String,
+    },
+    /// No answer.
+    #[error("the object store at {endpoint} does not answer: {why}")]
+    Unreachable {
+        /// The store.
+        endpoint: String,
+        /// What happened.
+        why: String,
+    },
+    /// The key can't be one of an object of ours.
+    #[error("{key:?} is no key of an object: {why}")]
+    Key {
+        /// The key.
+        key: String,
+        /// Why.
+        why: String,
+    },
+    /// The client can't be made.
+    #[error("there is no way to the object store: {0}")]
+    Client(String),
+    /// More than an object can hold.
+    #[error("an object holds {limit} bytes at most")]
+    TooLarge {
+        /// In bytes.
+        limit: u64,
+    },
+}
+
+impl Error {
+    /// Whether trying again later gives the same: somebody has to change something first.
+    pub fn is_permanent(&self) -> bool {
+        match self {
+            Self::Failing { .. } | Self::Unreachable { .. } => false,
+            Self::NoSuchBucket { .. }
+            | Self::NoSuchObject { .. }
+            | Self::Credentials { .. }
+            | Self::Denied { .. }
+            | Self::Refused { .. }
+            | Self::Key { .. }
+            | Self::Client(_)
+            | Self::TooLarge { .. } => true,
+        }
+    }
+}
+
+/// What an error is about.
+pub(super) struct About<'a> {
+    pub endpoint: &'a str,
+    pub bucket: &'a str,
+    pub key: &'a str,
+    /// Infinitive, as in "cannot …".
+    pub what: &'a str,
+}
+
+impl About<'_> {
+    /// The library's error as one of ours. The store's own code decides where there is one: the library knows only
+    /// statuses, and a bucket that is not there is 404 as much as an object.
+    pub fn error(&self, error: &object_store::Error) -> Error {
+        let text = whole(error);
+        let code = element(&text, "Code");
+        let (endpoint, what) = (self.endpoint.to_owned(), self.what.to_owned());
+        if let Some(code) = code {
+            return self.by_code(code, element(&text, "Message").unwrap_or(code));
+        }
+        match error {
+            object_store::Error::NotFound { .. } => Error::NoSuchObject { endpoint, key: self.key.to_owned() },
+            object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
+                Error::Denied { endpoint, what, code: "AccessDenied".to_owned() }
+            }
+            object_store::Error::Generic { .. } => self.without_code(error, &text),
+            _ => Error::Refused { endpoint, what, why: text },
+        }
+    }
+
+    /// By the code of the store, which is part of the protocol.
+    pub fn by_code(&self, code: &str, message: &str) -> Error {
+        let (endpoint, what) = (self.endpoint.to_owned(), self.what.to_owned());
+        match code {
+            "NoSuchBucket" => Error::NoSuchBucket { endpoint, bucket: self.bucket.to_owned() },
+            "NoSuchKey" => Error::NoSuchObject { endpoint, key: self.key.to_owned() },
+            "InvalidAccessKeyId" | "SignatureDoesNotMatch" | "InvalidToken" | "ExpiredToken" => {
+                Error::Credentials { endpoint, code: code.to_owned() }
+            }
+            "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => {
+                Error::Denied { endpoint, what, code: code.to_owned() }
+            }
+            "InternalError" | "ServiceUnavailable" | "SlowDown" | "RequestTimeout" | "OperationAborted"
+            | "XMinioStorageFull" => Error::Failing { endpoint, what, why: message.to_owned() },
+            _ => Error::Refused { endpoint, what, why: format!("{message} ({code})") },
+        }
+    }
+
+    fn without_code(&self, error: &object_store::Error, text: &str) -> Error {
+        let endpoint = self.endpoint.to_owned();
+        if let Some(cause) = http_error(error) {
+            return Error::Unreachable { endpoint, why: innermost(cause) };
+        }
+        match status(text) {
+            Some(500..) => Error::Failing { endpoint, what: self.what.to_owned(), why: text.to_owned() },
+            _ => Error::Refused { endpoint, what: self.what.to_owned(), why: text.to_owned() },
+        }
+    }
+}
+
+/// The error with its causes, each once.
+fn whole(error: &object_store::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            let _ = write!(text, ": {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}
+
+/// The text of an element that has only text.
+fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let (_, rest) = text.split_once(&format!("<{name}>"))?;
+    rest.split_once(&format!("</{name}>")).map(|(inner, _)| inner)
+}
+
+/// The status in the library's words, which has no other way to ask for it where it is not one of its own kinds.
+fn status(text: &str) -> Option<u16> {
+    text.split_once("status code: ")?.1.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// The error of the connection, if that is what it was.
+fn http_error(error: &object_store::Error) -> Option<&object_store::client::HttpError> {
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(found) = cause.downcast_ref() {
+            return Some(found);
+        }
+        source = cause.source();
+    }
+    None
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut innermost: &dyn std::error::Error = error;
+    while let Some(cause) = innermost.source() {
+        innermost = cause;
+    }
+    innermost.to_string()
+}

@@ -1,0 +1,129 @@
+//! The client against answers that no good store gives.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+
+use super::*;
+
+/// Answers each request with the next of `answers` (the last one for ever), and remembers the request lines.
+async fn server(answers: Vec<String>) -> (String, Arc<Mutex<Vec<String>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let lines: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = lines.clone();
+    tokio::spawn(async move {
+        loop {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut request = vec![0; 64 << 10];
+            let length = stream.read(&mut request).await.unwrap();
+            let text = String::from_utf8_lossy(&request[..length]).into_owned();
+            let answer = {
+                let mut seen = seen.lock().unwrap();
+                seen.push(text.lines().next().unwrap_or_default().to_owned());
+                answers[(seen.len() - 1).min(answers.len() - 1)].clone()
+            };
+            stream.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (format!("http://{address}"), lines)
+}
+
+fn answer(status: &str, body: &str) -> String {
+    format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+}
+
+fn refusal(status: &str, code: &str) -> String {
+    answer(status, &format!("<Error><Code>{code}</Code><Message>The words of {code}</Message></Error>"))
+}
+
+fn store(endpoint: &str) -> Store {
+    let config = Config {
+        bucket: "bucket".to_owned(),
+        region: "eu-central-1".to_owned(),
+        endpoint: Some(endpoint.to_owned()),
+        path_style: true,
+    };
+    let credentials = Credentials { access_key: "key".to_owned(), secret_key: "secret".to_owned() };
+    let limits = Limits { silence: Duration::from_millis(300), patience: Duration::from_secs(2) };
+    Store::new(&config, &credentials, Names::system(), limits).unwrap()
+}
+
+#[tokio::test]
+async fn what_cannot_heal_is_told_at_once_and_in_one_sentence() {
+    for (status, code, words) in [
+        ("404 Not Found", "NoSuchBucket", "has no bucket bucket"),
+        ("403 Forbidden", "AccessDenied", "refuses to take an object (AccessDenied)"),
+        ("403 Forbidden", "SignatureDoesNotMatch", "does not accept the credentials (SignatureDoesNotMatch)"),
+        ("403 Forbidden", "InvalidAccessKeyId", "does not accept the credentials (InvalidAccessKeyId)"),
+        ("400 Bad Request", "EntityTooSmall", "cannot take an object: The words of EntityTooSmall (EntityTooSmall)"),
+    ] {
+        let (endpoint, lines) = server(vec![refusal(status, code)]).await;
+        let error = store(&endpoint).put("a/b", Bytes::from_static(b"x")).await.unwrap_err();
+        assert!(error.is_permanent() && error.to_string().ends_with(words), "{error}");
+        assert!(error.to_string().contains(&endpoint) && !error.to_string().contains('\n'), "{error}");
+        assert_eq!(lines.lock().unwrap().as_slice(), ["PUT /bucket/a/b HTTP/1.1"]);
+    }
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again() {
+    let slow = refusal("503 Service Unavailable", "SlowDown");
+    let taken = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\netag: \"e\"\r\nconnection: close\r\n\r\n".to_owned();
+    let (endpoint, lines) = server(vec![slow.clone(), slow, taken]).await;
+    store(&endpoint).put("a", Bytes::from_static(b"x")).await.unwrap();
+    assert_eq!(lines.lock().unwrap().len(), 3);
+}
+
+#[tokio::test]
+async fn patience_ends() {
+    let (endpoint, _) = server(vec![refusal("500 Internal Server Error", "InternalError")]).await;
+    let error = store(&endpoint).list("a").await.unwrap_err();
+    assert!(!error.is_permanent());
+    assert!(error.to_string().ends_with("could not list objects now: The words of InternalError"), "{error}");
+}
+
+#[tokio::test]
+async fn nobody_there_may_pass() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    drop(listener);
+    let error = store(&endpoint).size("a").await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }) && !error.is_permanent(), "{error:?}");
+    assert!(error.to_string().contains("refused"), "{error}");
+}
+
+#[tokio::test]
+async fn silence_ends_a_request() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let endpoint = format!("http://{}", listener.local_addr().unwrap());
+    let error = store(&endpoint).size("a").await.unwrap_err();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error:?}");
+    assert!(error.to_string().contains("nothing came"), "{error}");
+}
+
+#[tokio::test]
+async fn a_broken_download_is_taken_up_where_it_broke() {
+    let headers = "last-modified: Wed, 25 Nov 2026 12:00:00 GMT\r\netag: \"e\"\r\nconnection: close";
+    let first = format!("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n{headers}\r\n\r\nabc");
+    let second = format!(
+        "HTTP/1.1 206 Partial Content\r\ncontent-length: 3\r\ncontent-range: bytes 3-5/6\r\n{headers}\r\n\r\ndef"
+    );
+    let (endpoint, lines) = server(vec![first, second]).await;
+    assert_eq!(store(&endpoint).get("a", 10).await.unwrap(), "abcdef");
+    assert_eq!(lines.lock().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn keys_that_could_mean_something_else_are_refused() {
+    let (endpoint, lines) = server(vec![answer("200 OK", "")]).await;
+    for key in ["", "/", "a//b", "a/../b", "..", "a/./b"] {
+        let store = store(&endpoint);
+        assert!(matches!(store.delete_below(key).await, Err(Error::Key { .. })), "{key:?}");
+        assert!(matches!(store.put(key, Bytes::new()).await, Err(Error::Key { .. })), "{key:?}");
+    }
+    assert!(lines.lock().unwrap().is_empty());
+}

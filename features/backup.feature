@@ -1,0 +1,108 @@
+@backup
+Feature: Backups
+  A backup is the instance's data as it was, in the object store, encrypted, whole or not there at all.
+
+  Background:
+    Given a cluster with the a8s stack
+
+  @smoke
+  Scenario: A backup is in the store when the command says so
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    When I create a backup "nightly" of "solo"
+    Then the command succeeds
+    And standard output says "The backup with the name nightly in namespace {namespace} has been successful."
+    And the backup "nightly" is complete
+    And the store has the manifest of the backup "nightly"
+    And no object of the backup "nightly" contains "before"
+    And nobody has access to the store any more
+
+  @namespace
+  Scenario: A backup in a namespace of its own
+    Given a namespace "shop"
+    And an instance "solo" in the namespace "shop"
+    When I create a backup "nightly" of "solo" in the namespace "shop"
+    Then the command succeeds
+    And standard output says "The backup with the name nightly in namespace {namespace}-shop has been successful."
+
+  @negative
+  Scenario: A backup of an instance that is not there
+    When I create a backup "nightly" of "nowhere"
+    Then the command fails with exit code 3
+    And standard error says "Can't create backup for non-existing service instance nowhere in namespace {namespace}"
+    And there is no backup "nightly"
+
+  @negative
+  Scenario: A Backup that somebody else made for an instance that is not there
+    When somebody orders a backup "nightly" of "nowhere"
+    Then the backup "nightly" fails for good with "non-existing service instance nowhere"
+
+  Scenario: Both ways to write the kind of an instance are in use
+    Given an instance "solo"
+    When somebody orders a backup "nightly" of the "PostgreSQL" "solo"
+    Then the backup "nightly" is soon complete
+
+  Scenario: A backup while others write
+    Given an instance "solo"
+    And the table "counted" of "solo" holds "0"
+    When I create a backup "busy" of "solo" while a client writes to "counted"
+    Then the command succeeds
+    And the backup "busy" is complete
+
+  Scenario: Two backups of one instance at the same time
+    Given an instance "solo"
+    When somebody orders a backup "one" of "solo"
+    And somebody orders a backup "two" of "solo"
+    Then the backup "one" is soon complete
+    And the backup "two" is soon complete
+
+  Scenario: Deleting a backup removes its objects, and its name can be used again
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    When I delete the backup "nightly"
+    Then the command succeeds
+    And there is no backup "nightly"
+    And the store has nothing of this namespace
+    When I create a backup "nightly" of "solo"
+    Then the command succeeds
+    And the store has the manifest of the backup "nightly"
+
+  Scenario: Deleting a backup whose instance is gone
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    When I delete the instance "solo"
+    And I delete the backup "nightly"
+    Then the command succeeds
+    And the store has nothing of this namespace
+
+  Scenario: Deleting a backup while it runs
+    Given an instance "solo"
+    And 200 MB of random data in "solo"
+    When somebody orders a backup "long" of "solo"
+    And the backup "long" has begun to upload
+    And I delete the backup "long"
+    Then the command succeeds
+    And the store has nothing of this namespace
+    When I create a backup "after" of "solo"
+    Then the command succeeds
+
+  @negative
+  Scenario: The agent dies while it makes a backup
+    Given an instance "solo"
+    And 200 MB of random data in "solo"
+    When somebody orders a backup "long" of "solo"
+    And the backup "long" has begun to upload
+    And the backup agent of "solo" is killed
+    Then the backup "long" is soon complete
+    And the backup "long" was tried again
+    And the store has one attempt of the backup "long"
+
+  @negative
+  Scenario: A backup that must not be tried again fails when its agent dies, and leaves nothing
+    Given an instance "solo"
+    And 200 MB of random data in "solo"
+    When somebody orders a backup "once" of "solo" with at most 0 retries
+    And the backup "once" has begun to upload
+    And the backup agent of "solo" is killed
+    Then the backup "once" fails for good with "ended before it was complete"
+    And the store soon has nothing of the backup "once"

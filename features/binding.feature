@@ -1,0 +1,186 @@
+@binding @core
+Feature: Service bindings
+  An application gets a login of its own to an instance, with its credentials in a Secret.
+
+  Background:
+    Given a cluster with the a8s stack
+    And an instance "solo"
+
+  @smoke
+  Scenario: A service binding is there when the command says so, and its credentials work
+    When I create a service binding "app" to "solo"
+    Then the command succeeds
+    And standard output says "The service binding has been created successfully."
+    And there is a file "a9s/usermanifests/{namespace}/a8s-pg-service-binding-app.yaml"
+    And the servicebinding "app" has these values:
+      | field                    | value               |
+      | /status/implemented      | true                |
+      | /status/error            | null                |
+      | /status/secret/name      | app-service-binding |
+      | /status/secret/namespace | {namespace}         |
+    And the secret "app-service-binding" has these values:
+      | field                                  | value          |
+      | /immutable                             | true           |
+      | /type                                  | Opaque         |
+      | /metadata/labels/service-binding       | true           |
+      | /metadata/finalizers/0                 | a8s.anynines.com/servicebinding.controller |
+      | /metadata/ownerReferences/0/kind       | ServiceBinding |
+      | /metadata/ownerReferences/0/name       | app            |
+      | /metadata/ownerReferences/0/controller | true           |
+    And the service binding "app" has exactly four words in its Secret
+    And as "app" the statement "SELECT session_user LIKE 'a8s-sb-%', current_user, current_database(), ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()" answers "t|a9s_user|a9s_apps_default_db|t"
+    And the service binding "app" has the events "Created,SecretCreated"
+
+  Scenario: A service binding is implemented within seconds, and once
+    When I apply the object:
+      """
+      apiVersion: servicebindings.anynines.com/v1beta3
+      kind: ServiceBinding
+      metadata: {name: quick}
+      spec: {instance: {apiVersion: postgresql.anynines.com/v1beta3, kind: PostgreSQL, name: solo}}
+      """
+    Then the service binding "quick" is implemented within 5 seconds
+    When I create a service binding "app" to "solo"
+    And I run it again
+    Then the command succeeds
+    And the program has sent no changing request
+
+  Scenario: Five service bindings share a table, and what one made stays when it is deleted
+    Given service bindings "one", "two", "three", "four", "five" to "solo"
+    When as "one" the statement "CREATE TABLE a9s_apps_default_db (n int)" is run
+    And as each of "one", "two", "three", "four", "five" the statement "INSERT INTO a9s_apps_default_db VALUES (1)" is run
+    Then as "five" the statement "SELECT count(*) FROM a9s_apps_default_db" answers "5"
+    When I run `a9s delete pg servicebinding --name one --yes`
+    Then the command succeeds
+    And as "two" the statement "SELECT count(*) FROM a9s_apps_default_db" answers "5"
+    And as "two" the statement "ALTER TABLE a9s_apps_default_db ADD m int; SELECT 1" answers "1"
+
+  @smoke
+  Scenario: A deleted service binding ends its login and its sessions
+    Given service bindings "app", "other" to "solo"
+    And a session of "app" is open
+    When I run `a9s delete pg servicebinding --name app --yes`
+    Then the command succeeds
+    And standard output says "The service binding has been deleted successfully."
+    And it took less than 10 seconds
+    And the session of "app" has been ended
+    And the login of "app" is refused
+    And there is no servicebinding "app"
+    And there is no secret "app-service-binding"
+    And "solo" answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "1"
+    When I run it again
+    Then the command succeeds
+    And standard error says "Service binding app doesn't exist in namespace {namespace}!"
+
+  Scenario: What a login owns by itself does not keep its service binding from going
+    Given service bindings "app", "other" to "solo"
+    When as "app" the statement "SET ROLE NONE; CREATE TABLE own (n int); INSERT INTO own VALUES (7)" is run
+    And I run `a9s delete pg servicebinding --name app --yes`
+    Then the command succeeds
+    And it took less than 10 seconds
+    And as "other" the statement "SELECT n FROM own" answers "7"
+
+  Scenario: The Secret cannot be changed, and is not changed
+    Given service bindings "app" to "solo"
+    When I run `kubectl patch secret app-service-binding --type merge -p '{"stringData":{"password":"mine"}}'`
+    Then the command fails with exit code 1
+    And standard error says "immutable"
+    When the pod of "solo" is deleted
+    Then as "app" the statement "SELECT 1" answers "1"
+
+  Scenario: Instance first, service binding right after
+    Given service bindings "app" to "solo"
+    When I run `kubectl delete pg solo --wait=false`
+    And I run `a9s delete pg servicebinding --name app --yes`
+    Then the command succeeds
+    And it took less than 20 seconds
+    And nothing of the instance "solo" is left
+    And there is no secret "app-service-binding"
+
+  @namespace
+  Scenario: Service bindings go with their instance, in every namespace, and not before it
+    Given a namespace "apps"
+    And service bindings "here" to "solo"
+    And I run `a9s create pg servicebinding --name there -n {namespace}-apps -i solo --instance-namespace {namespace} --yes`
+    And that has worked
+    Then as "there" of the namespace "apps" the statement "SELECT 1" answers "1"
+    When I delete the instance "solo"
+    Then the command succeeds
+    And there is no servicebinding "here" soon
+    And there is no servicebinding "there" in the namespace "apps" soon
+    And there is no secret "here-service-binding"
+
+  @namespace
+  Scenario: Two service bindings of one name in two namespaces
+    Given a namespace "shop"
+    And an instance "solo" in the namespace "shop"
+    And service bindings "app" to "solo"
+    When I run `a9s create pg servicebinding --name app -i solo -n {namespace}-shop --yes`
+    Then the command succeeds
+    And as "app" the statement "SELECT 1" answers "1"
+    And as "app" of the namespace "shop" the statement "SELECT 1" answers "1"
+    When I run `a9s delete pg servicebinding --name app --yes`
+    Then the command succeeds
+    And as "app" of the namespace "shop" the statement "SELECT 1" answers "1"
+
+  @negative
+  Scenario: There is no such instance
+    When I create a service binding "app" to "nobody"
+    Then the command fails with exit code 3
+    And standard error says "Can't create service binding for non-existing service instance nobody in namespace {namespace}"
+    And the reason is one clear sentence
+    And there is no servicebinding "app"
+
+  Scenario: A service binding that was there before its instance
+    When I apply the object:
+      """
+      apiVersion: servicebindings.anynines.com/v1beta3
+      kind: ServiceBinding
+      metadata: {name: early}
+      spec: {instance: {apiVersion: postgresql.anynines.com/v1beta3, kind: Postgresql, name: late}}
+      """
+    Then the service binding "early" soon tells the error "the service instance late in the namespace {namespace} does not exist"
+    Given an instance "late"
+    Then the service binding "early" is implemented within 10 seconds
+    And as "early" the statement "SELECT 1" answers "1"
+
+  @negative
+  Scenario: A Secret of somebody else is not overwritten
+    Given I have run `kubectl create secret generic app-service-binding --from-literal=mine=yes`
+    When I create a service binding "app" to "solo"
+    Then the command fails with exit code 1
+    And standard error says "does not belong to this service binding"
+    And it took less than 30 seconds
+    And the secret "app-service-binding" has these values:
+      | field      | value    |
+      | /data/mine | eWVz     |
+
+  @negative
+  Scenario: A service binding does not move to another instance
+    Given service bindings "app" to "solo"
+    And an instance "other"
+    When I create a service binding "app" to "other"
+    Then the command fails with exit code 5
+    And the reason is one clear sentence
+    And as "app" the statement "SELECT 1" answers "1"
+
+  Scenario: Many service bindings at once
+    When I apply 50 service bindings to "solo" at once
+    Then all service bindings are implemented within 20 seconds
+    And "solo" answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "50"
+
+  Scenario: The password is in the Secret and nowhere else
+    Given service bindings "app" to "solo"
+    When I run `a9s create pg servicebinding --name app -i solo --yes -v --show-commands -o json`
+    Then the command succeeds
+    And the password of "app" is nowhere but in its Secret
+
+  Scenario: What would be done
+    When I run `a9s create pg servicebinding --name app -i solo --dry-run`
+    Then the command succeeds
+    And there is no servicebinding "app"
+    And the program has sent no changing request
+    When I run `a9s create pg servicebinding --name app -i solo --no-apply`
+    Then the command succeeds
+    And standard output says "kind: ServiceBinding"
+    And there is no servicebinding "app"

@@ -1,0 +1,294 @@
+@core
+Feature: Looking at what is there
+  Commands that change nothing: they answer quickly, tell what they could not find out, and never show a secret.
+
+  Background:
+    Given a cluster with the a8s stack
+
+  @smoke
+  Scenario: How an instance is
+    Given an instance "solo"
+    When I run `a9s pg status solo`
+    Then the command succeeds
+    And standard output says "running"
+    And standard output says "primary"
+    And standard output says "1 of 1 ready"
+    And standard output does not say "Not known"
+    And the program has sent no changing request
+
+  Scenario: How an instance is, for programs
+    Given an instance "solo"
+    When I run `a9s pg status solo -o json`
+    Then the command succeeds
+    And standard output is one JSON document
+    And these values are in the document:
+      | field                | value   |
+      | /instance/name       | solo    |
+      | /instance/state      | running |
+      | /members/0/name      | solo-0  |
+      | /members/0/role      | primary |
+      | /members/0/ready     | true    |
+      | /members/0/timeline  | 1       |
+    And the document has a number at "/members/0/diskUsed"
+    And the document has a number at "/members/0/diskFree"
+    And the document has no value at "/unknown"
+    And no secret of "solo" is on standard output
+
+  Scenario: A member that does not answer hides nothing else and holds up nobody
+    Given an instance "solo"
+    When the server of "solo" is frozen
+    And I run `a9s pg status solo -o json`
+    Then the command succeeds
+    And it took less than 9 seconds
+    And the value at `/instance/name` of the document is `solo`
+    And the value at `/members/0/name` of the document is `solo-0`
+    And the document has a text at "/unknown/0"
+    When the server of "solo" goes on
+    Then "solo" answers "SELECT 1" with "1"
+
+  Scenario: A member that is down is told with its reason
+    When I create an instance "tiny" with `--limits-memory 1Mi`
+    And I run `a9s pg status tiny -o json`
+    Then the command succeeds
+    And it took less than 9 seconds
+    And the value at `/members/0/ready` of the document is `false`
+    And the document has a text at "/members/0/reason"
+
+  Scenario: A look that goes on until it is interrupted
+    Given an instance "solo"
+    When I run `a9s pg status solo --watch` and interrupt it after two looks
+    Then the command fails with exit code 130
+
+  Scenario Outline: A document has an end: <command>
+    When I run `a9s <command> -o json`
+    Then the command fails with exit code 2
+    And standard output is one JSON document
+
+    Examples:
+      | command                  |
+      | pg status solo --watch   |
+      | pg logs solo --follow    |
+
+  Scenario: Lists
+    Given a namespace "shop"
+    And an instance "solo"
+    And an instance "solo" in the namespace "shop"
+    When I run `a9s list pg instances`
+    Then the command succeeds
+    And standard output matches `NAME  STATE    READY  VERSION  AGE`
+    And standard output does not say "{namespace}-shop"
+    When I run `a9s list pg pg -n {namespace}-shop -o json`
+    Then the command succeeds
+    And standard output is one JSON document
+    And these values are in the document:
+      | field              | value            |
+      | /items/0/name      | solo             |
+      | /items/0/namespace | {namespace}-shop |
+      | /items/0/state     | running          |
+      | /items/0/ready     | 1                |
+    When I run `a9s list pg instances -A`
+    Then the command succeeds
+    And standard output says "NAMESPACE"
+    And standard output says "{namespace}-shop"
+    When I run `a9s list pg instances -o wide`
+    Then the command succeeds
+    And standard output says "VOLUME"
+    And the program has sent no changing request
+
+  Scenario Outline: There is nothing to list: <kind>
+    When I run `a9s list pg <kind>`
+    Then the command succeeds
+    And standard output says "There are no <noun> in the namespace {namespace}."
+    When I run `a9s list pg <kind> -o json`
+    Then the command succeeds
+    And the value at `/items` of the document is `[]`
+
+    Examples:
+      | kind            | noun             |
+      | instances       | instances        |
+      | backups         | backups          |
+      | bkp             | backups          |
+      | restores        | restores         |
+      | rst             | restores         |
+      | servicebindings | service bindings |
+      | sb              | service bindings |
+
+  Scenario: A description has spec, status, events and what belongs to it, and no secret
+    Given an instance "solo"
+    When I run `a9s describe pg instance solo`
+    Then the command succeeds
+    And standard output says "volumeSize: 1Gi"
+    And standard output says "clusterStatus: Running"
+    And standard output says "Normal"
+    And standard output says "pod solo-0: ready"
+    And standard output says "service solo-master"
+    And no secret of "solo" is on standard output
+    When I run `a9s describe pg pg solo -o json`
+    Then the command succeeds
+    And standard output is one JSON document
+    And the value at `/object/metadata/name` of the document is `solo`
+    And no secret of "solo" is on standard output
+    And the program has sent no changing request
+
+  Scenario: A description of a backup tells what it belongs to
+    Given an instance "solo"
+    And the object:
+      """
+      apiVersion: backups.anynines.com/v1beta3
+      kind: Backup
+      metadata:
+        name: b
+      spec:
+        maxRetries: "0"
+        serviceInstance:
+          apiGroup: postgresql.anynines.com
+          kind: PostgreSQL
+          name: solo
+      """
+    When I run `a9s describe pg bkp b`
+    Then the command succeeds
+    And standard output says "Backup (backups.anynines.com)"
+    And standard output says "instance solo: running"
+    When I run `a9s list pg bkp -o json`
+    Then the command succeeds
+    And the value at `/items/0/instance` of the document is `solo`
+
+  Scenario: Logs of all members, and of one
+    Given an instance "solo"
+    When I run `a9s pg logs solo`
+    Then the command succeeds
+    And standard output says "solo-0 | "
+    When I run `a9s pg logs solo --tail 1 -o json`
+    Then the command succeeds
+    And the value at `/lines/0/member` of the document is `solo-0`
+    And the document has no value at "/lines/1"
+    When I run `a9s pg logs -i solo --member 0 --tail 1`
+    Then the command succeeds
+    And standard output does not say "solo-0 | "
+    When I run `a9s pg logs solo --member 7`
+    Then the command fails with exit code 3
+    And standard error says "It has: solo-0."
+
+  Scenario: Logs that are followed have what is written later
+    Given an instance "solo"
+    When I run `a9s pg logs solo --follow --tail 0` and interrupt it after the statement "SELECT 'heard' FROM nowhere_at_all" in "solo"
+    Then the command fails with exit code 130
+    And standard output says "nowhere_at_all"
+
+  @negative
+  Scenario Outline: What is not there: <command>
+    When I run `a9s <command>`
+    Then the command fails with exit code 3
+    And standard error says "<words>"
+    And the reason is one clear sentence
+    When I run `a9s <command> -o json`
+    Then the command fails with exit code 3
+    And standard output is one JSON document
+
+    Examples:
+      | command                        | words                                                             |
+      | pg status nobody               | there is no instance nobody in the namespace {namespace}          |
+      | pg logs nobody                 | there is no instance nobody in the namespace {namespace}          |
+      | pg verify nobody               | there is no backup nobody in the namespace {namespace}            |
+      | describe pg instance nobody    | there is no instance nobody in the namespace {namespace}          |
+      | describe pg backup nobody      | there is no backup nobody in the namespace {namespace}            |
+      | describe pg restore nobody     | there is no restore nobody in the namespace {namespace}           |
+      | describe pg sb nobody          | there is no service binding nobody in the namespace {namespace}   |
+
+  @negative
+  Scenario Outline: An order for what is not there: <order>
+    Given an instance "solo"
+    When I run `a9s create pg <order>`
+    Then the command fails with exit code 3
+    And standard error says "<words>"
+    And there are 1 manifests
+    And the program has sent no changing request
+
+    Examples:
+      | order                                      | words                                                                                        |
+      | backup --name b -i no                      | Can't create backup for non-existing service instance no in namespace {namespace}            |
+      | restore --name r -b no -i no               | Can't create restore for non-existing service instance no in namespace {namespace}           |
+      | restore --name r -b no -i solo             | Can't create restore for non-existing backup no in namespace {namespace}                     |
+      | restore --name r -b no                     | Can't create restore for non-existing backup no in namespace {namespace}                     |
+      | restore --name r -b no --to new            | Can't create restore for non-existing backup no in namespace {namespace}                     |
+
+  Scenario Outline: Deleting <what> that is not there
+    When I delete the <kind> "nobody"
+    Then the command succeeds
+    And standard error says "Can't delete <kind>. <title> nobody doesn't exist in namespace {namespace}!"
+    And the program has sent no changing request
+
+    Examples:
+      | what      | kind    | title   |
+      | a backup  | backup  | Backup  |
+      | a restore | restore | Restore |
+
+  @negative
+  Scenario: An unfinished backup is not restored
+    Given an instance "solo"
+    And the object:
+      """
+      apiVersion: backups.anynines.com/v1beta3
+      kind: Backup
+      metadata:
+        name: b
+      spec:
+        serviceInstance:
+          apiGroup: postgresql.anynines.com
+          kind: Postgresql
+          name: nobody
+      """
+    When I create a restore "r" of the backup "b" into "solo"
+    Then the command fails with exit code 5
+    And standard error says "the backup b can't be restored"
+    And there is no restore "r"
+
+  @negative
+  Scenario: Another instance's backup of the same name
+    Given an instance "solo"
+    And the object:
+      """
+      apiVersion: backups.anynines.com/v1beta3
+      kind: Backup
+      metadata:
+        name: b
+      spec:
+        serviceInstance:
+          apiGroup: postgresql.anynines.com
+          kind: Postgresql
+          name: nobody
+      """
+    When I create a backup "b" of "solo"
+    Then the command fails with exit code 5
+    And standard error says "spec.serviceInstance.name is nobody instead of solo"
+
+  Scenario: Only the manifest of an order, please
+    When I run `a9s create pg backup --name b -i solo --no-apply`
+    Then the command succeeds
+    And standard output says "kind: Backup"
+    And there are 1 manifests
+    And there is no backup "b"
+
+  Scenario: What a stack can do it says itself
+    When I run `kubectl get configmap a8s-stack -n a8s-system -o jsonpath={.data.capabilities}`
+    Then the command succeeds
+    And standard output says "restore-into"
+
+  @negative
+  Scenario Outline: No cluster: <command>
+    When my kubeconfig leads nowhere
+    And I run `a9s <command>`
+    Then the command fails with exit code 3
+    And it took less than 9 seconds
+    And the reason is one clear sentence
+
+    Examples:
+      | command                     |
+      | pg status solo              |
+      | pg logs solo                |
+      | pg verify b                 |
+      | list pg instances           |
+      | describe pg instance solo   |
+      | create pg backup -i solo    |
+      | create pg restore -b b      |
+      | delete pg backup --name b   |

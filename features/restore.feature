@@ -1,0 +1,144 @@
+@restore
+Feature: Restores
+  A restore replaces the content of an instance exactly: the old content or the backup's, and nothing in between.
+
+  Background:
+    Given a cluster with the a8s stack
+
+  @smoke @namespace
+  Scenario: Backup, then restore, in a namespace of its own
+    Given a namespace "shop"
+    And an instance "solo" in the namespace "shop"
+    When I apply the statement "CREATE TABLE carts (n int); INSERT INTO carts VALUES (3)" to "solo" in the namespace "shop"
+    And I create a backup "nightly" of "solo" in the namespace "shop"
+    Then the command succeeds
+    When I apply the statement "INSERT INTO carts VALUES (4)" to "solo" in the namespace "shop"
+    And I create a restore "back" of the backup "nightly" into "solo" in the namespace "shop"
+    Then the command succeeds
+    And standard output says "The restore with the name back in namespace {namespace}-shop has been successful."
+    And "solo" in the namespace "shop" answers "SELECT string_agg(n::text, ',') FROM carts" with "3"
+
+  Scenario: With open connections, every table is exactly as it was
+    Given an instance "solo"
+    And the blog data set as "posts.sql"
+    And I apply the file "posts.sql" to "solo"
+    And the table "kept" of "solo" holds "before"
+    And I remember the content of "solo"
+    And a backup "nightly" of "solo"
+    And the table "later" of "solo" holds "after"
+    And I apply the statement "DELETE FROM posts; INSERT INTO kept VALUES ('after')" to "solo"
+    And 3 clients are connected to "solo"
+    When I create a restore "back" of the backup "nightly" into "solo"
+    Then the command succeeds
+    And the content of "solo" is as I remember it
+    And the pod of "solo" is the same as before
+    And nobody has access to the store any more
+
+  Scenario: A client reads through a port-forward that was opened before
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    And a port-forward to "solo"
+    When I create a restore "back" of the backup "nightly" into "solo"
+    Then the command succeeds
+    And the port-forward answers "SELECT value FROM kept" with "before" at the first attempt
+
+  @negative
+  Scenario: A backup that is not there
+    Given an instance "solo"
+    When I create a restore "back" of the backup "never" into "solo"
+    Then the command fails with exit code 3
+    And standard error says "Can't create restore for non-existing backup never in namespace {namespace}"
+    And there is no restore "back"
+    When somebody orders a restore "theirs" of the backup "never" into "solo"
+    Then the restore "theirs" fails for good with "non-existing backup never"
+
+  @negative
+  Scenario: An instance that is not there
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    When I create a restore "back" of the backup "nightly" into "nowhere"
+    Then the command fails with exit code 3
+    And standard error says "Can't create restore for non-existing service instance nowhere in namespace {namespace}"
+    When somebody orders a restore "theirs" of the backup "nightly" into "nowhere"
+    Then the restore "theirs" fails for good with "non-existing service instance nowhere"
+
+  @negative
+  Scenario: A backup that was tampered with changes nothing
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    When a byte of the backup "nightly" is changed in the store
+    And I create a restore "back" of the backup "nightly" into "solo"
+    Then the command fails with exit code 1
+    And the restore "back" fails for good with "is not authentic"
+    And "solo" answers "SELECT value FROM kept" with "after"
+
+  @negative
+  Scenario: A backup with an object missing
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    When an object of the backup "nightly" is removed from the store
+    And I create a restore "back" of the backup "nightly" into "solo"
+    Then the command fails with exit code 1
+    And the restore "back" fails for good with "objects of the backup are missing"
+
+  @negative
+  Scenario: The agent dies while it restores
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And 200 MB of random data in "solo"
+    And a backup "nightly" of "solo"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    When somebody orders a restore "back" of the backup "nightly" into "solo"
+    And the restore "back" has begun
+    And the agent of "solo" is killed
+    Then the restore "back" is soon complete
+    And "solo" answers "SELECT value FROM kept" with "before"
+
+  Scenario: Into another instance
+    Given an instance "solo"
+    And an instance "copy"
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    When I create a restore "across" of the backup "nightly" into "copy"
+    Then the command succeeds
+    And "copy" answers "SELECT value FROM kept" with "before"
+    And "copy" refuses a wrong password
+    And the instance "copy" is ready
+
+  Scenario: A restore twice, and a backup after it
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    When I create a restore "first" of the backup "nightly" into "solo"
+    Then the command succeeds
+    When I create a restore "second" of the backup "nightly" into "solo"
+    Then the command succeeds
+    When I create a backup "again" of "solo"
+    Then the command succeeds
+    When I apply the statement "UPDATE kept SET value = 'later'" to "solo"
+    And I create a restore "third" of the backup "again" into "solo"
+    Then the command succeeds
+    And "solo" answers "SELECT value FROM kept" with "before"
+
+  Scenario: A restored instance survives the death of its server
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    When I create a restore "back" of the backup "nightly" into "solo"
+    Then the command succeeds
+    When the agent of "solo" is killed
+    Then "solo" answers "SELECT value FROM kept" with "before"
+
+  Scenario: Every member has the restored content
+    Given an instance "trio" with `--replicas 3`
+    And the table "kept" of "trio" holds "before"
+    And a backup "nightly" of "trio"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "trio"
+    When I create a restore "back" of the backup "nightly" into "trio"
+    Then the command succeeds
+    And every member of "trio" answers "SELECT value FROM kept" with "before"

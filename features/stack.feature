@@ -1,0 +1,127 @@
+@stack @core
+Feature: The stack on a cluster that is there
+  The stack can be installed on any cluster, taken off it again, and looked at before it is installed.
+
+  @cluster @embedded-only @smoke
+  Scenario: Taken off a cluster and installed again, it works as before
+    Given a cluster of its own
+    When I run `a9s delete stack a8s -c a8s --yes`
+    Then the command succeeds
+    And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
+    And the API server answers "/apis/postgresql.anynines.com/v1beta3" with 404 and the reason "NotFound"
+    When I run `a9s create pg instance --name solo --yes`
+    Then the command fails with exit code 3
+    And standard error says "the a8s stack is not installed on this cluster"
+    When I run `a9s create stack a8s -c a8s --yes`
+    Then the command succeeds
+    And standard output says "You are now ready to create a8s Postgres service instances."
+    When I create an instance "solo"
+    Then the command succeeds
+    And the instance "solo" is ready
+
+  @cluster @embedded-only
+  Scenario: Installing what is there changes nothing
+    Given a cluster of its own
+    When I run `a9s create stack a8s --yes`
+    Then the command succeeds
+    And the program has sent no changing request
+
+  @cluster @embedded-only
+  Scenario: Instances go with the stack, and are named before
+    Given a cluster of its own
+    And an instance "solo"
+    When I run `a9s delete stack a8s --yes`
+    Then the command succeeds
+    And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
+    When I run `a9s delete stack a8s --yes`
+    Then the command succeeds
+    And standard output says "There's nothing to be done."
+
+  @embedded-only @negative
+  Scenario: Nobody takes the stack off a cluster by accident
+    Given a cluster with the a8s stack
+    When I run `a9s delete stack a8s`
+    Then the command fails with exit code 5
+    And the reason is one clear sentence
+
+  @negative
+  Scenario: A context that is not there
+    Given an empty home and no cluster
+    And the file ".kube/config" with:
+      """
+      {apiVersion: v1, kind: Config, current-context: away, contexts: [{name: away, context: {cluster: away, user: away}}],
+       clusters: [{name: away, cluster: {server: "https://127.0.0.1:1"}}], users: [{name: away, user: {}}]}
+      """
+    When I run `a9s create stack a8s -c nowhere --yes`
+    Then the command fails with exit code 3
+    And standard error says "nowhere"
+    And standard error says "away"
+    And the reason is one clear sentence
+
+  @negative
+  Scenario: An API server that can't be reached
+    Given an empty home and no cluster
+    And the file ".kube/config" with:
+      """
+      {apiVersion: v1, kind: Config, current-context: away, contexts: [{name: away, context: {cluster: away, user: away}}],
+       clusters: [{name: away, cluster: {server: "https://127.0.0.1:1"}}], users: [{name: away, user: {}}]}
+      """
+    When I run `a9s create stack a8s --stack builtin --yes`
+    Then the command fails with exit code 3
+    And the reason is one clear sentence
+
+  @negative
+  Scenario: The released stack does not fit the embedded cluster
+    Given an empty home and no cluster
+    When I run `a9s create cluster a8s --stack upstream --yes`
+    Then the command fails with exit code 5
+    And standard error says "the upstream stack can't run on it"
+    And the reason is one clear sentence
+
+  @negative
+  Scenario: A field of a kustomization that is not understood
+    Given an empty home and no cluster
+    And the file "release/deploy/a8s/manifests/kustomization.yaml" with:
+      """
+      resources: []
+      helmCharts: []
+      """
+    And the file "cert-manager.yaml" with:
+      """
+      {apiVersion: v1, kind: Namespace, metadata: {name: cert-manager}}
+      """
+    When I run `a9s images list --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml`
+    Then the command fails with exit code 5
+    And standard error says "kustomization.yaml"
+    And standard error says "helmCharts"
+    And the reason is one clear sentence
+
+  @negative
+  Scenario Outline: <what> that is not there
+    Given an empty home and no cluster
+    When I run `a9s images list <flags>`
+    Then the command fails with exit code 3
+    And the reason is one clear sentence
+
+    Examples:
+      | what           | flags                                            |
+      | A release      | --deployment-version ./nowhere                   |
+      | A map          | --image-map ./nowhere --deployment-version ./x   |
+
+  Scenario: Images that have moved are listed with their new names
+    Given an empty home and no cluster
+    And the file "release/deploy/a8s/manifests/kustomization.yaml" with:
+      """
+      resources: [pod.yaml]
+      """
+    And the file "release/deploy/a8s/manifests/pod.yaml" with:
+      """
+      {apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: "gcr.io/kubebuilder/kube-rbac-proxy:v0.8.0"}]}}
+      """
+    And the file "cert-manager.yaml" with:
+      """
+      {apiVersion: v1, kind: Namespace, metadata: {name: cert-manager}}
+      """
+    When I run `a9s images list --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml`
+    Then the command succeeds
+    And standard output says "quay.io/brancz/kube-rbac-proxy:v0.8.0"

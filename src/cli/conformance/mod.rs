@@ -1,0 +1,55 @@
+//! `a9s conformance`: the suite as a command.
+
+mod compare;
+mod list;
+mod run;
+mod show;
+
+use clap::{Args, Subcommand};
+
+use super::{Session, group};
+use crate::conformance::catalogue::Sources;
+use crate::finding::Finding;
+
+/// Arguments of `conformance`.
+#[derive(Debug, Args)]
+pub struct Conformance {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Run scenarios, on the clusters they make or on an existing one, and report with evidence
+    #[command(args_override_self = true)]
+    #[command(
+        long_about = "Run scenarios, on the clusters they make or on an existing one, and report with evidence.\n\n\
+        Exit codes: 0 every scenario that decides has passed and nothing is left; 1 something has not; 2 wrong usage; \
+        3 the run could not begin (the report's folder, an earlier report, the cluster, its stack or permissions), or the \
+        cluster stopped answering; 130 interrupted. In the last two cases the report tells of the part that was run."
+    )]
+    Run(Box<run::RunSuite>),
+    /// List the scenarios
+    List(list::List),
+    /// Show scenarios with their steps
+    Show(show::Show),
+    /// Say where two runs differ: verdicts, messages, and what could be observed
+    #[command(long_about = "Say where two runs differ: verdicts, messages, and what could be observed.\n\n\
+        Exit codes: 0 they don't; 1 they do; 3 a report is missing or damaged.")]
+    Compare(compare::Compare),
+}
+
+impl Conformance {
+    pub(super) fn run(self, session: &Session, sources: &Sources) -> Result<(), Finding> {
+        match self.what {
+            None => {
+                group(session, &["conformance"], "Please select what to do with the suite.");
+                Ok(())
+            }
+            Some(What::Run(run)) => run.run(session, sources),
+            Some(What::List(list)) => list.run(session, sources),
+            Some(What::Show(show)) => show.run(session, sources),
+            Some(What::Compare(compare)) => compare.run(session),
+        }
+    }
+}

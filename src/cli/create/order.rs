@@ -1,0 +1,208 @@
+//! What the commands that give an order share: a custom resource that is written once, applied, and awaited.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+use kube::api::DynamicObject;
+use serde_json::{Value, json};
+
+use super::instance::chosen_namespace;
+use crate::cli::Session;
+use crate::cli::arguments::{ClusterTarget, Run};
+use crate::config::WorkingDirectory;
+use crate::finding::{Class, Finding};
+use crate::kubernetes::Access;
+use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::resource::{ApiVersion, Kind, Reference, Resource};
+use crate::step::{Cancel, Plan};
+use crate::steps::condition;
+use crate::steps::resource::{Manifest, Settled};
+
+/// Arguments of a command that gives an order.
+#[derive(Debug, Args)]
+pub struct OrderArguments {
+    /// Namespace of the instance [default: the context's, else default]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    pub namespace: Option<Namespace>,
+    /// Version of the API
+    #[arg(long, value_name = "VERSION", default_value = "v1beta3")]
+    pub api_version: ApiVersion,
+    /// Only write the manifest
+    #[arg(long)]
+    pub no_apply: bool,
+    #[command(flatten)]
+    pub cluster: ClusterTarget,
+    #[command(flatten)]
+    pub run: Run,
+}
+
+impl OrderArguments {
+    /// The cluster that is meant.
+    pub fn access(&self) -> Arc<Access> {
+        Arc::new(Access::new(self.cluster.target()))
+    }
+
+    /// Names the order. A manifest can be written without any cluster.
+    ///
+    /// # Errors
+    /// There is no context, and one is needed.
+    pub async fn reference(&self, access: &Access, kind: Kind, name: &ObjectName) -> Result<Reference, Finding> {
+        let namespace = match chosen_namespace(self.namespace.as_ref(), access).await {
+            Err(_) if self.no_apply => {
+                "default".parse().map_err(|why| Finding::new("bad-namespace", Class::Usage, why))
+            }
+            namespace => namespace,
+        }?;
+        Ok(Reference { kind, namespace, name: name.clone(), api_version: self.api_version.clone() })
+    }
+}
+
+/// An order about to be given.
+pub struct Order<'a> {
+    /// The arguments of its command.
+    pub arguments: &'a OrderArguments,
+    /// Its custom resource.
+    pub resource: &'a Resource,
+    /// The plan, and the step that knows how it ended.
+    pub plan: (Plan, Arc<Settled>),
+    /// The first line of the answer.
+    pub heading: &'a str,
+    /// The line that says that it has succeeded.
+    pub success: String,
+}
+
+impl Order<'_> {
+    /// Carries the order out and answers.
+    ///
+    /// # Errors
+    /// The finding of a step.
+    pub async fn carry_out(
+        self,
+        session: &Session,
+        cancel: Cancel,
+        directory: &WorkingDirectory,
+    ) -> Result<(), Finding> {
+        let path = self.resource.file(&directory.user_manifests());
+        session.console.heading(self.heading);
+        let (mut plan, settled) = (self.plan.0, self.plan.1);
+        if self.arguments.no_apply {
+            plan = Plan::new(plan.name());
+            plan.add(Manifest { resource: self.resource.clone(), path: path.clone() });
+        }
+        let outcome = session.carry_out(&plan, &self.arguments.run, cancel, Some(directory)).await?;
+        let Some(outcome) = outcome else { return Ok(()) };
+        let end = settled.end();
+        let given = outcome.step_changed(self.resource.reference.kind.word());
+        session.console.info(format!("The YAML manifest is located at: {}", path.display()));
+        if session.global.verbose || self.arguments.no_apply {
+            session.console.line(" The YAML manifest contains: ");
+            let document = self.resource.document().map_err(|error| Finding::new("manifest", Class::Failed, error))?;
+            session.console.raw(document.as_bytes());
+        }
+        if let Some(end) = &end {
+            session.console.success(self.success);
+            for line in details(&self.resource.reference, end, given) {
+                session.console.info(line);
+            }
+        }
+        let mut document = document(self.resource, end.as_ref(), &path);
+        document["changed"] = json!(outcome.changed());
+        document["steps"] = json!(outcome.steps);
+        session.console.document(&document);
+        Ok(())
+    }
+}
+
+/// What is known of how an order ended, in words.
+fn details(reference: &Reference, end: &DynamicObject, given: bool) -> Vec<String> {
+    let mut lines = Vec::new();
+    if !given {
+        let when = condition::completed(end).map(|time| format!(" at {time}")).unwrap_or_default();
+        lines.push(match reference.kind {
+            Kind::Backup => format!("The {reference} was made{when}. Nothing had to be changed."),
+            Kind::Restore => {
+                format!("The {reference} was done{when}, and is not done again. Nothing had to be changed.")
+            }
+            _ => "Nothing had to be changed.".to_owned(),
+        });
+    }
+    if let Some(bytes) = condition::bytes(end) {
+        lines.push(format!("It has {bytes} bytes in the store."));
+    }
+    if let Some(seconds) = condition::seconds(end) {
+        lines.push(format!("It took {seconds} s."));
+    }
+    lines
+}
+
+/// What is known of an order, for programs.
+fn document(resource: &Resource, end: Option<&DynamicObject>, manifest: &PathBuf) -> Value {
+    let Reference { kind, namespace, name, .. } = &resource.reference;
+    let object = resource.object();
+    let mut document = json!({
+        kind.word(): name, "namespace": namespace, "instance": condition::instance(&object), "manifest": manifest,
+        "applied": end.is_some(), "complete": end.is_some(),
+    });
+    if *kind == Kind::Restore {
+        document["backup"] = object.data["spec"]["backupName"].clone();
+    }
+    let Some(end) = end else { return document };
+    document["uid"] = json!(end.metadata.uid);
+    for (key, value) in [
+        ("completedAt", condition::completed(end).map(|time| json!(time))),
+        ("seconds", condition::seconds(end).map(|seconds| json!(seconds))),
+        ("bytes", condition::bytes(end).map(|bytes| json!(bytes))),
+    ] {
+        if let Some(value) = value {
+            document[key] = value;
+        }
+    }
+    document
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::order;
+
+    fn backup() -> Resource {
+        let reference = Reference::new(Kind::Backup, &"shop".parse().unwrap(), &"b".parse().unwrap());
+        order::backup(reference, &"solo".parse().unwrap(), None)
+    }
+
+    fn end(message: &str) -> DynamicObject {
+        serde_json::from_value(json!({
+            "metadata": {"name": "b", "uid": "u", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "status": {"conditions": [{"type": "Complete", "status": "True", "reason": "Stored", "message": message,
+                "lastTransitionTime": "2026-01-01T00:00:05Z"}]},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn an_order_of_before_says_when_it_was_carried_out() {
+        let lines = details(&backup().reference, &end("stored 12 bytes"), false);
+        assert_eq!(
+            lines,
+            [
+                "The backup b was made at 2026-01-01T00:00:05Z. Nothing had to be changed.",
+                "It has 12 bytes in the store.",
+                "It took 5 s."
+            ]
+        );
+        assert_eq!(details(&backup().reference, &end(""), true), ["It took 5 s."]);
+    }
+
+    #[test]
+    fn a_size_that_is_not_known_is_left_out() {
+        let path = PathBuf::from("/w/b.yaml");
+        let known = document(&backup(), Some(&end("stored 12 bytes")), &path);
+        assert_eq!(
+            (&known["backup"], &known["instance"], &known["bytes"], &known["seconds"]),
+            (&json!("b"), &json!("solo"), &json!(12), &json!(5))
+        );
+        assert_eq!(document(&backup(), Some(&end("")), &path).get("bytes"), None);
+        assert_eq!(document(&backup(), None, &path)["complete"], false);
+    }
+}

@@ -1,0 +1,181 @@
+//! `a9s create stack a8s`: the stack on a cluster that is there.
+
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::cluster::summary;
+use super::stack_arguments::StackArguments;
+use crate::cli::arguments::Run;
+use crate::cli::{Session, group, prompt};
+use crate::finding::Finding;
+use crate::kubernetes::{Access, Connection, Error, Target};
+use crate::provider::{self, ClusterName, Name, Options, Provider};
+use crate::step::Plan;
+use crate::steps::install::{self, Installation};
+
+/// Arguments of `create stack`.
+#[derive(Debug, Args)]
+pub struct CreateStack {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Install the a8s stack on a cluster, or bring what is there to that state. No provider and no Docker is needed
+    A8s(CreateStackA8s),
+}
+
+#[derive(Debug, Args)]
+struct CreateStackA8s {
+    #[command(flatten)]
+    cluster: Chosen,
+    #[command(flatten)]
+    stack: StackArguments,
+    #[command(flatten)]
+    run: Run,
+}
+
+/// Arguments that choose an existing cluster to install on.
+#[derive(Debug, Clone, Args)]
+pub struct Chosen {
+    /// Name of a context of the kubeconfig, or of a cluster: kind-demo and demo are the same [default: the current
+    /// context]
+    #[arg(short, long, value_name = "NAME", conflicts_with = "context")]
+    cluster_name: Option<String>,
+    /// Use this context of the kubeconfig instead of its current one
+    #[arg(long, value_name = "CONTEXT")]
+    context: Option<String>,
+    /// Use this kubeconfig file instead of $KUBECONFIG or ~/.kube/config
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<std::path::PathBuf>,
+}
+
+/// Prefixes of the contexts of providers that name them after the cluster.
+const PREFIXES: [(&str, Name); 2] = [("kind-", Name::Kind), ("a9s-", Name::Embedded)];
+
+impl Chosen {
+    /// The cluster that is meant.
+    ///
+    /// # Errors
+    /// There is no kubeconfig, or nothing in it is called so.
+    pub fn target(&self) -> Result<Target, Finding> {
+        let target = Target { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
+        let Some(name) = &self.cluster_name else { return Ok(target) };
+        let contexts = target.contexts()?;
+        match resolve(name, &contexts) {
+            Some(context) => Ok(Target { context: Some(context), ..target }),
+            None => {
+                let known: Vec<&str> = contexts.iter().map(|(context, _)| context.as_str()).collect();
+                Err(Finding::from(Error::UnknownContext { context: name.clone() }).advise(format!(
+                    "There are: {}",
+                    if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+                )))
+            }
+        }
+    }
+
+    /// Makes the connection, so that the cluster is known by its names.
+    ///
+    /// # Errors
+    /// As [`Chosen::target`], and where the kubeconfig can't be used.
+    pub async fn connect(&self) -> Result<Connection, Finding> {
+        Ok(self.target()?.connect().await?)
+    }
+}
+
+/// The context that a name means: its own, else that of a provider's cluster, else of a cluster with that name.
+fn resolve(name: &str, contexts: &[(String, String)]) -> Option<String> {
+    let has = |wanted: &str| contexts.iter().any(|(context, _)| context == wanted).then(|| wanted.to_owned());
+    has(name)
+        .or_else(|| PREFIXES.iter().find_map(|(prefix, _)| has(&format!("{prefix}{name}"))))
+        .or_else(|| contexts.iter().find(|(_, cluster)| cluster == name).map(|(context, _)| context.clone()))
+}
+
+/// The provider that has made the cluster of a context, if it is one of ours and this program had it made.
+async fn maker(connection: &Connection) -> Option<(Arc<dyn Provider>, ClusterName)> {
+    for (prefix, name) in PREFIXES {
+        let Some(cluster) = connection.context.strip_prefix(prefix).and_then(|rest| rest.parse().ok()) else {
+            continue;
+        };
+        let provider = provider::of_name(name, Options::default()).ok()?;
+        // The name may be the same and the cluster another: it must also be where the provider has it.
+        let private = Target { kubeconfig: Some(provider.kubeconfig(&cluster)), context: None };
+        let server = private.connect().await.ok()?.server;
+        return (server == connection.server).then_some((provider, cluster));
+    }
+    None
+}
+
+impl CreateStack {
+    pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
+        match self.what {
+            Some(What::A8s(arguments)) => arguments.run(session),
+            None => {
+                group(session, &["create", "stack"], "Please use a sub-command.");
+                Ok(())
+            }
+        }
+    }
+}
+
+impl CreateStackA8s {
+    fn run(self, session: &Session) -> Result<(), Finding> {
+        let (store, images) = (self.stack.store()?, self.stack.images()?);
+        let (connection, maker) = session.block_on(async |_| {
+            let connection = self.cluster.connect().await?;
+            let maker = maker(&connection).await;
+            Ok((connection, maker))
+        })?;
+        let name = self.stack.name(maker.as_ref().map(|(provider, _)| provider.name()));
+        let stack = self.stack.stack(maker.clone())?;
+        if maker.is_none() && !self.run.dry_run {
+            let what = format!("installing the {name} a8s stack on the cluster of the context {}", connection.context);
+            let question = format!("Go on with {what} ({}, namespace a8s-system)?", connection.server);
+            prompt::confirm(session, &question, &what)?;
+        }
+        let directory = match self.run.dry_run {
+            true => super::cluster::proposed_directory()?,
+            false => session.establish_working_directory()?,
+        };
+        session.console.heading("Let's set up a Kubernetes stack together...");
+        let (context, server) = (connection.context.clone(), connection.server.clone());
+        let minio = store.is_minio();
+        let mut plan = Plan::new("create stack a8s");
+        let access = Arc::new(Access::connected(connection));
+        install::add(&mut plan, &[], Installation { access, directory: directory.clone(), stack, images, store });
+        let outcome =
+            session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, Some(&directory)).await)?;
+        if let Some(outcome) = outcome {
+            summary(session, &format!("Found the Kubernetes Cluster of the context {context}."), name, minio);
+            session.console.document(&json!({
+                "stack": name, "context": context, "server": server, "workingDir": directory.0,
+                "changed": outcome.changed(), "steps": outcome.steps,
+            }));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case("prod", Some("prod"))]
+    #[case("demo", Some("kind-demo"))]
+    #[case("kind-demo", Some("kind-demo"))]
+    #[case("a8s", Some("a9s-a8s"))]
+    #[case("arn:cluster", Some("admin@arn"))]
+    #[case("dem", None)]
+    fn a_context_or_a_cluster_is_meant_by_its_whole_name(#[case] name: &str, #[case] context: Option<&str>) {
+        let contexts =
+            [("prod", "p"), ("kind-demo", "kind-demo"), ("a9s-a8s", "a9s-a8s"), ("admin@arn", "arn:cluster")]
+                .map(|(context, cluster)| (context.to_owned(), cluster.to_owned()));
+        assert_eq!(resolve(name, &contexts).as_deref(), context);
+    }
+}

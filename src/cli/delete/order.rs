@@ -1,0 +1,65 @@
+//! `a9s delete pg backup` and `a9s delete pg restore`.
+
+use std::sync::Arc;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::Session;
+use crate::cli::arguments::{ClusterTarget, Run};
+use crate::cli::create::{chosen_namespace, journal_directory};
+use crate::finding::Finding;
+use crate::kubernetes::Access;
+use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::resource::{Kind, Reference};
+use crate::step::{Event, Plan, Reporter};
+use crate::steps::resource::Deleted;
+
+/// Arguments of commands that delete one custom resource.
+#[derive(Debug, Args)]
+pub struct DeleteOrder {
+    /// Its name
+    #[arg(long, value_name = "NAME")]
+    name: ObjectName,
+    /// Its namespace [default: the context's, else default]
+    #[arg(short, long, value_name = "NAMESPACE")]
+    namespace: Option<Namespace>,
+    #[command(flatten)]
+    cluster: ClusterTarget,
+    #[command(flatten)]
+    run: Run,
+}
+
+impl DeleteOrder {
+    pub(super) fn run(self, session: &Session, kind: Kind) -> Result<(), Finding> {
+        let directory = journal_directory();
+        session.block_on(async |cancel| {
+            let access = Arc::new(Access::new(self.cluster.target()));
+            let namespace = chosen_namespace(self.namespace.as_ref(), &access).await?;
+            let (name, noun) = (&self.name, kind.noun());
+            let reference = Reference::new(kind, &namespace, name);
+            let mut plan = Plan::new(format!("delete pg {}", kind.word()));
+            plan.add(Deleted { access: access.clone(), reference });
+            let Some(outcome) = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await? else {
+                return Ok(());
+            };
+            let title = capitalised(noun);
+            if outcome.changed() {
+                session.console.success(format!("{title} {name} successfully deleted from namespace {namespace}."));
+            } else {
+                let warning = format!("Can't delete {noun}. {title} {name} doesn't exist in namespace {namespace}!");
+                session.progress.event(&Event::Warning(&warning));
+                session.console.info(format!("There is no {noun} {name} in namespace {namespace}."));
+            }
+            session.console.document(&json!({
+                kind.word(): name, "namespace": namespace, "deleted": outcome.changed(), "steps": outcome.steps,
+            }));
+            Ok(())
+        })
+    }
+}
+
+fn capitalised(noun: &str) -> String {
+    let mut letters = noun.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}

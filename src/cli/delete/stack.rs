@@ -1,0 +1,88 @@
+//! `a9s delete stack a8s`.
+
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::cli::arguments::Run;
+use crate::cli::create::{Chosen, journal_directory};
+use crate::cli::{Session, group, prompt};
+use crate::finding::Finding;
+use crate::kubernetes::Access;
+use crate::step::Plan;
+use crate::steps::stack;
+
+/// Arguments of `delete stack`.
+#[derive(Debug, Args)]
+pub struct DeleteStack {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Remove what `create stack a8s` or `create cluster a8s` has installed on a cluster. Instances go with it, after
+    /// asking again; the encryption password of backups stays in the working directory
+    A8s(DeleteStackA8s),
+}
+
+#[derive(Debug, Args)]
+struct DeleteStackA8s {
+    #[command(flatten)]
+    cluster: Chosen,
+    #[command(flatten)]
+    run: Run,
+}
+
+impl DeleteStack {
+    pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
+        match self.what {
+            Some(What::A8s(arguments)) => arguments.run(session),
+            None => {
+                group(session, &["delete", "stack"], "Please use a sub-command.");
+                Ok(())
+            }
+        }
+    }
+}
+
+impl DeleteStackA8s {
+    fn run(self, session: &Session) -> Result<(), Finding> {
+        let (connection, instances) = session.block_on(async |_| {
+            let connection = self.cluster.connect().await?;
+            let instances = stack::instances(&connection.client).await?;
+            Ok((connection, instances))
+        })?;
+        let context = connection.context.clone();
+        if !self.run.dry_run {
+            let what = format!("removing the a8s stack from the cluster of the context {context}");
+            prompt::confirm(
+                session,
+                &format!("Go on with {what} ({}, namespace a8s-system)?", connection.server),
+                &what,
+            )?;
+            if !instances.is_empty() {
+                let what = format!("deleting {} instances with their data: {}", instances.len(), instances.join(", "));
+                prompt::confirm(session, &format!("Go on with {what}?"), &what)?;
+            }
+        }
+        let mut plan = Plan::new("delete stack a8s");
+        plan.add(stack::Removed { access: Arc::new(Access::connected(connection)) });
+        let journal = journal_directory();
+        let outcome =
+            session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, journal.as_ref()).await)?;
+        if let Some(outcome) = outcome {
+            match outcome.changed() {
+                true => session.console.success(format!("The a8s stack has been removed from {context}.")),
+                false => session
+                    .console
+                    .info(format!("There was no a8s stack of ours on {context}. There's nothing to be done.")),
+            }
+            session.console.document(&json!({
+                "context": context, "deleted": outcome.changed(), "instances": instances, "steps": outcome.steps,
+            }));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,228 @@
+//! `a9s images`: which images the stack needs, whether they can be pulled, and bringing them to a cluster's nodes.
+
+use std::sync::Arc;
+
+use clap::{Args, Subcommand};
+use comfy_table::{Table, presets};
+use futures::StreamExt;
+use serde_json::{Value, json};
+
+use super::arguments::{ProviderChoice, Run};
+use super::create::StackArguments;
+use super::{Session, group};
+use crate::finding::{Class, Finding};
+use crate::manifest::fetch::Fetcher;
+use crate::manifest::images::{self, ImageMap, Reference};
+use crate::manifest::registry::{self, Verdict};
+use crate::manifest::{kustomization, minio};
+use crate::provider::{self, ClusterName, Name, Options};
+use crate::step::Plan;
+use crate::steps::install::{self, StackName};
+use crate::steps::release::{CERT_MANAGER, Fetched, Wanted};
+use crate::steps::{images::Loaded, stack};
+
+/// Registries that are asked at the same time.
+const AT_ONCE: usize = 8;
+
+/// Arguments of `images`.
+#[derive(Debug, Args)]
+pub struct Images {
+    #[command(subcommand)]
+    what: Option<What>,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// List the images that the stack needs, and where the image map has them
+    List(Of),
+    /// Ask the registries whether every image can be pulled
+    Verify(Of),
+    /// Bring the images from this machine's Docker engine to the nodes of a kind or minikube cluster
+    Load(Load),
+}
+
+#[derive(Debug, Args)]
+struct Of {
+    #[command(flatten)]
+    stack: StackArguments,
+    #[command(flatten)]
+    run: Run,
+}
+
+#[derive(Debug, Args)]
+struct Load {
+    #[command(flatten)]
+    of: Of,
+    #[command(flatten)]
+    provider: ProviderChoice,
+    /// Name of the cluster
+    #[arg(short, long, value_name = "NAME", default_value = "a8s")]
+    cluster_name: ClusterName,
+}
+
+/// An image, and what it is called in the manifests where that is something else.
+struct Listed {
+    image: String,
+    original: Option<String>,
+}
+
+impl Images {
+    pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
+        match self.what {
+            Some(What::List(of)) => of.list(session),
+            Some(What::Verify(of)) => of.verify(session),
+            Some(What::Load(load)) => load.run(session),
+            None => {
+                group(session, &["images"], "Please use a sub-command.");
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Of {
+    /// The documents of the stack, with the images they name by themselves.
+    fn documents(&self, session: &Session) -> Result<Vec<Value>, Finding> {
+        if self.stack.name(None) == StackName::Builtin {
+            let docker = provider::docker::docker();
+            let options = session.block_on(async |_| provider::builtin::options(&docker).await)?;
+            return stack::builtin_values(&options);
+        }
+        let directory = session.establish_working_directory()?;
+        let wanted = Wanted::Manifests(self.stack.version());
+        let cert_manager = Wanted::cert_manager(self.stack.cert_manager.as_deref().unwrap_or(CERT_MANAGER));
+        let mut plan = Plan::new("images");
+        plan.add(Fetched::new(directory.clone(), wanted.clone()));
+        plan.add(Fetched::new(directory.clone(), cert_manager.clone()));
+        session.block_on(async |cancel| session.runner(cancel, self.run.timeout, None).run(&plan).await)?;
+        // What the generated files say names no image.
+        let mut documents = install::render(&wanted.path(&directory), &|_| Ok(Vec::new()))?;
+        let path = cert_manager.path(&directory);
+        let text = fs_err::read_to_string(&path)
+            .map_err(|error| Finding::new("manifests-missing", Class::Missing, error.to_string()))?;
+        documents.extend(kustomization::objects_of(&path, &text)?);
+        let store = self.stack.store()?;
+        if store.is_minio() {
+            let (bucket, access_key, secret_key) = (store.bucket, store.access_key, store.secret_key);
+            documents.extend(minio::documents(&minio::Store { bucket, access_key, secret_key }));
+        }
+        Ok(documents)
+    }
+
+    fn images(&self, session: &Session) -> Result<Vec<Listed>, Finding> {
+        let map = self.stack.images()?;
+        Ok(listed(&self.documents(session)?, &map))
+    }
+
+    fn list(&self, session: &Session) -> Result<(), Finding> {
+        let images = self.images(session)?;
+        let mut table = Table::new();
+        table.load_style(presets::NOTHING).set_header(["IMAGE", "INSTEAD OF"]);
+        for listed in &images {
+            table.add_row([listed.image.as_str(), listed.original.as_deref().unwrap_or("")]);
+        }
+        session.console.line(table.to_string());
+        let documents: Vec<Value> =
+            images.iter().map(|listed| json!({"image": listed.image, "insteadOf": listed.original})).collect();
+        session.console.document(&json!({"images": documents}));
+        Ok(())
+    }
+
+    fn verify(&self, session: &Session) -> Result<(), Finding> {
+        let images = self.images(session)?;
+        let fetcher = Fetcher::new()?;
+        let verdicts: Vec<(String, Verdict)> = session.block_on(async |_| {
+            let looks = images.iter().map(|listed| {
+                let (fetcher, image) = (&fetcher, listed.image.clone());
+                async move {
+                    let verdict = registry::look(fetcher, &Reference::parse(&image), "https").await;
+                    let verdict = verdict.unwrap_or_else(|finding| Verdict::Unknown(finding.cause));
+                    (image, verdict)
+                }
+            });
+            Ok(futures::stream::iter(looks).buffered(AT_ONCE).collect().await)
+        })?;
+        let mut bad = Vec::new();
+        for (image, verdict) in &verdicts {
+            match verdict {
+                Verdict::There(_) => session.console.success(image),
+                other => {
+                    let line = format!("{image}: {}", words(other));
+                    session.console.line(format!(" ❌ {line}"));
+                    bad.push(line);
+                }
+            }
+        }
+        if bad.is_empty() {
+            let documents: Vec<Value> =
+                verdicts.iter().map(|(image, _)| json!({"image": image, "there": true})).collect();
+            session.console.document(&json!({"images": documents}));
+            return Ok(());
+        }
+        let cause = format!("{} of {} images cannot be pulled", bad.len(), verdicts.len());
+        Err(Finding::new("image-pull", Class::Missing, cause)
+            .with("what the registries say", bad)
+            .advise("Say where they are with --image-map FILE: a line OLD: NEW for each."))
+    }
+}
+
+fn words(verdict: &Verdict) -> String {
+    match verdict {
+        Verdict::There(_) => "it is there".to_owned(),
+        Verdict::Gone => "it is not there".to_owned(),
+        Verdict::Denied => "the registry wants a login".to_owned(),
+        Verdict::Unknown(why) => why.clone(),
+    }
+}
+
+fn listed(documents: &[Value], map: &ImageMap) -> Vec<Listed> {
+    let images = images::of_objects(documents).into_iter();
+    images
+        .map(|original| match map.replacement(&original) {
+            Some(image) => Listed { image, original: Some(original) },
+            None => Listed { image: original, original: None },
+        })
+        .collect()
+}
+
+impl Load {
+    fn run(self, session: &Session) -> Result<(), Finding> {
+        let provider = session.provider(&self.provider, Options::default())?;
+        if provider.name() == Name::Embedded {
+            return Err(Finding::new(
+                "no-images",
+                Class::Refused,
+                "the embedded cluster runs programs of this machine",
+            )
+            .advise("Name a cluster with nodes: -p kind or -p minikube"));
+        }
+        let documents = self.of.documents(session)?;
+        let source = stack::Source::new(self.of.stack.images()?, move || {
+            let documents = documents.clone();
+            Box::pin(async move { Ok(documents) })
+        });
+        let mut plan = Plan::new("images load");
+        let cluster = self.cluster_name.clone();
+        plan.add(Loaded { provider: Arc::clone(&provider), cluster: cluster.clone(), source });
+        let outcome = session.block_on(async |cancel| session.carry_out(&plan, &self.of.run, cancel, None).await)?;
+        if let Some(outcome) = outcome {
+            session.console.success(format!("The images are on the nodes of {cluster}."));
+            session.console.document(&json!({"cluster": cluster, "changed": outcome.changed()}));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_moved_is_listed_with_its_old_name() {
+        let documents =
+            [json!({"kind": "Pod", "spec": {"containers": [{"image": "gcr.io/kubebuilder/kube-rbac-proxy:v0.8.0"}]}})];
+        let listed = listed(&documents, &ImageMap::default());
+        assert_eq!(listed[0].image, "quay.io/brancz/kube-rbac-proxy:v0.8.0");
+        assert_eq!(listed[0].original.as_deref(), Some("gcr.io/kubebuilder/kube-rbac-proxy:v0.8.0"));
+    }
+}

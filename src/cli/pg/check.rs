@@ -1,0 +1,81 @@
+//! `a9s pg check`.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::Session;
+use crate::cli::arguments::{ClusterTarget, Run, duration};
+use crate::cli::create::{chosen_namespace, journal_directory};
+use crate::finding::{Class, Finding};
+use crate::kubernetes::Access;
+use crate::manifest::names::{Namespace, ObjectName};
+use crate::step::Plan;
+use crate::steps::answer::Answers;
+use crate::steps::sql::{Source, Sql};
+
+/// Rows as a program would print them.
+const PLAIN: &str = "\\set QUIET on\n\\pset tuples_only on\n\\pset format unaligned\n";
+
+/// Arguments of `pg check`.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// The question, in SQL
+    #[arg(long, value_name = "STATEMENT")]
+    sql: String,
+    /// The answer: rows one below the other, columns separated by |
+    #[arg(long, value_name = "TEXT")]
+    is: String,
+    /// Database to ask
+    #[arg(long, value_name = "DATABASE", default_value = "a9s_apps_default_db")]
+    database: String,
+    #[command(flatten)]
+    cluster: ClusterTarget,
+    /// Only look: print what would be done, and change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// How long the answer may take to become right
+    #[arg(long, value_name = "DURATION", default_value = "30s", value_parser = duration)]
+    timeout: Duration,
+}
+
+impl Check {
+    pub(super) fn run(
+        self,
+        session: &Session,
+        namespace: Option<Namespace>,
+        instance: Option<ObjectName>,
+    ) -> Result<(), Finding> {
+        let instance = instance.ok_or_else(|| {
+            Finding::new("no-instance-named", Class::Usage, "no instance is named: --service-instance (-i) is required")
+        })?;
+        let run = Run { dry_run: self.dry_run, timeout: self.timeout };
+        let directory = journal_directory();
+        session.block_on(async |cancel| {
+            let access = Arc::new(Access::new(self.cluster.target()));
+            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let question = Sql {
+                access,
+                instance: instance.clone(),
+                namespace: namespace.clone(),
+                database: self.database.clone(),
+                source: Source::Statement(format!("{PLAIN}{}", self.sql)),
+                keep: false,
+                output: Mutex::new(Box::new(|_| {})),
+                done: Mutex::default(),
+            };
+            let mut plan = Plan::new("pg check");
+            plan.add(Answers { question, answer: self.is.clone() });
+            let outcome = session.carry_out(&plan, &run, cancel, directory.as_ref()).await?;
+            if let Some(outcome) = outcome {
+                session.console.success(format!("{instance} answers {:?}", self.is));
+                session.console.document(&json!({
+                    "instance": instance, "namespace": namespace, "answer": self.is, "steps": outcome.steps,
+                }));
+            }
+            Ok(())
+        })
+    }
+}

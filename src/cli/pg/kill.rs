@@ -1,0 +1,60 @@
+//! `a9s pg kill`.
+
+use std::sync::{Arc, Mutex};
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::arguments::{ClusterTarget, Run};
+use crate::cli::create::{chosen_namespace, journal_directory};
+use crate::cli::{Session, prompt};
+use crate::finding::{Class, Finding};
+use crate::kubernetes::Access;
+use crate::manifest::names::{Namespace, ObjectName};
+use crate::step::Plan;
+use crate::steps::member::{Killed, Member};
+
+/// Arguments of `pg kill`.
+#[derive(Debug, Args)]
+pub struct Kill {
+    /// Which: primary, or the number of a member
+    #[arg(long, value_name = "MEMBER")]
+    member: Member,
+    #[command(flatten)]
+    cluster: ClusterTarget,
+    #[command(flatten)]
+    run: Run,
+}
+
+impl Kill {
+    pub(super) fn run(
+        self,
+        session: &Session,
+        namespace: Option<Namespace>,
+        instance: Option<ObjectName>,
+    ) -> Result<(), Finding> {
+        let instance = instance.ok_or_else(|| {
+            Finding::new("no-instance-named", Class::Usage, "no instance is named: --service-instance (-i) is required")
+        })?;
+        if !self.run.dry_run {
+            let question = format!("Do you want to kill a member of the instance {instance}?");
+            prompt::confirm(session, &question, "killing a member")?;
+        }
+        let directory = journal_directory();
+        session.block_on(async |cancel| {
+            let access = Arc::new(Access::new(self.cluster.target()));
+            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let (member, done) = (self.member.clone(), Mutex::default());
+            let step = Arc::new(Killed { access, instance, namespace, member, done });
+            let mut plan = Plan::new("pg kill");
+            plan.push(&[], step.clone());
+            let Some(outcome) = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await? else {
+                return Ok(());
+            };
+            let pod = step.done.lock().ok().and_then(|done| Some(done.as_ref()?.0.clone())).unwrap_or_default();
+            session.console.success(format!("Killed the pod {pod}; it was made anew."));
+            session.console.document(&json!({"pod": pod, "steps": outcome.steps}));
+            Ok(())
+        })
+    }
+}

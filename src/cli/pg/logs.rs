@@ -1,0 +1,140 @@
+//! `a9s pg logs`.
+
+use clap::Args;
+use serde_json::json;
+use tokio::sync::mpsc;
+
+use super::status::interrupted;
+use crate::cli::Session;
+use crate::cli::arguments::ClusterTarget;
+use crate::cli::create::chosen_namespace;
+use crate::cli::describe::not_there;
+use crate::finding::{Class, Finding};
+use crate::kubernetes::Access;
+use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::resource::{Kind, Reference};
+use crate::step::{Cancel, Event, Reporter};
+use crate::steps::look::logs::{Line, Wanted, members, merge};
+
+/// Lines that wait to be printed.
+const QUEUE: usize = 256;
+
+/// Arguments of `pg logs`.
+#[derive(Debug, Args)]
+pub struct Logs {
+    /// The instance
+    #[arg(value_name = "NAME", required_unless_present = "service_instance", conflicts_with = "service_instance")]
+    name: Option<ObjectName>,
+    /// Only this member: its number, or the name of its pod
+    #[arg(short, long, value_name = "MEMBER")]
+    member: Option<String>,
+    /// The container: postgres or backup-agent
+    #[arg(short, long, value_name = "CONTAINER", default_value = "postgres")]
+    container: String,
+    /// Only so many lines of the end of each log
+    #[arg(long, value_name = "LINES", value_parser = clap::value_parser!(i64).range(0..))]
+    tail: Option<i64>,
+    /// Go on printing what is written, until interrupted
+    #[arg(short, long)]
+    follow: bool,
+    #[command(flatten)]
+    cluster: ClusterTarget,
+}
+
+impl Logs {
+    pub(super) fn run(
+        self,
+        session: &Session,
+        namespace: Option<Namespace>,
+        instance: Option<ObjectName>,
+    ) -> Result<(), Finding> {
+        if self.follow && !session.console.words() {
+            let cause = "--follow never ends, and a document of -o json or yaml has an end";
+            return Err(Finding::new("usage", Class::Usage, cause));
+        }
+        let Some(name) = self.name.clone().or(instance) else {
+            return Err(Finding::new("no-instance-named", Class::Usage, "no instance is named"));
+        };
+        session.block_on(async |cancel| {
+            let access = Access::new(self.cluster.target());
+            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let reference = Reference::new(Kind::Instance, &namespace, &name);
+            let client = access.client().await?;
+            let members = members(&client, &reference, self.member.as_deref()).await?;
+            let members = members.ok_or_else(|| not_there(&reference))?;
+            let wanted = Wanted { namespace, container: self.container.clone(), tail: self.tail };
+            match self.follow {
+                true => self.follow(session, &client, &wanted, &members, cancel).await,
+                false => self.print(session, &client, &wanted, &members).await,
+            }
+        })
+    }
+
+    /// What there is. A member whose log can't be read does not hide the others'.
+    async fn print(
+        &self,
+        session: &Session,
+        client: &kube::Client,
+        wanted: &Wanted,
+        members: &[String],
+    ) -> Result<(), Finding> {
+        let read = members.iter().map(|member| wanted.read(client, member));
+        let (mut logs, mut unknown) = (Vec::new(), Vec::new());
+        for log in futures::future::join_all(read).await {
+            match log {
+                Ok(lines) => logs.push(lines),
+                Err(error) => unknown.push(Finding::from(error)),
+            }
+        }
+        if logs.is_empty()
+            && let Some(finding) = unknown.pop()
+        {
+            return Err(finding);
+        }
+        for finding in &unknown {
+            session.progress.event(&Event::Warning(&finding.cause));
+        }
+        let lines = merge(logs);
+        for line in &lines {
+            session.console.line(self.render(line));
+        }
+        let unknown: Vec<&str> = unknown.iter().map(|finding| finding.cause.as_str()).collect();
+        session.console.document(&json!({"container": wanted.container, "lines": lines, "unknown": unknown}));
+        Ok(())
+    }
+
+    async fn follow(
+        &self,
+        session: &Session,
+        client: &kube::Client,
+        wanted: &Wanted,
+        members: &[String],
+        cancel: Cancel,
+    ) -> Result<(), Finding> {
+        let (sender, mut lines) = mpsc::channel(QUEUE);
+        let following =
+            futures::future::join_all(members.iter().map(|member| wanted.follow(client, member, sender.clone())));
+        drop(sender);
+        let print = async {
+            while let Some(line) = lines.recv().await {
+                session.console.line(self.render(&line));
+                if session.console.gone() {
+                    return;
+                }
+            }
+        };
+        tokio::select! {
+            _ = following => Ok(()),
+            () = print => Ok(()),
+            () = cancel.cancelled() => Err(interrupted()),
+        }
+    }
+
+    /// Of one member that was asked for, the log as it is.
+    fn render(&self, line: &Line) -> String {
+        match self.member {
+            Some(_) => line.text.clone(),
+            None => format!("{} | {}", line.member, line.text),
+        }
+    }
+}

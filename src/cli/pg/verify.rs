@@ -1,0 +1,125 @@
+//! `a9s pg verify`.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::Session;
+use crate::cli::arguments::{ClusterTarget, Run};
+use crate::cli::create::{chosen_namespace, journal_directory};
+use crate::cli::list::table;
+use crate::config::WorkingDirectory;
+use crate::finding::{Class, Finding};
+use crate::kubernetes::Access;
+use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::resource::{Kind, Reference};
+use crate::step::Cancel;
+use crate::steps::verify::{Content, Subject};
+
+/// How long the removal of the scratch instance may take.
+const REMOVAL: Duration = Duration::from_secs(120);
+
+/// Arguments of `pg verify`.
+#[derive(Debug, Args)]
+#[command(after_help = "The scratch instance is made like the one the backup was made of, with one member, and is \
+    removed in the end, also after a failure or an interrupt.")]
+pub struct Verify {
+    /// The backup
+    #[arg(value_name = "BACKUP")]
+    backup: ObjectName,
+    /// Also read the instance the backup was made of, and tell which tables differ now
+    #[arg(long)]
+    against_live: bool,
+    #[command(flatten)]
+    cluster: ClusterTarget,
+    #[command(flatten)]
+    run: Run,
+}
+
+impl Verify {
+    pub(super) fn run(self, session: &Session, namespace: Option<Namespace>) -> Result<(), Finding> {
+        let directory = journal_directory();
+        session.block_on(async |cancel| {
+            let access = Arc::new(Access::new(self.cluster.target()));
+            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let backup = Reference::new(Kind::Backup, &namespace, &self.backup);
+            let subject = Subject::of(&access.client().await?, backup).await?;
+            let (plan, read, live) = subject.plan(&access, self.against_live);
+            if self.run.dry_run {
+                return session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await.map(drop);
+            }
+            if subject.stale {
+                remove(session, &subject, &access, cancel.clone(), directory.as_ref()).await?;
+            }
+            let result = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await;
+            // An interrupt has ended the plan; what it made is removed all the same.
+            let removed = remove(session, &subject, &access, Cancel::new(), directory.as_ref()).await;
+            let outcome = match (result, removed) {
+                (Ok(outcome), Ok(())) => outcome,
+                (Ok(_), Err(left)) => return Err(left),
+                (Err(finding), Ok(())) => return Err(finding),
+                (Err(finding), Err(left)) => return Err(left.advice.into_iter().fold(finding, Finding::advise)),
+            };
+            let content = read.content();
+            let differences = live.map(|live| content.differences(&live.content()));
+            self.answer(session, &subject, &content, differences.as_deref());
+            session.console.document(&json!({
+                "backup": self.backup, "namespace": namespace, "instance": subject.source,
+                "verified": content.damage.is_empty(), "content": content, "differencesToLive": differences,
+                "steps": outcome.map(|outcome| outcome.steps),
+            }));
+            match content.damage.first() {
+                None => Ok(()),
+                Some(damage) => {
+                    let cause = format!(
+                        "the backup {} restores, but {} is damaged: {}",
+                        self.backup, damage.damaged, damage.why
+                    );
+                    Err(Finding::new("backup-damaged", Class::Failed, cause))
+                }
+            }
+        })
+    }
+
+    fn answer(&self, session: &Session, subject: &Subject, content: &Content, differences: Option<&[String]>) {
+        let console = &session.console;
+        let rows = content.tables.iter().map(|it| vec![it.table.clone(), it.rows.to_string(), it.hash.clone()]);
+        console.line(table(&["TABLE", "ROWS", "HASH"], rows));
+        let checksums = if content.checksums { "compared" } else { "off" };
+        let indexes = match content.indexes {
+            0 => "none checked".to_owned(),
+            checked => format!("{checked} checked"),
+        };
+        console.info(format!("Checksums of pages: {checksums}. Indexes: {indexes}."));
+        for difference in differences.unwrap_or_default() {
+            console.info(format!("Compared with the instance {} now: {difference}.", subject.source));
+        }
+        if differences.is_some_and(<[String]>::is_empty) {
+            console.info(format!("The instance {} has the same content now.", subject.source));
+        }
+        if content.damage.is_empty() {
+            let tables = content.tables.len();
+            console
+                .success(format!("The backup {} restores, and all of its {tables} tables can be read.", self.backup));
+        }
+    }
+}
+
+/// Removes the scratch instance, or says exactly what is left.
+async fn remove(
+    session: &Session,
+    subject: &Subject,
+    access: &Arc<Access>,
+    cancel: Cancel,
+    directory: Option<&WorkingDirectory>,
+) -> Result<(), Finding> {
+    let runner = session.runner(cancel, REMOVAL, directory);
+    let Reference { namespace, name, .. } = &subject.scratch.reference;
+    runner.run(&subject.removal(access)).await.map(drop).map_err(|finding| {
+        finding
+            .advise(format!("Left may be the restore {name}: a9s delete pg restore --name {name} -n {namespace}"))
+            .advise(format!("Left may be the instance {name}: a9s delete pg instance --name {name} -n {namespace}"))
+    })
+}

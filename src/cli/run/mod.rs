@@ -1,0 +1,178 @@
+//! `a9s run`: playbooks. A playbook is a list of commands in YAML: each step names a command and gives its flags, so it
+//! can do what the command line can, in the same way, and is checked by the same parser before anything is done.
+
+mod journal;
+mod playbook;
+mod schema;
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde_json::json;
+
+use self::journal::{Journal, State};
+use self::playbook::{Phase, Playbook, Step};
+use super::arguments::duration;
+use super::{Session, caller, run_command};
+use crate::config::home;
+use crate::finding::{Class, Finding};
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Playbooks to start from are in scenarios/. Steps are commands: `a9s run --schema` lists them with their flags."
+)]
+pub struct RunPlaybook {
+    /// The playbook
+    #[arg(value_name = "FILE", required_unless_present = "schema")]
+    file: Option<PathBuf>,
+    /// Print the JSON schema of playbooks
+    #[arg(long, exclusive = true)]
+    schema: bool,
+    /// Only check it and print the commands it stands for
+    #[arg(long)]
+    dry_run: bool,
+    /// Go on where the last run of this playbook was cut off or failed
+    #[arg(long, conflicts_with_all = ["dry_run", "repeat", "for"])]
+    resume: bool,
+    /// Run its steps so many times; what comes before and after them once
+    #[arg(long, value_name = "NUMBER", conflicts_with = "for")]
+    repeat: Option<u32>,
+    /// Run its steps again and again for this time, for example 10m
+    #[arg(long = "for", value_name = "DURATION", id = "for", value_parser = duration)]
+    time: Option<Duration>,
+}
+
+impl RunPlaybook {
+    pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
+        if self.schema {
+            let schema = schema::of_playbooks();
+            session.console.line(serde_json::to_string_pretty(&schema).unwrap_or_default());
+            session.console.document(&schema);
+            return Ok(());
+        }
+        let file = caller::path(self.file.as_deref().unwrap_or(Path::new("")));
+        let playbook = Playbook::read(&file)?;
+        if self.dry_run {
+            session.console.line(playbook.describe().trim_end());
+            session.console.document(&playbook.document());
+            return Ok(());
+        }
+        let journal = Journal::of(&state_directory()?, &file, &playbook);
+        let mut drive = Drive { session, playbook: &playbook, journal, rounds: 0, done: Vec::new() };
+        let result = drive.all(&self);
+        drive.answer(&result);
+        result
+    }
+}
+
+/// Where the journals of playbooks are: with the rest of what the program keeps of a user.
+fn state_directory() -> Result<PathBuf, Finding> {
+    let of = |name: &str| caller::variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let directory = of("A9S_STATE_DIR").or_else(|| Some(of("XDG_STATE_HOME")?.join("a9s")));
+    let directory = directory.or_else(|| Some(home()?.join(".local/state/a9s")));
+    Ok(directory.ok_or(crate::config::Error::NoHome)?.join(".playbooks"))
+}
+
+struct Drive<'a> {
+    session: &'a Session,
+    playbook: &'a Playbook,
+    journal: Journal,
+    rounds: u32,
+    done: Vec<serde_json::Value>,
+}
+
+impl Drive<'_> {
+    fn all(&mut self, arguments: &RunPlaybook) -> Result<(), Finding> {
+        let from = self.start(arguments.resume)?;
+        let result = self.phase(Phase::Before, from).and_then(|()| self.rounds(arguments, from));
+        let interrupted = result.as_ref().is_err_and(|finding| finding.class == Class::Interrupted);
+        if interrupted {
+            return result;
+        }
+        // What is to come after comes after a failure, too; the first finding counts.
+        let after = self.phase(Phase::After, from);
+        result.and(after).and_then(|()| self.journal.finish())
+    }
+
+    /// The number of steps that are done already.
+    fn start(&self, resume: bool) -> Result<usize, Finding> {
+        let console = &self.session.console;
+        match (self.journal.state()?, resume) {
+            (State::Unfinished { done }, true) => {
+                console.info(format!("{done} steps were done in the last run; going on after them."));
+                Ok(done)
+            }
+            (State::Changed, true) => Err(Finding::new(
+                "playbook-changed",
+                Class::Refused,
+                format!("{} was changed since its last run, so that run can't be resumed", self.playbook.name),
+            )
+            .advise("Run it from its beginning: leave --resume out.")),
+            (State::Unfinished { done }, false) => {
+                console.info(format!("The last run ended after {done} steps; --resume would go on after them."));
+                self.journal.begin()?;
+                Ok(0)
+            }
+            (State::Changed | State::Finished, _) => {
+                self.journal.begin()?;
+                Ok(0)
+            }
+        }
+    }
+
+    fn rounds(&mut self, arguments: &RunPlaybook, from: usize) -> Result<(), Finding> {
+        let until = arguments.time.map(|time| Instant::now() + time);
+        let wanted = arguments.repeat.unwrap_or(1);
+        loop {
+            self.phase(Phase::Steps, if self.rounds == 0 { from } else { 0 })?;
+            self.rounds += 1;
+            let more = until.map_or(self.rounds < wanted, |until| Instant::now() < until);
+            if !more {
+                return Ok(());
+            }
+            self.session.console.info(format!("Round {} begins.", self.rounds + 1));
+        }
+    }
+
+    fn phase(&mut self, phase: Phase, from: usize) -> Result<(), Finding> {
+        let playbook = self.playbook;
+        let total = playbook.steps.len();
+        for (index, step) in playbook.steps.iter().enumerate().filter(|(_, step)| step.phase == phase) {
+            if index < from {
+                continue;
+            }
+            self.session.console.line(format!("[{}/{total}] a9s {}", index + 1, step.line()));
+            self.step(step)?;
+            // A repeated step is done with its first round: a resumed soak goes on with what comes after.
+            self.journal.done(index + 1)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, step: &Step) -> Result<(), Finding> {
+        let begun = Instant::now();
+        let result = run_command(&step.words, self.session);
+        self.session.progress.clear();
+        let seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
+        let outcome = result.as_ref().err().map(|finding| finding.cause.clone());
+        self.done.push(json!({"command": step.line(), "line": step.at, "seconds": seconds, "error": outcome}));
+        result.map_err(|mut finding| {
+            finding.cause = format!("{}: line {}: {}", self.playbook.name, step.at, finding.cause);
+            match finding.class {
+                Class::Interrupted => finding.advise("a9s run --resume goes on with this step."),
+                _ => finding.advise("Once the cause is mended, --resume goes on with this step."),
+            }
+        })
+    }
+
+    fn answer(&self, result: &Result<(), Finding>) {
+        let console = &self.session.console;
+        if result.is_ok() {
+            let rounds = if self.rounds > 1 { format!(", {} rounds", self.rounds) } else { String::new() };
+            console.celebrate(format!("{} is done: {} steps{rounds}.", self.playbook.name, self.done.len()));
+            console.document(&json!({"playbook": self.playbook.name, "rounds": self.rounds, "steps": self.done}));
+        }
+    }
+}

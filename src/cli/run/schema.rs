@@ -1,0 +1,88 @@
+//! The JSON schema of playbooks, made from the parser of the command line.
+
+use clap::{Arg, ArgAction, Command};
+use serde_json::{Map, Value, json};
+
+use super::playbook::commands;
+
+/// The schema.
+pub fn of_playbooks() -> Value {
+    let steps: Vec<Value> = commands().iter().map(|(name, command)| step(name, command)).collect();
+    let list = json!({"type": "array", "items": {"$ref": "#/$defs/step"}});
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Playbook of a9s",
+        "type": "object",
+        "required": ["name", "steps"],
+        "additionalProperties": false,
+        "properties": {
+            "name": {"type": "string"},
+            "description": {"type": "string"},
+            "defaults": {"type": "object", "description": "Flags for every step that has them and does not say otherwise."},
+            "before": {"description": "Run once, first.", "allOf": [list]},
+            "steps": {"description": "Run once, or as often as --repeat or --for say.", "allOf": [list]},
+            "after": {"description": "Run once, last, also after a failure.", "allOf": [list]},
+        },
+        "$defs": {"step": {"description": "A command with its flags.", "oneOf": steps}},
+    })
+}
+
+fn step(name: &str, command: &Command) -> Value {
+    let arguments: Vec<&Arg> = command
+        .get_arguments()
+        .filter(|argument| {
+            argument.get_long().is_some_and(|name| !matches!(name, "help" | "version" | "dry-run" | "yes" | "output"))
+        })
+        .collect();
+    let properties: Map<String, Value> = arguments
+        .iter()
+        .map(|argument| (argument.get_long().unwrap_or_default().to_owned(), property(argument)))
+        .collect();
+    let required: Vec<&str> = arguments
+        .iter()
+        .filter(|argument| argument.is_required_set())
+        .filter_map(|argument| argument.get_long())
+        .collect();
+    let flags = json!({
+        "type": if required.is_empty() { json!(["object", "null"]) } else { json!("object") },
+        "properties": properties, "required": required, "additionalProperties": false,
+    });
+    json!({
+        "type": "object",
+        "description": command.get_about().map(ToString::to_string).unwrap_or_default(),
+        "properties": {name: flags}, "required": [name], "additionalProperties": false,
+    })
+}
+
+fn property(argument: &Arg) -> Value {
+    let kind = match argument.get_action() {
+        ArgAction::SetTrue => json!("boolean"),
+        _ => json!(["string", "number"]),
+    };
+    let mut property = json!({"type": kind});
+    if let Some(help) = argument.get_help() {
+        property["description"] = json!(help.to_string());
+    }
+    let values: Vec<String> = argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
+    if !values.is_empty() && !matches!(argument.get_action(), ArgAction::SetTrue) {
+        property["enum"] = json!(values);
+    }
+    if let [default] = argument.get_default_values()
+        && !matches!(argument.get_action(), ArgAction::SetTrue)
+    {
+        property["default"] = json!(default.to_string_lossy());
+    }
+    property
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schema_is_as_reviewed() {
+        insta::with_settings!({snapshot_path => "../../../snapshots/playbooks", prepend_module_to_snapshot => false}, {
+            insta::assert_snapshot!("schema", serde_json::to_string_pretty(&of_playbooks()).unwrap());
+        });
+    }
+}

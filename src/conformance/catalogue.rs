@@ -1,0 +1,328 @@
+//! The scenarios there are: features read and expanded, with the tags that follow from their level, in a stable order.
+//!
+//! Levels are tags, and each contains the ones before it: `@smoke` ⊂ `@core` ⊂ `@full`. A scenario without a level is of
+//! `@full`; `@chaos` stands beside them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+
+use cucumber::feature::Ext as _;
+use cucumber::gherkin::tagexpr::TagOperation;
+use cucumber::gherkin::{Feature, GherkinEnv, Rule, Scenario, Step};
+use cucumber::tag::Ext as _;
+use cucumber::{World as _, step};
+use jiff::civil::Date;
+use regex::Regex;
+
+use super::World;
+
+/// The file beside the features that says how many scenarios there were when they last landed.
+pub const COUNT: &str = "COUNT";
+
+/// The text of the features, wherever it comes from.
+#[derive(Debug, Clone, Default)]
+pub struct Sources {
+    /// Name of the file and its text, in the order of the names.
+    pub features: BTreeMap<String, String>,
+    /// The number of scenarios that must be there at least; `None` where nothing says so.
+    pub recorded: Option<usize>,
+}
+
+impl Sources {
+    /// Takes files by their names: features, and the recorded count.
+    pub fn from_files<'a>(files: impl IntoIterator<Item = (&'a str, &'a str)>) -> Self {
+        let mut sources = Self::default();
+        for (name, text) in files {
+            if name == COUNT {
+                sources.recorded = text.trim().parse().ok();
+            } else if let Some(name) = name.strip_suffix(".feature") {
+                sources.features.insert(name.to_owned(), text.to_owned());
+            }
+        }
+        sources
+    }
+
+    /// Reads a directory.
+    ///
+    /// # Errors
+    /// It can't be read.
+    pub fn from_directory(directory: &Path) -> std::io::Result<Self> {
+        let mut files = Vec::new();
+        for entry in fs_err::read_dir(directory)? {
+            let path = entry?.path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name == COUNT || name.ends_with(".feature") {
+                files.push((name, fs_err::read_to_string(&path)?));
+            }
+        }
+        Ok(Self::from_files(files.iter().map(|(name, text)| (name.as_str(), text.as_str()))))
+    }
+}
+
+/// A scenario that is not to decide the verdict until a day.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantine {
+    /// Who looks after it.
+    pub owner: String,
+    /// The last day.
+    pub until: Date,
+}
+
+impl Quarantine {
+    /// Reads `quarantine-<owner>-<YYYY-MM-DD>`; `None` for any other tag.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn parse(tag: &str) -> Option<Result<Self, String>> {
+        let rest = tag.strip_prefix("quarantine")?;
+        let wrong = || format!("@{tag} is not @quarantine-<owner>-<YYYY-MM-DD>");
+        let parsed = rest.strip_prefix('-').and_then(|rest| {
+            let at = rest.len().checked_sub("-YYYY-MM-DD".len())?;
+            let (owner, date) = (rest.get(..at)?, rest.get(at..)?.strip_prefix('-')?);
+            (!owner.is_empty()).then_some(())?;
+            Some(Self { owner: owner.to_owned(), until: date.parse().ok()? })
+        });
+        Some(parsed.ok_or_else(wrong))
+    }
+}
+
+/// One scenario, expanded.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// `feature: scenario`, the same in every run; a number follows where a feature has two of that name.
+    pub id: String,
+    /// Name of the feature's file without its extension.
+    pub file: String,
+    /// Its feature, which holds only this scenario.
+    pub feature: Feature,
+    /// Its rule, if any.
+    pub rule: Option<Rule>,
+    /// The scenario.
+    pub scenario: Scenario,
+    /// All its tags: the feature's, the rule's, its own, and those of the levels that contain its own.
+    pub tags: BTreeSet<String>,
+    /// Whether it is kept from deciding the verdict.
+    pub quarantine: Option<Quarantine>,
+}
+
+impl Entry {
+    /// All steps, background first.
+    pub fn steps(&self) -> impl Iterator<Item = &Step> {
+        let of_rule = self.rule.iter().filter_map(|rule| rule.background.as_ref());
+        self.feature
+            .background
+            .iter()
+            .chain(of_rule)
+            .flat_map(|background| &background.steps)
+            .chain(&self.scenario.steps)
+    }
+
+    /// The feature as the runner takes it.
+    pub fn runnable(&self) -> Feature {
+        self.feature.clone()
+    }
+}
+
+/// All scenarios.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    /// The scenarios, by file and line.
+    pub entries: Vec<Entry>,
+    /// The number of scenarios that must be there at least.
+    pub recorded: Option<usize>,
+    /// What is wrong with the features.
+    pub problems: Vec<String>,
+}
+
+impl Catalogue {
+    /// Reads and expands. What can't be read is a problem, not the end: the rest can still be listed.
+    pub fn read(sources: &Sources) -> Self {
+        let mut catalogue = Self { recorded: sources.recorded, ..Self::default() };
+        for (file, text) in &sources.features {
+            let feature = Feature::parse(text, GherkinEnv::default()).map_err(|error| error.to_string());
+            match feature.and_then(|feature| feature.expand_examples().map_err(|error| error.to_string())) {
+                Ok(feature) => catalogue.add(file, feature),
+                Err(error) => catalogue.problems.push(format!("{file}.feature can't be read: {error}")),
+            }
+        }
+        catalogue.name();
+        catalogue
+    }
+
+    fn add(&mut self, file: &str, mut feature: Feature) {
+        let scenarios = std::mem::take(&mut feature.scenarios);
+        let rules = std::mem::take(&mut feature.rules);
+        for scenario in scenarios {
+            self.push(file, &feature, None, scenario);
+        }
+        for mut rule in rules {
+            for scenario in std::mem::take(&mut rule.scenarios) {
+                self.push(file, &feature, Some(rule.clone()), scenario);
+            }
+        }
+    }
+
+    fn push(&mut self, file: &str, feature: &Feature, rule: Option<Rule>, scenario: Scenario) {
+        let own = feature.tags.iter().chain(rule.iter().flat_map(|rule| &rule.tags)).chain(&scenario.tags);
+        let tags = with_levels(own.cloned().collect());
+        let id = format!("{}: {}", feature.name, scenario.name);
+        let mut quarantine = None;
+        for tag in &tags {
+            match Quarantine::parse(tag) {
+                Some(Ok(found)) => quarantine = Some(found),
+                Some(Err(why)) => self.problems.push(format!("{id}: {why}")),
+                None => {}
+            }
+        }
+        // What is no keyword is taken for a description.
+        if scenario.steps.is_empty()
+            || feature.background.as_ref().is_some_and(|background| background.steps.is_empty())
+        {
+            self.problems.push(format!("{id}: it has no steps"));
+        }
+        let mut alone = feature.clone();
+        match &rule {
+            Some(rule) => alone.rules = vec![Rule { scenarios: vec![scenario.clone()], ..rule.clone() }],
+            None => alone.scenarios = vec![scenario.clone()],
+        }
+        self.entries.push(Entry { id, file: file.to_owned(), feature: alone, rule, scenario, tags, quarantine });
+    }
+
+    /// Gives scenarios of one name numbers, in the order of their lines.
+    fn name(&mut self) {
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+        for entry in &mut self.entries {
+            let count = seen.entry(entry.id.clone()).or_default();
+            *count += 1;
+            if *count > 1 {
+                entry.id = format!("{} ({count})", entry.id);
+            }
+        }
+    }
+
+    /// The scenarios that a filter asks for.
+    pub fn select(&self, filter: &Filter) -> Vec<&Entry> {
+        self.entries.iter().filter(|entry| filter.asks_for(entry)).collect()
+    }
+
+    /// What the step definitions say about the steps of `entries`: those that nothing says, and those that several say.
+    pub fn undefined(entries: &[&Entry]) -> Vec<String> {
+        let definitions = World::collection();
+        let mut seen = BTreeSet::new();
+        entries.iter().flat_map(|entry| entry.steps()).filter_map(|step| check(&definitions, step, &mut seen)).collect()
+    }
+}
+
+fn check(definitions: &step::Collection<World>, step: &Step, seen: &mut BTreeSet<String>) -> Option<String> {
+    if !seen.insert(format!("{:?} {}", step.ty, step.value)) {
+        return None;
+    }
+    match definitions.find(step) {
+        Ok(Some(_)) => None,
+        Ok(None) => {
+            Some(format!("no step definition says: {}{} (line {})", step.keyword, step.value, step.position.line))
+        }
+        Err(error) => Some(format!("several step definitions say: {}{}: {error}", step.keyword, step.value)),
+    }
+}
+
+fn with_levels(mut tags: BTreeSet<String>) -> BTreeSet<String> {
+    if tags.contains("chaos") {
+        return tags;
+    }
+    if tags.contains("smoke") {
+        tags.insert("core".to_owned());
+    }
+    tags.insert("full".to_owned());
+    tags
+}
+
+/// Which scenarios are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// A tag expression.
+    pub tags: Option<TagOperation>,
+    /// A pattern of names.
+    pub name: Option<Regex>,
+    /// Identifiers.
+    pub ids: Option<BTreeSet<String>>,
+}
+
+impl Filter {
+    /// Whether everything is asked for.
+    pub fn is_empty(&self) -> bool {
+        self.tags.is_none() && self.name.is_none() && self.ids.is_none()
+    }
+
+    fn asks_for(&self, entry: &Entry) -> bool {
+        self.tags.as_ref().is_none_or(|tags| tags.eval(&entry.tags))
+            && self.name.as_ref().is_none_or(|name| name.is_match(&entry.id))
+            && self.ids.as_ref().is_none_or(|ids| ids.contains(&entry.id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    const TEXT: &str = "@sql\nFeature: Rows\n  Background:\n    Given a cluster with the a8s stack\n\n  @smoke\n  \
+        Scenario: One\n    Given a\n\n  Scenario Outline: Many\n    Given <x>\n\n    Examples:\n      | x |\n      | 1 |\n      | 2 |\n\n  \
+        @chaos\n  Scenario: Kill\n    Given c\n\n  Rule: Some\n    @core\n    Scenario: Two\n      Given b\n";
+
+    fn catalogue() -> Catalogue {
+        Catalogue::read(&Sources::from_files([("rows.feature", TEXT), (COUNT, "5\n"), ("e2e.rs", "fn main() {}")]))
+    }
+
+    fn selected(tags: &str) -> Vec<String> {
+        let filter = Filter { tags: Some(tags.parse().unwrap()), ..Filter::default() };
+        catalogue().select(&filter).iter().map(|entry| entry.scenario.name.clone()).collect()
+    }
+
+    #[test]
+    fn scenarios_have_names_of_their_own_and_all_their_steps() {
+        let catalogue = catalogue();
+        let ids: Vec<&str> = catalogue.entries.iter().map(|entry| entry.id.as_str()).collect();
+        assert_eq!(ids, ["Rows: One", "Rows: Many", "Rows: Many (2)", "Rows: Kill", "Rows: Two"]);
+        assert_eq!(
+            catalogue.entries[2].steps().map(|step| step.value.as_str()).collect::<Vec<_>>(),
+            ["a cluster with the a8s stack", "2"]
+        );
+        assert_eq!((catalogue.recorded, catalogue.problems.len()), (Some(5), 0));
+    }
+
+    #[rstest]
+    #[case("@smoke", &["One"])]
+    #[case("@core", &["One", "Two"])]
+    #[case("@full", &["One", "Many", "Many", "Two"])]
+    #[case("@chaos", &["Kill"])]
+    #[case("@sql and not @core", &["Many", "Many", "Kill"])]
+    fn a_level_contains_the_ones_before_it(#[case] tags: &str, #[case] names: &[&str]) {
+        assert_eq!(selected(tags), names);
+    }
+
+    #[rstest]
+    #[case("quarantine-anna-2030-01-31", Some(("anna", "2030-01-31")))]
+    #[case("quarantine-team-storage-2030-01-31", Some(("team-storage", "2030-01-31")))]
+    #[case("quarantine-2030-01-31", None)]
+    #[case("quarantine-anna-2030-02-31", None)]
+    #[case("quarantine", None)]
+    fn a_quarantine_has_an_owner_and_a_date(#[case] tag: &str, #[case] parts: Option<(&str, &str)>) {
+        let parsed = Quarantine::parse(tag).unwrap().ok();
+        let parts = parts.map(|(owner, date)| Quarantine { owner: owner.to_owned(), until: date.parse().unwrap() });
+        assert_eq!(parsed, parts);
+        assert!(Quarantine::parse("core").is_none());
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_a_problem() {
+        let catalogue = Catalogue::read(&Sources::from_files([
+            ("broken.feature", "Feature: x\n  Scenario: y\n    Given z\n    Gven z\n"),
+            ("empty.feature", "Feature: x\n  Scenario: y\n    Gven z\n"),
+            ("hold.feature", "Feature: x\n  @quarantine-forever\n  Scenario: y\n    Given z\n"),
+        ]));
+        assert_eq!(catalogue.problems.len(), 3, "{:?}", catalogue.problems);
+        assert!(Catalogue::undefined(&catalogue.select(&Filter::default()))[0].contains("Given z"));
+    }
+}

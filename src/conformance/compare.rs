@@ -1,0 +1,190 @@
+//! Where two runs differ: the embedded cluster and a real one, yesterday and today.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::results::{Outcome, Results, Scenario};
+
+/// Differences of one scenario that are listed; the rest is counted.
+const SHOWN: usize = 20;
+
+/// All differences.
+#[derive(Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Comparison {
+    /// Scenarios that ran in both.
+    pub common: usize,
+    /// Scenarios of the first run only.
+    pub only_in_one: Vec<String>,
+    /// Scenarios of the second run only.
+    pub only_in_other: Vec<String>,
+    /// Scenarios that ran in one of the runs and could not in the other.
+    pub not_comparable: Vec<String>,
+    /// Scenarios that ended otherwise, or left something else to be seen.
+    pub different: BTreeMap<String, Vec<Difference>>,
+}
+
+/// One difference.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// `verdict`, `message`, or the path of an observation.
+    pub what: String,
+    /// In the first run.
+    pub one: String,
+    /// In the second.
+    pub other: String,
+}
+
+/// Compares.
+pub fn compare(one: &Results, other: &Results) -> Comparison {
+    let of = |results: &Results| -> BTreeMap<String, Scenario> {
+        results.scenarios.iter().map(|scenario| (scenario.id.clone(), scenario.clone())).collect()
+    };
+    let (left, right) = (of(one), of(other));
+    let mut comparison = Comparison::default();
+    for (id, mine) in &left {
+        let Some(theirs) = right.get(id) else {
+            comparison.only_in_one.push(id.clone());
+            continue;
+        };
+        let ran = |scenario: &Scenario| !matches!(scenario.outcome, Outcome::Skipped | Outcome::NotRun);
+        match (ran(mine), ran(theirs)) {
+            (true, true) => {
+                comparison.common += 1;
+                let found = differences(mine, theirs);
+                if !found.is_empty() {
+                    comparison.different.insert(id.clone(), found);
+                }
+            }
+            (false, false) => {}
+            _ => comparison.not_comparable.push(id.clone()),
+        }
+    }
+    comparison.only_in_other = right.into_keys().filter(|id| !left.contains_key(id)).collect();
+    comparison
+}
+
+fn differences(one: &Scenario, other: &Scenario) -> Vec<Difference> {
+    let mut found = Vec::new();
+    if one.outcome != other.outcome {
+        let text = |scenario: &Scenario| scenario.outcome.text().to_owned();
+        found.push(Difference { what: "verdict".to_owned(), one: text(one), other: text(other) });
+    }
+    if one.message != other.message {
+        found.push(Difference { what: "message".to_owned(), one: one.message.clone(), other: other.message.clone() });
+    }
+    walk("", &one.observations, &other.observations, &mut found);
+    found
+}
+
+fn walk(path: &str, one: &Value, other: &Value, found: &mut Vec<Difference>) {
+    match (one, other) {
+        (Value::Object(left), Value::Object(right)) => {
+            let keys: BTreeSet<&String> = left.keys().chain(right.keys()).collect();
+            for key in keys {
+                let of = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+                walk(&format!("{path}/{key}"), &of(left), &of(right), found);
+            }
+        }
+        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
+            for (index, (left, right)) in left.iter().zip(right).enumerate() {
+                walk(&format!("{path}/{index}"), left, right, found);
+            }
+        }
+        (left, right) if left == right => {}
+        (left, right) => found.push(Difference { what: path.to_owned(), one: text(left), other: text(right) }),
+    }
+}
+
+fn text(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
+impl Comparison {
+    /// Scenarios that differ, those that only one of the runs has included. What could not run in one of them differs
+    /// in nothing that could be seen.
+    pub fn differences(&self) -> usize {
+        self.different.len() + self.only_in_one.len() + self.only_in_other.len()
+    }
+
+    /// In words.
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        for (id, differences) in &self.different {
+            text.push_str(&format!("{id}\n"));
+            for difference in differences.iter().take(SHOWN) {
+                text.push_str(&format!("  {}\n", difference.what));
+                for (sign, side) in [('-', &difference.one), ('+', &difference.other)] {
+                    for line in clipped(side).lines() {
+                        text.push_str(&format!("    {sign} {line}\n"));
+                    }
+                }
+            }
+            if differences.len() > SHOWN {
+                text.push_str(&format!("  … and {} more\n", differences.len() - SHOWN));
+            }
+        }
+        for (ids, words) in [
+            (&self.only_in_one, "only in the first run"),
+            (&self.only_in_other, "only in the second run"),
+            (&self.not_comparable, "could run in one of them only"),
+        ] {
+            for id in ids {
+                text.push_str(&format!("{id}: {words}\n"));
+            }
+        }
+        let (common, different) = (self.common, self.different.len());
+        text.push_str(&format!("{common} scenarios ran in both, {different} of them differ\n"));
+        text
+    }
+}
+
+fn clipped(text: &str) -> String {
+    match text.char_indices().nth(400) {
+        Some((end, _)) => format!("{}…", &text[..end]),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::conformance::results::tests::sample;
+
+    #[test]
+    fn a_run_does_not_differ_from_itself() {
+        let comparison = compare(&sample(), &sample());
+        assert_eq!((comparison.differences(), comparison.common), (0, 4));
+        assert_eq!(comparison.text(), "4 scenarios ran in both, 0 of them differ\n");
+    }
+
+    #[test]
+    fn verdicts_messages_and_observations_are_compared() {
+        let (one, mut other) = (sample(), sample());
+        other.scenarios[0].observations = json!({
+            "commands": [{"line": "a9s version", "code": 3}], "objects": {"pod/solo-1": {"phase": "Running"}},
+        });
+        other.scenarios[2].outcome = Outcome::Passed;
+        other.scenarios[2].message.clear();
+        other.scenarios[3].outcome = Outcome::Passed;
+        other.scenarios.pop();
+        let comparison = compare(&one, &other);
+        let of = |id: &str| -> Vec<&str> { comparison.different[id].iter().map(|found| found.what.as_str()).collect() };
+        assert_eq!(of("Rows: good"), ["/commands/0/code", "/objects/pod/solo-0", "/objects/pod/solo-1"]);
+        assert_eq!(of("Rows: bad"), ["verdict", "message"]);
+        assert_eq!(comparison.only_in_one, ["Rows: late"]);
+        assert_eq!(comparison.not_comparable, ["Rows: elsewhere"]);
+        assert_eq!(comparison.differences(), 3);
+        insta::with_settings!({snapshot_path => "../../snapshots/reports", prepend_module_to_snapshot => false}, {
+            insta::assert_snapshot!("comparison", comparison.text());
+        });
+    }
+}

@@ -1,0 +1,354 @@
+//! Backups and restores as the API server, the store and the servers show them, and what may go wrong meanwhile.
+
+use std::time::Duration;
+
+use a8s_operators::store::{Limits, Names, Settings, Store};
+use cucumber::{given, then, when};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::{Value, json};
+
+use crate::conformance::database::{self, DATABASE};
+use crate::conformance::inventory;
+use crate::conformance::observe::{self, Look, until};
+use crate::conformance::{Failure, World};
+
+/// A backup or restore with retries may take so long.
+const LONG: Duration = Duration::from_secs(150);
+const SYSTEM: &str = "a8s-system";
+
+/// The store that the cluster is configured for.
+async fn store(world: &World) -> Result<Store, Failure> {
+    let client = world.client().await?;
+    let other = |error: &dyn std::fmt::Display| Failure::unexpected("a way to the store", error.to_string());
+    let settings = Settings::read(&client, SYSTEM).await.map_err(|error| other(&error))?;
+    let limits = Limits { silence: Duration::from_secs(5), patience: Duration::from_secs(5) };
+    Store::new(&settings.config, &settings.credentials, Names::of_cluster(client), limits)
+        .map_err(|error| other(&error))
+}
+
+fn refused(error: a8s_operators::store::Error) -> Failure {
+    Failure::unexpected("an answer of the store", error.to_string())
+}
+
+async fn status_of(world: &World, kind: &str, name: &str) -> Result<Value, Failure> {
+    let found = observe::object(&world.client().await?, world.namespace(), kind, name).await?;
+    found.ok_or_else(|| Failure::unexpected(format!("a {kind} {name}"), "none"))
+}
+
+fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
+    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == type_)
+}
+
+/// The keys of a backup's objects, as a listing of the whole bucket of this namespace shows them: all have its UID.
+async fn keys(world: &World, backup: &str) -> Result<Vec<String>, Failure> {
+    let object = status_of(world, "backup", backup).await?;
+    let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
+    let all = store(world).await?.list(world.namespace()).await.map_err(refused)?;
+    Ok(all.into_iter().map(|entry| entry.key).filter(|key| key.contains(&uid)).collect())
+}
+
+async fn order(world: &World, kind: &str, name: &str, spec: Value) -> Result<(), Failure> {
+    let api = observe::objects(&world.client().await?, world.namespace(), kind)?;
+    let document = json!({
+        "apiVersion": "backups.anynines.com/v1beta3",
+        "kind": if kind == "backup" { "Backup" } else { "Restore" },
+        "metadata": {"name": name},
+        "spec": spec,
+    });
+    api.create(&PostParams::default(), &serde_json::from_value(document)?).await?;
+    Ok(())
+}
+
+fn instance(kind: &str, name: &str) -> Value {
+    json!({"apiGroup": "postgresql.anynines.com", "kind": kind, "name": name})
+}
+
+#[when(expr = "somebody orders a backup {string} of {string}")]
+async fn order_backup(world: &mut World, name: String, of: String) -> Result<(), Failure> {
+    order(world, "backup", &name, json!({"serviceInstance": instance("Postgresql", &of)})).await
+}
+
+#[when(expr = "somebody orders a backup {string} of the {string} {string}")]
+async fn order_backup_of(world: &mut World, name: String, kind: String, of: String) -> Result<(), Failure> {
+    order(world, "backup", &name, json!({"serviceInstance": instance(&kind, &of)})).await
+}
+
+#[when(expr = "somebody orders a backup {string} of {string} with at most {int} retries")]
+async fn order_limited(world: &mut World, name: String, of: String, retries: u32) -> Result<(), Failure> {
+    let spec = json!({"serviceInstance": instance("Postgresql", &of), "maxRetries": retries.to_string()});
+    order(world, "backup", &name, spec).await
+}
+
+#[when(expr = "somebody orders a restore {string} of the backup {string} into {string}")]
+async fn order_restore(world: &mut World, name: String, backup: String, into: String) -> Result<(), Failure> {
+    let spec = json!({"backupName": backup, "serviceInstance": instance("Postgresql", &into)});
+    order(world, "restore", &name, spec).await
+}
+
+#[then(regex = r#"^the (backup|restore) "([^"]+)" is soon complete$"#)]
+async fn soon_complete(world: &mut World, kind: String, name: String) -> Result<(), Failure> {
+    until(format!("the end of the {kind} {name}"), LONG, || async {
+        let object = status_of(world, &kind, &name).await?;
+        let is_complete = condition(&object, "Complete").is_some_and(|it| it["status"] == "True");
+        Ok(Look::when(is_complete, &object["status"]))
+    })
+    .await
+}
+
+#[then(regex = r#"^the (backup|restore) "([^"]+)" fails for good with "(.+)"$"#)]
+async fn fails(world: &mut World, kind: String, name: String, words: String) -> Result<(), Failure> {
+    let message = until(format!("the failure of the {kind} {name}"), LONG, || async {
+        let object = status_of(world, &kind, &name).await?;
+        let failed = condition(&object, "PermanentlyFailed").filter(|it| it["status"] == "True");
+        Ok(match failed {
+            Some(failed) => Look::Yes(failed["message"].as_str().unwrap_or_default().to_owned()),
+            None => Look::NotYet(object["status"].to_string()),
+        })
+    })
+    .await?;
+    if message.contains(&words) { Ok(()) } else { Err(Failure::unexpected(words, message)) }
+}
+
+#[then(expr = "the backup {string} waits because the store {string}")]
+async fn waits(world: &mut World, name: String, words: String) -> Result<(), Failure> {
+    until(format!("the reason why the backup {name} waits"), LONG, || async {
+        let object = status_of(world, "backup", &name).await?;
+        let said = condition(&object, "InProgress").filter(|it| it["status"] == "False");
+        let is_said = said.is_some_and(|it| it["message"].as_str().is_some_and(|text| text.contains(&words)));
+        Ok(Look::when(is_said, &object["status"]))
+    })
+    .await
+}
+
+#[then(expr = "the backup {string} was tried again")]
+async fn tried_again(world: &mut World, name: String) -> Result<(), Failure> {
+    let object = status_of(world, "backup", &name).await?;
+    let retries = object["status"]["retries"].as_i64().unwrap_or(0);
+    if retries > 0 { Ok(()) } else { Err(Failure::unexpected("retries", object["status"].to_string())) }
+}
+
+#[then(expr = "the store has the manifest of the backup {string}")]
+async fn has_manifest(world: &mut World, name: String) -> Result<(), Failure> {
+    let keys = keys(world, &name).await?;
+    let is_there = keys.iter().any(|key| key.ends_with("/manifest.json")) && keys.len() > 1;
+    if is_there { Ok(()) } else { Err(Failure::unexpected("a manifest and parts", format!("{keys:?}"))) }
+}
+
+#[then(expr = "no object of the backup {string} contains {string}")]
+async fn is_encrypted(world: &mut World, name: String, words: String) -> Result<(), Failure> {
+    let store = store(world).await?;
+    for key in keys(world, &name).await? {
+        let content = store.get(&key, 64 << 20).await.map_err(refused)?;
+        if content.windows(words.len()).any(|window| window == words.as_bytes()) {
+            return Err(Failure::unexpected("an encrypted object", key));
+        }
+    }
+    Ok(())
+}
+
+#[then(expr = "the store has one attempt of the backup {string}")]
+async fn one_attempt(world: &mut World, name: String) -> Result<(), Failure> {
+    let keys = keys(world, &name).await?;
+    let manifests = keys.iter().filter(|key| key.ends_with("/manifest.json")).count();
+    let places: std::collections::BTreeSet<_> = keys.iter().filter_map(|key| Some(key.rsplit_once('/')?.0)).collect();
+    if manifests == 1 && places.len() == 1 {
+        return Ok(());
+    }
+    Err(Failure::unexpected("one attempt with its manifest", format!("{keys:?}")))
+}
+
+#[then("the store has nothing of this namespace")]
+async fn nothing(world: &mut World) -> Result<(), Failure> {
+    let left = store(world).await?.list(world.namespace()).await.map_err(refused)?;
+    if left.is_empty() { Ok(()) } else { Err(Failure::unexpected("no object", format!("{left:?}"))) }
+}
+
+#[then(expr = "the store soon has nothing of the backup {string}")]
+async fn soon_nothing(world: &mut World, name: String) -> Result<(), Failure> {
+    until(format!("the end of the objects of {name}"), LONG, || async {
+        let keys = keys(world, &name).await?;
+        Ok(Look::when(keys.is_empty(), format!("{keys:?}")))
+    })
+    .await
+}
+
+#[then("nobody has access to the store any more")]
+async fn no_access(world: &mut World) -> Result<(), Failure> {
+    let secrets: Api<Secret> = Api::namespaced(world.client().await?, world.namespace());
+    let all = secrets.list_metadata(&ListParams::default()).await?;
+    let left: Vec<_> = all.items.into_iter().filter_map(|secret| secret.metadata.name).collect();
+    let is_gone = !left.iter().any(|name| name.ends_with("-backup-store"));
+    if is_gone { Ok(()) } else { Err(Failure::unexpected("no Secret for orders", format!("{left:?}"))) }
+}
+
+#[when(expr = "the backup {string} has begun to upload")]
+async fn has_begun(world: &mut World, name: String) -> Result<(), Failure> {
+    until(format!("the first object of {name}"), LONG, || async {
+        let keys = keys(world, &name).await?;
+        let object = status_of(world, "backup", &name).await?;
+        if condition(&object, "Complete").is_some_and(|it| it["status"] == "True") {
+            return Err(Failure::unexpected("a backup that runs", "a complete one"));
+        }
+        Ok(Look::when(!keys.is_empty(), &object["status"]))
+    })
+    .await
+}
+
+#[when(expr = "the restore {string} has begun")]
+async fn restore_has_begun(world: &mut World, name: String) -> Result<(), Failure> {
+    until(format!("the begin of {name}"), LONG, || async {
+        let object = status_of(world, "restore", &name).await?;
+        let said = condition(&object, "Restored").is_some_and(|it| it["reason"] == "Running");
+        Ok(Look::when(said, &object["status"]))
+    })
+    .await
+}
+
+#[when(expr = "the backup agent of {string} is killed")]
+async fn kill_agent(world: &mut World, name: String) -> Result<(), Failure> {
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    kill_in(&pods, &format!("{name}-0"), "agent backup").await
+}
+
+#[when("the process of the store is killed")]
+async fn kill_store(world: &mut World) -> Result<(), Failure> {
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, "minio-dev");
+    let pod = pods.list_metadata(&ListParams::default()).await?.items.into_iter().find_map(|pod| pod.metadata.name);
+    kill_in(&pods, &pod.ok_or(Failure::Missing("pod of the store"))?, "object-store").await
+}
+
+async fn kill_in(pods: &Api<Pod>, pod: &str, words: &str) -> Result<(), Failure> {
+    let uid = pods.get(pod).await?.metadata.uid.ok_or(Failure::Missing("uid of the pod"))?;
+    let processes = inventory::processes_marked("A9S_POD_UID", &uid);
+    let target = processes.iter().filter(|process| process.line.contains(words)).min_by_key(|process| process.pid);
+    let target = target.ok_or_else(|| Failure::unexpected(format!("a process {words}"), format!("{processes:?}")))?;
+    kill(Pid::from_raw(target.pid), Signal::SIGKILL).map_err(|error| Failure::File(error.into()))
+}
+
+#[given(expr = "{int} MB of random data in {string}")]
+#[when(expr = "{int} MB of random data are put into {string}")]
+async fn random_data(world: &mut World, megabytes: u32, name: String) -> Result<(), Failure> {
+    let login = observe::login(&world.client().await?, world.namespace(), &name).await?;
+    // 32 bytes of a digest do not compress.
+    let rows = megabytes * 1000;
+    let sql = format!(
+        "CREATE TABLE noise AS SELECT n, (SELECT string_agg(sha256((n::text || m)::bytea), '') \
+         FROM generate_series(1, 30) m) AS bytes FROM generate_series(1, {rows}) n"
+    );
+    database::ask(&login, DATABASE, &sql).await.map(drop)
+}
+
+#[when(expr = "I create a backup {string} of {string} while a client writes to {string}")]
+async fn while_writing(world: &mut World, name: String, of: String, table: String) -> Result<(), Failure> {
+    let login = observe::login(&world.client().await?, world.namespace(), &of).await?;
+    let client = database::connect(&login, DATABASE).await?;
+    let writing = async {
+        for number in 1.. {
+            client.batch_execute(&format!("INSERT INTO {table} VALUES ('{number}')")).await?;
+        }
+        Ok::<(), Failure>(())
+    };
+    let words = ["create", "pg", "backup", "--name", &name, "-i", &of, "--yes"];
+    tokio::select! {
+        failed = writing => failed,
+        done = world.a9s(&words) => done.map(drop),
+    }
+}
+
+#[when(expr = "a byte of the backup {string} is changed in the store")]
+async fn tamper(world: &mut World, name: String) -> Result<(), Failure> {
+    let store = store(world).await?;
+    let keys = keys(world, &name).await?;
+    let part = keys.iter().find(|key| key.contains("/part-")).ok_or(Failure::Missing("part of the backup"))?;
+    let mut content = store.get(part, 64 << 20).await.map_err(refused)?.to_vec();
+    let middle = content.len() / 2;
+    content[middle] ^= 1;
+    store.put(part, content.into()).await.map_err(refused)
+}
+
+#[when(expr = "an object of the backup {string} is removed from the store")]
+async fn lose(world: &mut World, name: String) -> Result<(), Failure> {
+    let keys = keys(world, &name).await?;
+    let part = keys.iter().find(|key| key.contains("/part-")).ok_or(Failure::Missing("part of the backup"))?;
+    store(world).await?.delete(part).await.map_err(refused)
+}
+
+/// Changes one word of the store's configuration, and remembers how it was.
+async fn configure(world: &mut World, word: &str, new: Option<&str>) -> Result<(), Failure> {
+    let client = world.client().await?;
+    let (secrets, maps) =
+        (Api::<Secret>::namespaced(client.clone(), SYSTEM), Api::<ConfigMap>::namespaced(client, SYSTEM));
+    if word.contains('-') {
+        let name = "a8s-backup-storage-credentials";
+        let found = secrets.get(name).await?.data.unwrap_or_default().remove(word);
+        let found = String::from_utf8_lossy(&found.ok_or(Failure::Missing("word in the Secret"))?.0).into_owned();
+        let new = remembered(world, word, new, found)?;
+        let patch = json!({"stringData": {word: new}});
+        secrets.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+        return Ok(());
+    }
+    let (name, key) = ("a8s-backup-store-config", "backup-store-config.yaml");
+    let text = maps.get(name).await?.data.unwrap_or_default().remove(key).ok_or(Failure::Missing("configuration"))?;
+    let line = text.lines().find(|line| line.trim_start().starts_with(&format!("{word}:")));
+    let (before, value) = line.and_then(|line| line.split_once(": ")).ok_or(Failure::Missing("word to change"))?;
+    let new = remembered(world, word, new, value.to_owned())?;
+    let text = text.replace(&format!("{before}: {value}"), &format!("{before}: {new}"));
+    maps.patch(name, &PatchParams::default(), &Patch::Merge(json!({"data": {key: text}}))).await?;
+    Ok(())
+}
+
+/// The new word; without one, the one that was there first.
+fn remembered(world: &mut World, word: &str, new: Option<&str>, found: String) -> Result<String, Failure> {
+    match new {
+        Some(new) => {
+            world.notes.entry(word.to_owned()).or_insert(found);
+            Ok(new.to_owned())
+        }
+        None => world.notes.remove(word).ok_or(Failure::Missing("earlier word")),
+    }
+}
+
+#[when("the secret key of the store is wrong")]
+async fn wrong_key(world: &mut World) -> Result<(), Failure> {
+    configure(world, "secret-access-key", Some("wrong")).await
+}
+
+#[when("the secret key of the store is right again")]
+async fn right_key(world: &mut World) -> Result<(), Failure> {
+    configure(world, "secret-access-key", None).await
+}
+
+#[when("the encryption password is changed")]
+async fn other_password(world: &mut World) -> Result<(), Failure> {
+    configure(world, "encryption-password", Some("another password")).await
+}
+
+#[when("the encryption password is right again")]
+async fn right_password(world: &mut World) -> Result<(), Failure> {
+    configure(world, "encryption-password", None).await
+}
+
+#[when(expr = "the bucket of the store is {string}")]
+async fn other_bucket(world: &mut World, name: String) -> Result<(), Failure> {
+    configure(world, "container", Some(&name)).await
+}
+
+#[when("the bucket of the store is right again")]
+async fn right_bucket(world: &mut World) -> Result<(), Failure> {
+    configure(world, "container", None).await
+}
+
+/// Port 1 of loopback: nobody listens there.
+#[when("the store is away")]
+async fn away(world: &mut World) -> Result<(), Failure> {
+    configure(world, "endpoint", Some("http://127.0.0.1:1")).await
+}
+
+#[when("the store is back")]
+async fn back(world: &mut World) -> Result<(), Failure> {
+    configure(world, "endpoint", None).await
+}

@@ -1,0 +1,291 @@
+//! Service bindings, their Secrets, and what their logins may do.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use cucumber::{given, then, when};
+use k8s_openapi::api::core::v1::{Event, Pod, Secret, Service};
+use kube::Api;
+use kube::api::{DynamicObject, ListParams, LogParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::conformance::database;
+use crate::conformance::observe::{self, Login, Look, SOON, until};
+use crate::conformance::{Failure, World};
+
+#[when(expr = "I create a service binding {string} to {string}")]
+async fn create(world: &mut World, name: String, instance: String) -> Result<(), Failure> {
+    let words = ["create", "pg", "servicebinding", "--name", &name, "--service-instance", &instance, "--yes"];
+    world.a9s(&words).await.map(drop)
+}
+
+/// A list such as `"one", "two"`.
+fn names(list: &str) -> Vec<String> {
+    list.split(',').map(|name| name.trim().trim_matches('"').to_owned()).collect()
+}
+
+#[given(regex = r#"^service bindings (".+") to "([^"]+)"$"#)]
+async fn given(world: &mut World, list: String, instance: String) -> Result<(), Failure> {
+    for name in names(&list) {
+        create(world, name.clone(), instance.clone()).await?;
+        world.last()?.require_success()?;
+        // A login is also needed when its binding is gone.
+        let login = login(world, &world.namespace().to_owned(), &name).await?;
+        world.logins.insert(name, login);
+    }
+    Ok(())
+}
+
+async fn words(world: &World, namespace: &str, binding: &str) -> Result<BTreeMap<String, String>, Failure> {
+    let secrets: Api<Secret> = Api::namespaced(world.client().await?, namespace);
+    let data = secrets.get(&format!("{binding}-service-binding")).await?.data.unwrap_or_default();
+    Ok(data.into_iter().map(|(key, value)| (key, String::from_utf8_lossy(&value.0).into_owned())).collect())
+}
+
+/// What the Secret tells an application: where, who, and the database.
+async fn login(world: &World, namespace: &str, binding: &str) -> Result<(Login, String), Failure> {
+    let words = words(world, namespace, binding).await?;
+    let word =
+        |key: &str| words.get(key).cloned().ok_or_else(|| Failure::unexpected(format!("the word {key}"), "none"));
+    let service = word("instance_service")?;
+    let (service, namespace) =
+        service.split_once('.').ok_or_else(|| Failure::unexpected("<service>.<namespace>", service.clone()))?;
+    let services: Api<Service> = Api::namespaced(world.client().await?, namespace);
+    let host = services.get(service).await?.spec.and_then(|spec| spec.cluster_ip);
+    let host = host.ok_or(Failure::Missing("cluster IP of the primary's Service"))?;
+    Ok((Login { host, port: 5432, user: word("username")?, password: word("password")? }, word("database")?))
+}
+
+async fn run(world: &World, namespace: &str, binding: &str, sql: &str) -> Result<String, Failure> {
+    let (login, database) = login(world, namespace, binding).await?;
+    // A server may just be coming back.
+    until(format!("an answer to {binding}"), SOON, || async {
+        match database::ask(&login, &database, sql).await {
+            Ok(rows) => Ok(Look::Yes(Ok(rows.join("\n")))),
+            Err(Failure::Database(error)) if error.as_db_error().is_some() => Ok(Look::Yes(Err(error.into()))),
+            Err(other) => Err(other),
+        }
+    })
+    .await?
+}
+
+#[when(expr = "as {string} the statement {string} is run")]
+async fn statement(world: &mut World, binding: String, sql: String) -> Result<(), Failure> {
+    run(world, world.namespace(), &binding, &sql).await.map(drop)
+}
+
+#[when(regex = r#"^as each of (".+") the statement "(.+)" is run$"#)]
+async fn statements(world: &mut World, list: String, sql: String) -> Result<(), Failure> {
+    for binding in names(&list) {
+        run(world, world.namespace(), &binding, &sql).await?;
+    }
+    Ok(())
+}
+
+#[then(expr = "as {string} the statement {string} answers {string}")]
+async fn answers(world: &mut World, binding: String, sql: String, answer: String) -> Result<(), Failure> {
+    let found = run(world, world.namespace(), &binding, &sql).await?;
+    if found == answer { Ok(()) } else { Err(Failure::unexpected(answer, found)) }
+}
+
+#[then(expr = "as {string} of the namespace {string} the statement {string} answers {string}")]
+async fn answers_in(
+    world: &mut World,
+    binding: String,
+    namespace: String,
+    sql: String,
+    answer: String,
+) -> Result<(), Failure> {
+    let found = run(world, &world.namespace_called(&namespace), &binding, &sql).await?;
+    if found == answer { Ok(()) } else { Err(Failure::unexpected(answer, found)) }
+}
+
+#[then(expr = "the service binding {string} has exactly four words in its Secret")]
+async fn four_words(world: &mut World, binding: String) -> Result<(), Failure> {
+    let words = words(world, world.namespace(), &binding).await?;
+    let keys: Vec<&str> = words.keys().map(String::as_str).collect();
+    let is_plain = |word: &str, length| word.len() == length && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
+    let suffix = words.get("username").and_then(|name| name.strip_prefix("a8s-sb-")).unwrap_or_default();
+    let password = words.get("password").map(String::as_str).unwrap_or_default();
+    if keys == ["database", "instance_service", "password", "username"] && is_plain(suffix, 9) && is_plain(password, 32)
+    {
+        return Ok(());
+    }
+    Err(Failure::unexpected("four words as of the reference", format!("{keys:?}, a name with the suffix {suffix:?}")))
+}
+
+#[then(expr = "the service binding {string} has the events {string}")]
+async fn events(world: &mut World, binding: String, reasons: String) -> Result<(), Failure> {
+    let client = world.client().await?;
+    let object = observe::object(&client, world.namespace(), "servicebinding", &binding).await?.unwrap_or_default();
+    let uid = object["metadata"]["uid"].as_str().unwrap_or_default();
+    let events: Api<Event> = Api::namespaced(client, world.namespace());
+    until(format!("the events {reasons}"), SOON, || async {
+        let list = events.list(&ListParams::default().fields(&format!("involvedObject.uid={uid}"))).await?;
+        let mut found: Vec<String> = list.items.into_iter().filter_map(|event| event.reason).collect();
+        found.sort();
+        Ok(Look::when(found.join(",") == reasons, found.join(",")))
+    })
+    .await
+}
+
+async fn status(world: &World, binding: &str) -> Result<Value, Failure> {
+    let object = observe::object(&world.client().await?, world.namespace(), "servicebinding", binding).await?;
+    Ok(object.map(|object| object["status"].clone()).unwrap_or_default())
+}
+
+#[then(expr = "the service binding {string} is implemented within {int} seconds")]
+async fn implemented(world: &mut World, binding: String, seconds: u64) -> Result<(), Failure> {
+    until(format!("service binding {binding}"), Duration::from_secs(seconds), || async {
+        let status = status(world, &binding).await?;
+        Ok(Look::when(status["implemented"] == true && status["error"].is_null(), status))
+    })
+    .await
+}
+
+#[then(expr = "the service binding {string} soon tells the error {string}")]
+async fn tells(world: &mut World, binding: String, text: String) -> Result<(), Failure> {
+    let text = world.expand(&text);
+    until(format!("the error of {binding}"), SOON, || async {
+        let status = status(world, &binding).await?;
+        Ok(Look::when(status["implemented"] == false && status["error"] == text, status))
+    })
+    .await
+}
+
+#[given(expr = "a session of {string} is open")]
+async fn session(world: &mut World, binding: String) -> Result<(), Failure> {
+    let (login, database) = login(world, world.namespace(), &binding).await?;
+    let client = database::connect(&login, &database).await?;
+    client.simple_query("SELECT 1").await?;
+    world.sessions.insert(binding, client);
+    Ok(())
+}
+
+#[then(expr = "the session of {string} has been ended")]
+async fn session_ended(world: &mut World, binding: String) -> Result<(), Failure> {
+    let session = world.sessions.get(&binding).ok_or(Failure::Missing("open session"))?;
+    until("the end of the session", Duration::from_secs(5), || async {
+        Ok(Look::when(session.is_closed(), "it is open"))
+    })
+    .await
+}
+
+#[then(expr = "the login of {string} is refused")]
+async fn login_refused(world: &mut World, binding: String) -> Result<(), Failure> {
+    let (login, database) = world.logins.get(&binding).ok_or(Failure::Missing("login"))?;
+    match database::connect(login, database).await {
+        Err(Failure::Database(error)) if error.code().is_some_and(|code| code.code() == "28P01") => Ok(()),
+        Err(failure) => Err(Failure::unexpected("a refused login", failure.to_string())),
+        Ok(_) => Err(Failure::unexpected("a refused login", "a connection")),
+    }
+}
+
+#[then(regex = r#"^there is no (servicebinding|secret|configmap) "([^"]+)"$"#)]
+async fn no_object(world: &mut World, kind: String, name: String) -> Result<(), Failure> {
+    let found = observe::object(&world.client().await?, world.namespace(), &kind, &name).await?;
+    found.map_or(Ok(()), |object| Err(Failure::unexpected(format!("no {kind} {name}"), object.to_string())))
+}
+
+#[then(regex = r#"^there is no (servicebinding|secret|configmap) "([^"]+)" soon$"#)]
+async fn soon_no_object(world: &mut World, kind: String, name: String) -> Result<(), Failure> {
+    await_absence(world, world.namespace(), &kind, &name).await
+}
+
+#[then(regex = r#"^there is no (servicebinding|secret|configmap) "([^"]+)" in the namespace "([^"]+)" soon$"#)]
+async fn soon_no_object_in(world: &mut World, kind: String, name: String, namespace: String) -> Result<(), Failure> {
+    await_absence(world, &world.namespace_called(&namespace), &kind, &name).await
+}
+
+async fn await_absence(world: &World, namespace: &str, kind: &str, name: &str) -> Result<(), Failure> {
+    let client = world.client().await?;
+    until(format!("the end of {kind} {name}"), Duration::from_secs(10), || async {
+        let found = observe::object(&client, namespace, kind, name).await?;
+        Ok(Look::when(found.is_none(), found.unwrap_or_default()))
+    })
+    .await
+}
+
+#[when(expr = "I apply {int} service bindings to {string} at once")]
+async fn many(world: &mut World, count: usize, instance: String) -> Result<(), Failure> {
+    let api = observe::objects(&world.client().await?, world.namespace(), "servicebinding")?;
+    let making = (0..count).map(|number| {
+        let document = json!({
+            "apiVersion": "servicebindings.anynines.com/v1beta3", "kind": "ServiceBinding",
+            "metadata": {"name": format!("many-{number}")},
+            "spec": {"instance": {
+                "apiVersion": "postgresql.anynines.com/v1beta3", "kind": "Postgresql", "name": instance,
+            }},
+        });
+        let api = api.clone();
+        async move {
+            let object: DynamicObject = serde_json::from_value(document)?;
+            api.create(&PostParams::default(), &object).await?;
+            Ok::<(), Failure>(())
+        }
+    });
+    futures::future::try_join_all(making).await.map(drop)
+}
+
+#[then(expr = "all service bindings are implemented within {int} seconds")]
+async fn all_implemented(world: &mut World, seconds: u64) -> Result<(), Failure> {
+    let api = observe::objects(&world.client().await?, world.namespace(), "servicebinding")?;
+    until("all service bindings", Duration::from_secs(seconds), || async {
+        let list = api.list(&ListParams::default()).await?.items;
+        let left = list.iter().filter(|binding| binding.data["status"]["implemented"] != true).count();
+        Ok(Look::when(left == 0 && !list.is_empty(), format!("{left} of {} are not", list.len())))
+    })
+    .await
+}
+
+/// In what commands said, in files of the program, in the logs of the cluster and of the pods, in other objects.
+#[then(expr = "the password of {string} is nowhere but in its Secret")]
+async fn password_nowhere(world: &mut World, binding: String) -> Result<(), Failure> {
+    let (login, _) = login(world, world.namespace(), &binding).await?;
+    let mut places: Vec<(String, String)> = Vec::new();
+    places.extend(world.outcomes().iter().map(|outcome| (outcome.line.clone(), outcome.transcript())));
+    let state = world.surroundings.cluster_state(world.surroundings.default_cluster());
+    for directory in [world.surroundings.home.clone(), state.clone(), state.join("logs")] {
+        places.extend(files(&directory));
+    }
+    let client = world.client().await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), world.namespace());
+    for pod in pods.list(&ListParams::default()).await?.items {
+        let name = pod.metadata.name.unwrap_or_default();
+        for container in pod.spec.unwrap_or_default().containers {
+            let parameters = LogParams { container: Some(container.name.clone()), ..LogParams::default() };
+            places.push((format!("log of {name} {}", container.name), pods.logs(&name, &parameters).await?));
+        }
+    }
+    let own = format!("{binding}-service-binding");
+    for kind in observe::kinds() {
+        for object in observe::objects(&client, world.namespace(), kind)?.list(&ListParams::default()).await?.items {
+            let name = object.metadata.name.clone().unwrap_or_default();
+            if kind != "secret" || name != own {
+                places.push((format!("{kind} {name}"), serde_json::to_string(&object)?));
+            }
+        }
+    }
+    use base64::Engine as _;
+    let encoded = base64::engine::general_purpose::STANDARD.encode(&login.password);
+    let found = places.iter().find(|(_, text)| text.contains(&login.password) || text.contains(&encoded));
+    match found {
+        Some((place, _)) => Err(Failure::unexpected("the password nowhere", format!("it in {place}"))),
+        None if places.len() < 10 => Err(Failure::unexpected("places to look at", format!("{}", places.len()))),
+        None => Ok(()),
+    }
+}
+
+/// The text files of a directory and those below it. The cluster's store, which holds the Secret, is none.
+fn files(directory: &std::path::Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+        let path = entry.path();
+        if path.is_dir() && path.starts_with(directory) && !path.ends_with("pods") && !path.ends_with("volumes") {
+            found.extend(files(&path));
+        } else if let Ok(text) = fs_err::read_to_string(&path) {
+            found.push((path.display().to_string(), text));
+        }
+    }
+    found
+}

@@ -1,0 +1,185 @@
+//! Commands that only look, and what they must not tell.
+
+use std::time::{Duration, Instant};
+
+use cucumber::gherkin::Step;
+use cucumber::{then, when};
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::Api;
+use kube::config::Kubeconfig;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::ChildStdout;
+
+use crate::conformance::command;
+use crate::conformance::inventory;
+use crate::conformance::{Failure, World};
+
+/// How long a command may take to say something or to end.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+fn document(world: &World) -> Result<Value, Failure> {
+    Ok(serde_json::from_str(&world.last()?.stdout)?)
+}
+
+#[then("these values are in the document:")]
+async fn values(world: &mut World, step: &Step) -> Result<(), Failure> {
+    let document = document(world)?;
+    for row in step.table.as_ref().and_then(|table| table.rows.get(1..)).unwrap_or_default() {
+        let [pointer, wanted] = row.as_slice() else { continue };
+        let found = document.pointer(pointer).cloned().unwrap_or_default();
+        let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+        if text != world.expand(wanted) {
+            return Err(Failure::unexpected(format!("{wanted} at {pointer}"), document.to_string()));
+        }
+    }
+    Ok(())
+}
+
+#[then(regex = r#"^the document has (a number|a text|no value) at "(.+)"$"#)]
+async fn value_of_type(world: &mut World, what: String, pointer: String) -> Result<(), Failure> {
+    let document = document(world)?;
+    let found = document.pointer(&pointer);
+    let right = match what.as_str() {
+        "a number" => found.is_some_and(Value::is_number),
+        "a text" => found.and_then(Value::as_str).is_some_and(|text| !text.is_empty()),
+        _ => found.is_none(),
+    };
+    if right { Ok(()) } else { Err(Failure::unexpected(format!("{what} at {pointer}"), document.to_string())) }
+}
+
+/// No value of any Secret of the namespace, except words that are no secret.
+#[then(expr = "no secret of {string} is on standard output")]
+async fn no_secret(world: &mut World, instance: String) -> Result<(), Failure> {
+    let secrets: Api<Secret> = Api::namespaced(world.client().await?, world.namespace());
+    let said = &world.last()?.stdout;
+    for name in [format!("postgres.credentials.{instance}"), format!("standby.credentials.{instance}")] {
+        let password = secrets.get(&name).await?.data.unwrap_or_default().remove("password");
+        let password = password.ok_or(Failure::Missing("password in the Secret"))?;
+        if said.contains(&*String::from_utf8_lossy(&password.0)) {
+            return Err(Failure::unexpected(format!("nothing of the Secret {name}"), "its password"));
+        }
+    }
+    Ok(())
+}
+
+/// All processes of the pod: its server keeps its connections and answers nothing.
+async fn signal(world: &World, instance: &str, signal: Signal) -> Result<(), Failure> {
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    let uid = pods.get(&format!("{instance}-0")).await?.metadata.uid.ok_or(Failure::Missing("uid of the pod"))?;
+    let servers = inventory::processes_marked("A9S_POD_UID", &uid);
+    let servers: Vec<_> = servers.iter().filter(|process| process.line.contains("postgres")).collect();
+    if servers.is_empty() {
+        return Err(Failure::Missing("process of the server"));
+    }
+    for process in servers {
+        // One that has ended meanwhile is no failure.
+        let _ = kill(Pid::from_raw(process.pid), signal);
+    }
+    Ok(())
+}
+
+#[when(expr = "the server of {string} is frozen")]
+async fn freeze(world: &mut World, instance: String) -> Result<(), Failure> {
+    signal(world, &instance, Signal::SIGSTOP).await
+}
+
+#[when(expr = "the server of {string} goes on")]
+async fn thaw(world: &mut World, instance: String) -> Result<(), Failure> {
+    signal(world, &instance, Signal::SIGCONT).await
+}
+
+#[when("my kubeconfig leads nowhere")]
+async fn nowhere(world: &mut World) -> Result<(), Failure> {
+    let mut kubeconfig = Kubeconfig::read_from(&world.surroundings.kubeconfig)?;
+    for cluster in kubeconfig.clusters.iter_mut().filter_map(|named| named.cluster.as_mut()) {
+        // Port 1 of loopback: nobody listens there.
+        cluster.server = Some("https://127.0.0.1:1".to_owned());
+    }
+    Ok(fs_err::write(&world.surroundings.kubeconfig, serde_json::to_vec(&kubeconfig)?)?)
+}
+
+#[when(regex = r"^I run `a9s (.+)` and interrupt it after two looks$")]
+async fn watch(world: &mut World, line: String) -> Result<(), Failure> {
+    let mut running = Running::start(world, &line)?;
+    running.read_until("Instance:").await?;
+    running.read_until("Instance:").await?;
+    let outcome = running.interrupt().await?;
+    world.remember(outcome);
+    Ok(())
+}
+
+#[when(regex = r#"^I run `a9s (.+)` and interrupt it after the statement "(.+)" in "(.+)"$"#)]
+async fn follow(world: &mut World, line: String, statement: String, instance: String) -> Result<(), Failure> {
+    let mut running = Running::start(world, &line)?;
+    // The statement fails, and the server writes that down. Said again until it is heard: following begins in between.
+    let heard = statement.split_whitespace().last().unwrap_or_default().to_owned();
+    let words = ["pg", "apply", "-i", &instance, "--sql", &statement, "--yes"];
+    let say = async {
+        loop {
+            command::a9s(&world.surroundings, &words).await?;
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::select! {
+        said = say => said,
+        heard = running.read_until(&heard) => heard,
+    }?;
+    let outcome = running.interrupt().await?;
+    world.remember(outcome);
+    Ok(())
+}
+
+/// A command that runs until it is interrupted.
+struct Running {
+    line: String,
+    child: tokio::process::Child,
+    stdout: Lines<BufReader<ChildStdout>>,
+    said: String,
+    started: Instant,
+}
+
+impl Running {
+    fn start(world: &World, line: &str) -> Result<Self, Failure> {
+        let line = world.expand(line);
+        let words = command::words(&line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let mut child = command::start_a9s(&world.surroundings, &words)?;
+        let stdout = child.stdout.take().ok_or(Failure::Missing("standard output"))?;
+        Ok(Self { line, child, stdout: BufReader::new(stdout).lines(), said: String::new(), started: Instant::now() })
+    }
+
+    /// Reads until a line has the text.
+    async fn read_until(&mut self, text: &str) -> Result<(), Failure> {
+        let read = async {
+            while let Some(line) = self.stdout.next_line().await? {
+                self.said.push_str(&line);
+                self.said.push('\n');
+                if line.contains(text) {
+                    return Ok(());
+                }
+            }
+            Err(Failure::unexpected(format!("{text:?} on standard output"), "its end"))
+        };
+        tokio::time::timeout(PATIENCE, read)
+            .await
+            .map_err(|_| Failure::unexpected(format!("{text:?} within {} s", PATIENCE.as_secs()), self.line.clone()))?
+    }
+
+    async fn interrupt(self) -> Result<command::Outcome, Failure> {
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
+        kill(Pid::from_raw(pid), Signal::SIGINT).map_err(std::io::Error::from)?;
+        let output = tokio::time::timeout(PATIENCE, self.child.wait_with_output())
+            .await
+            .map_err(|_| Failure::unexpected("an end after the interrupt", self.line.clone()))??;
+        Ok(command::Outcome {
+            line: self.line,
+            status: output.status,
+            stdout: self.said,
+            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            took: self.started.elapsed(),
+        })
+    }
+}

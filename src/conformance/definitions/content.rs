@@ -1,0 +1,113 @@
+//! The whole content of an instance, compared before and after.
+
+use std::time::Duration;
+
+use cucumber::{given, then};
+use k8s_openapi::api::core::v1::Pod;
+use kube::Api;
+use tokio::io::{AsyncBufReadExt, BufReader};
+
+use crate::conformance::database::{self, DATABASE};
+use crate::conformance::observe::{self, Login, Look, SOON, until};
+use crate::conformance::{Failure, World, command};
+
+/// Every table with a hash of its rows, as one text.
+async fn content(login: &Login) -> Result<String, Failure> {
+    let tables = "SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables \
+                  WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1";
+    let mut text = String::new();
+    for table in database::ask(login, DATABASE, tables).await? {
+        let hash = format!("SELECT md5(coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '')) FROM {table} t");
+        text += &format!("{table} {}\n", database::ask(login, DATABASE, &hash).await?.join(""));
+    }
+    Ok(text)
+}
+
+async fn login(world: &World, instance: &str) -> Result<Login, Failure> {
+    observe::login(&world.client().await?, world.namespace(), instance).await
+}
+
+async fn pod_uid(world: &World, instance: &str) -> Result<String, Failure> {
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    pods.get(&format!("{instance}-0")).await?.metadata.uid.ok_or(Failure::Missing("uid of the pod"))
+}
+
+#[given(expr = "I remember the content of {string}")]
+async fn remember(world: &mut World, instance: String) -> Result<(), Failure> {
+    let content = content(&login(world, &instance).await?).await?;
+    let uid = pod_uid(world, &instance).await?;
+    world.notes.insert(format!("content of {instance}"), content);
+    world.notes.insert(format!("pod of {instance}"), uid);
+    Ok(())
+}
+
+#[then(expr = "the content of {string} is as I remember it")]
+async fn is_same(world: &mut World, instance: String) -> Result<(), Failure> {
+    let found = content(&login(world, &instance).await?).await?;
+    let expected = world.notes.get(&format!("content of {instance}")).ok_or(Failure::Missing("content"))?;
+    if found == *expected { Ok(()) } else { Err(Failure::unexpected(expected, found)) }
+}
+
+#[then(expr = "the pod of {string} is the same as before")]
+async fn same_pod(world: &mut World, instance: String) -> Result<(), Failure> {
+    let found = pod_uid(world, &instance).await?;
+    let expected = world.notes.get(&format!("pod of {instance}")).ok_or(Failure::Missing("pod"))?;
+    if found == *expected { Ok(()) } else { Err(Failure::unexpected(expected, found)) }
+}
+
+/// They stay connected, in the middle of a transaction, until the scenario ends or somebody ends them.
+#[given(expr = "{int} clients are connected to {string}")]
+async fn connected(world: &mut World, number: usize, instance: String) -> Result<(), Failure> {
+    let login = login(world, &instance).await?;
+    for _ in 0..number {
+        let client = database::connect(&login, DATABASE).await?;
+        client.batch_execute("BEGIN; SELECT count(*) FROM pg_class").await?;
+        world.clients.push(client);
+    }
+    Ok(())
+}
+
+#[given(expr = "a port-forward to {string}")]
+async fn forward(world: &mut World, instance: String) -> Result<(), Failure> {
+    let mut login = login(world, &instance).await?;
+    let mut child =
+        command::start_kubectl(&world.surroundings, &["port-forward", &format!("pod/{instance}-0"), ":5432"])?;
+    let stdout = child.stdout.take().ok_or(Failure::Missing("output of port-forward"))?;
+    world.background.push(child);
+    let mut lines = BufReader::new(stdout).lines();
+    let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await;
+    let line = line.ok().transpose()?.flatten().unwrap_or_default();
+    // It says something for every connection, and would end if nobody listened.
+    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+    let port = line.split_once("127.0.0.1:").and_then(|(_, rest)| rest.split_once(' ')?.0.parse().ok());
+    login.port = port.ok_or_else(|| Failure::unexpected("Forwarding from 127.0.0.1:…", line))?;
+    "127.0.0.1".clone_into(&mut login.host);
+    world.forward = Some(login);
+    Ok(())
+}
+
+#[then(expr = "the port-forward answers {string} with {string} at the first attempt")]
+async fn forwarded(world: &mut World, sql: String, answer: String) -> Result<(), Failure> {
+    let login = world.forward.clone().ok_or(Failure::Missing("port-forward"))?;
+    let found = database::ask(&login, DATABASE, &sql).await?.join("\n");
+    if found == answer { Ok(()) } else { Err(Failure::unexpected(answer, found)) }
+}
+
+#[then(expr = "every member of {string} answers {string} with {string}")]
+async fn every_member(world: &mut World, instance: String, sql: String, answer: String) -> Result<(), Failure> {
+    let mut login = login(world, &instance).await?;
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    let selector = format!("a8s.a9s/dsi-name={instance}");
+    let members = pods.list(&kube::api::ListParams::default().labels(&selector)).await?;
+    for pod in members.items {
+        login.host = pod.status.and_then(|status| status.pod_ip).ok_or(Failure::Missing("address of a pod"))?;
+        login.port = 5432;
+        let name = pod.metadata.name.unwrap_or_default();
+        until(format!("the answer of {name}"), SOON, || async {
+            let found = database::ask(&login, DATABASE, &sql).await?.join("\n");
+            Ok(Look::when(found == answer, found))
+        })
+        .await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Observations of two runs are compared, on other clusters and other days: what differs for no reason is taken out.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+use serde_json::{Map, Value};
+
+/// Fields that have another value every time.
+const VOLATILE: [&str; 46] = [
+    "acquireTime",
+    "addresses",
+    "caBundle",
+    "clusterIP",
+    "clusterIPs",
+    "containerID",
+    "controller-revision-hash",
+    "creationTimestamp",
+    "currentRevision",
+    "deletionTimestamp",
+    "eventTime",
+    "finishedAt",
+    "firstTimestamp",
+    "generation",
+    "holderIdentity",
+    "hostIP",
+    "hostIPs",
+    "imageID",
+    "ip",
+    "kubectl.kubernetes.io/last-applied-configuration",
+    "lastHeartbeatTime",
+    "lastProbeTime",
+    "lastTimestamp",
+    "lastTransitionTime",
+    "lastUpdateTime",
+    "leaseTransitions",
+    "managedFields",
+    "nodeName",
+    "observedGeneration",
+    "pod-template-hash",
+    "podIP",
+    "podIPs",
+    "qosClass",
+    "renewTime",
+    "resourceVersion",
+    "restartCount",
+    "selfLink",
+    "startTime",
+    "startedAt",
+    "time",
+    "timestamp",
+    "uid",
+    "updateRevision",
+    "volume.kubernetes.io/selected-node",
+    "volume.kubernetes.io/storage-provisioner",
+    "volumeName",
+];
+
+/// What is replaced in texts, in this order.
+static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
+    [
+        (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "{uuid}"),
+        (r"\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?(Z| ?[+-]\d{2}:?\d{2}| UTC)?", "{time}"),
+        (r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(:\d+)?\b", "{address}"),
+        (r"\b\d+(\.\d+)? ?(ms|s|seconds?|minutes?)\b", "{duration}"),
+        (r"\bkube-api-access-[a-z0-9]{5}\b", "kube-api-access-{id}"),
+        (r"\bpid \d+\b", "pid {id}"),
+        (r"\b[0-9a-f]{16,}\b", "{hex}"),
+    ]
+    .into_iter()
+    .filter_map(|(pattern, word)| Some((Regex::new(pattern).ok()?, word)))
+    .collect()
+});
+
+/// Names of one scenario, and the words that stand for them.
+#[derive(Debug, Clone, Default)]
+pub struct Names(Vec<(String, &'static str)>);
+
+impl Names {
+    /// Replaces each text by its word; longer ones first, since one may contain another.
+    pub fn new(names: impl IntoIterator<Item = (String, &'static str)>) -> Self {
+        let mut names: Vec<_> = names.into_iter().filter(|(name, _)| !name.is_empty()).collect();
+        names.sort_by_key(|(name, _)| std::cmp::Reverse(name.len()));
+        Self(names)
+    }
+
+    /// A text as it would be in any run.
+    pub fn text(&self, text: &str) -> String {
+        let named = self.0.iter().fold(text.to_owned(), |text, (name, word)| text.replace(name.as_str(), word));
+        PATTERNS.iter().fold(named, |text, (pattern, word)| match pattern.replace_all(&text, *word) {
+            std::borrow::Cow::Borrowed(_) => text,
+            std::borrow::Cow::Owned(replaced) => replaced,
+        })
+    }
+
+    /// An object as it would be in any run.
+    pub fn object(&self, value: Value) -> Value {
+        match value {
+            Value::Object(map) => Value::Object(self.fields(map)),
+            Value::Array(items) => Value::Array(items.into_iter().map(|item| self.object(item)).collect()),
+            Value::String(text) => Value::String(self.text(&text)),
+            other => other,
+        }
+    }
+
+    fn fields(&self, map: Map<String, Value>) -> Map<String, Value> {
+        let is_secret = map.get("kind").is_some_and(|kind| kind == "Secret");
+        map.into_iter()
+            .filter(|(key, _)| !VOLATILE.contains(&key.as_str()))
+            .map(|(key, value)| {
+                let value = match value {
+                    Value::Object(data) if is_secret && key == "data" => {
+                        Value::Array(data.into_iter().map(|(key, _)| Value::String(key)).collect())
+                    }
+                    value => self.object(value),
+                };
+                (self.text(&key), value)
+            })
+            .filter(|(_, value)| !matches!(value, Value::Object(map) if map.is_empty()))
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_another_every_time_is_taken_out_and_the_rest_stays() {
+        let names = Names::new([("e2e-7".to_owned(), "{namespace}"), ("/tmp/x/s7".to_owned(), "{home}")]);
+        let object = json!({
+            "kind": "Secret",
+            "metadata": {"name": "a", "namespace": "e2e-7", "uid": "1", "ownerReferences": [{"name": "b", "uid": "2"}]},
+            "data": {"password": "eA=="},
+            "status": {"podIP": "127.64.0.1", "since": "2026-01-02T03:04:05Z", "message": "took 12.5 s on 127.64.3.4:5432"},
+        });
+        assert_eq!(
+            names.object(object),
+            json!({
+                "kind": "Secret",
+                "metadata": {"name": "a", "namespace": "{namespace}", "ownerReferences": [{"name": "b"}]},
+                "data": ["password"],
+                "status": {"since": "{time}", "message": "took {duration} on {address}"},
+            })
+        );
+        let text = "wrote /tmp/x/s7/a.yaml of 0a1b2c3d-0000-1111-2222-333344445555 in e2e-7-other";
+        assert_eq!(names.text(text), "wrote {home}/a.yaml of {uuid} in {namespace}-other");
+    }
+
+    #[test]
+    fn every_pattern_is_one() {
+        assert_eq!(PATTERNS.len(), 7);
+    }
+}

@@ -1,0 +1,116 @@
+//! What can be seen at the end of a scenario: the commands with what they said, and the objects of its namespaces.
+
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{DynamicObject, ListParams};
+use kube::{Api, Client};
+use serde_json::{Map, Value, json};
+
+use super::normalise::Names;
+use super::observe;
+use super::secrets::Secrets;
+use super::world::World;
+
+/// Looking must not hold up the run: a cluster that was killed has nothing to show.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Kinds that say nothing about what a user has: they have other names every time, or everybody has them.
+const IGNORED: [&str; 3] = ["controllerrevision", "endpointslice", "event"];
+
+/// Texts longer than this are clipped: a result is for comparing, the evidence has everything.
+const LONGEST: usize = 4000;
+
+/// What was seen, and the secrets that must not be told.
+#[derive(Debug, Clone, Default)]
+pub struct Seen {
+    /// For the result of the scenario.
+    pub observations: Value,
+    /// For everything else that is written about it.
+    pub secrets: Secrets,
+}
+
+/// Looks.
+pub async fn look(world: &World) -> Seen {
+    let (objects, secrets) = tokio::time::timeout(PATIENCE, objects(world)).await.unwrap_or_default();
+    let names = names(world);
+    let commands: Vec<Value> = world
+        .outcomes()
+        .iter()
+        .map(|outcome| {
+            let text = |text: &str| names.text(&secrets.hide(&clipped(text)));
+            json!({
+                "line": text(&outcome.line), "code": outcome.code(),
+                "stdout": text(&outcome.stdout), "stderr": text(&outcome.stderr),
+            })
+        })
+        .collect();
+    Seen { observations: json!({"commands": commands, "objects": objects}), secrets }
+}
+
+fn names(world: &World) -> Names {
+    let surroundings = &world.surroundings;
+    let namespace = match world.is_shared() {
+        true => world.namespace().to_owned(),
+        false => String::new(),
+    };
+    Names::new([
+        (namespace, "{namespace}"),
+        (surroundings.home.display().to_string(), "{home}"),
+        (surroundings.state.display().to_string(), "{state}"),
+    ])
+}
+
+fn clipped(text: &str) -> String {
+    if text.len() <= LONGEST {
+        return text.to_owned();
+    }
+    let start: String = text.chars().take(LONGEST).collect();
+    format!("{start}…")
+}
+
+async fn objects(world: &World) -> (Map<String, Value>, Secrets) {
+    let mut found = Map::new();
+    let mut secrets = Secrets::default();
+    let Ok(client) = observe::client(&world.surroundings).await else { return (found, secrets) };
+    let names = names(world);
+    for namespace in world.namespaces() {
+        secrets.extend(secrets_of(&client, namespace).await);
+        let prefix = names.text(namespace);
+        for (kind, object) in in_namespace(&client, namespace).await {
+            let name = names.text(object.metadata.name.as_deref().unwrap_or_default());
+            let value = serde_json::to_value(&object).unwrap_or_default();
+            let own = matches!(name.as_str(), "default" | "kube-root-ca.crt");
+            if !own {
+                found.insert(format!("{prefix}/{kind}/{name}"), names.object(value));
+            }
+        }
+    }
+    (found, secrets)
+}
+
+/// The values of all Secrets of a namespace.
+pub async fn secrets_of(client: &Client, namespace: &str) -> Secrets {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    api.list(&ListParams::default()).await.map(|list| Secrets::of(&list.items)).unwrap_or_default()
+}
+
+async fn in_namespace(client: &Client, namespace: &str) -> Vec<(&'static str, DynamicObject)> {
+    let lists = observe::kinds().filter(|kind| !IGNORED.contains(kind)).map(async |kind| {
+        // A kind that this cluster does not serve has nothing to show.
+        let Ok(api) = observe::objects(client, namespace, kind) else { return Vec::new() };
+        let list = api.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+        list.into_iter()
+            .map(|mut object| {
+                // Items of a list do not say what they are.
+                object.types = Some(kube::api::TypeMeta {
+                    api_version: String::new(),
+                    kind: if kind == "secret" { "Secret".to_owned() } else { kind.to_owned() },
+                });
+                (kind, object)
+            })
+            .collect()
+    });
+    join_all(lists).await.into_iter().flatten().collect()
+}

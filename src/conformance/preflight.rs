@@ -1,0 +1,165 @@
+//! Before a run on an existing cluster: it answers, it has the stack, and we may do there what the scenarios do.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use futures::future::join_all;
+use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::PostParams;
+use kube::config::Kubeconfig;
+use kube::{Api, Client};
+
+use crate::finding::{Class, Finding};
+use crate::kubernetes::{Error, Target};
+use crate::steps::stack;
+
+/// What scenarios do: verb, group, resource, subresource.
+const NEEDED: [(&str, &str, &str, &str); 14] = [
+    ("create", "", "namespaces", ""),
+    ("delete", "", "namespaces", ""),
+    ("list", "apiextensions.k8s.io", "customresourcedefinitions", ""),
+    ("create", "postgresql.anynines.com", "postgresqls", ""),
+    ("delete", "postgresql.anynines.com", "postgresqls", ""),
+    ("get", "", "pods", ""),
+    ("list", "", "pods", ""),
+    ("delete", "", "pods", ""),
+    ("create", "", "pods", "exec"),
+    ("get", "", "pods", "log"),
+    ("get", "", "secrets", ""),
+    ("list", "", "secrets", ""),
+    ("get", "", "services", ""),
+    ("list", "", "events", ""),
+];
+
+/// How long an unreachable cluster may keep us.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// A cluster that was made by somebody else.
+#[derive(Debug, Clone)]
+pub struct Existing {
+    /// A kubeconfig of its context alone.
+    pub kubeconfig: Kubeconfig,
+    /// The context.
+    pub context: String,
+    /// URL of the API server.
+    pub server: String,
+    /// Version of Kubernetes.
+    pub version: String,
+    /// Which stack it has: `builtin`, or `upstream` where nothing says so.
+    pub stack: String,
+    /// What the stack can do besides what every stack can.
+    pub capabilities: BTreeSet<String>,
+}
+
+/// Looks.
+///
+/// # Errors
+/// The context is not there, the cluster does not answer, has no stack, or does not let us.
+pub async fn check(target: &Target) -> Result<Existing, Finding> {
+    let looked = tokio::time::timeout(PATIENCE, look(target)).await;
+    looked.unwrap_or_else(|_| {
+        Err(Finding::new(
+            "unreachable",
+            Class::Missing,
+            format!("the cluster did not answer within {} s", PATIENCE.as_secs()),
+        ))
+    })
+}
+
+async fn look(target: &Target) -> Result<Existing, Finding> {
+    let connection = target.connect().await?;
+    let client = connection.client.clone();
+    let version = client.apiserver_version().await.map_err(|error| Error::request("reach the cluster", error))?;
+    permissions(&client, &connection.context).await?;
+    stack::require(&client).await?;
+    let (stack, capabilities) = capabilities(&client).await?;
+    Ok(Existing {
+        kubeconfig: alone(target.read()?, &connection.context),
+        context: connection.context,
+        server: connection.server,
+        version: version.git_version,
+        stack,
+        capabilities,
+    })
+}
+
+/// All that is missing is said at once.
+async fn permissions(client: &Client, context: &str) -> Result<(), Finding> {
+    let missing: Vec<String> = join_all(NEEDED.map(async |needed| may(client, needed).await))
+        .await
+        .into_iter()
+        .collect::<Result<Vec<_>, _>>()?
+        .into_iter()
+        .flatten()
+        .collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let cause = format!("the user of the context {context} may not do what the suite does on this cluster");
+    Err(Finding::new("no-permission", Class::Missing, cause)
+        .with("missing permissions", missing)
+        .advise("Use a context whose user may do this in all namespaces, such as a cluster's administrator."))
+}
+
+async fn may(client: &Client, needed: (&str, &str, &str, &str)) -> Result<Option<String>, Finding> {
+    let (verb, group, resource, subresource) = needed;
+    let review = SelfSubjectAccessReview {
+        spec: SelfSubjectAccessReviewSpec {
+            resource_attributes: Some(ResourceAttributes {
+                verb: Some(verb.to_owned()),
+                group: Some(group.to_owned()),
+                resource: Some(resource.to_owned()),
+                subresource: (!subresource.is_empty()).then(|| subresource.to_owned()),
+                ..ResourceAttributes::default()
+            }),
+            ..SelfSubjectAccessReviewSpec::default()
+        },
+        ..SelfSubjectAccessReview::default()
+    };
+    let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
+    let answer = api.create(&PostParams::default(), &review).await;
+    let answer = answer.map_err(|error| Error::request("ask what the user of the context may do", error))?;
+    if answer.status.is_some_and(|status| status.allowed) {
+        return Ok(None);
+    }
+    let subresource = if subresource.is_empty() { String::new() } else { format!("/{subresource}") };
+    let group = if group.is_empty() { String::new() } else { format!(".{group}") };
+    Ok(Some(format!("{verb} {resource}{subresource}{group}")))
+}
+
+/// A stack says in `a8s-system/a8s-stack` what it is and can do; one that says nothing is the released one.
+async fn capabilities(client: &Client) -> Result<(String, BTreeSet<String>), Finding> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "a8s-system");
+    let map = maps.get_opt("a8s-stack").await.map_err(|error| Error::request("look for the kind of stack", error))?;
+    let Some(data) = map.and_then(|map| map.data) else { return Ok(("upstream".to_owned(), BTreeSet::new())) };
+    let word = |key: &str| data.get(key).map(String::as_str).unwrap_or_default();
+    let capabilities = word("capabilities").split(',').map(str::trim).filter(|word| !word.is_empty());
+    Ok((word("stack").to_owned(), capabilities.map(str::to_owned).collect()))
+}
+
+/// Only what one context needs: scenarios get a copy, and no scenario should see another cluster.
+fn alone(mut kubeconfig: Kubeconfig, context: &str) -> Kubeconfig {
+    kubeconfig.contexts.retain(|entry| entry.name == context);
+    let of_context = kubeconfig.contexts.first().and_then(|entry| entry.context.clone()).unwrap_or_default();
+    kubeconfig.clusters.retain(|entry| entry.name == of_context.cluster);
+    kubeconfig.auth_infos.retain(|entry| Some(&entry.name) == of_context.user.as_ref());
+    kubeconfig.current_context = Some(context.to_owned());
+    kubeconfig
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_sees_one_cluster_only() {
+        let text = "{current-context: b, contexts: [{name: a, context: {cluster: a, user: a}}, \
+            {name: b, context: {cluster: b, user: b}}], clusters: [{name: a, cluster: {server: 'https://a'}}, \
+            {name: b, cluster: {server: 'https://b'}}], users: [{name: a, user: {}}, {name: b, user: {}}]}";
+        let kubeconfig = alone(Kubeconfig::from_yaml(text).unwrap(), "a");
+        assert_eq!(kubeconfig.current_context.as_deref(), Some("a"));
+        assert_eq!((kubeconfig.clusters.len(), kubeconfig.clusters[0].name.as_str()), (1, "a"));
+        assert_eq!((kubeconfig.auth_infos.len(), kubeconfig.contexts.len()), (1, 1));
+    }
+}

@@ -1,0 +1,98 @@
+//! JUnit's XML, as CI systems read it. A scenario that passed when it was tried again is a success with flaky failures.
+
+use std::time::Duration;
+
+use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
+
+use crate::conformance::results::{Attempt, Outcome, Results, Scenario};
+
+/// The document.
+///
+/// # Errors
+/// It can't be serialised.
+pub fn document(results: &Results) -> std::io::Result<String> {
+    let mut report = Report::new("a9s conformance");
+    report.set_time(Duration::from_secs_f64(results.seconds.max(0.0)));
+    let mut suites: Vec<TestSuite> = Vec::new();
+    for scenario in &results.scenarios {
+        let case = case(scenario);
+        match suites.iter_mut().find(|suite| suite.name.as_str() == scenario.feature) {
+            Some(suite) => drop(suite.add_test_case(case)),
+            None => {
+                let mut suite = TestSuite::new(scenario.feature.as_str());
+                suite.add_test_case(case);
+                suites.push(suite);
+            }
+        }
+    }
+    if !results.problems.is_empty() {
+        let mut suite = TestSuite::new("the run");
+        for problem in &results.problems {
+            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+            status.set_message(problem.as_str());
+            suite.add_test_case(TestCase::new(problem.as_str(), status));
+        }
+        suites.push(suite);
+    }
+    report.add_test_suites(suites);
+    report.to_string().map_err(std::io::Error::other)
+}
+
+fn case(scenario: &Scenario) -> TestCase {
+    let mut status = match scenario.outcome {
+        Outcome::Passed | Outcome::Flaky => TestCaseStatus::success(),
+        Outcome::Failed if scenario.quarantine.is_none() => TestCaseStatus::non_success(NonSuccessKind::Failure),
+        Outcome::Failed | Outcome::Skipped | Outcome::NotRun => TestCaseStatus::skipped(),
+    };
+    match scenario.outcome {
+        Outcome::Flaky => {
+            for attempt in failed(scenario) {
+                status.add_rerun(rerun(attempt));
+            }
+        }
+        Outcome::Failed if scenario.quarantine.is_some() => {
+            let why = scenario.quarantine.as_deref().unwrap_or_default();
+            status.set_message(format!("quarantined ({why}): {}", scenario.message));
+        }
+        Outcome::Failed => {
+            status.set_message(scenario.message.lines().next().unwrap_or_default());
+            status.set_description(scenario.message.as_str());
+            let attempts: Vec<&Attempt> = failed(scenario).collect();
+            for attempt in attempts.iter().rev().skip(1).rev() {
+                status.add_rerun(rerun(attempt));
+            }
+        }
+        Outcome::NotRun => drop(status.set_message("the run ended before its turn")),
+        Outcome::Skipped => drop(status.set_message(scenario.message.as_str())),
+        Outcome::Passed => {}
+    }
+    let mut case = TestCase::new(scenario.name.as_str(), status);
+    case.set_classname(scenario.feature.as_str());
+    case.set_time(Duration::from_secs_f64(scenario.attempts.last().map_or(0.0, |attempt| attempt.seconds)));
+    case
+}
+
+fn failed(scenario: &Scenario) -> impl Iterator<Item = &Attempt> {
+    scenario.attempts.iter().filter(|attempt| !attempt.message.is_empty())
+}
+
+fn rerun(attempt: &Attempt) -> TestRerun {
+    let mut rerun = TestRerun::new(NonSuccessKind::Failure);
+    rerun.set_message(attempt.message.lines().next().unwrap_or_default());
+    rerun.set_description(attempt.message.as_str());
+    rerun.set_time(Duration::from_secs_f64(attempt.seconds));
+    rerun
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::conformance::results::tests::sample;
+
+    #[test]
+    fn the_document_is_as_reviewed() {
+        insta::with_settings!({snapshot_path => "../../../snapshots/reports", prepend_module_to_snapshot => false}, {
+            insta::assert_snapshot!("junit.xml", document(&sample()).unwrap());
+        });
+    }
+}

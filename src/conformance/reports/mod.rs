@@ -1,0 +1,139 @@
+//! How the results of a run are shown: a document, JUnit for CI, a page for people, and an archive of it all.
+
+mod archive;
+mod html;
+mod junit;
+mod timeline;
+
+use std::path::{Path, PathBuf};
+
+use super::recorder::Say;
+use super::results::{FILE, Results};
+use crate::finding::{Class, Finding};
+
+/// The page.
+const PAGE: &str = "index.html";
+/// The document for CI.
+const JUNIT: &str = "junit.xml";
+/// The archive of everything.
+const ARCHIVE: &str = "a9s-conformance.tar.gz";
+/// The folder of evidence.
+const EVIDENCE: &str = "evidence";
+
+/// Makes the folder before anything is run, and takes out what an earlier run left in it; that run's results are given
+/// back. Files of others stay.
+///
+/// # Errors
+/// The folder can't be written.
+pub fn prepare(folder: &Path, say: &Say) -> Result<Option<Results>, Finding> {
+    let unwritable = |error: std::io::Error| {
+        Finding::new("report-unwritable", Class::Missing, format!("the report's folder can't be written: {error}"))
+            .advise("Name another folder with --report.")
+    };
+    fs_err::create_dir_all(folder).map_err(unwritable)?;
+    let probe = folder.join(".a9s-probe");
+    fs_err::write(&probe, b"").and_then(|()| fs_err::remove_file(&probe)).map_err(unwritable)?;
+    let previous = match folder.join(FILE).exists() {
+        false => None,
+        true => match Results::read(folder) {
+            Ok(results) => Some(results),
+            Err(finding) => {
+                say(&format!("no comparison with the last run: {}\n", finding.cause));
+                None
+            }
+        },
+    };
+    for name in [FILE, JUNIT, PAGE, ARCHIVE] {
+        remove(fs_err::remove_file(folder.join(name))).map_err(unwritable)?;
+    }
+    remove(fs_err::remove_dir_all(folder.join(EVIDENCE))).map_err(unwritable)?;
+    Ok(previous)
+}
+
+fn remove(result: std::io::Result<()>) -> std::io::Result<()> {
+    match result {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Writes everything.
+///
+/// # Errors
+/// What the file system said.
+pub fn write(results: &Results, previous: Option<&Results>, folder: &Path) -> std::io::Result<()> {
+    for scenario in &results.scenarios {
+        if let Some(evidence) = &scenario.evidence {
+            let evidence = folder.join(evidence);
+            fs_err::create_dir_all(&evidence)?;
+            fs_err::write(evidence.join("timeline.txt"), timeline::text(scenario))?;
+        }
+    }
+    fs_err::write(folder.join(FILE), serde_json::to_vec_pretty(results)?)?;
+    fs_err::write(folder.join(JUNIT), junit::document(results)?)?;
+    fs_err::write(folder.join(PAGE), html::page(results, previous, folder))?;
+    archive::write(&files(folder)?, folder, &folder.join(ARCHIVE))
+}
+
+/// The files of a report, relative to its folder, sorted.
+fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found: Vec<PathBuf> = [FILE, JUNIT, PAGE].map(PathBuf::from).into();
+    found.extend(below(folder, Path::new(EVIDENCE))?);
+    Ok(found)
+}
+
+/// The files below `part` of `folder`, sorted.
+fn below(folder: &Path, part: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    let mut parts = vec![part.to_owned()];
+    while let Some(part) = parts.pop() {
+        let Ok(entries) = std::fs::read_dir(folder.join(&part)) else { continue };
+        for entry in entries {
+            let entry = entry?;
+            let path = part.join(entry.file_name());
+            if entry.file_type()?.is_dir() { parts.push(path) } else { found.push(path) }
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::conformance::results::tests::sample;
+
+    fn silent() -> Say {
+        Arc::new(|_| {})
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_written_is_said_before_the_run() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        fs_err::write(&file, "in the way").unwrap();
+        for folder in [file.clone(), file.join("below"), "/proc/nowhere".into()] {
+            let finding = prepare(&folder, &silent()).unwrap_err();
+            assert_eq!((finding.id, finding.class), ("report-unwritable", Class::Missing));
+        }
+        assert_eq!(fs_err::read_to_string(file).unwrap(), "in the way");
+    }
+
+    #[test]
+    fn an_earlier_report_is_read_and_taken_away_and_files_of_others_stay() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("report");
+        assert!(prepare(&folder, &silent()).unwrap().is_none());
+        fs_err::create_dir_all(folder.join("evidence/x")).unwrap();
+        fs_err::write(folder.join("notes.txt"), "mine").unwrap();
+        write(&sample(), None, &folder).unwrap();
+        assert!(folder.join(ARCHIVE).exists());
+        assert_eq!(prepare(&folder, &silent()).unwrap().unwrap(), sample());
+        let left: Vec<_> = below(&folder, Path::new("")).unwrap();
+        assert_eq!(left, [PathBuf::from("notes.txt")]);
+        fs_err::write(folder.join(FILE), "{").unwrap();
+        assert!(prepare(&folder, &silent()).unwrap().is_none(), "damage does not stop a run");
+    }
+}

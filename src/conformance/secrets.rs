@@ -1,0 +1,73 @@
+//! Keeps secrets out of what the suite writes: every value that a Secret of the scenario's namespaces holds is replaced
+//! wherever it occurs, in whatever form the program, a server or a log may have said it.
+
+use std::collections::BTreeSet;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::Secret;
+
+/// What stands in a secret's place.
+pub const HIDDEN: &str = "[secret]";
+
+/// Shorter values are words such as `postgres`, which would be everywhere.
+const SHORTEST: usize = 8;
+
+/// Keys of Secrets whose values anybody may know, such as the name of a user or a certificate.
+const PUBLIC: [&str; 9] =
+    ["username", "database", "host", "port", "uri", "service", "instance_service", "ca.crt", "tls.crt"];
+
+/// Values that must not be written.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Secrets(BTreeSet<String>);
+
+impl Secrets {
+    /// The values of these Secrets, as they are and as base64.
+    pub fn of<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
+        let mut values = BTreeSet::new();
+        for (key, value) in secrets.into_iter().flat_map(|secret| secret.data.iter().flatten()) {
+            if PUBLIC.contains(&key.as_str()) || value.0.len() < SHORTEST {
+                continue;
+            }
+            values.insert(STANDARD.encode(&value.0));
+            if let Ok(text) = std::str::from_utf8(&value.0) {
+                values.insert(text.trim().to_owned());
+                // A key or a document of several lines is quoted line by line.
+                values.extend(text.lines().map(str::trim).filter(|line| line.len() >= 24).map(str::to_owned));
+            }
+        }
+        values.retain(|value| value.len() >= SHORTEST);
+        Self(values)
+    }
+
+    /// Both together.
+    pub fn extend(&mut self, other: Self) {
+        self.0.extend(other.0);
+    }
+
+    /// The text without them. Longer ones go first: one may contain another.
+    pub fn hide(&self, text: &str) -> String {
+        let mut values: Vec<&String> = self.0.iter().filter(|value| text.contains(value.as_str())).collect();
+        values.sort_by_key(|value| std::cmp::Reverse(value.len()));
+        values.iter().fold(text.to_owned(), |text, value| text.replace(value.as_str(), HIDDEN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use k8s_openapi::ByteString;
+
+    use super::*;
+
+    #[test]
+    fn values_are_hidden_as_text_and_as_base64_and_names_are_not() {
+        let data = [("username", "postgres-admin"), ("password", "s3cr3t-enough"), ("pin", "1234")]
+            .map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec())));
+        let secret = Secret { data: Some(BTreeMap::from(data)), ..Secret::default() };
+        let secrets = Secrets::of([&secret]);
+        let text = "postgres-admin:s3cr3t-enough@x 1234 czNjcjN0LWVub3VnaA== s3cr3t-enough";
+        assert_eq!(secrets.hide(text), "postgres-admin:[secret]@x 1234 [secret] [secret]");
+    }
+}

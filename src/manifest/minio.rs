@@ -1,0 +1,179 @@
+//! MinIO for the released stack, where backups go if nothing else is said: one pod, a volume, a bucket.
+//!
+//! Names, ports and the address of the Service are those of the Go tool's document, since the configuration of backups
+//! refers to them. Images are pinned, the credentials and the bucket are the chosen ones, and the Job that makes the bucket
+//! is awaited: its name carries a hash of what it does, since a Job can't be changed.
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+/// The namespace, as the Go tool has it.
+const NAMESPACE: &str = "minio-dev";
+const SERVER: &str = "quay.io/minio/minio:RELEASE.2025-04-22T22-12-26Z";
+const CLIENT: &str = "quay.io/minio/mc:RELEASE.2025-04-16T18-13-26Z";
+const CREDENTIALS: &str = "minio-credentials";
+const API_PORT: u16 = 9000;
+/// The user of both images; they run as root unless told otherwise.
+const USER: u32 = 1000;
+
+/// The script of the Job. The server may still be starting, so a few attempts belong to it.
+const SCRIPT: &str = "set -eu
+attempt=0
+until mc alias set store \"$ENDPOINT\" \"$ACCESS_KEY\" \"$SECRET_KEY\"; do
+  attempt=$((attempt + 1))
+  [ \"$attempt\" -lt 60 ] || exit 1
+  sleep 1
+done
+mc mb --ignore-existing \"store/$BUCKET\"
+";
+
+/// What the server is for.
+#[derive(Clone)]
+pub struct Store {
+    /// Bucket that is made.
+    pub bucket: String,
+    /// Access key id of its only user.
+    pub access_key: String,
+    /// Secret key of that user.
+    pub secret_key: String,
+}
+
+/// The documents.
+pub fn documents(store: &Store) -> Vec<Value> {
+    vec![namespace(), credentials(store), volume(), service(), deployment(), job(store)]
+}
+
+fn namespace() -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": {"name": NAMESPACE}}})
+}
+
+fn metadata(name: &str) -> Value {
+    json!({"name": name, "namespace": NAMESPACE, "labels": {"app": "minio"}})
+}
+
+fn credentials(store: &Store) -> Value {
+    use base64::Engine as _;
+    let encoded = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": metadata(CREDENTIALS), "type": "Opaque",
+        "data": {"access-key": encoded(&store.access_key), "secret-key": encoded(&store.secret_key)},
+    })
+}
+
+fn volume() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata("minio-data"),
+        "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "10Gi"}}},
+    })
+}
+
+fn service() -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service", "metadata": metadata("minio"),
+        "spec": {
+            "clusterIP": "None",
+            "ports": [{"name": "api", "port": API_PORT, "protocol": "TCP"}],
+            "selector": {"app": "minio", "component": "server"},
+        },
+    })
+}
+
+fn secret(variable: &str, key: &str) -> Value {
+    json!({"name": variable, "valueFrom": {"secretKeyRef": {"name": CREDENTIALS, "key": key}}})
+}
+
+fn security() -> Value {
+    json!({"runAsNonRoot": true, "runAsUser": USER, "runAsGroup": USER, "fsGroup": USER,
+        "seccompProfile": {"type": "RuntimeDefault"}})
+}
+
+fn deployment() -> Value {
+    let labels = json!({"app": "minio", "component": "server"});
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata("minio"),
+        "spec": {
+            "replicas": 1,
+            // Two at a time would want the same volume.
+            "strategy": {"type": "Recreate"},
+            "selector": {"matchLabels": labels},
+            "template": {
+                "metadata": {"labels": labels},
+                "spec": {
+                    "securityContext": security(),
+                    "containers": [{
+                        "name": "minio",
+                        "image": SERVER,
+                        "args": ["server", "/data"],
+                        "env": [secret("MINIO_ROOT_USER", "access-key"), secret("MINIO_ROOT_PASSWORD", "secret-key")],
+                        "ports": [{"name": "api", "containerPort": API_PORT, "protocol": "TCP"}],
+                        "readinessProbe": {
+                            "httpGet": {"path": "/minio/health/ready", "port": API_PORT}, "periodSeconds": 2,
+                        },
+                        "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
+                        "volumeMounts": [{"name": "data", "mountPath": "/data"}],
+                    }],
+                    "volumes": [{"name": "data", "persistentVolumeClaim": {"claimName": "minio-data"}}],
+                },
+            },
+        },
+    })
+}
+
+fn job(store: &Store) -> Value {
+    // No secret goes into it: names can be read by more people than Secrets can.
+    let digest = Sha256::digest(format!("{SCRIPT}\0{CLIENT}\0{}", store.bucket));
+    let name = format!("minio-config-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3]);
+    let endpoint = format!("http://minio.{NAMESPACE}.svc.cluster.local:{API_PORT}");
+    json!({
+        "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata(&name),
+        "spec": {
+            "backoffLimit": 4,
+            "template": {
+                "metadata": {"labels": {"app": "minio", "component": "config"}},
+                "spec": {
+                    "restartPolicy": "OnFailure",
+                    "securityContext": security(),
+                    "containers": [{
+                        "name": "config",
+                        "image": CLIENT,
+                        "command": ["/bin/sh", "-c", SCRIPT],
+                        "env": [
+                            {"name": "ENDPOINT", "value": endpoint},
+                            {"name": "BUCKET", "value": store.bucket},
+                            {"name": "MC_CONFIG_DIR", "value": "/tmp/mc"},
+                            secret("ACCESS_KEY", "access-key"),
+                            secret("SECRET_KEY", "secret-key"),
+                        ],
+                    }],
+                },
+            },
+        },
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store(bucket: &str) -> Store {
+        let (access_key, secret_key) = ("a8s-user".to_owned(), "a8s-password".to_owned());
+        Store { bucket: bucket.to_owned(), access_key, secret_key }
+    }
+
+    #[test]
+    fn the_object_store_is_as_reviewed() {
+        let documents: Vec<String> =
+            documents(&store("a8s-backups")).iter().map(|document| crate::yaml::write(document).unwrap()).collect();
+        insta::with_settings!({snapshot_path => "../../snapshots", prepend_module_to_snapshot => false}, {
+            insta::assert_snapshot!("upstream_minio", documents.join("---\n"));
+        });
+    }
+
+    #[test]
+    fn another_bucket_is_another_job_and_no_secret_is_in_it() {
+        let (one, other) = (job(&store("a8s-backups")), job(&store("elsewhere")));
+        assert_ne!(one["metadata"]["name"], other["metadata"]["name"]);
+        assert_eq!(one["metadata"]["name"], job(&store("a8s-backups"))["metadata"]["name"]);
+        assert!(!one.to_string().contains("a8s-password"));
+    }
+}

@@ -1,0 +1,38 @@
+//! The images of the builtin stack, where they are images: what `ci/images` has built into the machine's Docker engine.
+
+use a8s_operators::manifests;
+
+use super::kind::majors;
+use super::tool::Tool;
+use crate::finding::{Class, Finding};
+
+/// The image of the operators of this version of the program.
+pub fn operators() -> String {
+    format!("a9s/operators:{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// What the stack needs to know, from the images there are.
+///
+/// # Errors
+/// There are none, or docker does not answer.
+pub async fn options(docker: &Tool) -> Result<manifests::Options, Finding> {
+    let listed = docker.run(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).await?;
+    let images = majors(&listed);
+    let operators = operators();
+    if images.is_empty() || !listed.lines().any(|line| line.trim() == operators) {
+        let cause = format!("the images of the builtin stack are not there: {operators} and a9s/postgresql");
+        return Err(Finding::new("no-images", Class::Missing, cause)
+            .advise("Build them with ci/images.")
+            .advise("Or install the released stack: --stack upstream"));
+    }
+    Ok(manifests::Options { images, webhook: manifests::Webhook::Service, operators: Some(operators) })
+}
+
+/// The id of an image in the engine.
+///
+/// # Errors
+/// It is not there.
+pub async fn id(docker: &Tool, image: &str) -> Result<String, Finding> {
+    let text = docker.run(&["image", "inspect", "--format", "{{.Id}}", image]).await?;
+    Ok(text.trim().to_owned())
+}

@@ -1,0 +1,387 @@
+//! kind: Kubernetes nodes as Docker containers.
+//!
+//! Which clusters there are, and how their nodes are, is asked of Docker, by the label that kind gives its nodes: exact,
+//! and true also of clusters that were made half. What kind itself must do, it does. Its kubeconfig goes to a file of
+//! ours; the user's own is only written by the step for it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use a8s_operators::manifests;
+use async_trait::async_trait;
+use serde_json::{Value, json};
+
+use super::docker::{self, docker};
+use super::tool::{self, Tool};
+use super::{ClusterName, Name, Options, Provider, State, builtin, ready};
+use crate::config::write_private;
+use crate::finding::{Class, Finding};
+use crate::kubernetes::Target;
+use crate::step::Context;
+use crate::yaml;
+
+/// The oldest kind whose node images and configuration are known to work.
+const OLDEST: (u32, u32, u32) = (0, 20, 0);
+/// The label of nodes, its value the cluster's name (sigs.k8s.io/kind `pkg/cluster/internal/providers/docker`).
+const LABEL: &str = "io.x-k8s.kind.cluster";
+/// Nodes when nothing is said, as the Go tool has it.
+const NODES: u16 = 3;
+/// How long a cluster whose making was cut off gets to come up by itself: kind may have gone on without us.
+const HALF_MADE: Duration = Duration::from_secs(20);
+/// Between two looks at a cluster that starts.
+const POLL: Duration = Duration::from_millis(500);
+
+/// The provider.
+#[derive(Debug, Clone)]
+pub struct Kind {
+    kind: Tool,
+    docker: Tool,
+    /// Holds one directory per cluster.
+    state: PathBuf,
+    options: Options,
+}
+
+/// A node's container.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Node {
+    id: String,
+    name: String,
+    running: bool,
+}
+
+impl Kind {
+    /// The clusters of the machine's Docker engine; what is known of them lies below `state`.
+    pub fn new(state: &Path, options: Options) -> Self {
+        let kind = Tool::new("kind", "https://kind.sigs.k8s.io/docs/user/quick-start#installation");
+        Self { kind, docker: docker(), state: state.join(".kind"), options }
+    }
+
+    /// The provider with these programs instead of those on the PATH.
+    #[must_use]
+    pub fn with_tools(mut self, kind: &Path, docker: &Path) -> Self {
+        self.kind = self.kind.at(kind);
+        self.docker = self.docker.at(docker);
+        self
+    }
+
+    fn file(&self, cluster: &ClusterName, name: &str) -> PathBuf {
+        self.state.join(cluster.as_str()).join(name)
+    }
+
+    fn write(&self, cluster: &ClusterName, name: &str, content: &str) -> Result<(), Finding> {
+        let path = self.file(cluster, name);
+        let failed = |error: std::io::Error| {
+            Finding::new("state-unwritable", Class::Failed, format!("cannot write {}: {error}", path.display()))
+        };
+        super::private_directory(&self.state.join(cluster.as_str())).map_err(failed)?;
+        write_private(&path, content.as_bytes()).map_err(failed)
+    }
+
+    fn forget(&self, cluster: &ClusterName, name: &str) {
+        // Not being there is what is wanted.
+        let _ = std::fs::remove_file(self.file(cluster, name));
+    }
+
+    async fn nodes(&self, cluster: &ClusterName) -> Result<Vec<Node>, Finding> {
+        let filter = format!("label={LABEL}={cluster}");
+        let format = "{{.ID}} {{.Names}} {{.State}}";
+        let text = self.ask(&["ps", "--all", "--no-trunc", "--filter", &filter, "--format", format]).await?;
+        let mut nodes: Vec<Node> = text.lines().filter_map(node).collect();
+        nodes.sort();
+        Ok(nodes)
+    }
+
+    /// Asks docker; where it fails, the reason is looked for in what the daemon says.
+    async fn ask(&self, arguments: &[&str]) -> Result<String, Finding> {
+        match self.docker.run(arguments).await {
+            Err(finding) if finding.id == "tool-failed" => match docker::engine(&self.docker).await {
+                Err(reason) => Err(reason),
+                Ok(_) => Err(finding),
+            },
+            answer => answer,
+        }
+    }
+
+    /// Nodes of a cluster as a text that no other cluster has.
+    fn mark(nodes: &[Node]) -> String {
+        nodes.iter().map(|node| node.id.as_str()).collect::<Vec<_>>().join("\n")
+    }
+
+    async fn check(&self, context: &Context) -> Result<(), Finding> {
+        tool::require(&self.kind, &self.kind.run(&["version"]).await?, OLDEST)?;
+        let engine = docker::engine(&self.docker).await?;
+        if !self.options.no_precheck {
+            for warning in docker::check(&engine, self.options.nodes.unwrap_or(NODES))? {
+                context.warn(warning);
+            }
+        }
+        Ok(())
+    }
+
+    async fn make(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        let path = self.file(cluster, "kubeconfig");
+        self.forget(cluster, "introduced");
+        self.forget(cluster, "made");
+        self.write(cluster, "making", "")?;
+        let path = path.to_string_lossy().into_owned();
+        let mut arguments =
+            vec!["create", "cluster", "--name", cluster.as_str(), "--kubeconfig", &path, "--config", "-"];
+        if let Some(image) = &self.options.node_image {
+            arguments.extend(["--image", image]);
+        }
+        let made = self.kind.act(&arguments, Some(&configuration(self.options.nodes.unwrap_or(NODES))), context).await;
+        // kind has taken back what it did; only a kill leaves the mark.
+        self.forget(cluster, "making");
+        made.map_err(explained)?;
+        self.write(cluster, "made", &Self::mark(&self.nodes(cluster).await?))
+    }
+
+    async fn export(&self, cluster: &ClusterName) -> Result<(), Finding> {
+        let text = self.kind.run(&["get", "kubeconfig", "--name", cluster.as_str()]).await?;
+        self.write(cluster, "kubeconfig", &text)
+    }
+
+    async fn wait_until_ready(&self, cluster: &ClusterName) -> String {
+        let target = Target { kubeconfig: Some(self.file(cluster, "kubeconfig")), context: None };
+        loop {
+            match ready(&target).await {
+                Ok(server) => return server,
+                Err(_) => tokio::time::sleep(POLL).await,
+            }
+        }
+    }
+
+    async fn power(&self, cluster: &ClusterName, verb: &str, context: &Context) -> Result<(), Finding> {
+        let nodes = self.nodes(cluster).await?;
+        if nodes.is_empty() {
+            return Err(self.absent(cluster));
+        }
+        let ids = nodes.iter().map(|node| node.name.as_str());
+        let arguments: Vec<&str> = [verb].into_iter().chain(ids).collect();
+        self.docker.act(&arguments, None, context).await.map(drop)
+    }
+
+    fn absent(&self, cluster: &ClusterName) -> Finding {
+        Finding::new("no-cluster", Class::Missing, format!("there is no kind cluster {cluster}"))
+            .advise(format!("Create it with: a9s create cluster a8s -p kind -c {cluster}"))
+    }
+
+    /// The image on a node, by its id; `None` if it is not there.
+    async fn on_node(&self, node: &Node, image: &str) -> Result<Option<String>, Finding> {
+        let ended = self.docker.end_of(&["exec", &node.name, "crictl", "inspecti", image], None).await?;
+        let answer: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
+        Ok(answer["status"]["id"].as_str().filter(|_| ended.success).map(str::to_owned))
+    }
+}
+
+fn node(line: &str) -> Option<Node> {
+    let mut words = line.split_whitespace();
+    let (id, name, state) = (words.next()?, words.next()?, words.next()?);
+    Some(Node { id: id.to_owned(), name: name.to_owned(), running: state == "running" })
+}
+
+/// kind's configuration: one control plane, the others workers.
+fn configuration(nodes: u16) -> String {
+    let roles = std::iter::once("control-plane").chain((1..nodes.max(1)).map(|_| "worker"));
+    let nodes: Vec<Value> = roles.map(|role| json!({"role": role})).collect();
+    let document = json!({"apiVersion": "kind.x-k8s.io/v1alpha4", "kind": "Cluster", "nodes": nodes});
+    // A document of texts can always be written.
+    yaml::write(&document).unwrap_or_default()
+}
+
+/// The causes that people meet, out of what kind prints with 300 lines of kubeadm around them.
+fn explained(finding: Finding) -> Finding {
+    let said = finding.evidence.iter().flat_map(|evidence| &evidence.lines).cloned().collect::<Vec<_>>().join(" ");
+    let (id, class, cause, advice) = if said.contains("already exist for a cluster") {
+        let cause = "the name is taken by another kind cluster";
+        ("cluster-exists", Class::Refused, cause, "Choose another name with -c, or delete that cluster.")
+    } else if said.contains("too many open files") {
+        let cause = "the nodes ran out of inotify instances";
+        ("inotify", Class::Missing, cause, "Raise the limit: sysctl fs.inotify.max_user_instances=512")
+    } else if said.contains("no space left on device") {
+        ("too-little-disk", Class::Missing, "the disk of the Docker engine is full", "Make room: docker system prune")
+    } else if said.contains("failed to pull image") {
+        let cause = "the node image cannot be pulled";
+        ("image-pull", Class::Missing, cause, "Name one that is there with --node-image, or check the network.")
+    } else {
+        return finding;
+    };
+    let evidence = finding.evidence;
+    Finding { evidence, ..Finding::new(id, class, cause).advise(advice) }
+}
+
+#[async_trait]
+impl Provider for Kind {
+    fn name(&self) -> Name {
+        Name::Kind
+    }
+
+    fn context(&self, cluster: &ClusterName) -> String {
+        format!("kind-{cluster}")
+    }
+
+    async fn state(&self, cluster: &ClusterName) -> Result<State, Finding> {
+        let nodes = self.nodes(cluster).await?;
+        if nodes.is_empty() {
+            return Ok(State::Absent);
+        }
+        if let Some(node) = nodes.iter().find(|node| !node.running) {
+            return Ok(State::Stopped { why: format!("its node {} does not run", node.name) });
+        }
+        if self.file(cluster, "making").exists() {
+            return Ok(State::Stopped { why: "it was made half".to_owned() });
+        }
+        let kubeconfig = self.file(cluster, "kubeconfig");
+        if !kubeconfig.exists() {
+            return Ok(State::Stopped { why: "its kubeconfig is not here yet".to_owned() });
+        }
+        Ok(match ready(&Target { kubeconfig: Some(kubeconfig), context: None }).await {
+            Ok(server) => State::Running { server, pid: None },
+            Err(why) => State::Stopped { why },
+        })
+    }
+
+    async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
+        let nodes = self.nodes(cluster).await?;
+        let mark = std::fs::read_to_string(self.file(cluster, "made")).unwrap_or_default();
+        Ok(nodes.is_empty() || self.file(cluster, "making").exists() || mark == Self::mark(&nodes))
+    }
+
+    async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        self.check(context).await?;
+        let mut nodes = self.nodes(cluster).await?;
+        if !nodes.is_empty() && self.file(cluster, "making").exists() {
+            context.progress("its making was cut off; looking whether it comes up");
+            let came_up = async {
+                self.export(cluster).await.ok()?;
+                tokio::time::timeout(HALF_MADE, self.wait_until_ready(cluster)).await.ok()
+            };
+            if came_up.await.is_some() {
+                self.write(cluster, "made", &Self::mark(&nodes))?;
+                self.forget(cluster, "making");
+            } else {
+                context.note(format!("The cluster {cluster} was made half: it is made anew."));
+                self.delete(cluster, context).await?;
+                nodes.clear();
+            }
+        }
+        if nodes.is_empty() {
+            self.make(cluster, context).await?;
+        } else {
+            self.start(cluster, context).await?;
+        }
+        self.wait_until_ready(cluster).await;
+        Ok(())
+    }
+
+    async fn start(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        if self.nodes(cluster).await?.iter().any(|node| !node.running) {
+            self.power(cluster, "start", context).await?;
+        }
+        self.export(cluster).await?;
+        context.progress("waiting for its API server");
+        self.wait_until_ready(cluster).await;
+        Ok(())
+    }
+
+    async fn stop(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        self.power(cluster, "stop", context).await
+    }
+
+    async fn delete(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        let path = self.file(cluster, "kubeconfig").to_string_lossy().into_owned();
+        self.kind.act(&["delete", "cluster", "--name", cluster.as_str(), "--kubeconfig", &path], None, context).await?;
+        match fs_err::remove_dir_all(self.state.join(cluster.as_str())) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Finding::new("state-unremovable", Class::Failed, error.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<ClusterName>, Finding> {
+        let filter = format!("label={LABEL}");
+        let format = format!("{{{{.Label \"{LABEL}\"}}}}");
+        let text = self.ask(&["ps", "--all", "--filter", &filter, "--format", &format]).await?;
+        let names: std::collections::BTreeSet<&str> = text.lines().map(str::trim).collect();
+        Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
+    }
+
+    async fn loaded(&self, cluster: &ClusterName, images: &[String]) -> Result<bool, Finding> {
+        let nodes: Vec<Node> = self.nodes(cluster).await?;
+        for image in images {
+            let here = builtin::id(&self.docker, image).await?;
+            for node in &nodes {
+                if self.on_node(node, image).await?.as_deref() != Some(here.as_str()) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
+    async fn load(&self, cluster: &ClusterName, images: &[String], context: &Context) -> Result<(), Finding> {
+        let mut arguments = vec!["load", "docker-image", "--name", cluster.as_str()];
+        arguments.extend(images.iter().map(String::as_str));
+        self.kind.act(&arguments, None, context).await.map(drop)
+    }
+
+    fn kubeconfig(&self, cluster: &ClusterName) -> PathBuf {
+        self.file(cluster, "kubeconfig")
+    }
+
+    fn introduced(&self, cluster: &ClusterName) -> PathBuf {
+        self.file(cluster, "introduced")
+    }
+
+    async fn builtin_stack(&self, _cluster: &ClusterName) -> Result<manifests::Options, Finding> {
+        builtin::options(&self.docker).await
+    }
+
+    async fn remarks(&self, _cluster: &ClusterName) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+/// PostgreSQL majors with an image, out of what docker lists.
+pub(super) fn majors(listed: &str) -> BTreeMap<u32, String> {
+    let tagged = listed.lines().filter_map(|line| line.trim().strip_prefix("a9s/postgresql:"));
+    tagged.filter_map(|tag| Some((tag.parse().ok()?, format!("a9s/postgresql:{tag}")))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_node_is_the_control_plane_and_the_others_are_workers() {
+        assert_eq!(
+            configuration(3),
+            "apiVersion: kind.x-k8s.io/v1alpha4\nkind: Cluster\nnodes:\n- role: control-plane\n- role: worker\n- role: worker\n"
+        );
+        assert!(configuration(0).ends_with("nodes:\n- role: control-plane\n"));
+    }
+
+    #[test]
+    fn a_node_that_is_paused_or_exited_does_not_run() {
+        assert!(node("1f a8s-control-plane running").unwrap().running);
+        assert!(!node("1f a8s-control-plane exited").unwrap().running);
+        assert_eq!(node(""), None);
+    }
+
+    #[test]
+    fn only_majors_are_versions_of_the_image() {
+        let listed = "a9s/postgresql:15\na9s/postgresql:latest\nother/a9s/postgresql:16\na9s/operators:0.1.0\n";
+        assert_eq!(majors(listed), BTreeMap::from([(15, "a9s/postgresql:15".to_owned())]));
+    }
+
+    #[test]
+    fn what_kind_says_in_hundreds_of_lines_has_one_cause() {
+        let failed = |line: &str| Finding::new("tool-failed", Class::Failed, "kind").with("stderr", [line]);
+        let taken = explained(failed("ERROR: node(s) already exist for a cluster with the name \"a8s\""));
+        assert_eq!((taken.id, taken.class), ("cluster-exists", Class::Refused));
+        assert!(!taken.evidence.is_empty());
+        assert_eq!(explained(failed("something new")).id, "tool-failed");
+    }
+}

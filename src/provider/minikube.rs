@@ -1,0 +1,307 @@
+//! minikube, driven by its own program.
+//!
+//! It is asked for JSON and believed by its exit status. Its kubeconfig goes to a file of ours, with certificates
+//! embedded; the context is called as the profile is.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use a8s_operators::manifests;
+use async_trait::async_trait;
+use serde_json::Value;
+
+use super::docker::docker;
+use super::tool::{self, Tool};
+use super::{ClusterName, Name, Options, Provider, State, builtin, ready};
+use crate::config::write_private;
+use crate::finding::{Class, Finding};
+use crate::kubernetes::Target;
+use crate::step::Context;
+
+/// The oldest minikube that knows all the flags.
+const OLDEST: (u32, u32, u32) = (1, 30, 0);
+const NODES: u16 = 3;
+const MEMORY: &str = "4gb";
+/// Between two looks at a cluster that starts.
+const POLL: Duration = Duration::from_millis(500);
+
+/// The provider.
+#[derive(Debug, Clone)]
+pub struct Minikube {
+    minikube: Tool,
+    docker: Tool,
+    state: PathBuf,
+    options: Options,
+}
+
+impl Minikube {
+    /// The profiles of the user; what is known of them lies below `state`.
+    pub fn new(state: &Path, options: Options) -> Self {
+        let minikube = Tool::new("minikube", "https://minikube.sigs.k8s.io/docs/start");
+        Self { minikube, docker: docker(), state: state.join(".minikube"), options }
+    }
+
+    /// The provider with this program instead of the one on the PATH.
+    #[must_use]
+    pub fn with_tool(mut self, minikube: &Path) -> Self {
+        self.minikube = self.minikube.at(minikube);
+        self
+    }
+
+    fn file(&self, cluster: &ClusterName, name: &str) -> PathBuf {
+        self.state.join(cluster.as_str()).join(name)
+    }
+
+    /// minikube with its kubeconfig in our file.
+    fn tool(&self, cluster: &ClusterName) -> Tool {
+        self.minikube.clone().with("KUBECONFIG", self.file(cluster, "kubeconfig").as_os_str())
+    }
+
+    /// Names and states of the profiles.
+    async fn profiles(&self) -> Result<Vec<(String, String)>, Finding> {
+        let arguments = ["profile", "list", "--output", "json"];
+        let ended = self.minikube.end_of(&arguments, None).await?;
+        let said = format!("{}{}", ended.stdout, ended.stderr);
+        // Before there ever was a profile, this is an error with exit status 14 or so.
+        if !ended.success && said.contains("No minikube profile") {
+            return Ok(Vec::new());
+        }
+        if !ended.success {
+            return Err(self.minikube.failed(&arguments, &ended));
+        }
+        profiles(&ended.stdout).ok_or_else(|| {
+            let cause = "minikube profile list does not answer with the JSON it should";
+            Finding::new("tool-unusable", Class::Failed, cause).with("its answer", ended.stdout.lines().take(5))
+        })
+    }
+
+    async fn up(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        let directory = self.state.join(cluster.as_str());
+        super::private_directory(&directory).map_err(|error| {
+            Finding::new("state-unwritable", Class::Failed, format!("cannot make {}: {error}", directory.display()))
+        })?;
+        let nodes = self.options.nodes.unwrap_or(NODES).to_string();
+        let memory = self.options.memory.as_deref().unwrap_or(MEMORY);
+        let mut arguments = vec!["start", "--profile", cluster.as_str(), "--nodes", &nodes, "--memory", memory];
+        arguments.extend(["--embed-certs", "--interactive=false"]);
+        if let Some(image) = &self.options.node_image {
+            arguments.extend(["--base-image", image]);
+        }
+        self.tool(cluster).act(&arguments, None, context).await?;
+        context.progress("waiting for its API server");
+        let target = Target { kubeconfig: Some(self.file(cluster, "kubeconfig")), context: None };
+        while ready(&target).await.is_err() {
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+}
+
+fn profiles(json: &str) -> Option<Vec<(String, String)>> {
+    let answer: Value = serde_json::from_str(json).ok()?;
+    let profile = |value: &Value| {
+        Some((value["Name"].as_str()?.to_owned(), value["Status"].as_str().unwrap_or("unknown").to_owned()))
+    };
+    let lists = [answer.get("valid")?, answer.get("invalid").unwrap_or(&Value::Null)];
+    Some(lists.into_iter().filter_map(Value::as_array).flatten().filter_map(profile).collect())
+}
+
+#[async_trait]
+impl Provider for Minikube {
+    fn name(&self) -> Name {
+        Name::Minikube
+    }
+
+    fn context(&self, cluster: &ClusterName) -> String {
+        cluster.to_string()
+    }
+
+    async fn state(&self, cluster: &ClusterName) -> Result<State, Finding> {
+        let profiles = self.profiles().await?;
+        let Some((_, status)) = profiles.into_iter().find(|(name, _)| name == cluster.as_str()) else {
+            return Ok(State::Absent);
+        };
+        // "OK" is what it says of a profile with several nodes.
+        if status != "Running" && status != "OK" {
+            return Ok(State::Stopped { why: format!("minikube says {status}") });
+        }
+        let kubeconfig = self.file(cluster, "kubeconfig");
+        if !kubeconfig.exists() {
+            return Ok(State::Stopped { why: "its kubeconfig is not here yet".to_owned() });
+        }
+        Ok(match ready(&Target { kubeconfig: Some(kubeconfig), context: None }).await {
+            Ok(server) => State::Running { server, pid: None },
+            Err(why) => State::Stopped { why },
+        })
+    }
+
+    async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
+        let there = self.profiles().await?.iter().any(|(name, _)| name == cluster.as_str());
+        Ok(!there || self.file(cluster, "made").exists())
+    }
+
+    async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        let said = self.minikube.run(&["version", "--short"]).await?;
+        tool::require(&self.minikube, &said, OLDEST)?;
+        let made = self.made(cluster).await?;
+        // `minikube start` goes on with what was made half, and starts what is stopped.
+        self.up(cluster, context).await?;
+        if made {
+            write_private(&self.file(cluster, "made"), b"").map_err(|error| {
+                Finding::new("state-unwritable", Class::Failed, format!("cannot write the cluster's record: {error}"))
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn start(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        match self.state(cluster).await? {
+            State::Absent => {
+                Err(Finding::new("no-cluster", Class::Missing, format!("there is no minikube cluster {cluster}"))
+                    .advise(format!("Create it with: a9s create cluster a8s -p minikube -c {cluster}")))
+            }
+            _ => self.up(cluster, context).await,
+        }
+    }
+
+    async fn stop(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        self.tool(cluster).act(&["stop", "--profile", cluster.as_str()], None, context).await.map(drop)
+    }
+
+    async fn delete(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        self.tool(cluster).act(&["delete", "--profile", cluster.as_str()], None, context).await?;
+        match fs_err::remove_dir_all(self.state.join(cluster.as_str())) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Finding::new("state-unremovable", Class::Failed, error.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<ClusterName>, Finding> {
+        Ok(self.profiles().await?.into_iter().filter_map(|(name, _)| name.parse().ok()).collect())
+    }
+
+    async fn loaded(&self, cluster: &ClusterName, images: &[String]) -> Result<bool, Finding> {
+        let listed = self.tool(cluster).run(&["image", "ls", "--profile", cluster.as_str()]).await?;
+        Ok(images.iter().all(|image| {
+            listed
+                .lines()
+                .any(|line| line.trim().trim_start_matches("docker.io/") == image.trim_start_matches("docker.io/"))
+        }))
+    }
+
+    async fn load(&self, cluster: &ClusterName, images: &[String], context: &Context) -> Result<(), Finding> {
+        for image in images {
+            self.tool(cluster).act(&["image", "load", image, "--profile", cluster.as_str()], None, context).await?;
+        }
+        Ok(())
+    }
+
+    fn kubeconfig(&self, cluster: &ClusterName) -> PathBuf {
+        self.file(cluster, "kubeconfig")
+    }
+
+    fn introduced(&self, cluster: &ClusterName) -> PathBuf {
+        self.file(cluster, "introduced")
+    }
+
+    async fn builtin_stack(&self, _cluster: &ClusterName) -> Result<manifests::Options, Finding> {
+        builtin::options(&self.docker).await
+    }
+
+    async fn remarks(&self, _cluster: &ClusterName) -> Vec<String> {
+        Vec::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::manifest::fetch::tests::{answer, server};
+    use crate::step::{Cancel, Plan, Runner, Silent};
+    use crate::steps::cluster::{Cluster, Wanted};
+
+    /// minikube as it answered when this was written, replayed by a script that keeps its profiles in a file.
+    fn recorded(directory: &Path) -> Minikube {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/minikube");
+        let mut minikube = Minikube::new(&directory.join("state"), Options::default()).with_tool(&script);
+        minikube.minikube = minikube.minikube.with("RECORDED_STATE", directory.as_os_str());
+        minikube
+    }
+
+    fn cluster(name: &str) -> ClusterName {
+        name.parse().unwrap()
+    }
+
+    #[tokio::test]
+    async fn without_any_profile_there_are_no_clusters() {
+        let directory = tempfile::tempdir().unwrap();
+        let minikube = recorded(directory.path());
+        assert_eq!(minikube.list().await.unwrap(), Vec::new());
+        assert_eq!(minikube.state(&cluster("a8s")).await.unwrap(), State::Absent);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_begins_like_another_is_another() {
+        let directory = tempfile::tempdir().unwrap();
+        fs_err::write(directory.path().join("profiles"), "a8s-10 Stopped\n").unwrap();
+        let minikube = recorded(directory.path());
+        assert_eq!(minikube.state(&cluster("a8s-1")).await.unwrap(), State::Absent);
+        assert!(matches!(minikube.state(&cluster("a8s-10")).await.unwrap(), State::Stopped { .. }));
+        assert!(!minikube.made(&cluster("a8s-10")).await.unwrap(), "somebody else made it");
+    }
+
+    #[tokio::test]
+    async fn a_failure_that_is_not_about_missing_profiles_is_one() {
+        let directory = tempfile::tempdir().unwrap();
+        fs_err::write(directory.path().join("broken"), "").unwrap();
+        let finding = recorded(directory.path()).list().await.unwrap_err();
+        assert!(finding.cause.contains("exit status: 70") && !finding.evidence.is_empty(), "{finding:?}");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_is_made_stopped_started_and_deleted_as_minikube_does_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let ok = || answer("200 OK", "content-type: text/plain\r\n", b"ok");
+        let (url, _asked) = server(vec![ok(), ok(), ok()]).await;
+        let kubeconfig = directory.path().join("recorded");
+        let text = format!(
+            "{{apiVersion: v1, kind: Config, current-context: a8s, contexts: [{{name: a8s, context: {{cluster: a8s, user: a8s}}}}], \
+             clusters: [{{name: a8s, cluster: {{server: '{url}'}}}}], users: [{{name: a8s, user: {{}}}}]}}"
+        );
+        fs_err::write(&kubeconfig, text).unwrap();
+        let mut minikube = recorded(directory.path());
+        minikube.minikube = minikube.minikube.with("RECORDED_KUBECONFIG", kubeconfig.as_os_str());
+        minikube.options = Options { nodes: Some(1), memory: Some("2gb".to_owned()), ..Options::default() };
+        let mut plan = Plan::new("test");
+        let step = |wanted| Cluster { provider: Arc::new(minikube.clone()), name: cluster("a8s"), wanted };
+        let made = plan.add(step(Wanted::Created));
+        let stopped = plan.after(&[made], step(Wanted::Stopped));
+        plan.after(&[stopped], step(Wanted::Deleted));
+        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(20));
+        assert!(runner.run(&plan).await.unwrap().changed());
+        let asked = fs_err::read_to_string(directory.path().join("asked")).unwrap();
+        let changes: Vec<&str> =
+            asked.lines().filter(|line| !line.starts_with("profile") && !line.starts_with("version")).collect();
+        assert_eq!(
+            changes,
+            [
+                "start --profile a8s --nodes 1 --memory 2gb --embed-certs --interactive=false",
+                "stop --profile a8s",
+                "delete --profile a8s",
+            ]
+        );
+        assert!(!minikube.state.join("a8s").exists());
+    }
+
+    #[test]
+    fn half_made_profiles_are_listed_too() {
+        let json = r#"{"invalid":[{"Name":"half","Status":""}],"valid":[{"Name":"a8s","Status":"OK"}]}"#;
+        let names: Vec<String> = profiles(json).unwrap().into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a8s", "half"]);
+        assert_eq!(profiles("no json"), None);
+    }
+}

@@ -1,0 +1,52 @@
+//! Images of this machine on the nodes of a cluster.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+
+use super::stack::Source;
+use crate::finding::Finding;
+use crate::manifest::images;
+use crate::provider::{ClusterName, Provider};
+use crate::step::{Context, Observation, Step};
+
+/// The nodes should have the images that a source names.
+pub struct Loaded {
+    /// Who can bring them there.
+    pub provider: Arc<dyn Provider>,
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// What names them.
+    pub source: Arc<Source>,
+}
+
+impl Loaded {
+    async fn images(&self) -> Result<Vec<String>, Finding> {
+        let objects = self.source.objects().await?;
+        let values: Vec<_> = objects.iter().filter_map(|object| serde_json::to_value(object).ok()).collect();
+        Ok(images::of_objects(&values))
+    }
+}
+
+#[async_trait]
+impl Step for Loaded {
+    fn id(&self) -> String {
+        "images".to_owned()
+    }
+
+    fn title(&self) -> String {
+        format!("load images into the nodes of {}", self.cluster)
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let images = self.images().await?;
+        Ok(match self.provider.loaded(&self.cluster, &images).await? {
+            true => Observation::satisfied(format!("all {} images are there", images.len())),
+            false => Observation::unmet("not all of them are there"),
+        })
+    }
+
+    async fn converge(&self, context: &Context) -> Result<(), Finding> {
+        self.provider.load(&self.cluster, &self.images().await?, context).await
+    }
+}

@@ -1,0 +1,286 @@
+//! The plan of an installation: which parts a stack has, and in which order they come. Components follow from what was
+//! chosen: no MinIO where backups go elsewhere, no cert-manager for the builtin stack.
+
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use kube::api::{ApiResource, DynamicObject};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::backup_config::{self, Store};
+use super::release::{Fetched, Wanted};
+use super::stack::{self, Part, Source};
+use super::{images, password};
+use crate::config::WorkingDirectory;
+use crate::finding::{Class, Finding};
+use crate::kubernetes::Access;
+use crate::manifest::images::ImageMap;
+use crate::manifest::release::{BACKUP_CONFIG, MANIFESTS, Version};
+use crate::manifest::{kustomization, minio};
+use crate::provider::{ClusterName, Provider};
+use crate::step::{Handle, Plan};
+
+/// What is installed on a cluster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StackName {
+    /// The released manifests and images.
+    Upstream,
+    /// This repository's operators.
+    Builtin,
+}
+
+impl FromStr for StackName {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "upstream" => Ok(Self::Upstream),
+            "builtin" => Ok(Self::Builtin),
+            other => Err(format!("{other:?} is no stack; there are `upstream` and `builtin`")),
+        }
+    }
+}
+
+impl std::fmt::Display for StackName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Upstream => "upstream",
+            Self::Builtin => "builtin",
+        })
+    }
+}
+
+/// The stack with what it needs to know.
+#[derive(Clone)]
+pub enum Stack {
+    /// The builtin one.
+    Builtin {
+        /// Who made the cluster, and its name there. A cluster without one pulls its images.
+        provider: Option<(Arc<dyn Provider>, ClusterName)>,
+    },
+    /// The released one.
+    Upstream {
+        /// Which release.
+        version: Version,
+        /// cert-manager's version, or a file with its document.
+        cert_manager: String,
+    },
+}
+
+/// An installation.
+pub struct Installation {
+    /// The cluster.
+    pub access: Arc<Access>,
+    /// Where what is fetched and generated lies.
+    pub directory: WorkingDirectory,
+    /// What is installed.
+    pub stack: Stack,
+    /// Images that are elsewhere.
+    pub images: ImageMap,
+    /// Where backups go.
+    pub store: Store,
+}
+
+/// Adds the steps of an installation on a cluster that is there when `after` are done.
+pub fn add(plan: &mut Plan, after: &[Handle], installation: Installation) -> Handle {
+    let Installation { access, directory, stack, images, store } = installation;
+    match stack {
+        Stack::Builtin { provider } => {
+            plan.add(backup_config::Written { directory, store });
+            add_builtin(plan, after, access, provider, images)
+        }
+        Stack::Upstream { version, cert_manager } => {
+            let wanted = Wanted::Manifests(version);
+            let release = plan.add(Fetched::new(directory.clone(), wanted.clone()));
+            let adopted = plan.after(after, password::Adopted { access: access.clone(), directory: directory.clone() });
+            let written = backup_config::Written { directory: directory.clone(), store: store.clone() };
+            let written = plan.after(&[adopted], written);
+            let space = Part {
+                access: access.clone(),
+                title: "the record of the installation",
+                id: "record",
+                source: Source::new(ImageMap::default(), || Box::pin(async { Ok(vec![system_namespace()]) })),
+                probe: None,
+            };
+            let space = stack::prepare(plan, after, &space);
+            let mut needed =
+                vec![release, written, add_cert_manager(plan, space, &access, &directory, &cert_manager, &images)];
+            if store.is_minio() {
+                needed.push(add_minio(plan, space, &access, &images, &store));
+            }
+            let source = released(images, wanted.path(&directory), directory);
+            let probe = Some(stack::instance_probe());
+            let part = Part { access, title: "the a8s System", id: "stack", source, probe };
+            stack::install(plan, &needed, part)
+        }
+    }
+}
+
+fn add_builtin(
+    plan: &mut Plan,
+    after: &[Handle],
+    access: Arc<Access>,
+    provider: Option<(Arc<dyn Provider>, ClusterName)>,
+    images: ImageMap,
+) -> Handle {
+    let mut after = after.to_vec();
+    let source = match provider {
+        Some((provider, cluster)) => {
+            let source = Source::builtin(images, provider.clone(), cluster.clone());
+            if provider.has_nodes() {
+                after.push(plan.after(&after, images::Loaded { provider, cluster, source: source.clone() }));
+            }
+            source
+        }
+        None => Source::new(images, || Box::pin(async { stack::builtin_values(&pulled()) })),
+    };
+    let probe = Some(stack::instance_probe());
+    stack::install(plan, &after, Part { access, title: "the a8s System", id: "stack", source, probe })
+}
+
+/// The builtin stack on a cluster that pulls its images: from where the image map says.
+fn pulled() -> a8s_operators::manifests::Options {
+    use a8s_operators::manifests::{Options, Webhook};
+    const MAJOR: u32 = 15;
+    let images = [(MAJOR, format!("a9s/postgresql:{MAJOR}"))].into();
+    Options { images, webhook: Webhook::Service, operators: Some(crate::provider::builtin::operators()) }
+}
+
+fn system_namespace() -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": a8s_operators::SYSTEM_NAMESPACE}})
+}
+
+fn add_cert_manager(
+    plan: &mut Plan,
+    after: Handle,
+    access: &Arc<Access>,
+    directory: &WorkingDirectory,
+    version: &str,
+    images: &ImageMap,
+) -> Handle {
+    let wanted = Wanted::cert_manager(version);
+    let path = wanted.path(directory);
+    let fetched = plan.add(Fetched::new(directory.clone(), wanted));
+    let cluster = access.clone();
+    let source = Source::new(images.clone(), move || {
+        let (path, access) = (path.clone(), cluster.clone());
+        Box::pin(async move {
+            if stack::is_foreign(&access.client().await?, "cert-manager", "cert-manager").await? {
+                // Somebody else looks after it.
+                return Ok(Vec::new());
+            }
+            let text = fs_err::read_to_string(&path)
+                .map_err(|error| Finding::new("manifests-missing", Class::Missing, error.to_string()))?;
+            Ok(kustomization::objects_of(&path, &text)?)
+        })
+    });
+    let part =
+        Part { access: access.clone(), title: "cert-manager", id: "cert-manager", source, probe: Some(issuer_probe()) };
+    stack::install(plan, &[after, fetched], part)
+}
+
+/// What cert-manager must admit before it is of use.
+fn issuer_probe() -> DynamicObject {
+    let resource = ApiResource {
+        group: "cert-manager.io".to_owned(),
+        version: "v1".to_owned(),
+        api_version: "cert-manager.io/v1".to_owned(),
+        kind: "Issuer".to_owned(),
+        plural: "issuers".to_owned(),
+    };
+    let mut probe = DynamicObject::new("a9s-probe", &resource);
+    probe.metadata.namespace = Some("default".to_owned());
+    probe.data = json!({"spec": {"selfSigned": {}}});
+    probe
+}
+
+fn add_minio(plan: &mut Plan, after: Handle, access: &Arc<Access>, images: &ImageMap, store: &Store) -> Handle {
+    let store = minio::Store {
+        bucket: store.bucket.clone(),
+        access_key: store.access_key.clone(),
+        secret_key: store.secret_key.clone(),
+    };
+    let source = Source::new(images.clone(), move || {
+        let store = store.clone();
+        Box::pin(async move { Ok(minio::documents(&store)) })
+    });
+    let part = Part { access: access.clone(), title: "the MinIO object store", id: "minio", source, probe: None };
+    stack::install(plan, &[after], part)
+}
+
+/// The released documents, with the generated files in the places where their kustomization wants them.
+pub fn released(images: ImageMap, release: std::path::PathBuf, directory: WorkingDirectory) -> Arc<Source> {
+    Source::new(images, move || {
+        let (release, directory) = (release.clone(), directory.clone());
+        Box::pin(async move {
+            let read = |name: &str| {
+                fs_err::read(directory.backup_config().join(name))
+                    .map_err(|error| Finding::new("manifests-missing", Class::Missing, error.to_string()))
+            };
+            render(&release, &read)
+        })
+    })
+}
+
+/// Renders a release; `read` gives the generated files by their names.
+///
+/// # Errors
+/// The release or a generated file can't be read.
+pub fn render(release: &Path, read: &dyn Fn(&str) -> Result<Vec<u8>, Finding>) -> Result<Vec<Value>, Finding> {
+    let release = std::path::absolute(release).unwrap_or_else(|_| release.to_owned());
+    let mut files = kustomization::Files::default();
+    for name in backup_config::FILES {
+        files = files.with(&release.join(BACKUP_CONFIG).join(name), read(name)?);
+    }
+    Ok(kustomization::render(&release.join(MANIFESTS), &files)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::Target;
+    use crate::provider::{Name, Options, of_name};
+
+    fn store(provider: &str) -> Store {
+        Store {
+            provider: provider.to_owned(),
+            bucket: "b".to_owned(),
+            region: "r".to_owned(),
+            endpoint: String::new(),
+            path_style: false,
+            access_key: "k".to_owned(),
+            secret_key: "s".to_owned(),
+        }
+    }
+
+    fn plan(stack: Stack, backups: &str) -> String {
+        let mut plan = Plan::new("create stack a8s");
+        add(
+            &mut plan,
+            &[],
+            Installation {
+                access: Arc::new(Access::new(Target::default())),
+                directory: WorkingDirectory("/a9s".into()),
+                stack,
+                images: ImageMap::default(),
+                store: store(backups),
+            },
+        );
+        plan.describe()
+    }
+
+    #[test]
+    fn components_follow_from_what_was_chosen() {
+        let upstream = || Stack::Upstream { version: Version::Latest, cert_manager: "v1.12.0".to_owned() };
+        let kind = of_name(Name::Kind, Options::default()).unwrap();
+        let builtin = Stack::Builtin { provider: Some((kind, "a8s".parse().unwrap())) };
+        insta::with_settings!({snapshot_path => "../../snapshots/plans", prepend_module_to_snapshot => false}, {
+            insta::assert_snapshot!("create_stack_upstream_minio", plan(upstream(), "minio"));
+            insta::assert_snapshot!("create_stack_upstream_aws", plan(upstream(), "AWS"));
+            insta::assert_snapshot!("create_stack_builtin_kind", plan(builtin, "minio"));
+        });
+    }
+}

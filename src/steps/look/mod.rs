@@ -1,0 +1,53 @@
+//! Looking at what is there, for commands that change nothing. Each request has a deadline of its own: what is not
+//! answered in time is left out, with the reason, and the rest is told.
+
+pub mod item;
+pub mod logs;
+pub mod related;
+pub mod status;
+
+use std::time::Duration;
+
+use kube::api::{DynamicObject, ListParams};
+use kube::{Api, Client};
+
+use crate::finding::Finding;
+use crate::kubernetes::Error;
+use crate::manifest::names::Namespace;
+use crate::manifest::resource::{ApiVersion, Kind};
+
+/// How long one request may take.
+pub const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Makes a request with a deadline; `what` is an infinitive.
+///
+/// # Errors
+/// It fails, or is not answered in time.
+pub async fn ask<T>(what: &str, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
+    match tokio::time::timeout(PATIENCE, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(Error::request(what, error)),
+        Err(_) => Err(Error::Unanswered { what: what.to_owned(), seconds: PATIENCE.as_secs() }),
+    }
+}
+
+/// The custom resources of a kind, in one namespace or in all.
+///
+/// # Errors
+/// The request fails, or the stack is not installed.
+pub async fn list(client: &Client, kind: Kind, namespace: Option<&Namespace>) -> Result<Vec<DynamicObject>, Finding> {
+    let resource = kind.resource(&ApiVersion::default());
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace.as_str(), &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    match ask(&format!("list the {}s", kind.noun()), api.list(&ListParams::default())).await {
+        Ok(list) => Ok(list.items),
+        Err(error) => {
+            if error.is_not_found() {
+                super::stack::require(client).await?;
+            }
+            Err(error.into())
+        }
+    }
+}

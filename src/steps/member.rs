@@ -1,0 +1,141 @@
+//! A member that is lost: its pod goes at once, without a word to the server in it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::{DeleteParams, ListParams};
+use kube::{Api, Client, ResourceExt};
+
+use super::instance::labels;
+use crate::finding::{Class, Finding};
+use crate::kubernetes::{Access, Error};
+use crate::manifest::names::{Namespace, ObjectName};
+use crate::step::{Context, Observation, Step};
+
+/// Which member.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Member {
+    /// The one that takes writes.
+    Primary,
+    /// The one of this number.
+    Number(u16),
+}
+
+impl std::str::FromStr for Member {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "primary" => Ok(Self::Primary),
+            number => number
+                .parse()
+                .map(Self::Number)
+                .map_err(|_| "primary, or the number of a member, is expected".to_owned()),
+        }
+    }
+}
+
+/// A member should have been killed once, in this run, and its pod made anew.
+pub struct Killed {
+    /// The cluster.
+    pub access: Arc<Access>,
+    /// The instance.
+    pub instance: ObjectName,
+    /// Its namespace.
+    pub namespace: Namespace,
+    /// Which.
+    pub member: Member,
+    /// Name and identifier of the pod that was killed.
+    pub done: Mutex<Option<(String, String)>>,
+}
+
+impl Killed {
+    fn pods(&self, client: Client) -> Api<Pod> {
+        Api::namespaced(client, self.namespace.as_str())
+    }
+
+    async fn pod(&self, client: &Client) -> Result<Pod, Finding> {
+        let selector = match self.member {
+            Member::Primary => format!("a8s.a9s/replication-role=master,{}", labels(&self.instance)),
+            Member::Number(_) => labels(&self.instance),
+        };
+        let list = self.pods(client.clone()).list(&ListParams::default().labels(&selector)).await;
+        let list = list.map_err(|error| Error::request(format!("list the members of {}", self.instance), error))?;
+        let wanted = match self.member {
+            Member::Primary => list.items.into_iter().next(),
+            Member::Number(number) => {
+                let name = format!("{}-{number}", self.instance);
+                list.items.into_iter().find(|pod| pod.name_any() == name)
+            }
+        };
+        wanted.ok_or_else(|| {
+            let which = match self.member {
+                Member::Primary => "primary".to_owned(),
+                Member::Number(number) => format!("member {number}"),
+            };
+            let (namespace, instance) = (&self.namespace, &self.instance);
+            Finding::new("no-member", Class::Missing, format!("the instance {namespace}/{instance} has no {which}"))
+        })
+    }
+}
+
+#[async_trait]
+impl Step for Killed {
+    fn id(&self) -> String {
+        "kill".to_owned()
+    }
+
+    fn title(&self) -> String {
+        match self.member {
+            Member::Primary => format!("kill the primary of the instance {}", self.instance),
+            Member::Number(number) => format!("kill the member {number} of the instance {}", self.instance),
+        }
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let client = self.access.client().await?;
+        let killed = self.done.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let Some((name, uid)) = killed else {
+            return Ok(Observation::unmet(format!("the pod {} runs", self.pod(&client).await?.name_any())));
+        };
+        let pod = self
+            .pods(client)
+            .get_opt(&name)
+            .await
+            .map_err(|error| Error::request(format!("get the pod {name}"), error))?;
+        Ok(match pod.and_then(|pod| pod.metadata.uid) {
+            Some(now) if now != uid => Observation::satisfied(format!("the pod {name} was killed and made anew")),
+            Some(_) => Observation::unmet(format!("the pod {name} is ending")),
+            None => Observation::unmet(format!("the pod {name} is not made anew yet")),
+        })
+    }
+
+    async fn converge(&self, context: &Context) -> Result<(), Finding> {
+        let client = self.access.client().await?;
+        let pod = self.pod(&client).await?;
+        let (name, uid) = (pod.name_any(), pod.uid().unwrap_or_default());
+        context.command(format!("kubectl delete pod {name} -n {} --grace-period 0 --force", self.namespace));
+        // The identifier keeps a second run from killing the successor.
+        let parameters = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() }
+            .preconditions(kube::api::Preconditions { uid: Some(uid.clone()), resource_version: None });
+        match self.pods(client).delete(&name, &parameters).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            other => drop(other.map_err(|error| Error::request(format!("delete the pod {name}"), error))?),
+        }
+        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some((name, uid));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_member_is_the_primary_or_a_number() {
+        assert_eq!("primary".parse(), Ok(Member::Primary));
+        assert_eq!("2".parse(), Ok(Member::Number(2)));
+        assert!("-1".parse::<Member>().is_err() && "standby".parse::<Member>().is_err());
+    }
+}

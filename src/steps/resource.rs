@@ -1,0 +1,512 @@
+//! Steps that every custom resource has: something it needs exists, its manifest is in a file, it is applied, it has come
+//! to its end, it is gone.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use kube::api::{DeleteParams, DynamicObject, ListParams, PropagationPolicy, WatchParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
+
+use super::condition::{self, Verdict};
+use crate::config::write_private;
+use crate::finding::{Class, Evidence, Finding};
+use crate::kubernetes::{Access, Error, apply, diagnosis};
+use crate::manifest::resource::{Kind, Reference, Resource};
+use crate::step::{Context, Handle, Observation, Plan, Step};
+
+/// Between two looks whether an object that is being deleted is gone.
+const AGAIN: Duration = Duration::from_millis(50);
+
+/// The API of a reference's kind, version and namespace.
+pub fn api(client: Client, reference: &Reference) -> Api<DynamicObject> {
+    Api::namespaced_with(client, reference.namespace.as_str(), &reference.kind.resource(&reference.api_version))
+}
+
+/// Reads a custom resource; `None` if it is not there. Where even its kind is not, that is the finding.
+///
+/// # Errors
+/// The request fails, or the stack is not installed.
+pub async fn get(client: &Client, reference: &Reference) -> Result<Option<DynamicObject>, Finding> {
+    let what = || format!("get the {} {}/{}", reference.kind.noun(), reference.namespace, reference.name);
+    let there = api(client.clone(), reference)
+        .get_opt(reference.name.as_str())
+        .await
+        .map_err(|error| Error::request(what(), error))?;
+    if there.is_none() {
+        super::stack::require(client).await?;
+    }
+    Ok(there)
+}
+
+/// Something that a command needs should be there. Nothing is done if it is not: its absence is the finding.
+pub struct Exists {
+    /// The cluster.
+    pub access: Arc<Access>,
+    /// What is needed.
+    pub reference: Reference,
+    /// What is said if it is not there.
+    pub otherwise: String,
+}
+
+#[async_trait]
+impl Step for Exists {
+    fn id(&self) -> String {
+        format!("{}-exists", self.reference.kind.word())
+    }
+
+    fn title(&self) -> String {
+        format!("look for the {} in the namespace {}", self.reference, self.reference.namespace)
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let missing =
+            |why: &str| Finding::new(self.reference.kind.missing(), Class::Missing, format!("{}{why}", self.otherwise));
+        match get(&self.access.client().await?, &self.reference).await? {
+            None => Err(missing("")),
+            Some(there) if there.metadata.deletion_timestamp.is_some() => Err(missing(": it is being deleted")),
+            Some(_) => Ok(Observation::satisfied("it is there")),
+        }
+    }
+
+    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
+        Ok(())
+    }
+}
+
+/// The manifest of a custom resource should be in its file.
+pub struct Manifest {
+    /// The resource.
+    pub resource: Resource,
+    /// The file.
+    pub path: PathBuf,
+}
+
+impl Manifest {
+    fn document(&self) -> Result<String, Finding> {
+        self.resource.document().map_err(|error| Finding::new("manifest", Class::Failed, error))
+    }
+}
+
+#[async_trait]
+impl Step for Manifest {
+    fn id(&self) -> String {
+        "manifest".to_owned()
+    }
+
+    fn title(&self) -> String {
+        format!("write the manifest of the {}", self.resource.reference)
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let document = self.document()?;
+        Ok(match fs_err::read_to_string(&self.path) {
+            Ok(there) if there == document => Observation::satisfied(format!("it is at {}", self.path.display())),
+            Ok(_) => Observation::unmet(format!("{} has another content", self.path.display())),
+            Err(_) => Observation::unmet(format!("{} is not there", self.path.display())),
+        })
+    }
+
+    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
+        let failed = |error: std::io::Error| {
+            Finding::new("working-directory", Class::Failed, format!("cannot write the manifest: {error}"))
+        };
+        let document = self.document()?;
+        if let Some(directory) = self.path.parent() {
+            fs_err::create_dir_all(directory).map_err(failed)?;
+        }
+        write_private(&self.path, document.as_bytes()).map_err(failed)
+    }
+}
+
+/// What becomes of a resource of the same name that is there already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Existing {
+    /// It is brought to the wanted spec; with `force`, fields that others manage are taken over.
+    Updated {
+        /// Whether to take over.
+        force: bool,
+    },
+    /// It is an order that was given once: the same one counts as this one, another or a failed one is a conflict.
+    Kept,
+}
+
+/// A custom resource should be on the cluster as its manifest says.
+pub struct Applied {
+    access: Arc<Access>,
+    resource: Resource,
+    existing: Existing,
+    /// Whether this run has applied it: what becomes of it then is for [`Settled`] to say.
+    ours: AtomicBool,
+}
+
+impl Applied {
+    /// The step.
+    pub fn new(access: Arc<Access>, resource: Resource, existing: Existing) -> Self {
+        Self { access, resource, existing, ours: AtomicBool::new(false) }
+    }
+
+    /// The first difference between what is wanted and what is there.
+    fn difference(&self, there: &DynamicObject) -> Option<String> {
+        let mut there = there.clone();
+        // `PostgreSQL` and `Postgresql` are both in use for the kind of an instance.
+        let (wanted, kind) = (&self.resource.spec["serviceInstance"]["kind"], "/spec/serviceInstance/kind");
+        if let (Some(wanted), Some(found)) = (wanted.as_str(), there.data.pointer_mut(kind))
+            && found.as_str().is_some_and(|found| found.eq_ignore_ascii_case(wanted))
+        {
+            *found = wanted.into();
+        }
+        apply::holds(&self.resource.object(), &there)
+    }
+
+    /// What stands in the way of counting an order that is there as this one.
+    fn conflict(&self, there: &DynamicObject) -> Option<Finding> {
+        if self.existing != Existing::Kept || self.ours.load(Ordering::SeqCst) {
+            return None;
+        }
+        let Reference { kind, namespace, name, .. } = &self.resource.reference;
+        let about = format!("the {} {name} exists already in the namespace {namespace}", kind.noun());
+        if let Some(path) = self.difference(there) {
+            let (found, wanted) = (at(&there.data, &path), at(&self.resource.object().data, &path));
+            let cause = format!("{about}, and its {path} is {found} instead of {wanted}");
+            return Some(Finding::new("other-spec", Class::Refused, cause).advise("Choose another --name."));
+        }
+        match condition::verdict(*kind, there) {
+            Verdict::Failed(why) => Some(
+                Finding::new("failed-before", Class::Refused, format!("{about}, and has failed: {why}"))
+                    .advise("Choose another --name, or delete it first."),
+            ),
+            _ => None,
+        }
+    }
+}
+
+/// The value at a path such as `spec.serviceInstance.name`, as a person would write it.
+fn at(data: &Value, path: &str) -> String {
+    match path.split('.').try_fold(data, |value, key| value.get(key)) {
+        None => "not set".to_owned(),
+        Some(Value::String(text)) => text.clone(),
+        Some(other) => other.to_string(),
+    }
+}
+
+#[async_trait]
+impl Step for Applied {
+    fn id(&self) -> String {
+        self.resource.reference.kind.word().to_owned()
+    }
+
+    fn title(&self) -> String {
+        format!("apply the {} in the namespace {}", self.resource.reference, self.resource.reference.namespace)
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let api = api(self.access.client().await?, &self.resource.reference);
+        let there = match apply::get(&api, &self.resource.object()).await {
+            Ok(there) => there,
+            Err(error) if error.is_not_found() => None,
+            Err(error) => return Err(error.into()),
+        };
+        let Some(there) = there else { return Ok(Observation::unmet("it is not there")) };
+        if there.metadata.deletion_timestamp.is_some() {
+            return Ok(Observation::unmet("one of this name is being deleted"));
+        }
+        if let Some(conflict) = self.conflict(&there) {
+            return Err(conflict);
+        }
+        Ok(match self.difference(&there) {
+            Some(path) => Observation::unmet(format!("{path} is another")),
+            None => Observation::satisfied("it is there"),
+        })
+    }
+
+    async fn converge(&self, context: &Context) -> Result<(), Finding> {
+        let Reference { kind, name, .. } = &self.resource.reference;
+        let word = kind.word();
+        context.command(format!("kubectl apply --server-side --field-manager a9s -f a8s-pg-{word}-{name}.yaml"));
+        let client = self.access.client().await?;
+        let wanted = self.resource.object();
+        let api = api(client.clone(), &self.resource.reference);
+        // One of the same name may still be going; applying to it would be lost with it.
+        while let Some(there) = apply::get(&api, &wanted).await?
+            && there.metadata.deletion_timestamp.is_some()
+        {
+            tokio::time::sleep(AGAIN).await;
+        }
+        let force = matches!(self.existing, Existing::Updated { force: true });
+        match apply::apply(&api, &wanted, force).await {
+            Ok(_) => {
+                self.ours.store(true, Ordering::SeqCst);
+                Ok(())
+            }
+            Err(error) => {
+                if error.is_not_found() {
+                    super::stack::require(&client).await?;
+                }
+                let conflict = error.status().is_some_and(|status| status.code == 409);
+                let finding = Finding::from(error);
+                Err(match (conflict, self.existing) {
+                    (true, Existing::Updated { .. }) => {
+                        finding.advise("Take these fields over with --force-conflicts.")
+                    }
+                    _ => finding,
+                })
+            }
+        }
+    }
+}
+
+/// A custom resource should have come to its end: a backup, a restore complete, a service binding implemented.
+pub struct Settled {
+    access: Arc<Access>,
+    reference: Reference,
+    end: Mutex<Option<DynamicObject>>,
+}
+
+impl Settled {
+    /// The step.
+    pub fn new(access: Arc<Access>, reference: Reference) -> Self {
+        Self { access, reference, end: Mutex::default() }
+    }
+
+    /// The object as it was when the step was satisfied.
+    pub fn end(&self) -> Option<DynamicObject> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// What is said while it is under way. A pod that is gone will not go on; the stack may take another.
+    async fn progress(&self, client: &Client, object: &DynamicObject, pending: String) -> Result<String, Finding> {
+        let Some(used) = condition::pod_used(object) else { return Ok(pending) };
+        let what = || format!("get the pod {}/{}", used.namespace, used.name);
+        let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client.clone(), &used.namespace);
+        let pod = pods.get_opt(&used.name).await.map_err(|error| Error::request(what(), error))?;
+        let same = pod.is_some_and(|pod| used.uid.is_empty() || pod.metadata.uid.as_deref() == Some(&used.uid));
+        Ok(if same { pending } else { format!("stalled: pod gone: {}/{}; {pending}", used.namespace, used.name) })
+    }
+}
+
+#[async_trait]
+impl Step for Settled {
+    fn id(&self) -> String {
+        format!("{}-complete", self.reference.kind.word())
+    }
+
+    fn title(&self) -> String {
+        format!("wait for the {} to complete", self.reference)
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let client = self.access.client().await?;
+        let Some(object) = get(&client, &self.reference).await? else {
+            let cause = format!("the {} is not there any more: somebody has deleted it", self.reference);
+            return Err(Finding::new("deleted-meanwhile", Class::Failed, cause));
+        };
+        Ok(match condition::verdict(self.reference.kind, &object) {
+            Verdict::Done(what) => {
+                *self.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(object);
+                Observation::satisfied(what)
+            }
+            Verdict::Pending(what) => Observation::unmet(self.progress(&client, &object, what).await?),
+            Verdict::Failed(why) => {
+                let Reference { kind, namespace, name, .. } = &self.reference;
+                let cause = format!("{}: {name} in the namespace {namespace}: {why}", phrase_of_failure(*kind));
+                return Err(Finding::new("permanently-failed", Class::Failed, cause));
+            }
+        })
+    }
+
+    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
+        // The stack carries it out.
+        Ok(())
+    }
+
+    async fn changed(&self) {
+        let Ok(client) = self.access.client().await else { return std::future::pending().await };
+        let name = &self.reference.name;
+        let parameters = WatchParams::default().fields(&format!("metadata.name={name}"));
+        next_change(&api(client, &self.reference), parameters).await;
+    }
+
+    async fn evidence(&self) -> Vec<Evidence> {
+        let Ok(client) = self.access.client().await else { return Vec::new() };
+        let Reference { kind, namespace, name, .. } = &self.reference;
+        let mut evidence = vec![diagnosis::events(&client, namespace.as_str(), name.as_str()).await];
+        if let Ok(Some(object)) = get(&client, &self.reference).await {
+            let lines = condition::of(&object).iter().map(condition::line).collect();
+            evidence.insert(0, Evidence { about: format!("conditions of the {}", self.reference), lines });
+            if let Some(used) = condition::pod_used(&object) {
+                let container = if *kind == Kind::Backup { "backup-agent" } else { "postgres" };
+                evidence.push(diagnosis::log(&client, &used.namespace, &used.name, container).await);
+            }
+        }
+        evidence.retain(|evidence| !evidence.lines.is_empty());
+        evidence
+    }
+}
+
+/// What the Go tool says of one that has failed.
+const fn phrase_of_failure(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Backup => "The backup has not been successful",
+        Kind::Restore => "The restore has not been completed",
+        Kind::ServiceBinding => "A problem occurred creating the service binding",
+        Kind::Instance => "The instance does not run",
+    }
+}
+
+/// The steps of an order in a plan.
+pub struct Ordered {
+    /// For what waits for its end.
+    pub handle: Handle,
+    /// The step that knows how it ended.
+    pub settled: Arc<Settled>,
+}
+
+/// Adds the steps of an order, a custom resource that is written once and carried out by the stack: apply it, write its
+/// manifest to a file if it is to be kept, wait for its end. What the cluster refuses is not written.
+pub fn order(
+    plan: &mut Plan,
+    after: &[Handle],
+    access: &Arc<Access>,
+    resource: &Resource,
+    path: Option<PathBuf>,
+) -> Ordered {
+    let applied = plan.after(after, Applied::new(access.clone(), resource.clone(), Existing::Kept));
+    if let Some(path) = path {
+        plan.after(&[applied], Manifest { resource: resource.clone(), path });
+    }
+    let settled = Arc::new(Settled::new(access.clone(), resource.reference.clone()));
+    let handle = plan.push(&[applied], settled.clone());
+    Ordered { handle, settled }
+}
+
+/// Resolves with the first change after the objects' present state. The end or an error of the watch is a reason to
+/// look again as well.
+pub async fn next_change<K>(api: &Api<K>, parameters: WatchParams)
+where
+    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug + kube::Resource,
+{
+    let list = ListParams {
+        label_selector: parameters.label_selector.clone(),
+        field_selector: parameters.field_selector.clone(),
+        ..ListParams::default()
+    };
+    let Ok(list) = api.list(&list).await else { return std::future::pending().await };
+    let version = list.metadata.resource_version.unwrap_or_default();
+    let Ok(stream) = api.watch(&parameters, &version).await else { return std::future::pending().await };
+    let _ = stream.boxed().next().await;
+}
+
+/// A custom resource should be gone.
+pub struct Deleted {
+    /// The cluster.
+    pub access: Arc<Access>,
+    /// Which one.
+    pub reference: Reference,
+}
+
+#[async_trait]
+impl Step for Deleted {
+    fn id(&self) -> String {
+        self.reference.kind.word().to_owned()
+    }
+
+    fn title(&self) -> String {
+        format!("delete the {} in the namespace {}", self.reference, self.reference.namespace)
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        Ok(match get(&self.access.client().await?, &self.reference).await? {
+            None => Observation::satisfied("it is not there"),
+            Some(there) if there.metadata.deletion_timestamp.is_some() => Observation::unmet("it is being deleted"),
+            Some(_) => Observation::unmet("it is there"),
+        })
+    }
+
+    async fn converge(&self, context: &Context) -> Result<(), Finding> {
+        let Reference { kind, namespace, name, .. } = &self.reference;
+        context.command(format!("kubectl delete {}.{} {name} -n {namespace}", kind.plural(), kind.group()));
+        let api = api(self.access.client().await?, &self.reference);
+        let parameters =
+            DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
+        match api.delete(name.as_str(), &parameters).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(Error::request(format!("delete the {} {namespace}/{name}", kind.noun()), error).into()),
+        }
+    }
+
+    async fn changed(&self) {
+        let Ok(client) = self.access.client().await else { return std::future::pending().await };
+        let parameters = WatchParams::default().fields(&format!("metadata.name={}", self.reference.name));
+        next_change(&api(client, &self.reference), parameters).await;
+    }
+
+    async fn evidence(&self) -> Vec<Evidence> {
+        let Ok(client) = self.access.client().await else { return Vec::new() };
+        let Ok(Some(there)) = get(&client, &self.reference).await else { return Vec::new() };
+        let finalizers = there.finalizers().join(", ");
+        let line = format!("the {} is still there; it waits for the finalizers: {finalizers}", self.reference);
+        let about = self.reference.to_string();
+        let events = diagnosis::events(&client, self.reference.namespace.as_str(), self.reference.name.as_str()).await;
+        let mut evidence = vec![Evidence { about, lines: vec![line] }, events];
+        evidence.retain(|evidence| !evidence.lines.is_empty());
+        evidence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn applied(spec: Value) -> Applied {
+        let reference = Reference::new(Kind::Backup, &"shop".parse().unwrap(), &"b".parse().unwrap());
+        Applied::new(Arc::default(), Resource::new(reference, spec), Existing::Kept)
+    }
+
+    fn there(spec: Value, conditions: Value) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "backups.anynines.com/v1beta3", "kind": "Backup", "metadata": {"name": "b", "namespace": "shop"},
+            "spec": spec, "status": {"conditions": conditions},
+        }))
+        .unwrap()
+    }
+
+    fn of(instance: &str, kind: &str) -> Value {
+        json!({"serviceInstance": {"apiGroup": "postgresql.anynines.com", "kind": kind, "name": instance}})
+    }
+
+    #[test]
+    fn the_same_order_counts_as_this_one_however_the_kind_is_written() {
+        let step = applied(of("solo", "Postgresql"));
+        assert_eq!(step.conflict(&there(of("solo", "PostgreSQL"), json!([]))), None);
+        assert_eq!(step.difference(&there(of("solo", "PostgreSQL"), json!([]))), None);
+    }
+
+    #[test]
+    fn an_order_for_another_instance_is_a_conflict_that_names_both() {
+        let finding = applied(of("solo", "Postgresql")).conflict(&there(of("other", "Postgresql"), json!([]))).unwrap();
+        assert_eq!(finding.class, Class::Refused);
+        assert_eq!(
+            finding.cause,
+            "the backup b exists already in the namespace shop, and its spec.serviceInstance.name is other instead of solo"
+        );
+    }
+
+    #[test]
+    fn an_order_that_has_failed_is_a_conflict_unless_it_was_given_in_this_run() {
+        let failed = json!([{"type": "PermanentlyFailed", "status": "True", "reason": "Failed", "message": "no space",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        let step = applied(of("solo", "Postgresql"));
+        let finding = step.conflict(&there(of("solo", "Postgresql"), failed.clone())).unwrap();
+        assert!(finding.cause.ends_with("and has failed: no space"), "{}", finding.cause);
+        step.ours.store(true, Ordering::SeqCst);
+        assert_eq!(step.conflict(&there(of("solo", "Postgresql"), failed)), None);
+    }
+}

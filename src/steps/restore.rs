@@ -1,0 +1,168 @@
+//! The plan that restores a backup: into the instance it was made of, into another one, or into a new one.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kube::Client;
+
+use super::capability::{self, Capability, Capable};
+use super::condition::{self, Verdict};
+use super::instance::Ready;
+use super::resource::{Applied, Existing, Exists, Manifest, Ordered, Settled, get, order};
+use crate::finding::{Class, Finding};
+use crate::kubernetes::Access;
+use crate::manifest::names::ObjectName;
+use crate::manifest::resource::{Kind, Reference, Resource};
+use crate::step::{Context, Handle, Observation, Plan, Step};
+
+/// What is said when there is no such backup.
+fn no_backup(backup: &Reference) -> Finding {
+    let Reference { namespace, name, .. } = backup;
+    let cause = format!("Can't create restore for non-existing backup {name} in namespace {namespace}");
+    Finding::new(Kind::Backup.missing(), Class::Missing, cause)
+}
+
+/// The instance that a backup was made of.
+///
+/// # Errors
+/// There is no such backup, or the cluster can't be asked.
+pub async fn source(client: &Client, backup: &Reference) -> Result<ObjectName, Finding> {
+    let there = get(client, backup).await?.ok_or_else(|| no_backup(backup))?;
+    condition::instance(&there).parse().map_err(|why: String| {
+        Finding::new("no-source", Class::Refused, format!("the {backup} does not say which instance it is of: {why}"))
+    })
+}
+
+/// The instance `to` as it should be: as it is, if it is there, else like `source`.
+///
+/// # Errors
+/// Neither is there, or the cluster can't be asked.
+pub async fn like(client: &Client, source: &Reference, to: &ObjectName) -> Result<Resource, Finding> {
+    let reference = Reference { name: to.clone(), ..source.clone() };
+    let found = match get(client, &reference).await? {
+        Some(there) => Some(there),
+        None => get(client, source).await?,
+    };
+    let Some(found) = found else {
+        let cause = format!("neither the instance {to} nor the instance {} is there to copy", source.name);
+        return Err(Finding::new(Kind::Instance.missing(), Class::Missing, cause)
+            .advise(format!("Make the instance first: a9s create pg instance --name {to}")));
+    };
+    Ok(Resource::new(reference, found.data["spec"].clone()))
+}
+
+/// A backup should be one that can be restored into an instance: complete, and of that instance, unless the stack can
+/// restore into another one.
+pub struct Restorable {
+    /// The cluster.
+    pub access: Arc<Access>,
+    /// The backup.
+    pub backup: Reference,
+    /// The instance.
+    pub into: ObjectName,
+}
+
+#[async_trait]
+impl Step for Restorable {
+    fn id(&self) -> String {
+        "backup-restorable".to_owned()
+    }
+
+    fn title(&self) -> String {
+        format!("look whether the {} can be restored into the instance {}", self.backup, self.into)
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let client = self.access.client().await?;
+        let there = get(&client, &self.backup).await?.ok_or_else(|| no_backup(&self.backup))?;
+        let refused = |why: String| {
+            let cause = format!("the {} can't be restored: {why}", self.backup);
+            Err(Finding::new("backup-unusable", Class::Refused, cause))
+        };
+        match condition::verdict(Kind::Backup, &there) {
+            Verdict::Done(_) => {}
+            Verdict::Pending(what) => return refused(format!("it is not complete yet: {what}")),
+            Verdict::Failed(why) => return refused(format!("it has failed: {why}")),
+        }
+        let source = condition::instance(&there);
+        if source != self.into.as_str() {
+            capability::require(&client, Capability::RestoreInto).await.map_err(|finding| {
+                let of = format!("The {} is of the instance {source}, not of {}.", self.backup, self.into);
+                finding.advise(of)
+            })?;
+        }
+        Ok(Observation::satisfied(format!("it is complete, and of the instance {source}")))
+    }
+
+    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
+        Ok(())
+    }
+}
+
+/// What a restore is to do.
+pub struct Order {
+    /// The restore.
+    pub restore: Resource,
+    /// The backup.
+    pub backup: Reference,
+    /// The instance, and what is to be made of it if it is to be a new one.
+    pub into: Destination,
+}
+
+/// The instance that is restored into.
+pub enum Destination {
+    /// One that must be there.
+    There(ObjectName),
+    /// One that is made, if it is not there.
+    Made(Resource),
+}
+
+/// The plan that restores a backup, and the step that knows how it ended.
+pub fn create(access: &Arc<Access>, wanted: &Order, user_manifests: &Path) -> (Plan, Arc<Settled>) {
+    let mut plan = Plan::new("create pg restore");
+    let ordered = add(&mut plan, access, wanted, Some(user_manifests));
+    (plan, ordered.settled)
+}
+
+/// Adds the steps that restore a backup, with the manifests if they are to be kept.
+pub fn add(plan: &mut Plan, access: &Arc<Access>, wanted: &Order, user_manifests: Option<&Path>) -> Ordered {
+    let Order { restore, backup, into } = wanted;
+    let restorable =
+        |into: &ObjectName| Restorable { access: access.clone(), backup: backup.clone(), into: into.clone() };
+    let ready = match into {
+        Destination::There(instance) => {
+            let namespace = &restore.reference.namespace;
+            let exists = plan.add(Exists {
+                access: access.clone(),
+                reference: Reference::new(Kind::Instance, namespace, instance),
+                otherwise: format!(
+                    "Can't create restore for non-existing service instance {instance} in namespace {namespace}"
+                ),
+            });
+            plan.after(&[exists], restorable(instance))
+        }
+        Destination::Made(instance) => {
+            let capable = plan.add(Capable { access: access.clone(), capability: Capability::RestoreInto });
+            let restorable = plan.after(&[capable], restorable(&instance.reference.name));
+            make(plan, &[restorable], access, instance, user_manifests)
+        }
+    };
+    order(plan, &[ready], access, restore, user_manifests.map(|directory| restore.file(directory)))
+}
+
+/// Makes an instance and waits until it is ready.
+fn make(
+    plan: &mut Plan,
+    after: &[Handle],
+    access: &Arc<Access>,
+    instance: &Resource,
+    user_manifests: Option<&Path>,
+) -> Handle {
+    let existing = Existing::Updated { force: false };
+    let applied = plan.after(after, Applied::new(access.clone(), instance.clone(), existing));
+    if let Some(directory) = user_manifests {
+        plan.after(&[applied], Manifest { resource: instance.clone(), path: instance.file(directory) });
+    }
+    plan.after(&[applied], Ready { access: access.clone(), resource: instance.clone() })
+}

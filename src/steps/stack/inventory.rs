@@ -1,0 +1,170 @@
+//! What the program has installed, on record in the cluster: `delete stack` removes exactly that.
+//!
+//! The record is written before the objects, and only grows: after any cut there is nothing of ours that it does not name.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::json;
+
+use super::Source;
+use super::objects::rank;
+use crate::finding::Finding;
+use crate::kubernetes::{Access, Error, FIELD_MANAGER};
+use crate::step::{Context, Observation, Step};
+
+/// Where the record is: the namespace of the stack, which goes last.
+const NAMESPACE: &str = a8s_operators::SYSTEM_NAMESPACE;
+const NAME: &str = "a9s-inventory";
+
+/// One object on record.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Entry {
+    /// `apps/v1`, `v1`.
+    pub api_version: String,
+    /// `Deployment`.
+    pub kind: String,
+    /// Empty for objects without one.
+    pub namespace: String,
+    /// Its name.
+    pub name: String,
+}
+
+impl Entry {
+    fn of(object: &DynamicObject) -> Self {
+        let types = object.types.clone().unwrap_or_default();
+        Self {
+            api_version: types.api_version,
+            kind: types.kind,
+            namespace: object.namespace().unwrap_or_default(),
+            name: object.name_any(),
+        }
+    }
+
+    fn line(&self) -> String {
+        format!("{} {} {} {}", self.api_version, self.kind, dash(&self.namespace), self.name)
+    }
+
+    fn parse(line: &str) -> Option<Self> {
+        let mut words = line.split(' ').map(str::to_owned);
+        let (api_version, kind, namespace, name) = (words.next()?, words.next()?, words.next()?, words.next()?);
+        let namespace = if namespace == "-" { String::new() } else { namespace };
+        Some(Self { api_version, kind, namespace, name })
+    }
+
+    /// The object by its name alone.
+    pub fn object(&self) -> DynamicObject {
+        let types = kube::api::TypeMeta { api_version: self.api_version.clone(), kind: self.kind.clone() };
+        let mut object =
+            DynamicObject { types: Some(types), metadata: Default::default(), data: serde_json::Value::Null };
+        object.metadata.name = Some(self.name.clone());
+        object.metadata.namespace = Some(self.namespace.clone()).filter(|namespace| !namespace.is_empty());
+        object
+    }
+}
+
+fn dash(text: &str) -> &str {
+    if text.is_empty() { "-" } else { text }
+}
+
+/// Reads the record: everything that parts of the stack have installed.
+///
+/// # Errors
+/// The cluster can't be asked.
+pub async fn read(client: &Client) -> Result<BTreeSet<Entry>, Error> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    let there = api.get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))?;
+    Ok(there.and_then(|map| map.data).into_iter().flatten().flat_map(|(_, text)| entries(&text)).collect())
+}
+
+fn entries(text: &str) -> BTreeSet<Entry> {
+    text.lines().filter_map(Entry::parse).collect()
+}
+
+/// What is installed should be on record.
+pub struct Inventory {
+    /// The cluster.
+    pub access: Arc<Access>,
+    /// Short name of the part, its key in the record.
+    pub id: &'static str,
+    /// Its objects.
+    pub source: Arc<Source>,
+}
+
+impl Inventory {
+    async fn there(&self, client: &Client) -> Result<BTreeSet<Entry>, Error> {
+        let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+        let there = api.get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))?;
+        Ok(there.and_then(|map| map.data?.remove(self.id)).map(|text| entries(&text)).unwrap_or_default())
+    }
+
+    async fn wanted(&self) -> Result<BTreeSet<Entry>, Finding> {
+        Ok(self.source.objects().await?.iter().map(Entry::of).collect())
+    }
+}
+
+#[async_trait]
+impl Step for Inventory {
+    fn id(&self) -> String {
+        format!("{}-inventory", self.id)
+    }
+
+    fn title(&self) -> String {
+        "note in the cluster what is installed".to_owned()
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let there = self.there(&self.access.client().await?).await?;
+        Ok(match self.wanted().await?.is_subset(&there) {
+            true => Observation::satisfied("it is noted"),
+            false => Observation::unmet("it is not noted"),
+        })
+    }
+
+    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
+        let client = self.access.client().await?;
+        let mut entries = self.there(&client).await?;
+        entries.extend(self.wanted().await?);
+        let lines: Vec<String> = entries.iter().map(Entry::line).collect();
+        let patch = json!({
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "namespace": NAMESPACE},
+            "data": {self.id: lines.join("\n")},
+        });
+        // A field manager per part: none takes back what another has noted.
+        let mut parameters = PatchParams::apply(&format!("{FIELD_MANAGER}-{}", self.id));
+        parameters.force = true;
+        let api: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
+        api.patch(NAME, &parameters, &Patch::Apply(&patch))
+            .await
+            .map(drop)
+            .map_err(|error| Error::request("note what is installed", error).into())
+    }
+}
+
+/// The order of removal is that of installation, reversed.
+pub(super) fn removal_rank(entry: &Entry) -> std::cmp::Reverse<u8> {
+    std::cmp::Reverse(rank(&entry.object()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_read_as_they_are_written() {
+        for (api_version, namespace) in [("v1", ""), ("apps/v1", "a8s-system")] {
+            let entry = Entry {
+                api_version: api_version.to_owned(),
+                kind: "Deployment".to_owned(),
+                namespace: namespace.to_owned(),
+                name: "x".to_owned(),
+            };
+            assert_eq!(Entry::parse(&entry.line()), Some(entry));
+        }
+        assert_eq!(Entry::parse("rubbish"), None);
+    }
+}

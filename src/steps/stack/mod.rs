@@ -1,0 +1,109 @@
+//! The stack on a cluster: its namespaces, its objects, its definitions being served, its operators running, its
+//! admission answering; and all of that gone again.
+//!
+//! [`install`] lists the steps. Where the objects come from is a [`Source`]; the steps are the same for the builtin stack,
+//! the released one, cert-manager and the object store.
+
+mod admission;
+mod inventory;
+mod objects;
+mod removal;
+mod rollouts;
+mod source;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use kube::Client;
+use kube::api::DynamicObject;
+
+pub use self::admission::Admission;
+pub use self::inventory::Inventory;
+pub use self::objects::{Established, Namespaces, Objects};
+pub use self::removal::Removed;
+pub use self::removal::instances;
+pub use self::rollouts::Rollouts;
+pub use self::source::{Source, values as builtin_values};
+use crate::finding::{Class, Finding};
+use crate::kubernetes::{Access, Error};
+use crate::manifest::instance;
+use crate::step::{Handle, Plan};
+
+/// What is installed by one [`install`].
+pub struct Part {
+    /// The cluster.
+    pub access: Arc<Access>,
+    /// What is installed, in the user's words: `the a8s stack`.
+    pub title: &'static str,
+    /// Short name, unique in a plan.
+    pub id: &'static str,
+    /// The objects.
+    pub source: Arc<Source>,
+    /// An object that admission must let pass, as a dry run, before the part is usable.
+    pub probe: Option<DynamicObject>,
+}
+
+/// Adds the steps that install a part: each waits for the one before.
+pub fn install(plan: &mut Plan, after: &[Handle], part: Part) -> Handle {
+    let Part { access, title, id, source, probe } = part;
+    let new = Arc::new(AtomicBool::new(false));
+    let fresh = Arc::new(AtomicBool::new(false));
+    let spaces = Namespaces { access: access.clone(), id, title, source: source.clone(), new: new.clone() };
+    let spaces = plan.after(after, spaces);
+    let listed = plan.after(&[spaces], Inventory { access: access.clone(), id, source: source.clone() });
+    let objects = Objects::new(access.clone(), id, title, source.clone(), new, fresh.clone());
+    let objects = plan.after(&[listed], objects);
+    let served = plan.after(&[objects], Established { access: access.clone(), id, title, source: source.clone() });
+    let running = plan.after(&[served], Rollouts { access: access.clone(), id, title, source });
+    match probe {
+        Some(probe) => plan.after(&[running], Admission { access, id, title, probe, fresh }),
+        None => running,
+    }
+}
+
+/// Adds the steps that prepare the namespaces of a part, and no more.
+pub fn prepare(plan: &mut Plan, after: &[Handle], part: &Part) -> Handle {
+    let (access, source) = (part.access.clone(), part.source.clone());
+    plan.after(after, Namespaces { access, id: part.id, title: part.title, source, new: Arc::default() })
+}
+
+/// Whether a Deployment is there that this program has not installed.
+///
+/// # Errors
+/// The cluster can't be asked.
+pub async fn is_foreign(client: &Client, namespace: &str, name: &str) -> Result<bool, Error> {
+    use k8s_openapi::api::apps::v1::Deployment;
+    let api: kube::Api<Deployment> = kube::Api::namespaced(client.clone(), namespace);
+    let there = api.get_opt(name).await;
+    if there.map_err(|error| Error::request(format!("get deployment {namespace}/{name}"), error))?.is_none() {
+        return Ok(false);
+    }
+    let ours = inventory::read(client).await?;
+    Ok(!ours.iter().any(|entry| entry.kind == "Deployment" && entry.namespace == namespace && entry.name == name))
+}
+
+/// The instance with which the a8s stack's admission is tried.
+pub fn instance_probe() -> DynamicObject {
+    let resource = instance::resource(&instance::ApiVersion(a8s_api::VERSION.to_owned()));
+    let mut probe = DynamicObject::new("a9s-probe", &resource);
+    probe.metadata.namespace = Some("default".to_owned());
+    probe.data = serde_json::json!({"spec": {"version": 14}});
+    probe
+}
+
+/// The stack must be there: a clear word instead of "the server could not find the requested resource".
+///
+/// # Errors
+/// It is not installed, or the cluster can't be asked.
+pub async fn require(client: &Client) -> Result<(), Finding> {
+    use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+    let api: kube::Api<CustomResourceDefinition> = kube::Api::all(client.clone());
+    let name = format!("postgresqls.{}", instance::GROUP);
+    match api.get_opt(&name).await {
+        Ok(Some(_)) => Ok(()),
+        Ok(None) => Err(Finding::new("no-stack", Class::Missing, "the a8s stack is not installed on this cluster")
+            .advise("Create a cluster with it: a9s create cluster a8s")
+            .advise("Or install it on this cluster: a9s create stack a8s")),
+        Err(error) => Err(Error::request("look for the a8s stack", error).into()),
+    }
+}

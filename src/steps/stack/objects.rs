@@ -1,0 +1,346 @@
+//! Objects on a cluster, in the order in which they can be: namespaces, then what others refer to, then what makes pods,
+//! then what reviews requests.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures::StreamExt;
+use futures::future::try_join_all;
+use futures::stream::FuturesUnordered;
+use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{DynamicObject, ListParams};
+use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
+use tokio::sync::{Mutex, OnceCell};
+
+use super::Source;
+use crate::finding::Finding;
+use crate::kubernetes::apply::{self, Kind};
+use crate::kubernetes::{Access, Error};
+use crate::step::{Context, Observation, Step};
+
+/// The account that the controller manager makes in every namespace; pods that come before it are refused.
+const DEFAULT_ACCOUNT: &str = "default";
+/// Between two looks at a namespace that is being deleted.
+const GONE: Duration = Duration::from_millis(200);
+
+fn kind(object: &DynamicObject) -> &str {
+    object.types.as_ref().map_or("", |types| types.kind.as_str())
+}
+
+/// The first minor version of Kubernetes whose definitions may have rules in CEL.
+const RULES_SINCE: u32 = 25;
+const RULES: &str = "x-kubernetes-validations";
+
+/// Takes rules out of a definition; says whether there were any. Our admission refuses what they would refuse.
+fn without_rules(value: &mut Value) -> bool {
+    match value {
+        Value::Object(map) => {
+            let had = map.remove(RULES).is_some();
+            map.values_mut().fold(had, |had, value| without_rules(value) || had)
+        }
+        Value::Array(items) => items.iter_mut().fold(false, |had, value| without_rules(value) || had),
+        _ => false,
+    }
+}
+
+/// The minor version out of what a server says, such as `20` or `27+`.
+fn minor(text: &str) -> Option<u32> {
+    text.trim_end_matches(|c: char| !c.is_ascii_digit()).parse().ok()
+}
+
+/// What must be there before the rest can be, and what must come last.
+pub(super) fn rank(object: &DynamicObject) -> u8 {
+    match kind(object) {
+        "Namespace" => 0,
+        "CustomResourceDefinition" => 1,
+        "Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "CronJob" | "Pod" => 3,
+        "ValidatingWebhookConfiguration" | "MutatingWebhookConfiguration" => 4,
+        _ => 2,
+    }
+}
+
+/// The API of an object, where its kind is known or can be asked for.
+pub(super) async fn api(client: &Client, object: &DynamicObject) -> Result<Api<DynamicObject>, Error> {
+    let Some(types) = &object.types else { unreachable!("documents of the stack all have a kind") };
+    let kind = Kind::discover(client, types).await?;
+    Ok(kind.api(client.clone(), object.namespace().as_deref().unwrap_or("default")))
+}
+
+/// The namespaces of a part should be there, and ready for pods.
+pub struct Namespaces {
+    /// The cluster.
+    pub access: Arc<Access>,
+    /// Short name of the part.
+    pub id: &'static str,
+    /// What is installed.
+    pub title: &'static str,
+    /// Its objects.
+    pub source: Arc<Source>,
+    /// Set when this run has made one: nothing else of the part can be there then.
+    pub new: Arc<AtomicBool>,
+}
+
+#[async_trait]
+impl Step for Namespaces {
+    fn id(&self) -> String {
+        format!("{}-namespaces", self.id)
+    }
+
+    fn title(&self) -> String {
+        format!("prepare namespaces for {}", self.title)
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let client = self.access.client().await?;
+        for object in self.source.objects().await?.iter().filter(|object| rank(object) == 0) {
+            let name = object.name_any();
+            let Some(there) = apply::get(&api(&client, object).await?, object).await? else {
+                self.new.store(true, Ordering::SeqCst);
+                return Ok(Observation::unmet(format!("the namespace {name} is not there")));
+            };
+            if there.metadata.deletion_timestamp.is_some() {
+                return Ok(Observation::unmet(format!("the namespace {name} is still being deleted")));
+            }
+            if let Some(path) = apply::holds(object, &there) {
+                return Ok(Observation::unmet(format!("the namespace {name} differs at {path}")));
+            }
+            let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &name);
+            let account = accounts.get_opt(DEFAULT_ACCOUNT).await;
+            if account.map_err(|error| Error::request("look for the default ServiceAccount", error))?.is_none() {
+                return Ok(Observation::unmet(format!("the namespace {name} has no ServiceAccount default yet")));
+            }
+        }
+        Ok(Observation::satisfied("they are there"))
+    }
+
+    async fn converge(&self, context: &Context) -> Result<(), Finding> {
+        let client = self.access.client().await?;
+        for object in self.source.objects().await?.iter().filter(|object| rank(object) == 0) {
+            let api = api(&client, object).await?;
+            // What is being deleted can't be applied to; it must be gone first.
+            while apply::get(&api, object).await?.is_some_and(|there| there.metadata.deletion_timestamp.is_some()) {
+                context.progress(format!("waiting for the namespace {} to be gone", object.name_any()));
+                tokio::time::sleep(GONE).await;
+            }
+            apply::apply(&api, object, true).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The objects of a part should be on the cluster.
+pub struct Objects {
+    access: Arc<Access>,
+    id: &'static str,
+    title: &'static str,
+    source: Arc<Source>,
+    new: Arc<AtomicBool>,
+    fresh: Arc<AtomicBool>,
+    applied: AtomicBool,
+    adapted: OnceCell<Vec<DynamicObject>>,
+    apis: Mutex<HashMap<(String, String, String), Api<DynamicObject>>>,
+}
+
+impl Objects {
+    /// The step. `new` says that nothing can be there yet; `fresh` is set when this run has applied them.
+    pub fn new(
+        access: Arc<Access>,
+        id: &'static str,
+        title: &'static str,
+        source: Arc<Source>,
+        new: Arc<AtomicBool>,
+        fresh: Arc<AtomicBool>,
+    ) -> Self {
+        Self {
+            access,
+            id,
+            title,
+            source,
+            new,
+            fresh,
+            applied: AtomicBool::new(false),
+            adapted: OnceCell::new(),
+            apis: Mutex::default(),
+        }
+    }
+
+    /// The objects as this server can take them.
+    async fn objects(&self, client: &Client) -> Result<&[DynamicObject], Finding> {
+        let adapted = self.adapted.get_or_try_init(async || {
+            let objects = self.source.objects().await?.to_vec();
+            let mut plain = objects.clone();
+            let definitions = plain.iter_mut().filter(|object| rank(object) == 1);
+            if !definitions.fold(false, |had, definition| without_rules(&mut definition.data) || had) {
+                return Ok::<_, Finding>(objects);
+            }
+            let version = client.apiserver_version().await;
+            let version = version.map_err(|error| Error::request("ask the cluster for its version", error))?;
+            let is_old = version.major == "1" && minor(&version.minor).is_some_and(|minor| minor < RULES_SINCE);
+            Ok(if is_old { plain } else { objects })
+        });
+        Ok(adapted.await?)
+    }
+
+    async fn api(&self, client: &Client, object: &DynamicObject) -> Result<Api<DynamicObject>, Error> {
+        let types = object.types.clone().unwrap_or_default();
+        let key = (types.api_version, types.kind, object.namespace().unwrap_or_default());
+        if let Some(known) = self.apis.lock().await.get(&key) {
+            return Ok(known.clone());
+        }
+        let found = api(client, object).await?;
+        self.apis.lock().await.insert(key, found.clone());
+        Ok(found)
+    }
+
+    /// What is missing or different, if anything.
+    async fn difference(&self, client: &Client, object: &DynamicObject) -> Result<Option<String>, Error> {
+        let api = match self.api(client, object).await {
+            Err(error) if error.is_not_found() || error.is_unknown_kind() => {
+                return Ok(Some(format!("the kind of {} is not served", apply::describe(object))));
+            }
+            api => api?,
+        };
+        Ok(match apply::get(&api, object).await? {
+            None => Some(format!("{} is not there", apply::describe(object))),
+            Some(there) => {
+                apply::holds(object, &there).map(|path| format!("{} differs at {path}", apply::describe(object)))
+            }
+        })
+    }
+
+    async fn apply(&self, client: &Client, object: &DynamicObject) -> Result<(), Error> {
+        // The stack is ours: what somebody changed in it is set right.
+        apply::apply(&self.api(client, object).await?, object, true).await.map(drop)
+    }
+}
+
+#[async_trait]
+impl Step for Objects {
+    fn id(&self) -> String {
+        self.id.to_owned()
+    }
+
+    fn title(&self) -> String {
+        format!("install {}", self.title)
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        if self.applied.load(Ordering::SeqCst) {
+            // The server has just answered for each of them.
+            let count = self.source.objects().await?.len();
+            return Ok(Observation::satisfied(format!("{count} objects were applied")));
+        }
+        if self.new.load(Ordering::SeqCst) {
+            return Ok(Observation::unmet("it is not there"));
+        }
+        let client = self.access.client().await?;
+        let objects = self.objects(&client).await?;
+        let mut looks: FuturesUnordered<_> = objects.iter().map(|object| self.difference(&client, object)).collect();
+        let mut found = Vec::new();
+        while let Some(difference) = looks.next().await {
+            found.extend(difference?);
+        }
+        Ok(match found.as_slice() {
+            [] => Observation::satisfied(format!("all {} objects are there", objects.len())),
+            [one] => Observation::unmet(one.clone()),
+            [first, rest @ ..] => Observation::unmet(format!("{first}, and {} more", rest.len())),
+        })
+    }
+
+    async fn converge(&self, context: &Context) -> Result<(), Finding> {
+        let client = self.access.client().await?;
+        let objects = self.objects(&client).await?;
+        self.fresh.store(true, Ordering::SeqCst);
+        context.command("kubectl apply --server-side --force-conflicts --field-manager a9s -f STACK");
+        for turn in 1..=4 {
+            let applied =
+                objects.iter().filter(|object| rank(object) == turn).map(|object| self.apply(&client, object));
+            try_join_all(applied).await?;
+        }
+        self.applied.store(true, Ordering::SeqCst);
+        Ok(())
+    }
+}
+
+/// The definitions of a part should be served.
+pub struct Established {
+    /// The cluster.
+    pub access: Arc<Access>,
+    /// Short name of the part.
+    pub id: &'static str,
+    /// What is installed.
+    pub title: &'static str,
+    /// Its objects.
+    pub source: Arc<Source>,
+}
+
+#[async_trait]
+impl Step for Established {
+    fn id(&self) -> String {
+        format!("{}-definitions", self.id)
+    }
+
+    fn title(&self) -> String {
+        format!("serve the custom resources of {}", self.title)
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let objects = self.source.objects().await?;
+        let wanted: Vec<String> =
+            objects.iter().filter(|object| rank(object) == 1).map(ResourceExt::name_any).collect();
+        if wanted.is_empty() {
+            return Ok(Observation::satisfied("it has none"));
+        }
+        let api: Api<CustomResourceDefinition> = Api::all(self.access.client().await?);
+        let there =
+            api.list(&ListParams::default()).await.map_err(|error| Error::request("list definitions", error))?;
+        let established = |name: &str| {
+            let definition = there.iter().find(|definition| definition.name_any() == name);
+            let conditions = definition.and_then(|definition| definition.status.as_ref()?.conditions.as_deref());
+            conditions
+                .unwrap_or_default()
+                .iter()
+                .any(|condition| condition.type_ == "Established" && condition.status == "True")
+        };
+        Ok(match wanted.iter().find(|name| !established(name)) {
+            Some(name) => Observation::unmet(format!("{name} is not served yet")),
+            None => Observation::satisfied("they are served"),
+        })
+    }
+
+    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
+        // The API server serves them by itself.
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn rules_are_taken_out_wherever_they_are() {
+        let mut schema = json!({"a": [{RULES: [], "b": {RULES: [1], "c": 1}}]});
+        assert!(without_rules(&mut schema));
+        assert_eq!(schema, json!({"a": [{"b": {"c": 1}}]}));
+        assert!(!without_rules(&mut schema));
+        assert_eq!((minor("20"), minor("27+"), minor("x")), (Some(20), Some(27), None));
+    }
+
+    #[test]
+    fn what_others_need_comes_first_and_what_reviews_requests_comes_last() {
+        let ranks = ["Namespace", "CustomResourceDefinition", "Secret", "Deployment", "ValidatingWebhookConfiguration"]
+            .map(|kind| {
+                let types = kube::api::TypeMeta { api_version: "v1".to_owned(), kind: kind.to_owned() };
+                rank(&DynamicObject { types: Some(types), metadata: Default::default(), data: Default::default() })
+            });
+        assert_eq!(ranks, [0, 1, 2, 3, 4]);
+    }
+}

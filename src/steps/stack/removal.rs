@@ -1,0 +1,158 @@
+//! The stack taken off a cluster: instances first, while their operators still run, then everything on record.
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use kube::api::{DeleteParams, DynamicObject, ListParams};
+use kube::{Api, Client, ResourceExt};
+
+use super::inventory::{self, Entry, removal_rank};
+use super::objects;
+use crate::finding::{Evidence, Finding};
+use crate::kubernetes::apply::describe;
+use crate::kubernetes::{Access, Error};
+use crate::step::{Context, Observation, Step};
+
+/// Custom resources of the stack in the order in which they go: what refers to instances before them.
+const RESOURCES: [(&str, &str, &str); 4] = [
+    ("backups.anynines.com", "Restore", "restores"),
+    ("backups.anynines.com", "Backup", "backups"),
+    ("servicebindings.anynines.com", "ServiceBinding", "servicebindings"),
+    ("postgresql.anynines.com", "Postgresql", "postgresqls"),
+];
+
+/// Nothing of the stack should be on the cluster.
+pub struct Removed {
+    /// The cluster.
+    pub access: Arc<Access>,
+}
+
+/// Every object of the stack's custom resources, with its API.
+async fn custom(client: &Client) -> Result<Vec<(Api<DynamicObject>, DynamicObject)>, Error> {
+    let mut found = Vec::new();
+    for (group, kind, plural) in RESOURCES {
+        let resource = kube::api::ApiResource {
+            group: group.to_owned(),
+            version: a8s_api::VERSION.to_owned(),
+            api_version: format!("{group}/{}", a8s_api::VERSION),
+            kind: kind.to_owned(),
+            plural: plural.to_owned(),
+        };
+        let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let list = match all.list(&ListParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => continue,
+            list => list.map_err(|error| Error::request(format!("list {plural}"), error))?,
+        };
+        for mut object in list.items {
+            object.types =
+                Some(kube::api::TypeMeta { api_version: resource.api_version.clone(), kind: kind.to_owned() });
+            let namespace = object.namespace().unwrap_or_default();
+            found.push((Api::namespaced_with(client.clone(), &namespace, &resource), object));
+        }
+    }
+    Ok(found)
+}
+
+/// The instances there are, as `namespace/name`.
+///
+/// # Errors
+/// The cluster can't be asked.
+pub async fn instances(client: &Client) -> Result<Vec<String>, Error> {
+    let found = custom(client).await?;
+    let instances = found.iter().filter(|(_, object)| object.types.as_ref().is_some_and(|t| t.kind == "Postgresql"));
+    Ok(instances
+        .map(|(_, object)| format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any()))
+        .collect())
+}
+
+/// What is on record and still there.
+async fn left(client: &Client) -> Result<Vec<(Entry, Api<DynamicObject>)>, Error> {
+    let mut entries: Vec<Entry> = inventory::read(client).await?.into_iter().collect();
+    entries.sort_by_key(removal_rank);
+    let mut left = Vec::new();
+    for entry in entries {
+        let object = entry.object();
+        match objects::api(client, &object).await {
+            Ok(api) => {
+                let there = api.get_opt(&entry.name).await;
+                if there.map_err(|error| Error::request(format!("get {}", describe(&object)), error))?.is_some() {
+                    left.push((entry, api));
+                }
+            }
+            // Its definition is gone, and so is it.
+            Err(error) if error.is_not_found() || error.is_unknown_kind() => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(left)
+}
+
+async fn delete(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), Error> {
+    match api.delete(&object.name_any(), &DeleteParams::foreground()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        result => result.map(drop).map_err(|error| Error::request(format!("delete {}", describe(object)), error)),
+    }
+}
+
+#[async_trait]
+impl Step for Removed {
+    fn id(&self) -> String {
+        "stack".to_owned()
+    }
+
+    fn title(&self) -> String {
+        "remove the a8s stack".to_owned()
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let client = self.access.client().await?;
+        if inventory::read(&client).await?.is_empty() {
+            return Ok(Observation::satisfied("nothing that this program installed is there"));
+        }
+        if let Some((_, object)) = custom(&client).await?.first() {
+            return Ok(Observation::unmet(format!("{} is there", describe(object))));
+        }
+        Ok(match left(&client).await?.as_slice() {
+            [] => Observation::satisfied("it is gone"),
+            [(first, _), rest @ ..] => {
+                let rest = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
+                Observation::unmet(format!("{} is there{rest}", describe(&first.object())))
+            }
+        })
+    }
+
+    async fn converge(&self, context: &Context) -> Result<(), Finding> {
+        let client = self.access.client().await?;
+        // Operators must still be there to take back what they made for these.
+        loop {
+            let found = custom(&client).await?;
+            let Some((_, first)) = found.first() else { break };
+            context.progress(format!("waiting for {} to be gone", describe(first)));
+            for (api, object) in found.iter().filter(|(_, object)| object.metadata.deletion_timestamp.is_none()) {
+                context.command(format!("kubectl delete {}", describe(object).replace(' ', "/")));
+                delete(api, object).await?;
+            }
+            let (api, name) = (found[0].0.clone(), found[0].1.name_any());
+            let gone = kube::runtime::wait::conditions::is_deleted(first.metadata.uid.as_deref().unwrap_or_default());
+            let waited = kube::runtime::wait::await_condition(api, &name, gone).await;
+            waited.map_err(|error| Error::Watch {
+                what: format!("wait for {name} to be gone"),
+                source: Box::new(error),
+            })?;
+        }
+        for (entry, api) in left(&client).await? {
+            delete(&api, &entry.object()).await?;
+        }
+        Ok(())
+    }
+
+    async fn evidence(&self) -> Vec<Evidence> {
+        let Ok(client) = self.access.client().await else { return Vec::new() };
+        let objects = custom(&client).await.unwrap_or_default();
+        let lines = objects.iter().filter_map(|(_, object)| {
+            let finalizers = object.metadata.finalizers.as_ref().filter(|finalizers| !finalizers.is_empty())?;
+            Some(format!("{} waits for its finalizers {}", describe(object), finalizers.join(", ")))
+        });
+        vec![Evidence { about: "what is left".to_owned(), lines: lines.collect() }]
+    }
+}

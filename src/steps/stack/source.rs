@@ -1,0 +1,70 @@
+//! Where the objects of a part of the stack come from. They are read once, when a step first needs them: what makes them
+//! known (a cluster, a fetched release, generated files) may be a step of the same plan.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use kube::api::DynamicObject;
+use serde_json::Value;
+use tokio::sync::OnceCell;
+
+use crate::finding::{Class, Finding};
+use crate::manifest::images::ImageMap;
+use crate::provider::{ClusterName, Provider};
+
+type Load = dyn Fn() -> BoxFuture<'static, Result<Vec<Value>, Finding>> + Send + Sync;
+
+/// Objects to install.
+pub struct Source {
+    load: Box<Load>,
+    images: ImageMap,
+    objects: OnceCell<Vec<DynamicObject>>,
+}
+
+impl Source {
+    /// What `load` answers, with images as the map has them.
+    pub fn new(
+        images: ImageMap,
+        load: impl Fn() -> BoxFuture<'static, Result<Vec<Value>, Finding>> + Send + Sync + 'static,
+    ) -> Arc<Self> {
+        Arc::new(Self { load: Box::new(load), images, objects: OnceCell::new() })
+    }
+
+    /// The builtin stack, as a provider knows it for one of its clusters.
+    pub fn builtin(images: ImageMap, provider: Arc<dyn Provider>, cluster: ClusterName) -> Arc<Self> {
+        Self::new(images, move || {
+            let (provider, cluster) = (provider.clone(), cluster.clone());
+            Box::pin(async move { values(&provider.builtin_stack(&cluster).await?) })
+        })
+    }
+
+    /// The objects.
+    ///
+    /// # Errors
+    /// They are not known yet, or damaged.
+    pub async fn objects(&self) -> Result<&[DynamicObject], Finding> {
+        let objects = self.objects.get_or_try_init(async || {
+            let mut values = (self.load)().await?;
+            values.iter_mut().for_each(|value| self.images.rewrite(value));
+            values.into_iter().map(object).collect::<Result<Vec<_>, _>>()
+        });
+        Ok(objects.await?)
+    }
+}
+
+/// The builtin stack's documents.
+///
+/// # Errors
+/// None, but the type has to say so.
+pub fn values(options: &a8s_operators::manifests::Options) -> Result<Vec<Value>, Finding> {
+    let objects = a8s_operators::manifests::manifests(options);
+    objects.iter().map(|object| serde_json::to_value(object).map_err(|error| damaged(&error.to_string()))).collect()
+}
+
+fn object(value: Value) -> Result<DynamicObject, Finding> {
+    serde_json::from_value(value).map_err(|error| damaged(&error.to_string()))
+}
+
+fn damaged(why: &str) -> Finding {
+    Finding::new("manifests-damaged", Class::Refused, format!("a document of the stack is not an object: {why}"))
+}

@@ -1,0 +1,299 @@
+//! Proof that a backup restores: it is restored into a scratch instance, whose every table is read to the end.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use kube::{Client, ResourceExt};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::instance;
+use super::resource::{self, get};
+use super::restore::{self, Destination};
+use super::sql::{Source, Sql};
+use crate::finding::{Class, Evidence, Finding};
+use crate::kubernetes::Access;
+use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::order;
+use crate::manifest::resource::{Kind, Reference, Resource};
+use crate::step::{Context, Observation, Plan, Step};
+
+/// Label of what a verification makes; its value is the UID of the backup.
+const LABEL: &str = "a8s.a9s/verifies";
+/// The database of applications.
+const DATABASE: &str = "a9s_apps_default_db";
+/// Reads every table: number of rows, and a hash of the content that does not depend on the order of the rows. Where
+/// checksums of pages are on, the server compares them on the way.
+const CONTENT: &str = include_str!("verify.sql");
+/// Compares indexes and tables with what they should look like, where the server has the extension for it.
+const STRUCTURE: &str = include_str!("verify_structure.sql");
+
+/// What a verification needs to know.
+pub struct Subject {
+    /// The backup.
+    pub backup: Reference,
+    /// The instance it was made of.
+    pub source: ObjectName,
+    /// The scratch instance.
+    pub scratch: Resource,
+    /// The restore into it.
+    pub restore: Resource,
+    /// Whether something of the scratch instance's name, made for another backup, is to be removed first.
+    pub stale: bool,
+}
+
+impl Subject {
+    /// Finds out about a backup.
+    ///
+    /// # Errors
+    /// There is no such backup, its instance is gone, somebody else's instance has the scratch instance's name, or the
+    /// cluster can't be asked.
+    pub async fn of(client: &Client, backup: Reference) -> Result<Self, Finding> {
+        let Some(object) = get(client, &backup).await? else {
+            let cause = format!("there is no {backup} in the namespace {}", backup.namespace);
+            return Err(Finding::new(Kind::Backup.missing(), Class::Missing, cause));
+        };
+        let source = restore::source(client, &backup).await?;
+        let uid = object.uid().unwrap_or_default();
+        let name = scratch_name(&uid)?;
+        let reference = Reference::new(Kind::Instance, &backup.namespace, &name);
+        let there = get(client, &reference).await?;
+        if let Some(there) = &there
+            && !there.labels().contains_key(LABEL)
+        {
+            let cause = format!("the instance {name} is there, and is not a scratch instance of a verification");
+            return Err(Finding::new("name-taken", Class::Refused, cause));
+        }
+        let like = Reference::new(Kind::Instance, &backup.namespace, &source);
+        let mut scratch = restore::like(client, &like, &name).await?;
+        scratch.labels = BTreeMap::from([(LABEL.to_owned(), uid.clone())]);
+        scratch.spec["replicas"] = json!(1);
+        let restore = Reference::new(Kind::Restore, &backup.namespace, &name);
+        let mut restore = order::restore(restore, &backup.name, &name);
+        restore.labels.clone_from(&scratch.labels);
+        let stale = there.is_some_and(|there| there.labels().get(LABEL) != Some(&uid));
+        Ok(Self { backup, source, scratch, restore, stale })
+    }
+
+    /// The plan that restores the backup and reads everything, and the step that knows what was read. With `live`, the
+    /// instance that the backup was made of is read too.
+    pub fn plan(&self, access: &Arc<Access>, live: bool) -> (Plan, Arc<Examined>, Option<Arc<Examined>>) {
+        let mut plan = Plan::new("pg verify");
+        let wanted = restore::Order {
+            restore: self.restore.clone(),
+            backup: self.backup.clone(),
+            into: Destination::Made(self.scratch.clone()),
+        };
+        let restored = restore::add(&mut plan, access, &wanted, None);
+        let namespace = &self.backup.namespace;
+        let read = Examined::new(access, namespace, &self.scratch.reference.name, &format!("{CONTENT}{STRUCTURE}"));
+        let read = Arc::new(read);
+        plan.push(&[restored.handle], read.clone());
+        let live = live.then(|| {
+            let live = Arc::new(Examined::new(access, namespace, &self.source, CONTENT));
+            plan.push(&[], live.clone());
+            live
+        });
+        (plan, read, live)
+    }
+
+    /// The plan that removes what the other one made.
+    pub fn removal(&self, access: &Arc<Access>) -> Plan {
+        let mut plan = Plan::new("pg verify: remove");
+        let restore = plan.add(resource::Deleted { access: access.clone(), reference: self.restore.reference.clone() });
+        let Reference { namespace, name, .. } = &self.scratch.reference;
+        plan.after(&[restore], instance::Deleted::new(access.clone(), namespace, name));
+        plan
+    }
+}
+
+/// A name that no two backups share, and that the same backup always has: another run finds what one has left.
+fn scratch_name(uid: &str) -> Result<ObjectName, Finding> {
+    let short: String = uid.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
+    format!("verify-{}", short.to_lowercase()).parse().map_err(|why| Finding::new("no-uid", Class::Failed, why))
+}
+
+/// Every table of an instance should have been read to the end, in this run.
+pub struct Examined {
+    sql: Sql,
+    output: Arc<Mutex<Vec<u8>>>,
+}
+
+impl Examined {
+    fn new(access: &Arc<Access>, namespace: &Namespace, instance: &ObjectName, script: &str) -> Self {
+        let output: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let kept = output.clone();
+        let keep = move |bytes: &[u8]| kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        let sql = Sql {
+            access: access.clone(),
+            instance: instance.clone(),
+            namespace: namespace.clone(),
+            database: DATABASE.to_owned(),
+            source: Source::Statement(script.to_owned()),
+            keep: false,
+            output: Mutex::new(Box::new(keep)),
+            done: Mutex::default(),
+        };
+        Self { sql, output }
+    }
+
+    /// What was read.
+    pub fn content(&self) -> Content {
+        Content::read(&String::from_utf8_lossy(&self.output.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+#[async_trait]
+impl Step for Examined {
+    fn id(&self) -> String {
+        format!("read-{}", self.sql.instance)
+    }
+
+    fn title(&self) -> String {
+        format!("read every table of the instance {}", self.sql.instance)
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        match self.sql.observe().await? {
+            Observation::Unmet(_) => Ok(Observation::unmet("they were not read yet")),
+            Observation::Satisfied(_) => Ok(Observation::satisfied(format!("{} tables", self.content().tables.len()))),
+        }
+    }
+
+    async fn converge(&self, context: &Context) -> Result<(), Finding> {
+        self.sql.converge(context).await
+    }
+
+    async fn evidence(&self) -> Vec<Evidence> {
+        self.sql.evidence().await
+    }
+}
+
+/// A table that was read to the end.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Table {
+    /// Its name with its schema, quoted where SQL needs it.
+    pub table: String,
+    /// Its rows.
+    pub rows: u64,
+    /// A hash of its content.
+    pub hash: String,
+}
+
+/// Damage that the server has found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Damage {
+    /// The table.
+    pub damaged: String,
+    /// What is wrong.
+    pub why: String,
+}
+
+/// What was read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct Content {
+    /// Whether the server keeps checksums of pages, and so compared them.
+    pub checksums: bool,
+    /// Number of indexes that were compared with what they should look like; 0 where the server has no `amcheck`.
+    pub indexes: usize,
+    /// The tables.
+    pub tables: Vec<Table>,
+    /// What is damaged.
+    pub damage: Vec<Damage>,
+}
+
+/// A line of the script's output.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Answer {
+    Table(Table),
+    Damage(Damage),
+    Index { index: String },
+    Checksums { checksums: bool },
+}
+
+impl Content {
+    fn read(text: &str) -> Self {
+        let mut content = Self::default();
+        for answer in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {
+            match answer {
+                Answer::Table(table) => content.tables.push(table),
+                Answer::Damage(damage) => content.damage.push(damage),
+                Answer::Index { index } => content.indexes += usize::from(!index.is_empty()),
+                Answer::Checksums { checksums } => content.checksums = checksums,
+            }
+        }
+        content
+    }
+
+    /// How this backup's tables differ from those of the live instance, table by table. The instance has been written to
+    /// since, so a difference is no fault.
+    pub fn differences(&self, live: &Self) -> Vec<String> {
+        let by_name = |content: &Self| -> BTreeMap<String, Table> {
+            content.tables.iter().map(|table| (table.table.clone(), table.clone())).collect()
+        };
+        let (backup, live) = (by_name(self), by_name(live));
+        let mut differences = Vec::new();
+        for (name, table) in &backup {
+            match live.get(name) {
+                None => differences.push(format!("{name} is only in the backup")),
+                Some(other) if other.rows != table.rows => {
+                    differences
+                        .push(format!("{name} has {} rows in the backup, {} in the instance", table.rows, other.rows));
+                }
+                Some(other) if other.hash != table.hash => {
+                    differences.push(format!("{name} has as many rows and another content"));
+                }
+                Some(_) => {}
+            }
+        }
+        let only_live = live.keys().filter(|name| !backup.contains_key(*name));
+        differences.extend(only_live.map(|name| format!("{name} is only in the instance")));
+        differences
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OUTPUT: &str = r#"{"checksums" : true}
+{"table" : "public.posts", "rows" : 20, "hash" : "-17"}
+{"table" : "public.\"Odd\"", "rows" : 0, "hash" : "0"}
+{"index" : "public.posts_pkey"}
+{"damaged" : "public.posts", "why" : "xmin 3 is in the future"}
+"#;
+
+    #[test]
+    fn what_the_server_answers_is_understood() {
+        let content = Content::read(OUTPUT);
+        assert!(content.checksums);
+        assert_eq!((content.tables.len(), content.indexes, content.damage.len()), (2, 1, 1));
+        assert_eq!(content.tables[0], Table { table: "public.posts".into(), rows: 20, hash: "-17".into() });
+    }
+
+    #[test]
+    fn differences_are_told_table_by_table() {
+        let table = |table: &str, rows, hash: &str| Table { table: table.into(), rows, hash: hash.into() };
+        let content = |tables: &[Table]| Content { tables: tables.to_vec(), ..Content::default() };
+        let backup = content(&[table("a", 1, "1"), table("b", 2, "2"), table("c", 3, "3"), table("d", 4, "4")]);
+        let live = content(&[table("a", 1, "1"), table("b", 9, "2"), table("c", 3, "x"), table("e", 5, "5")]);
+        assert_eq!(
+            backup.differences(&live),
+            [
+                "b has 2 rows in the backup, 9 in the instance",
+                "c has as many rows and another content",
+                "d is only in the backup",
+                "e is only in the instance"
+            ]
+        );
+    }
+
+    #[test]
+    fn the_scratch_instance_has_a_name_of_its_own_for_each_backup() {
+        let name = scratch_name("0f8fad5b-d9cb-469f-a165-70867728950e").unwrap();
+        assert_eq!(name.as_str(), "verify-0f8fad5bd9cb");
+        assert_ne!(name, scratch_name("1f8fad5b-d9cb-469f-a165-70867728950e").unwrap());
+    }
+}
