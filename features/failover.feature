@@ -87,7 +87,7 @@ Feature: Failover
     Then another member of "trio" is the primary
     And the ledger of "trio" reports lost rows
 
-  @core
+  @core @needs-failover
   Scenario: A failover on purpose loses nothing
     Given an instance "trio" of 3 members
     And a ledger of "trio"
@@ -110,7 +110,7 @@ Feature: Failover
     And "duo" has one primary and 1 standbys
     And every member of "duo" soon answers "SELECT value FROM kept" with "committed"
 
-  @core @negative
+  @core @negative @needs-failover
   Scenario: Failovers that cannot be done
     Given an instance "solo"
     When I fail "solo" over

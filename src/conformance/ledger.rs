@@ -113,7 +113,8 @@ async fn write(login: Login, entries: Arc<Mutex<Vec<Entry>>>, first: i64) {
     let mut client: Option<Client> = None;
     for id in first.. {
         let Some(connected) = &client else {
-            client = tokio::time::timeout(PATIENCE, database::connect(&login, DATABASE)).await.ok().and_then(Result::ok);
+            client =
+                tokio::time::timeout(PATIENCE, database::connect(&login, DATABASE)).await.ok().and_then(Result::ok);
             if client.is_none() {
                 tokio::time::sleep(PAUSE).await;
             }

@@ -1,5 +1,6 @@
 //! Primaries that die, freeze or are asked to go, and the ledger that tells what it cost.
 
+use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use cucumber::{given, then, when};
@@ -13,7 +14,6 @@ use super::members::{pods, primary_of};
 use crate::conformance::inventory::{self, Process};
 use crate::conformance::ledger::Ledger;
 use crate::conformance::observe::{self, Look, SOON, until};
-use crate::conformance::report::print;
 use crate::conformance::{Failure, World};
 
 /// Rows before anything happens.
@@ -34,10 +34,8 @@ fn ledger(world: &World) -> Result<&Ledger, Failure> {
 async fn written(world: &mut World, more: usize) -> Result<(), Failure> {
     let ledger = ledger(world)?;
     let wanted = ledger.count() + more;
-    until(format!("{more} more rows"), SOON, || async {
-        Ok(Look::when(ledger.count() >= wanted, ledger.count()))
-    })
-    .await
+    until(format!("{more} more rows"), SOON, || async { Ok(Look::when(ledger.count() >= wanted, ledger.count())) })
+        .await
 }
 
 /// Where the primary was when something happened to it, and when that was.
@@ -179,12 +177,15 @@ async fn close(world: &mut World, name: &str) -> Result<crate::conformance::ledg
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     };
-    print(&format!(
-        "ledger   {name}: {} rows acknowledged, RPO {} rows, RTO {:.2} s\n",
+    let told = format!(
+        "{name}: {} rows acknowledged, RPO {} rows, RTO {:.2} s",
         verdict.acknowledged,
         verdict.lost.len(),
         verdict.longest_gap.as_secs_f64()
-    ));
+    );
+    // A number for whoever watches the run; nothing depends on it.
+    let _ = writeln!(std::io::stderr(), "ledger   {told}");
+    world.notes.insert("ledger".to_owned(), told);
     Ok(verdict)
 }
 

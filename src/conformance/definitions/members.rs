@@ -21,7 +21,8 @@ async fn given(world: &mut World, name: String, members: u32) -> Result<(), Fail
 #[when(expr = "I create an instance {string} of {int} members")]
 async fn create(world: &mut World, name: String, members: u32) -> Result<(), Failure> {
     let members = members.to_string();
-    let words = ["create", "pg", "instance", "--name", &name, "--replicas", &members, "--limits-memory", "200Mi", "--yes"];
+    let words =
+        ["create", "pg", "instance", "--name", &name, "--replicas", &members, "--limits-memory", "200Mi", "--yes"];
     world.a9s(&words).await.map(drop)
 }
 
@@ -52,7 +53,11 @@ pub(super) fn primary_of(pods: &[Pod]) -> Result<String, String> {
     let primaries: Vec<&Pod> = pods.iter().filter(|pod| role(pod) == "master" && is_ready(pod)).collect();
     match primaries.as_slice() {
         [one] => Ok(one.name_any()),
-        _ => Err(pods.iter().map(|pod| format!("{} {} {}", pod.name_any(), role(pod), is_ready(pod))).collect::<Vec<_>>().join(", ")),
+        _ => Err(pods
+            .iter()
+            .map(|pod| format!("{} {} {}", pod.name_any(), role(pod), is_ready(pod)))
+            .collect::<Vec<_>>()
+            .join(", ")),
     }
 }
 
@@ -60,11 +65,15 @@ pub(super) fn primary_of(pods: &[Pod]) -> Result<String, String> {
 async fn roles(world: &mut World, name: String, standbys: usize) -> Result<(), Failure> {
     until(format!("one primary and {standbys} standbys of {name}"), SOON, || async {
         let pods = pods(world, &name).await?;
-        let replicas =
-            pods.iter().filter(|pod| is_ready(pod) && pod.labels().get(ROLE).is_some_and(|role| role == "replica")).count();
+        let replicas = pods
+            .iter()
+            .filter(|pod| is_ready(pod) && pod.labels().get(ROLE).is_some_and(|role| role == "replica"))
+            .count();
         Ok(match primary_of(&pods) {
             Ok(_) if replicas == standbys && pods.len() == standbys + 1 => Look::Yes(()),
-            Ok(primary) => Look::NotYet(format!("the primary {primary} and {replicas} standbys of {} pods", pods.len())),
+            Ok(primary) => {
+                Look::NotYet(format!("the primary {primary} and {replicas} standbys of {} pods", pods.len()))
+            }
             Err(found) => Look::NotYet(found),
         })
     })
