@@ -14,6 +14,7 @@ pub mod environment;
 pub mod evidence;
 pub mod failure;
 pub mod inventory;
+pub mod ledger;
 pub mod normalise;
 pub mod observations;
 pub mod observe;

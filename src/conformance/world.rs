@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cucumber::gherkin;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
@@ -17,6 +17,7 @@ use super::command::{self, Outcome, Surroundings};
 use super::definitions::backup;
 use super::failure::Failure;
 use super::inventory;
+use super::ledger::Ledger;
 use super::observe::{self, Login, Look, SOON, until};
 use super::recorder::Key;
 use super::stage::Stage;
@@ -52,6 +53,12 @@ pub struct World {
     pub connected: Option<Connected>,
     /// Disks it has mounted.
     pub mounts: Vec<PathBuf>,
+    /// Its client that remembers what was acknowledged.
+    pub ledger: Option<Ledger>,
+    /// The member to which something happened, and when.
+    pub struck: Option<(String, Instant)>,
+    /// Processes that it has stopped and not yet let go on.
+    pub frozen: Vec<i32>,
     /// What its steps have noted for later ones.
     pub notes: BTreeMap<String, String>,
     /// Clients that stay connected.
@@ -86,6 +93,9 @@ impl World {
             sessions: BTreeMap::new(),
             connected: None,
             mounts: Vec::new(),
+            ledger: None,
+            struck: None,
+            frozen: Vec::new(),
             notes: BTreeMap::new(),
             clients: Vec::new(),
             forward: None,
@@ -311,6 +321,8 @@ impl World {
 
     /// Takes back everything the scenario made, and says what would not go.
     pub async fn end(&mut self) -> Vec<String> {
+        self.thaw();
+        self.ledger = None;
         for mut child in self.background.drain(..) {
             let _ = child.kill().await;
         }
@@ -328,6 +340,13 @@ impl World {
             leaks.push(error.to_string());
         }
         leaks
+    }
+
+    /// Lets go on what was frozen, as far as it still lives.
+    pub fn thaw(&mut self) {
+        for pid in self.frozen.drain(..) {
+            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGCONT);
+        }
     }
 
     /// As the administrator who made the cluster: the scenario may have spoilt its own kubeconfig.

@@ -62,6 +62,7 @@ impl Failover {
             let cause = format!("there is no instance {name} in the namespace {namespace}");
             return Err(Finding::new("no-instance", Class::Missing, cause));
         };
+        capability::require(client, Capability::Failover).await?;
         let replicas = there.data["spec"]["replicas"].as_i64().unwrap_or(1);
         if replicas < 2 {
             let cause = format!("the instance {name} has {replicas} members: there is nobody to fail over to");

@@ -94,6 +94,13 @@ pub struct Details {
     /// The timeline of the term. Every term has one that was never used before.
     #[serde(default)]
     pub timeline: u32,
+    /// The timeline from which it was forked.
+    #[serde(default)]
+    pub parent: u32,
+    /// What the primary had when it took the Lease: who has more on the parent timeline has something that is not
+    /// the instance's any more.
+    #[serde(default)]
+    pub begins: Lsn,
     /// Where the primary was when it last said so.
     #[serde(default)]
     pub position: Lsn,
@@ -106,6 +113,14 @@ pub struct Details {
     /// The template data directory with which the instance began.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
+}
+
+impl Details {
+    /// Whether a member that has so much can follow the primary of this term. PostgreSQL does not ask: a standby that
+    /// has more of the parent timeline than the primary would even confirm commits that it does not have.
+    pub fn fits(&self, timeline: u32, position: Lsn) -> bool {
+        timeline == self.timeline || (timeline == self.parent && position <= self.begins)
+    }
 }
 
 /// A failover that somebody asks for.
@@ -281,6 +296,16 @@ mod tests {
     }
 
     #[test]
+    fn who_has_more_of_the_old_timeline_does_not_fit() {
+        let details = Details { timeline: 4, parent: 2, begins: Lsn(100), ..Details::default() };
+        for (timeline, position, expected) in
+            [(4, 500, true), (2, 100, true), (2, 101, false), (3, 1, false), (1, 1, false), (5, 1, false)]
+        {
+            assert_eq!(details.fits(timeline, Lsn(position)), expected, "{position} of {timeline}");
+        }
+    }
+
+    #[test]
     fn what_is_written_is_what_is_read() {
         let record = Record {
             version: Some("7".into()),
@@ -295,6 +320,8 @@ mod tests {
                 uid: "u".into(),
                 run: "r".into(),
                 timeline: 4,
+                parent: 2,
+                begins: Lsn(16),
                 position: Lsn(0x1_0000_0010),
                 quorum: Quorum::of("x", 3, "x-1"),
                 successor: None,

@@ -150,12 +150,13 @@ pub async fn position(client: &Client) -> Result<(u32, Lsn), tokio_postgres::Err
     Ok((u32::from_str_radix(&text(1), 16).unwrap_or(1), text(0).parse().unwrap_or_default()))
 }
 
-/// Whether a standby is receiving.
+/// Whether a standby is receiving a timeline.
 ///
 /// # Errors
 /// If the server does not answer.
-pub async fn is_streaming(client: &Client) -> Result<bool, tokio_postgres::Error> {
-    Ok(first(client, "SELECT status FROM pg_stat_wal_receiver").await?.as_deref() == Some("streaming"))
+pub async fn is_streaming(client: &Client, timeline: u32) -> Result<bool, tokio_postgres::Error> {
+    let query = "SELECT received_tli FROM pg_stat_wal_receiver WHERE status = 'streaming'";
+    Ok(first(client, query).await? == Some(timeline.to_string()))
 }
 
 /// Where a primary is, and which standbys receive from it, each with what it has on its disk.

@@ -38,6 +38,16 @@ pub enum Error {
         /// The last of what it said.
         output: String,
     },
+    /// The other side is not a primary yet.
+    #[error("{address} is not the primary of timeline {timeline} yet, but says {found:?}")]
+    NotYet {
+        /// Where it is.
+        address: String,
+        /// The timeline.
+        timeline: u32,
+        /// What it says of its recovery and its timeline.
+        found: String,
+    },
     /// A file operation around it.
     #[error("cannot prepare the copy of the data")]
     File(#[source] io::Error),
@@ -72,15 +82,21 @@ pub async fn output(server: &Server, program: &'static str, arguments: &[&OsStr]
     checked(program, output.map_err(|source| Error::Run { program, source })?)
 }
 
-/// Takes back what a stopped server has and the primary at `address` has not, so that it can follow it. A server that
-/// crashed is recovered first.
+/// Takes back what a stopped server has and the primary at `address` has not, so that it can follow it on `timeline`. A
+/// server that crashed is recovered first.
 ///
 /// # Errors
-/// If that is not possible; then the data may be used no more.
-pub async fn rewind(server: &Server, address: &str, admin: &Credentials) -> Result<(), Error> {
+/// If that is not possible; then the data may be used no more, unless the primary is [`Error::NotYet`] one.
+pub async fn rewind(server: &Server, address: &str, timeline: u32, admin: &Credentials) -> Result<(), Error> {
     let source = connection(server, address, &admin.username, Some("postgres"));
     // The timelines are compared by control files, which a promotion brings up to date only with its next checkpoint.
-    output(server, "psql", &["-XAtqc", "CHECKPOINT", source.as_str()].map(OsStr::new)).await?;
+    // A server that is only just being promoted would be taken for one that has nothing new.
+    let query = "SELECT pg_is_in_recovery(), timeline_id FROM pg_control_checkpoint()";
+    let arguments = ["-XAtq", "-c", "CHECKPOINT", "-c", query, source.as_str()].map(OsStr::new);
+    let found = output(server, "psql", &arguments).await?;
+    if found != format!("f|{timeline}") {
+        return Err(Error::NotYet { address: address.to_owned(), timeline, found });
+    }
     let (data, source) = (server.data(), format!("--source-server={source}"));
     let said = command(server, "pg_rewind")
         .args([OsStr::new("-D"), data.as_os_str(), OsStr::new(&source), OsStr::new("--no-sync")])

@@ -140,6 +140,7 @@ impl<P: Platform> Agent<P> {
                 if !goes_on {
                     record.term += 1;
                     record.details.timeline = record.details.timeline.max(own) + 1;
+                    (record.details.parent, record.details.begins) = (own, position);
                     record.details.position = position;
                     if !record.details.quorum.members.is_empty() {
                         record.details.quorum = Quorum::of(instance_name, replicas, pod);

@@ -74,17 +74,53 @@ impl<P: Platform> Agent<P> {
             return self.rejoin(life, &address).await;
         }
         self.trouble(None);
-        let Some(running) = life.running.as_mut() else {
-            return self.start(life, &Role::Standby(Some(address))).await;
+        if life.running.is_none() {
+            // It receives nothing before it is known that what it has fits.
+            self.start(life, &Role::Standby(None)).await?;
+        }
+        let upstream = match &life.running {
+            Some(Running { as_what: AsWhat::Standby(standby), .. }) => standby.upstream.clone(),
+            _ => return Ok(()),
         };
-        let AsWhat::Standby(standby) = &mut running.as_what else { return Ok(()) };
-        if standby.upstream.as_ref() != Some(&address) {
+        if upstream.as_ref() != Some(&address) {
+            if upstream.is_some() && !self.detach(life).await? {
+                return self.wait(life, SOON).await.map(|_| ());
+            }
+            match self.fits(life).await {
+                Some(true) => {}
+                Some(false) => return self.rejoin(life, &address).await,
+                None => return self.wait(life, SOON).await.map(|_| ()),
+            }
+            let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running else { return Ok(()) };
             standby.upstream = Some(address.clone());
             (standby.standing, standby.stood, standby.stalled) = (None, None, Some(Instant::now()));
             self.reports.send_modify(|report| report.standing = None);
             return self.redirect(life, Some(address)).await;
         }
         self.attend_standby(life, pod).await
+    }
+
+    /// Stops receiving. Answers whether that is done.
+    async fn detach(&self, life: &mut Life) -> Result<bool, Error> {
+        if let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running
+            && standby.upstream.take().is_some()
+        {
+            self.redirect(life, None).await?;
+        }
+        let Some(client) = self.probe.first() else { return Ok(false) };
+        Ok(matches!(replication::detached(&client).await, Ok(true)))
+    }
+
+    /// Whether what this standby has is part of what the primary has; `None`: it does not say.
+    async fn fits(&self, life: &Life) -> Option<bool> {
+        let details = life.seen.borrow().sighting()?.record.details.clone();
+        let client = self.probe.first()?;
+        let (timeline, position) = replication::position(&client).await.ok()?;
+        let fits = details.fits(timeline, position);
+        if !fits {
+            tracing::warn!("this member has {position} of timeline {timeline}, which the primary has not");
+        }
+        Some(fits)
     }
 
     fn address_of(&self, life: &Life, pod: &str) -> Option<String> {
@@ -112,8 +148,11 @@ impl<P: Platform> Agent<P> {
             self.stop_cleanly(life).await;
             return Ok(());
         }
+        let timeline = life.seen.borrow().sighting().map_or(0, |it| it.record.details.timeline);
         let is_streaming = match self.probe.first() {
-            Some(client) => matches!(timeout(QUERY, replication::is_streaming(&client)).await, Ok(Ok(true))),
+            Some(client) => {
+                matches!(timeout(QUERY, replication::is_streaming(&client, timeline)).await, Ok(Ok(true)))
+            }
             None => false,
         };
         let at_most = if is_streaming { self.is_received(life)? } else { self.is_stalled(life, pod).await? };
@@ -185,8 +224,9 @@ impl<P: Platform> Agent<P> {
         let (admin, _) = self.credentials()?;
         // The recovery of a crashed server needs its configuration.
         self.write_role(&Role::Standby(None))?;
+        let timeline = life.seen.borrow().sighting().map_or(0, |it| it.record.details.timeline);
         let rewound = tokio::select! {
-            rewound = tools::rewind(&self.server, address, &admin) => rewound,
+            rewound = tools::rewind(&self.server, address, timeline, &admin) => rewound,
             () = self.stop.cancelled() => return Ok(()),
         };
         match rewound {
@@ -196,6 +236,10 @@ impl<P: Platform> Agent<P> {
                 if let Some(identity) = life.identity.as_mut() {
                     identity.change(&self.server.volume, |identity| identity.term = None)?;
                 }
+            }
+            Err(error @ tools::Error::NotYet { .. }) => {
+                tracing::info!("{error}");
+                self.wait(life, SOON * 5).await?;
             }
             // The primary may have gone away, or not be ready yet: only if it is there, the data is of no use.
             Err(error) if life.failures < 3 => {
@@ -237,27 +281,18 @@ impl<P: Platform> Agent<P> {
             self.start(life, &Role::Standby(None)).await?;
         }
         let version = life.seen.borrow().sighting().and_then(|it| it.record.version.clone());
-        let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running else { return Ok(()) };
         let (Some(vacancy), Some(client)) = (version, self.probe.first()) else {
             return self.wait(life, SOON).await.map(|_| ());
         };
-        if standby.upstream.take().is_some() {
-            self.redirect(life, None).await?;
+        if !self.detach(life).await? {
+            return self.wait(life, SOON).await.map(|_| ());
         }
-        let standing = async {
-            if !replication::detached(&client).await? {
-                return Ok(None);
-            }
-            replication::position(&client).await.map(Some)
-        };
-        match standing.await {
-            Ok(Some((timeline, position))) => {
+        match replication::position(&client).await {
+            Ok((timeline, position)) => {
                 let generation = exchange::generation(&self.server.data()).ok().flatten();
-                let standing = Standing { vacancy, timeline, position, generation };
-                self.take_a_stand(life, standing);
+                self.take_a_stand(life, Standing { vacancy, timeline, position, generation });
                 Ok(())
             }
-            Ok(None) => self.wait(life, SOON).await.map(|_| ()),
             Err(error) => {
                 tracing::warn!("the standby does not say how far it is: {}", chain(&error));
                 self.wait(life, SOON).await.map(|_| ())

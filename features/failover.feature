@@ -1,0 +1,124 @@
+@ha @failover
+Feature: Failover
+  Whatever happens to the primary, another member takes its place, and no acknowledged commit is lost.
+
+  Background:
+    Given a cluster with the a8s stack
+
+  @core @embedded-only
+  Scenario: The agent of the primary is killed
+    Given an instance "trio" of 3 members
+    And a ledger of "trio"
+    When the agent of the primary of "trio" is killed
+    Then rows of the ledger are acknowledged again within 10 seconds
+    When 50 more rows are acknowledged
+    Then "trio" has one primary and 2 standbys
+    And the ledger of "trio" is complete
+
+  @core @embedded-only
+  Scenario: The server of the primary is killed
+    Given an instance "trio" of 3 members
+    And a ledger of "trio"
+    When the server of the primary of "trio" is killed
+    Then rows of the ledger are acknowledged again within 10 seconds
+    When 50 more rows are acknowledged
+    Then "trio" has one primary and 2 standbys
+    And the ledger of "trio" is complete
+
+  @core
+  Scenario: The pod of the primary is deleted, and comes back as a standby
+    Given an instance "trio" of 3 members
+    And a ledger of "trio"
+    When the primary of "trio" is deleted
+    Then rows of the ledger are acknowledged again within 15 seconds
+    And another member of "trio" is the primary
+    And "trio" has one primary and 2 standbys
+    And the Lease of "trio" names its primary, in term 1
+    And the ledger of "trio" is complete
+
+  @full @embedded-only
+  Scenario Outline: The <part> of the primary is frozen, and wakes up when another member leads
+    Given an instance "trio" of 3 members
+    And a ledger of "trio"
+    When the <part> of the primary of "trio" is frozen
+    Then another member of "trio" is the primary
+    And rows of the ledger are acknowledged again within 30 seconds
+    When what was frozen goes on
+    Then "trio" has one primary and 2 standbys
+    And the ledger of "trio" is complete
+
+    Examples:
+      | part  |
+      | agent |
+      | whole |
+
+  @full
+  Scenario: The volume of the primary is lost
+    Given an instance "trio" of 3 members
+    And a ledger of "trio"
+    When the primary of "trio" loses its volume
+    Then another member of "trio" is the primary
+    And rows of the ledger are acknowledged again within 30 seconds
+    And "trio" has one primary and 2 standbys
+    And the ledger of "trio" is complete
+
+  @full @embedded-only
+  Scenario: Without standbys writes wait, and the status says so
+    Given an instance "trio" of 3 members
+    And a ledger of "trio"
+    When the receivers of the standbys of "trio" are frozen
+    And the primary of "trio" loses its volume
+    And what was frozen goes on
+    Then another member of "trio" is the primary
+    And the ledger of "trio" is complete
+
+  @full @embedded-only
+  Scenario: The ledger sees a loss where commits wait for nobody
+    Given an instance "trio" of 3 members
+    When I change the parameters of "trio":
+      | parameter         | value   |
+      | synchronousCommit | "local" |
+    Then every member of "trio" soon answers "SHOW synchronous_commit" with "local"
+    Given a ledger of "trio"
+    When the receivers of the standbys of "trio" are frozen
+    And 50 more rows are acknowledged
+    And the primary of "trio" loses its volume
+    And what was frozen goes on
+    Then another member of "trio" is the primary
+    And the ledger of "trio" reports lost rows
+
+  @core @needs-failover
+  Scenario: A failover on purpose loses nothing
+    Given an instance "trio" of 3 members
+    And a ledger of "trio"
+    When I fail "trio" over to "trio-2"
+    Then the command succeeds
+    And the member "trio-2" is the primary of "trio"
+    And rows of the ledger are acknowledged again within 10 seconds
+    And "trio" has one primary and 2 standbys
+    And the ledger of "trio" is complete
+    When I fail "trio" over to "trio-2"
+    Then the command succeeds
+    And the program has sent no changing request
+
+  @core
+  Scenario: Two members: the other one takes over
+    Given an instance "duo" of 2 members
+    And the table "kept" of "duo" holds "committed"
+    When the primary of "duo" is deleted
+    Then another member of "duo" is the primary
+    And "duo" has one primary and 1 standbys
+    And every member of "duo" soon answers "SELECT value FROM kept" with "committed"
+
+  @core @negative @needs-failover
+  Scenario: Failovers that cannot be done
+    Given an instance "solo"
+    When I fail "solo" over
+    Then the command fails with exit code 5
+    And the reason is one clear sentence
+    Given an instance "duo" of 2 members
+    When I fail "duo" over to "duo-7"
+    Then the command fails with exit code 3
+    And standard error says "duo-7"
+    When I fail "none" over to "none-1"
+    Then the command fails with exit code 3

@@ -1,0 +1,71 @@
+@ha @core
+Feature: Instances of several members
+  One member is the primary, the others stream from it, and with three a commit is on two disks.
+
+  Background:
+    Given a cluster with the a8s stack
+
+  @smoke
+  Scenario: Three members: one primary and two standbys
+    When I create an instance "trio" of 3 members
+    Then the command succeeds
+    And the instance "trio" is ready
+    And "trio" has one primary and 2 standbys
+    And the Lease of "trio" names its primary, in term 0
+    And "trio" answers "SHOW synchronous_standby_names" with 'ANY 1 ("trio-1", "trio-2")'
+    When I apply the statement "CREATE TABLE kept (value text); INSERT INTO kept VALUES ('everywhere')" to "trio"
+    Then the command succeeds
+    And every member of "trio" soon answers "SELECT value FROM kept" with "everywhere"
+
+  Scenario: Members have one system identifier, and instances have different ones
+    Given an instance "duo" of 2 members
+    And an instance "solo"
+    Then the members of "duo" have the same system identifier, and "solo" has another
+    And "duo" answers "SHOW synchronous_standby_names" with ""
+
+  Scenario: A member is added to an instance that has data
+    Given an instance "grown"
+    And the table "kept" of "grown" holds "before"
+    When I scale "grown" to 3 members
+    Then "grown" has one primary and 2 standbys
+    And the instance "grown" is ready
+    And every member of "grown" soon answers "SELECT value FROM kept" with "before"
+    And the Lease of "grown" names its primary, in term 0
+
+  Scenario: All members go away and come back
+    Given an instance "trio" of 3 members
+    And the table "kept" of "trio" holds "committed"
+    When I scale "trio" to 0 members
+    Then "trio" has no primary for 1 seconds
+    When I scale "trio" to 3 members
+    Then "trio" has one primary and 2 standbys
+    And every member of "trio" soon answers "SELECT value FROM kept" with "committed"
+
+  Scenario: A volume that was lost is copied, and never becomes the primary's
+    Given an instance "trio" of 3 members
+    And the table "kept" of "trio" holds "committed"
+    When the member "trio-1" loses its volume
+    Then "trio" has one primary and 2 standbys
+    And every member of "trio" soon answers "SELECT value FROM kept" with "committed"
+    And the Lease of "trio" names its primary, in term 0
+
+  Scenario: Parameters of several members are announced twice, in order
+    Given an instance "trio" of 3 members
+    When I change the parameters of "trio":
+      | parameter      | value |
+      | maxConnections | 120   |
+    Then the instance "trio" has 2 events with the reason "Updated"
+    And the first Updated event of "trio" says "Successfully updated the PostgreSQL configuration"
+    And every member of "trio" soon answers "SHOW max_connections" with "120"
+    When I change the parameters of "trio":
+      | parameter      | value |
+      | maxConnections | 101   |
+    Then the instance "trio" has 4 events with the reason "Updated"
+    And every member of "trio" soon answers "SHOW max_connections" with "101"
+    And "trio" has one primary and 2 standbys
+
+  Scenario: Deleting an instance of several members
+    Given an instance "trio" of 3 members
+    When I delete the instance "trio"
+    Then the command succeeds
+    And nothing of the instance "trio" is left

@@ -1,0 +1,221 @@
+//! Primaries that die, freeze or are asked to go, and the ledger that tells what it cost.
+
+use std::io::Write as _;
+use std::time::{Duration, Instant};
+
+use cucumber::{given, then, when};
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DeleteParams;
+use kube::{Api, ResourceExt};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use super::members::{pods, primary_of};
+use crate::conformance::inventory::{self, Process};
+use crate::conformance::ledger::Ledger;
+use crate::conformance::observe::{self, Look, SOON, until};
+use crate::conformance::{Failure, World};
+
+/// Rows before anything happens.
+const SOME: usize = 50;
+
+#[given(expr = "a ledger of {string}")]
+async fn open(world: &mut World, name: String) -> Result<(), Failure> {
+    let login = observe::login(&world.client().await?, world.namespace(), &name).await?;
+    world.ledger = Some(Ledger::open(login).await?);
+    written(world, SOME).await
+}
+
+fn ledger(world: &World) -> Result<&Ledger, Failure> {
+    world.ledger.as_ref().ok_or(Failure::Missing("ledger"))
+}
+
+#[when(expr = "{int} more rows are acknowledged")]
+async fn written(world: &mut World, more: usize) -> Result<(), Failure> {
+    let ledger = ledger(world)?;
+    let wanted = ledger.count() + more;
+    until(format!("{more} more rows"), SOON, || async { Ok(Look::when(ledger.count() >= wanted, ledger.count())) })
+        .await
+}
+
+/// Where the primary was when something happened to it, and when that was.
+async fn strike(world: &mut World, name: &str) -> Result<Pod, Failure> {
+    let pods = pods(world, name).await?;
+    let primary = primary_of(&pods).map_err(|found| Failure::unexpected("one primary", found))?;
+    world.struck = Some((primary.clone(), Instant::now()));
+    pods.into_iter().find(|pod| pod.name_any() == primary).ok_or(Failure::Missing("primary"))
+}
+
+fn processes(pod: &Pod, part: &str) -> Result<Vec<Process>, Failure> {
+    let uid = pod.uid().unwrap_or_default();
+    let mut found = inventory::processes_marked("A9S_POD_UID", &uid);
+    // The directory differs between systems; sessions are children that change their command line.
+    found.retain(|process| match part {
+        "server" => process.line.contains("postgres") && process.line.contains("-D"),
+        "agent" => process.line.contains("agent postgres"),
+        "receiver" => process.line.contains("walreceiver"),
+        _ => true,
+    });
+    if matches!(part, "server" | "agent") {
+        found.truncate(1);
+    }
+    if found.is_empty() {
+        return Err(Failure::unexpected(format!("the {part} of {}", pod.name_any()), "nothing"));
+    }
+    Ok(found)
+}
+
+fn signal(processes: &[Process], signal: Signal) -> Result<(), Failure> {
+    for process in processes {
+        kill(Pid::from_raw(process.pid), signal).map_err(|error| Failure::File(error.into()))?;
+    }
+    Ok(())
+}
+
+#[when(expr = "the {word} of the primary of {string} is killed")]
+async fn kill_part(world: &mut World, part: String, name: String) -> Result<(), Failure> {
+    let pod = strike(world, &name).await?;
+    signal(&processes(&pod, &part)?, Signal::SIGKILL)
+}
+
+#[when(expr = "the {word} of the primary of {string} is frozen")]
+async fn freeze_part(world: &mut World, part: String, name: String) -> Result<(), Failure> {
+    let pod = strike(world, &name).await?;
+    let frozen = processes(&pod, &part)?;
+    world.frozen.extend(frozen.iter().map(|process| process.pid));
+    signal(&frozen, Signal::SIGSTOP)
+}
+
+#[when(expr = "the receivers of the standbys of {string} are frozen")]
+async fn freeze_receivers(world: &mut World, name: String) -> Result<(), Failure> {
+    let pods = pods(world, &name).await?;
+    let primary = primary_of(&pods).map_err(|found| Failure::unexpected("one primary", found))?;
+    for pod in pods.iter().filter(|pod| pod.name_any() != primary) {
+        let frozen = processes(pod, "receiver")?;
+        world.frozen.extend(frozen.iter().map(|process| process.pid));
+        signal(&frozen, Signal::SIGSTOP)?;
+    }
+    Ok(())
+}
+
+#[when("what was frozen goes on")]
+async fn thaw(world: &mut World) -> Result<(), Failure> {
+    world.thaw();
+    Ok(())
+}
+
+#[when(expr = "the primary of {string} is deleted")]
+async fn delete_primary(world: &mut World, name: String) -> Result<(), Failure> {
+    let pod = strike(world, &name).await?;
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    pods.delete(&pod.name_any(), &DeleteParams::default()).await?;
+    Ok(())
+}
+
+#[when(expr = "the primary of {string} loses its volume")]
+async fn lose_primary(world: &mut World, name: String) -> Result<(), Failure> {
+    let pod = strike(world, &name).await?;
+    super::members::lose_volume(world, pod.name_any()).await
+}
+
+#[when(expr = "I fail {string} over")]
+async fn fail_over(world: &mut World, name: String) -> Result<(), Failure> {
+    strike(world, &name).await?;
+    world.a9s(&["pg", "failover", &name]).await.map(drop)
+}
+
+#[when(expr = "I fail {string} over to {string}")]
+async fn fail_over_to(world: &mut World, name: String, member: String) -> Result<(), Failure> {
+    strike(world, &name).await?;
+    world.a9s(&["pg", "failover", &name, "--to", &member]).await.map(drop)
+}
+
+#[then(expr = "rows of the ledger are acknowledged again within {int} seconds")]
+async fn again(world: &mut World, seconds: u64) -> Result<(), Failure> {
+    let (_, at) = world.struck.clone().ok_or(Failure::Missing("blow"))?;
+    let ledger = ledger(world)?;
+    // What was on its way at that moment is no sign of recovery.
+    let after = at + Duration::from_millis(100);
+    let gap = until("the next acknowledged row", SOON, || async {
+        let first = ledger.first_after(after).filter(|_| ledger.count() > 0);
+        Ok(first.map_or_else(|| Look::NotYet("none".to_owned()), Look::Yes))
+    })
+    .await?;
+    let recovered = gap + Duration::from_millis(100);
+    if recovered <= Duration::from_secs(seconds) {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("at most {seconds} s"), format!("{recovered:.1?}")))
+}
+
+#[then(expr = "the ledger of {string} is complete")]
+async fn complete(world: &mut World, name: String) -> Result<(), Failure> {
+    let verdict = close(world, &name).await?;
+    if verdict.lost.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::unexpected("every acknowledged row", format!("{} are lost: {:?}", verdict.lost.len(), verdict.lost)))
+}
+
+#[then(expr = "the ledger of {string} reports lost rows")]
+async fn incomplete(world: &mut World, name: String) -> Result<(), Failure> {
+    let verdict = close(world, &name).await?;
+    if verdict.lost.is_empty() {
+        return Err(Failure::unexpected("a loss, which the ledger has to see", format!("{verdict:?}")));
+    }
+    Ok(())
+}
+
+async fn close(world: &mut World, name: &str) -> Result<crate::conformance::ledger::Verdict, Failure> {
+    let ledger = world.ledger.as_mut().ok_or(Failure::Missing("ledger"))?;
+    ledger.pause().await;
+    let started = Instant::now();
+    let verdict = loop {
+        match ledger.close().await {
+            Ok(verdict) => break verdict,
+            Err(failure) if started.elapsed() > SOON => return Err(failure),
+            Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        }
+    };
+    let told = format!(
+        "{name}: {} rows acknowledged, RPO {} rows, RTO {:.2} s",
+        verdict.acknowledged,
+        verdict.lost.len(),
+        verdict.longest_gap.as_secs_f64()
+    );
+    // A number for whoever watches the run; nothing depends on it.
+    let _ = writeln!(std::io::stderr(), "ledger   {told}");
+    world.notes.insert("ledger".to_owned(), told);
+    Ok(verdict)
+}
+
+#[then(expr = "another member of {string} is the primary")]
+async fn another(world: &mut World, name: String) -> Result<(), Failure> {
+    let (before, _) = world.struck.clone().ok_or(Failure::Missing("blow"))?;
+    until(format!("a primary of {name} other than {before}"), SOON, || async {
+        Ok(match primary_of(&pods(world, &name).await?) {
+            Ok(primary) => Look::when(primary != before, primary),
+            Err(found) => Look::NotYet(found),
+        })
+    })
+    .await
+}
+
+#[then(expr = "the member {string} is the primary of {string}")]
+async fn this_one(world: &mut World, member: String, name: String) -> Result<(), Failure> {
+    let found = primary_of(&pods(world, &name).await?);
+    if found.as_ref() == Ok(&member) { Ok(()) } else { Err(Failure::unexpected(member, format!("{found:?}"))) }
+}
+
+/// However long one looks.
+#[then(expr = "{string} has no primary for {int} seconds")]
+async fn nobody(world: &mut World, name: String, seconds: u64) -> Result<(), Failure> {
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        if let Ok(primary) = primary_of(&pods(world, &name).await?) {
+            return Err(Failure::unexpected("no primary", primary));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}

@@ -1,0 +1,174 @@
+//! Instances of several members.
+
+use cucumber::{given, then, when};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+
+use crate::conformance::database::{self, DATABASE};
+use crate::conformance::observe::{self, Login, Look, SOON, until};
+use crate::conformance::{Failure, World};
+
+const ROLE: &str = "a8s.a9s/replication-role";
+
+#[given(expr = "an instance {string} of {int} members")]
+async fn given(world: &mut World, name: String, members: u32) -> Result<(), Failure> {
+    create(world, name, members).await?;
+    world.last()?.require_success()
+}
+
+#[when(expr = "I create an instance {string} of {int} members")]
+async fn create(world: &mut World, name: String, members: u32) -> Result<(), Failure> {
+    let members = members.to_string();
+    let words =
+        ["create", "pg", "instance", "--name", &name, "--replicas", &members, "--limits-memory", "200Mi", "--yes"];
+    world.a9s(&words).await.map(drop)
+}
+
+#[when(expr = "I scale {string} to {int} members")]
+async fn scale(world: &mut World, name: String, members: u32) -> Result<(), Failure> {
+    let instances = observe::objects(&world.client().await?, world.namespace(), "postgresql")?;
+    let patch = serde_json::json!({"spec": {"replicas": members}});
+    instances.patch_scale(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Ok(())
+}
+
+/// The pods of an instance.
+pub(super) async fn pods(world: &World, instance: &str) -> Result<Vec<Pod>, Failure> {
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    let selector = format!("a8s.a9s/dsi-group=postgresql.anynines.com,a8s.a9s/dsi-name={instance}");
+    Ok(pods.list(&ListParams::default().labels(&selector)).await?.items)
+}
+
+/// Whether a pod's condition `Ready` holds.
+pub(super) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+    conditions.into_iter().flatten().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+}
+
+/// The name of the one member that is ready and labelled as the primary.
+pub(super) fn primary_of(pods: &[Pod]) -> Result<String, String> {
+    let role = |pod: &Pod| pod.labels().get(ROLE).cloned().unwrap_or_default();
+    let primaries: Vec<&Pod> = pods.iter().filter(|pod| role(pod) == "master" && is_ready(pod)).collect();
+    match primaries.as_slice() {
+        [one] => Ok(one.name_any()),
+        _ => Err(pods
+            .iter()
+            .map(|pod| format!("{} {} {}", pod.name_any(), role(pod), is_ready(pod)))
+            .collect::<Vec<_>>()
+            .join(", ")),
+    }
+}
+
+#[then(expr = "{string} has one primary and {int} standbys")]
+async fn roles(world: &mut World, name: String, standbys: usize) -> Result<(), Failure> {
+    until(format!("one primary and {standbys} standbys of {name}"), SOON, || async {
+        let pods = pods(world, &name).await?;
+        let replicas = pods
+            .iter()
+            .filter(|pod| is_ready(pod) && pod.labels().get(ROLE).is_some_and(|role| role == "replica"))
+            .count();
+        Ok(match primary_of(&pods) {
+            Ok(_) if replicas == standbys && pods.len() == standbys + 1 => Look::Yes(()),
+            Ok(primary) => {
+                Look::NotYet(format!("the primary {primary} and {replicas} standbys of {} pods", pods.len()))
+            }
+            Err(found) => Look::NotYet(found),
+        })
+    })
+    .await
+}
+
+/// A way in to one member, not to the Service.
+pub(super) async fn member_login(world: &World, instance: &str, pod: &Pod) -> Result<Login, Failure> {
+    let login = observe::login(&world.client().await?, world.namespace(), instance).await?;
+    let host = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+    Ok(Login { host: host.ok_or(Failure::Missing("address of the pod"))?, ..login })
+}
+
+#[then(expr = "every member of {string} soon answers {string} with {string}")]
+async fn all_answer(world: &mut World, name: String, sql: String, answer: String) -> Result<(), Failure> {
+    until(format!("{answer:?} for {sql} of every member"), SOON, || async {
+        for pod in pods(world, &name).await? {
+            let found = database::ask(&member_login(world, &name, &pod).await?, DATABASE, &sql).await?.join("\n");
+            if found != answer {
+                return Ok(Look::NotYet(format!("{} says {found:?}", pod.name_any())));
+            }
+        }
+        Ok(Look::Yes(()))
+    })
+    .await
+}
+
+#[then(expr = "the members of {string} have the same system identifier, and {string} has another")]
+async fn identifiers(world: &mut World, name: String, other: String) -> Result<(), Failure> {
+    let mut found = Vec::new();
+    for instance in [&name, &other] {
+        for pod in pods(world, instance).await? {
+            let login = member_login(world, instance, &pod).await?;
+            let query = "SELECT system_identifier FROM pg_control_system()";
+            found.push((instance.clone(), database::ask(&login, DATABASE, query).await?.join("")));
+        }
+    }
+    let of = |instance: &str| {
+        let mut all: Vec<&String> = found.iter().filter(|(name, _)| name == instance).map(|(_, id)| id).collect();
+        all.dedup();
+        all
+    };
+    let (own, others) = (of(&name), of(&other));
+    if own.len() == 1 && others.len() == 1 && own != others {
+        return Ok(());
+    }
+    Err(Failure::unexpected("one identifier per instance", format!("{found:?}")))
+}
+
+#[then(expr = "the Lease of {string} names its primary, in term {int}")]
+async fn lease(world: &mut World, name: String, term: i32) -> Result<(), Failure> {
+    let primary = primary_of(&pods(world, &name).await?).map_err(|found| Failure::unexpected("one primary", found))?;
+    let leases: Api<Lease> = Api::namespaced(world.client().await?, world.namespace());
+    let spec = leases.get(&name).await?.spec.unwrap_or_default();
+    let found = (spec.holder_identity.unwrap_or_default(), spec.lease_transitions.unwrap_or_default());
+    if found == (primary.clone(), term) {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("{primary} in term {term}"), format!("{found:?}")))
+}
+
+/// As a disk that was replaced: the claim goes, and the pod with it.
+#[when(expr = "the member {string} loses its volume")]
+async fn lose_volume(world: &mut World, pod: String) -> Result<(), Failure> {
+    let client = world.client().await?;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), world.namespace());
+    let pods: Api<Pod> = Api::namespaced(client, world.namespace());
+    let claim = format!("pgdata-{pod}");
+    let uid = claims.get(&claim).await?.uid();
+    claims.delete(&claim, &DeleteParams::default()).await?;
+    pods.delete(&pod, &DeleteParams::default()).await?;
+    until(format!("another volume of {pod}"), SOON, || async {
+        let now = claims.get_opt(&claim).await?.and_then(|claim| claim.uid());
+        Ok(Look::when(now.is_some() && now != uid, format!("{now:?}")))
+    })
+    .await
+}
+
+#[then(expr = "the status of {string} soon says {string}")]
+async fn status(world: &mut World, name: String, text: String) -> Result<(), Failure> {
+    let client = world.client().await?;
+    until(format!("{text:?} in the status of {name}"), SOON, || async {
+        let object = observe::object(&client, world.namespace(), "postgresql", &name).await?.unwrap_or_default();
+        let error = object["status"]["error"].as_str().unwrap_or_default();
+        Ok(Look::when(error.contains(&text), &object["status"]))
+    })
+    .await
+}
+
+#[then(expr = "the status of {string} soon has no error")]
+async fn healthy(world: &mut World, name: String) -> Result<(), Failure> {
+    let client = world.client().await?;
+    until(format!("no error in the status of {name}"), SOON, || async {
+        let object = observe::object(&client, world.namespace(), "postgresql", &name).await?.unwrap_or_default();
+        Ok(Look::when(object["status"]["error"].is_null(), &object["status"]))
+    })
+    .await
+}
