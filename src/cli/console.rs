@@ -115,7 +115,7 @@ impl Console {
             return;
         }
         if sabotage::sabotaged!("answers-on-standard-error") {
-            return caller::write_error(&String::from_utf8_lossy(bytes));
+            return caller::write_error(bytes);
         }
         match caller::write(bytes) {
             Ok(()) => {}

@@ -102,7 +102,7 @@ impl Step for Implemented {
     async fn evidence(&self) -> Vec<Evidence> {
         let Ok(client) = self.access.client().await else { return Vec::new() };
         let (namespace, name) = (self.reference.namespace.as_str(), self.reference.name.as_str());
-        let events = diagnosis::events(&client, namespace, name).await;
+        let events = diagnosis::events(&client, namespace, self.reference.kind.kind(), name).await;
         if events.lines.is_empty() { Vec::new() } else { vec![events] }
     }
 }

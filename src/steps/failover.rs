@@ -14,6 +14,7 @@ use kube::api::{ListParams, Patch, PatchParams, WatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
+use super::capability::{self, Capability};
 use super::instance::labels;
 use super::resource::{self, next_change};
 use crate::finding::{Class, Evidence, Finding};

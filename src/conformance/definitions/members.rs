@@ -137,7 +137,7 @@ async fn lease(world: &mut World, name: String, term: i32) -> Result<(), Failure
 
 /// As a disk that was replaced: the claim goes, and the pod with it.
 #[when(expr = "the member {string} loses its volume")]
-async fn lose_volume(world: &mut World, pod: String) -> Result<(), Failure> {
+pub(super) async fn lose_volume(world: &mut World, pod: String) -> Result<(), Failure> {
     let client = world.client().await?;
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), world.namespace());
     let pods: Api<Pod> = Api::namespaced(client, world.namespace());

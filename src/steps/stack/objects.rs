@@ -28,7 +28,7 @@ const DEFAULT_ACCOUNT: &str = "default";
 /// Between two looks at a namespace that is being deleted.
 const GONE: Duration = Duration::from_millis(200);
 
-fn kind(object: &DynamicObject) -> &str {
+pub(super) fn kind(object: &DynamicObject) -> &str {
     object.types.as_ref().map_or("", |types| types.kind.as_str())
 }
 
