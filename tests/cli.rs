@@ -94,7 +94,6 @@ fn the_working_directory_is_printed_without_a_newline() {
 #[case::no_kubeconfig(&["pg", "apply", "-i", "x", "--sql", "SELECT 1"], 3)]
 #[case::no_file(&["pg", "apply", "-i", "x", "--file", "nowhere.sql"], 3)]
 #[case::empty_key(&["create", "cluster", "a8s", "--backup-store-accesskey", ""], 2)]
-#[case::other_provider(&["create", "cluster", "a8s", "-p", "kind"], 5)]
 fn what_cannot_work_is_said_on_standard_error(#[case] words: &[&str], #[case] code: i32) {
     let home = tempfile::tempdir().unwrap();
     let output = a9s(home.path(), words);

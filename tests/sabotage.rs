@@ -74,7 +74,7 @@ fn the_program_has_no_defect_that_can_be_switched_on() {
     let found = |words: Vec<String>| {
         let mut grep = std::process::Command::new("grep");
         for word in words {
-            grep.args(["-e", word]);
+            grep.args(["-e", &word]);
         }
         let output =
             grep.args(["--text", "--only-matching", "--fixed-strings", env!("CARGO_BIN_EXE_a9s")]).output().unwrap();

@@ -131,11 +131,14 @@ mod tests {
     #[tokio::test]
     async fn an_engine_says_what_it_has() {
         let directory = tempfile::tempdir().unwrap();
-        let answer = r#"{"MemTotal": 1000000, "CgroupVersion": "2", "DockerRootDir": "/"}"#;
+        let answer = r#"{"MemTotal": 1000000, "CgroupVersion": "2", "DockerRootDir": "/nowhere/here"}"#;
         let engine = engine(&recorded(&directory, answer, "", 0)).await.unwrap();
         assert_eq!(check(&engine, 1).unwrap_err().id, "too-little-memory");
         let engine = Engine { memory: 0, ..engine };
         assert_eq!(check(&engine, 1).unwrap(), Vec::<String>::new());
+        // A file system without any room.
+        let full = Engine { root: "/proc".to_owned(), cgroup: "2".to_owned(), memory: 0 };
+        assert_eq!(check(&full, 1).unwrap_err().id, "too-little-disk");
         assert_eq!(check(&Engine { cgroup: "1".to_owned(), ..engine }, 1).unwrap().len(), 1);
     }
 }

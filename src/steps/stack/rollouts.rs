@@ -167,7 +167,9 @@ impl Step for Rollouts {
         for object in workloads {
             let namespace = object.namespace().unwrap_or_default();
             if let Ok(Progress::Waits(_, selector)) = self.progress(&client, object).await {
-                evidence.push(diagnosis::events(&client, &namespace, super::objects::kind(object), &object.name_any()).await);
+                evidence.push(
+                    diagnosis::events(&client, &namespace, super::objects::kind(object), &object.name_any()).await,
+                );
                 for pod in self.pods(&client, &namespace, &selector).await.unwrap_or_default() {
                     evidence.extend(diagnosis::of_pod(&client, &pod).await);
                 }

@@ -104,8 +104,9 @@ fn trouble(error: &unpack::Error) -> Trouble {
 /// The old content stays until the new one is in its place: both have to fit.
 fn check_space(volume: &Path, needed: u64) -> Result<(), Trouble> {
     let Ok(space) = nix::sys::statvfs::statvfs(volume) else { return Ok(()) };
-    let free = u64::from(space.blocks_available()) * u64::from(space.fragment_size());
-    if free >= needed + SPARE {
+    // These have another width on other systems.
+    let free = u128::from(space.blocks_available()) * u128::from(space.fragment_size());
+    if free >= u128::from(needed + SPARE) {
         return Ok(());
     }
     let needed = (needed + SPARE) >> 20;
