@@ -43,7 +43,7 @@ fn without_rules(value: &mut Value) -> bool {
             let had = map.remove(RULES).is_some();
             map.values_mut().fold(had, |had, value| without_rules(value) || had)
         }
-        Value::Array(items) => items.iter_mut().fold(false, |had, value| without_rules(value) || had),
+        Value::Array(items) => items.iter_mut().fold(false, |had, value| had | without_rules(value)),
         _ => false,
     }
 }
@@ -175,7 +175,7 @@ impl Objects {
             let objects = self.source.objects().await?.to_vec();
             let mut plain = objects.clone();
             let definitions = plain.iter_mut().filter(|object| rank(object) == 1);
-            if !definitions.fold(false, |had, definition| without_rules(&mut definition.data) || had) {
+            if !definitions.fold(false, |had, definition| had | without_rules(&mut definition.data)) {
                 return Ok::<_, Finding>(objects);
             }
             let version = client.apiserver_version().await;
