@@ -36,7 +36,7 @@ Feature: Instances of several members
     Given an instance "trio" of 3 members
     And the table "kept" of "trio" holds "committed"
     When I scale "trio" to 0 members
-    Then "trio" has no primary for 1 seconds
+    Then "trio" soon has no member
     When I scale "trio" to 3 members
     Then "trio" has one primary and 2 standbys
     And every member of "trio" soon answers "SELECT value FROM kept" with "committed"

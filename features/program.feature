@@ -109,4 +109,4 @@ Feature: The program itself
       | where             | configured | variable | flag        | ends                      | stream | word                  |
       | the flag          | kind       | minikube | -p embedded | succeeds                  | output | Using embedded        |
       | the environment   | kind       | embedded |             | succeeds                  | output | Using embedded        |
-      | the configuration | kind       |          |             | fails with exit code 5    | error  | kind                  |
+      | the configuration | embedded   |          |             | succeeds                  | output | Using embedded (by    |

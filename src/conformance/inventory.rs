@@ -50,11 +50,20 @@ pub fn end(processes: &[Process]) {
     }
 }
 
+/// The processes that a process has started itself.
+pub fn children(pid: i32) -> Vec<Process> {
+    process_ids()
+        .filter(|child| parent(*child) == Some(pid))
+        .map(|pid| Process { pid, line: command_line(pid) })
+        .collect()
+}
+
+fn parent(pid: i32) -> Option<i32> {
+    let status = String::from_utf8_lossy(&read(pid, "status")).into_owned();
+    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+}
+
 fn ancestors() -> BTreeSet<i32> {
-    let parent = |pid: i32| -> Option<i32> {
-        let status = String::from_utf8_lossy(&read(pid, "status")).into_owned();
-        status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
-    };
     let own = i32::try_from(std::process::id()).unwrap_or_default();
     std::iter::successors(parent(own), |pid| parent(*pid)).take_while(|pid| *pid > 0).collect()
 }

@@ -122,7 +122,9 @@ fn add_record(plan: &mut Plan, after: &[Handle], access: &Arc<Access>) -> Handle
         access: access.clone(),
         title: "the record of the installation",
         id: "record",
-        source: Source::new(ImageMap::default(), || Box::pin(async { Ok(vec![system_namespace()]) })),
+        source: Source::new(ImageMap::default(), || {
+            Box::pin(async { Ok(vec![a8s_operators::manifests::namespace()]) })
+        }),
         probe: None,
     };
     stack::prepare(plan, after, &space)
@@ -220,10 +222,6 @@ fn pulled() -> a8s_operators::manifests::Options {
     const MAJOR: u32 = 15;
     let images = [(MAJOR, format!("a9s/postgresql:{MAJOR}"))].into();
     Options { images, webhook: Webhook::Service, operators: Some(crate::provider::builtin::operators()) }
-}
-
-fn system_namespace() -> Value {
-    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": a8s_operators::SYSTEM_NAMESPACE}})
 }
 
 fn add_cert_manager(

@@ -65,7 +65,8 @@ pub fn manifests(options: &Options) -> Vec<DynamicObject> {
         .collect()
 }
 
-fn namespace() -> Value {
+/// The stack's namespace. Whoever applies it applies all of it: server-side apply takes away what one leaves out.
+pub fn namespace() -> Value {
     json!({
         "apiVersion": "v1", "kind": "Namespace",
         "metadata": {"name": SYSTEM_NAMESPACE, "labels": {"control-plane": "controller-manager"}},

@@ -87,6 +87,15 @@ pub(super) async fn member_login(world: &World, instance: &str, pod: &Pod) -> Re
     Ok(Login { host: host.ok_or(Failure::Missing("address of the pod"))?, ..login })
 }
 
+#[then(expr = "{string} soon has no member")]
+async fn no_member(world: &mut World, name: String) -> Result<(), Failure> {
+    until(format!("the end of the members of {name}"), SOON, || async {
+        let there: Vec<String> = pods(world, &name).await?.iter().map(ResourceExt::name_any).collect();
+        Ok(Look::when(there.is_empty(), there.join(", ")))
+    })
+    .await
+}
+
 #[then(expr = "every member of {string} soon answers {string} with {string}")]
 async fn all_answer(world: &mut World, name: String, sql: String, answer: String) -> Result<(), Failure> {
     until(format!("{answer:?} for {sql} of every member"), SOON, || async {

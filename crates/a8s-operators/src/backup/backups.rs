@@ -6,7 +6,7 @@ use super::order::Order as _;
 use super::plan::{self, FAREWELL, LOOK, Pod, Turn, may_retry};
 use super::shell::{Context, Error, Way, changed, failed, ordered, remove, retry};
 use crate::archive::{self, manifest, part_name};
-use crate::store::Error as StoreError;
+use crate::store::{Error as StoreError, Store};
 use a8s_api::backup::{COMPLETE, PERMANENTLY_FAILED};
 use a8s_api::{Backup, LABEL_NAME};
 use futures::{StreamExt as _, future};
@@ -18,6 +18,7 @@ use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use serde_json::json;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -137,7 +138,13 @@ async fn verify(context: &Context, backup: &Backup) -> Result<Action, Error> {
         Ok(way) => way,
         Err(trouble) => return verify_later(context, backup, &trouble).await,
     };
-    match check(&way, &format!("{place}/{id}"), &uid).await {
+    let checked = check(&way, &format!("{place}/{id}"), &uid).await;
+    if checked.is_ok()
+        && let Err(error) = remove_others(&way.store, &place, id).await
+    {
+        return verify_later(context, backup, &Trouble::store(&error)).await;
+    }
+    match checked {
         Ok(found) => {
             let summary = &found.summary;
             let text = format!(
@@ -159,6 +166,18 @@ async fn verify(context: &Context, backup: &Backup) -> Result<Action, Error> {
 async fn verify_later(context: &Context, backup: &Backup, why: &Trouble) -> Result<Action, Error> {
     context.wait(backup, IN_PROGRESS, "True", why).await?;
     Ok(Action::requeue(LOOK))
+}
+
+/// Removes what other attempts have left: a request of an agent that has died may have been carried out after everything
+/// of its attempt was removed.
+async fn remove_others(store: &Store, place: &str, id: &str) -> Result<(), StoreError> {
+    let attempt = |key: &str| key.strip_prefix(place)?.strip_prefix('/')?.split('/').next().map(str::to_owned);
+    let entries = store.list(place).await?;
+    let attempts: BTreeSet<String> = entries.iter().filter_map(|entry| attempt(&entry.key)).collect();
+    for other in attempts.iter().filter(|attempt| *attempt != id) {
+        store.delete_below(&format!("{place}/{other}")).await?;
+    }
+    Ok(())
 }
 
 /// The manifest of a backup whose objects are all there.
