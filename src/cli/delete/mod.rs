@@ -1,6 +1,5 @@
 //! `a9s delete`.
 
-mod binding;
 mod cluster;
 mod instance;
 mod order;
@@ -49,7 +48,7 @@ enum PgWhat {
     Restore(order::DeleteOrder),
     /// Delete a service binding: its login ends at once, and what it made stays
     #[command(visible_alias = "sb")]
-    Servicebinding(binding::DeleteBinding),
+    Servicebinding(order::DeleteOrder),
 }
 
 impl Delete {
@@ -75,7 +74,7 @@ impl PgWhat {
             Self::Instance(instance) => instance.run(session),
             Self::Backup(backup) => backup.run(session, Kind::Backup),
             Self::Restore(restore) => restore.run(session, Kind::Restore),
-            Self::Servicebinding(binding) => binding.run(session),
+            Self::Servicebinding(binding) => binding.run(session, Kind::ServiceBinding),
         }
     }
 }

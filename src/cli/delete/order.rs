@@ -1,4 +1,4 @@
-//! `a9s delete pg backup` and `a9s delete pg restore`.
+//! `a9s delete pg backup`, `a9s delete pg restore` and `a9s delete pg servicebinding`.
 
 use std::sync::Arc;
 
@@ -13,6 +13,7 @@ use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
 use crate::step::{Event, Plan, Reporter};
+use crate::steps;
 use crate::steps::resource::Deleted;
 
 /// Arguments of commands that delete one custom resource.
@@ -39,20 +40,27 @@ impl DeleteOrder {
             let (name, noun) = (&self.name, kind.noun());
             let reference = Reference::new(kind, &namespace, name);
             let mut plan = Plan::new(format!("delete pg {}", kind.word()));
-            plan.add(Deleted { access: access.clone(), reference });
+            match kind {
+                Kind::ServiceBinding => plan.add(steps::binding::Deleted::new(access.clone(), &namespace, name)),
+                _ => plan.add(Deleted { access: access.clone(), reference }),
+            };
             let Some(outcome) = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await? else {
                 return Ok(());
             };
             let title = capitalised(noun);
             if outcome.changed() {
-                session.console.success(format!("{title} {name} successfully deleted from namespace {namespace}."));
+                // The Go tool's words, each.
+                session.console.success(match kind {
+                    Kind::ServiceBinding => "The service binding has been deleted successfully.".to_owned(),
+                    _ => format!("{title} {name} successfully deleted from namespace {namespace}."),
+                });
             } else {
                 let warning = format!("Can't delete {noun}. {title} {name} doesn't exist in namespace {namespace}!");
                 session.progress.event(&Event::Warning(&warning));
                 session.console.info(format!("There is no {noun} {name} in namespace {namespace}."));
             }
             session.console.document(&json!({
-                kind.word(): name, "namespace": namespace, "deleted": outcome.changed(), "steps": outcome.steps,
+                kind.word().replace('-', ""): name, "namespace": namespace, "deleted": outcome.changed(), "steps": outcome.steps,
             }));
             Ok(())
         })

@@ -6,12 +6,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use clap::Args;
 use serde_json::json;
 
+use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run};
 use crate::cli::create::{chosen_namespace, journal_directory};
-use crate::finding::{Class, Finding};
+use crate::finding::Finding;
 use crate::kubernetes::Access;
-use crate::manifest::names::{Namespace, ObjectName};
 use crate::step::Plan;
 use crate::steps::sql::{Output, Source, Sql, open_file};
 
@@ -38,15 +38,8 @@ pub struct Apply {
 }
 
 impl Apply {
-    pub(super) fn run(
-        self,
-        session: &Session,
-        namespace: Option<Namespace>,
-        instance: Option<ObjectName>,
-    ) -> Result<(), Finding> {
-        let instance = instance.ok_or_else(|| {
-            Finding::new("no-instance-named", Class::Usage, "no instance is named: --service-instance (-i) is required")
-        })?;
+    pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
+        let instance = named.instance(None)?;
         let source = match (&self.file, &self.sql) {
             (Some(path), _) => {
                 // Before anything is asked of the cluster.
@@ -59,7 +52,7 @@ impl Apply {
         let directory = journal_directory();
         session.block_on(async |cancel| {
             let access = Arc::new(Access::new(self.cluster.target()));
-            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
             let kept: Arc<Mutex<Vec<u8>>> = Arc::default();
             let streams = is_file && session.console.words();
             let step = Arc::new(Sql {

@@ -6,12 +6,12 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
+use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run, duration};
 use crate::cli::create::{chosen_namespace, journal_directory};
-use crate::finding::{Class, Finding};
+use crate::finding::Finding;
 use crate::kubernetes::Access;
-use crate::manifest::names::{Namespace, ObjectName};
 use crate::step::Plan;
 use crate::steps::answer::Answers;
 use crate::steps::sql::{Source, Sql};
@@ -42,20 +42,13 @@ pub struct Check {
 }
 
 impl Check {
-    pub(super) fn run(
-        self,
-        session: &Session,
-        namespace: Option<Namespace>,
-        instance: Option<ObjectName>,
-    ) -> Result<(), Finding> {
-        let instance = instance.ok_or_else(|| {
-            Finding::new("no-instance-named", Class::Usage, "no instance is named: --service-instance (-i) is required")
-        })?;
+    pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
+        let instance = named.instance(None)?;
         let run = Run { dry_run: self.dry_run, timeout: self.timeout };
         let directory = journal_directory();
         session.block_on(async |cancel| {
             let access = Arc::new(Access::new(self.cluster.target()));
-            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
             let question = Sql {
                 access,
                 instance: instance.clone(),

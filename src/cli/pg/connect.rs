@@ -10,6 +10,7 @@ use kube::{Api, Client};
 use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::Named;
 use super::status::interrupted;
 use crate::caller;
 use crate::cli::Session;
@@ -83,18 +84,11 @@ impl Passfile {
 }
 
 impl Connect {
-    pub(super) fn run(
-        self,
-        session: &Session,
-        namespace: Option<Namespace>,
-        instance: Option<ObjectName>,
-    ) -> Result<(), Finding> {
-        let Some(instance) = self.name.clone().or(instance) else {
-            return Err(Finding::new("no-instance-named", Class::Usage, "no instance is named"));
-        };
+    pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
+        let instance = named.instance(self.name.as_ref())?;
         session.block_on(async |cancel| {
             let access = Access::new(self.cluster.target());
-            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
             let client = access.client().await?;
             tokio::select! {
                 result = self.serve(session, &client, &namespace, &instance, &cancel) => result,

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use clap::Args;
 use serde_json::json;
 
+use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run};
 use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::finding::Finding;
 use crate::kubernetes::Access;
-use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::names::ObjectName;
 use crate::step::Plan;
 use crate::steps;
 
@@ -30,11 +31,11 @@ pub struct Failover {
 }
 
 impl Failover {
-    pub(super) fn run(self, session: &Session, namespace: Option<Namespace>) -> Result<(), Finding> {
+    pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         let directory = journal_directory();
         session.block_on(async |cancel| {
             let access = Arc::new(Access::new(self.cluster.target()));
-            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
             let to = self.to.as_ref().map(ToString::to_string);
             let name = self.name.clone();
             let step = Arc::new(steps::failover::Failover::new(access, name.clone(), namespace.clone(), to));

@@ -5,12 +5,12 @@ use std::sync::{Arc, Mutex};
 use clap::Args;
 use serde_json::json;
 
+use super::Named;
 use crate::cli::arguments::{ClusterTarget, Run};
 use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::cli::{Session, prompt};
-use crate::finding::{Class, Finding};
+use crate::finding::Finding;
 use crate::kubernetes::Access;
-use crate::manifest::names::{Namespace, ObjectName};
 use crate::step::Plan;
 use crate::steps::member::{Killed, Member};
 
@@ -27,15 +27,8 @@ pub struct Kill {
 }
 
 impl Kill {
-    pub(super) fn run(
-        self,
-        session: &Session,
-        namespace: Option<Namespace>,
-        instance: Option<ObjectName>,
-    ) -> Result<(), Finding> {
-        let instance = instance.ok_or_else(|| {
-            Finding::new("no-instance-named", Class::Usage, "no instance is named: --service-instance (-i) is required")
-        })?;
+    pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
+        let instance = named.instance(None)?;
         if !self.run.dry_run {
             let question = format!("Do you want to kill a member of the instance {instance}?");
             prompt::confirm(session, &question, "killing a member")?;
@@ -43,7 +36,7 @@ impl Kill {
         let directory = journal_directory();
         session.block_on(async |cancel| {
             let access = Arc::new(Access::new(self.cluster.target()));
-            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
             let (member, done) = (self.member.clone(), Mutex::default());
             let step = Arc::new(Killed { access, instance, namespace, member, done });
             let mut plan = Plan::new("pg kill");

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 use tokio::sync::mpsc;
 
+use super::Named;
 use super::status::interrupted;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
@@ -11,7 +12,7 @@ use crate::cli::create::chosen_namespace;
 use crate::cli::describe::not_there;
 use crate::finding::{Class, Finding};
 use crate::kubernetes::Access;
-use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference};
 use crate::step::{Cancel, Event, Reporter};
 use crate::steps::look::logs::{Line, Wanted, members, merge};
@@ -42,22 +43,15 @@ pub struct Logs {
 }
 
 impl Logs {
-    pub(super) fn run(
-        self,
-        session: &Session,
-        namespace: Option<Namespace>,
-        instance: Option<ObjectName>,
-    ) -> Result<(), Finding> {
+    pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         if self.follow && !session.console.words() {
             let cause = "--follow never ends, and a document of -o json or yaml has an end";
             return Err(Finding::new("usage", Class::Usage, cause));
         }
-        let Some(name) = self.name.clone().or(instance) else {
-            return Err(Finding::new("no-instance-named", Class::Usage, "no instance is named"));
-        };
+        let name = named.instance(self.name.as_ref())?;
         session.block_on(async |cancel| {
             let access = Access::new(self.cluster.target());
-            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
             let reference = Reference::new(Kind::Instance, &namespace, &name);
             let client = access.client().await?;
             let members = members(&client, &reference, self.member.as_deref()).await?;

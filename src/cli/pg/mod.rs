@@ -13,7 +13,7 @@ mod verify;
 use clap::{Args, Subcommand};
 
 use super::{Session, group};
-use crate::finding::Finding;
+use crate::finding::{Class, Finding};
 use crate::manifest::names::{Namespace, ObjectName};
 
 /// Arguments of `pg`.
@@ -51,18 +51,34 @@ enum What {
     Kill(kill::Kill),
 }
 
+/// What the arguments of `pg` itself name.
+struct Named {
+    namespace: Option<Namespace>,
+    instance: Option<ObjectName>,
+}
+
+impl Named {
+    /// The instance: named by the command's own argument, or by `--service-instance`.
+    fn instance(&self, own: Option<&ObjectName>) -> Result<ObjectName, Finding> {
+        own.or(self.instance.as_ref()).cloned().ok_or_else(|| {
+            Finding::new("no-instance-named", Class::Usage, "no instance is named: use --service-instance (-i)")
+        })
+    }
+}
+
 impl Pg {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
+        let named = Named { namespace: self.namespace, instance: self.service_instance };
         match self.what {
-            Some(What::Apply(apply)) => apply.run(session, self.namespace, self.service_instance),
-            Some(What::Connect(connect)) => connect.run(session, self.namespace, self.service_instance),
-            Some(What::Psql(psql)) => psql.run(session, self.namespace, self.service_instance),
-            Some(What::Status(status)) => status.run(session, self.namespace, self.service_instance),
-            Some(What::Logs(logs)) => logs.run(session, self.namespace, self.service_instance),
-            Some(What::Verify(verify)) => verify.run(session, self.namespace),
-            Some(What::Failover(failover)) => failover.run(session, self.namespace),
-            Some(What::Check(check)) => check.run(session, self.namespace, self.service_instance),
-            Some(What::Kill(kill)) => kill.run(session, self.namespace, self.service_instance),
+            Some(What::Apply(apply)) => apply.run(session, &named),
+            Some(What::Connect(connect)) => connect.run(session, &named),
+            Some(What::Psql(psql)) => psql.run(session, &named),
+            Some(What::Status(status)) => status.run(session, &named),
+            Some(What::Logs(logs)) => logs.run(session, &named),
+            Some(What::Verify(verify)) => verify.run(session, &named),
+            Some(What::Failover(failover)) => failover.run(session, &named),
+            Some(What::Check(check)) => check.run(session, &named),
+            Some(What::Kill(kill)) => kill.run(session, &named),
             None => {
                 group(session, &["pg"], "Please select a subcommand from the list below.");
                 Ok(())

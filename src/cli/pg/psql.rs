@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use clap::Args;
 
+use super::Named;
 use super::status::interrupted;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
@@ -11,7 +12,7 @@ use crate::cli::create::chosen_namespace;
 use crate::finding::{Class, Finding};
 use crate::kubernetes::exec::Container;
 use crate::kubernetes::{Access, terminal};
-use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::names::ObjectName;
 use crate::step::{Event, Reporter};
 use crate::steps::{primary, sql::CONTAINER};
 
@@ -32,21 +33,14 @@ pub struct Psql {
 }
 
 impl Psql {
-    pub(super) fn run(
-        self,
-        session: &Session,
-        namespace: Option<Namespace>,
-        instance: Option<ObjectName>,
-    ) -> Result<(), Finding> {
-        let Some(instance) = self.name.clone().or(instance) else {
-            return Err(Finding::new("no-instance-named", Class::Usage, "no instance is named"));
-        };
+    pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
+        let instance = named.instance(self.name.as_ref())?;
         if !session.console.words() {
             return Err(Finding::new("no-document", Class::Usage, "psql's output is no document: leave out --output"));
         }
         let code = session.block_on(async |cancel| {
             let access = Access::new(self.cluster.target());
-            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
             let work = async {
                 let client = access.client().await?;
                 let most = std::time::Duration::MAX;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use clap::Args;
 use jiff::Timestamp;
 
+use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::create::chosen_namespace;
@@ -12,7 +13,7 @@ use crate::cli::describe::not_there;
 use crate::cli::list::table;
 use crate::finding::{Class, Finding};
 use crate::kubernetes::Access;
-use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference};
 use crate::steps::look::item::age;
 use crate::steps::look::status::{self, Member};
@@ -34,22 +35,15 @@ pub struct Status {
 }
 
 impl Status {
-    pub(super) fn run(
-        self,
-        session: &Session,
-        namespace: Option<Namespace>,
-        instance: Option<ObjectName>,
-    ) -> Result<(), Finding> {
+    pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         if self.watch && !session.console.words() {
             let cause = "--watch never ends, and a document of -o json or yaml has an end";
             return Err(Finding::new("usage", Class::Usage, cause));
         }
-        let Some(name) = self.name.or(instance) else {
-            return Err(Finding::new("no-instance-named", Class::Usage, "no instance is named"));
-        };
+        let name = named.instance(self.name.as_ref())?;
         session.block_on(async |cancel| {
             let access = Access::new(self.cluster.target());
-            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
             let reference = Reference::new(Kind::Instance, &namespace, &name);
             let client = access.client().await?;
             loop {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
+use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run};
 use crate::cli::create::{chosen_namespace, journal_directory};
@@ -13,7 +14,7 @@ use crate::cli::list::table;
 use crate::config::WorkingDirectory;
 use crate::finding::{Class, Finding};
 use crate::kubernetes::Access;
-use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference};
 use crate::step::Cancel;
 use crate::steps::verify::{Content, Subject};
@@ -39,11 +40,11 @@ pub struct Verify {
 }
 
 impl Verify {
-    pub(super) fn run(self, session: &Session, namespace: Option<Namespace>) -> Result<(), Finding> {
+    pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         let directory = journal_directory();
         session.block_on(async |cancel| {
             let access = Arc::new(Access::new(self.cluster.target()));
-            let namespace = chosen_namespace(namespace.as_ref(), &access).await?;
+            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
             let backup = Reference::new(Kind::Backup, &namespace, &self.backup);
             let subject = Subject::of(&access.client().await?, backup).await?;
             let (plan, read, live) = subject.plan(&access, self.against_live);

@@ -89,9 +89,19 @@ impl Step for Admission {
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         let client = self.access.client().await?;
-        let api = objects::api(&client, &self.probe).await?;
-        let parameters = PostParams { dry_run: true, field_manager: None };
         let mut pause = ATTEMPT;
+        // A definition may be established a moment before discovery tells of its kind.
+        let api = loop {
+            match objects::api(&client, &self.probe).await {
+                Err(error) if error.is_not_found() || error.is_unknown_kind() => {
+                    context.progress("its kinds are not served yet");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(SLOWEST);
+                }
+                api => break api?,
+            }
+        };
+        let parameters = PostParams { dry_run: true, field_manager: None };
         loop {
             match api.create(&parameters, &self.probe).await {
                 Ok(_) => break,
