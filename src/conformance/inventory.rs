@@ -123,11 +123,18 @@ fn command_line(pid: i32) -> String {
 /// A mount of the machine itself is in everybody's table, so only those who have a table of their own belong to a
 /// directory by what they have mounted.
 fn names(pid: i32, word: &str) -> bool {
-    let within = |bytes: &[u8]| bytes.windows(word.len()).any(|window| window == word.as_bytes());
+    let within = |bytes: &[u8]| contains(bytes, word.as_bytes());
     within(&read(pid, "cmdline"))
         || within(&read(pid, "environ"))
-        || std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|path| path.to_string_lossy().contains(word))
+        || std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|path| within(path.as_os_str().as_encoded_bytes()))
         || (has_mounts_of_its_own(pid) && within(&read(pid, "mountinfo")))
+}
+
+/// Whether a word is there and does not go on: `s2` is not in `s27`.
+fn contains(bytes: &[u8], word: &[u8]) -> bool {
+    let goes_on = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+    let mut windows = bytes.windows(word.len()).enumerate();
+    windows.any(|(at, window)| window == word && !bytes.get(at + word.len()).is_some_and(goes_on))
 }
 
 /// Whether a process is in another mount namespace than this one; a process that can't be asked is not.
@@ -253,6 +260,15 @@ mod tests {
         let proc = table.lines().find(|line| line.contains(" /proc ")).expect("proc is mounted").to_owned();
         assert!(!processes_naming(&proc).iter().any(|process| ancestors().contains(&process.pid)));
         assert!(ancestors().contains(&i32::try_from(std::os::unix::process::parent_id()).expect("a pid")));
+    }
+
+    #[test]
+    fn a_directory_is_not_another_whose_name_goes_on() {
+        for (text, is_there) in
+            [("/t/s2", true), ("x=/t/s2/home\0", true), ("/t/s27", false), ("/t/s2-x /t/s2 y", true)]
+        {
+            assert_eq!(contains(text.as_bytes(), b"/t/s2"), is_there, "{text}");
+        }
     }
 
     #[test]

@@ -153,7 +153,8 @@ pub(super) async fn lose_volume(world: &mut World, pod: String) -> Result<(), Fa
     let claim = format!("pgdata-{pod}");
     let uid = claims.get(&claim).await?.uid();
     claims.delete(&claim, &DeleteParams::default()).await?;
-    pods.delete(&pod, &DeleteParams::default()).await?;
+    // Without grace, as a machine that is gone has none.
+    pods.delete(&pod, &DeleteParams::default().grace_period(0)).await?;
     until(format!("another volume of {pod}"), SOON, || async {
         let now = claims.get_opt(&claim).await?.and_then(|claim| claim.uid());
         Ok(Look::when(now.is_some() && now != uid, format!("{now:?}")))

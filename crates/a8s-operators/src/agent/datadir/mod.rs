@@ -47,6 +47,9 @@ pub struct Identity {
     /// Whether it has followed a primary, or was one.
     #[serde(default)]
     pub has_followed: bool,
+    /// Whether it was rewound to a primary and has not followed it since: it is not consistent without that one's WAL.
+    #[serde(default)]
+    pub is_rewound: bool,
     /// Whether the instance had no other members when the volume was last used.
     #[serde(default)]
     pub is_sole: bool,
@@ -219,6 +222,7 @@ impl Identity {
             is_initialised: false,
             term: None,
             has_followed: false,
+            is_rewound: false,
             is_sole: false,
         }
     }

@@ -274,7 +274,8 @@ impl<P: Platform> Agent<P> {
         }
         let is_standby =
             life.identity.as_ref().is_some_and(|identity| identity.is_initialised && identity.term.is_none());
-        if is_standby && !life.is_spoilt && life.running.is_none() && life.seen.borrow().is_known() {
+        let may_start = is_standby && !life.is_spoilt && !standby::is_rewound(life);
+        if may_start && life.running.is_none() && life.seen.borrow().is_known() {
             return self.start(life, &Role::Standby(None)).await;
         }
         self.wait(life, LOOK).await.map(|_| ())
@@ -381,8 +382,11 @@ impl<P: Platform> Agent<P> {
         Ok(())
     }
 
-    /// Waits for the first connection, the server's end, or the order to stop.
+    /// Waits for the first connection, the server's end, or the order to stop. What was rewound to a primary that does not
+    /// lead any more would wait for ever: it is ended.
     async fn wait_until_it_accepts(&self, life: &mut Life) -> Result<(), Error> {
+        let (mut seen, is_rewound) = (life.seen.clone(), standby::is_rewound(life));
+        let holder = seen.borrow_and_update().sighting().and_then(|it| it.record.holder.clone());
         loop {
             let Some(running) = life.running.as_mut() else { return Ok(()) };
             // Asking a server that is not ready would only fill its log.
@@ -396,6 +400,10 @@ impl<P: Platform> Agent<P> {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
                 status = running.postmaster.ended() => describe(status),
+                _ = seen.wait_for(|it| it.sighting().is_none_or(|it| it.record.holder != holder)), if is_rewound => {
+                    self.stop_at_once(life).await;
+                    return Ok(());
+                }
                 () = tokio::time::sleep(CONNECT_ROUND) => continue,
             };
             return self.put_away(life, status).await;

@@ -56,6 +56,11 @@ impl Preparing {
     }
 }
 
+/// Whether the data needs WAL of the primary to which it was rewound.
+pub(super) fn is_rewound(life: &Life) -> bool {
+    life.identity.as_ref().is_some_and(|identity| identity.is_rewound)
+}
+
 impl<P: Platform> Agent<P> {
     /// For a member with an empty volume that is not the first one.
     pub(super) fn prepare_copy(&self, life: &Life) -> Preparing {
@@ -75,8 +80,9 @@ impl<P: Platform> Agent<P> {
         }
         self.trouble(None);
         if life.running.is_none() {
-            // It receives nothing before it is known that what it has fits.
-            self.start(life, &Role::Standby(None)).await?;
+            // It receives nothing before it is known that what it has fits. What was rewound does, and needs the rest.
+            let upstream = is_rewound(life).then(|| address.clone());
+            self.start(life, &Role::Standby(upstream)).await?;
         }
         let upstream = match &life.running {
             Some(Running { as_what: AsWhat::Standby(standby), .. }) => standby.upstream.clone(),
@@ -171,7 +177,7 @@ impl<P: Platform> Agent<P> {
         }
         if let Some(identity) = life.identity.as_mut() {
             identity.change(&self.server.volume, |identity| {
-                (identity.has_followed, identity.is_sole) = (true, false);
+                (identity.has_followed, identity.is_sole, identity.is_rewound) = (true, false, false);
             })?;
         }
         let is_ready = *self.probe.is_ready.borrow();
@@ -234,7 +240,9 @@ impl<P: Platform> Agent<P> {
                 replication::signal(&self.server.data(), true)
                     .map_err(|source| Error::Write { path: self.server.data(), source })?;
                 if let Some(identity) = life.identity.as_mut() {
-                    identity.change(&self.server.volume, |identity| identity.term = None)?;
+                    identity.change(&self.server.volume, |identity| {
+                        (identity.term, identity.has_followed, identity.is_rewound) = (None, false, true);
+                    })?;
                 }
             }
             Err(error @ tools::Error::NotYet { .. }) => {
@@ -278,6 +286,10 @@ impl<P: Platform> Agent<P> {
     /// Stops receiving and says how far this member is.
     pub(super) async fn stand(&self, life: &mut Life) -> Result<(), Error> {
         if life.running.is_none() {
+            if is_rewound(life) {
+                // Without the primary to which it was rewound it has nothing to say.
+                return self.wait(life, LATER).await.map(|_| ());
+            }
             self.start(life, &Role::Standby(None)).await?;
         }
         let version = life.seen.borrow().sighting().and_then(|it| it.record.version.clone());
