@@ -24,9 +24,9 @@ primary_pid() {
   pod=$(kubectl get pods -l "a8s.a9s/dsi-name=$1,a8s.a9s/replication-role=master" -o 'jsonpath={.items[0].metadata.name}')
   uid=$(kubectl get pod "$pod" -o 'jsonpath={.metadata.uid}')
   for file in /proc/[0-9]*/environ; do
-    tr '\0' '\n' <"$file" 2>/dev/null | grep -qx "A9S_POD_UID=$uid" || continue
+    tr '\0' '\n' 2>/dev/null <"$file" | grep -qx "A9S_POD_UID=$uid" || continue
     file=${file%/environ}
-    case $(tr '\0' ' ' <"$file/cmdline" 2>/dev/null) in
+    case $(tr '\0' ' ' 2>/dev/null <"$file/cmdline") in
       *bin/postgres\ -D*) say "${file#/proc/}" && return ;;
     esac
   done
@@ -65,7 +65,7 @@ measure_members() {
 peak_of_agents() {
   local file
   for file in /proc/[0-9]*; do
-    case $(tr '\0' ' ' <"$file/cmdline" 2>/dev/null) in
+    case $(tr '\0' ' ' 2>/dev/null <"$file/cmdline") in
       *"agent $1 ") awk '/^VmHWM:/ { print $2 / 1024 }' "$file/status" ;;
     esac
   done | sort -n | tail -n 1

@@ -25,6 +25,15 @@ Feature: Failover
     Then "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
 
+  @core @embedded-only
+  Scenario: The server of the primary is killed again and again
+    Given an instance "trio" of 3 members
+    And a ledger of "trio"
+    When the server of the primary of "trio" is killed 5 times, each time it acknowledges rows again
+    Then rows of the ledger are acknowledged again within 10 seconds
+    And "trio" has one primary and 2 standbys
+    And the ledger of "trio" is complete
+
   @core
   Scenario: The pod of the primary is deleted, and comes back as a standby
     Given an instance "trio" of 3 members
@@ -51,6 +60,35 @@ Feature: Failover
       | part  |
       | agent |
       | whole |
+
+  @full @embedded-only @root
+  Scenario: The disk of the primary is full
+    Given an instance "trio" of 3 members
+    And the member "trio-0" of "trio" has a disk of its own, of 200 MiB
+    And a ledger of "trio"
+    And the member "trio-0" is the primary of "trio"
+    When the disk of the member "trio-0" is full
+    And the WAL of "trio" goes on by 20 segments
+    Then another member of "trio" is the primary
+    And rows of the ledger are acknowledged again within 30 seconds
+    When the disk of the member "trio-0" has room again
+    Then "trio" has one primary and 2 standbys
+    And the ledger of "trio" is complete
+
+  @full
+  Scenario Outline: A clock that is an hour <direction> makes nobody the primary
+    Given an instance "trio" of 3 members
+    And a ledger of "trio"
+    When the Lease of "trio" is written by a clock that is 3600 seconds <direction>
+    Then the primary of "trio" stays the same for 15 seconds
+    And the Lease of "trio" names its primary, in term 0
+    When 50 more rows are acknowledged
+    Then the ledger of "trio" is complete
+
+    Examples:
+      | direction |
+      | ahead     |
+      | behind    |
 
   @full
   Scenario: The volume of the primary is lost

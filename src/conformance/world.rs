@@ -53,6 +53,8 @@ pub struct World {
     pub connected: Option<Connected>,
     /// Disks it has mounted.
     pub mounts: Vec<PathBuf>,
+    /// Disks it has mounted over the volumes of members.
+    pub disks: BTreeMap<String, PathBuf>,
     /// Its client that remembers what was acknowledged.
     pub ledger: Option<Ledger>,
     /// The member to which something happened, and when.
@@ -93,6 +95,7 @@ impl World {
             sessions: BTreeMap::new(),
             connected: None,
             mounts: Vec::new(),
+            disks: BTreeMap::new(),
             ledger: None,
             struck: None,
             frozen: Vec::new(),
@@ -172,6 +175,9 @@ impl World {
     /// # Errors
     /// What the program said.
     pub async fn create_own_cluster(&mut self) -> Result<(), Failure> {
+        if self.shared {
+            return Err(Failure::unexpected("a scenario without a cluster", "one that has joined the shared cluster"));
+        }
         self.a9s(&["create", "cluster", "a8s", "--yes"]).await?;
         self.last()?.require_success()?;
         self.adopt_default_namespace();
@@ -326,8 +332,18 @@ impl World {
         for mut child in self.background.drain(..) {
             let _ = child.kill().await;
         }
-        let mut leaks =
-            if self.shared { self.leave_shared_cluster().await } else { delete_clusters(&self.surroundings).await };
+        let mut leaks = Vec::new();
+        // Whoever still uses one keeps it until he ends; the volume below it can be deleted.
+        for disk in std::mem::take(&mut self.disks).into_values() {
+            if let Err(errno) = nix::mount::umount2(&disk, nix::mount::MntFlags::MNT_DETACH) {
+                leaks.push(format!("{} is still mounted: {errno}", disk.display()));
+            }
+        }
+        leaks.extend(if self.shared {
+            self.leave_shared_cluster().await
+        } else {
+            delete_clusters(&self.surroundings).await
+        });
         if !self.shared {
             leaks.extend(end_processes_of(&self.directory.to_string_lossy()).await);
         }

@@ -7,9 +7,10 @@ use kube::config::Kubeconfig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::conformance::command;
+use crate::conformance::inventory::{self, Process};
 use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
-use crate::conformance::{command, inventory};
 
 #[given("a cluster with the a8s stack")]
 async fn shared_cluster(world: &mut World) -> Result<(), Failure> {
@@ -72,24 +73,34 @@ async fn start(world: &mut World) -> Result<(), Failure> {
     world.a9s(&["cluster", "start", "--yes"]).await.map(drop)
 }
 
+fn process_of_cluster(world: &World) -> Result<Process, Failure> {
+    let state = world.surroundings.cluster_state(world.surroundings.default_cluster());
+    let line = format!("__cluster {}", state.display());
+    let mut found = inventory::processes_naming(&state.to_string_lossy());
+    found.retain(|process| process.line.contains(&line));
+    match (found.pop(), found.as_slice()) {
+        (Some(process), []) => Ok(process),
+        other => Err(Failure::unexpected("one process of the cluster", format!("{other:?}"))),
+    }
+}
+
+#[when("the cluster's process is frozen")]
+async fn freeze_process(world: &mut World) -> Result<(), Failure> {
+    let process = process_of_cluster(world)?;
+    world.frozen.push(process.pid);
+    Ok(kill(Pid::from_raw(process.pid), Signal::SIGSTOP).map_err(std::io::Error::from)?)
+}
+
 #[given("the cluster's process has been killed")]
 #[when("the cluster's process is killed")]
 async fn kill_process(world: &mut World) -> Result<(), Failure> {
-    let state = world.surroundings.cluster_state(world.surroundings.default_cluster());
-    let line = format!("__cluster {}", state.display());
-    let found: Vec<_> = inventory::processes_naming(&state.to_string_lossy())
-        .into_iter()
-        .filter(|process| process.line.contains(&line))
-        .collect();
-    let [process] = found.as_slice() else {
-        return Err(Failure::unexpected("one process of the cluster", format!("{found:?}")));
-    };
+    let process = process_of_cluster(world)?;
     let pid = Pid::from_raw(process.pid);
     kill(pid, Signal::SIGKILL).map_err(std::io::Error::from)?;
     until("the end of the killed process", Duration::from_secs(10), || async {
         Ok(Look::when(
             kill(pid, None).is_err()
-                || !inventory::processes_naming(&line).iter().any(|found| found.pid == process.pid),
+                || !inventory::processes_naming(&process.line).iter().any(|found| found.pid == process.pid),
             "it lives",
         ))
     })

@@ -1,9 +1,15 @@
 //! Disks that are full. Only root may make a small one, so these scenarios carry `@root`.
 
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
 
 use cucumber::{given, when};
-use nix::mount::{MsFlags, mount};
+use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
+use kube::Api;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use tokio::process::Command;
+
+use super::members;
 
 use crate::conformance::{Failure, World};
 
@@ -15,15 +21,58 @@ async fn small_disk(world: &mut World, size: usize) -> Result<(), Failure> {
     let state = world.surroundings.state.clone();
     fs_err::create_dir_all(&state)?;
     let options = format!("size={size}m,mode=755");
-    mount(Some("tmpfs"), &state, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
-        .map_err(std::io::Error::from)?;
+    mount(Some("tmpfs"), &state, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).map_err(io::Error::from)?;
     world.mounts.push(state);
     Ok(())
 }
 
+/// The volume's directory becomes a disk with the same content, while nobody uses it.
+#[given(expr = "the member {string} of {string} has a disk of its own, of {int} MiB")]
+async fn disk_of_member(world: &mut World, pod: String, instance: String, size: usize) -> Result<(), Failure> {
+    let client = world.client().await?;
+    let members = members::pods(world, &instance).await?.len();
+    members::scale(world, instance.clone(), 0).await?;
+    members::no_member(world, instance.clone()).await?;
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), world.namespace());
+    let claim = claims.get(&format!("pgdata-{pod}")).await?;
+    let volume = claim.spec.and_then(|spec| spec.volume_name).ok_or(Failure::Missing("volume"))?;
+    let volume = Api::<PersistentVolume>::all(client).get(&volume).await?;
+    let path = volume.spec.and_then(|spec| spec.host_path).ok_or(Failure::Missing("path of the volume"))?.path;
+    let path = PathBuf::from(path);
+    let disk = world.surroundings.home.join(format!("disk-of-{pod}"));
+    fs_err::create_dir(&disk)?;
+    let options = format!("size={size}m");
+    let nothing: Option<&str> = None;
+    mount(Some("tmpfs"), &disk, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).map_err(io::Error::from)?;
+    let copied = Command::new("cp").arg("-a").arg(path.join(".")).arg(&disk).status().await;
+    let bound = mount(Some(&disk), &path, nothing, MsFlags::MS_BIND, nothing);
+    umount2(&disk, MntFlags::MNT_DETACH).map_err(io::Error::from)?;
+    bound.map_err(io::Error::from)?;
+    world.disks.insert(pod, path);
+    if !copied?.success() {
+        return Err(Failure::Missing("copy of the volume"));
+    }
+    members::scale(world, instance.clone(), u32::try_from(members).unwrap_or_default()).await?;
+    members::roles(world, instance, members - 1).await
+}
+
+#[when(expr = "the disk of the member {string} is full")]
+async fn fill_of_member(world: &mut World, pod: String) -> Result<(), Failure> {
+    fill(world.disks.get(&pod).ok_or(Failure::Missing("disk of the member"))?)
+}
+
+#[when(expr = "the disk of the member {string} has room again")]
+async fn make_room_of_member(world: &mut World, pod: String) -> Result<(), Failure> {
+    Ok(fs_err::remove_file(world.disks.get(&pod).ok_or(Failure::Missing("disk of the member"))?.join(FILLER))?)
+}
+
 #[when("the disk is full")]
-async fn fill(world: &mut World) -> Result<(), Failure> {
-    let mut file = fs_err::File::create(world.surroundings.state.join(FILLER))?;
+async fn fill_state(world: &mut World) -> Result<(), Failure> {
+    fill(&world.surroundings.state)
+}
+
+fn fill(directory: &Path) -> Result<(), Failure> {
+    let mut file = fs_err::File::create(directory.join(FILLER))?;
     let block = vec![0u8; 1 << 16];
     loop {
         match file.write_all(&block) {

@@ -4,13 +4,17 @@ use std::io::Write as _;
 use std::time::{Duration, Instant};
 
 use cucumber::{given, then, when};
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::DeleteParams;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use k8s_openapi::jiff;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::members::{pods, primary_of};
+use super::members::{member_login, pods, primary_of};
+use crate::conformance::database::{self, DATABASE};
 use crate::conformance::inventory::{self, Process};
 use crate::conformance::ledger::Ledger;
 use crate::conformance::observe::{self, Look, SOON, until};
@@ -18,10 +22,21 @@ use crate::conformance::{Failure, World};
 
 /// Rows before anything happens.
 const SOME: usize = 50;
+/// As long without a row is not by chance: a row takes milliseconds.
+const STILL: Duration = Duration::from_secs(3);
 
 #[given(expr = "a ledger of {string}")]
 async fn open(world: &mut World, name: String) -> Result<(), Failure> {
     let login = observe::login(&world.client().await?, world.namespace(), &name).await?;
+    world.ledger = Some(Ledger::open(login).await?);
+    written(world, SOME).await
+}
+
+/// Without the Service, whose ports the embedded cluster's process serves.
+#[given(expr = "a ledger of {string} at the address of its primary")]
+async fn open_at_primary(world: &mut World, name: String) -> Result<(), Failure> {
+    let pod = strike(world, &name).await?;
+    let login = member_login(world, &name, &pod).await?;
     world.ledger = Some(Ledger::open(login).await?);
     written(world, SOME).await
 }
@@ -84,6 +99,22 @@ async fn kill_part(world: &mut World, part: String, name: String) -> Result<(), 
     signal(&processes(&pod, &part)?, Signal::SIGKILL)
 }
 
+#[when(expr = "the {word} of the primary of {string} is killed {int} times, each time it acknowledges rows again")]
+async fn kill_repeatedly(world: &mut World, part: String, name: String, times: usize) -> Result<(), Failure> {
+    for _ in 0..times {
+        written(world, 1).await?;
+        let pod = until(format!("a primary of {name}"), SOON, || async {
+            let pods = pods(world, &name).await?;
+            let primary = primary_of(&pods).map(|primary| pods.into_iter().find(|pod| pod.name_any() == primary));
+            Ok(primary.map_or_else(Look::NotYet, Look::Yes))
+        });
+        let pod = pod.await?.ok_or(Failure::Missing("primary"))?;
+        world.struck = Some((pod.name_any(), Instant::now()));
+        signal(&processes(&pod, &part)?, Signal::SIGKILL)?;
+    }
+    Ok(())
+}
+
 #[when(expr = "the {word} of the primary of {string} is frozen")]
 async fn freeze_part(world: &mut World, part: String, name: String) -> Result<(), Failure> {
     let pod = strike(world, &name).await?;
@@ -108,6 +139,44 @@ async fn freeze_receivers(world: &mut World, name: String) -> Result<(), Failure
 async fn thaw(world: &mut World) -> Result<(), Failure> {
     world.thaw();
     Ok(())
+}
+
+/// As a holder would whose clock is wrong: it renews, and writes what its clock says.
+#[when(expr = "the Lease of {string} is written by a clock that is {int} seconds {word}")]
+async fn other_clock(world: &mut World, name: String, seconds: i64, direction: String) -> Result<(), Failure> {
+    let offset = jiff::SignedDuration::from_secs(if direction == "ahead" { seconds } else { -seconds });
+    let wrong = MicroTime(jiff::Timestamp::now() + offset);
+    strike(world, &name).await?;
+    let leases: Api<Lease> = Api::namespaced(world.client().await?, world.namespace());
+    let patch = serde_json::json!({"spec": {"renewTime": wrong, "acquireTime": wrong}});
+    leases.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
+    Ok(())
+}
+
+/// Longer than a Lease lasts, say.
+#[then(expr = "rows of the ledger are acknowledged for {int} seconds more")]
+async fn goes_on(world: &mut World, seconds: u64) -> Result<(), Failure> {
+    let ledger = ledger(world)?;
+    let end = Instant::now() + Duration::from_secs(seconds);
+    while Instant::now() < end {
+        let before = ledger.count();
+        tokio::time::sleep(STILL).await;
+        if ledger.count() == before {
+            return Err(Failure::unexpected("rows", format!("none for {STILL:?}")));
+        }
+    }
+    Ok(())
+}
+
+#[then(expr = "the ledger soon stands still")]
+async fn stands_still(world: &mut World) -> Result<(), Failure> {
+    let ledger = ledger(world)?;
+    until("the end of acknowledgements", SOON, || async {
+        let before = ledger.count();
+        tokio::time::sleep(STILL).await;
+        Ok(Look::when(ledger.count() == before, "rows are acknowledged"))
+    })
+    .await
 }
 
 #[when(expr = "the primary of {string} is deleted")]
@@ -210,21 +279,38 @@ async fn another(world: &mut World, name: String) -> Result<(), Failure> {
     .await
 }
 
+#[given(expr = "the member {string} is the primary of {string}")]
 #[then(expr = "the member {string} is the primary of {string}")]
 async fn this_one(world: &mut World, member: String, name: String) -> Result<(), Failure> {
     let found = primary_of(&pods(world, &name).await?);
     if found.as_ref() == Ok(&member) { Ok(()) } else { Err(Failure::unexpected(member, format!("{found:?}"))) }
 }
 
-/// However long one looks.
-#[then(expr = "{string} has no primary for {int} seconds")]
-async fn nobody(world: &mut World, name: String, seconds: u64) -> Result<(), Failure> {
+#[then(expr = "the primary of {string} stays the same for {int} seconds")]
+async fn stays(world: &mut World, name: String, seconds: u64) -> Result<(), Failure> {
+    let (before, _) = world.struck.clone().ok_or(Failure::Missing("blow"))?;
     let end = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < end {
-        if let Ok(primary) = primary_of(&pods(world, &name).await?) {
-            return Err(Failure::unexpected("no primary", primary));
+        let found = primary_of(&pods(world, &name).await?);
+        if found.as_ref() != Ok(&before) {
+            return Err(Failure::unexpected(format!("{before} as the primary"), format!("{found:?}")));
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
+/// A segment is begun whenever the one before is switched away from (PostgreSQL manual, 30.5 "WAL Configuration").
+#[when(expr = "the WAL of {string} goes on by {int} segments")]
+async fn switch_wal(world: &mut World, name: String, segments: usize) -> Result<(), Failure> {
+    let login = observe::login(&world.client().await?, world.namespace(), &name).await?;
+    strike(world, &name).await?;
+    for _ in 0..segments {
+        let one = "SELECT pg_logical_emit_message(false, 'conformance', 'x'); SELECT pg_switch_wal()";
+        // It is the server that is to stumble over this.
+        if database::ask(&login, DATABASE, one).await.is_err() {
+            break;
+        }
     }
     Ok(())
 }

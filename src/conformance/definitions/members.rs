@@ -27,7 +27,7 @@ async fn create(world: &mut World, name: String, members: u32) -> Result<(), Fai
 }
 
 #[when(expr = "I scale {string} to {int} members")]
-async fn scale(world: &mut World, name: String, members: u32) -> Result<(), Failure> {
+pub(super) async fn scale(world: &mut World, name: String, members: u32) -> Result<(), Failure> {
     let instances = observe::objects(&world.client().await?, world.namespace(), "postgresql")?;
     let patch = serde_json::json!({"spec": {"replicas": members}});
     instances.patch_scale(&name, &PatchParams::default(), &Patch::Merge(patch)).await?;
@@ -62,7 +62,7 @@ pub(super) fn primary_of(pods: &[Pod]) -> Result<String, String> {
 }
 
 #[then(expr = "{string} has one primary and {int} standbys")]
-async fn roles(world: &mut World, name: String, standbys: usize) -> Result<(), Failure> {
+pub(super) async fn roles(world: &mut World, name: String, standbys: usize) -> Result<(), Failure> {
     until(format!("one primary and {standbys} standbys of {name}"), SOON, || async {
         let pods = pods(world, &name).await?;
         let replicas = pods
@@ -88,7 +88,7 @@ pub(super) async fn member_login(world: &World, instance: &str, pod: &Pod) -> Re
 }
 
 #[then(expr = "{string} soon has no member")]
-async fn no_member(world: &mut World, name: String) -> Result<(), Failure> {
+pub(super) async fn no_member(world: &mut World, name: String) -> Result<(), Failure> {
     until(format!("the end of the members of {name}"), SOON, || async {
         let there: Vec<String> = pods(world, &name).await?.iter().map(ResourceExt::name_any).collect();
         Ok(Look::when(there.is_empty(), there.join(", ")))

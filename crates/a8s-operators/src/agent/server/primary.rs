@@ -195,10 +195,14 @@ impl<P: Platform> Agent<P> {
     }
 
     async fn start_primary(&self, life: &mut Life) -> Result<(), Error> {
-        // A disk that is full, say. Others may be better off.
-        if life.attempts > 2 && self.has_others(life) && self.keeper.held().flatten().is_some() {
+        // A disk that is full, say. Others may be better off, and if they are not, it is tried again.
+        if life.attempts > 2
+            && self.keeper.held().flatten().is_some()
+            && let Some(other) = self.other(life)
+        {
             tracing::error!("the server does not stay alive: another member may be the primary");
-            return self.hand_over(life, None).await;
+            life.attempts = 0;
+            return self.hand_over(life, Some(&other)).await;
         }
         self.start(life, &Role::Primary(self.quorum().setting())).await?;
         match &life.running {
@@ -208,9 +212,11 @@ impl<P: Platform> Agent<P> {
         }
     }
 
-    fn has_others(&self, life: &Life) -> bool {
+    /// Another member that answers.
+    fn other(&self, life: &Life) -> Option<String> {
         let seen = life.seen.borrow();
-        seen.members.iter().flatten().any(|(pod, member)| *pod != self.server.pod.name && member.is_ready)
+        let mut others = seen.members.iter().flatten().filter(|(pod, _)| **pod != self.server.pod.name);
+        others.find(|(_, member)| member.is_ready).map(|(pod, _)| pod.clone())
     }
 
     fn quorum(&self) -> Quorum {
