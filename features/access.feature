@@ -5,7 +5,7 @@ Feature: Who may do what
   Background:
     Given a cluster with the a8s stack
 
-  @smoke
+  @smoke @embedded-only
   Scenario: Anonymous requests are refused
     When my kubeconfig has no certificate
     Then the API server answers "/api/v1/namespaces" with 401 and the reason "Unauthorized"

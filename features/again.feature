@@ -1,7 +1,7 @@
 Feature: Again, and cut off
   Every command may be run again, and may be killed anywhere: another run reaches the same end.
 
-  @core
+  @core @needs-audit
   Scenario Outline: A second run of <what> sends no changing request
     Given a cluster with the a8s stack
     And an instance "solo"
@@ -35,6 +35,7 @@ Feature: Again, and cut off
     Then the command succeeds
     And the program has sent no changing request
 
+  @needs-audit
   Scenario: Creating an instance, cut off anywhere
     Given a cluster with the a8s stack
     When I run `a9s create pg instance --name solo --yes`, cut off 4 times

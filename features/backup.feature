@@ -86,7 +86,7 @@ Feature: Backups
     When I create a backup "after" of "solo"
     Then the command succeeds
 
-  @negative
+  @negative @embedded-only
   Scenario: The agent dies while it makes a backup
     Given an instance "solo"
     And 200 MB of random data in "solo"
@@ -97,7 +97,7 @@ Feature: Backups
     And the backup "long" was tried again
     And the store has one attempt of the backup "long"
 
-  @negative
+  @negative @embedded-only
   Scenario: A backup that must not be tried again fails when its agent dies, and leaves nothing
     Given an instance "solo"
     And 200 MB of random data in "solo"

@@ -31,6 +31,7 @@ Feature: Service bindings
     And as "app" the statement "SELECT session_user LIKE 'a8s-sb-%', current_user, current_database()" answers "t|a9s_user|a9s_apps_default_db"
     And the service binding "app" has the events "Created,SecretCreated"
 
+  @needs-audit @kubectl
   Scenario: A service binding is implemented within seconds, and once
     When I apply the object:
       """
@@ -80,6 +81,7 @@ Feature: Service bindings
     And it took less than 10 seconds
     And as "other" the statement "SELECT n FROM own" answers "7"
 
+  @kubectl
   Scenario: The Secret cannot be changed, and is not changed
     Given service bindings "app" to "solo"
     When I run `kubectl patch secret app-service-binding --type merge -p '{"stringData":{"password":"mine"}}'`
@@ -88,6 +90,7 @@ Feature: Service bindings
     When the pod of "solo" is deleted
     Then as "app" the statement "SELECT 1" answers "1"
 
+  @kubectl
   Scenario: Instance first, service binding right after
     Given service bindings "app" to "solo"
     When I run `kubectl delete pg solo --wait=false`
@@ -146,6 +149,7 @@ Feature: Service bindings
     And the reason is one clear sentence
     And there is no servicebinding "app"
 
+  @kubectl
   Scenario: A service binding that was there before its instance
     When I apply the object:
       """
@@ -159,7 +163,7 @@ Feature: Service bindings
     Then the service binding "early" is implemented within 10 seconds
     And as "early" the statement "SELECT 1" answers "1"
 
-  @negative
+  @negative @kubectl
   Scenario: A Secret of somebody else is not overwritten
     Given I have run `kubectl create secret generic app-service-binding --from-literal=mine=yes`
     When I create a service binding "app" to "solo"
@@ -184,12 +188,14 @@ Feature: Service bindings
     Then all service bindings are implemented within 20 seconds
     And "solo" answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "50"
 
+ 
   Scenario: The password is in the Secret and nowhere else
     Given service bindings "app" to "solo"
     When I run `a9s create pg servicebinding --name app -i solo --yes -v --show-commands -o json`
     Then the command succeeds
     And the password of "app" is nowhere but in its Secret
 
+  @needs-audit
   Scenario: What would be done
     When I run `a9s create pg servicebinding --name app -i solo --dry-run`
     Then the command succeeds

@@ -5,7 +5,7 @@ Feature: Looking at what is there
   Background:
     Given a cluster with the a8s stack
 
-  @smoke
+  @smoke @needs-audit
   Scenario: How an instance is
     Given an instance "solo"
     When I run `a9s pg status solo`
@@ -34,6 +34,7 @@ Feature: Looking at what is there
     And the document has no value at "/unknown"
     And no secret of "solo" is on standard output
 
+  @embedded-only
   Scenario: A member that does not answer hides nothing else and holds up nobody
     Given an instance "solo"
     When the server of "solo" is frozen
@@ -69,6 +70,7 @@ Feature: Looking at what is there
       | pg status solo --watch   |
       | pg logs solo --follow    |
 
+  @needs-audit
   Scenario: Lists
     Given a namespace "shop"
     And an instance "solo"
@@ -113,6 +115,7 @@ Feature: Looking at what is there
       | servicebindings | service bindings |
       | sb              | service bindings |
 
+  @needs-audit
   Scenario: A description has spec, status, events and what belongs to it, and no secret
     Given an instance "solo"
     When I run `a9s describe pg instance solo`
@@ -130,6 +133,7 @@ Feature: Looking at what is there
     And no secret of "solo" is on standard output
     And the program has sent no changing request
 
+  @kubectl
   Scenario: A description of a backup tells what it belongs to
     Given an instance "solo"
     And the object:
@@ -195,7 +199,7 @@ Feature: Looking at what is there
       | describe pg restore nobody     | there is no restore nobody in the namespace {namespace}           |
       | describe pg sb nobody          | there is no service binding nobody in the namespace {namespace}   |
 
-  @negative
+  @negative @needs-audit
   Scenario Outline: An order for what is not there: <order>
     Given an instance "solo"
     When I run `a9s create pg <order>`
@@ -212,6 +216,7 @@ Feature: Looking at what is there
       | restore --name r -b no                     | Can't create restore for non-existing backup no in namespace {namespace}                     |
       | restore --name r -b no --to new            | Can't create restore for non-existing backup no in namespace {namespace}                     |
 
+  @needs-audit
   Scenario Outline: Deleting <what> that is not there
     When I delete the <kind> "nobody"
     Then the command succeeds
@@ -223,7 +228,7 @@ Feature: Looking at what is there
       | a backup  | backup  | Backup  |
       | a restore | restore | Restore |
 
-  @negative
+  @negative @kubectl
   Scenario: An unfinished backup is not restored
     Given an instance "solo"
     And the object:
@@ -243,7 +248,7 @@ Feature: Looking at what is there
     And standard error says "the backup b can't be restored"
     And there is no restore "r"
 
-  @negative
+  @negative @kubectl
   Scenario: Another instance's backup of the same name
     Given an instance "solo"
     And the object:
@@ -269,6 +274,7 @@ Feature: Looking at what is there
     And there are 1 manifests
     And there is no backup "b"
 
+  @kubectl
   Scenario: What a stack can do it says itself
     When I run `kubectl get configmap a8s-stack -n a8s-system -o jsonpath={.data.capabilities}`
     Then the command succeeds

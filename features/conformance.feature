@@ -56,7 +56,7 @@ Feature: The suite itself
       | comparing with a damaged report   | compare damaged damaged                       | 3    | damaged    |
       | comparing with a missing report   | compare nowhere damaged                       | 3    | nowhere    |
 
-  @core
+  @core @embedded-only
   Scenario: An existing cluster, its reports, and the same run compared with itself
     Given a cluster with the a8s stack
     When I run `a9s conformance run --context a9s-a8s --name 'blog data set' --report one`
@@ -70,7 +70,7 @@ Feature: The suite itself
     Then the command succeeds
     And standard output says "1 scenarios ran in both, 0 of them differ"
 
-  @core
+  @core @embedded-only
   Scenario: A failure on an existing cluster is told with its evidence, and can be run again
     Given a cluster with the a8s stack
     And the file "f/odd.feature" with:
@@ -99,7 +99,7 @@ Feature: The suite itself
     Then the command fails with exit code 1
     And standard output says "0 passed, 1 failed"
 
-  @core @negative
+  @core @negative @embedded-only
   Scenario: Without permissions
     Given a cluster with the a8s stack
     When my kubeconfig has the token of the ServiceAccount "default"

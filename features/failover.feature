@@ -125,7 +125,7 @@ Feature: Failover
     Then another member of "trio" is the primary
     And the ledger of "trio" reports lost rows
 
-  @core @needs-failover
+  @core @needs-failover @needs-audit
   Scenario: A failover on purpose loses nothing
     Given an instance "trio" of 3 members
     And a ledger of "trio"

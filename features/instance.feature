@@ -14,7 +14,11 @@ Feature: Instances
     And "solo" has exactly one primary
     And "solo" answers "SELECT 1" with "1"
     And "solo" refuses a wrong password
-    And "solo" refuses a connection without TLS
+
+  @smoke @embedded-only
+  Scenario: Nobody gets in without TLS
+    Given an instance "solo"
+    Then "solo" refuses a connection without TLS
 
   @smoke @namespace
   Scenario: An instance in a namespace of its own
@@ -41,6 +45,7 @@ Feature: Instances
     And standard error says "here"
     And there are 2 manifests
 
+  @needs-audit
   Scenario: Creating an instance that exists changes nothing
     Given an instance "solo"
     When I create an instance "solo"
@@ -85,6 +90,7 @@ Feature: Instances
     And there is no instance "solo"
     And there are 1 manifests
 
+  @needs-audit
   Scenario: What would be done
     When I create an instance "solo" with `--dry-run`
     Then the command succeeds
@@ -125,6 +131,7 @@ Feature: Instances
       | /spec/resources/requests/storage | 2Gi   |
       | /status/phase                    | Bound |
 
+  @embedded-only
   Scenario: The server runs as an unprivileged user
     Given an instance "solo"
     Then the server of "solo" does not run as root
@@ -135,6 +142,7 @@ Feature: Instances
     And "solo" answers "SELECT rolreplication FROM pg_roles WHERE rolname = 'standby'" with "t"
     And "solo" answers "SELECT current_database()" with "a9s_apps_default_db"
 
+  @embedded-only
   Scenario Outline: The <process> of an instance is killed
     Given an instance "solo"
     And the table "kept" of "solo" holds "committed"
@@ -188,3 +196,18 @@ Feature: Instances
       | field                 | value      |
       | /status/clusterStatus | NotRunning |
       | /status/readyReplicas | 0          |
+
+  @core @negative @kubectl
+  Scenario Outline: What an instance cannot become: <what>
+    Given an instance "grown" with `--replicas 2 --volume-size 2Gi --service-version 15`
+    When I run `kubectl patch pg grown --type merge -p '{"spec":<spec>}'`
+    Then the command fails
+    And standard error says "<reason>"
+    And the instance "grown" is ready
+
+    Examples:
+      | what                | spec                 | reason                              |
+      | less                | {"replicas":1}       | cannot be decreased from 2 to 1     |
+      | smaller             | {"volumeSize":"1Gi"} | cannot be decreased from 2Gi to 1Gi |
+      | of another major    | {"version":16}       | cannot be changed from 15 to 16     |
+      | fewer than none     | {"replicas":-3}      | spec.replicas                       |

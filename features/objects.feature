@@ -6,6 +6,7 @@ Feature: The objects of an instance
     Given a cluster with the a8s stack
     And an instance "solo"
 
+  @k8s-1.25
   Scenario: Exactly the objects of the reference
     Then the namespace has exactly these objects:
       | kind                  | name                      |

@@ -34,6 +34,7 @@ Feature: Restores
     And the pod of "solo" is the same as before
     And nobody has access to the store any more
 
+  @kubectl
   Scenario: A client reads through a port-forward that was opened before
     Given an instance "solo"
     And the table "kept" of "solo" holds "before"
@@ -85,7 +86,7 @@ Feature: Restores
     Then the command fails with exit code 1
     And the restore "back" fails for good with "objects of the backup are missing"
 
-  @negative
+  @negative @embedded-only
   Scenario: The agent dies while it restores
     Given an instance "solo"
     And the table "kept" of "solo" holds "before"
@@ -125,6 +126,7 @@ Feature: Restores
     Then the command succeeds
     And "solo" answers "SELECT value FROM kept" with "before"
 
+  @embedded-only
   Scenario: A restored instance survives the death of its server
     Given an instance "solo"
     And the table "kept" of "solo" holds "before"
@@ -142,3 +144,29 @@ Feature: Restores
     When I create a restore "back" of the backup "nightly" into "trio"
     Then the command succeeds
     And every member of "trio" answers "SELECT value FROM kept" with "before"
+
+  Scenario: A restore while a backup runs
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    And 200 MB of random data in "solo"
+    When somebody orders a backup "long" of "solo"
+    And the backup "long" has begun to upload
+    And I create a restore "back" of the backup "nightly" into "solo"
+    Then the command succeeds
+    And "solo" answers "SELECT value FROM kept" with "before"
+    And the backup "long" is soon complete
+    And the store has one attempt of the backup "long"
+
+  Scenario: Two restores of one instance at once
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    When somebody orders a restore "one" of the backup "nightly" into "solo"
+    And somebody orders a restore "two" of the backup "nightly" into "solo"
+    Then the restore "one" is soon complete
+    And the restore "two" is soon complete
+    And "solo" answers "SELECT value FROM kept" with "before"
+    And the instance "solo" is ready

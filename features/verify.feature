@@ -56,6 +56,7 @@ Feature: Backups that are proven, and restores into a new instance
     And standard error says "The restore has not been completed"
     And nothing of a verification is left
 
+  @needs-audit
   Scenario: A restore into a new instance, which is made like the old one
     Given an instance "solo" with `--limits-memory 320Mi`
     And the table "kept" of "solo" holds "before"

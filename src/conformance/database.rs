@@ -50,6 +50,12 @@ pub async fn connect(login: &Login, database: &str) -> Result<Client, Failure> {
     Ok(client)
 }
 
+/// An error that the statement or the login has earned, rather than a server that comes or goes (class 57 and 08 of
+/// PostgreSQL's appendix of error codes).
+pub fn is_answer(error: &tokio_postgres::Error) -> bool {
+    error.code().is_some_and(|code| !code.code().starts_with("57") && !code.code().starts_with("08"))
+}
+
 /// Tries a connection without TLS.
 ///
 /// # Errors

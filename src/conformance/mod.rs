@@ -26,6 +26,7 @@ pub mod results;
 pub mod run;
 pub mod secrets;
 pub mod stage;
+pub mod ways;
 pub mod world;
 
 pub use failure::Failure;

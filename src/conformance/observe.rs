@@ -5,14 +5,18 @@ use std::fmt::Display;
 use std::future::Future;
 use std::time::{Duration, Instant};
 
+use a8s_operators::store;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use kube::api::ListParams;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
-use kube::{Api, Client, Config};
+use kube::{Api, Client, Config, ResourceExt};
 use serde_json::Value;
 
 use super::command::Surroundings;
 use super::failure::Failure;
+use super::stage::Stage;
+use super::ways::Goal;
 
 /// Most things have to happen within this time.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -114,6 +118,17 @@ pub fn objects(client: &Client, namespace: &str, kind: &str) -> Result<Api<Dynam
     Ok(Api::namespaced_with(client.clone(), namespace, &resource))
 }
 
+/// All objects of a kind; none where the cluster does not serve the kind.
+///
+/// # Errors
+/// They can't be listed.
+pub async fn all(client: &Client, namespace: &str, kind: &str) -> Result<Vec<DynamicObject>, Failure> {
+    match objects(client, namespace, kind)?.list(&ListParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(Vec::new()),
+        list => Ok(list?.items),
+    }
+}
+
 /// Kinds without a namespace that scenarios can make.
 const OF_CLUSTER: [(&str, &str, &str, &str); 7] = [
     ("", "v1", "Namespace", "namespaces"),
@@ -130,7 +145,7 @@ pub async fn of_cluster(client: &Client) -> BTreeSet<String> {
     let lists = OF_CLUSTER.map(async |(group, version, kind, plural)| {
         let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let list = api.list(&kube::api::ListParams::default()).await.map(|list| list.items).unwrap_or_default();
+        let list = api.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
         let name = |object: DynamicObject| object.metadata.name.map(|name| format!("{} {name}", kind.to_lowercase()));
         list.into_iter().filter_map(name).collect::<Vec<_>>()
     });
@@ -169,7 +184,7 @@ pub async fn primary(client: &Client, namespace: &str, instance: &str) -> Result
     let selector = format!(
         "a8s.a9s/replication-role=master,a8s.a9s/dsi-group=postgresql.anynines.com,a8s.a9s/dsi-name={instance}"
     );
-    let mut found = pods.list(&kube::api::ListParams::default().labels(&selector)).await?.items;
+    let mut found = pods.list(&ListParams::default().labels(&selector)).await?.items;
     match (found.pop(), found.len()) {
         (Some(pod), 0) => Ok(pod),
         (None, _) => Err(Failure::unexpected(format!("one primary of {instance}"), "none")),
@@ -195,11 +210,7 @@ pub struct Login {
 /// # Errors
 /// Where one of the two is missing or incomplete.
 pub async fn login(client: &Client, namespace: &str, instance: &str) -> Result<Login, Failure> {
-    let services: Api<Service> = Api::namespaced(client.clone(), namespace);
-    let service = services.get(&format!("{instance}-master")).await?;
-    let spec = service.spec.unwrap_or_default();
-    let host = spec.cluster_ip.ok_or(Failure::Missing("cluster IP of the primary's Service"))?;
-    let port = spec.ports.unwrap_or_default().first().map_or(5432, |port| port.port);
+    let (host, port) = of_service(client, namespace, &format!("{instance}-master")).await?;
     let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let data = secrets.get(&format!("postgres.credentials.{instance}")).await?.data.unwrap_or_default();
     let word = |key: &str| {
@@ -208,5 +219,53 @@ pub async fn login(client: &Client, namespace: &str, instance: &str) -> Result<L
             .filter(|word| !word.is_empty())
             .ok_or_else(|| Failure::unexpected(format!("key {key} in the administrator's Secret"), "nothing"))
     };
-    Ok(Login { host, port: u16::try_from(port).unwrap_or(5432), user: word("username")?, password: word("password")? })
+    Ok(Login { host, port, user: word("username")?, password: word("password")? })
+}
+
+/// Host and port at which this machine reaches a Service.
+///
+/// # Errors
+/// There is no such Service, or it has no address.
+pub async fn of_service(client: &Client, namespace: &str, name: &str) -> Result<(String, u16), Failure> {
+    let services: Api<Service> = Api::namespaced(client.clone(), namespace);
+    let spec = services.get(name).await?.spec.unwrap_or_default();
+    let goal = Goal::Service { namespace: namespace.to_owned(), name: name.to_owned() };
+    if let Some(way) = Stage::get().way(client, goal).await? {
+        return Ok((way.ip().to_string(), way.port()));
+    }
+    let host = spec.cluster_ip.ok_or(Failure::Missing("cluster IP of the Service"))?;
+    let port = spec.ports.unwrap_or_default().first().map_or(5432, |port| port.port);
+    Ok((host, u16::try_from(port).unwrap_or(5432)))
+}
+
+/// Where this machine reaches the store that the stack has been told of.
+///
+/// # Errors
+/// No port is to be had.
+pub async fn of_store(client: &Client, config: store::Config) -> Result<store::Config, Failure> {
+    let Some((scheme, address)) = config.endpoint.as_deref().and_then(|endpoint| endpoint.split_once("://")) else {
+        return Ok(config);
+    };
+    let host = address.split([':', '/']).next().unwrap_or_default();
+    let mut words = host.split('.');
+    let (Some(name), Some(namespace), Some("svc")) = (words.next(), words.next(), words.next()) else {
+        return Ok(config);
+    };
+    let goal = Goal::Service { namespace: namespace.to_owned(), name: name.to_owned() };
+    let way = Stage::get().way(client, goal).await?;
+    let endpoint = way.map(|way| format!("{scheme}://{way}"));
+    Ok(store::Config { endpoint: endpoint.or(config.endpoint), ..config })
+}
+
+/// Host and port at which this machine reaches the server of one member.
+///
+/// # Errors
+/// The pod has no address.
+pub async fn of_member(client: &Client, pod: &Pod) -> Result<(String, u16), Failure> {
+    let goal = Goal::Pod { namespace: pod.namespace().unwrap_or_default(), name: pod.name_any(), port: 5432 };
+    if let Some(way) = Stage::get().way(client, goal).await? {
+        return Ok((way.ip().to_string(), way.port()));
+    }
+    let host = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+    Ok((host.ok_or(Failure::Missing("address of the pod"))?, 5432))
 }

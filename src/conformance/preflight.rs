@@ -52,6 +52,13 @@ pub struct Existing {
     pub capabilities: BTreeSet<String>,
 }
 
+impl Existing {
+    /// The minor version of Kubernetes, where it is said as usual (`v1.32.1`).
+    pub fn minor(&self) -> Option<u32> {
+        self.version.strip_prefix("v1.")?.split('.').next()?.parse().ok()
+    }
+}
+
 /// Looks.
 ///
 /// # Errors

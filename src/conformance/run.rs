@@ -266,6 +266,9 @@ fn decided(entry: &Entry, mut scenario: Scenario, today: jiff::civil::Date) -> S
     scenario
 }
 
+/// How tags begin that name the Kubernetes with which something came.
+const SINCE: &str = "k8s-1.";
+
 /// What is lacking here for a scenario with these tags.
 fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
     let root = nix::unistd::Uid::effective().is_root();
@@ -274,7 +277,13 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
         ("root", _) if !root => Some("only root may do this".to_owned()),
         ("process", _) if stage.door == Door::Plan => Some("it is about the program as a process".to_owned()),
         ("cluster", Some(_)) => Some("it needs a cluster of its own".to_owned()),
+        ("needs-audit", Some(_)) => Some("only an embedded cluster shows which requests were made".to_owned()),
         ("embedded-only", Some(_)) => Some("it needs the embedded cluster and its host".to_owned()),
+        (tag, Some(existing)) if tag.starts_with(SINCE) => {
+            let wanted = tag.strip_prefix(SINCE).and_then(|minor| minor.parse::<u32>().ok());
+            let is_older = wanted.zip(existing.minor()).is_some_and(|(wanted, minor)| minor < wanted);
+            is_older.then(|| format!("it needs Kubernetes {}", tag.trim_start_matches("k8s-")))
+        }
         (tag, Some(existing)) => {
             let capability = tag.strip_prefix("needs-")?;
             let there = existing.capabilities.contains(capability);

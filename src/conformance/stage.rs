@@ -1,11 +1,13 @@
 //! What one run of the suite has: its directory, the program under test, and the cluster that most scenarios share.
 
 use std::collections::{BTreeSet, HashMap};
+use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
+use kube::Client;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
@@ -15,6 +17,7 @@ use super::observe;
 use super::preflight::Existing;
 use super::recorder::Key;
 use super::secrets::Secrets;
+use super::ways::{Goal, Ways};
 
 static STAGE: OnceLock<Stage> = OnceLock::new();
 
@@ -39,6 +42,7 @@ pub struct Stage {
     scenarios: AtomicUsize,
     notes: Mutex<HashMap<Key, Notes>>,
     namespaces: Mutex<BTreeSet<String>>,
+    ways: Ways,
 }
 
 /// How the program is driven: `A9S_DOOR`.
@@ -123,8 +127,20 @@ impl Stage {
             scenarios: AtomicUsize::new(0),
             notes: Mutex::default(),
             namespaces: Mutex::default(),
+            ways: Ways::default(),
         };
         Ok(STAGE.get_or_init(|| stage))
+    }
+
+    /// Where a goal is reached on a cluster that is not of this machine; `None` where its addresses are.
+    ///
+    /// # Errors
+    /// No port is to be had.
+    pub async fn way(&self, client: &Client, goal: Goal) -> Result<Option<SocketAddr>, Failure> {
+        match self.existing {
+            Some(_) => self.ways.to(client, goal).await.map(Some),
+            None => Ok(None),
+        }
     }
 
     /// A number that no other scenario of this run has.

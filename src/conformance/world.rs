@@ -454,17 +454,34 @@ fn is_cluster(state: &Path) -> bool {
     serde_json::from_slice::<Value>(&record).is_ok_and(|record| record["version"].is_string())
 }
 
+/// A namespace controller that finds something left looks again only after a while that grows: so what takes its time to
+/// go goes first.
+async fn end_instances(client: &Client, namespace: &str) -> Result<(), Failure> {
+    let instances = observe::objects(client, namespace, "postgresql")?;
+    instances.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+    // Whatever does not go is seen when the namespace does not.
+    let gone = until("the end of the instances", SOON, || async {
+        let left = instances.list(&ListParams::default()).await?.items.len();
+        Ok(Look::when(left == 0, left))
+    });
+    gone.await.or(Ok(()))
+}
+
 /// Deletes a namespace and waits until the objects in it, and the processes of its pods, are gone.
 async fn empty_and_delete(client: &Client, namespace: &str) -> Result<(), Failure> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let pods: BTreeSet<String> =
         pods.list(&ListParams::default()).await?.items.into_iter().filter_map(|pod| pod.metadata.uid).collect();
+    if Stage::get().existing.is_some() {
+        end_instances(client, namespace).await?;
+    }
     let namespaces: Api<Namespace> = Api::all(client.clone());
     match namespaces.delete(namespace, &DeleteParams::default()).await {
         Err(kube::Error::Api(status)) if status.code == 404 => {}
         other => drop(other?),
     }
-    until("the end of the namespace", SOON, || async {
+    // A namespace controller looks again after a while that grows, if something in it takes its time to go.
+    until("the end of the namespace", SOON * 4, || async {
         let found = namespaces.get_opt(namespace).await?;
         Ok(Look::when(
             found.is_none(),
@@ -472,11 +489,8 @@ async fn empty_and_delete(client: &Client, namespace: &str) -> Result<(), Failur
         ))
     })
     .await?;
-    let lists = observe::kinds().map(async |kind| {
-        // A kind that this cluster does not serve has left nothing.
-        let list = observe::objects(client, namespace, kind)?.list(&ListParams::default()).await;
-        Ok::<_, Failure>((kind, list.map(|list| list.items).unwrap_or_default()))
-    });
+    let lists =
+        observe::kinds().map(async |kind| Ok::<_, Failure>((kind, observe::all(client, namespace, kind).await?)));
     for (kind, left) in futures::future::try_join_all(lists).await? {
         if let Some(first) = left.first() {
             let name = first.metadata.name.clone().unwrap_or_default();

@@ -13,6 +13,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::{HeaderValue, USER_AGENT};
+use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::sync::OnceCell;
@@ -148,9 +149,22 @@ impl Access {
     }
 }
 
+/// Whether a server is older than Kubernetes 1.`minor`. What says no version, such as `27+`, in the usual way is not.
+pub fn is_before(version: &Info, minor: u32) -> bool {
+    let number = version.minor.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u32>();
+    version.major == "1" && number.is_ok_and(|number| number < minor)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_say_their_version_in_more_than_one_way() {
+        let before_25 =
+            |minor: &str| is_before(&Info { major: "1".to_owned(), minor: minor.to_owned(), ..Info::default() }, 25);
+        assert_eq!(["20", "24+", "25", "27+", "x"].map(before_25), [true, true, false, false, false]);
+    }
     use crate::finding::Class;
 
     #[tokio::test]

@@ -8,8 +8,8 @@ use nix::sys::termios::{self, SetArg, Termios};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Error;
 use super::exec::{Container, Ended, ended};
+use super::{Error, is_before};
 use crate::caller;
 
 /// Puts the terminal back into the state it was in.
@@ -33,14 +33,18 @@ impl Drop for Raw {
     }
 }
 
-/// Runs a command with the streams of the caller, until it ends.
+/// Since when API servers carry the end of one stream (`v5.channel.k8s.io`). Before, it would be the end of all.
+const CLOSES_SINCE: u32 = 30;
+
+/// Runs a command with the streams of the caller, until it ends. `farewell` is what makes the command end where the end of
+/// its input cannot be carried.
 ///
 /// # Errors
 /// The command can't be started: no such pod or container, forbidden, unreachable.
-pub async fn run(client: Client, container: &Container, command: Vec<String>) -> Result<Ended, Error> {
+pub async fn run(client: Client, container: &Container, command: Vec<String>, farewell: &[u8]) -> Result<Ended, Error> {
     let what = format!("run a command in the pod {}/{}", container.namespace, container.pod);
     let is_terminal = caller::can_answer() && caller::is_read_by_a_person();
-    let pods: Api<Pod> = Api::namespaced(client, &container.namespace);
+    let pods: Api<Pod> = Api::namespaced(client.clone(), &container.namespace);
     // A terminal has one stream for both outputs.
     let parameters = AttachParams::default()
         .container(&container.container)
@@ -48,6 +52,8 @@ pub async fn run(client: Client, container: &Container, command: Vec<String>) ->
         .stdout(true)
         .stderr(!is_terminal)
         .tty(is_terminal);
+    let version = client.apiserver_version().await.map_err(|source| Error::request("reach the cluster", source))?;
+    let closes = !is_before(&version, CLOSES_SINCE);
     let mut process =
         pods.exec(&container.pod, command, &parameters).await.map_err(|source| Error::request(what, source))?;
     let raw = if is_terminal { Raw::enter() } else { None };
@@ -59,7 +65,13 @@ pub async fn run(client: Client, container: &Container, command: Vec<String>) ->
             if caller::is_system() {
                 let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut sink).await;
             }
-            let _ = sink.shutdown().await;
+            if closes {
+                let _ = sink.shutdown().await;
+            } else {
+                let _ = sink.write_all(farewell).await;
+                let _ = sink.flush().await;
+            }
+            std::future::pending::<()>().await;
         }
         std::future::pending::<()>().await;
     };

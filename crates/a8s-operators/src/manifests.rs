@@ -55,7 +55,7 @@ pub fn manifests(options: &Options) -> Vec<DynamicObject> {
     documents.extend(a8s_api::crds().iter().map(|crd| json!(crd)));
     documents.extend([account(), operator_role(), operator_binding()]);
     documents.extend([images_role(), images_binding(), agent_role()]);
-    documents.extend(backup::documents());
+    documents.extend(backup::documents(options.operators.is_some()));
     documents.extend([images(&options.images), stack()]);
     documents.extend(options.operators.iter().flat_map(|image| in_cluster::documents(image)));
     documents.push(webhook(&options.webhook));

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::addresses::{self, AddressRange};
-use crate::api::{ApiServer, ApiServerParts, server};
+use crate::api::{ApiServer, ApiServerParts, audit, server};
 use crate::auth::tokens::{self, ServiceAccountTokens};
 use crate::auth::{Authenticator, files, pki, rbac::Authorizer};
 use crate::controllers;
@@ -39,6 +39,8 @@ pub struct ClusterOptions {
     pub images: Arc<dyn ImageCatalogue>,
     /// Whom pods run as; `None`: the caller.
     pub run_as: Option<HostUser>,
+    /// Whether the audit log also tells of requests that only read.
+    pub audits_reads: bool,
     /// Longest time pods get to end when the cluster stops.
     pub stop_grace: Duration,
 }
@@ -137,7 +139,7 @@ impl Cluster {
             tokens: Arc::clone(&tokens),
             kubelet: Arc::clone(&kubelet),
             service_addresses: addresses.services(),
-            audit: Some(options.directory.join("audit.log")),
+            audit: Some(audit::Policy { file: options.directory.join("audit.log"), has_reads: options.audits_reads }),
         });
         let tasks = TaskTracker::new();
         let system = |name: &str| api.client(UserInfo::master(name));

@@ -16,6 +16,9 @@ use crate::manifest::names::ObjectName;
 use crate::step::{Event, Reporter};
 use crate::steps::{primary, sql::CONTAINER};
 
+/// Ends psql (PostgreSQL manual, psql, "Meta-Commands"); a statement that was not ended before it is lost.
+const FAREWELL: &[u8] = b"\n\\q\n";
+
 /// Arguments of `pg psql`.
 #[derive(Debug, Args)]
 pub struct Psql {
@@ -53,7 +56,7 @@ impl Psql {
                 let mut command = ["psql", "-U", "postgres", "-d", database].map(str::to_owned).to_vec();
                 command.extend(self.arguments.iter().cloned());
                 let container = Container { namespace: namespace.to_string(), pod, container: CONTAINER.to_owned() };
-                let ended = terminal::run(client, &container, command).await?;
+                let ended = terminal::run(client, &container, command, FAREWELL).await?;
                 ended.code.ok_or_else(|| {
                     Finding::new("psql-cut-off", Class::Failed, format!("psql was cut off: {}", ended.message))
                 })

@@ -25,9 +25,9 @@ pub(in crate::conformance) async fn store(world: &World) -> Result<Store, Failur
     let client = world.client().await?;
     let other = |error: &dyn std::fmt::Display| Failure::unexpected("a way to the store", error.to_string());
     let settings = Settings::read(&client, SYSTEM).await.map_err(|error| other(&error))?;
+    let config = observe::of_store(&client, settings.config).await?;
     let limits = Limits { silence: Duration::from_secs(5), patience: Duration::from_secs(5) };
-    Store::new(&settings.config, &settings.credentials, Names::of_cluster(client), limits)
-        .map_err(|error| other(&error))
+    Store::new(&config, &settings.credentials, Names::of_cluster(client), limits).map_err(|error| other(&error))
 }
 
 fn refused(error: a8s_operators::store::Error) -> Failure {

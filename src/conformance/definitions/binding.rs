@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use cucumber::{given, then, when};
-use k8s_openapi::api::core::v1::{Event, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::Api;
 use kube::api::{DynamicObject, ListParams, LogParams, PostParams};
 use nix::sys::signal::{Signal, kill};
@@ -56,10 +56,8 @@ async fn login(world: &World, namespace: &str, binding: &str) -> Result<(Login, 
     let service = word("instance_service")?;
     let (service, namespace) =
         service.split_once('.').ok_or_else(|| Failure::unexpected("<service>.<namespace>", service.clone()))?;
-    let services: Api<Service> = Api::namespaced(world.client().await?, namespace);
-    let host = services.get(service).await?.spec.and_then(|spec| spec.cluster_ip);
-    let host = host.ok_or(Failure::Missing("cluster IP of the primary's Service"))?;
-    Ok((Login { host, port: 5432, user: word("username")?, password: word("password")? }, word("database")?))
+    let (host, port) = observe::of_service(&world.client().await?, namespace, service).await?;
+    Ok((Login { host, port, user: word("username")?, password: word("password")? }, word("database")?))
 }
 
 async fn run(world: &World, namespace: &str, binding: &str, sql: &str) -> Result<String, Failure> {
@@ -68,7 +66,7 @@ async fn run(world: &World, namespace: &str, binding: &str, sql: &str) -> Result
     until(format!("an answer to {binding}"), SOON, || async {
         match database::ask(&login, &database, sql).await {
             Ok(rows) => Ok(Look::Yes(Ok(rows.join("\n")))),
-            Err(Failure::Database(error)) if error.as_db_error().is_some() => Ok(Look::Yes(Err(error.into()))),
+            Err(Failure::Database(error)) if database::is_answer(&error) => Ok(Look::Yes(Err(error.into()))),
             Err(other) => Err(other),
         }
     })
@@ -265,7 +263,7 @@ async fn password_nowhere(world: &mut World, binding: String) -> Result<(), Fail
     }
     let own = format!("{binding}-service-binding");
     for kind in observe::kinds() {
-        for object in observe::objects(&client, world.namespace(), kind)?.list(&ListParams::default()).await?.items {
+        for object in observe::all(&client, world.namespace(), kind).await? {
             let name = object.metadata.name.clone().unwrap_or_default();
             if kind != "secret" || name != own {
                 places.push((format!("{kind} {name}"), serde_json::to_string(&object)?));

@@ -6,7 +6,6 @@ use cucumber::gherkin::Step;
 use cucumber::{then, when};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
-use kube::api::ListParams;
 use kube::config::Kubeconfig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -191,8 +190,8 @@ async fn no_scratch(world: &mut World) -> Result<(), Failure> {
     let client = world.client().await?;
     // What was reported of it outlives it, as every event.
     for kind in observe::kinds().filter(|kind| *kind != "event") {
-        let list = observe::objects(&client, world.namespace(), kind)?.list(&ListParams::default()).await?;
-        let names = list.items.into_iter().filter_map(|object| object.metadata.name);
+        let list = observe::all(&client, world.namespace(), kind).await?;
+        let names = list.into_iter().filter_map(|object| object.metadata.name);
         if let Some(left) = names.into_iter().find(|name| name.contains("verify-")) {
             return Err(Failure::unexpected("nothing of a verification", format!("{kind} {left}")));
         }

@@ -96,12 +96,12 @@ async fn forwarded(world: &mut World, sql: String, answer: String) -> Result<(),
 #[then(expr = "every member of {string} answers {string} with {string}")]
 async fn every_member(world: &mut World, instance: String, sql: String, answer: String) -> Result<(), Failure> {
     let mut login = login(world, &instance).await?;
-    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    let client = world.client().await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), world.namespace());
     let selector = format!("a8s.a9s/dsi-name={instance}");
     let members = pods.list(&kube::api::ListParams::default().labels(&selector)).await?;
     for pod in members.items {
-        login.host = pod.status.and_then(|status| status.pod_ip).ok_or(Failure::Missing("address of a pod"))?;
-        login.port = 5432;
+        (login.host, login.port) = observe::of_member(&client, &pod).await?;
         let name = pod.metadata.name.unwrap_or_default();
         until(format!("the answer of {name}"), SOON, || async {
             let found = database::ask(&login, DATABASE, &sql).await?.join("\n");

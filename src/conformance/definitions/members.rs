@@ -82,9 +82,10 @@ pub(super) async fn roles(world: &mut World, name: String, standbys: usize) -> R
 
 /// A way in to one member, not to the Service.
 pub(super) async fn member_login(world: &World, instance: &str, pod: &Pod) -> Result<Login, Failure> {
-    let login = observe::login(&world.client().await?, world.namespace(), instance).await?;
-    let host = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-    Ok(Login { host: host.ok_or(Failure::Missing("address of the pod"))?, ..login })
+    let client = world.client().await?;
+    let login = observe::login(&client, world.namespace(), instance).await?;
+    let (host, port) = observe::of_member(&client, pod).await?;
+    Ok(Login { host, port, ..login })
 }
 
 #[then(expr = "{string} soon has no member")]

@@ -115,7 +115,9 @@ async fn answers_with(world: &World, namespace: &str, instance: &str, sql: &str,
         let login = observe::login(&client, namespace, instance).await?;
         match database::ask(&login, DATABASE, sql).await {
             Ok(rows) => Ok(Look::Yes(Ok(rows.join("\n")))),
-            Err(Failure::Database(error)) if is_answer(&error) => Ok(Look::Yes(Err(Failure::Database(error)))),
+            Err(Failure::Database(error)) if database::is_answer(&error) => {
+                Ok(Look::Yes(Err(Failure::Database(error))))
+            }
             Err(failure) => Err(failure),
         }
     })
@@ -125,12 +127,6 @@ async fn answers_with(world: &World, namespace: &str, instance: &str, sql: &str,
     } else {
         Err(Failure::unexpected(format!("{answer:?} for {sql}"), format!("{found:?}")))
     }
-}
-
-/// An error that the statement or the login has earned, rather than a server that comes or goes (class 57 and 08 of
-/// PostgreSQL's appendix of error codes).
-fn is_answer(error: &tokio_postgres::Error) -> bool {
-    error.code().is_some_and(|code| !code.code().starts_with("57") && !code.code().starts_with("08"))
 }
 
 #[then(expr = "{string} refuses a wrong password")]

@@ -11,7 +11,7 @@ use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 
-use crate::conformance::{Failure, World};
+use crate::conformance::{Failure, World, observe};
 
 const COPY: &str = "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password";
 /// No object of ours in the features is larger.
@@ -25,9 +25,11 @@ async fn settings(world: &World) -> Result<Settings, Failure> {
 
 async fn client(world: &World, credentials: Option<Credentials>) -> Result<Store, Failure> {
     let settings = settings(world).await?;
-    let names = Names::of_cluster(world.client().await?);
+    let cluster = world.client().await?;
+    let config = observe::of_store(&cluster, settings.config).await?;
+    let names = Names::of_cluster(cluster);
     let limits = Limits { silence: Duration::from_secs(10), patience: Duration::from_secs(20) };
-    Store::new(&settings.config, &credentials.unwrap_or(settings.credentials), names, limits)
+    Store::new(&config, &credentials.unwrap_or(settings.credentials), names, limits)
         .map_err(|error| Failure::unexpected("a client of the store", error.to_string()))
 }
 

@@ -32,6 +32,8 @@ use crate::kubernetes::apply::{self, Kind};
 use crate::yaml;
 
 /// The port of admission, on the address of the API server. Another is taken if it is busy.
+/// The variable that, set to `all`, has the audit log tell of every request.
+const AUDIT: &str = "A9S_AUDIT";
 const ADMISSION_PORT: u16 = 9443;
 /// Longest time that pods get to end when the cluster stops.
 const STOP_GRACE: Duration = Duration::from_secs(30);
@@ -123,6 +125,7 @@ async fn run(directory: &Path, terminate: &mut Signal, interrupt: &mut Signal) -
         run_directory: place.run.clone(),
         images: images.clone(),
         run_as,
+        audits_reads: std::env::var_os(AUDIT).is_some_and(|what| what == "all"),
         stop_grace: STOP_GRACE,
     });
     let cluster = tokio::select! {

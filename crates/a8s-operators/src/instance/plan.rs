@@ -98,6 +98,10 @@ fn replacement(desired: &Desired, existing: &DynamicObject) -> Option<DynamicObj
     (object != *existing).then_some(object)
 }
 
+/// Fields that an API server which does not have them drops, and which one that has them never leaves out: StatefulSets
+/// have this one since Kubernetes 1.27. To write it again and again would be in vain.
+const GATED: [&str; 1] = ["spec/persistentVolumeClaimRetentionPolicy"];
+
 /// Makes one field what it should be. Where it already says so, apart from defaults that the API server filled in, it
 /// stays, unless the operator's own mind has changed since it was written (`is_resealed`): then what it no longer says
 /// has to go.
@@ -105,6 +109,9 @@ fn restore(object: &mut Value, wanted: &Value, field: &str, is_resealed: bool) {
     let pointer = format!("/{field}");
     let Some(wanted) = wanted.pointer(&pointer) else { return };
     let Some(existing) = object.pointer_mut(&pointer) else {
+        if !is_resealed && GATED.contains(&field) {
+            return;
+        }
         if let Some((parent, key)) = pointer.rsplit_once('/')
             && let Some(Value::Object(parent)) = object.pointer_mut(parent)
         {
@@ -251,6 +258,17 @@ mod tests {
             let Effect::Replace(object) = effect else { panic!("{effect:?}") };
             assert!(!object.metadata.labels.expect("labels").contains_key("team"));
         }
+    }
+
+    #[test]
+    fn what_an_older_api_server_drops_is_not_written_again() {
+        let mut before = stored(&wanted(small(), json!({})));
+        for object in &mut before {
+            if let Some(Value::Object(spec)) = object.data.pointer_mut("/spec") {
+                spec.remove("persistentVolumeClaimRetentionPolicy");
+            }
+        }
+        assert_eq!(plan(wanted(small(), json!({})), &before), vec![]);
     }
 
     #[test]

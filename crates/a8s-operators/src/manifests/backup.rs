@@ -1,6 +1,6 @@
 //! The ServiceAccount of the controllers of backups and restores, and what it may do.
 
-use super::{RBAC, rule};
+use super::{OPERATOR_ACCOUNT, RBAC, rule};
 use crate::{SYSTEM_NAMESPACE, store};
 use a8s_api::{Backup, Postgresql};
 use serde_json::{Value, json};
@@ -10,8 +10,11 @@ pub const ACCOUNT: &str = "a8s-backup-manager-account";
 const ROLE: &str = "a8s-backup-manager-role";
 const CONFIG_ROLE: &str = "a8s-backup-config-role";
 
-/// All of them, in the order in which they can be applied.
-pub(super) fn documents() -> [Value; 5] {
+/// All of them, in the order in which they can be applied. In a pod there is one account for all controllers, which then
+/// has these rights too.
+pub(super) fn documents(in_pod: bool) -> [Value; 5] {
+    let accounts: &[&str] = if in_pod { &[ACCOUNT, OPERATOR_ACCOUNT] } else { &[ACCOUNT] };
+    let bound = |kind, role, namespace| bound(accounts, kind, role, namespace);
     let account = json!({
         "apiVersion": "v1", "kind": "ServiceAccount",
         "metadata": {"name": ACCOUNT, "namespace": SYSTEM_NAMESPACE},
@@ -42,12 +45,13 @@ pub(super) fn documents() -> [Value; 5] {
     [account, everywhere, bound("ClusterRole", ROLE, None), config, bound("Role", CONFIG_ROLE, Some(SYSTEM_NAMESPACE))]
 }
 
-fn bound(kind: &str, role: &str, namespace: Option<&str>) -> Value {
+fn bound(accounts: &[&str], kind: &str, role: &str, namespace: Option<&str>) -> Value {
+    let subject = |name| json!({"kind": "ServiceAccount", "name": name, "namespace": SYSTEM_NAMESPACE});
     let mut binding = json!({
         "apiVersion": format!("{RBAC}/v1"), "kind": format!("{kind}Binding"),
         "metadata": {"name": format!("{role}binding")},
         "roleRef": {"apiGroup": RBAC, "kind": kind, "name": role},
-        "subjects": [{"kind": "ServiceAccount", "name": ACCOUNT, "namespace": SYSTEM_NAMESPACE}],
+        "subjects": accounts.iter().map(subject).collect::<Vec<_>>(),
     });
     if let Some(namespace) = namespace {
         binding["metadata"]["namespace"] = json!(namespace);

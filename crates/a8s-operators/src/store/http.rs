@@ -56,11 +56,17 @@ impl Connect for Connector {
     fn connect(&self, _: &ClientOptions) -> object_store::Result<HttpClient> {
         let generic = |source| object_store::Error::Generic { store: "S3", source };
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let tls = rustls::ClientConfig::builder_with_provider(provider)
+        let builder = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
-            .and_then(|builder| builder.with_platform_verifier())
-            .map_err(|error| generic(Box::new(error)))?
-            .with_no_client_auth();
+            .map_err(|error| generic(Box::new(error)))?;
+        // Where no authority is installed, as in a small image, a store without TLS is reached nevertheless.
+        let tls = match builder.clone().with_platform_verifier() {
+            Ok(builder) => builder.with_no_client_auth(),
+            Err(error) => {
+                tracing::warn!("no store with TLS can be reached: {error}");
+                builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
+            }
+        };
         let mut tcp = HttpConnector::new_with_resolver(self.names.clone());
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT));

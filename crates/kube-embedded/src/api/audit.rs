@@ -1,4 +1,5 @@
-//! The audit log: one line of JSON for every request that could change something, in the words of `audit.k8s.io/v1`.
+//! The audit log: one line of JSON for every request that could change something, or for every one, in the words of
+//! `audit.k8s.io/v1`.
 
 use fs_err::os::unix::fs::OpenOptionsExt as _;
 use std::io::Write as _;
@@ -6,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use http::StatusCode;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::metadata;
 use super::registry::api_version;
@@ -16,42 +17,62 @@ use crate::user::UserInfo;
 /// A log that grows beyond this is moved aside, in place of the one before.
 const ROTATE_BYTES: u64 = 16 << 20;
 
+/// Where the audit log is, and what it tells.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// The file.
+    pub file: PathBuf,
+    /// Whether requests that only read are told, too.
+    pub has_reads: bool,
+}
+
 /// See the module.
-pub struct Audit {
-    path: PathBuf,
+pub(super) struct Audit {
+    policy: Policy,
     file: Mutex<Option<fs_err::File>>,
 }
 
 /// One request, for the log.
-pub struct Entry {
+pub(super) struct Entry {
     pub user: UserInfo,
     pub user_agent: String,
     pub uri: String,
-    pub request: ResourceRequest,
+    /// `None`: a path that is no resource's, such as those of discovery.
+    pub request: Option<ResourceRequest>,
+}
+
+fn reference(request: &ResourceRequest) -> Value {
+    let mut reference = json!({
+        "resource": request.resource, "apiVersion": api_version(&request.group, &request.version),
+    });
+    for (field, text) in
+        [("namespace", &request.namespace), ("name", &request.name), ("subresource", &request.subresource)]
+    {
+        if !text.is_empty() {
+            reference[field] = text.as_str().into();
+        }
+    }
+    reference
 }
 
 impl Audit {
-    pub fn new(path: PathBuf) -> Self {
-        Self { path, file: Mutex::new(None) }
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, file: Mutex::new(None) }
+    }
+
+    /// Whether a request with this verb is told.
+    pub fn tells(&self, verb: &str) -> bool {
+        self.policy.has_reads || !matches!(verb, "get" | "list" | "watch")
     }
 
     /// Writes a line. A log that can't be written is reported, and the request goes on.
     pub fn write(&self, entry: &Entry, code: StatusCode) {
-        let request = &entry.request;
         let now = metadata::now();
-        let mut reference = json!({
-            "resource": request.resource, "apiVersion": api_version(&request.group, &request.version),
-        });
-        for (field, text) in
-            [("namespace", &request.namespace), ("name", &request.name), ("subresource", &request.subresource)]
-        {
-            if !text.is_empty() {
-                reference[field] = text.as_str().into();
-            }
-        }
+        let reference = entry.request.as_ref().map(reference);
+        let verb = entry.request.as_ref().map_or("get", |request| request.verb);
         let line = json!({
             "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "stage": "ResponseComplete",
-            "auditID": uuid::Uuid::new_v4().to_string(), "requestURI": entry.uri, "verb": request.verb,
+            "auditID": uuid::Uuid::new_v4().to_string(), "requestURI": entry.uri, "verb": verb,
             "user": {"username": entry.user.name, "groups": entry.user.groups}, "userAgent": entry.user_agent,
             "objectRef": reference, "responseStatus": {"metadata": {}, "code": code.as_u16()},
             "requestReceivedTimestamp": now, "stageTimestamp": now,
@@ -65,13 +86,13 @@ impl Audit {
         let mut file = self.file.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut open = match file.take() {
             Some(open) => open,
-            None => fs_err::OpenOptions::new().create(true).append(true).mode(0o600).open(&self.path)?,
+            None => fs_err::OpenOptions::new().create(true).append(true).mode(0o600).open(&self.policy.file)?,
         };
         open.write_all(line.as_bytes())?;
         if open.metadata()?.len() > ROTATE_BYTES {
-            let mut aside = self.path.clone().into_os_string();
+            let mut aside = self.policy.file.clone().into_os_string();
             aside.push(".1");
-            fs_err::rename(&self.path, aside)?;
+            fs_err::rename(&self.policy.file, aside)?;
         } else {
             *file = Some(open);
         }

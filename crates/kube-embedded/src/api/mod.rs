@@ -2,7 +2,7 @@
 //! [`request`], finds its resource in the [`registry`], and is answered by one of the [`handlers`].
 
 mod admission;
-mod audit;
+pub mod audit;
 pub mod body;
 mod builtin;
 mod call;
@@ -27,7 +27,6 @@ mod table;
 mod typed;
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, RwLock};
 
 use bytes::Bytes;
@@ -63,8 +62,8 @@ pub struct ApiServerParts {
     pub kubelet: Arc<OnceLock<Arc<dyn Kubelet>>>,
     /// First and last address that Services may get.
     pub service_addresses: (Ipv4Addr, Ipv4Addr),
-    /// File that gets a line of JSON for every mutating request; `None`: no such file.
-    pub audit: Option<PathBuf>,
+    /// The audit log; `None`: there is none.
+    pub audit: Option<audit::Policy>,
 }
 
 /// See the module.
@@ -144,7 +143,12 @@ impl ApiServer {
             (Ok(user), Ok(Target::Resource(target))) => {
                 return self.handle_resource(user, target, query, request).await;
             }
-            (Ok(user), Ok(Target::Path)) => self.handle_path(&user, &request),
+            (Ok(user), Ok(Target::Path)) => {
+                let entry = self.entry("get", &user, &request, None);
+                let answer = self.handle_path(&user, &request);
+                self.note(entry, answer.as_ref().map_or(StatusCode::FORBIDDEN, Response::status));
+                answer
+            }
             (Err(status), _) | (_, Err(status)) => Err(status),
         };
         answer.unwrap_or_else(|status| body::error(&status))
@@ -161,22 +165,35 @@ impl ApiServer {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<body::Error>,
     {
-        let mutates = !matches!(target.verb, "get" | "list" | "watch");
-        let entry = self.audit.as_ref().filter(|_| mutates).map(|_| Entry {
-            user: user.clone(),
-            user_agent: header(&request, &USER_AGENT).to_owned(),
-            uri: request.uri().to_string(),
-            request: target.clone(),
-        });
+        let entry = self.entry(target.verb, &user, &request, Some(&target));
         let answer = match self.authorizer.check(&user, &Attributes::Resource(attributes(&target, &query))) {
             Ok(()) => self.answer_resource(user, target, query, request).await,
             Err(status) => Err(status),
         };
         let response = answer.unwrap_or_else(|status| body::error(&status));
-        if let (Some(audit), Some(entry)) = (&self.audit, entry) {
-            audit.write(&entry, response.status());
-        }
+        self.note(entry, response.status());
         response
+    }
+
+    fn entry<B>(
+        &self,
+        verb: &str,
+        user: &UserInfo,
+        request: &Request<B>,
+        target: Option<&ResourceRequest>,
+    ) -> Option<Entry> {
+        self.audit.as_ref().filter(|audit| audit.tells(verb)).map(|_| Entry {
+            user: user.clone(),
+            user_agent: header(request, &USER_AGENT).to_owned(),
+            uri: request.uri().to_string(),
+            request: target.cloned(),
+        })
+    }
+
+    fn note(&self, entry: Option<Entry>, status: StatusCode) {
+        if let (Some(audit), Some(entry)) = (&self.audit, entry) {
+            audit.write(&entry, status);
+        }
     }
 
     async fn answer_resource<B>(

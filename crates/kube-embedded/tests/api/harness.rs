@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 use std::process::{Command, Output};
 use std::sync::{Arc, OnceLock};
 
+use kube_embedded::api::audit::Policy;
 use kube_embedded::api::{ApiServer, ApiServerParts, server};
 use kube_embedded::auth::Authenticator;
 use kube_embedded::auth::pki::Pki;
@@ -39,7 +40,7 @@ impl Server {
             store,
             kubelet: Arc::new(OnceLock::new()),
             service_addresses: (Ipv4Addr::new(127, 100, 8, 0), Ipv4Addr::new(127, 100, 15, 254)),
-            audit: Some(directory.path().join("audit.log")),
+            audit: Some(Policy { file: directory.path().join("audit.log"), has_reads: false }),
         });
         let client = api.client(UserInfo::master("test"));
         let listener = tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
