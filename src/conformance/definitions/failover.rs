@@ -103,14 +103,20 @@ async fn kill_part(world: &mut World, part: String, name: String) -> Result<(), 
 async fn kill_repeatedly(world: &mut World, part: String, name: String, times: usize) -> Result<(), Failure> {
     for _ in 0..times {
         written(world, 1).await?;
-        let pod = until(format!("a primary of {name}"), SOON, || async {
+        // The labels of one that has just died are still there for a moment; its processes are not.
+        let (primary, struck) = until(format!("the {part} of a primary of {name}"), SOON, || async {
             let pods = pods(world, &name).await?;
-            let primary = primary_of(&pods).map(|primary| pods.into_iter().find(|pod| pod.name_any() == primary));
-            Ok(primary.map_or_else(Look::NotYet, Look::Yes))
-        });
-        let pod = pod.await?.ok_or(Failure::Missing("primary"))?;
-        world.struck = Some((pod.name_any(), Instant::now()));
-        signal(&processes(&pod, &part)?, Signal::SIGKILL)?;
+            Ok(match primary_of(&pods) {
+                Ok(primary) => {
+                    let pod = pods.iter().find(|pod| pod.name_any() == primary).ok_or(Failure::Missing("primary"))?;
+                    Look::Yes((primary, processes(pod, &part)?))
+                }
+                Err(found) => Look::NotYet(found),
+            })
+        })
+        .await?;
+        world.struck = Some((primary, Instant::now()));
+        signal(&struck, Signal::SIGKILL)?;
     }
     Ok(())
 }
