@@ -33,12 +33,13 @@ primary_pid() {
   die "the primary of $1 was not found"
 }
 
-# failover_milliseconds INSTANCE ADDRESS PASSWORD: from the kill of the primary's server to the first acknowledged write.
+# failover_milliseconds INSTANCE ADDRESS PASSWORD: from the kill of the primary, its server and its agent, to the first
+# acknowledged write. A server alone is started again by its agent.
 failover_milliseconds() {
   local pid begin
   pid=$(primary_pid "$1")
   begin=${EPOCHREALTIME/./}
-  kill -9 "$pid"
+  kill -9 "$(awk '/^PPid:/ { print $2 }' "/proc/$pid/status")" "$pid"
   until sql "$2" "$3" 'INSERT INTO ledger DEFAULT VALUES' >/dev/null 2>&1; do :; done
   awk -v a="$begin" -v b="${EPOCHREALTIME/./}" 'BEGIN { printf "%.0f", (b - a) / 1000 }'
 }
@@ -61,12 +62,17 @@ measure_members() {
   "$program" delete pg instance --name trio --yes >/dev/null
 }
 
-# peak_of_agents ROLE: the most that an agent of this role has taken so far, in MiB.
+# peak_of_agents ROLE: the most that an agent of this role has taken so far, in MiB. As with all memory here, pages of the
+# program itself count by their share: all agents, and the cluster's process, have the same ones.
 peak_of_agents() {
   local file
   for file in /proc/[0-9]*; do
     case $(tr '\0' ' ' 2>/dev/null <"$file/cmdline") in
-      *"agent $1 ") awk '/^VmHWM:/ { print $2 / 1024 }' "$file/status" ;;
+      *"agent $1 ")
+        cat "$file/status" "$file/smaps_rollup" | awk '
+          /^VmHWM:/ { peak = $2 } /^RssFile:/ { shared = $2 } /^Pss_File:/ { share = $2 }
+          END { printf "%.1f\n", (peak - shared + share) / 1024 }'
+        ;;
     esac
   done | sort -n | tail -n 1
 }

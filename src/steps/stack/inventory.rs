@@ -4,12 +4,14 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DynamicObject, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
+use tokio::sync::Mutex;
 
 use super::Source;
 use super::objects::rank;
@@ -87,15 +89,21 @@ fn entries(text: &str) -> BTreeSet<Entry> {
 
 /// What is installed should be on record.
 pub struct Inventory {
-    /// The cluster.
-    pub access: Arc<Access>,
-    /// Short name of the part, its key in the record.
-    pub id: &'static str,
-    /// Its objects.
-    pub source: Arc<Source>,
+    access: Arc<Access>,
+    id: &'static str,
+    source: Arc<Source>,
+    /// Whether this run has noted them.
+    noted: AtomicBool,
+    /// What was on record when this run looked.
+    found: Mutex<BTreeSet<Entry>>,
 }
 
 impl Inventory {
+    /// The step; `id` is the short name of the part, its key in the record.
+    pub fn new(access: Arc<Access>, id: &'static str, source: Arc<Source>) -> Self {
+        Self { access, id, source, noted: AtomicBool::new(false), found: Mutex::default() }
+    }
+
     async fn there(&self, client: &Client) -> Result<BTreeSet<Entry>, Error> {
         let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
         let there = api.get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))?;
@@ -118,16 +126,21 @@ impl Step for Inventory {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
+        if self.noted.load(Ordering::SeqCst) {
+            // The server has just answered for it.
+            return Ok(Observation::satisfied("it is noted"));
+        }
         let there = self.there(&self.access.client().await?).await?;
-        Ok(match self.wanted().await?.is_subset(&there) {
-            true => Observation::satisfied("it is noted"),
-            false => Observation::unmet("it is not noted"),
-        })
+        if self.wanted().await?.is_subset(&there) {
+            return Ok(Observation::satisfied("it is noted"));
+        }
+        *self.found.lock().await = there;
+        Ok(Observation::unmet("it is not noted"))
     }
 
     async fn converge(&self, _context: &Context) -> Result<(), Finding> {
         let client = self.access.client().await?;
-        let mut entries = self.there(&client).await?;
+        let mut entries = self.found.lock().await.clone();
         entries.extend(self.wanted().await?);
         let lines: Vec<String> = entries.iter().map(Entry::line).collect();
         let patch = json!({
@@ -138,10 +151,10 @@ impl Step for Inventory {
         let mut parameters = PatchParams::apply(&format!("{FIELD_MANAGER}-{}", self.id));
         parameters.force = true;
         let api: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
-        api.patch(NAME, &parameters, &Patch::Apply(&patch))
-            .await
-            .map(drop)
-            .map_err(|error| Error::request("note what is installed", error).into())
+        let noted = api.patch(NAME, &parameters, &Patch::Apply(&patch)).await;
+        noted.map_err(|error| Error::request("note what is installed", error))?;
+        self.noted.store(true, Ordering::SeqCst);
+        Ok(())
     }
 }
 

@@ -48,9 +48,9 @@ pub fn install(plan: &mut Plan, after: &[Handle], part: Part) -> Handle {
     let Part { access, title, id, source, probe } = part;
     let new = Arc::new(AtomicBool::new(false));
     let fresh = Arc::new(AtomicBool::new(false));
-    let spaces = Namespaces { access: access.clone(), id, title, source: source.clone(), new: new.clone() };
+    let spaces = Namespaces::new(access.clone(), id, title, source.clone(), new.clone());
     let spaces = plan.after(after, spaces);
-    let listed = plan.after(&[spaces], Inventory { access: access.clone(), id, source: source.clone() });
+    let listed = plan.after(&[spaces], Inventory::new(access.clone(), id, source.clone()));
     let objects = Objects::new(access.clone(), id, title, source.clone(), new, fresh.clone());
     let objects = plan.after(&[listed], objects);
     let served = plan.after(&[objects], Established { access: access.clone(), id, title, source: source.clone() });
@@ -64,7 +64,7 @@ pub fn install(plan: &mut Plan, after: &[Handle], part: Part) -> Handle {
 /// Adds the steps that prepare the namespaces of a part, and no more.
 pub fn prepare(plan: &mut Plan, after: &[Handle], part: &Part) -> Handle {
     let (access, source) = (part.access.clone(), part.source.clone());
-    plan.after(after, Namespaces { access, id: part.id, title: part.title, source, new: Arc::default() })
+    plan.after(after, Namespaces::new(access, part.id, part.title, source, Arc::default()))
 }
 
 /// Whether a Deployment is there that this program has not installed.

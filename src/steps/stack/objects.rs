@@ -67,16 +67,44 @@ pub(super) async fn api(client: &Client, object: &DynamicObject) -> Result<Api<D
 
 /// The namespaces of a part should be there, and ready for pods.
 pub struct Namespaces {
-    /// The cluster.
-    pub access: Arc<Access>,
-    /// Short name of the part.
-    pub id: &'static str,
-    /// What is installed.
-    pub title: &'static str,
-    /// Its objects.
-    pub source: Arc<Source>,
-    /// Set when this run has made one: nothing else of the part can be there then.
-    pub new: Arc<AtomicBool>,
+    access: Arc<Access>,
+    id: &'static str,
+    title: &'static str,
+    source: Arc<Source>,
+    new: Arc<AtomicBool>,
+    /// Whether one was being deleted when this run looked.
+    going: AtomicBool,
+    applied: AtomicBool,
+}
+
+impl Namespaces {
+    /// The step. `new` is set when this run has made one: nothing else of the part can be there then.
+    pub fn new(
+        access: Arc<Access>,
+        id: &'static str,
+        title: &'static str,
+        source: Arc<Source>,
+        new: Arc<AtomicBool>,
+    ) -> Self {
+        Self { access, id, title, source, new, going: AtomicBool::new(false), applied: AtomicBool::new(false) }
+    }
+
+    /// What is missing or different in a namespace itself. For one that this run has applied the server has just answered.
+    async fn difference(&self, client: &Client, object: &DynamicObject) -> Result<Option<String>, Error> {
+        if self.applied.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
+        let name = object.name_any();
+        let Some(there) = apply::get(&api(client, object).await?, object).await? else {
+            self.new.store(true, Ordering::SeqCst);
+            return Ok(Some(format!("the namespace {name} is not there")));
+        };
+        if there.metadata.deletion_timestamp.is_some() {
+            self.going.store(true, Ordering::SeqCst);
+            return Ok(Some(format!("the namespace {name} is still being deleted")));
+        }
+        Ok(apply::holds(object, &there).map(|path| format!("the namespace {name} differs at {path}")))
+    }
 }
 
 #[async_trait]
@@ -92,17 +120,10 @@ impl Step for Namespaces {
     async fn observe(&self) -> Result<Observation, Finding> {
         let client = self.access.client().await?;
         for object in self.source.objects().await?.iter().filter(|object| rank(object) == 0) {
+            if let Some(difference) = self.difference(&client, object).await? {
+                return Ok(Observation::unmet(difference));
+            }
             let name = object.name_any();
-            let Some(there) = apply::get(&api(&client, object).await?, object).await? else {
-                self.new.store(true, Ordering::SeqCst);
-                return Ok(Observation::unmet(format!("the namespace {name} is not there")));
-            };
-            if there.metadata.deletion_timestamp.is_some() {
-                return Ok(Observation::unmet(format!("the namespace {name} is still being deleted")));
-            }
-            if let Some(path) = apply::holds(object, &there) {
-                return Ok(Observation::unmet(format!("the namespace {name} differs at {path}")));
-            }
             let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &name);
             let account = accounts.get_opt(DEFAULT_ACCOUNT).await;
             if account.map_err(|error| Error::request("look for the default ServiceAccount", error))?.is_none() {
@@ -117,12 +138,15 @@ impl Step for Namespaces {
         for object in self.source.objects().await?.iter().filter(|object| rank(object) == 0) {
             let api = api(&client, object).await?;
             // What is being deleted can't be applied to; it must be gone first.
-            while apply::get(&api, object).await?.is_some_and(|there| there.metadata.deletion_timestamp.is_some()) {
+            while self.going.load(Ordering::SeqCst)
+                && apply::get(&api, object).await?.is_some_and(|there| there.metadata.deletion_timestamp.is_some())
+            {
                 context.progress(format!("waiting for the namespace {} to be gone", object.name_any()));
                 tokio::time::sleep(GONE).await;
             }
             apply::apply(&api, object, true).await?;
         }
+        self.applied.store(true, Ordering::SeqCst);
         Ok(())
     }
 }

@@ -36,14 +36,14 @@ pub struct Sizes {
 impl Default for Sizes {
     /// Parts are large enough to make requests rare, and small enough that several fit into the agent's memory.
     fn default() -> Self {
-        Self { record: RECORD, part: 8 << 20 }
+        Self { record: RECORD, part: 4 << 20 }
     }
 }
 
 /// Threads that compress and encrypt, or the reverse.
 const WORKERS: usize = 2;
 /// Records that wait for each worker, and for whoever takes its results.
-const DEPTH: usize = 2;
+const DEPTH: usize = 1;
 
 /// The sizes and checksums of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -124,7 +124,7 @@ impl Store {
         if download.size() > limit {
             return Err(Error::TooLarge { limit });
         }
-        let mut content = Vec::new();
+        let mut content = Vec::with_capacity(usize::try_from(download.size()).unwrap_or_default());
         while let Some(chunk) = download.next().await? {
             content.extend_from_slice(&chunk);
         }

@@ -11,6 +11,8 @@ use crate::postgresql::durable;
 use std::io;
 use std::path::Path;
 
+/// Directory of contents that are being removed.
+const DISCARDED: &str = "discarded";
 /// File within the data directory.
 const MARK: &str = "a9s.generation";
 
@@ -43,7 +45,7 @@ pub fn swap(volume: &Path) -> io::Result<()> {
     durable::flush_directory(volume)
 }
 
-/// Puts the directory of the generation that the Lease names into its place, and removes the other. Does nothing where
+/// Puts the directory of the generation that the Lease names into its place, and discards the other. Does nothing where
 /// nothing is staged. The server must not run.
 ///
 /// # Errors
@@ -57,7 +59,39 @@ pub fn settle(volume: &Path, valid: Option<&str>) -> io::Result<()> {
     if data.exists() && !is_valid(&data)? && is_valid(&staged)? {
         swap(volume)?;
     }
-    fs_err::remove_dir_all(staged)
+    discard(volume, &staged)?;
+    sweep(volume);
+    Ok(())
+}
+
+/// What is no longer valid is put where nobody takes it for anything: to remove it may take long.
+fn discard(volume: &Path, directory: &Path) -> io::Result<()> {
+    let discarded = volume.join(DISCARDED);
+    match fs_err::create_dir(&discarded) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    fs_err::rename(directory, discarded.join(format!("{:016x}", rand::random::<u64>())))?;
+    durable::flush_directory(volume)
+}
+
+/// Removes what was discarded, in a thread of its own. What cannot be removed stays for the next time.
+pub fn sweep(volume: &Path) {
+    let discarded = volume.join(DISCARDED);
+    std::thread::spawn(move || {
+        for directory in std::fs::read_dir(discarded).into_iter().flatten().flatten() {
+            if let Err(error) = std::fs::remove_dir_all(directory.path())
+                && error.kind() != io::ErrorKind::NotFound
+            {
+                tracing::warn!("a discarded content stays on the volume: {error}");
+            }
+        }
+    });
+}
+
+/// Whether nothing that was discarded takes room on the volume any more.
+pub fn is_swept(volume: &Path) -> bool {
+    std::fs::read_dir(volume.join(DISCARDED)).map_or(true, |mut entries| entries.next().is_none())
 }
 
 #[cfg(target_os = "linux")]
@@ -92,6 +126,9 @@ mod tests {
 
     fn content(volume: &Path) -> String {
         assert!(!volume.join(STAGED).exists());
+        while !is_swept(volume) {
+            std::thread::yield_now();
+        }
         fs_err::read_to_string(volume.join(DATA).join("content")).expect("there")
     }
 

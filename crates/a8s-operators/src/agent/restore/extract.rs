@@ -13,6 +13,8 @@ const FLUSHERS: usize = 8;
 /// Files that wait to be flushed. Each is open.
 const WAITING: usize = 64;
 const BLOCK: usize = 256 << 10;
+/// A larger file is flushed each time so many bytes of it have been written, so that little is left to be done at its end.
+const STRETCH: u64 = 32 << 20;
 
 /// Writes an archive of files and directories below `target`, which must not exist. Everything is durable afterwards.
 ///
@@ -69,7 +71,7 @@ fn write_all(
             EntryType::Regular => {
                 let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
                 let size = entry.size();
-                if copy(&mut entry, &mut file, &mut block)? != size {
+                if copy(&mut entry, &mut file, &mut block, &mut written)? != size {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
                 written(file)?;
@@ -83,14 +85,24 @@ fn write_all(
     Ok(directories)
 }
 
-fn copy(source: &mut impl Read, target: &mut std::fs::File, block: &mut [u8]) -> io::Result<u64> {
-    let mut total = 0;
+/// `flush` gets the file after each [`STRETCH`].
+fn copy(
+    source: &mut impl Read,
+    target: &mut std::fs::File,
+    block: &mut [u8],
+    flush: &mut impl FnMut(std::fs::File) -> io::Result<()>,
+) -> io::Result<u64> {
+    let (mut total, mut due) = (0, STRETCH);
     loop {
         match source.read(block)? {
             0 => return Ok(total),
             length => {
                 target.write_all(&block[..length])?;
                 total += length as u64;
+                if total >= due {
+                    due += STRETCH;
+                    flush(target.try_clone()?)?;
+                }
             }
         }
     }

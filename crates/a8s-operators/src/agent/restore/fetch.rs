@@ -1,6 +1,7 @@
 //! A backup comes from the store into a directory: downloaded, authenticated, decompressed and written at the same time.
 
 use super::extract::extract;
+use crate::agent::datadir::exchange;
 use crate::archive::manifest::{self, Manifest};
 use crate::archive::part_name;
 use crate::archive::unpack::{self, unpack};
@@ -11,12 +12,16 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::io;
 use std::path::Path;
+use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Parts on their way at the same time.
 const DOWNLOADS: usize = 2;
 /// No part is larger.
 const LARGEST_PART: u64 = 64 << 20;
+/// How long room is waited for that is being made, and how often it is looked for.
+const SWEEP: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(50);
 /// Bytes that have to be free beside the content: for WAL and the server's own files.
 const SPARE: u64 = 64 << 20;
 
@@ -51,7 +56,15 @@ pub async fn manifest(store: &Store, access: &Access, major: u32) -> Result<Mani
 /// # Errors
 /// Why it cannot be had. What was written is left.
 pub async fn fetch(store: &Store, access: &Access, manifest: &Manifest, target: &Path) -> Result<(), Trouble> {
-    check_space(target.parent().unwrap_or(target), manifest.summary.plain_bytes)?;
+    let volume = target.parent().unwrap_or(target);
+    // What an earlier restore has replaced may still be on its way out.
+    let begun = Instant::now();
+    while let Err(trouble) = check_space(volume, manifest.summary.plain_bytes) {
+        if exchange::is_swept(volume) || begun.elapsed() > SWEEP {
+            return Err(trouble);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
     let (parts, mut taken) = mpsc::channel::<Result<Bytes, io::Error>>(1);
     let (done, unpacked) = oneshot::channel();
     let (data_key, summary, directory) = (key(access)?, manifest.summary.clone(), target.to_owned());
