@@ -68,7 +68,7 @@ impl DeleteStackA8s {
             }
         }
         let mut plan = Plan::new("delete stack a8s");
-        plan.add(stack::Removed { access: Arc::new(Access::connected(connection)) });
+        plan.add(stack::Removed::new(Arc::new(Access::connected(connection))));
         let journal = journal_directory();
         let outcome =
             session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, journal.as_ref()).await)?;

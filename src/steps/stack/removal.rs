@@ -1,10 +1,14 @@
 //! The stack taken off a cluster: instances first, while their operators still run, then everything on record.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use a8s_operators::SYSTEM_NAMESPACE;
 use async_trait::async_trait;
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{DeleteParams, DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
+use tokio::sync::Mutex;
 
 use super::inventory::{self, Entry, removal_rank};
 use super::objects;
@@ -23,8 +27,31 @@ const RESOURCES: [(&str, &str, &str); 4] = [
 
 /// Nothing of the stack should be on the cluster.
 pub struct Removed {
-    /// The cluster.
-    pub access: Arc<Access>,
+    access: Arc<Access>,
+    /// What this run has seen on record: the record goes before the namespaces do.
+    known: Mutex<BTreeSet<Entry>>,
+}
+
+impl Removed {
+    /// The step.
+    pub fn new(access: Arc<Access>) -> Self {
+        Self { access, known: Mutex::default() }
+    }
+
+    /// What is, or was a moment ago, on record.
+    async fn entries(&self, client: &Client) -> Result<BTreeSet<Entry>, Error> {
+        let mut known = self.known.lock().await;
+        known.extend(inventory::read(client).await?);
+        Ok(known.clone())
+    }
+}
+
+/// Whether the namespace of the record, which an earlier run may have deleted, has not gone yet.
+async fn is_going(client: &Client) -> Result<bool, Error> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let there = namespaces.get_opt(SYSTEM_NAMESPACE).await;
+    let there = there.map_err(|error| Error::request("look for the namespace of the stack", error))?;
+    Ok(there.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some()))
 }
 
 /// Every object of the stack's custom resources, with its API.
@@ -65,9 +92,9 @@ pub async fn instances(client: &Client) -> Result<Vec<String>, Error> {
         .collect())
 }
 
-/// What is on record and still there.
-async fn left(client: &Client) -> Result<Vec<(Entry, Api<DynamicObject>)>, Error> {
-    let mut entries: Vec<Entry> = inventory::read(client).await?.into_iter().collect();
+/// What of these is still there.
+async fn left(client: &Client, entries: BTreeSet<Entry>) -> Result<Vec<(Entry, Api<DynamicObject>)>, Error> {
+    let mut entries: Vec<Entry> = entries.into_iter().collect();
     entries.sort_by_key(removal_rank);
     let mut left = Vec::new();
     for entry in entries {
@@ -106,14 +133,18 @@ impl Step for Removed {
 
     async fn observe(&self) -> Result<Observation, Finding> {
         let client = self.access.client().await?;
-        if inventory::read(&client).await?.is_empty() {
-            return Ok(Observation::satisfied("nothing that this program installed is there"));
+        let entries = self.entries(&client).await?;
+        if entries.is_empty() {
+            return Ok(match is_going(&client).await? {
+                true => Observation::unmet(format!("the namespace {SYSTEM_NAMESPACE} is still being deleted")),
+                false => Observation::satisfied("nothing that this program installed is there"),
+            });
         }
         if let Some((_, object)) = custom(&client).await?.first() {
             return Ok(Observation::unmet(format!("{} is there", describe(object))));
         }
-        Ok(match left(&client).await?.as_slice() {
-            [] => Observation::satisfied("it is gone"),
+        Ok(match left(&client, entries).await?.as_slice() {
+            [] => Observation::satisfied("nothing that this program installed is there"),
             [(first, _), rest @ ..] => {
                 let rest = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
                 Observation::unmet(format!("{} is there{rest}", describe(&first.object())))
@@ -140,7 +171,7 @@ impl Step for Removed {
                 source: Box::new(error),
             })?;
         }
-        for (entry, api) in left(&client).await? {
+        for (entry, api) in left(&client, self.entries(&client).await?).await? {
             delete(&api, &entry.object()).await?;
         }
         Ok(())
