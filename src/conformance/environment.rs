@@ -16,7 +16,7 @@ pub fn facts(stage: &Stage) -> BTreeMap<String, String> {
     match &stage.existing {
         Some(existing) => {
             say("cluster", format!("context {} at {}", existing.context, existing.server));
-            say("kubernetes", existing.version.clone());
+            say("kubernetes", existing.version.git_version.clone());
             say("stack", existing.stack.clone());
         }
         None => {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::future::join_all;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::api::PostParams;
 use kube::config::Kubeconfig;
 use kube::{Api, Client};
@@ -45,18 +46,11 @@ pub struct Existing {
     /// URL of the API server.
     pub server: String,
     /// Version of Kubernetes.
-    pub version: String,
+    pub version: Info,
     /// Which stack it has: `builtin`, or `upstream` where nothing says so.
     pub stack: String,
     /// What the stack can do besides what every stack can.
     pub capabilities: BTreeSet<String>,
-}
-
-impl Existing {
-    /// The minor version of Kubernetes, where it is said as usual (`v1.32.1`).
-    pub fn minor(&self) -> Option<u32> {
-        self.version.strip_prefix("v1.")?.split('.').next()?.parse().ok()
-    }
 }
 
 /// Looks.
@@ -87,7 +81,7 @@ async fn look(target: &Target) -> Result<Existing, Finding> {
         kubeconfig: alone(target.read()?, &connection.context),
         context: connection.context,
         server: connection.server,
-        version: version.git_version,
+        version,
         stack,
         capabilities,
     })

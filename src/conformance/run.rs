@@ -21,6 +21,7 @@ use super::stage::{Door, Notes, Stage};
 use super::world::{self, World};
 use super::{command, environment, evidence, observations, observe, preflight, reports};
 use crate::finding::{Class, Finding};
+use crate::kubernetes::is_before;
 use crate::step::Cancel;
 
 /// Between two looks at whether the cluster is there.
@@ -281,7 +282,7 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
         ("embedded-only", Some(_)) => Some("it needs the embedded cluster and its host".to_owned()),
         (tag, Some(existing)) if tag.starts_with(SINCE) => {
             let wanted = tag.strip_prefix(SINCE).and_then(|minor| minor.parse::<u32>().ok());
-            let is_older = wanted.zip(existing.minor()).is_some_and(|(wanted, minor)| minor < wanted);
+            let is_older = wanted.is_some_and(|wanted| is_before(&existing.version, wanted));
             is_older.then(|| format!("it needs Kubernetes {}", tag.trim_start_matches("k8s-")))
         }
         (tag, Some(existing)) => {

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 
 use k8s_openapi::api::core::v1::Endpoints;
 use kube::{Api, Client};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Mutex;
 
 use super::failure::Failure;
 use crate::kubernetes::forward;
@@ -44,12 +44,13 @@ impl Ways {
     /// # Errors
     /// No port is to be had.
     pub async fn to(&self, client: &Client, goal: Goal) -> Result<SocketAddr, Failure> {
-        if let Some(address) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&goal) {
+        let mut made = self.0.lock().await;
+        if let Some(address) = made.get(&goal) {
             return Ok(*address);
         }
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(goal.clone(), address);
+        made.insert(goal.clone(), address);
         tokio::spawn(accept(listener, client.clone(), goal));
         Ok(address)
     }

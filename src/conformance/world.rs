@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::config::Kubeconfig;
 use kube::{Api, Client};
+use nix::mount::{MntFlags, umount2};
 use serde_json::Value;
 use tokio::process::Child;
 
@@ -335,9 +336,7 @@ impl World {
         let mut leaks = Vec::new();
         // Whoever still uses one keeps it until he ends; the volume below it can be deleted.
         for disk in std::mem::take(&mut self.disks).into_values() {
-            if let Err(errno) = nix::mount::umount2(&disk, nix::mount::MntFlags::MNT_DETACH) {
-                leaks.push(format!("{} is still mounted: {errno}", disk.display()));
-            }
+            leaks.extend(unmount(&disk, MntFlags::MNT_DETACH));
         }
         leaks.extend(if self.shared {
             self.leave_shared_cluster().await
@@ -348,9 +347,7 @@ impl World {
             leaks.extend(end_processes_of(&self.directory.to_string_lossy()).await);
         }
         for disk in self.mounts.drain(..) {
-            if let Err(errno) = nix::mount::umount(&disk) {
-                leaks.push(format!("{} is still mounted: {errno}", disk.display()));
-            }
+            leaks.extend(unmount(&disk, MntFlags::empty()));
         }
         if let Err(error) = fs_err::remove_dir_all(&self.directory) {
             leaks.push(error.to_string());
@@ -404,6 +401,11 @@ impl World {
         let _ = tokio::time::timeout(Duration::from_secs(5), look).await;
         leaks
     }
+}
+
+/// Says what would not go.
+fn unmount(disk: &Path, how: MntFlags) -> Option<String> {
+    umount2(disk, how).err().map(|errno| format!("{} is still mounted: {errno}", disk.display()))
 }
 
 /// Deletes namespaces of the shared cluster, and says what would not go.

@@ -149,7 +149,7 @@ impl Access {
     }
 }
 
-/// Whether a server is older than Kubernetes 1.`minor`. What says no version, such as `27+`, in the usual way is not.
+/// Whether a server is older than Kubernetes 1.`minor`. Some say `27+` for 27; what says no number at all is not.
 pub fn is_before(version: &Info, minor: u32) -> bool {
     let number = version.minor.trim_end_matches(|c: char| !c.is_ascii_digit()).parse::<u32>();
     version.major == "1" && number.is_ok_and(|number| number < minor)

@@ -52,26 +52,27 @@ pub async fn run(client: Client, container: &Container, command: Vec<String>, fa
         .stdout(true)
         .stderr(!is_terminal)
         .tty(is_terminal);
-    let version = client.apiserver_version().await.map_err(|source| Error::request("reach the cluster", source))?;
-    let closes = !is_before(&version, CLOSES_SINCE);
     let mut process =
         pods.exec(&container.pod, command, &parameters).await.map_err(|source| Error::request(what, source))?;
     let raw = if is_terminal { Raw::enter() } else { None };
     let (status, sizes) = (process.take_status(), process.terminal_size());
     let (input, output, errors) = (process.stdin(), process.stdout(), process.stderr());
+    // Asked when the input ends, since a program on a terminal seldom sees that.
+    let closes = async || client.apiserver_version().await.map_or(true, |version| !is_before(&version, CLOSES_SINCE));
+    // The sink lasts as long as this: to drop it would close it.
+    let mut sink = input;
     let feed = async {
-        if let Some(mut sink) = input {
+        if let Some(sink) = &mut sink {
             // The program may end without reading everything; its exit code says what that means.
             if caller::is_system() {
-                let _ = tokio::io::copy(&mut tokio::io::stdin(), &mut sink).await;
+                let _ = tokio::io::copy(&mut tokio::io::stdin(), sink).await;
             }
-            if closes {
+            if closes().await {
                 let _ = sink.shutdown().await;
             } else {
                 let _ = sink.write_all(farewell).await;
                 let _ = sink.flush().await;
             }
-            std::future::pending::<()>().await;
         }
         std::future::pending::<()>().await;
     };

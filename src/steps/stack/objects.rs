@@ -47,6 +47,7 @@ fn without_rules(value: &mut Value) -> bool {
         _ => false,
     }
 }
+
 /// What must be there before the rest can be, and what must come last.
 pub(super) fn rank(object: &DynamicObject) -> u8 {
     match kind(object) {

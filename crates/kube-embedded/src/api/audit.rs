@@ -34,6 +34,7 @@ pub(super) struct Audit {
 
 /// One request, for the log.
 pub(super) struct Entry {
+    pub verb: &'static str,
     pub user: UserInfo,
     pub user_agent: String,
     pub uri: String,
@@ -69,10 +70,9 @@ impl Audit {
     pub fn write(&self, entry: &Entry, code: StatusCode) {
         let now = metadata::now();
         let reference = entry.request.as_ref().map(reference);
-        let verb = entry.request.as_ref().map_or("get", |request| request.verb);
         let line = json!({
             "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "stage": "ResponseComplete",
-            "auditID": uuid::Uuid::new_v4().to_string(), "requestURI": entry.uri, "verb": verb,
+            "auditID": uuid::Uuid::new_v4().to_string(), "requestURI": entry.uri, "verb": entry.verb,
             "user": {"username": entry.user.name, "groups": entry.user.groups}, "userAgent": entry.user_agent,
             "objectRef": reference, "responseStatus": {"metadata": {}, "code": code.as_u16()},
             "requestReceivedTimestamp": now, "stageTimestamp": now,

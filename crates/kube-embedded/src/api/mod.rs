@@ -145,9 +145,9 @@ impl ApiServer {
             }
             (Ok(user), Ok(Target::Path)) => {
                 let entry = self.entry("get", &user, &request, None);
-                let answer = self.handle_path(&user, &request);
-                self.note(entry, answer.as_ref().map_or(StatusCode::FORBIDDEN, Response::status));
-                answer
+                let response = self.handle_path(&user, &request).unwrap_or_else(|status| body::error(&status));
+                self.note(entry, response.status());
+                return response;
             }
             (Err(status), _) | (_, Err(status)) => Err(status),
         };
@@ -177,12 +177,13 @@ impl ApiServer {
 
     fn entry<B>(
         &self,
-        verb: &str,
+        verb: &'static str,
         user: &UserInfo,
         request: &Request<B>,
         target: Option<&ResourceRequest>,
     ) -> Option<Entry> {
         self.audit.as_ref().filter(|audit| audit.tells(verb)).map(|_| Entry {
+            verb,
             user: user.clone(),
             user_agent: header(request, &USER_AGENT).to_owned(),
             uri: request.uri().to_string(),

@@ -67,10 +67,7 @@ pub fn settle(volume: &Path, valid: Option<&str>) -> io::Result<()> {
 /// What is no longer valid is put where nobody takes it for anything: to remove it may take long.
 fn discard(volume: &Path, directory: &Path) -> io::Result<()> {
     let discarded = volume.join(DISCARDED);
-    match fs_err::create_dir(&discarded) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-        _ => {}
-    }
+    fs_err::create_dir_all(&discarded)?;
     fs_err::rename(directory, discarded.join(format!("{:016x}", rand::random::<u64>())))?;
     durable::flush_directory(volume)
 }
