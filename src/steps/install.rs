@@ -127,7 +127,7 @@ fn add_record(plan: &mut Plan, after: &[Handle], access: &Arc<Access>) -> Handle
         }),
         probe: None,
     };
-    stack::prepare(plan, after, &space)
+    stack::prepare(plan, after, space)
 }
 
 struct Builtin {

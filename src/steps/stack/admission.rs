@@ -2,7 +2,7 @@
 //! certificate may still be on its way. So an object is tried, as a dry run.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -10,9 +10,9 @@ use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
-use super::objects;
+use super::{Installing, objects};
 use crate::finding::{Evidence, Finding};
-use crate::kubernetes::{Access, Error};
+use crate::kubernetes::Error;
 use crate::step::{Context, Observation, Step};
 
 /// How long admission may take to take a connection.
@@ -23,16 +23,10 @@ const SLOWEST: Duration = Duration::from_secs(1);
 
 /// Admission should answer. Right after the part was applied, an object is tried.
 pub struct Admission {
-    /// The cluster.
-    pub access: Arc<Access>,
-    /// Short name of the part.
-    pub id: &'static str,
-    /// What is installed.
-    pub title: &'static str,
+    /// The part.
+    pub part: Arc<Installing>,
     /// The object that must be admitted.
     pub probe: DynamicObject,
-    /// Whether the part was applied in this run and not tried yet.
-    pub fresh: Arc<AtomicBool>,
 }
 
 impl Admission {
@@ -70,25 +64,25 @@ fn authority(url: &str) -> Option<String> {
 #[async_trait]
 impl Step for Admission {
     fn id(&self) -> String {
-        format!("{}-admission", self.id)
+        format!("{}-admission", self.part.id)
     }
 
     fn title(&self) -> String {
-        format!("wait for {} to become ready", self.title)
+        format!("wait for {} to become ready", self.part.title)
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        if self.fresh.load(Ordering::SeqCst) {
+        if self.part.fresh.load(Ordering::SeqCst) {
             return Ok(Observation::unmet("admission was not tried yet"));
         }
-        Ok(match self.answers(&self.access.client().await?).await? {
+        Ok(match self.answers(&self.part.access.client().await?).await? {
             Some(difference) => Observation::unmet(difference),
             None => Observation::satisfied("it is ready"),
         })
     }
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
-        let client = self.access.client().await?;
+        let client = self.part.access.client().await?;
         let mut pause = ATTEMPT;
         // A definition may be established a moment before discovery tells of its kind.
         let api = loop {
@@ -119,12 +113,12 @@ impl Step for Admission {
                 }
             }
         }
-        self.fresh.store(false, Ordering::SeqCst);
+        self.part.fresh.store(false, Ordering::SeqCst);
         Ok(())
     }
 
     async fn evidence(&self) -> Vec<Evidence> {
-        let Ok(client) = self.access.client().await else { return Vec::new() };
+        let Ok(client) = self.part.access.client().await else { return Vec::new() };
         match self.answers(&client).await {
             Ok(Some(difference)) => vec![Evidence { about: "admission".to_owned(), lines: vec![difference] }],
             _ => Vec::new(),

@@ -13,10 +13,10 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use super::Source;
+use super::Installing;
 use super::objects::rank;
 use crate::finding::Finding;
-use crate::kubernetes::{Access, Error, FIELD_MANAGER};
+use crate::kubernetes::{Error, FIELD_MANAGER};
 use crate::step::{Context, Observation, Step};
 
 /// Where the record is: the namespace of the stack, which goes last.
@@ -89,9 +89,7 @@ fn entries(text: &str) -> BTreeSet<Entry> {
 
 /// What is installed should be on record.
 pub struct Inventory {
-    access: Arc<Access>,
-    id: &'static str,
-    source: Arc<Source>,
+    part: Arc<Installing>,
     /// Whether this run has noted them.
     noted: AtomicBool,
     /// What was on record when this run looked.
@@ -99,26 +97,26 @@ pub struct Inventory {
 }
 
 impl Inventory {
-    /// The step; `id` is the short name of the part, its key in the record.
-    pub fn new(access: Arc<Access>, id: &'static str, source: Arc<Source>) -> Self {
-        Self { access, id, source, noted: AtomicBool::new(false), found: Mutex::default() }
+    /// The step; the short name of the part is its key in the record.
+    pub fn new(part: Arc<Installing>) -> Self {
+        Self { part, noted: AtomicBool::new(false), found: Mutex::default() }
     }
 
     async fn there(&self, client: &Client) -> Result<BTreeSet<Entry>, Error> {
         let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
         let there = api.get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))?;
-        Ok(there.and_then(|map| map.data?.remove(self.id)).map(|text| entries(&text)).unwrap_or_default())
+        Ok(there.and_then(|map| map.data?.remove(self.part.id)).map(|text| entries(&text)).unwrap_or_default())
     }
 
     async fn wanted(&self) -> Result<BTreeSet<Entry>, Finding> {
-        Ok(self.source.objects().await?.iter().map(Entry::of).collect())
+        Ok(self.part.source.objects().await?.iter().map(Entry::of).collect())
     }
 }
 
 #[async_trait]
 impl Step for Inventory {
     fn id(&self) -> String {
-        format!("{}-inventory", self.id)
+        format!("{}-inventory", self.part.id)
     }
 
     fn title(&self) -> String {
@@ -130,7 +128,7 @@ impl Step for Inventory {
             // The server has just answered for it.
             return Ok(Observation::satisfied("it is noted"));
         }
-        let there = self.there(&self.access.client().await?).await?;
+        let there = self.there(&self.part.access.client().await?).await?;
         if self.wanted().await?.is_subset(&there) {
             return Ok(Observation::satisfied("it is noted"));
         }
@@ -139,16 +137,16 @@ impl Step for Inventory {
     }
 
     async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        let client = self.access.client().await?;
+        let client = self.part.access.client().await?;
         let mut entries = self.found.lock().await.clone();
         entries.extend(self.wanted().await?);
         let lines: Vec<String> = entries.iter().map(Entry::line).collect();
         let patch = json!({
             "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "namespace": NAMESPACE},
-            "data": {self.id: lines.join("\n")},
+            "data": {self.part.id: lines.join("\n")},
         });
         // A field manager per part: none takes back what another has noted.
-        let mut parameters = PatchParams::apply(&format!("{FIELD_MANAGER}-{}", self.id));
+        let mut parameters = PatchParams::apply(&format!("{FIELD_MANAGER}-{}", self.part.id));
         parameters.force = true;
         let api: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
         let noted = api.patch(NAME, &parameters, &Patch::Apply(&patch)).await;

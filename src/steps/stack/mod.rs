@@ -43,28 +43,43 @@ pub struct Part {
     pub probe: Option<DynamicObject>,
 }
 
+/// A part while it is installed: what its steps share.
+pub struct Installing {
+    access: Arc<Access>,
+    title: &'static str,
+    id: &'static str,
+    source: Arc<Source>,
+    /// Whether this run has made a namespace of it: nothing else of it can be there then.
+    new: AtomicBool,
+    /// Whether this run has applied it, and nobody has tried yet whether admission answers.
+    fresh: AtomicBool,
+}
+
+impl Installing {
+    fn begin(part: Part) -> (Arc<Self>, Option<DynamicObject>) {
+        let Part { access, title, id, source, probe } = part;
+        let (new, fresh) = (AtomicBool::new(false), AtomicBool::new(false));
+        (Arc::new(Self { access, title, id, source, new, fresh }), probe)
+    }
+}
+
 /// Adds the steps that install a part: each waits for the one before.
 pub fn install(plan: &mut Plan, after: &[Handle], part: Part) -> Handle {
-    let Part { access, title, id, source, probe } = part;
-    let new = Arc::new(AtomicBool::new(false));
-    let fresh = Arc::new(AtomicBool::new(false));
-    let spaces = Namespaces::new(access.clone(), id, title, source.clone(), new.clone());
-    let spaces = plan.after(after, spaces);
-    let listed = plan.after(&[spaces], Inventory::new(access.clone(), id, source.clone()));
-    let objects = Objects::new(access.clone(), id, title, source.clone(), new, fresh.clone());
-    let objects = plan.after(&[listed], objects);
-    let served = plan.after(&[objects], Established { access: access.clone(), id, title, source: source.clone() });
-    let running = plan.after(&[served], Rollouts { access: access.clone(), id, title, source });
+    let (part, probe) = Installing::begin(part);
+    let spaces = plan.after(after, Namespaces::new(part.clone()));
+    let listed = plan.after(&[spaces], Inventory::new(part.clone()));
+    let objects = plan.after(&[listed], Objects::new(part.clone()));
+    let served = plan.after(&[objects], Established { part: part.clone() });
+    let running = plan.after(&[served], Rollouts { part: part.clone() });
     match probe {
-        Some(probe) => plan.after(&[running], Admission { access, id, title, probe, fresh }),
+        Some(probe) => plan.after(&[running], Admission { part, probe }),
         None => running,
     }
 }
 
 /// Adds the steps that prepare the namespaces of a part, and no more.
-pub fn prepare(plan: &mut Plan, after: &[Handle], part: &Part) -> Handle {
-    let (access, source) = (part.access.clone(), part.source.clone());
-    plan.after(after, Namespaces::new(access, part.id, part.title, source, Arc::default()))
+pub fn prepare(plan: &mut Plan, after: &[Handle], part: Part) -> Handle {
+    plan.after(after, Namespaces::new(Installing::begin(part).0))
 }
 
 /// Whether a Deployment is there that this program has not installed.

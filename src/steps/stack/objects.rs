@@ -17,10 +17,10 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 
-use super::Source;
+use super::Installing;
 use crate::finding::Finding;
 use crate::kubernetes::apply::{self, Kind};
-use crate::kubernetes::{Access, Error, is_before};
+use crate::kubernetes::{Error, is_before};
 use crate::step::{Context, Observation, Step};
 
 /// The account that the controller manager makes in every namespace; pods that come before it are refused.
@@ -68,26 +68,16 @@ pub(super) async fn api(client: &Client, object: &DynamicObject) -> Result<Api<D
 
 /// The namespaces of a part should be there, and ready for pods.
 pub struct Namespaces {
-    access: Arc<Access>,
-    id: &'static str,
-    title: &'static str,
-    source: Arc<Source>,
-    new: Arc<AtomicBool>,
+    part: Arc<Installing>,
     /// Whether one was being deleted when this run looked.
     going: AtomicBool,
     applied: AtomicBool,
 }
 
 impl Namespaces {
-    /// The step. `new` is set when this run has made one: nothing else of the part can be there then.
-    pub fn new(
-        access: Arc<Access>,
-        id: &'static str,
-        title: &'static str,
-        source: Arc<Source>,
-        new: Arc<AtomicBool>,
-    ) -> Self {
-        Self { access, id, title, source, new, going: AtomicBool::new(false), applied: AtomicBool::new(false) }
+    /// The step.
+    pub fn new(part: Arc<Installing>) -> Self {
+        Self { part, going: AtomicBool::new(false), applied: AtomicBool::new(false) }
     }
 
     /// What is missing or different in a namespace itself. For one that this run has applied the server has just answered.
@@ -97,7 +87,7 @@ impl Namespaces {
         }
         let name = object.name_any();
         let Some(there) = apply::get(&api(client, object).await?, object).await? else {
-            self.new.store(true, Ordering::SeqCst);
+            self.part.new.store(true, Ordering::SeqCst);
             return Ok(Some(format!("the namespace {name} is not there")));
         };
         if there.metadata.deletion_timestamp.is_some() {
@@ -111,16 +101,16 @@ impl Namespaces {
 #[async_trait]
 impl Step for Namespaces {
     fn id(&self) -> String {
-        format!("{}-namespaces", self.id)
+        format!("{}-namespaces", self.part.id)
     }
 
     fn title(&self) -> String {
-        format!("prepare namespaces for {}", self.title)
+        format!("prepare namespaces for {}", self.part.title)
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        let client = self.access.client().await?;
-        for object in self.source.objects().await?.iter().filter(|object| rank(object) == 0) {
+        let client = self.part.access.client().await?;
+        for object in self.part.source.objects().await?.iter().filter(|object| rank(object) == 0) {
             if let Some(difference) = self.difference(&client, object).await? {
                 return Ok(Observation::unmet(difference));
             }
@@ -135,8 +125,8 @@ impl Step for Namespaces {
     }
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
-        let client = self.access.client().await?;
-        for object in self.source.objects().await?.iter().filter(|object| rank(object) == 0) {
+        let client = self.part.access.client().await?;
+        for object in self.part.source.objects().await?.iter().filter(|object| rank(object) == 0) {
             let api = api(&client, object).await?;
             // What is being deleted can't be applied to; it must be gone first.
             while self.going.load(Ordering::SeqCst)
@@ -154,44 +144,22 @@ impl Step for Namespaces {
 
 /// The objects of a part should be on the cluster.
 pub struct Objects {
-    access: Arc<Access>,
-    id: &'static str,
-    title: &'static str,
-    source: Arc<Source>,
-    new: Arc<AtomicBool>,
-    fresh: Arc<AtomicBool>,
+    part: Arc<Installing>,
     applied: AtomicBool,
     adapted: OnceCell<Vec<DynamicObject>>,
     apis: Mutex<HashMap<(String, String, String), Api<DynamicObject>>>,
 }
 
 impl Objects {
-    /// The step. `new` says that nothing can be there yet; `fresh` is set when this run has applied them.
-    pub fn new(
-        access: Arc<Access>,
-        id: &'static str,
-        title: &'static str,
-        source: Arc<Source>,
-        new: Arc<AtomicBool>,
-        fresh: Arc<AtomicBool>,
-    ) -> Self {
-        Self {
-            access,
-            id,
-            title,
-            source,
-            new,
-            fresh,
-            applied: AtomicBool::new(false),
-            adapted: OnceCell::new(),
-            apis: Mutex::default(),
-        }
+    /// The step.
+    pub fn new(part: Arc<Installing>) -> Self {
+        Self { part, applied: AtomicBool::new(false), adapted: OnceCell::new(), apis: Mutex::default() }
     }
 
     /// The objects as this server can take them.
     async fn objects(&self, client: &Client) -> Result<&[DynamicObject], Finding> {
         let adapted = self.adapted.get_or_try_init(async || {
-            let objects = self.source.objects().await?.to_vec();
+            let objects = self.part.source.objects().await?.to_vec();
             let mut plain = objects.clone();
             let definitions = plain.iter_mut().filter(|object| rank(object) == 1);
             if !definitions.fold(false, |had, definition| had | without_rules(&mut definition.data)) {
@@ -241,23 +209,23 @@ impl Objects {
 #[async_trait]
 impl Step for Objects {
     fn id(&self) -> String {
-        self.id.to_owned()
+        self.part.id.to_owned()
     }
 
     fn title(&self) -> String {
-        format!("install {}", self.title)
+        format!("install {}", self.part.title)
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
         if self.applied.load(Ordering::SeqCst) {
             // The server has just answered for each of them.
-            let count = self.source.objects().await?.len();
+            let count = self.part.source.objects().await?.len();
             return Ok(Observation::satisfied(format!("{count} objects were applied")));
         }
-        if self.new.load(Ordering::SeqCst) {
+        if self.part.new.load(Ordering::SeqCst) {
             return Ok(Observation::unmet("it is not there"));
         }
-        let client = self.access.client().await?;
+        let client = self.part.access.client().await?;
         let objects = self.objects(&client).await?;
         let mut looks: FuturesUnordered<_> = objects.iter().map(|object| self.difference(&client, object)).collect();
         let mut found = Vec::new();
@@ -272,9 +240,9 @@ impl Step for Objects {
     }
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
-        let client = self.access.client().await?;
+        let client = self.part.access.client().await?;
         let objects = self.objects(&client).await?;
-        self.fresh.store(true, Ordering::SeqCst);
+        self.part.fresh.store(true, Ordering::SeqCst);
         context.command("kubectl apply --server-side --force-conflicts --field-manager a9s -f STACK");
         for turn in 1..=4 {
             let applied =
@@ -288,34 +256,28 @@ impl Step for Objects {
 
 /// The definitions of a part should be served.
 pub struct Established {
-    /// The cluster.
-    pub access: Arc<Access>,
-    /// Short name of the part.
-    pub id: &'static str,
-    /// What is installed.
-    pub title: &'static str,
-    /// Its objects.
-    pub source: Arc<Source>,
+    /// The part.
+    pub part: Arc<Installing>,
 }
 
 #[async_trait]
 impl Step for Established {
     fn id(&self) -> String {
-        format!("{}-definitions", self.id)
+        format!("{}-definitions", self.part.id)
     }
 
     fn title(&self) -> String {
-        format!("serve the custom resources of {}", self.title)
+        format!("serve the custom resources of {}", self.part.title)
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        let objects = self.source.objects().await?;
+        let objects = self.part.source.objects().await?;
         let wanted: Vec<String> =
             objects.iter().filter(|object| rank(object) == 1).map(ResourceExt::name_any).collect();
         if wanted.is_empty() {
             return Ok(Observation::satisfied("it has none"));
         }
-        let api: Api<CustomResourceDefinition> = Api::all(self.access.client().await?);
+        let api: Api<CustomResourceDefinition> = Api::all(self.part.access.client().await?);
         let there =
             api.list(&ListParams::default()).await.map_err(|error| Error::request("list definitions", error))?;
         let established = |name: &str| {

@@ -11,9 +11,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 
-use super::Source;
+use super::Installing;
 use crate::finding::{Class, Evidence, Finding};
-use crate::kubernetes::{Access, Error, diagnosis};
+use crate::kubernetes::{Error, diagnosis};
 use crate::step::{Context, Observation, Step};
 
 /// What makes pods, and is waited for.
@@ -21,14 +21,8 @@ const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "Job"];
 
 /// The Deployments and StatefulSets of a part should be rolled out, and its Jobs done.
 pub struct Rollouts {
-    /// The cluster.
-    pub access: Arc<Access>,
-    /// Short name of the part.
-    pub id: &'static str,
-    /// What is installed.
-    pub title: &'static str,
-    /// Its objects.
-    pub source: Arc<Source>,
+    /// The part.
+    pub part: Arc<Installing>,
 }
 
 /// How far something is.
@@ -40,7 +34,7 @@ enum Progress {
 
 impl Rollouts {
     async fn workloads(&self) -> Result<Vec<&DynamicObject>, Finding> {
-        let objects = self.source.objects().await?;
+        let objects = self.part.source.objects().await?;
         let is_one =
             |object: &&DynamicObject| object.types.as_ref().is_some_and(|types| KINDS.contains(&types.kind.as_str()));
         Ok(objects.iter().filter(is_one).collect())
@@ -124,11 +118,11 @@ fn labels(selector: &LabelSelector) -> String {
 #[async_trait]
 impl Step for Rollouts {
     fn id(&self) -> String {
-        format!("{}-rollouts", self.id)
+        format!("{}-rollouts", self.part.id)
     }
 
     fn title(&self) -> String {
-        format!("run {}", self.title)
+        format!("run {}", self.part.title)
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
@@ -136,7 +130,7 @@ impl Step for Rollouts {
         if workloads.is_empty() {
             return Ok(Observation::satisfied("nothing of it is a pod"));
         }
-        let client = self.access.client().await?;
+        let client = self.part.access.client().await?;
         for object in workloads {
             if let Progress::Waits(why, selector) = self.progress(&client, object).await? {
                 let namespace = object.namespace().unwrap_or_default();
@@ -160,7 +154,7 @@ impl Step for Rollouts {
     }
 
     async fn evidence(&self) -> Vec<Evidence> {
-        let (Ok(client), Ok(workloads)) = (self.access.client().await, self.workloads().await) else {
+        let (Ok(client), Ok(workloads)) = (self.part.access.client().await, self.workloads().await) else {
             return Vec::new();
         };
         let mut evidence = Vec::new();
