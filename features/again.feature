@@ -15,6 +15,10 @@ Feature: Again, and cut off
     Examples:
       | what                  | command                                                  |
       | creating an instance  | create pg instance --name solo --yes                     |
+
+    @full
+    Examples:
+      | what                  | command                                                  |
       | deleting an instance  | delete pg instance --name other --yes                    |
       | reading with SQL      | pg apply -i solo --sql 'SELECT 1' --yes                  |
       | listing clusters      | cluster list                                             |

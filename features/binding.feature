@@ -31,7 +31,7 @@ Feature: Service bindings
     And as "app" the statement "SELECT session_user LIKE 'a8s-sb-%', current_user, current_database()" answers "t|a9s_user|a9s_apps_default_db"
     And the service binding "app" has the events "Created,SecretCreated"
 
-  @needs-audit @kubectl
+  @full @needs-audit @kubectl
   Scenario: A service binding is implemented within seconds, and once
     When I apply the object:
       """
@@ -73,6 +73,7 @@ Feature: Service bindings
     Then the command succeeds
     And standard error says "Service binding app doesn't exist in namespace {namespace}!"
 
+  @full
   Scenario: What a login owns by itself does not keep its service binding from going
     Given service bindings "app", "other" to "solo"
     When as "app" the statement "SET ROLE NONE; CREATE TABLE own (n int); INSERT INTO own VALUES (7)" is run
@@ -81,7 +82,7 @@ Feature: Service bindings
     And it took less than 10 seconds
     And as "other" the statement "SELECT n FROM own" answers "7"
 
-  @kubectl
+  @full @kubectl
   Scenario: The Secret cannot be changed, and is not changed
     Given service bindings "app" to "solo"
     When I run `kubectl patch secret app-service-binding --type merge -p '{"stringData":{"password":"mine"}}'`
@@ -90,7 +91,7 @@ Feature: Service bindings
     When the pod of "solo" is deleted
     Then as "app" the statement "SELECT 1" answers "1"
 
-  @kubectl
+  @full @kubectl
   Scenario: Instance first, service binding right after
     Given service bindings "app" to "solo"
     When I run `kubectl delete pg solo --wait=false`
@@ -113,7 +114,7 @@ Feature: Service bindings
     And there is no servicebinding "there" in the namespace "apps" soon
     And there is no secret "here-service-binding"
 
-  @namespace
+  @full @namespace
   Scenario: Two service bindings of one name in two namespaces
     Given a namespace "shop"
     And an instance "solo" in the namespace "shop"
@@ -126,6 +127,7 @@ Feature: Service bindings
     Then the command succeeds
     And as "app" of the namespace "shop" the statement "SELECT 1" answers "1"
 
+  @full
   Scenario: A login survives its primary, and a deleted one does not come back
     Given an instance "three" with `--replicas 3`
     And service bindings "app", "gone" to "three"
@@ -149,7 +151,7 @@ Feature: Service bindings
     And the reason is one clear sentence
     And there is no servicebinding "app"
 
-  @kubectl
+  @full @kubectl
   Scenario: A service binding that was there before its instance
     When I apply the object:
       """
@@ -163,7 +165,7 @@ Feature: Service bindings
     Then the service binding "early" is implemented within 10 seconds
     And as "early" the statement "SELECT 1" answers "1"
 
-  @negative @kubectl
+  @full @negative @kubectl
   Scenario: A Secret of somebody else is not overwritten
     Given I have run `kubectl create secret generic app-service-binding --from-literal=mine=yes`
     When I create a service binding "app" to "solo"
@@ -174,7 +176,7 @@ Feature: Service bindings
       | field      | value    |
       | /data/mine | eWVz     |
 
-  @negative
+  @full @negative
   Scenario: A service binding does not move to another instance
     Given service bindings "app" to "solo"
     And an instance "other"
@@ -183,6 +185,7 @@ Feature: Service bindings
     And the reason is one clear sentence
     And as "app" the statement "SELECT 1" answers "1"
 
+  @full
   Scenario: Many service bindings at once
     When I apply 50 service bindings to "solo" at once
     Then all service bindings are implemented within 20 seconds
@@ -195,7 +198,7 @@ Feature: Service bindings
     Then the command succeeds
     And the password of "app" is nowhere but in its Secret
 
-  @needs-audit
+  @full @needs-audit
   Scenario: What would be done
     When I run `a9s create pg servicebinding --name app -i solo --dry-run`
     Then the command succeeds
@@ -218,6 +221,7 @@ Feature: Service bindings
     Then the command fails with exit code 130
     And its URL is dead and its passfile is gone
 
+  @full
   Scenario: The administrator, and a password that was asked for
     When I start `a9s pg connect -i solo --show-password`
     Then its URL answers "SELECT current_user" with "postgres"
@@ -236,6 +240,7 @@ Feature: Service bindings
       | A connection to an instance that is not     | nobody                |
       | A connection by a binding that is not there | solo --binding nobody |
 
+  @full
   Scenario: psql in an instance, with its exit code
     When I run `a9s pg psql solo -- -Atc 'SELECT 6 * 7'`
     Then the command succeeds

@@ -16,6 +16,7 @@ Feature: Looking at what is there
     And standard output does not say "Not known"
     And the program has sent no changing request
 
+  @full
   Scenario: How an instance is, for programs
     Given an instance "solo"
     When I run `a9s pg status solo -o json`
@@ -34,7 +35,7 @@ Feature: Looking at what is there
     And the document has no value at "/unknown"
     And no secret of "solo" is on standard output
 
-  @embedded-only
+  @full @embedded-only
   Scenario: A member that does not answer hides nothing else and holds up nobody
     Given an instance "solo"
     When the server of "solo" is frozen
@@ -55,6 +56,7 @@ Feature: Looking at what is there
     And the value at `/members/0/ready` of the document is `false`
     And the document has a text at "/members/0/reason"
 
+  @full
   Scenario: A look that goes on until it is interrupted
     Given an instance "solo"
     When I run `a9s pg status solo --watch` and interrupt it after two looks
@@ -133,7 +135,7 @@ Feature: Looking at what is there
     And no secret of "solo" is on standard output
     And the program has sent no changing request
 
-  @kubectl
+  @full @kubectl
   Scenario: A description of a backup tells what it belongs to
     Given an instance "solo"
     And the object:
@@ -157,6 +159,7 @@ Feature: Looking at what is there
     Then the command succeeds
     And the value at `/items/0/instance` of the document is `solo`
 
+  @full
   Scenario: Logs of all members, and of one
     Given an instance "solo"
     When I run `a9s pg logs solo`
@@ -173,6 +176,7 @@ Feature: Looking at what is there
     Then the command fails with exit code 3
     And standard error says "It has: solo-0."
 
+  @full
   Scenario: Logs that are followed have what is written later
     Given an instance "solo"
     When I run `a9s pg logs solo --follow --tail 0` and interrupt it after the statement "SELECT 'heard' FROM nowhere_at_all" in "solo"
@@ -211,6 +215,10 @@ Feature: Looking at what is there
     Examples:
       | order                                      | words                                                                                        |
       | backup --name b -i no                      | Can't create backup for non-existing service instance no in namespace {namespace}            |
+
+    @full
+    Examples:
+      | order                                      | words                                                                                        |
       | restore --name r -b no -i no               | Can't create restore for non-existing service instance no in namespace {namespace}           |
       | restore --name r -b no -i solo             | Can't create restore for non-existing backup no in namespace {namespace}                     |
       | restore --name r -b no                     | Can't create restore for non-existing backup no in namespace {namespace}                     |
@@ -248,7 +256,7 @@ Feature: Looking at what is there
     And standard error says "the backup b can't be restored"
     And there is no restore "r"
 
-  @negative @kubectl
+  @full @negative @kubectl
   Scenario: Another instance's backup of the same name
     Given an instance "solo"
     And the object:

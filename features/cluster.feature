@@ -100,7 +100,7 @@ Feature: Clusters
     And there is a file "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password"
     And only its owner may read the file "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password"
 
-  @core
+  @full
   Scenario: Two clusters side by side
     Given a cluster named "one"
     And a cluster named "two"

@@ -70,7 +70,7 @@ Feature: The suite itself
     Then the command succeeds
     And standard output says "1 scenarios ran in both, 0 of them differ"
 
-  @core @embedded-only
+  @full @embedded-only
   Scenario: A failure on an existing cluster is told with its evidence, and can be run again
     Given a cluster with the a8s stack
     And the file "f/odd.feature" with:

@@ -22,7 +22,7 @@ Feature: Extensions, exposure and placement of an instance
     Then "solo" soon answers "SELECT string_agg(extname, ',' ORDER BY extname) FROM pg_extension" with "hstore,pgcrypto,plpgsql"
     And as "app" the statement "SELECT h->'a' FROM boxed" answers "1"
 
-  @kubectl
+  @full @kubectl
   Scenario: An extension that the host does not have is named, and nothing else breaks
     Given an instance "solo"
     When I run `kubectl patch pg solo --type merge -p '{"spec":{"extensions":["postgis","ltree"]}}'`
@@ -36,7 +36,7 @@ Feature: Extensions, exposure and placement of an instance
     When I run `kubectl patch pg solo --type merge -p '{"spec":{"extensions":["ltree"]}}'`
     Then the instance "solo" soon tells no error
 
-  @kubectl
+  @full @kubectl
   Scenario: An exposed instance is reached at the address it tells
     Given an instance "solo"
     When I run `kubectl patch pg solo --type merge -p '{"spec":{"expose":"LoadBalancer","enableReadOnlyService":true}}'`
@@ -48,7 +48,7 @@ Feature: Extensions, exposure and placement of an instance
     And "solo" answers "SELECT 1" with "1"
     And the instance "solo" has 7 events with the reason "Created"
 
-  @kubectl
+  @full @kubectl
   Scenario: A constraint that the one node does not meet is said
     When I run `kubectl apply -f -` with this on standard input:
       """

@@ -5,7 +5,7 @@ Feature: Failover
   Background:
     Given a cluster with the a8s stack
 
-  @core @embedded-only
+  @full @embedded-only
   Scenario: The agent of the primary is killed
     Given an instance "trio" of 3 members
     And a ledger of "trio"
@@ -25,7 +25,7 @@ Feature: Failover
     Then "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
 
-  @core @embedded-only
+  @full @embedded-only
   Scenario: The server of the primary is killed again and again
     Given an instance "trio" of 3 members
     And a ledger of "trio"
@@ -34,7 +34,7 @@ Feature: Failover
     And "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
 
-  @core
+  @full
   Scenario: The pod of the primary is deleted, and comes back as a standby
     Given an instance "trio" of 3 members
     And a ledger of "trio"
@@ -139,7 +139,7 @@ Feature: Failover
     Then the command succeeds
     And the program has sent no changing request
 
-  @core
+  @full
   Scenario: Two members: the other one takes over
     Given an instance "duo" of 2 members
     And the table "kept" of "duo" holds "committed"

@@ -34,7 +34,7 @@ Feature: Instances
     Then the command succeeds
     And standard output says "Service instance solo successfully deleted from namespace {namespace}-shop."
 
-  @namespace
+  @full @namespace
   Scenario: One name in two namespaces is two instances with two manifests
     Given a namespace "shop"
     And an instance "solo"
@@ -77,6 +77,7 @@ Feature: Instances
     Then the command fails with exit code 3
     And standard error does not say "a-10"
 
+  @full
   Scenario: What the program says about one instance never mentions another's pods
     Given an instance "solo-2"
     When I create an instance "solo"
@@ -97,6 +98,7 @@ Feature: Instances
     And there is no instance "solo"
     And the program has sent no changing request
 
+  @full
   Scenario: An answer for programs
     When I create an instance "solo" with `-o json`
     Then the command succeeds
@@ -109,6 +111,7 @@ Feature: Instances
     And standard error says "tiny-0"
     And the reason is one clear sentence
 
+  @full
   Scenario: Sizes and settings of the spec are the server's
     Given an instance "sized" with `--limits-memory 320Mi --volume-size 2Gi`
     Then the server of "sized" shows these settings:
@@ -136,6 +139,7 @@ Feature: Instances
     Given an instance "solo"
     Then the server of "solo" does not run as root
 
+  @full
   Scenario: The roles and the database that applications expect are there
     Given an instance "solo"
     Then "solo" answers "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'a9s_user'" with "f"
@@ -155,6 +159,7 @@ Feature: Instances
       | postmaster |
       | agent      |
 
+  @full
   Scenario: The pod of an instance is deleted
     Given an instance "solo"
     And the table "kept" of "solo" holds "committed"
@@ -184,6 +189,7 @@ Feature: Instances
     Then the command succeeds
     And "solo" answers "SELECT 1" with "1"
 
+  @full
   Scenario: An instance that cannot start does not say that it runs
     When I POST this to `/apis/postgresql.anynines.com/v1beta3/namespaces/{namespace}/postgresqls` as `application/json`:
       """
@@ -207,7 +213,11 @@ Feature: Instances
 
     Examples:
       | what                | spec                 | reason                              |
-      | less                | {"replicas":1}       | cannot be decreased from 2 to 1     |
       | smaller             | {"volumeSize":"1Gi"} | cannot be decreased from 2Gi to 1Gi |
+
+    @full
+    Examples:
+      | what                | spec                 | reason                              |
+      | less                | {"replicas":1}       | cannot be decreased from 2 to 1     |
       | of another major    | {"version":16}       | cannot be changed from 15 to 16     |
       | fewer than none     | {"replicas":-3}      | spec.replicas                       |

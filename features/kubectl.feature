@@ -115,6 +115,7 @@ Feature: kubectl as the judge
     Then the command fails with exit code 1
     And standard error says 'Error from server (NotFound): configmaps "dry" not found'
 
+  @full
   Scenario: Exec with standard input, an exit code, and a terminal
     Given an instance "solo"
     When I run `kubectl exec -i solo-0 -c postgres -- cat` with this on standard input:
@@ -131,6 +132,7 @@ Feature: kubectl as the judge
     Then the command succeeds
     And standard output says "/dev/pts/"
 
+  @full
   Scenario: Copying there and back
     Given an instance "solo"
     And the file "there.txt" with:
@@ -143,11 +145,13 @@ Feature: kubectl as the judge
     Then the command succeeds
     And the file "back.txt" says "a line to copy"
 
+  @full
   Scenario: A port forwarded to the server
     Given an instance "solo"
     And the table "kept" of "solo" holds "through the tunnel"
     Then through `kubectl port-forward` "solo" answers "SELECT value FROM kept" with "through the tunnel"
 
+  @full
   Scenario: Following changes and logs
     When I follow `kubectl get pods -w` until it says `3/3` while I run `a9s create pg instance --name solo --yes`
     Then the command succeeds

@@ -17,6 +17,7 @@ Feature: Instances of several members
     Then the command succeeds
     And every member of "trio" soon answers "SELECT value FROM kept" with "everywhere"
 
+  @full
   Scenario: Members have one system identifier, and instances have different ones
     Given an instance "duo" of 2 members
     And an instance "solo"
@@ -32,6 +33,7 @@ Feature: Instances of several members
     And every member of "grown" soon answers "SELECT value FROM kept" with "before"
     And the Lease of "grown" names its primary, in term 0
 
+  @full
   Scenario: All members go away and come back
     Given an instance "trio" of 3 members
     And the table "kept" of "trio" holds "committed"
@@ -41,6 +43,7 @@ Feature: Instances of several members
     Then "trio" has one primary and 2 standbys
     And every member of "trio" soon answers "SELECT value FROM kept" with "committed"
 
+  @full
   Scenario: A volume that was lost is copied, and never becomes the primary's
     Given an instance "trio" of 3 members
     And the table "kept" of "trio" holds "committed"
@@ -49,6 +52,7 @@ Feature: Instances of several members
     And every member of "trio" soon answers "SELECT value FROM kept" with "committed"
     And the Lease of "trio" names its primary, in term 0
 
+  @full
   Scenario: Parameters of several members are announced twice, in order
     Given an instance "trio" of 3 members
     When I change the parameters of "trio":
@@ -64,6 +68,7 @@ Feature: Instances of several members
     And every member of "trio" soon answers "SHOW max_connections" with "101"
     And "trio" has one primary and 2 standbys
 
+  @full
   Scenario: Deleting an instance of several members
     Given an instance "trio" of 3 members
     When I delete the instance "trio"

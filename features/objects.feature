@@ -68,6 +68,7 @@ Feature: The objects of an instance
       | /spec/template/metadata/annotations/prometheus.io~1port           | 9187          |
       | /spec/template/metadata/annotations/prometheus.io~1scrape         | true          |
 
+  @full
   Scenario: Labels and selectors
     Then the statefulset "solo" has exactly these labels:
       | label             | value                    |
@@ -127,6 +128,7 @@ Feature: The objects of an instance
     And the first Updated event of "solo" says "Successfully updated the PostgreSQL configuration"
     And the instance "solo" is ready
 
+  @full
   Scenario: A user's labels reach every object
     When I label the instance "solo" with "team=blue"
     Then the service "solo-master" soon has the label "team=blue"

@@ -28,6 +28,7 @@ Feature: Playbooks
     And standard output says "rows is done: 7 steps, 2 rounds."
     And "solo" answers "SELECT count(*) FROM rows" with "2"
 
+  @full
   Scenario: A playbook that failed goes on where it was
     Given a cluster with the a8s stack
     And an instance "solo"

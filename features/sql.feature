@@ -34,6 +34,7 @@ Feature: SQL in an instance
     And "solo" answers "SELECT count(*) FROM first WHERE n = 3" with "0"
     And no uploaded file is left in the pod of "solo"
 
+  @full
   Scenario: The uploaded file stays when I ask for it
     Given an SQL file "kept.sql":
       """
@@ -43,6 +44,7 @@ Feature: SQL in an instance
     Then the command succeeds
     And the uploaded file is still in the pod of "solo"
 
+  @full
   Scenario: Two uploads of the same name at once
     Given the file "one/load.sql" with:
       """
@@ -67,6 +69,7 @@ Feature: SQL in an instance
     Then the command succeeds
     And standard output says "it's $HOME; `id` \\ é"
 
+  @full
   Scenario: Another database
     When I apply the statement "CREATE DATABASE other" to "solo"
     Then the command succeeds
@@ -74,6 +77,7 @@ Feature: SQL in an instance
     Then the command succeeds
     And standard output says "other"
 
+  @full
   Scenario: A long file
     Given an SQL file "long.sql" of 100000 rows
     When I apply the file "long.sql" to "solo"
@@ -101,8 +105,12 @@ Feature: SQL in an instance
     Examples:
       | what                     | flags                                | code | word      |
       | A file that is not there | -i solo --file missing.sql           | 3    | missing.sql |
+      | No such database         | -i solo --database nix --sql 'SELECT 1' | 1 | nix       |
+
+    @full
+    Examples:
+      | what                     | flags                                | code | word      |
       | Neither file nor text    | -i solo                              | 2    | --sql     |
       | Both file and text       | -i solo --file a.sql --sql 'SELECT 1' | 2    | --sql    |
       | No instance named        | --sql 'SELECT 1'                     | 2    | --service-instance |
       | No such instance         | -i nobody --sql 'SELECT 1'           | 3    | nobody    |
-      | No such database         | -i solo --database nix --sql 'SELECT 1' | 1 | nix       |

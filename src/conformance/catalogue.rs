@@ -1,7 +1,7 @@
 //! The scenarios there are: features read and expanded, with the tags that follow from their level, in a stable order.
 //!
-//! Levels are tags, and each contains the ones before it: `@smoke` ⊂ `@core` ⊂ `@full`. A scenario without a level is of
-//! `@full`; `@chaos` stands beside them.
+//! Levels are tags, and each contains the ones before it: `@smoke` ⊂ `@core` ⊂ `@full`. A scenario's own level takes the
+//! place of its feature's. A scenario without a level is of `@full`; `@chaos` stands beside them.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -99,7 +99,7 @@ pub struct Entry {
     pub rule: Option<Rule>,
     /// The scenario.
     pub scenario: Scenario,
-    /// All its tags: the feature's, the rule's, its own, and those of the levels that contain its own.
+    /// All its tags: the feature's, the rule's, its own, and those of the levels that contain its level.
     pub tags: BTreeSet<String>,
     /// Whether it is kept from deciding the verdict.
     pub quarantine: Option<Quarantine>,
@@ -163,8 +163,8 @@ impl Catalogue {
     }
 
     fn push(&mut self, file: &str, feature: &Feature, rule: Option<Rule>, scenario: Scenario) {
-        let own = feature.tags.iter().chain(rule.iter().flat_map(|rule| &rule.tags)).chain(&scenario.tags);
-        let tags = with_levels(own.cloned().collect());
+        let of_rule = rule.iter().map(|rule| &rule.tags);
+        let tags = with_levels([&feature.tags].into_iter().chain(of_rule).chain([&scenario.tags]));
         let id = format!("{}: {}", feature.name, scenario.name);
         let mut quarantine = None;
         for tag in &tags {
@@ -226,7 +226,20 @@ fn check(definitions: &step::Collection<World>, step: &Step, seen: &mut BTreeSet
     }
 }
 
-fn with_levels(mut tags: BTreeSet<String>) -> BTreeSet<String> {
+/// The levels, each contained in the next, and the one that stands beside them.
+const LEVELS: [&str; 4] = ["smoke", "core", "full", "chaos"];
+
+/// All tags of a scenario, out of those of its feature, of its rule and of its own: of several levels the innermost counts,
+/// and brings those that contain it.
+fn with_levels<'a>(outer_to_inner: impl Iterator<Item = &'a Vec<String>>) -> BTreeSet<String> {
+    let mut tags = BTreeSet::new();
+    // Those of a row's examples come after those of its outline.
+    for tag in outer_to_inner.flatten() {
+        if LEVELS.contains(&tag.as_str()) {
+            tags.retain(|tag: &String| !LEVELS.contains(&tag.as_str()));
+        }
+        tags.insert(tag.clone());
+    }
     if tags.contains("chaos") {
         return tags;
     }
@@ -313,6 +326,19 @@ mod tests {
         let parts = parts.map(|(owner, date)| Quarantine { owner: owner.to_owned(), until: date.parse().unwrap() });
         assert_eq!(parsed, parts);
         assert!(Quarantine::parse("core").is_none());
+    }
+
+    #[test]
+    fn the_innermost_level_counts() {
+        let text = "@core @sql\nFeature: x\n  Scenario: a\n    Given z\n\n  @full\n  Scenario: b\n    Given z\n\n  \
+            @chaos\n  Scenario: c\n    Given z\n\n  @smoke\n  Scenario Outline: d\n    Given <z>\n\n    \
+            Examples:\n      | z |\n      | 1 |\n\n    @full\n    Examples:\n      | z |\n      | 2 |\n";
+        let catalogue = Catalogue::read(&Sources::from_files([("x.feature", text)]));
+        let tags = |entry: &Entry| entry.tags.iter().cloned().collect::<Vec<_>>().join(" ");
+        assert_eq!(
+            catalogue.entries.iter().map(tags).collect::<Vec<_>>(),
+            ["core full sql", "full sql", "chaos sql", "core full smoke sql", "full sql"]
+        );
     }
 
     #[test]

@@ -17,6 +17,9 @@ use crate::conformance::database::{self, DATABASE};
 use crate::conformance::observe::{self, Look, until};
 use crate::conformance::{Failure, World};
 
+/// How long the account of a new namespace may take.
+const ACCOUNT: Duration = Duration::from_secs(10);
+
 #[given(expr = "the object:")]
 #[when(expr = "I apply the object:")]
 async fn apply(world: &mut World, step: &Step) -> Result<(), Failure> {
@@ -40,6 +43,11 @@ async fn with_token(world: &mut World, name: String) -> Result<(), Failure> {
         spec: TokenRequestSpec { audiences: Vec::new(), ..TokenRequestSpec::default() },
         ..TokenRequest::default()
     };
+    // A controller makes the account of a namespace soon after it.
+    until(format!("the ServiceAccount {name}"), ACCOUNT, || async {
+        Ok(Look::when(accounts.get_opt(&name).await?.is_some(), "it is not there"))
+    })
+    .await?;
     let answer = accounts.create_token_request(&name, &PostParams::default(), &request).await?;
     let token = answer.status.map(|status| status.token).ok_or(Failure::Missing("token"))?;
     let kubeconfig = Kubeconfig::read_from(&world.surroundings.kubeconfig)?;

@@ -211,20 +211,20 @@ pub async fn serve<F: Future<Output = ()> + 'static>(
     let _ = fs_err::write(&server.termination_log, message_of_run(&me.run));
     let keeper = Rc::new(Keeper::new(platform.clone(), me, server.data()));
     let (reports, published) = watch::channel(Report::default());
-    let (said, _) = watch::channel(Report::default());
+    let (saying, said) = watch::channel(Report::default());
     let (seen, sights) = watch::channel(Seen::default());
     let (orders, ordered) = mpsc::channel(1);
     let tasks = {
         let (publisher, follower, keeper) = (platform.clone(), platform.clone(), keeper.clone());
         [
             health,
-            tokio::task::spawn_local(async move { publisher.publish(published, said).await }),
+            tokio::task::spawn_local(async move { publisher.publish(published, saying).await }),
             tokio::task::spawn_local(async move { follower.follow(seen).await }),
             tokio::task::spawn_local(async move { keeper.run().await }),
             tokio::task::spawn_local(restores(orders)),
         ]
     };
-    let agent = Agent { server, platform, keeper, probe, reports, stop };
+    let agent = Agent { server, platform, keeper, probe, reports, said, stop };
     let result = agent.live(sights, ordered).await;
     for task in tasks {
         task.abort();
@@ -238,6 +238,8 @@ struct Agent<P> {
     keeper: Rc<Keeper<P>>,
     probe: Rc<Probe>,
     reports: watch::Sender<Report>,
+    /// The last report that was published.
+    said: watch::Receiver<Report>,
     stop: CancellationToken,
 }
 

@@ -19,6 +19,8 @@ const OTHERS: Duration = Duration::from_secs(30);
 const NEAR: u64 = 16 << 20;
 /// Pause after the Lease could not be had.
 const AGAIN: Duration = Duration::from_millis(50);
+/// How long another primary is kept waiting for this one's label to go.
+const LABELLED: Duration = Duration::from_secs(1);
 
 impl<P: Platform> Agent<P> {
     /// Makes the data directory of a new instance while its Lease is made.
@@ -223,8 +225,17 @@ impl<P: Platform> Agent<P> {
         self.keeper.record().map(|record| record.details.quorum).unwrap_or_default()
     }
 
+    /// Makes room for another primary: whoever looks sees at most one.
     async fn hand_over(&self, life: &mut Life, successor: Option<&str>) -> Result<(), Error> {
-        self.stop_cleanly(life).await;
+        self.reports.send_modify(|report| report.role = Some("replica"));
+        let mut said = self.said.clone();
+        let (labelled, ()) = tokio::join!(
+            timeout(LABELLED, said.wait_for(|report| report.role != Some("master"))),
+            self.stop_cleanly(life)
+        );
+        if labelled.is_err() {
+            tracing::warn!("the pod could not be labelled as a standby before another member leads");
+        }
         if let Err(error) = self.keeper.release(successor).await {
             tracing::warn!("the Lease could not be released: {}", chain(&error));
         }

@@ -116,9 +116,11 @@ impl Platform for Memory {
         self.check()
     }
 
-    async fn publish(&self, mut reports: watch::Receiver<Report>, _: watch::Sender<Report>) {
+    async fn publish(&self, mut reports: watch::Receiver<Report>, said: watch::Sender<Report>) {
         while reports.changed().await.is_ok() {
-            self.reports.borrow_mut().push(reports.borrow_and_update().clone());
+            let report = reports.borrow_and_update().clone();
+            self.reports.borrow_mut().push(report.clone());
+            said.send_replace(report);
         }
     }
 }
