@@ -72,7 +72,7 @@ Feature: Looking at what is there
       | pg status solo --watch   |
       | pg logs solo --follow    |
 
-  @needs-audit
+  @full @needs-audit
   Scenario: Lists
     Given a namespace "shop"
     And an instance "solo"
@@ -236,7 +236,7 @@ Feature: Looking at what is there
       | a backup  | backup  | Backup  |
       | a restore | restore | Restore |
 
-  @negative @kubectl
+  @full @negative @kubectl
   Scenario: An unfinished backup is not restored
     Given an instance "solo"
     And the object:

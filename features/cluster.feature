@@ -120,7 +120,7 @@ Feature: Clusters
     Then the command succeeds
     And standard output says "42"
 
-  @core
+  @full
   Scenario: With --all, generated files and the configuration go too
     Given a cluster of its own
     And an instance "solo"

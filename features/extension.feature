@@ -5,7 +5,7 @@ Feature: Extensions, exposure and placement of an instance
   Background:
     Given a cluster with the a8s stack
 
-  @kubectl
+  @full @kubectl
   Scenario: Extensions come and go with the spec
     Given an instance "solo"
     When I run `kubectl patch pg solo --type merge -p '{"spec":{"extensions":["hstore","uuid-ossp","pgcrypto"]}}'`

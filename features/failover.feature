@@ -148,7 +148,7 @@ Feature: Failover
     And "duo" has one primary and 1 standbys
     And every member of "duo" soon answers "SELECT value FROM kept" with "committed"
 
-  @core @negative @needs-failover
+  @full @negative @needs-failover
   Scenario: Failovers that cannot be done
     Given an instance "solo"
     When I fail "solo" over

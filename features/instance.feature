@@ -65,6 +65,7 @@ Feature: Instances
     Then the command succeeds
     And standard error says "Can't delete service instance. Service instance solo doesn't exist in namespace {namespace}!"
 
+  @full
   Scenario: A name is not a prefix
     Given an instance "a-1"
     And an instance "a-10"

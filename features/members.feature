@@ -24,6 +24,7 @@ Feature: Instances of several members
     Then the members of "duo" have the same system identifier, and "solo" has another
     And "duo" answers "SHOW synchronous_standby_names" with ""
 
+  @full
   Scenario: A member is added to an instance that has data
     Given an instance "grown"
     And the table "kept" of "grown" holds "before"

@@ -2,6 +2,7 @@
 Feature: Playbooks
   A person writes down commands in a file, and runs them as often as they like.
 
+  @full
   Scenario: A playbook does what its commands do, and can be looked at before
     Given a cluster with the a8s stack
     And an SQL file "sql/rows.sql":
