@@ -19,6 +19,15 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     And the instance "solo" is ready
 
+  @cluster @embedded-only @process
+  Scenario: Installing asks for little more than it installs
+    Given a cluster of its own, with every request on record
+    When I run `a9s delete stack a8s -c a8s --yes`
+    Then the command succeeds
+    When I run `a9s create stack a8s -c a8s --yes`
+    Then the command succeeds
+    And the program has sent at most 15 requests beside those for its objects and its watches
+
   @cluster @embedded-only
   Scenario: Installing what is there changes nothing
     Given a cluster of its own

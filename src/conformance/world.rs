@@ -274,16 +274,25 @@ impl World {
         self.surroundings.cluster_state(self.surroundings.default_cluster()).join("audit.log")
     }
 
-    /// The changing requests that the program itself has sent since its last command began, from the audit log.
+    /// The requests on record that the program itself has sent since its last command began.
     ///
     /// # Errors
     /// A log that can't be read, or that the API server does not write.
-    pub async fn changes_by_last_command(&self) -> Result<Vec<String>, Failure> {
+    pub async fn requests_of_last_command(&self) -> Result<Vec<Value>, Failure> {
         self.await_audit().await?;
+        let log = self.audit_since_mark()?;
+        let events = log.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
+        let is_ours = |event: &Value| event["userAgent"].as_str().is_some_and(|agent| agent.starts_with("a9s/"));
+        Ok(events.into_iter().filter(is_ours).collect())
+    }
+
+    /// Those of them that change something.
+    ///
+    /// # Errors
+    /// As [`World::requests_of_last_command`].
+    pub async fn changes_by_last_command(&self) -> Result<Vec<String>, Failure> {
         let mut changes = Vec::new();
-        for line in self.audit_since_mark()?.lines() {
-            let event: Value = serde_json::from_str(line)?;
-            let ours = event["userAgent"].as_str().is_some_and(|agent| agent.starts_with("a9s/"));
+        for event in self.requests_of_last_command().await? {
             let verb = event["verb"].as_str().unwrap_or_default();
             let changing = ["create", "update", "patch", "delete", "deletecollection"].contains(&verb);
             let subject = &event["objectRef"];
@@ -291,7 +300,7 @@ impl World {
             // Asking the server what one may do is a `create` that stores nothing; so is opening an exec.
             let asking = subject["apiGroup"] == "authorization.k8s.io" || subject["subresource"] == "exec";
             let here = !self.shared || self.namespaces.iter().any(|own| own == namespace);
-            if ours && changing && here && !asking {
+            if changing && here && !asking {
                 changes.push(format!("{verb} {} {namespace}/{}", subject["resource"], subject["name"]));
             }
         }

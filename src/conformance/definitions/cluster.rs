@@ -22,6 +22,13 @@ async fn own_cluster(world: &mut World) -> Result<(), Failure> {
     world.create_own_cluster().await
 }
 
+/// Reads are not on record otherwise.
+#[given("a cluster of its own, with every request on record")]
+async fn recording_cluster(world: &mut World) -> Result<(), Failure> {
+    world.surroundings.env.push(("A9S_AUDIT".to_owned(), "all".to_owned()));
+    world.create_own_cluster().await
+}
+
 #[given("an empty home and no cluster")]
 async fn nothing(world: &mut World) -> Result<(), Failure> {
     world.adopt_default_namespace();

@@ -1,5 +1,6 @@
 //! Commands run twice, and commands cut off.
 
+use std::collections::BTreeSet;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -23,6 +24,25 @@ async fn again(world: &mut World) -> Result<(), Failure> {
 async fn no_change(world: &mut World) -> Result<(), Failure> {
     let changes = world.changes_by_last_command().await?;
     if changes.is_empty() { Ok(()) } else { Err(Failure::unexpected("no changing request", changes.join("\n"))) }
+}
+
+/// A watch is a list and the watch itself.
+#[then(expr = "the program has sent at most {int} requests beside those for its objects and its watches")]
+async fn few_requests(world: &mut World, most: usize) -> Result<(), Failure> {
+    let requests = world.requests_of_last_command().await?;
+    let with = |verb: &str| requests.iter().filter(|event| event["verb"] == verb).collect::<Vec<_>>();
+    let objects: BTreeSet<String> = with("patch").iter().map(|event| event["objectRef"].to_string()).collect();
+    let (reads, watches) = (with("get").len() + with("list").len(), with("watch").len());
+    if reads == 0 || objects.is_empty() {
+        return Err(Failure::Missing("reads and objects in the audit log"));
+    }
+    let rest = requests.len().saturating_sub(objects.len() + 2 * watches);
+    if rest <= most {
+        return Ok(());
+    }
+    let lines: Vec<String> = requests.iter().map(|it| format!("{} {}", it["verb"], it["requestURI"])).collect();
+    let wanted = format!("{most} requests beside {} objects and {watches} watches", objects.len());
+    Err(Failure::unexpected(wanted, format!("{rest}:\n{}", lines.join("\n"))))
 }
 
 /// Starts a command, kills it after a random part of the time that a whole run takes, and repeats that until it has

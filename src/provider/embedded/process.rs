@@ -31,9 +31,9 @@ use crate::finding::{Class, Finding, chain};
 use crate::kubernetes::apply::{self, Kind};
 use crate::yaml;
 
-/// The port of admission, on the address of the API server. Another is taken if it is busy.
 /// The variable that, set to `all`, has the audit log tell of every request.
 const AUDIT: &str = "A9S_AUDIT";
+/// The port of admission, on the address of the API server. Another is taken if it is busy.
 const ADMISSION_PORT: u16 = 9443;
 /// Longest time that pods get to end when the cluster stops.
 const STOP_GRACE: Duration = Duration::from_secs(30);

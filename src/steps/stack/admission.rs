@@ -2,7 +2,7 @@
 //! certificate may still be on its way. So an object is tried, as a dry run.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,13 +23,19 @@ const SLOWEST: Duration = Duration::from_secs(1);
 
 /// Admission should answer. Right after the part was applied, an object is tried.
 pub struct Admission {
-    /// The part.
-    pub part: Arc<Installing>,
+    part: Arc<Installing>,
     /// The object that must be admitted.
-    pub probe: DynamicObject,
+    probe: DynamicObject,
+    /// Whether it was, in this run.
+    admitted: AtomicBool,
 }
 
 impl Admission {
+    /// The step; `probe` is the object that is tried.
+    pub fn new(part: Arc<Installing>, probe: DynamicObject) -> Self {
+        Self { part, probe, admitted: AtomicBool::new(false) }
+    }
+
     /// Whether whoever should review instances takes connections. Only read requests are made.
     async fn answers(&self, client: &Client) -> Result<Option<String>, Finding> {
         let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
@@ -72,6 +78,9 @@ impl Step for Admission {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
+        if self.admitted.load(Ordering::SeqCst) {
+            return Ok(Observation::satisfied("it is ready"));
+        }
         if self.part.fresh.load(Ordering::SeqCst) {
             return Ok(Observation::unmet("admission was not tried yet"));
         }
@@ -113,7 +122,7 @@ impl Step for Admission {
                 }
             }
         }
-        self.part.fresh.store(false, Ordering::SeqCst);
+        self.admitted.store(true, Ordering::SeqCst);
         Ok(())
     }
 

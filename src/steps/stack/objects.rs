@@ -13,6 +13,7 @@ use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DynamicObject, ListParams};
+use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
@@ -66,25 +67,27 @@ pub(super) async fn api(client: &Client, object: &DynamicObject) -> Result<Api<D
     Ok(kind.api(client.clone(), object.namespace().as_deref().unwrap_or("default")))
 }
 
+fn accounts(client: &Client, namespace: &str) -> Api<ServiceAccount> {
+    Api::namespaced(client.clone(), namespace)
+}
+
 /// The namespaces of a part should be there, and ready for pods.
 pub struct Namespaces {
     part: Arc<Installing>,
     /// Whether one was being deleted when this run looked.
     going: AtomicBool,
-    applied: AtomicBool,
+    /// Whether this run has seen them ready.
+    ready: AtomicBool,
 }
 
 impl Namespaces {
     /// The step.
     pub fn new(part: Arc<Installing>) -> Self {
-        Self { part, going: AtomicBool::new(false), applied: AtomicBool::new(false) }
+        Self { part, going: AtomicBool::new(false), ready: AtomicBool::new(false) }
     }
 
-    /// What is missing or different in a namespace itself. For one that this run has applied the server has just answered.
+    /// What is missing or different in a namespace.
     async fn difference(&self, client: &Client, object: &DynamicObject) -> Result<Option<String>, Error> {
-        if self.applied.load(Ordering::SeqCst) {
-            return Ok(None);
-        }
         let name = object.name_any();
         let Some(there) = apply::get(&api(client, object).await?, object).await? else {
             self.part.new.store(true, Ordering::SeqCst);
@@ -94,7 +97,12 @@ impl Namespaces {
             self.going.store(true, Ordering::SeqCst);
             return Ok(Some(format!("the namespace {name} is still being deleted")));
         }
-        Ok(apply::holds(object, &there).map(|path| format!("the namespace {name} differs at {path}")))
+        if let Some(path) = apply::holds(object, &there) {
+            return Ok(Some(format!("the namespace {name} differs at {path}")));
+        }
+        let account = accounts(client, &name).get_opt(DEFAULT_ACCOUNT).await;
+        let account = account.map_err(|error| Error::request("look for the default ServiceAccount", error))?;
+        Ok(account.is_none().then(|| format!("the namespace {name} has no ServiceAccount default yet")))
     }
 }
 
@@ -109,16 +117,14 @@ impl Step for Namespaces {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
+        if self.ready.load(Ordering::SeqCst) {
+            // The server has just answered for each of them.
+            return Ok(Observation::satisfied("they are there"));
+        }
         let client = self.part.access.client().await?;
         for object in self.part.source.objects().await?.iter().filter(|object| rank(object) == 0) {
             if let Some(difference) = self.difference(&client, object).await? {
                 return Ok(Observation::unmet(difference));
-            }
-            let name = object.name_any();
-            let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), &name);
-            let account = accounts.get_opt(DEFAULT_ACCOUNT).await;
-            if account.map_err(|error| Error::request("look for the default ServiceAccount", error))?.is_none() {
-                return Ok(Observation::unmet(format!("the namespace {name} has no ServiceAccount default yet")));
             }
         }
         Ok(Observation::satisfied("they are there"))
@@ -136,8 +142,15 @@ impl Step for Namespaces {
                 tokio::time::sleep(GONE).await;
             }
             apply::apply(&api, object, true).await?;
+            context.progress(format!("waiting for the ServiceAccount default of the namespace {}", object.name_any()));
+            let is_there = |account: Option<&ServiceAccount>| account.is_some();
+            let waited = await_condition(accounts(&client, &object.name_any()), DEFAULT_ACCOUNT, is_there).await;
+            waited.map_err(|error| Error::Watch {
+                what: format!("wait for the ServiceAccount default of the namespace {}", object.name_any()),
+                source: Box::new(error),
+            })?;
         }
-        self.applied.store(true, Ordering::SeqCst);
+        self.ready.store(true, Ordering::SeqCst);
         Ok(())
     }
 }

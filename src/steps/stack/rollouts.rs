@@ -1,19 +1,24 @@
 //! What makes pods should have made them, and they should run. A reason that cannot heal ends the wait within seconds, with
 //! the pod's log.
 
+use std::collections::BTreeMap;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
+use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{DynamicObject, ListParams};
+use kube::runtime::watcher::{Event, watch_object};
+use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 
-use super::Installing;
+use super::{Installing, objects};
 use crate::finding::{Class, Evidence, Finding};
-use crate::kubernetes::{Error, diagnosis};
+use crate::kubernetes::{Error, apply, diagnosis};
 use crate::step::{Context, Observation, Step};
 
 /// What makes pods, and is waited for.
@@ -21,52 +26,129 @@ const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "Job"];
 
 /// The Deployments and StatefulSets of a part should be rolled out, and its Jobs done.
 pub struct Rollouts {
-    /// The part.
-    pub part: Arc<Installing>,
+    part: Arc<Installing>,
+    /// Whether this run has seen that they are.
+    done: AtomicBool,
 }
 
 /// How far something is.
 enum Progress {
     Done,
-    /// Not yet: why, and the selector of its pods.
-    Waits(String, String),
+    /// Not yet: why.
+    Waits(String),
 }
 
 impl Rollouts {
+    /// The step.
+    pub fn new(part: Arc<Installing>) -> Self {
+        Self { part, done: AtomicBool::new(false) }
+    }
+
     async fn workloads(&self) -> Result<Vec<&DynamicObject>, Finding> {
         let objects = self.part.source.objects().await?;
-        let is_one =
-            |object: &&DynamicObject| object.types.as_ref().is_some_and(|types| KINDS.contains(&types.kind.as_str()));
-        Ok(objects.iter().filter(is_one).collect())
+        Ok(objects.iter().filter(|object| KINDS.contains(&objects::kind(object))).collect())
     }
 
     async fn progress(&self, client: &Client, object: &DynamicObject) -> Result<Progress, Finding> {
-        let namespace = object.namespace().unwrap_or_else(|| "default".to_owned());
-        let name = object.name_any();
-        let failed = |error| Error::request(format!("look at {namespace}/{name}"), error);
-        let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
-        if kind == "Job" {
-            let api: Api<Job> = Api::namespaced(client.clone(), &namespace);
-            return of_job(&name, api.get_opt(&name).await.map_err(failed)?.as_ref());
-        }
-        if kind == "StatefulSet" {
-            let api: Api<StatefulSet> = Api::namespaced(client.clone(), &namespace);
-            return Ok(of_stateful_set(&name, api.get_opt(&name).await.map_err(failed)?.as_ref()));
-        }
-        let api: Api<Deployment> = Api::namespaced(client.clone(), &namespace);
-        Ok(of_deployment(&name, api.get_opt(&name).await.map_err(failed)?.as_ref()))
+        let there = apply::get(&objects::api(client, object).await?, object).await?;
+        judge(object, there)
     }
 
-    async fn pods(&self, client: &Client, namespace: &str, selector: &str) -> Result<Vec<Pod>, Finding> {
-        let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
-        let list = api.list(&ListParams::default().labels(selector)).await;
+    async fn pods(&self, client: &Client, object: &DynamicObject) -> Result<Vec<Pod>, Finding> {
+        let namespace = namespace(object);
+        let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+        let list = api.list(&ListParams::default().labels(&selector(object))).await;
         Ok(list.map_err(|error| Error::request(format!("list pods in {namespace}"), error))?.items)
     }
+
+    /// Follows a workload and its pods until it is done: two watches, however long that takes.
+    async fn follow(&self, client: &Client, object: &DynamicObject, context: &Context) -> Result<(), Finding> {
+        let name = object.name_any();
+        let what = || format!("follow {}", apply::describe(object));
+        let api = objects::api(client, object).await?;
+        let mut workload = pin!(watch_object(api, &name).default_backoff());
+        let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace(object));
+        let mut pods = pin!(watcher(pods, watcher::Config::default().labels(&selector(object))).default_backoff());
+        let (mut there, mut members) = (None, BTreeMap::new());
+        loop {
+            tokio::select! {
+                Some(change) = workload.next() => match change {
+                    Ok(now) => there = Some(now),
+                    Err(error) => hopeless(what(), error)?,
+                },
+                Some(change) = pods.next() => match change {
+                    Ok(Event::Init) => members.clear(),
+                    Ok(Event::InitDone) => {}
+                    Ok(Event::Delete(pod)) => drop(members.remove(&pod.name_any())),
+                    Ok(Event::Apply(pod) | Event::InitApply(pod)) => drop(members.insert(pod.name_any(), pod)),
+                    Err(error) => hopeless(what(), error)?,
+                },
+            }
+            let Some(there) = there.clone() else { continue };
+            let Progress::Waits(why) = judge(object, there)? else { return Ok(()) };
+            context.progress(detailed(client, why, members.values()).await?);
+        }
+    }
+}
+
+/// What can be seen of pods that are waited for.
+///
+/// # Errors
+/// One of them can't heal.
+async fn detailed(client: &Client, why: String, pods: impl Iterator<Item = &Pod>) -> Result<String, Finding> {
+    let mut detail = None;
+    for pod in pods {
+        if let Some(finding) = diagnosis::terminal(client, pod).await {
+            return Err(finding);
+        }
+        if detail.is_none() && !diagnosis::is_ready(pod) {
+            detail = Some(diagnosis::difference(pod));
+        }
+    }
+    Ok(detail.map_or(why.clone(), |detail| format!("{why}: {detail}")))
+}
+
+/// A watch goes on after what may pass; not after a refusal.
+fn hopeless(what: String, error: watcher::Error) -> Result<(), Error> {
+    match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) if matches!(&error, kube::Error::Api(status) if matches!(status.code, 401 | 403)) => {
+            Err(Error::request(what, error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn namespace(object: &DynamicObject) -> String {
+    object.namespace().unwrap_or_else(|| "default".to_owned())
+}
+
+/// The labels of a workload's pods.
+fn selector(object: &DynamicObject) -> String {
+    if objects::kind(object) == "Job" {
+        return format!("job-name={}", object.name_any());
+    }
+    let labels = object.data["spec"]["selector"]["matchLabels"].as_object();
+    let labels =
+        labels.into_iter().flatten().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
+    labels.collect::<Vec<_>>().join(",")
+}
+
+/// How far a workload is, as it is there.
+fn judge(wanted: &DynamicObject, there: Option<DynamicObject>) -> Result<Progress, Finding> {
+    fn typed<K: serde::de::DeserializeOwned>(there: Option<DynamicObject>) -> Option<K> {
+        serde_json::to_value(there?).and_then(serde_json::from_value).ok()
+    }
+    let name = wanted.name_any();
+    Ok(match objects::kind(wanted) {
+        "Job" => return of_job(&name, typed(there).as_ref()),
+        "StatefulSet" => of_stateful_set(&name, typed(there).as_ref()),
+        _ => of_deployment(&name, typed(there).as_ref()),
+    })
 }
 
 fn of_deployment(name: &str, there: Option<&Deployment>) -> Progress {
     let Some(deployment) = there else {
-        return Progress::Waits(format!("the Deployment {name} is not there"), String::new());
+        return Progress::Waits(format!("the Deployment {name} is not there"));
     };
     let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let status = deployment.status.clone().unwrap_or_default();
@@ -75,14 +157,13 @@ fn of_deployment(name: &str, there: Option<&Deployment>) -> Progress {
     if seen && all.iter().all(|count| count.unwrap_or(0) == wanted) {
         return Progress::Done;
     }
-    let selector = deployment.spec.as_ref().map(|spec| labels(&spec.selector)).unwrap_or_default();
     let available = status.available_replicas.unwrap_or(0);
-    Progress::Waits(format!("{available} of {wanted} pods of the Deployment {name} are available"), selector)
+    Progress::Waits(format!("{available} of {wanted} pods of the Deployment {name} are available"))
 }
 
 fn of_stateful_set(name: &str, there: Option<&StatefulSet>) -> Progress {
     let Some(set) = there else {
-        return Progress::Waits(format!("the StatefulSet {name} is not there"), String::new());
+        return Progress::Waits(format!("the StatefulSet {name} is not there"));
     };
     let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
     let status = set.status.clone().unwrap_or_default();
@@ -91,13 +172,12 @@ fn of_stateful_set(name: &str, there: Option<&StatefulSet>) -> Progress {
     if seen && all.iter().all(|count| count.unwrap_or(0) == wanted) {
         return Progress::Done;
     }
-    let selector = set.spec.as_ref().map(|spec| labels(&spec.selector)).unwrap_or_default();
     let ready = status.ready_replicas.unwrap_or(0);
-    Progress::Waits(format!("{ready} of {wanted} pods of the StatefulSet {name} are ready"), selector)
+    Progress::Waits(format!("{ready} of {wanted} pods of the StatefulSet {name} are ready"))
 }
 
 fn of_job(name: &str, there: Option<&Job>) -> Result<Progress, Finding> {
-    let Some(job) = there else { return Ok(Progress::Waits(format!("the Job {name} is not there"), String::new())) };
+    let Some(job) = there else { return Ok(Progress::Waits(format!("the Job {name} is not there"))) };
     let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     let has = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True");
     if has("Complete").is_some() {
@@ -107,12 +187,7 @@ fn of_job(name: &str, there: Option<&Job>) -> Result<Progress, Finding> {
         let message = condition.message.as_deref().unwrap_or("it failed");
         return Err(Finding::new("job-failed", Class::Failed, format!("the Job {name} has failed: {message}")));
     }
-    Ok(Progress::Waits(format!("the Job {name} is not done"), format!("job-name={name}")))
-}
-
-fn labels(selector: &LabelSelector) -> String {
-    let labels = selector.match_labels.iter().flatten().map(|(key, value)| format!("{key}={value}"));
-    labels.collect::<Vec<_>>().join(",")
+    Ok(Progress::Waits(format!("the Job {name} is not done")))
 }
 
 #[async_trait]
@@ -130,26 +205,29 @@ impl Step for Rollouts {
         if workloads.is_empty() {
             return Ok(Observation::satisfied("nothing of it is a pod"));
         }
+        if self.done.load(Ordering::SeqCst) {
+            return Ok(Observation::satisfied("its pods run"));
+        }
+        if self.part.fresh.load(Ordering::SeqCst) {
+            return Ok(Observation::unmet("its pods are on their way"));
+        }
         let client = self.part.access.client().await?;
         for object in workloads {
-            if let Progress::Waits(why, selector) = self.progress(&client, object).await? {
-                let namespace = object.namespace().unwrap_or_default();
-                let pods =
-                    if selector.is_empty() { Vec::new() } else { self.pods(&client, &namespace, &selector).await? };
-                for pod in &pods {
-                    if let Some(finding) = diagnosis::terminal(&client, pod).await {
-                        return Err(finding);
-                    }
-                }
-                let detail = pods.iter().find(|pod| !diagnosis::is_ready(pod)).map(diagnosis::difference);
-                return Ok(Observation::unmet(detail.map_or(why.clone(), |detail| format!("{why}: {detail}"))));
+            if let Progress::Waits(why) = self.progress(&client, object).await? {
+                let pods = self.pods(&client, object).await?;
+                return Ok(Observation::unmet(detailed(&client, why, pods.iter()).await?));
             }
         }
         Ok(Observation::satisfied("its pods run"))
     }
 
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        // The cluster's controllers do it.
+    /// The cluster's controllers do it; here it is seen.
+    async fn converge(&self, context: &Context) -> Result<(), Finding> {
+        let client = self.part.access.client().await?;
+        for object in self.workloads().await? {
+            self.follow(&client, object, context).await?;
+        }
+        self.done.store(true, Ordering::SeqCst);
         Ok(())
     }
 
@@ -159,12 +237,10 @@ impl Step for Rollouts {
         };
         let mut evidence = Vec::new();
         for object in workloads {
-            let namespace = object.namespace().unwrap_or_default();
-            if let Ok(Progress::Waits(_, selector)) = self.progress(&client, object).await {
-                evidence.push(
-                    diagnosis::events(&client, &namespace, super::objects::kind(object), &object.name_any()).await,
-                );
-                for pod in self.pods(&client, &namespace, &selector).await.unwrap_or_default() {
+            if let Ok(Progress::Waits(_)) = self.progress(&client, object).await {
+                let (namespace, name) = (namespace(object), object.name_any());
+                evidence.push(diagnosis::events(&client, &namespace, objects::kind(object), &name).await);
+                for pod in self.pods(&client, object).await.unwrap_or_default() {
                     evidence.extend(diagnosis::of_pod(&client, &pod).await);
                 }
             }
