@@ -190,10 +190,15 @@ fn words(written: &Written, defaults: &Flags, base: &Path) -> Result<Vec<String>
     }
 }
 
+/// How an argument is called in a playbook: by its long name, or, where its place says what it is, by the word for it.
+pub fn name_of(argument: &clap::Arg) -> Option<&str> {
+    let by_place = || argument.is_positional().then(|| argument.get_id().as_str());
+    let name = argument.get_long().or_else(by_place)?;
+    (!matches!(name, "help" | "version" | "dry-run" | "yes" | "output")).then_some(name)
+}
+
 fn argument<'a>(command: &'a clap::Command, name: &str) -> Option<&'a clap::Arg> {
-    command
-        .get_arguments()
-        .find(|argument| argument.get_long() == Some(name) && !matches!(name, "dry-run" | "yes" | "output"))
+    command.get_arguments().find(|argument| name_of(argument) == Some(name))
 }
 
 fn flag(argument: &clap::Arg, name: &str, value: &Value, base: &Path, words: &mut Vec<String>) -> Result<(), String> {
@@ -213,8 +218,15 @@ fn flag(argument: &clap::Arg, name: &str, value: &Value, base: &Path, words: &mu
     // Files are named from where the playbook is.
     let is_path = matches!(name, "file" | "kubeconfig");
     let text = if is_path { base.join(text).display().to_string() } else { text };
-    // One word, so that a value may begin with a dash.
-    words.push(format!("--{name}={text}"));
+    if argument.is_positional() {
+        if text.starts_with('-') {
+            return Err(format!("\"{name}\" can't begin with a dash"));
+        }
+        words.push(text);
+    } else {
+        // One word, so that a value may begin with a dash.
+        words.push(format!("--{name}={text}"));
+    }
     Ok(())
 }
 
@@ -287,6 +299,14 @@ mod tests {
             ]
         );
         assert_eq!(playbook.steps.iter().map(|step| step.at).collect::<Vec<_>>(), [4, 6, 7, 10]);
+    }
+
+    #[test]
+    fn what_a_command_takes_by_its_place_has_a_name_in_a_playbook() {
+        let playbook = parse("name: x\nsteps:\n- pg verify: {backup: nightly, against-live: true}\n").unwrap();
+        assert_eq!(playbook.steps[0].line(), "pg verify --against-live nightly --yes");
+        let wrong = parse("name: x\nsteps:\n- pg verify: {backup: --yes}\n").unwrap_err();
+        assert_eq!(wrong, ["line 3: \"backup\" can't begin with a dash"]);
     }
 
     #[rstest]

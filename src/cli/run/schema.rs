@@ -3,7 +3,7 @@
 use clap::{Arg, ArgAction, Command};
 use serde_json::{Map, Value, json};
 
-use super::playbook::commands;
+use super::playbook::{commands, name_of};
 
 /// The schema.
 pub fn of_playbooks() -> Value {
@@ -28,21 +28,12 @@ pub fn of_playbooks() -> Value {
 }
 
 fn step(name: &str, command: &Command) -> Value {
-    let arguments: Vec<&Arg> = command
-        .get_arguments()
-        .filter(|argument| {
-            argument.get_long().is_some_and(|name| !matches!(name, "help" | "version" | "dry-run" | "yes" | "output"))
-        })
-        .collect();
-    let properties: Map<String, Value> = arguments
-        .iter()
-        .map(|argument| (argument.get_long().unwrap_or_default().to_owned(), property(argument)))
-        .collect();
-    let required: Vec<&str> = arguments
-        .iter()
-        .filter(|argument| argument.is_required_set())
-        .filter_map(|argument| argument.get_long())
-        .collect();
+    let arguments: Vec<(&str, &Arg)> =
+        command.get_arguments().filter_map(|argument| Some((name_of(argument)?, argument))).collect();
+    let properties: Map<String, Value> =
+        arguments.iter().map(|(name, argument)| ((*name).to_owned(), property(argument))).collect();
+    let required: Vec<&str> =
+        arguments.iter().filter(|(_, argument)| argument.is_required_set()).map(|(name, _)| *name).collect();
     let flags = json!({
         "type": if required.is_empty() { json!(["object", "null"]) } else { json!("object") },
         "properties": properties, "required": required, "additionalProperties": false,

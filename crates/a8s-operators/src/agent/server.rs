@@ -262,16 +262,21 @@ impl<P: Platform> Agent<P> {
         let path = self.server.volume.join("agent.lock");
         let write = |source| Error::Write { path: path.clone(), source };
         let mut options = fs_err::OpenOptions::new();
-        let mut file = options.create(true).truncate(false).write(true).open(&path).map_err(write)?.into_parts().0;
+        options.create(true).truncate(false).write(true);
         let deadline = Instant::now() + LOCK;
         loop {
-            match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(lock),
-                Err((_, error)) if error != nix::errno::Errno::EWOULDBLOCK => return Err(write(error.into())),
-                Err(_) if Instant::now() > deadline => {
-                    return Err(Error::Locked { path: self.server.volume.clone() });
-                }
-                Err((again, _)) => file = again,
+            let obstacle = match options.open(&path) {
+                Ok(file) => match Flock::lock(file.into_parts().0, FlockArg::LockExclusiveNonblock) {
+                    Ok(lock) => return Ok(lock),
+                    Err((_, nix::errno::Errno::EWOULDBLOCK)) => Error::Locked { path: self.server.volume.clone() },
+                    Err((_, error)) => return Err(write(error.into())),
+                },
+                // Some provisioners make the directory of a volume, and give it away a moment later.
+                Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => write(error),
+                Err(error) => return Err(write(error)),
+            };
+            if Instant::now() > deadline {
+                return Err(obstacle);
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
