@@ -134,7 +134,14 @@ async fn freeze_receivers(world: &mut World, name: String) -> Result<(), Failure
     let pods = pods(world, &name).await?;
     let primary = primary_of(&pods).map_err(|found| Failure::unexpected("one primary", found))?;
     for pod in pods.iter().filter(|pod| pod.name_any() != primary) {
-        let frozen = processes(pod, "receiver")?;
+        // After a restart of its server it comes a moment later; freezing nobody would prove nothing.
+        let frozen = until(format!("the receiver of {}", pod.name_any()), SOON, || async {
+            Ok(match processes(pod, "receiver") {
+                Ok(found) if !found.is_empty() => Look::Yes(found),
+                _ => Look::NotYet("it does not run".to_owned()),
+            })
+        })
+        .await?;
         world.frozen.extend(frozen.iter().map(|process| process.pid));
         signal(&frozen, Signal::SIGSTOP)?;
     }
