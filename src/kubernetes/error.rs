@@ -65,6 +65,11 @@ impl Error {
         Self::Request { what: what.into(), source: Box::new(source) }
     }
 
+    /// A watch that ended in an error; `what` is an infinitive.
+    pub fn watch(what: impl Into<String>, source: kube::runtime::wait::Error) -> Self {
+        Self::Watch { what: what.into(), source: Box::new(source) }
+    }
+
     /// The server's answer, if it gave one.
     pub fn status(&self) -> Option<&kube::core::Status> {
         match self {

@@ -62,6 +62,14 @@ pub trait Step: Send + Sync {
     /// A finding; what was done so far is met again by the next run.
     async fn converge(&self, context: &Context) -> Result<(), Finding>;
 
+    /// Looks after [`Step::converge`]. A step that has seen the end of it there says so without asking again.
+    ///
+    /// # Errors
+    /// As [`Step::observe`].
+    async fn confirm(&self) -> Result<Observation, Finding> {
+        self.observe().await
+    }
+
     /// Resolves when another look is worth it. The runner also looks by itself, at growing intervals up to a second.
     async fn changed(&self) {
         std::future::pending().await

@@ -261,7 +261,7 @@ impl Runner {
         step.converge(context).await?;
         let mut pause = FIRST_LOOK;
         loop {
-            match step.observe().await? {
+            match step.confirm().await? {
                 satisfied @ Observation::Satisfied(_) => return Ok(outcome(step, satisfied, true)),
                 Observation::Unmet(unmet) => context.progress(unmet),
             }

@@ -2,7 +2,7 @@
 //! certificate may still be on its way. So an object is tried, as a dry run.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -23,19 +23,13 @@ const SLOWEST: Duration = Duration::from_secs(1);
 
 /// Admission should answer. Right after the part was applied, an object is tried.
 pub struct Admission {
-    part: Arc<Installing>,
+    /// The part.
+    pub part: Arc<Installing>,
     /// The object that must be admitted.
-    probe: DynamicObject,
-    /// Whether it was, in this run.
-    admitted: AtomicBool,
+    pub probe: DynamicObject,
 }
 
 impl Admission {
-    /// The step; `probe` is the object that is tried.
-    pub fn new(part: Arc<Installing>, probe: DynamicObject) -> Self {
-        Self { part, probe, admitted: AtomicBool::new(false) }
-    }
-
     /// Whether whoever should review instances takes connections. Only read requests are made.
     async fn answers(&self, client: &Client) -> Result<Option<String>, Finding> {
         let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
@@ -78,9 +72,6 @@ impl Step for Admission {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        if self.admitted.load(Ordering::SeqCst) {
-            return Ok(Observation::satisfied("it is ready"));
-        }
         if self.part.fresh.load(Ordering::SeqCst) {
             return Ok(Observation::unmet("admission was not tried yet"));
         }
@@ -122,8 +113,11 @@ impl Step for Admission {
                 }
             }
         }
-        self.admitted.store(true, Ordering::SeqCst);
         Ok(())
+    }
+
+    async fn confirm(&self) -> Result<Observation, Finding> {
+        Ok(Observation::satisfied("it is ready"))
     }
 
     async fn evidence(&self) -> Vec<Evidence> {

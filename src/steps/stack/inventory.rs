@@ -4,7 +4,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::ConfigMap;
@@ -90,8 +89,6 @@ fn entries(text: &str) -> BTreeSet<Entry> {
 /// What is installed should be on record.
 pub struct Inventory {
     part: Arc<Installing>,
-    /// Whether this run has noted them.
-    noted: AtomicBool,
     /// What was on record when this run looked.
     found: Mutex<BTreeSet<Entry>>,
 }
@@ -99,7 +96,7 @@ pub struct Inventory {
 impl Inventory {
     /// The step; the short name of the part is its key in the record.
     pub fn new(part: Arc<Installing>) -> Self {
-        Self { part, noted: AtomicBool::new(false), found: Mutex::default() }
+        Self { part, found: Mutex::default() }
     }
 
     async fn there(&self, client: &Client) -> Result<BTreeSet<Entry>, Error> {
@@ -124,10 +121,6 @@ impl Step for Inventory {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        if self.noted.load(Ordering::SeqCst) {
-            // The server has just answered for it.
-            return Ok(Observation::satisfied("it is noted"));
-        }
         let there = self.there(&self.part.access.client().await?).await?;
         if self.wanted().await?.is_subset(&there) {
             return Ok(Observation::satisfied("it is noted"));
@@ -150,9 +143,11 @@ impl Step for Inventory {
         parameters.force = true;
         let api: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
         let noted = api.patch(NAME, &parameters, &Patch::Apply(&patch)).await;
-        noted.map_err(|error| Error::request("note what is installed", error))?;
-        self.noted.store(true, Ordering::SeqCst);
-        Ok(())
+        noted.map(drop).map_err(|error| Error::request("note what is installed", error).into())
+    }
+
+    async fn confirm(&self) -> Result<Observation, Finding> {
+        Ok(Observation::satisfied("it is noted"))
     }
 }
 

@@ -70,9 +70,9 @@ pub fn install(plan: &mut Plan, after: &[Handle], part: Part) -> Handle {
     let listed = plan.after(&[spaces], Inventory::new(part.clone()));
     let objects = plan.after(&[listed], Objects::new(part.clone()));
     let served = plan.after(&[objects], Established { part: part.clone() });
-    let running = plan.after(&[served], Rollouts::new(part.clone()));
+    let running = plan.after(&[served], Rollouts { part: part.clone() });
     match probe {
-        Some(probe) => plan.after(&[running], Admission::new(part, probe)),
+        Some(probe) => plan.after(&[running], Admission { part, probe }),
         None => running,
     }
 }

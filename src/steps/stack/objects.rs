@@ -76,14 +76,12 @@ pub struct Namespaces {
     part: Arc<Installing>,
     /// Whether one was being deleted when this run looked.
     going: AtomicBool,
-    /// Whether this run has seen them ready.
-    ready: AtomicBool,
 }
 
 impl Namespaces {
     /// The step.
     pub fn new(part: Arc<Installing>) -> Self {
-        Self { part, going: AtomicBool::new(false), ready: AtomicBool::new(false) }
+        Self { part, going: AtomicBool::new(false) }
     }
 
     /// What is missing or different in a namespace.
@@ -117,10 +115,6 @@ impl Step for Namespaces {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        if self.ready.load(Ordering::SeqCst) {
-            // The server has just answered for each of them.
-            return Ok(Observation::satisfied("they are there"));
-        }
         let client = self.part.access.client().await?;
         for object in self.part.source.objects().await?.iter().filter(|object| rank(object) == 0) {
             if let Some(difference) = self.difference(&client, object).await? {
@@ -145,20 +139,20 @@ impl Step for Namespaces {
             context.progress(format!("waiting for the ServiceAccount default of the namespace {}", object.name_any()));
             let is_there = |account: Option<&ServiceAccount>| account.is_some();
             let waited = await_condition(accounts(&client, &object.name_any()), DEFAULT_ACCOUNT, is_there).await;
-            waited.map_err(|error| Error::Watch {
-                what: format!("wait for the ServiceAccount default of the namespace {}", object.name_any()),
-                source: Box::new(error),
-            })?;
+            let what = || format!("wait for the ServiceAccount default of the namespace {}", object.name_any());
+            waited.map_err(|error| Error::watch(what(), error))?;
         }
-        self.ready.store(true, Ordering::SeqCst);
         Ok(())
+    }
+
+    async fn confirm(&self) -> Result<Observation, Finding> {
+        Ok(Observation::satisfied("they are there"))
     }
 }
 
 /// The objects of a part should be on the cluster.
 pub struct Objects {
     part: Arc<Installing>,
-    applied: AtomicBool,
     adapted: OnceCell<Vec<DynamicObject>>,
     apis: Mutex<HashMap<(String, String, String), Api<DynamicObject>>>,
 }
@@ -166,7 +160,7 @@ pub struct Objects {
 impl Objects {
     /// The step.
     pub fn new(part: Arc<Installing>) -> Self {
-        Self { part, applied: AtomicBool::new(false), adapted: OnceCell::new(), apis: Mutex::default() }
+        Self { part, adapted: OnceCell::new(), apis: Mutex::default() }
     }
 
     /// The objects as this server can take them.
@@ -230,11 +224,6 @@ impl Step for Objects {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        if self.applied.load(Ordering::SeqCst) {
-            // The server has just answered for each of them.
-            let count = self.part.source.objects().await?.len();
-            return Ok(Observation::satisfied(format!("{count} objects were applied")));
-        }
         if self.part.new.load(Ordering::SeqCst) {
             return Ok(Observation::unmet("it is not there"));
         }
@@ -262,8 +251,12 @@ impl Step for Objects {
                 objects.iter().filter(|object| rank(object) == turn).map(|object| self.apply(&client, object));
             try_join_all(applied).await?;
         }
-        self.applied.store(true, Ordering::SeqCst);
         Ok(())
+    }
+
+    async fn confirm(&self) -> Result<Observation, Finding> {
+        let count = self.part.source.objects().await?.len();
+        Ok(Observation::satisfied(format!("{count} objects were applied")))
     }
 }
 

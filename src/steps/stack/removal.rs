@@ -166,10 +166,7 @@ impl Step for Removed {
             let (api, name) = (found[0].0.clone(), found[0].1.name_any());
             let gone = kube::runtime::wait::conditions::is_deleted(first.metadata.uid.as_deref().unwrap_or_default());
             let waited = kube::runtime::wait::await_condition(api, &name, gone).await;
-            waited.map_err(|error| Error::Watch {
-                what: format!("wait for {name} to be gone"),
-                source: Box::new(error),
-            })?;
+            waited.map_err(|error| Error::watch(format!("wait for {name} to be gone"), error))?;
         }
         for (entry, api) in left(&client, self.entries(&client).await?).await? {
             delete(&api, &entry.object()).await?;

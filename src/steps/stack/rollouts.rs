@@ -4,14 +4,16 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use futures::StreamExt;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::api::{DynamicObject, ListParams};
+use kube::core::Selector;
 use kube::runtime::watcher::{Event, watch_object};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
@@ -26,9 +28,8 @@ const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "Job"];
 
 /// The Deployments and StatefulSets of a part should be rolled out, and its Jobs done.
 pub struct Rollouts {
-    part: Arc<Installing>,
-    /// Whether this run has seen that they are.
-    done: AtomicBool,
+    /// The part.
+    pub part: Arc<Installing>,
 }
 
 /// How far something is.
@@ -39,11 +40,6 @@ enum Progress {
 }
 
 impl Rollouts {
-    /// The step.
-    pub fn new(part: Arc<Installing>) -> Self {
-        Self { part, done: AtomicBool::new(false) }
-    }
-
     async fn workloads(&self) -> Result<Vec<&DynamicObject>, Finding> {
         let objects = self.part.source.objects().await?;
         Ok(objects.iter().filter(|object| KINDS.contains(&objects::kind(object))).collect())
@@ -51,13 +47,13 @@ impl Rollouts {
 
     async fn progress(&self, client: &Client, object: &DynamicObject) -> Result<Progress, Finding> {
         let there = apply::get(&objects::api(client, object).await?, object).await?;
-        judge(object, there)
+        judge(object, there.as_ref())
     }
 
     async fn pods(&self, client: &Client, object: &DynamicObject) -> Result<Vec<Pod>, Finding> {
         let namespace = namespace(object);
         let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-        let list = api.list(&ListParams::default().labels(&selector(object))).await;
+        let list = api.list(&ListParams::default().labels_from(&selector(object))).await;
         Ok(list.map_err(|error| Error::request(format!("list pods in {namespace}"), error))?.items)
     }
 
@@ -68,7 +64,7 @@ impl Rollouts {
         let api = objects::api(client, object).await?;
         let mut workload = pin!(watch_object(api, &name).default_backoff());
         let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace(object));
-        let mut pods = pin!(watcher(pods, watcher::Config::default().labels(&selector(object))).default_backoff());
+        let mut pods = pin!(watcher(pods, watcher::Config::default().labels_from(&selector(object))).default_backoff());
         let (mut there, mut members) = (None, BTreeMap::new());
         loop {
             tokio::select! {
@@ -84,8 +80,8 @@ impl Rollouts {
                     Err(error) => hopeless(what(), error)?,
                 },
             }
-            let Some(there) = there.clone() else { continue };
-            let Progress::Waits(why) = judge(object, there)? else { return Ok(()) };
+            let Some(there) = &there else { continue };
+            let Progress::Waits(why) = judge(object, there.as_ref())? else { return Ok(()) };
             context.progress(detailed(client, why, members.values()).await?);
         }
     }
@@ -110,32 +106,30 @@ async fn detailed(client: &Client, why: String, pods: impl Iterator<Item = &Pod>
 
 /// A watch goes on after what may pass; not after a refusal.
 fn hopeless(what: String, error: watcher::Error) -> Result<(), Error> {
-    match error {
-        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) if matches!(&error, kube::Error::Api(status) if matches!(status.code, 401 | 403)) => {
-            Err(Error::request(what, error))
-        }
-        _ => Ok(()),
-    }
+    let (watcher::Error::InitialListFailed(source) | watcher::Error::WatchStartFailed(source)) = error else {
+        return Ok(());
+    };
+    let error = Error::request(what, source);
+    let is_refused = error.status().is_some_and(|status| matches!(status.code, 401 | 403));
+    if is_refused { Err(error) } else { Ok(()) }
 }
 
 fn namespace(object: &DynamicObject) -> String {
     object.namespace().unwrap_or_else(|| "default".to_owned())
 }
 
-/// The labels of a workload's pods.
-fn selector(object: &DynamicObject) -> String {
+/// What selects a workload's pods. A server takes no Deployment or StatefulSet whose selector is empty.
+fn selector(object: &DynamicObject) -> Selector {
     if objects::kind(object) == "Job" {
-        return format!("job-name={}", object.name_any());
+        return [("job-name".to_owned(), object.name_any())].into_iter().collect();
     }
-    let labels = object.data["spec"]["selector"]["matchLabels"].as_object();
-    let labels =
-        labels.into_iter().flatten().map(|(key, value)| format!("{key}={}", value.as_str().unwrap_or_default()));
-    labels.collect::<Vec<_>>().join(",")
+    let written: LabelSelector = serde_json::from_value(object.data["spec"]["selector"].clone()).unwrap_or_default();
+    Selector::try_from(written).unwrap_or_default()
 }
 
 /// How far a workload is, as it is there.
-fn judge(wanted: &DynamicObject, there: Option<DynamicObject>) -> Result<Progress, Finding> {
-    fn typed<K: serde::de::DeserializeOwned>(there: Option<DynamicObject>) -> Option<K> {
+fn judge(wanted: &DynamicObject, there: Option<&DynamicObject>) -> Result<Progress, Finding> {
+    fn typed<K: serde::de::DeserializeOwned>(there: Option<&DynamicObject>) -> Option<K> {
         serde_json::to_value(there?).and_then(serde_json::from_value).ok()
     }
     let name = wanted.name_any();
@@ -205,9 +199,6 @@ impl Step for Rollouts {
         if workloads.is_empty() {
             return Ok(Observation::satisfied("nothing of it is a pod"));
         }
-        if self.done.load(Ordering::SeqCst) {
-            return Ok(Observation::satisfied("its pods run"));
-        }
         if self.part.fresh.load(Ordering::SeqCst) {
             return Ok(Observation::unmet("its pods are on their way"));
         }
@@ -227,8 +218,11 @@ impl Step for Rollouts {
         for object in self.workloads().await? {
             self.follow(&client, object, context).await?;
         }
-        self.done.store(true, Ordering::SeqCst);
         Ok(())
+    }
+
+    async fn confirm(&self) -> Result<Observation, Finding> {
+        Ok(Observation::satisfied("its pods run"))
     }
 
     async fn evidence(&self) -> Vec<Evidence> {
