@@ -65,7 +65,9 @@ Feature: Failover
   Scenario: The disk of the primary is full
     Given an instance "trio" of 3 members
     And the member "trio-0" of "trio" has a disk of its own, of 200 MiB
-    And a ledger of "trio"
+    When I fail "trio" over to "trio-0"
+    Then the command succeeds
+    Given a ledger of "trio"
     And the member "trio-0" is the primary of "trio"
     When the disk of the member "trio-0" is full
     And the WAL of "trio" goes on by 20 segments
@@ -121,6 +123,7 @@ Feature: Failover
     When the receivers of the standbys of "trio" are frozen
     And 50 more rows are acknowledged
     And the primary of "trio" loses its volume
+    And one of the frozen receivers has been told to end
     And what was frozen goes on
     Then another member of "trio" is the primary
     And the ledger of "trio" reports lost rows

@@ -134,18 +134,22 @@ async fn freeze_receivers(world: &mut World, name: String) -> Result<(), Failure
     let pods = pods(world, &name).await?;
     let primary = primary_of(&pods).map_err(|found| Failure::unexpected("one primary", found))?;
     for pod in pods.iter().filter(|pod| pod.name_any() != primary) {
-        // After a restart of its server it comes a moment later; freezing nobody would prove nothing.
-        let frozen = until(format!("the receiver of {}", pod.name_any()), SOON, || async {
-            Ok(match processes(pod, "receiver") {
-                Ok(found) if !found.is_empty() => Look::Yes(found),
-                _ => Look::NotYet("it does not run".to_owned()),
-            })
-        })
-        .await?;
+        let frozen = processes(pod, "receiver")?;
         world.frozen.extend(frozen.iter().map(|process| process.pid));
         signal(&frozen, Signal::SIGSTOP)?;
     }
     Ok(())
+}
+
+/// What a receiver has in the buffers of its socket it writes when it goes on, unless it is to end: then it ends first
+/// (src/backend/replication/walreceiver.c).
+#[when("one of the frozen receivers has been told to end")]
+async fn told_to_end(world: &mut World) -> Result<(), Failure> {
+    until("a receiver that is to end", SOON, || async {
+        let is_one = world.frozen.iter().any(|pid| inventory::has_pending(*pid, Signal::SIGTERM));
+        Ok(Look::when(is_one, "none is"))
+    })
+    .await
 }
 
 #[when("what was frozen goes on")]
