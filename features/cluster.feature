@@ -120,6 +120,15 @@ Feature: Clusters
     Then the command succeeds
     And standard output says "42"
 
+  @core
+  Scenario: Clusters created at once
+    Given an empty home and no cluster
+    When I create the clusters "one", "two" and "three" at once
+    Then every command succeeds
+    And the kubeconfig has the context "a9s-one"
+    And the kubeconfig has the context "a9s-two"
+    And the kubeconfig has the context "a9s-three"
+
   @full
   Scenario: With --all, generated files and the configuration go too
     Given a cluster of its own

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use cucumber::{given, then, when};
+use futures::future::try_join_all;
 use kube::config::Kubeconfig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -52,6 +53,17 @@ async fn named(world: &mut World, name: String) -> Result<(), Failure> {
 async fn create_named(world: &mut World, name: String) -> Result<(), Failure> {
     world.adopt_default_namespace();
     world.a9s(&["create", "cluster", "a8s", "--cluster-name", &name, "--yes"]).await.map(drop)
+}
+
+#[when(expr = "I create the clusters {string}, {string} and {string} at once")]
+async fn create_at_once(world: &mut World, one: String, two: String, three: String) -> Result<(), Failure> {
+    let surroundings = world.surroundings.clone();
+    let names = [one, two, three];
+    let lines = names.each_ref().map(|name| ["create", "cluster", "a8s", "--cluster-name", name, "--yes"]);
+    for outcome in try_join_all(lines.iter().map(|line| command::a9s(&surroundings, line))).await? {
+        world.remember(outcome);
+    }
+    Ok(())
 }
 
 #[when("I delete the cluster")]

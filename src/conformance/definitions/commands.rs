@@ -5,7 +5,7 @@ use std::time::Duration;
 use cucumber::gherkin::Step;
 use cucumber::{given, then, when};
 
-use crate::conformance::command;
+use crate::conformance::command::{self, Outcome};
 use crate::conformance::{Failure, World};
 
 #[given(regex = r"^I (?:have run|run) `(.+)`$")]
@@ -42,6 +42,11 @@ async fn run_with_input(world: &mut World, line: String, step: &Step) -> Result<
 #[then("the command succeeds")]
 async fn succeeds(world: &mut World) -> Result<(), Failure> {
     world.last()?.require_success()
+}
+
+#[then("every command succeeds")]
+async fn all_succeed(world: &mut World) -> Result<(), Failure> {
+    world.outcomes().iter().try_for_each(Outcome::require_success)
 }
 
 #[then(expr = "the command fails with exit code {int}")]

@@ -3,15 +3,17 @@
 //! Pods have fixed ports on addresses of their own. Whoever listens on a port of *every* address has it on those as
 //! well: no member could listen, and worse, clients of an instance would reach that other server instead.
 
-use std::net::{Ipv4Addr, TcpListener};
+use std::net::Ipv4Addr;
 
 use a8s_operators::agent::{BACKUP_PORT, METRICS_PORT, REST_PORT, SQL_PORT};
+use tokio::net::TcpSocket;
 
 use crate::finding::{Class, Finding};
 
 /// The ports of an instance's pod.
 const PORTS: [u16; 4] = [SQL_PORT, REST_PORT, BACKUP_PORT, METRICS_PORT];
-/// The last address of the clusters' range, which no cluster uses.
+/// The last address of the clusters' range, which no cluster uses, and where nobody ever listens: clusters that are
+/// created at once look at the same time.
 const PROBE: Ipv4Addr = Ipv4Addr::new(127, 127, 255, 255);
 
 /// Refuses a machine where one of the ports is taken on every address.
@@ -25,8 +27,13 @@ pub fn check() -> Result<(), Finding> {
     }
 }
 
+/// Whether somebody listens on a port of every address. Only listeners are in the way of a socket that is bound to be
+/// reused (socket(7), `SO_REUSEADDR`).
 fn is_taken(port: u16) -> bool {
-    let bound = TcpListener::bind((PROBE, port));
+    let bound = TcpSocket::new_v4().and_then(|socket| {
+        socket.set_reuseaddr(true)?;
+        socket.bind((PROBE, port).into())
+    });
     bound.is_err_and(|error| error.kind() == std::io::ErrorKind::AddrInUse)
 }
 
@@ -73,6 +80,8 @@ fn listeners(table: &str, port: u16) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+
     use super::*;
 
     #[test]
@@ -93,6 +102,16 @@ mod tests {
         let port = one.local_addr().unwrap().port();
         assert!(!is_taken(port));
         assert_eq!(holder(port), None);
+    }
+
+    #[test]
+    fn clusters_that_are_created_at_once_do_not_take_each_other_for_a_stranger() {
+        let port = TcpListener::bind((PROBE, 0)).unwrap().local_addr().unwrap().port();
+        std::thread::scope(|scope| {
+            let look = || (0..500).any(|_| is_taken(port));
+            let lookers: Vec<_> = (0..4).map(|_| scope.spawn(look)).collect();
+            assert!(lookers.into_iter().all(|looker| !looker.join().unwrap()));
+        });
     }
 
     #[test]
