@@ -225,6 +225,11 @@ impl WorkingDirectory {
         self.0.join("usermanifests")
     }
 
+    /// Manifests of the stack, for those who apply them by other means.
+    pub fn stack_manifests(&self) -> PathBuf {
+        self.0.join("stackmanifests")
+    }
+
     /// The configuration of backups: credentials of the object store and the encryption password.
     pub fn backup_config(&self) -> PathBuf {
         self.0.join("a8s-deployment/deploy/a8s/backup-config")

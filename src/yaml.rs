@@ -5,7 +5,7 @@
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 /// A document that is not YAML, or not of the expected shape. The message says where.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,7 @@ pub fn read_all<T: DeserializeOwned>(text: &str) -> Result<Vec<T>, Error> {
     serde_saphyr::from_multiple_with_options(text, options()).map_err(|error| Error::Read(one_line(&error)))
 }
 
-/// Writes one document with sorted keys and an indentation of two.
+/// Writes one document with sorted keys, an indentation of two, and whole numbers as such.
 ///
 /// # Errors
 /// A value YAML can't hold, such as a map whose keys are maps.
@@ -68,20 +68,28 @@ pub fn write(value: &impl Serialize) -> Result<String, Error> {
         // Folding a long line is legal and unreadable.
         folded_wrap_chars: 1_000_000,
     };
-    serde_saphyr::to_string_with_options(&sorted(value), options).map_err(|error| Error::Write(error.to_string()))
+    serde_saphyr::to_string_with_options(&plain(value), options).map_err(|error| Error::Write(error.to_string()))
 }
 
-/// Sorts keys at every level, whatever order the JSON library keeps.
-fn sorted(value: Value) -> Value {
+/// Sorts keys at every level, whatever order the JSON library keeps, and makes `1.0` a `1`: Kubernetes has bounds of
+/// integers as floating point numbers, and writes them like that.
+fn plain(value: Value) -> Value {
     match value {
         Value::Object(map) => {
             let mut entries: Vec<(String, Value)> = map.into_iter().collect();
             entries.sort_by(|left, right| left.0.cmp(&right.0));
-            Value::Object(entries.into_iter().map(|(key, value)| (key, sorted(value))).collect())
+            Value::Object(entries.into_iter().map(|(key, value)| (key, plain(value))).collect())
         }
-        Value::Array(items) => Value::Array(items.into_iter().map(sorted).collect()),
+        Value::Array(items) => Value::Array(items.into_iter().map(plain).collect()),
+        Value::Number(number) => Value::Number(whole(&number).map_or(number, Into::into)),
         other => other,
     }
+}
+
+/// The integer that a floating point number is, if it is one.
+fn whole(number: &Number) -> Option<i64> {
+    let float = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0)?;
+    format!("{float:.0}").parse().ok()
 }
 
 /// The library's messages carry an excerpt of the text below the first line; that may hold secrets.
@@ -122,6 +130,13 @@ mod tests {
         assert_eq!(text, "a:\n- x: 2\n  z: 1\nb:\n  c: 2\n  d: 1\n");
     }
 
+    #[test]
+    fn whole_numbers_are_written_without_a_fraction() {
+        let text = write(&json!({"a": 1.0, "b": -2.0, "c": 0.5, "d": 1e300, "e": 3})).unwrap();
+        assert_eq!(text.lines().take(3).collect::<Vec<_>>(), ["a: 1", "b: -2", "c: 0.5"]);
+        assert_eq!(read::<Value>(&text).unwrap(), json!({"a": 1, "b": -2, "c": 0.5, "d": 1e300, "e": 3}));
+    }
+
     fn values() -> impl Strategy<Value = Value> {
         let scalars = prop_oneof![
             Just(Value::Null),
@@ -144,7 +159,9 @@ mod tests {
         #[test]
         fn what_is_written_is_read_back_the_same(value in values()) {
             let text = write(&value).unwrap();
-            prop_assert_eq!(read::<Value>(&text).unwrap(), value, "{}", text);
+            prop_assert_eq!(&read::<Value>(&text).unwrap(), &value, "{}", text);
+            // As YAML 1.2 it is the same: octals are where the two versions part.
+            prop_assert_eq!(&serde_saphyr::from_str::<Value>(&text).unwrap(), &value, "{}", text);
         }
     }
 }

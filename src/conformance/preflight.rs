@@ -49,6 +49,8 @@ pub struct Existing {
     pub version: Info,
     /// Which stack it has: `builtin`, or `upstream` where nothing says so.
     pub stack: String,
+    /// Whether it runs Deployments; the embedded cluster has no images to run.
+    pub has_deployments: bool,
     /// What the stack can do besides what every stack can.
     pub capabilities: BTreeSet<String>,
 }
@@ -77,11 +79,14 @@ async fn look(target: &Target) -> Result<Existing, Finding> {
     permissions(&client, &connection.context).await?;
     stack::require(&client).await?;
     let (stack, capabilities) = capabilities(&client).await?;
+    let apps = client.list_api_group_resources("apps/v1").await;
+    let apps = apps.map_err(|error| Error::request("ask for the kinds of apps/v1", error))?;
     Ok(Existing {
         kubeconfig: alone(target.read()?, &connection.context),
         context: connection.context,
         server: connection.server,
         version,
+        has_deployments: apps.resources.iter().any(|resource| resource.kind == "Deployment"),
         stack,
         capabilities,
     })

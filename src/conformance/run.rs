@@ -280,6 +280,9 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
         ("cluster", Some(_)) => Some("it needs a cluster of its own".to_owned()),
         ("needs-audit", Some(_)) => Some("only an embedded cluster shows which requests were made".to_owned()),
         ("embedded-only", Some(_)) => Some("it needs the embedded cluster and its host".to_owned()),
+        ("deployments", existing) if !existing.as_ref().is_some_and(|existing| existing.has_deployments) => {
+            Some("it needs a cluster that runs Deployments".to_owned())
+        }
         (tag, Some(existing)) if tag.starts_with(SINCE) => {
             let wanted = tag.strip_prefix(SINCE).and_then(|minor| minor.parse::<u32>().ok());
             let is_older = wanted.is_some_and(|wanted| is_before(&existing.version, wanted));

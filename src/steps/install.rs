@@ -1,7 +1,7 @@
 //! The plan of an installation: which parts a stack has, and in which order they come. Components follow from what was
 //! chosen: no MinIO where backups go elsewhere, no cert-manager for the builtin stack.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -114,6 +114,47 @@ pub fn add(plan: &mut Plan, after: &[Handle], installation: Installation) -> Han
             stack::install(plan, &needed, part)
         }
     }
+}
+
+/// What an installation is made of, without a cluster.
+pub struct Manifests {
+    /// Where what is fetched and generated lies.
+    pub directory: WorkingDirectory,
+    /// What would be installed.
+    pub stack: Stack,
+    /// Images that are elsewhere.
+    pub images: ImageMap,
+    /// Where backups go.
+    pub store: Store,
+}
+
+/// Adds the steps that write what an installation would apply. No cluster is asked: the encryption password is the one of
+/// the working directory, and the images are pulled. Returns the files in the order in which they are to be applied.
+pub fn write(plan: &mut Plan, manifests: Manifests) -> Vec<PathBuf> {
+    let Manifests { directory, stack, images, store } = manifests;
+    let mut needed = vec![plan.add(backup_config::Written { directory: directory.clone(), store: store.clone() })];
+    let mut parts = Vec::new();
+    match stack {
+        Stack::Builtin { .. } => {
+            if store.is_minio() {
+                parts.push(("object-store", own_store(images.clone(), &store)));
+            }
+            parts.push(("stack", builtin_source(&images, None, directory.clone())));
+        }
+        Stack::Upstream { version, cert_manager } => {
+            let (release, document) = (Wanted::Manifests(version), Wanted::cert_manager(&cert_manager));
+            parts.push(("cert-manager", cert_manager_source(images.clone(), document.path(&directory), None)));
+            if store.is_minio() {
+                parts.push(("object-store", minio_source(images.clone(), &store)));
+            }
+            parts.push(("stack", released(images, release.path(&directory), directory.clone())));
+            needed.extend([release, document].map(|wanted| plan.add(Fetched::new(directory.clone(), wanted))));
+        }
+    }
+    let manifests = stack::Manifests { directory: directory.stack_manifests(), parts };
+    let paths = manifests.paths();
+    plan.after(&needed, manifests);
+    paths
 }
 
 /// Adds the namespace of the stack, in which everything that is installed is on record.
@@ -235,11 +276,20 @@ fn add_cert_manager(
     let wanted = Wanted::cert_manager(version);
     let path = wanted.path(directory);
     let fetched = plan.add(Fetched::new(directory.clone(), wanted));
-    let cluster = access.clone();
-    let source = Source::new(images.clone(), move || {
-        let (path, access) = (path.clone(), cluster.clone());
+    let source = cert_manager_source(images.clone(), path, Some(access.clone()));
+    let part =
+        Part { access: access.clone(), title: "cert-manager", id: "cert-manager", source, probe: Some(issuer_probe()) };
+    stack::install(plan, &[after, fetched], part)
+}
+
+/// The objects of cert-manager; none on a cluster that has another one.
+fn cert_manager_source(images: ImageMap, path: PathBuf, cluster: Option<Arc<Access>>) -> Arc<Source> {
+    Source::new(images, move || {
+        let (path, cluster) = (path.clone(), cluster.clone());
         Box::pin(async move {
-            if stack::is_foreign(&access.client().await?, "cert-manager", "cert-manager").await? {
+            if let Some(cluster) = cluster
+                && stack::is_foreign(&cluster.client().await?, "cert-manager", "cert-manager").await?
+            {
                 // Somebody else looks after it.
                 return Ok(Vec::new());
             }
@@ -247,10 +297,7 @@ fn add_cert_manager(
                 .map_err(|error| Finding::new("manifests-missing", Class::Missing, error.to_string()))?;
             Ok(kustomization::objects_of(&path, &text)?)
         })
-    });
-    let part =
-        Part { access: access.clone(), title: "cert-manager", id: "cert-manager", source, probe: Some(issuer_probe()) };
-    stack::install(plan, &[after, fetched], part)
+    })
 }
 
 /// What cert-manager must admit before it is of use.
@@ -269,17 +316,21 @@ fn issuer_probe() -> DynamicObject {
 }
 
 fn add_minio(plan: &mut Plan, after: Handle, access: &Arc<Access>, images: &ImageMap, store: &Store) -> Handle {
+    let source = minio_source(images.clone(), store);
+    let part = Part { access: access.clone(), title: "the MinIO object store", id: "minio", source, probe: None };
+    stack::install(plan, &[after], part)
+}
+
+fn minio_source(images: ImageMap, store: &Store) -> Arc<Source> {
     let store = minio::Store {
         bucket: store.bucket.clone(),
         access_key: store.credentials.access_key.clone(),
         secret_key: store.credentials.secret_key.clone(),
     };
-    let source = Source::new(images.clone(), move || {
+    Source::new(images, move || {
         let store = store.clone();
         Box::pin(async move { Ok(minio::documents(&store)) })
-    });
-    let part = Part { access: access.clone(), title: "the MinIO object store", id: "minio", source, probe: None };
-    stack::install(plan, &[after], part)
+    })
 }
 
 /// The released documents, with the generated files in the places where their kustomization wants them.

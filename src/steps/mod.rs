@@ -23,6 +23,7 @@ pub mod sql;
 pub mod stack;
 pub mod verify;
 pub mod working_directory;
+pub mod written;
 
 #[cfg(test)]
 mod properties;

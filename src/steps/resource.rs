@@ -13,7 +13,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use super::condition::{self, Verdict};
-use crate::config::write_private;
+use super::written;
 use crate::finding::{Class, Evidence, Finding};
 use crate::kubernetes::{Access, Error, apply, diagnosis};
 use crate::manifest::resource::{Kind, Reference, Resource};
@@ -103,23 +103,11 @@ impl Step for Manifest {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        let document = self.document()?;
-        Ok(match fs_err::read_to_string(&self.path) {
-            Ok(there) if there == document => Observation::satisfied(format!("it is at {}", self.path.display())),
-            Ok(_) => Observation::unmet(format!("{} has another content", self.path.display())),
-            Err(_) => Observation::unmet(format!("{} is not there", self.path.display())),
-        })
+        Ok(written::observe(&self.path, &self.document()?))
     }
 
     async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        let failed = |error: std::io::Error| {
-            Finding::new("working-directory", Class::Failed, format!("cannot write the manifest: {error}"))
-        };
-        let document = self.document()?;
-        if let Some(directory) = self.path.parent() {
-            fs_err::create_dir_all(directory).map_err(failed)?;
-        }
-        write_private(&self.path, document.as_bytes()).map_err(failed)
+        written::write(&self.path, &self.document()?)
     }
 }
 

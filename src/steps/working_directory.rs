@@ -20,8 +20,16 @@ impl Removed {
     /// Everything the program makes below the working directory.
     fn generated(&self) -> Vec<PathBuf> {
         let Some(directory) = &self.directory else { return Vec::new() };
-        let names =
-            ["usermanifests", "a8s-deployment", "releases", "minio", "kind", "journal.jsonl", "journal.jsonl.1"];
+        let names = [
+            "usermanifests",
+            "stackmanifests",
+            "a8s-deployment",
+            "releases",
+            "minio",
+            "kind",
+            "journal.jsonl",
+            "journal.jsonl.1",
+        ];
         names.iter().map(|name| directory.0.join(name)).filter(|path| path.symlink_metadata().is_ok()).collect()
     }
 }

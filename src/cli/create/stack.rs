@@ -9,11 +9,12 @@ use super::cluster::summary;
 use super::stack_arguments::StackArguments;
 use crate::cli::arguments::Run;
 use crate::cli::{Session, group, prompt};
+use crate::config::WorkingDirectory;
 use crate::finding::Finding;
 use crate::kubernetes::{Access, Connection, Error, Target};
 use crate::provider::{self, ClusterName, Name, Options, Provider};
 use crate::step::Plan;
-use crate::steps::install::{self, Installation};
+use crate::steps::install::{self, Installation, Manifests};
 
 /// Arguments of `create stack`.
 #[derive(Debug, Args)]
@@ -34,6 +35,9 @@ struct CreateStackA8s {
     cluster: Chosen,
     #[command(flatten)]
     stack: StackArguments,
+    /// Only write the manifests, for those who apply them by other means; no cluster is asked
+    #[arg(long, conflicts_with_all = ["cluster_name", "context", "kubeconfig"])]
+    no_apply: bool,
     #[command(flatten)]
     run: Run,
 }
@@ -122,7 +126,42 @@ impl CreateStack {
 }
 
 impl CreateStackA8s {
+    /// Where generated files lie; a dry run must not write the configuration.
+    fn directory(&self, session: &Session) -> Result<WorkingDirectory, Finding> {
+        if self.run.dry_run { super::cluster::proposed_directory() } else { session.establish_working_directory() }
+    }
+
+    /// Writes the manifests and says how to go on.
+    fn write(&self, session: &Session) -> Result<(), Finding> {
+        let (store, images) = (self.stack.store(session)?, self.stack.images()?);
+        let (name, stack) = (self.stack.name(None), self.stack.stack(None)?);
+        let directory = self.directory(session)?;
+        let mut plan = Plan::new("create stack a8s");
+        let manifests = Manifests { directory: directory.clone(), stack, images, store };
+        let paths = install::write(&mut plan, manifests);
+        let outcome =
+            session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, Some(&directory)).await)?;
+        if let Some(outcome) = outcome {
+            session.console.info("The YAML manifests hold the keys of the store and the encryption password.");
+            session.console.line(" Apply them in this order, each when the one before is ready:");
+            for path in &paths {
+                session.console.line(format!("   kubectl apply --server-side -f {}", path.display()));
+            }
+            if !outcome.changed() {
+                session.console.info("Nothing had to be changed.");
+            }
+            session.console.document(&json!({
+                "stack": name, "manifests": paths, "applied": false, "workingDir": directory.0,
+                "changed": outcome.changed(), "steps": outcome.steps,
+            }));
+        }
+        Ok(())
+    }
+
     fn run(self, session: &Session) -> Result<(), Finding> {
+        if self.no_apply {
+            return self.write(session);
+        }
         let (store, images) = (self.stack.store(session)?, self.stack.images()?);
         let (connection, maker) = session.block_on(async |_| {
             let connection = self.cluster.connect().await?;
@@ -136,10 +175,7 @@ impl CreateStackA8s {
             let question = format!("Go on with {what} ({}, namespace a8s-system)?", connection.server);
             prompt::confirm(session, &question, &what)?;
         }
-        let directory = match self.run.dry_run {
-            true => super::cluster::proposed_directory()?,
-            false => session.establish_working_directory()?,
-        };
+        let directory = self.directory(session)?;
         session.console.heading("Let's set up a Kubernetes stack together...");
         let (context, server) = (connection.context.clone(), connection.server.clone());
         let minio = store.is_minio();

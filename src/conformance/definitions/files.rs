@@ -82,27 +82,6 @@ async fn no_escape(world: &mut World) -> Result<(), Failure> {
     Ok(())
 }
 
-#[then(expr = "there are {int} manifests")]
-async fn manifests(world: &mut World, count: usize) -> Result<(), Failure> {
-    let mut found = Vec::new();
-    let mut directories = vec![world.surroundings.home.join("a9s/usermanifests")];
-    while let Some(directory) = directories.pop() {
-        for entry in fs_err::read_dir(directory)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "yaml") {
-                found.push(path);
-            }
-        }
-    }
-    if found.len() == count {
-        Ok(())
-    } else {
-        Err(Failure::unexpected(format!("{count} manifests"), format!("{found:?}")))
-    }
-}
-
 fn read(world: &World, path: &str) -> Result<String, Failure> {
     Ok(fs_err::read_to_string(world.surroundings.home.join(world.expand(path)))?)
 }

@@ -14,6 +14,7 @@ mod failover;
 mod files;
 mod instance;
 mod kubernetes;
+mod manifests;
 mod members;
 mod repetition;
 mod sql;

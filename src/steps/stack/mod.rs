@@ -6,6 +6,7 @@
 
 mod admission;
 mod inventory;
+mod manifests;
 mod objects;
 mod removal;
 mod rollouts;
@@ -19,6 +20,7 @@ use kube::api::DynamicObject;
 
 pub use self::admission::Admission;
 pub use self::inventory::Inventory;
+pub use self::manifests::Manifests;
 pub use self::objects::{Established, Namespaces, Objects};
 pub use self::removal::Removed;
 pub use self::removal::instances;
