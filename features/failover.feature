@@ -61,6 +61,29 @@ Feature: Failover
       | agent |
       | whole |
 
+  @full @embedded-only @cut-off
+  Scenario: The primary alone is cut off from the API server
+    Given an instance "trio" of 3 members
+    And a ledger of "trio"
+    When the primary of "trio" is cut off from the API server
+    Then another member of "trio" is the primary
+    And rows of the ledger are acknowledged again within 30 seconds
+    When 50 more rows are acknowledged
+    And the network is whole again
+    Then "trio" has one primary and 2 standbys
+    And the ledger of "trio" is complete
+
+  @full @embedded-only @cut-off
+  Scenario: A standby alone is cut off from the API server
+    Given an instance "trio" of 3 members
+    And a ledger of "trio"
+    When a standby of "trio" is cut off from the API server
+    Then the primary of "trio" stays the same for 15 seconds
+    When 50 more rows are acknowledged
+    And the network is whole again
+    Then "trio" has one primary and 2 standbys
+    And the ledger of "trio" is complete
+
   @full @embedded-only @root
   Scenario: The disk of the primary is full
     Given an instance "trio" of 3 members

@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::process::Child;
 
 use super::command::{self, Outcome, Surroundings};
+use super::cut::Cut;
 use super::definitions::backup;
 use super::failure::Failure;
 use super::inventory;
@@ -62,6 +63,8 @@ pub struct World {
     pub struck: Option<(String, Instant)>,
     /// Processes that it has stopped and not yet let go on.
     pub frozen: Vec<i32>,
+    /// Pods that are cut off from the API server.
+    pub cuts: Vec<Cut>,
     /// What its steps have noted for later ones.
     pub notes: BTreeMap<String, String>,
     /// Clients that stay connected.
@@ -100,6 +103,7 @@ impl World {
             ledger: None,
             struck: None,
             frozen: Vec::new(),
+            cuts: Vec::new(),
             notes: BTreeMap::new(),
             clients: Vec::new(),
             forward: None,
@@ -338,6 +342,7 @@ impl World {
     /// Takes back everything the scenario made, and says what would not go.
     pub async fn end(&mut self) -> Vec<String> {
         self.thaw();
+        self.cuts.clear();
         self.ledger = None;
         for mut child in self.background.drain(..) {
             let _ = child.kill().await;

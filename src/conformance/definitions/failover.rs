@@ -9,11 +9,13 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::config::Kubeconfig;
 use kube::{Api, ResourceExt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::members::{member_login, pods, primary_of};
+use crate::conformance::cut::Cut;
 use crate::conformance::database::{self, DATABASE};
 use crate::conformance::inventory::{self, Process};
 use crate::conformance::ledger::Ledger;
@@ -155,6 +157,35 @@ async fn told_to_end(world: &mut World) -> Result<(), Failure> {
 #[when("what was frozen goes on")]
 async fn thaw(world: &mut World) -> Result<(), Failure> {
     world.thaw();
+    Ok(())
+}
+
+#[when(expr = "the primary of {string} is cut off from the API server")]
+async fn cut_primary(world: &mut World, name: String) -> Result<(), Failure> {
+    let pod = strike(world, &name).await?;
+    cut_off(world, &pod)
+}
+
+#[when(expr = "a standby of {string} is cut off from the API server")]
+async fn cut_standby(world: &mut World, name: String) -> Result<(), Failure> {
+    let primary = strike(world, &name).await?.name_any();
+    let standby = pods(world, &name).await?.into_iter().find(|pod| pod.name_any() != primary);
+    cut_off(world, &standby.ok_or(Failure::Missing("standby"))?)
+}
+
+fn cut_off(world: &mut World, pod: &Pod) -> Result<(), Failure> {
+    let address = pod.status.as_ref().and_then(|status| status.pod_ip.as_ref()?.parse().ok());
+    let kubeconfig = Kubeconfig::read_from(&world.surroundings.kubeconfig)?;
+    let server = kubeconfig.clusters.first().and_then(|named| named.cluster.as_ref()?.server.clone());
+    let port = server.and_then(|server| server.parse::<http::Uri>().ok()?.port_u16());
+    let cut = Cut::off(address.ok_or(Failure::Missing("address"))?, port.ok_or(Failure::Missing("port"))?)?;
+    world.cuts.push(cut);
+    Ok(())
+}
+
+#[when("the network is whole again")]
+async fn heal(world: &mut World) -> Result<(), Failure> {
+    world.cuts.clear();
     Ok(())
 }
 

@@ -11,9 +11,13 @@ use crate::agent::report::{Applied, Standing};
 use crate::instance::names::{self, CONFIGURATION, GENERATION, STANDING, TROUBLE};
 use a8s_api::{LABEL_ROLE, Postgresql};
 use futures::{StreamExt as _, pin_mut};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{Api, Patch, PatchParams, PostParams};
+use kube::client::ConfigExt as _;
+use kube::client::retry::RetryPolicy;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Config};
 use serde_json::json;
@@ -21,6 +25,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 use tokio::sync::{OnceCell, watch};
+use tower::retry::RetryLayer;
+use tower::util::BoxCloneSyncService;
+use tower::{BoxError, ServiceBuilder};
 
 const ACCOUNT_DIRECTORY: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 /// Pause after a request that failed.
@@ -80,8 +87,24 @@ impl Kubernetes {
         config.root_cert = Some(certificates(&authority));
         config.auth_info.token_file = Some(self.account.join("token").to_string_lossy().into_owned());
         config.default_namespace.clone_from(&self.pod.namespace);
-        config.connect_timeout = Some(PATIENCE);
-        Client::try_from(config).map_err(failed("prepare a connection to the Kubernetes API"))
+        self.client_of(config).map_err(failed("prepare a connection to the Kubernetes API"))
+    }
+
+    /// The layers of [`Client::try_from`] over connections that come from the pod's own address. In a network of its own
+    /// that makes no difference; where pods share the machine's, it tells the API server and filters who is asking.
+    fn client_of(&self, config: Config) -> Result<Client, kube::Error> {
+        let mut connector = HttpConnector::new();
+        connector.enforce_http(false);
+        connector.set_local_address(Some(self.pod.address));
+        let connector = config.rustls_https_connector_with_connector(connector)?;
+        let connector = BoxCloneSyncService::new(ServiceBuilder::new().timeout(PATIENCE).service(connector));
+        let service = ServiceBuilder::new()
+            .layer(config.base_uri_layer())
+            .layer(RetryLayer::new(RetryPolicy::server_retry()))
+            .option_layer(config.auth_layer()?)
+            .map_err(BoxError::from)
+            .service(hyper_util::client::legacy::Builder::new(TokioExecutor::new()).build(connector));
+        Ok(Client::new(service, config.default_namespace))
     }
 
     async fn say(&self, report: &Report) -> Result<(), Error> {
