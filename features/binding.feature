@@ -46,6 +46,13 @@ Feature: Service bindings
     Then the command succeeds
     And the program has sent no changing request
 
+  Scenario: The login of a service binding has no right of its own
+    When I create a service binding "app" to "solo"
+    Then the command succeeds
+    And as "app" the statement "RESET ROLE; SELECT rolsuper, rolcreaterole, rolcreatedb, rolreplication, rolbypassrls FROM pg_roles WHERE rolname = session_user" answers "f|f|f|f|f"
+    And as "app" the statement "SELECT string_agg(r.rolname, ',') FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid WHERE m.member = quote_ident(session_user)::regrole" answers "a9s_user"
+    And as "app" the statement "SELECT has_table_privilege(session_user, 'pg_authid', 'SELECT'), has_function_privilege(session_user, 'pg_read_file(text)', 'EXECUTE')" answers "f|f"
+
   Scenario: Five service bindings share a table, and what one made stays when it is deleted
     Given service bindings "one", "two", "three", "four", "five" to "solo"
     When as "one" the statement "CREATE TABLE a9s_apps_default_db (n int)" is run

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::backup_config::{self, Store};
 use super::release::{Fetched, Wanted};
-use super::stack::{self, Part, Source};
+use super::stack::{self, Part, Probe, Site, Source};
 use super::{images, password};
 use crate::config::WorkingDirectory;
 use crate::finding::{Class, Finding};
@@ -89,29 +89,25 @@ pub struct Installation {
 /// Adds the steps of an installation on a cluster that is there when `after` are done.
 pub fn add(plan: &mut Plan, after: &[Handle], installation: Installation) -> Handle {
     let Installation { access, directory, stack, images, store } = installation;
+    let site = Site::new(access.clone());
+    let record = add_record(plan, after, &site);
+    let adopted = password::Adopted { site: site.clone(), directory: directory.clone() };
+    let adopted = plan.after(&[record], adopted);
+    let written = backup_config::Written { directory: directory.clone(), store: store.clone() };
+    let written = plan.after(&[adopted], written);
     match stack {
-        Stack::Builtin { provider } => {
-            let adopted = plan.after(after, password::Adopted { access: access.clone(), directory: directory.clone() });
-            let written = backup_config::Written { directory: directory.clone(), store: store.clone() };
-            let written = plan.after(&[adopted], written);
-            add_builtin(plan, written, Builtin { access, directory, provider, images, store })
-        }
+        Stack::Builtin { provider } => add_builtin(plan, written, Builtin { site, directory, provider, images, store }),
         Stack::Upstream { version, cert_manager } => {
             let wanted = Wanted::Manifests(version);
             let release = plan.add(Fetched::new(directory.clone(), wanted.clone()));
-            let adopted = plan.after(after, password::Adopted { access: access.clone(), directory: directory.clone() });
-            let written = backup_config::Written { directory: directory.clone(), store: store.clone() };
-            let written = plan.after(&[adopted], written);
-            let space = add_record(plan, after, &access);
             let mut needed =
-                vec![release, written, add_cert_manager(plan, space, &access, &directory, &cert_manager, &images)];
+                vec![release, written, add_cert_manager(plan, record, &site, &directory, &cert_manager, &images)];
             if store.is_minio() {
-                needed.push(add_minio(plan, space, &access, &images, &store));
+                needed.push(add_minio(plan, record, &site, &images, &store));
             }
             let source = released(images, wanted.path(&directory), directory);
             let probe = Some(stack::instance_probe());
-            let part = Part { access, title: "the a8s System", id: "stack", source, probe };
-            stack::install(plan, &needed, part)
+            stack::install(plan, &needed, Part { site, title: "the a8s System", id: "stack", source, probe })
         }
     }
 }
@@ -158,9 +154,9 @@ pub fn write(plan: &mut Plan, manifests: Manifests) -> Vec<PathBuf> {
 }
 
 /// Adds the namespace of the stack, in which everything that is installed is on record.
-fn add_record(plan: &mut Plan, after: &[Handle], access: &Arc<Access>) -> Handle {
+fn add_record(plan: &mut Plan, after: &[Handle], site: &Arc<Site>) -> Handle {
     let space = Part {
-        access: access.clone(),
+        site: site.clone(),
         title: "the record of the installation",
         id: "record",
         source: Source::new(ImageMap::default(), || {
@@ -172,7 +168,7 @@ fn add_record(plan: &mut Plan, after: &[Handle], access: &Arc<Access>) -> Handle
 }
 
 struct Builtin {
-    access: Arc<Access>,
+    site: Arc<Site>,
     directory: WorkingDirectory,
     provider: Option<(Arc<dyn Provider>, ClusterName)>,
     images: ImageMap,
@@ -181,7 +177,7 @@ struct Builtin {
 
 /// The stack and its store at the same time: neither needs the other to begin.
 fn add_builtin(plan: &mut Plan, written: Handle, builtin: Builtin) -> Handle {
-    let Builtin { access, directory, provider, images, store } = builtin;
+    let Builtin { site, directory, provider, images, store } = builtin;
     let source = builtin_source(&images, provider.clone(), directory);
     let own = store.is_minio().then(|| own_store(images, &store));
     let mut needed = written;
@@ -191,19 +187,10 @@ fn add_builtin(plan: &mut Plan, written: Handle, builtin: Builtin) -> Handle {
         let sources = own.iter().chain([&source]).cloned().collect();
         needed = plan.after(&[written], images::Loaded { provider, cluster, sources });
     }
-    let stack = Part {
-        access: access.clone(),
-        title: "the a8s System",
-        id: "stack",
-        source,
-        probe: Some(stack::instance_probe()),
-    };
-    if let Some(source) = own {
-        let record = add_record(plan, &[needed], &access);
-        let part = Part { access, title: "the object store", id: "object-store", source, probe: None };
-        stack::install(plan, &[record], part);
-    }
-    stack::install(plan, &[needed], stack)
+    let probe = Some(stack::instance_probe());
+    let mut parts = vec![Part { site: site.clone(), title: "the a8s System", id: "stack", source, probe }];
+    parts.extend(own.map(|source| Part { site, title: "the object store", id: "object-store", source, probe: None }));
+    stack::install_together(plan, needed, parts)
 }
 
 /// The objects of the builtin stack, with what it knows of its store.
@@ -268,7 +255,7 @@ fn pulled() -> a8s_operators::manifests::Options {
 fn add_cert_manager(
     plan: &mut Plan,
     after: Handle,
-    access: &Arc<Access>,
+    site: &Arc<Site>,
     directory: &WorkingDirectory,
     version: &str,
     images: &ImageMap,
@@ -276,9 +263,9 @@ fn add_cert_manager(
     let wanted = Wanted::cert_manager(version);
     let path = wanted.path(directory);
     let fetched = plan.add(Fetched::new(directory.clone(), wanted));
-    let source = cert_manager_source(images.clone(), path, Some(access.clone()));
+    let source = cert_manager_source(images.clone(), path, Some(site.access().clone()));
     let part =
-        Part { access: access.clone(), title: "cert-manager", id: "cert-manager", source, probe: Some(issuer_probe()) };
+        Part { site: site.clone(), title: "cert-manager", id: "cert-manager", source, probe: Some(issuer_probe()) };
     stack::install(plan, &[after, fetched], part)
 }
 
@@ -301,7 +288,7 @@ fn cert_manager_source(images: ImageMap, path: PathBuf, cluster: Option<Arc<Acce
 }
 
 /// What cert-manager must admit before it is of use.
-fn issuer_probe() -> DynamicObject {
+fn issuer_probe() -> Probe {
     let resource = ApiResource {
         group: "cert-manager.io".to_owned(),
         version: "v1".to_owned(),
@@ -309,15 +296,15 @@ fn issuer_probe() -> DynamicObject {
         kind: "Issuer".to_owned(),
         plural: "issuers".to_owned(),
     };
-    let mut probe = DynamicObject::new("a9s-probe", &resource);
-    probe.metadata.namespace = Some("default".to_owned());
-    probe.data = json!({"spec": {"selfSigned": {}}});
-    probe
+    let mut object = DynamicObject::new("a9s-probe", &resource);
+    object.metadata.namespace = Some("default".to_owned());
+    object.data = json!({"spec": {"selfSigned": {}}});
+    Probe { resource, object }
 }
 
-fn add_minio(plan: &mut Plan, after: Handle, access: &Arc<Access>, images: &ImageMap, store: &Store) -> Handle {
+fn add_minio(plan: &mut Plan, after: Handle, site: &Arc<Site>, images: &ImageMap, store: &Store) -> Handle {
     let source = minio_source(images.clone(), store);
-    let part = Part { access: access.clone(), title: "the MinIO object store", id: "minio", source, probe: None };
+    let part = Part { site: site.clone(), title: "the MinIO object store", id: "minio", source, probe: None };
     stack::install(plan, &[after], part)
 }
 

@@ -8,15 +8,16 @@ use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 
+use super::stack::{Origin, Site};
 use crate::config::{WorkingDirectory, write_private};
 use crate::finding::{Class, Finding};
-use crate::kubernetes::{Access, Error};
+use crate::kubernetes::Error;
 use crate::step::{Context, Observation, Step};
 
 /// The working directory should have the password that the cluster has.
 pub struct Adopted {
     /// The cluster.
-    pub access: Arc<Access>,
+    pub site: Arc<Site>,
     /// Where the password is kept.
     pub directory: WorkingDirectory,
 }
@@ -24,7 +25,10 @@ pub struct Adopted {
 impl Adopted {
     async fn of_cluster(&self) -> Result<Option<Vec<u8>>, Finding> {
         let namespace = a8s_operators::SYSTEM_NAMESPACE;
-        let api: Api<Secret> = Api::namespaced(self.access.client().await?, namespace);
+        if self.site.origin(namespace) == Some(Origin::Made) {
+            return Ok(None);
+        }
+        let api: Api<Secret> = Api::namespaced(self.site.client().await?, namespace);
         let there = api.get_opt(SECRET).await;
         let there = there.map_err(|error| Error::request(format!("get secret {namespace}/{SECRET}"), error))?;
         Ok(there.and_then(|secret| secret.data?.remove(PASSWORD)).map(|value| value.0))

@@ -10,7 +10,7 @@ use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::api::{DynamicObject, ListParams, PostParams};
 use kube::{Api, Client, ResourceExt};
 
-use super::{Installing, objects};
+use super::{Installing, Probe};
 use crate::finding::{Evidence, Finding};
 use crate::kubernetes::Error;
 use crate::step::{Context, Observation, Step};
@@ -26,7 +26,7 @@ pub struct Admission {
     /// The part.
     pub part: Arc<Installing>,
     /// The object that must be admitted.
-    pub probe: DynamicObject,
+    pub probe: Probe,
 }
 
 impl Admission {
@@ -34,12 +34,10 @@ impl Admission {
     async fn answers(&self, client: &Client) -> Result<Option<String>, Finding> {
         let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
         let list = api.list(&ListParams::default()).await.map_err(|error| Error::request("list webhooks", error))?;
-        let group = self.probe.types.as_ref().and_then(|types| types.api_version.split_once('/')).map(|parts| parts.0);
+        let group = self.probe.resource.group.as_str();
         let of_ours = |webhook: &&k8s_openapi::api::admissionregistration::v1::ValidatingWebhook| {
             let rules = webhook.rules.as_deref().unwrap_or_default();
-            rules
-                .iter()
-                .any(|rule| rule.api_groups.as_deref().unwrap_or_default().iter().any(|of| Some(of.as_str()) == group))
+            rules.iter().any(|rule| rule.api_groups.as_deref().unwrap_or_default().iter().any(|of| of == group))
         };
         for webhook in list.iter().flat_map(|entry| entry.webhooks.as_deref().unwrap_or_default()).filter(of_ours) {
             if let Some(url) = &webhook.client_config.url
@@ -75,29 +73,23 @@ impl Step for Admission {
         if self.part.fresh.load(Ordering::SeqCst) {
             return Ok(Observation::unmet("admission was not tried yet"));
         }
-        Ok(match self.answers(&self.part.access.client().await?).await? {
+        Ok(match self.answers(&self.part.site.client().await?).await? {
             Some(difference) => Observation::unmet(difference),
             None => Observation::satisfied("it is ready"),
         })
     }
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
-        let client = self.part.access.client().await?;
+        let client = self.part.site.client().await?;
         let mut pause = ATTEMPT;
-        // A definition may be established a moment before discovery tells of its kind.
-        let api = loop {
-            match objects::api(&client, &self.probe).await {
-                Err(error) if error.is_not_found() || error.is_unknown_kind() => {
-                    context.progress("its kinds are not served yet");
-                    tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(SLOWEST);
-                }
-                api => break api?,
-            }
-        };
+        let api: Api<DynamicObject> = Api::namespaced_with(
+            client,
+            self.probe.object.namespace().as_deref().unwrap_or("default"),
+            &self.probe.resource,
+        );
         let parameters = PostParams { dry_run: true, field_manager: None };
         loop {
-            match api.create(&parameters, &self.probe).await {
+            match api.create(&parameters, &self.probe.object).await {
                 Ok(_) => break,
                 // An object of that name passed admission before; that is an answer too.
                 Err(kube::Error::Api(status)) if status.code == 409 => break,
@@ -108,7 +100,7 @@ impl Step for Admission {
                     pause = (pause * 2).min(SLOWEST);
                 }
                 Err(error) => {
-                    let what = format!("have {} admitted", self.probe.name_any());
+                    let what = format!("have {} admitted", self.probe.object.name_any());
                     return Err(Error::request(what, error).into());
                 }
             }
@@ -121,7 +113,7 @@ impl Step for Admission {
     }
 
     async fn evidence(&self) -> Vec<Evidence> {
-        let Ok(client) = self.part.access.client().await else { return Vec::new() };
+        let Ok(client) = self.part.site.client().await else { return Vec::new() };
         match self.answers(&client).await {
             Ok(Some(difference)) => vec![Evidence { about: "admission".to_owned(), lines: vec![difference] }],
             _ => Vec::new(),

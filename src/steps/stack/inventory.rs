@@ -2,7 +2,7 @@
 //!
 //! The record is written before the objects, and only grows: after any cut there is nothing of ours that it does not name.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -12,8 +12,8 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::sync::Mutex;
 
-use super::Installing;
 use super::objects::rank;
+use super::{Installing, Origin};
 use crate::finding::Finding;
 use crate::kubernetes::{Error, FIELD_MANAGER};
 use crate::step::{Context, Observation, Step};
@@ -86,34 +86,46 @@ fn entries(text: &str) -> BTreeSet<Entry> {
     text.lines().filter_map(Entry::parse).collect()
 }
 
-/// What is installed should be on record.
+/// What is installed should be on record: the objects of parts, under the short name of each. The namespace of the record
+/// is prepared before.
 pub struct Inventory {
-    part: Arc<Installing>,
-    /// What was on record when this run looked.
-    found: Mutex<BTreeSet<Entry>>,
+    parts: Vec<Arc<Installing>>,
+    /// What was on record when this run looked, by the key in the record.
+    found: Mutex<BTreeMap<String, String>>,
 }
 
 impl Inventory {
-    /// The step; the short name of the part is its key in the record.
-    pub fn new(part: Arc<Installing>) -> Self {
-        Self { part, found: Mutex::default() }
+    /// The step.
+    pub fn new(parts: Vec<Arc<Installing>>) -> Self {
+        Self { parts, found: Mutex::default() }
     }
 
-    async fn there(&self, client: &Client) -> Result<BTreeSet<Entry>, Error> {
-        let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    /// The record. In a namespace that this run has made there is none, unless another part of the plan has written it.
+    async fn there(&self) -> Result<BTreeMap<String, String>, Finding> {
+        let Some(part) = self.parts.first() else { return Ok(BTreeMap::new()) };
+        let api: Api<ConfigMap> = Api::namespaced(part.site.client().await?, NAMESPACE);
+        if part.site.origin(NAMESPACE) == Some(Origin::Made) {
+            return Ok(BTreeMap::new());
+        }
         let there = api.get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))?;
-        Ok(there.and_then(|map| map.data?.remove(self.part.id)).map(|text| entries(&text)).unwrap_or_default())
+        Ok(there.and_then(|map| map.data).unwrap_or_default())
     }
+}
 
-    async fn wanted(&self) -> Result<BTreeSet<Entry>, Finding> {
-        Ok(self.part.source.objects().await?.iter().map(Entry::of).collect())
-    }
+async fn wanted(part: &Installing) -> Result<BTreeSet<Entry>, Finding> {
+    Ok(part.source.objects().await?.iter().map(Entry::of).collect())
+}
+
+/// What the record `found` says of a part.
+fn noted(found: &BTreeMap<String, String>, part: &Installing) -> BTreeSet<Entry> {
+    found.get(part.id).map(|text| entries(text)).unwrap_or_default()
 }
 
 #[async_trait]
 impl Step for Inventory {
     fn id(&self) -> String {
-        format!("{}-inventory", self.part.id)
+        let ids: Vec<&str> = self.parts.iter().map(|part| part.id).collect();
+        format!("{}-inventory", ids.join("-and-"))
     }
 
     fn title(&self) -> String {
@@ -121,27 +133,33 @@ impl Step for Inventory {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        let there = self.there(&self.part.access.client().await?).await?;
-        if self.wanted().await?.is_subset(&there) {
-            return Ok(Observation::satisfied("it is noted"));
+        let there = self.there().await?;
+        for part in &self.parts {
+            if !wanted(part).await?.is_subset(&noted(&there, part)) {
+                *self.found.lock().await = there;
+                return Ok(Observation::unmet("it is not noted"));
+            }
         }
-        *self.found.lock().await = there;
-        Ok(Observation::unmet("it is not noted"))
+        Ok(Observation::satisfied("it is noted"))
     }
 
     async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        let client = self.part.access.client().await?;
-        let mut entries = self.found.lock().await.clone();
-        entries.extend(self.wanted().await?);
-        let lines: Vec<String> = entries.iter().map(Entry::line).collect();
+        let found = self.found.lock().await.clone();
+        let Some(first) = self.parts.first() else { return Ok(()) };
+        let mut data = BTreeMap::new();
+        for part in &self.parts {
+            let mut entries = noted(&found, part);
+            entries.extend(wanted(part).await?);
+            let lines: Vec<String> = entries.iter().map(Entry::line).collect();
+            data.insert(part.id, lines.join("\n"));
+        }
         let patch = json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "namespace": NAMESPACE},
-            "data": {self.part.id: lines.join("\n")},
+            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "namespace": NAMESPACE}, "data": data,
         });
-        // A field manager per part: none takes back what another has noted.
-        let mut parameters = PatchParams::apply(&format!("{FIELD_MANAGER}-{}", self.part.id));
+        // A field manager per step: none takes back what another has noted.
+        let mut parameters = PatchParams::apply(&format!("{FIELD_MANAGER}-{}", self.id()));
         parameters.force = true;
-        let api: Api<ConfigMap> = Api::namespaced(client, NAMESPACE);
+        let api: Api<ConfigMap> = Api::namespaced(first.site.client().await?, NAMESPACE);
         let noted = api.patch(NAME, &parameters, &Patch::Apply(&patch)).await;
         noted.map(drop).map_err(|error| Error::request("note what is installed", error).into())
     }

@@ -1,4 +1,4 @@
-//! The stack on a cluster: its namespaces, its objects, its definitions being served, its operators running, its
+//! The stack on a cluster: its record, its namespaces, its objects, its definitions being served, its operators running, its
 //! admission answering; and all of that gone again.
 //!
 //! [`install`] lists the steps. Where the objects come from is a [`Source`]; the steps are the same for the builtin stack,
@@ -10,13 +10,14 @@ mod manifests;
 mod objects;
 mod removal;
 mod rollouts;
+mod site;
 mod source;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-use kube::Client;
-use kube::api::DynamicObject;
+use kube::api::{ApiResource, DynamicObject};
+use kube::{Client, ResourceExt};
 
 pub use self::admission::Admission;
 pub use self::inventory::Inventory;
@@ -25,16 +26,17 @@ pub use self::objects::{Established, Namespaces, Objects};
 pub use self::removal::Removed;
 pub use self::removal::instances;
 pub use self::rollouts::Rollouts;
+pub use self::site::{Origin, Site};
 pub use self::source::{Source, values as builtin_values, values_of};
 use crate::finding::{Class, Finding};
-use crate::kubernetes::{Access, Error};
+use crate::kubernetes::Error;
 use crate::manifest::instance;
 use crate::step::{Handle, Plan};
 
 /// What is installed by one [`install`].
 pub struct Part {
     /// The cluster.
-    pub access: Arc<Access>,
+    pub site: Arc<Site>,
     /// What is installed, in the user's words: `the a8s stack`.
     pub title: &'static str,
     /// Short name, unique in a plan.
@@ -42,35 +44,61 @@ pub struct Part {
     /// The objects.
     pub source: Arc<Source>,
     /// An object that admission must let pass, as a dry run, before the part is usable.
-    pub probe: Option<DynamicObject>,
+    pub probe: Option<Probe>,
+}
+
+/// An object that admission is tried with.
+pub struct Probe {
+    /// Its kind: discovery tells of a new one only a moment after it is served.
+    pub resource: ApiResource,
+    /// The object.
+    pub object: DynamicObject,
 }
 
 /// A part while it is installed: what its steps share.
 pub struct Installing {
-    access: Arc<Access>,
+    site: Arc<Site>,
     title: &'static str,
     id: &'static str,
     source: Arc<Source>,
-    /// Whether this run has made a namespace of it: nothing else of it can be there then.
-    new: AtomicBool,
     /// Whether this run has applied it, and nobody has tried yet whether admission answers.
     fresh: AtomicBool,
 }
 
 impl Installing {
-    fn begin(part: Part) -> (Arc<Self>, Option<DynamicObject>) {
-        let Part { access, title, id, source, probe } = part;
-        let (new, fresh) = (AtomicBool::new(false), AtomicBool::new(false));
-        (Arc::new(Self { access, title, id, source, new, fresh }), probe)
+    fn begin(part: Part) -> (Arc<Self>, Option<Probe>) {
+        let Part { site, title, id, source, probe } = part;
+        (Arc::new(Self { site, title, id, source, fresh: AtomicBool::new(false) }), probe)
     }
+
+    /// Whether this run has made a namespace of it: nothing else of it can be there then.
+    async fn is_new(&self) -> Result<bool, Finding> {
+        let objects = self.source.objects().await?;
+        let mut namespaces = objects.iter().filter(|object| objects::rank(object) == 0);
+        Ok(namespaces.any(|object| self.site.origin(&object.name_any()) == Some(Origin::Made)))
+    }
+}
+
+/// Adds the steps that install parts at the same time, once all of them are on record. The first is the one that others
+/// wait for.
+pub fn install_together(plan: &mut Plan, after: Handle, parts: Vec<Part>) -> Handle {
+    let (parts, probes): (Vec<_>, Vec<_>) = parts.into_iter().map(Installing::begin).unzip();
+    let recorded = plan.after(&[after], Inventory::new(parts.clone()));
+    let installed: Vec<Handle> =
+        parts.into_iter().zip(probes).map(|(part, probe)| add(plan, recorded, part, probe)).collect();
+    installed.first().copied().unwrap_or(recorded)
 }
 
 /// Adds the steps that install a part: each waits for the one before.
 pub fn install(plan: &mut Plan, after: &[Handle], part: Part) -> Handle {
     let (part, probe) = Installing::begin(part);
-    let spaces = plan.after(after, Namespaces::new(part.clone()));
-    let listed = plan.after(&[spaces], Inventory::new(part.clone()));
-    let objects = plan.after(&[listed], Objects::new(part.clone()));
+    let recorded = plan.after(after, Inventory::new(vec![part.clone()]));
+    add(plan, recorded, part, probe)
+}
+
+fn add(plan: &mut Plan, recorded: Handle, part: Arc<Installing>, probe: Option<Probe>) -> Handle {
+    let spaces = plan.after(&[recorded], Namespaces::new(part.clone()));
+    let objects = plan.after(&[spaces], Objects::new(part.clone()));
     let served = plan.after(&[objects], Established { part: part.clone() });
     let running = plan.after(&[served], Rollouts { part: part.clone() });
     match probe {
@@ -79,7 +107,7 @@ pub fn install(plan: &mut Plan, after: &[Handle], part: Part) -> Handle {
     }
 }
 
-/// Adds the steps that prepare the namespaces of a part, and no more.
+/// Adds the step that prepares the namespaces of a part, and no more.
 pub fn prepare(plan: &mut Plan, after: &[Handle], part: Part) -> Handle {
     plan.after(after, Namespaces::new(Installing::begin(part).0))
 }
@@ -100,12 +128,12 @@ pub async fn is_foreign(client: &Client, namespace: &str, name: &str) -> Result<
 }
 
 /// The instance with which the a8s stack's admission is tried.
-pub fn instance_probe() -> DynamicObject {
+pub fn instance_probe() -> Probe {
     let resource = instance::resource(&instance::ApiVersion(a8s_api::VERSION.to_owned()));
-    let mut probe = DynamicObject::new("a9s-probe", &resource);
-    probe.metadata.namespace = Some("default".to_owned());
-    probe.data = serde_json::json!({"spec": {"version": 14}});
-    probe
+    let mut object = DynamicObject::new("a9s-probe", &resource);
+    object.metadata.namespace = Some("default".to_owned());
+    object.data = serde_json::json!({"spec": {"version": 14}});
+    Probe { resource, object }
 }
 
 /// The stack must be there: a clear word instead of "the server could not find the requested resource".

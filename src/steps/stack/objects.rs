@@ -1,9 +1,9 @@
 //! Objects on a cluster, in the order in which they can be: namespaces, then what others refer to, then what makes pods,
 //! then what reviews requests.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,7 +18,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 
-use super::Installing;
+use super::{Installing, Origin};
 use crate::finding::Finding;
 use crate::kubernetes::apply::{self, Kind};
 use crate::kubernetes::{Error, is_before};
@@ -74,6 +74,8 @@ fn accounts(client: &Client, namespace: &str) -> Api<ServiceAccount> {
 /// The namespaces of a part should be there, and ready for pods.
 pub struct Namespaces {
     part: Arc<Installing>,
+    /// Those that were not there when this run looked.
+    missing: StdMutex<BTreeSet<String>>,
     /// Whether one was being deleted when this run looked.
     going: AtomicBool,
 }
@@ -81,14 +83,20 @@ pub struct Namespaces {
 impl Namespaces {
     /// The step.
     pub fn new(part: Arc<Installing>) -> Self {
-        Self { part, going: AtomicBool::new(false) }
+        Self { part, missing: StdMutex::default(), going: AtomicBool::new(false) }
+    }
+
+    /// Those that this run has not seen to yet.
+    async fn open(&self) -> Result<Vec<&DynamicObject>, Finding> {
+        let namespaces = self.part.source.objects().await?.iter().filter(|object| rank(object) == 0);
+        Ok(namespaces.filter(|object| self.part.site.origin(&object.name_any()).is_none()).collect())
     }
 
     /// What is missing or different in a namespace.
     async fn difference(&self, client: &Client, object: &DynamicObject) -> Result<Option<String>, Error> {
         let name = object.name_any();
         let Some(there) = apply::get(&api(client, object).await?, object).await? else {
-            self.part.new.store(true, Ordering::SeqCst);
+            self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
             return Ok(Some(format!("the namespace {name} is not there")));
         };
         if there.metadata.deletion_timestamp.is_some() {
@@ -101,6 +109,13 @@ impl Namespaces {
         let account = accounts(client, &name).get_opt(DEFAULT_ACCOUNT).await;
         let account = account.map_err(|error| Error::request("look for the default ServiceAccount", error))?;
         Ok(account.is_none().then(|| format!("the namespace {name} has no ServiceAccount default yet")))
+    }
+
+    fn origin(&self, name: &str) -> Origin {
+        match self.missing.lock().unwrap_or_else(PoisonError::into_inner).contains(name) {
+            true => Origin::Made,
+            false => Origin::Found,
+        }
     }
 }
 
@@ -115,32 +130,34 @@ impl Step for Namespaces {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        let client = self.part.access.client().await?;
-        for object in self.part.source.objects().await?.iter().filter(|object| rank(object) == 0) {
+        let client = self.part.site.client().await?;
+        for object in self.open().await? {
             if let Some(difference) = self.difference(&client, object).await? {
                 return Ok(Observation::unmet(difference));
             }
+            self.part.site.prepared(&object.name_any(), Origin::Found);
         }
         Ok(Observation::satisfied("they are there"))
     }
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
-        let client = self.part.access.client().await?;
-        for object in self.part.source.objects().await?.iter().filter(|object| rank(object) == 0) {
-            let api = api(&client, object).await?;
+        let client = self.part.site.client().await?;
+        for object in self.open().await? {
+            let (api, name) = (api(&client, object).await?, object.name_any());
             // What is being deleted can't be applied to; it must be gone first.
             while self.going.load(Ordering::SeqCst)
                 && apply::get(&api, object).await?.is_some_and(|there| there.metadata.deletion_timestamp.is_some())
             {
-                context.progress(format!("waiting for the namespace {} to be gone", object.name_any()));
+                context.progress(format!("waiting for the namespace {name} to be gone"));
                 tokio::time::sleep(GONE).await;
             }
             apply::apply(&api, object, true).await?;
-            context.progress(format!("waiting for the ServiceAccount default of the namespace {}", object.name_any()));
+            context.progress(format!("waiting for the ServiceAccount default of the namespace {name}"));
             let is_there = |account: Option<&ServiceAccount>| account.is_some();
-            let waited = await_condition(accounts(&client, &object.name_any()), DEFAULT_ACCOUNT, is_there).await;
-            let what = || format!("wait for the ServiceAccount default of the namespace {}", object.name_any());
+            let waited = await_condition(accounts(&client, &name), DEFAULT_ACCOUNT, is_there).await;
+            let what = || format!("wait for the ServiceAccount default of the namespace {name}");
             waited.map_err(|error| Error::watch(what(), error))?;
+            self.part.site.prepared(&name, self.origin(&name));
         }
         Ok(())
     }
@@ -224,10 +241,10 @@ impl Step for Objects {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        if self.part.new.load(Ordering::SeqCst) {
+        if self.part.is_new().await? {
             return Ok(Observation::unmet("it is not there"));
         }
-        let client = self.part.access.client().await?;
+        let client = self.part.site.client().await?;
         let objects = self.objects(&client).await?;
         let mut looks: FuturesUnordered<_> = objects.iter().map(|object| self.difference(&client, object)).collect();
         let mut found = Vec::new();
@@ -242,7 +259,7 @@ impl Step for Objects {
     }
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
-        let client = self.part.access.client().await?;
+        let client = self.part.site.client().await?;
         let objects = self.objects(&client).await?;
         self.part.fresh.store(true, Ordering::SeqCst);
         context.command("kubectl apply --server-side --force-conflicts --field-manager a9s -f STACK");
@@ -283,7 +300,7 @@ impl Step for Established {
         if wanted.is_empty() {
             return Ok(Observation::satisfied("it has none"));
         }
-        let api: Api<CustomResourceDefinition> = Api::all(self.part.access.client().await?);
+        let api: Api<CustomResourceDefinition> = Api::all(self.part.site.client().await?);
         let there =
             api.list(&ListParams::default()).await.map_err(|error| Error::request("list definitions", error))?;
         let established = |name: &str| {

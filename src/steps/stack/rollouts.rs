@@ -202,7 +202,7 @@ impl Step for Rollouts {
         if self.part.fresh.load(Ordering::SeqCst) {
             return Ok(Observation::unmet("its pods are on their way"));
         }
-        let client = self.part.access.client().await?;
+        let client = self.part.site.client().await?;
         for object in workloads {
             if let Progress::Waits(why) = self.progress(&client, object).await? {
                 let pods = self.pods(&client, object).await?;
@@ -214,7 +214,7 @@ impl Step for Rollouts {
 
     /// The cluster's controllers do it; here it is seen.
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
-        let client = self.part.access.client().await?;
+        let client = self.part.site.client().await?;
         for object in self.workloads().await? {
             self.follow(&client, object, context).await?;
         }
@@ -226,7 +226,7 @@ impl Step for Rollouts {
     }
 
     async fn evidence(&self) -> Vec<Evidence> {
-        let (Ok(client), Ok(workloads)) = (self.part.access.client().await, self.workloads().await) else {
+        let (Ok(client), Ok(workloads)) = (self.part.site.client().await, self.workloads().await) else {
             return Vec::new();
         };
         let mut evidence = Vec::new();
