@@ -37,6 +37,33 @@ async fn variable(world: &mut World, name: String, value: String) -> Result<(), 
     Ok(())
 }
 
+/// A stand-in for a program of the machine: what it says when its arguments begin so, and how it ends. What a failure says
+/// is on standard error; a question that is not in the table is a failure.
+#[given(expr = "a program {string} that answers:")]
+async fn program(world: &mut World, name: String, step: &Step) -> Result<(), Failure> {
+    let rows = &step.table.as_ref().ok_or(Failure::Missing("table"))?.rows;
+    let mut script = "#!/bin/sh\ncase \"$*\" in\n".to_owned();
+    for row in rows.iter().skip(1) {
+        let [asked, says, code] = row.as_slice() else { return Err(Failure::Missing("three columns")) };
+        let stream = if code == "0" { 1 } else { 2 };
+        script.push_str(&format!("{}*) printf '%s\\n' {} >&{stream}; exit {code} ;;\n", quoted(asked), quoted(says)));
+    }
+    script.push_str("*) echo \"nobody expected: $*\" >&2; exit 64 ;;\nesac\n");
+    let directory = world.surroundings.home.join("bin");
+    fs_err::create_dir_all(&directory)?;
+    let path = directory.join(name);
+    fs_err::write(&path, script)?;
+    fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    world.surroundings.env.retain(|(variable, _)| variable != "PATH");
+    world.surroundings.env.push(("PATH".to_owned(), format!("{}:/usr/bin:/bin", directory.display())));
+    Ok(())
+}
+
+/// A word for sh(1).
+fn quoted(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
 #[then(expr = "there is a file {string}")]
 async fn exists(world: &mut World, path: String) -> Result<(), Failure> {
     let path = world.surroundings.home.join(world.expand(&path));

@@ -1,0 +1,73 @@
+@core @negative
+Feature: Clusters in Docker that can't be made
+  What is lacking is said in one sentence, with a way out, and nothing of somebody else is touched.
+
+  Background:
+    Given an empty home and no cluster
+    And a program "docker" that answers:
+      | asked | says                                                                     | exit code |
+      | info  | {"MemTotal": 16000000000, "CgroupVersion": "2", "DockerRootDir": "/sys"} | 0         |
+      | ps    |                                                                          | 0         |
+
+  Scenario Outline: Docker: <what>
+    Given a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+    And a program "docker" that answers:
+      | asked | says   | exit code |
+      | ps    | <ps>   | <ends>    |
+      | info  | <info> | <ends>    |
+    When I run `a9s create cluster a8s -p kind --stack builtin --yes`
+    Then the command fails with exit code 3
+    And the reason is one clear sentence
+    And standard error says "<cause>"
+    And standard error says "<way out>"
+
+    Examples:
+      | what                 | ends | cause                 | way out       | info                                                                                                 | ps                                   |
+      | it does not run      | 1    | does not answer       | systemctl     | Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?    | Cannot connect to the Docker daemon. |
+      | it refuses this user | 1    | refuses this user     | group docker  | permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock | permission denied                    |
+      | too little memory    | 0    | a cluster needs 2 GiB | --no-precheck | {"MemTotal": 1000000000, "CgroupVersion": "2", "DockerRootDir": "/"}                                 |                                      |
+      | too little disk      | 0    | nodes need 8 GiB      | --no-precheck | {"MemTotal": 16000000000, "CgroupVersion": "2", "DockerRootDir": "/proc"}                            |                                      |
+
+  Scenario: A kind that is too old
+    Given a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.11.1 go1.16.4 linux/amd64 | 0         |
+    When I run `a9s create cluster a8s -p kind --stack builtin --yes`
+    Then the command fails with exit code 3
+    And the reason is one clear sentence
+    And standard error says "0.11.1"
+    And standard error says "0.20.0"
+
+  Scenario Outline: kind fails: <what>
+    Given a program "kind" that answers:
+      | asked          | says                              | exit code |
+      | version        | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+      | create cluster | <says>                            | 1         |
+    When I run `a9s create cluster a8s -p kind --stack builtin --no-precheck --yes`
+    Then the command fails with exit code <code>
+    And the reason is one clear sentence
+    And standard error says "<cause>"
+    And standard error says "<way out>"
+
+    Examples:
+      | what                | code | cause                       | way out              | says                                                                                        |
+      | the name is taken   | 5    | the name is taken           | with -c              | ERROR: failed to create cluster: node(s) already exist for a cluster with the name "a8s"    |
+      | no image            | 3    | node image cannot be pulled | --node-image         | ERROR: failed to create cluster: failed to pull image "kindest/node:v1.99.0": exit status 1 |
+      | too many open files | 3    | inotify                     | sysctl               | ERROR: failed to create cluster: could not watch: too many open files                       |
+      | a full disk         | 3    | disk of the Docker engine   | docker system prune  | ERROR: failed to create cluster: write /var/lib/docker/x: no space left on device           |
+      | anything else       | 1    | kind                        | could not find a log | ERROR: failed to create cluster: could not find a log line that matches                     |
+
+  Scenario: A cluster of that name that somebody else has made
+    Given a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+    And a program "docker" that answers:
+      | asked | says                                   | exit code |
+      | info  | {"MemTotal": 16000000000}              | 0         |
+      | ps    | 0123456789ab a8s-control-plane running | 0         |
+    When I run `a9s create cluster a8s -p kind --stack builtin`
+    Then the command fails with exit code 5
+    And the reason is one clear sentence
+    And standard error says "which a9s did not make"
