@@ -67,6 +67,49 @@ Feature: The stack on a cluster that is there
     And standard error says "away"
     And the reason is one clear sentence
 
+  @embedded-only @negative
+  Scenario: Nobody may install what he may not
+    Given a cluster with the a8s stack
+    When my kubeconfig has the token of the ServiceAccount "default"
+    And I run `a9s create stack a8s --context a9s-a8s --yes`
+    Then the command fails with exit code 5
+    And the reason is one clear sentence
+    And standard error says 'cannot get resource "namespaces"'
+
+  @embedded-only @negative
+  Scenario: A certificate whose time is over
+    Given a cluster with the a8s stack
+    When the certificate in my kubeconfig has expired
+    And I run `a9s create stack a8s --context a9s-a8s --yes`
+    Then the command fails with exit code 3
+    And the reason is one clear sentence
+    And standard error says "has expired on 2020-01-01"
+
+  @cluster @embedded-only @negative
+  Scenario: A webhook that never answers
+    Given a cluster of its own
+    When I apply the object:
+      """
+      apiVersion: admissionregistration.k8s.io/v1
+      kind: ValidatingWebhookConfiguration
+      metadata: {name: deaf}
+      webhooks:
+      - name: deaf.example.com
+        admissionReviewVersions: [v1]
+        sideEffects: None
+        timeoutSeconds: 1
+        clientConfig: {url: "https://127.0.0.1:1/review"}
+        rules: [{apiGroups: [postgresql.anynines.com], apiVersions: ["*"], operations: [CREATE], resources: [postgresqls]}]
+      """
+    And I create an instance "solo"
+    Then the command fails with exit code 1
+    And the reason is one clear sentence
+    And standard error says "deaf.example.com"
+    When I run `a9s create stack a8s --timeout 4s --yes`
+    Then the command fails with exit code 4
+    And the reason is one clear sentence
+    And standard error says "deaf.example.com"
+
   @negative
   Scenario: An API server that can't be reached
     Given an empty home and no cluster

@@ -31,6 +31,14 @@ pub enum Error {
         #[source]
         source: Box<KubeconfigError>,
     },
+    /// The credentials are over.
+    #[error("the client certificate of the context {context} has expired on {}", end.strftime("%F"))]
+    Expired {
+        /// The context.
+        context: String,
+        /// When that was.
+        end: jiff::Timestamp,
+    },
     /// A request failed.
     #[error("cannot {what}")]
     Request {
@@ -118,6 +126,8 @@ impl From<Error> for Finding {
             Error::UnknownContext { .. } => Self::new("unknown-context", Class::Missing, cause)
                 .advise("kubectl config get-contexts lists the contexts there are."),
             Error::Kubeconfig { .. } => Self::new("kubeconfig-unusable", Class::Missing, cause),
+            Error::Expired { .. } => Self::new("certificate-expired", Class::Missing, cause)
+                .advise("Get new credentials from whoever runs the cluster, and put them into the kubeconfig."),
             Error::Unanswered { .. } => Self::new("cluster-unreachable", Class::Missing, cause),
             Error::Request { .. } if unreachable => Self::new("cluster-unreachable", Class::Missing, cause)
                 .advise("Is the cluster running? a9s cluster status says so; a9s cluster start starts it."),

@@ -1,6 +1,7 @@
 //! What steps need to talk to a cluster: a client, apply, exec, diagnosis, and the kubeconfig file.
 
 pub mod apply;
+mod certificate;
 pub mod diagnosis;
 mod error;
 pub mod exec;
@@ -71,6 +72,9 @@ impl Target {
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
             .map_err(|source| Error::Kubeconfig { source: Box::new(source) })?;
+        if let Some(end) = certificate::expired(&config.auth_info) {
+            return Err(Error::Expired { context, end });
+        }
         config.connect_timeout = Some(CONNECT);
         config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
         let namespace = config.default_namespace.clone();

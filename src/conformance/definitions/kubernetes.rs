@@ -3,6 +3,7 @@
 use std::process::Stdio;
 use std::time::Duration;
 
+use base64::Engine as _;
 use cucumber::gherkin::Step;
 use cucumber::{given, then, when};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
@@ -34,6 +35,24 @@ async fn anonymous(world: &mut World) -> Result<(), Failure> {
         user.auth_info = Some(AuthInfo::default());
     }
     Ok(fs_err::write(&world.surroundings.kubeconfig, serde_json::to_vec(&kubeconfig)?)?)
+}
+
+#[when("the certificate in my kubeconfig has expired")]
+async fn expired(world: &mut World) -> Result<(), Failure> {
+    let failed = |error: rcgen::Error| Failure::unexpected("a certificate", error.to_string());
+    let mut parameters = rcgen::CertificateParams::new(Vec::new()).map_err(failed)?;
+    parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    let key = rcgen::KeyPair::generate().map_err(failed)?;
+    let certificate = parameters.self_signed(&key).map_err(failed)?;
+    let encoded = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
+    let kubeconfig = Kubeconfig::read_from(&world.surroundings.kubeconfig)?;
+    let mut document = serde_json::to_value(&kubeconfig)?;
+    for user in document["users"].as_array_mut().into_iter().flatten() {
+        user["user"] = serde_json::json!({
+            "client-certificate-data": encoded(certificate.pem()), "client-key-data": encoded(key.serialize_pem()),
+        });
+    }
+    Ok(fs_err::write(&world.surroundings.kubeconfig, document.to_string())?)
 }
 
 #[when(expr = "my kubeconfig has the token of the ServiceAccount {string}")]
