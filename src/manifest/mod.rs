@@ -7,6 +7,7 @@ pub mod kustomization;
 pub mod minio;
 pub mod names;
 pub mod order;
+pub mod ports;
 pub mod registry;
 pub mod release;
 pub mod resource;

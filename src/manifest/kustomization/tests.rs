@@ -34,18 +34,6 @@ fn the_structure_of_the_released_documents_is_rendered() {
     });
 }
 
-/// `A9S_UPSTREAM_DIR` names a checkout of the released documents; without it there is nothing to compare with.
-#[test]
-fn the_released_documents_are_rendered() {
-    let Some(directory) = std::env::var_os("A9S_UPSTREAM_DIR").map(PathBuf::from) else { return };
-    let deploy = directory.join("deploy");
-    let objects = render(&deploy.join("a8s/manifests"), &with_credentials(&deploy)).unwrap();
-    let count = |kind: &str| objects.iter().filter(|object| object["kind"] == kind).count();
-    assert_eq!((count("CustomResourceDefinition"), count("Deployment"), count("Secret")), (4, 3, 1));
-    let images = crate::manifest::images::of_objects(&objects);
-    assert!(images.iter().any(|image| image.starts_with("gcr.io/kubebuilder/kube-rbac-proxy:")), "{images:?}");
-}
-
 #[test]
 fn files_with_credentials_that_nobody_made_are_missing_by_name() {
     let finding = Finding::from(render(&fixture().join("a8s/manifests"), &Files::default()).unwrap_err());

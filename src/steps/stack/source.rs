@@ -10,6 +10,7 @@ use tokio::sync::OnceCell;
 
 use crate::finding::{Class, Finding};
 use crate::manifest::images::ImageMap;
+use crate::manifest::ports;
 
 type Load = dyn Fn() -> BoxFuture<'static, Result<Vec<Value>, Finding>> + Send + Sync;
 
@@ -36,7 +37,10 @@ impl Source {
     pub async fn objects(&self) -> Result<&[DynamicObject], Finding> {
         let objects = self.objects.get_or_try_init(async || {
             let mut values = (self.load)().await?;
-            values.iter_mut().for_each(|value| self.images.rewrite(value));
+            for value in &mut values {
+                self.images.rewrite(value);
+                ports::complete(value);
+            }
             values.into_iter().map(object).collect::<Result<Vec<_>, _>>()
         });
         Ok(objects.await?)
