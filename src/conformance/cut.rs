@@ -50,11 +50,11 @@ pub fn lacking() -> Option<String> {
 /// Removes what runs have left that were killed: another pod may have the address now.
 fn sweep() -> Result<(), Failure> {
     let listed = nft("list tables")?;
-    let left = listed.lines().filter_map(|line| line.strip_prefix("table inet ")).filter(|table| {
+    let mut left = listed.lines().filter_map(|line| line.strip_prefix("table inet ")).filter(|table| {
         let run = table.strip_prefix(PREFIX).and_then(|rest| rest.split('_').next());
         run.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
     });
-    left.map(|table| nft(&format!("delete table inet {table}")).map(drop)).collect()
+    left.try_for_each(|table| nft(&format!("delete table inet {table}")).map(drop))
 }
 
 fn nft(commands: &str) -> Result<String, Failure> {
