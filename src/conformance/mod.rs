@@ -8,6 +8,7 @@
 pub mod catalogue;
 pub mod command;
 pub mod compare;
+pub mod container;
 pub mod cut;
 pub mod database;
 pub mod definitions;

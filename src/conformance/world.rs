@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::process::Child;
 
 use super::command::{self, Outcome, Surroundings};
+use super::container::Container;
 use super::cut::Cut;
 use super::definitions::backup;
 use super::failure::Failure;
@@ -65,6 +66,8 @@ pub struct World {
     pub frozen: Vec<i32>,
     /// Pods that are cut off from the API server.
     pub cuts: Vec<Cut>,
+    /// An object store beside the cluster.
+    pub container: Option<Container>,
     /// What its steps have noted for later ones.
     pub notes: BTreeMap<String, String>,
     /// Clients that stay connected.
@@ -104,6 +107,7 @@ impl World {
             struck: None,
             frozen: Vec::new(),
             cuts: Vec::new(),
+            container: None,
             notes: BTreeMap::new(),
             clients: Vec::new(),
             forward: None,
@@ -272,6 +276,7 @@ impl World {
             .replace("{home}", &self.surroundings.home.to_string_lossy())
             .replace("{state}", &self.surroundings.state.to_string_lossy())
             .replace("{kubeconfig}", &self.surroundings.kubeconfig.to_string_lossy())
+            .replace("{store}", &self.container.as_ref().map(Container::url).unwrap_or_default())
     }
 
     fn audit_log(&self) -> PathBuf {

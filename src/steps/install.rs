@@ -96,7 +96,9 @@ pub fn add(plan: &mut Plan, after: &[Handle], installation: Installation) -> Han
     let written = backup_config::Written { directory: directory.clone(), store: store.clone() };
     let written = plan.after(&[adopted], written);
     match stack {
-        Stack::Builtin { provider } => add_builtin(plan, written, Builtin { site, directory, provider, images, store }),
+        Stack::Builtin { provider } => {
+            add_builtin(plan, after, written, Builtin { site, directory, provider, images, store })
+        }
         Stack::Upstream { version, cert_manager } => {
             let wanted = Wanted::Manifests(version);
             let release = plan.add(Fetched::new(directory.clone(), wanted.clone()));
@@ -135,7 +137,7 @@ pub fn write(plan: &mut Plan, manifests: Manifests) -> Vec<PathBuf> {
             if store.is_minio() {
                 parts.push(("object-store", own_store(images.clone(), &store)));
             }
-            parts.push(("stack", builtin_source(&images, None, directory.clone())));
+            parts.push(("stack", builtin_source(&images, None, Some(directory.clone()))));
         }
         Stack::Upstream { version, cert_manager } => {
             let (release, document) = (Wanted::Manifests(version), Wanted::cert_manager(&cert_manager));
@@ -175,29 +177,31 @@ struct Builtin {
     store: Store,
 }
 
-/// The stack and its store at the same time: neither needs the other to begin.
-fn add_builtin(plan: &mut Plan, written: Handle, builtin: Builtin) -> Handle {
+/// The stack and its store at the same time: neither needs the other to begin. Images are loaded as soon as there are
+/// nodes: those become ready meanwhile.
+fn add_builtin(plan: &mut Plan, after: &[Handle], written: Handle, builtin: Builtin) -> Handle {
     let Builtin { site, directory, provider, images, store } = builtin;
-    let source = builtin_source(&images, provider.clone(), directory);
-    let own = store.is_minio().then(|| own_store(images, &store));
-    let mut needed = written;
-    if let Some((provider, cluster)) = provider
+    let own = store.is_minio().then(|| own_store(images.clone(), &store));
+    let mut needed = vec![written];
+    if let Some((provider, cluster)) = provider.clone()
         && provider.has_nodes()
     {
-        let sources = own.iter().chain([&source]).cloned().collect();
-        needed = plan.after(&[written], images::Loaded { provider, cluster, sources });
+        let workloads = builtin_source(&images, Some((provider.clone(), cluster.clone())), None);
+        let sources = own.iter().chain([&workloads]).cloned().collect();
+        needed.push(plan.after(after, images::Loaded { provider, cluster, sources }));
     }
+    let source = builtin_source(&images, provider, Some(directory));
     let probe = Some(stack::instance_probe());
     let mut parts = vec![Part { site: site.clone(), title: "the a8s System", id: "stack", source, probe }];
     parts.extend(own.map(|source| Part { site, title: "the object store", id: "object-store", source, probe: None }));
-    stack::install_together(plan, needed, parts)
+    stack::install_together(plan, &needed, parts)
 }
 
-/// The objects of the builtin stack, with what it knows of its store.
+/// The objects of the builtin stack; with the directory, also what it is told of its store.
 fn builtin_source(
     images: &ImageMap,
     provider: Option<(Arc<dyn Provider>, ClusterName)>,
-    directory: WorkingDirectory,
+    directory: Option<WorkingDirectory>,
 ) -> Arc<Source> {
     Source::new(images.clone(), move || {
         let (provider, directory) = (provider.clone(), directory.clone());
@@ -207,7 +211,9 @@ fn builtin_source(
                 None => pulled(),
             };
             let mut values = stack::builtin_values(&options)?;
-            values.extend(settings(&directory)?);
+            if let Some(directory) = directory {
+                values.extend(settings(&directory)?);
+            }
             Ok(values)
         })
     })

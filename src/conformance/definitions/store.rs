@@ -11,6 +11,7 @@ use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 
+use crate::conformance::container::Container;
 use crate::conformance::{Failure, World, observe};
 
 const COPY: &str = "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password";
@@ -50,6 +51,40 @@ async fn put(world: &mut World, key: String, text: String) -> Result<(), Failure
 async fn is(world: &mut World, key: String, text: String) -> Result<(), Failure> {
     let found = get(world, &key).await?;
     if found == text { Ok(()) } else { Err(Failure::unexpected(text, found)) }
+}
+
+/// Its address is `{store}`, and the keys are in the environment.
+#[given(expr = "an object store in a container, with the bucket {string}")]
+async fn in_container(world: &mut World, bucket: String) -> Result<(), Failure> {
+    let keys = Credentials { access_key: "beside".to_owned(), secret_key: "the-cluster".to_owned() };
+    let container = Container::object_store(&world.surroundings.home.join("store-keys"), &bucket, &keys)?;
+    let variables = [("A9S_BACKUP_STORE_ACCESSKEY", keys.access_key), ("A9S_BACKUP_STORE_SECRETKEY", keys.secret_key)];
+    world.surroundings.env.extend(variables.map(|(name, value)| (name.to_owned(), value)));
+    world.container = Some(container);
+    Ok(())
+}
+
+fn container(world: &World) -> Result<&Container, Failure> {
+    world.container.as_ref().ok_or(Failure::Missing("container"))
+}
+
+#[when("the store in the container is frozen")]
+async fn freeze(world: &mut World) -> Result<(), Failure> {
+    container(world)?.freeze(true)
+}
+
+#[when("the store in the container goes on")]
+async fn unfreeze(world: &mut World) -> Result<(), Failure> {
+    container(world)?.freeze(false)
+}
+
+#[then("the object store has nothing of this namespace")]
+async fn has_nothing(world: &mut World) -> Result<(), Failure> {
+    let found = client(world, None).await?.list(world.namespace()).await;
+    match found {
+        Ok(keys) if keys.is_empty() => Ok(()),
+        other => Err(Failure::unexpected("no object", format!("{other:?}"))),
+    }
 }
 
 #[then("the object store takes and gives objects")]

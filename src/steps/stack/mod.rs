@@ -81,9 +81,9 @@ impl Installing {
 
 /// Adds the steps that install parts at the same time, once all of them are on record. The first is the one that others
 /// wait for.
-pub fn install_together(plan: &mut Plan, after: Handle, parts: Vec<Part>) -> Handle {
+pub fn install_together(plan: &mut Plan, after: &[Handle], parts: Vec<Part>) -> Handle {
     let (parts, probes): (Vec<_>, Vec<_>) = parts.into_iter().map(Installing::begin).unzip();
-    let recorded = plan.after(&[after], Inventory::new(parts.clone()));
+    let recorded = plan.after(after, Inventory::new(parts.clone()));
     let installed: Vec<Handle> =
         parts.into_iter().zip(probes).map(|(part, probe)| add(plan, recorded, part, probe)).collect();
     installed.first().copied().unwrap_or(recorded)
