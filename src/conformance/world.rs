@@ -348,6 +348,7 @@ impl World {
     pub async fn end(&mut self) -> Vec<String> {
         self.thaw();
         self.cuts.clear();
+        self.container = None;
         self.ledger = None;
         for mut child in self.background.drain(..) {
             let _ = child.kill().await;
