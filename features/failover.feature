@@ -67,6 +67,7 @@ Feature: Failover
     And a ledger of "trio"
     When the primary of "trio" is cut off from the API server
     Then another member of "trio" is the primary
+    And the former primary of "trio" does not serve as one
     And rows of the ledger are acknowledged again within 30 seconds
     When 50 more rows are acknowledged
     And the network is whole again

@@ -26,7 +26,7 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     When I run `a9s create stack a8s -c a8s --yes`
     Then the command succeeds
-    And the program has sent at most 6 requests beside those for its objects and its watches
+    And the program has sent at most 5 requests beside those for its objects and its watches
 
   @cluster @embedded-only
   Scenario: Installing what is there changes nothing

@@ -327,6 +327,18 @@ async fn another(world: &mut World, name: String) -> Result<(), Failure> {
     .await
 }
 
+/// Whoever reaches it must not find it writable: that commits are not confirmed is not enough for one who only reads.
+#[then(expr = "the former primary of {string} does not serve as one")]
+async fn is_fenced(world: &mut World, name: String) -> Result<(), Failure> {
+    let (before, _) = world.struck.clone().ok_or(Failure::Missing("blow"))?;
+    let pod = pods(world, &name).await?.into_iter().find(|pod| pod.name_any() == before);
+    let login = member_login(world, &name, &pod.ok_or(Failure::Missing("former primary"))?).await?;
+    match database::ask(&login, DATABASE, "SELECT pg_is_in_recovery()").await {
+        Ok(rows) if rows == ["f"] => Err(Failure::unexpected(format!("{before} not to serve as a primary"), "it does")),
+        _ => Ok(()),
+    }
+}
+
 #[given(expr = "the member {string} is the primary of {string}")]
 #[then(expr = "the member {string} is the primary of {string}")]
 async fn this_one(world: &mut World, member: String, name: String) -> Result<(), Failure> {
