@@ -54,7 +54,7 @@ pub fn unpack<T>(
         let splitter = scope.spawn(move || {
             let mut splitter = Splitter::new(&mut parts);
             let result = splitter.split(key, &keys, &records);
-            result.map(|()| (splitter.parts, splitter.bytes))
+            result.map(|()| splitter.summary())
         });
         for ((todo, done), sealer) in todo.into_iter().zip(done).zip(sealers) {
             scope.spawn(move || {
@@ -78,18 +78,16 @@ pub fn unpack<T>(
         if let Some(invalid) = invalid {
             return Err(invalid.into());
         }
-        let (parts, stored_bytes) = match (split, consumed.is_err()) {
+        let (parts, stored_bytes, stored_sha256) = match (split, consumed.is_err()) {
             (Ok(found), _) => found,
             // It ended because the consumer did.
-            (Err(Error::Other), true) => (0, 0),
+            (Err(Error::Other), true) => (0, 0, String::new()),
             (Err(error), _) => return Err(error),
         };
         let value = consumed.map_err(Error::Consumer)?;
         rest.map_err(Error::Consumer)?;
         let ended_early = |_| Error::Consumer(io::Error::other("the thread that makes the checksum ended early"));
         let plain_sha256 = hasher.join().map_err(ended_early)?;
-        // The seals answer for what is stored, so its checksum is not made again: that is for those who have no key.
-        let stored_sha256 = expected.stored_sha256.clone();
         let found = Summary { parts, stored_bytes, stored_sha256, plain_bytes: bytes, plain_sha256 };
         if sabotage::sabotaged!("backup-unsealed-check") || found == *expected { Ok(value) } else { Err(Error::Other) }
     })
@@ -101,11 +99,16 @@ struct Splitter<'a, I> {
     part: Bytes,
     parts: u32,
     bytes: u64,
+    checksum: Context,
 }
 
 impl<'a, I: Iterator<Item = io::Result<Bytes>>> Splitter<'a, I> {
     fn new(source: &'a mut I) -> Self {
-        Self { source, part: Bytes::new(), parts: 0, bytes: 0 }
+        Self { source, part: Bytes::new(), parts: 0, bytes: 0, checksum: Context::new(&SHA256) }
+    }
+
+    fn summary(self) -> (u32, u64, String) {
+        (self.parts, self.bytes, hex(self.checksum.finish().as_ref()))
     }
 
     fn split(
@@ -114,14 +117,17 @@ impl<'a, I: Iterator<Item = io::Result<Bytes>>> Splitter<'a, I> {
         keys: &[SyncSender<Sealer>],
         workers: &[SyncSender<Sealed>],
     ) -> Result<(), Error> {
-        let header = self.array::<HEADER>()?;
+        let mut header = [0; HEADER];
+        self.take(&mut header)?;
         for worker in keys {
             // A worker that is gone shows when it is to get a record.
             let _ = worker.send(Sealer::open(key, &header)?);
         }
         for number in 0..=u32::MAX {
-            let prefix = self.array::<PREFIX>()?;
-            let record = self.take(record::length(prefix, number)?)?;
+            let mut prefix = [0; PREFIX];
+            self.take(&mut prefix)?;
+            let mut record = vec![0; record::length(prefix, number)?];
+            self.take(&mut record)?;
             let is_last = !self.has_more()?;
             let worker = &workers[number as usize % workers.len()];
             if worker.send(Sealed { number, is_last, record }).is_err() {
@@ -134,21 +140,18 @@ impl<'a, I: Iterator<Item = io::Result<Bytes>>> Splitter<'a, I> {
         Err(Invalid::TooLong.into())
     }
 
-    fn array<const LENGTH: usize>(&mut self) -> Result<[u8; LENGTH], Error> {
-        self.take(LENGTH)?.try_into().map_err(|_| Invalid::Truncated.into())
-    }
-
-    /// The next bytes.
-    fn take(&mut self, length: usize) -> Result<Vec<u8>, Error> {
-        let mut taken = Vec::with_capacity(length);
-        while taken.len() < length {
+    /// Fills a buffer.
+    fn take(&mut self, mut buffer: &mut [u8]) -> Result<(), Error> {
+        while !buffer.is_empty() {
             if !self.has_more()? {
                 return Err(Invalid::Truncated.into());
             }
-            let now = self.part.split_to((length - taken.len()).min(self.part.len()));
-            taken.extend_from_slice(&now);
+            let length = buffer.len().min(self.part.len());
+            let (now, later) = buffer.split_at_mut(length);
+            self.part.copy_to_slice(now);
+            buffer = later;
         }
-        Ok(taken)
+        Ok(())
     }
 
     /// Whether there is another byte; fetches it if need be.
@@ -156,6 +159,7 @@ impl<'a, I: Iterator<Item = io::Result<Bytes>>> Splitter<'a, I> {
         while self.part.is_empty() {
             let Some(part) = self.source.next() else { return Ok(false) };
             self.part = part.map_err(Error::Source)?;
+            self.checksum.update(&self.part);
             self.parts += 1;
             self.bytes += self.part.len() as u64;
         }
