@@ -276,6 +276,19 @@ async fn run(
     })
 }
 
+/// What a program of this machine says that a scenario needs beside the one under test. It is quick: it is waited for here.
+///
+/// # Errors
+/// It can't be run, or fails.
+pub fn said(program: &str, words: &[&str]) -> Result<String, Failure> {
+    let failed = |cause| Failure::Run { program: program.to_owned(), cause };
+    let said = std::process::Command::new(program).args(words).stdin(Stdio::null()).output().map_err(failed)?;
+    if said.status.success() {
+        return Ok(String::from_utf8_lossy(&said.stdout).into_owned());
+    }
+    Err(Failure::unexpected(format!("{program} {}", words.join(" ")), String::from_utf8_lossy(&said.stderr)))
+}
+
 fn quoted(word: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@{}".contains(c);
     if !word.is_empty() && word.chars().all(plain) { word.to_owned() } else { format!("'{word}'") }

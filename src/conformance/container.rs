@@ -4,12 +4,13 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use a8s_operators::object_store::manifests::{BUCKETS, CREDENTIALS_PATH, DATA_PATH, VERSIONED};
 use a8s_operators::store::{ACCESS_KEY, Credentials, SECRET_KEY};
 
+use super::command::said;
 use super::failure::Failure;
+use super::inventory::is_running;
 
 /// Says which run a container is of, by its process.
 const LABEL: &str = "a9s-e2e-process";
@@ -86,15 +87,11 @@ fn sweep() -> Result<(), Failure> {
     let format = format!("{{{{.ID}}}} {{{{.Label \"{LABEL}\"}}}}");
     let listed = docker(&["ps", "--all", "--filter", &format!("label={LABEL}"), "--format", &format])?;
     let mut left = listed.lines().filter_map(|line| line.split_once(' '));
-    let is_gone = |pid: &str| !Path::new("/proc").join(pid.trim()).exists();
-    left.try_for_each(|(id, pid)| if is_gone(pid) { docker(&["rm", "--force", id]).map(drop) } else { Ok(()) })
+    left.try_for_each(
+        |(id, pid)| if is_running(pid.trim()) { Ok(()) } else { docker(&["rm", "--force", id]).map(drop) },
+    )
 }
 
 fn docker(words: &[&str]) -> Result<String, Failure> {
-    let failed = |cause| Failure::Run { program: "docker".to_owned(), cause };
-    let said = Command::new("docker").args(words).stdin(Stdio::null()).output().map_err(failed)?;
-    if said.status.success() {
-        return Ok(String::from_utf8_lossy(&said.stdout).into_owned());
-    }
-    Err(Failure::unexpected(format!("docker {}", words.join(" ")), String::from_utf8_lossy(&said.stderr)))
+    said("docker", words)
 }

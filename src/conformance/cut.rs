@@ -2,10 +2,10 @@
 //! is told, connections stay as they are, and nothing is answered.
 
 use std::net::IpAddr;
-use std::path::Path;
-use std::process::{Command, Stdio};
 
+use super::command::said;
 use super::failure::Failure;
+use super::inventory::is_running;
 
 /// How the tables of runs are named; the process of the run and a number follow.
 const PREFIX: &str = "a9s_e2e_";
@@ -52,16 +52,11 @@ fn sweep() -> Result<(), Failure> {
     let listed = nft("list tables")?;
     let mut left = listed.lines().filter_map(|line| line.strip_prefix("table inet ")).filter(|table| {
         let run = table.strip_prefix(PREFIX).and_then(|rest| rest.split('_').next());
-        run.is_some_and(|pid| !Path::new("/proc").join(pid).exists())
+        run.is_some_and(|pid| !is_running(pid))
     });
     left.try_for_each(|table| nft(&format!("delete table inet {table}")).map(drop))
 }
 
 fn nft(commands: &str) -> Result<String, Failure> {
-    let failed = |cause| Failure::Run { program: "nft".to_owned(), cause };
-    let said = Command::new("nft").arg(commands).stdin(Stdio::null()).output().map_err(failed)?;
-    if said.status.success() {
-        return Ok(String::from_utf8_lossy(&said.stdout).into_owned());
-    }
-    Err(Failure::unexpected(format!("nft {commands}"), String::from_utf8_lossy(&said.stderr)))
+    said("nft", &[commands])
 }

@@ -50,6 +50,11 @@ pub fn end(processes: &[Process]) {
     }
 }
 
+/// Whether there is a process of this number.
+pub fn is_running(pid: &str) -> bool {
+    Path::new("/proc").join(pid).exists()
+}
+
 /// The processes that a process has started itself.
 pub fn children(pid: i32) -> Vec<Process> {
     process_ids()

@@ -72,10 +72,8 @@ pub enum Stack {
     },
 }
 
-/// An installation.
+/// What is to be installed.
 pub struct Installation {
-    /// The cluster.
-    pub access: Arc<Access>,
     /// Where what is fetched and generated lies.
     pub directory: WorkingDirectory,
     /// What is installed.
@@ -87,9 +85,9 @@ pub struct Installation {
 }
 
 /// Adds the steps of an installation on a cluster that is there when `after` are done.
-pub fn add(plan: &mut Plan, after: &[Handle], installation: Installation) -> Handle {
-    let Installation { access, directory, stack, images, store } = installation;
-    let site = Site::new(access.clone());
+pub fn add(plan: &mut Plan, after: &[Handle], access: Arc<Access>, installation: Installation) -> Handle {
+    let Installation { directory, stack, images, store } = installation;
+    let site = Site::new(access);
     let record = add_record(plan, after, &site);
     let adopted = password::Adopted { site: site.clone(), directory: directory.clone() };
     let adopted = plan.after(&[record], adopted);
@@ -114,22 +112,10 @@ pub fn add(plan: &mut Plan, after: &[Handle], installation: Installation) -> Han
     }
 }
 
-/// What an installation is made of, without a cluster.
-pub struct Manifests {
-    /// Where what is fetched and generated lies.
-    pub directory: WorkingDirectory,
-    /// What would be installed.
-    pub stack: Stack,
-    /// Images that are elsewhere.
-    pub images: ImageMap,
-    /// Where backups go.
-    pub store: Store,
-}
-
 /// Adds the steps that write what an installation would apply. No cluster is asked: the encryption password is the one of
 /// the working directory, and the images are pulled. Returns the files in the order in which they are to be applied.
-pub fn write(plan: &mut Plan, manifests: Manifests) -> Vec<PathBuf> {
-    let Manifests { directory, stack, images, store } = manifests;
+pub fn write(plan: &mut Plan, installation: Installation) -> Vec<PathBuf> {
+    let Installation { directory, stack, images, store } = installation;
     let mut needed = vec![plan.add(backup_config::Written { directory: directory.clone(), store: store.clone() })];
     let mut parts = Vec::new();
     match stack {
@@ -137,7 +123,7 @@ pub fn write(plan: &mut Plan, manifests: Manifests) -> Vec<PathBuf> {
             if store.is_minio() {
                 parts.push(("object-store", own_store(images.clone(), &store)));
             }
-            parts.push(("stack", builtin_source(&images, None, Some(directory.clone()))));
+            parts.push(("stack", with_settings(builtin_source(images, None), directory.clone())));
         }
         Stack::Upstream { version, cert_manager } => {
             let (release, document) = (Wanted::Manifests(version), Wanted::cert_manager(&cert_manager));
@@ -182,38 +168,43 @@ struct Builtin {
 fn add_builtin(plan: &mut Plan, after: &[Handle], written: Handle, builtin: Builtin) -> Handle {
     let Builtin { site, directory, provider, images, store } = builtin;
     let own = store.is_minio().then(|| own_store(images.clone(), &store));
+    let operators = builtin_source(images, provider.clone());
     let mut needed = vec![written];
-    if let Some((provider, cluster)) = provider.clone()
+    if let Some((provider, cluster)) = provider
         && provider.has_nodes()
     {
-        let workloads = builtin_source(&images, Some((provider.clone(), cluster.clone())), None);
-        let sources = own.iter().chain([&workloads]).cloned().collect();
+        let sources = own.iter().chain([&operators]).cloned().collect();
         needed.push(plan.after(after, images::Loaded { provider, cluster, sources }));
     }
-    let source = builtin_source(&images, provider, Some(directory));
+    let source = with_settings(operators, directory);
     let probe = Some(stack::instance_probe());
     let mut parts = vec![Part { site: site.clone(), title: "the a8s System", id: "stack", source, probe }];
     parts.extend(own.map(|source| Part { site, title: "the object store", id: "object-store", source, probe: None }));
     stack::install_together(plan, &needed, parts)
 }
 
-/// The objects of the builtin stack; with the directory, also what it is told of its store.
-fn builtin_source(
-    images: &ImageMap,
-    provider: Option<(Arc<dyn Provider>, ClusterName)>,
-    directory: Option<WorkingDirectory>,
-) -> Arc<Source> {
-    Source::new(images.clone(), move || {
-        let (provider, directory) = (provider.clone(), directory.clone());
+/// The objects of the builtin stack, but for what it is told of its store.
+fn builtin_source(images: ImageMap, provider: Option<(Arc<dyn Provider>, ClusterName)>) -> Arc<Source> {
+    Source::new(images, move || {
+        let provider = provider.clone();
         Box::pin(async move {
             let options = match provider {
                 Some((provider, cluster)) => provider.builtin_stack(&cluster).await?,
                 None => pulled(),
             };
-            let mut values = stack::builtin_values(&options)?;
-            if let Some(directory) = directory {
-                values.extend(settings(&directory)?);
-            }
+            stack::builtin_values(&options)
+        })
+    })
+}
+
+/// The objects of the builtin stack, with what it is told of its store.
+fn with_settings(stack: Arc<Source>, directory: WorkingDirectory) -> Arc<Source> {
+    // Its images are where the map has them already.
+    Source::new(ImageMap::default(), move || {
+        let (stack, directory) = (stack.clone(), directory.clone());
+        Box::pin(async move {
+            let mut values = stack::values_of(stack.objects().await?)?;
+            values.extend(settings(&directory)?);
             Ok(values)
         })
     })
@@ -378,8 +369,8 @@ mod tests {
         add(
             &mut plan,
             &[],
+            Arc::new(Access::new(Target::default())),
             Installation {
-                access: Arc::new(Access::new(Target::default())),
                 directory: WorkingDirectory("/a9s".into()),
                 stack,
                 images: ImageMap::default(),

@@ -83,20 +83,14 @@ impl CreateCluster {
         if !arguments.run.dry_run {
             ask_about_foreign(session, provider.as_ref(), &self.cluster_name)?;
         }
-        // A dry run must not write the configuration.
-        let directory = match arguments.run.dry_run {
-            true => proposed_directory()?,
-            false => session.establish_working_directory()?,
-        };
+        let directory = generated_directory(session, &arguments.run)?;
         let kubeconfig = match &arguments.kubeconfig {
             Some(path) => crate::caller::path(path),
             None => kubeconfig::paths().into_iter().next().ok_or(crate::config::Error::NoHome)?,
         };
         let minio = store.is_minio();
         session.console.heading("Let's set up a Kubernetes stack together...");
-        let access = Target { kubeconfig: Some(provider.kubeconfig(&self.cluster_name)), context: None };
-        let installation =
-            Installation { access: Arc::new(Access::new(access)), directory: directory.clone(), stack, images, store };
+        let installation = Installation { directory: directory.clone(), stack, images, store };
         let plan = plan(&provider, &self.cluster_name, &kubeconfig, installation);
         let outcome = session
             .block_on(async |cancel| session.carry_out(&plan, &arguments.run, cancel, Some(&directory)).await)?;
@@ -115,8 +109,11 @@ impl CreateCluster {
     }
 }
 
-/// Where generated files would lie: a dry run must not write the configuration.
-pub(super) fn proposed_directory() -> Result<WorkingDirectory, Finding> {
+/// Where generated files lie. A dry run must not write the configuration, so it takes what would be proposed.
+pub(super) fn generated_directory(session: &Session, run: &Run) -> Result<WorkingDirectory, Finding> {
+    if !run.dry_run {
+        return session.establish_working_directory();
+    }
     let file = crate::config::ConfigFile::of_user()?;
     Ok(WorkingDirectory(file.read()?.working_dir.unwrap_or_else(|| file.proposal())))
 }
@@ -173,7 +170,8 @@ pub fn plan(
             introduced: provider.introduced(cluster),
         },
     );
-    install::add(&mut plan, &[made], installation);
+    let target = Target { kubeconfig: Some(provider.kubeconfig(cluster)), context: None };
+    install::add(&mut plan, &[made], Arc::new(Access::new(target)), installation);
     plan
 }
 

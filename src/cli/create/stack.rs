@@ -5,16 +5,15 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::cluster::summary;
+use super::cluster::{generated_directory, summary};
 use super::stack_arguments::StackArguments;
 use crate::cli::arguments::Run;
 use crate::cli::{Session, group, prompt};
-use crate::config::WorkingDirectory;
 use crate::finding::Finding;
 use crate::kubernetes::{Access, Connection, Error, Target};
 use crate::provider::{self, ClusterName, Name, Options, Provider};
 use crate::step::Plan;
-use crate::steps::install::{self, Installation, Manifests};
+use crate::steps::install::{self, Installation};
 
 /// Arguments of `create stack`.
 #[derive(Debug, Args)]
@@ -126,19 +125,14 @@ impl CreateStack {
 }
 
 impl CreateStackA8s {
-    /// Where generated files lie; a dry run must not write the configuration.
-    fn directory(&self, session: &Session) -> Result<WorkingDirectory, Finding> {
-        if self.run.dry_run { super::cluster::proposed_directory() } else { session.establish_working_directory() }
-    }
-
     /// Writes the manifests and says how to go on.
     fn write(&self, session: &Session) -> Result<(), Finding> {
         let (store, images) = (self.stack.store(session)?, self.stack.images()?);
         let (name, stack) = (self.stack.name(None), self.stack.stack(None)?);
-        let directory = self.directory(session)?;
+        let directory = generated_directory(session, &self.run)?;
         let mut plan = Plan::new("create stack a8s");
-        let manifests = Manifests { directory: directory.clone(), stack, images, store };
-        let paths = install::write(&mut plan, manifests);
+        let installation = Installation { directory: directory.clone(), stack, images, store };
+        let paths = install::write(&mut plan, installation);
         let outcome =
             session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, Some(&directory)).await)?;
         if let Some(outcome) = outcome {
@@ -175,13 +169,13 @@ impl CreateStackA8s {
             let question = format!("Go on with {what} ({}, namespace a8s-system)?", connection.server);
             prompt::confirm(session, &question, &what)?;
         }
-        let directory = self.directory(session)?;
+        let directory = generated_directory(session, &self.run)?;
         session.console.heading("Let's set up a Kubernetes stack together...");
         let (context, server) = (connection.context.clone(), connection.server.clone());
         let minio = store.is_minio();
         let mut plan = Plan::new("create stack a8s");
-        let access = Arc::new(Access::connected(connection));
-        install::add(&mut plan, &[], Installation { access, directory: directory.clone(), stack, images, store });
+        let installation = Installation { directory: directory.clone(), stack, images, store };
+        install::add(&mut plan, &[], Arc::new(Access::connected(connection)), installation);
         let outcome =
             session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, Some(&directory)).await)?;
         if let Some(outcome) = outcome {

@@ -10,7 +10,7 @@ use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::Api;
 use kube::api::PostParams;
-use kube::config::{AuthInfo, Kubeconfig};
+use kube::config::Kubeconfig;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::conformance::command;
@@ -30,11 +30,7 @@ async fn apply(world: &mut World, step: &Step) -> Result<(), Failure> {
 
 #[when("my kubeconfig has no certificate")]
 async fn anonymous(world: &mut World) -> Result<(), Failure> {
-    let mut kubeconfig = Kubeconfig::read_from(&world.surroundings.kubeconfig)?;
-    for user in &mut kubeconfig.auth_infos {
-        user.auth_info = Some(AuthInfo::default());
-    }
-    Ok(fs_err::write(&world.surroundings.kubeconfig, serde_json::to_vec(&kubeconfig)?)?)
+    become_user(world, &serde_json::json!({}))
 }
 
 #[when("the certificate in my kubeconfig has expired")]
@@ -45,14 +41,22 @@ async fn expired(world: &mut World) -> Result<(), Failure> {
     let key = rcgen::KeyPair::generate().map_err(failed)?;
     let certificate = parameters.self_signed(&key).map_err(failed)?;
     let encoded = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
+    become_user(
+        world,
+        &serde_json::json!({
+            "client-certificate-data": encoded(certificate.pem()), "client-key-data": encoded(key.serialize_pem()),
+        }),
+    )
+}
+
+/// Gives every user of the kubeconfig these credentials.
+fn become_user(world: &World, credentials: &serde_json::Value) -> Result<(), Failure> {
     let kubeconfig = Kubeconfig::read_from(&world.surroundings.kubeconfig)?;
     let mut document = serde_json::to_value(&kubeconfig)?;
     for user in document["users"].as_array_mut().into_iter().flatten() {
-        user["user"] = serde_json::json!({
-            "client-certificate-data": encoded(certificate.pem()), "client-key-data": encoded(key.serialize_pem()),
-        });
+        user["user"] = credentials.clone();
     }
-    Ok(fs_err::write(&world.surroundings.kubeconfig, document.to_string())?)
+    Ok(fs_err::write(&world.surroundings.kubeconfig, serde_json::to_vec(&document)?)?)
 }
 
 #[when(expr = "my kubeconfig has the token of the ServiceAccount {string}")]
@@ -69,12 +73,7 @@ async fn with_token(world: &mut World, name: String) -> Result<(), Failure> {
     .await?;
     let answer = accounts.create_token_request(&name, &PostParams::default(), &request).await?;
     let token = answer.status.map(|status| status.token).ok_or(Failure::Missing("token"))?;
-    let kubeconfig = Kubeconfig::read_from(&world.surroundings.kubeconfig)?;
-    let mut document = serde_json::to_value(&kubeconfig)?;
-    for user in document["users"].as_array_mut().into_iter().flatten() {
-        user["user"] = serde_json::json!({"token": token});
-    }
-    Ok(fs_err::write(&world.surroundings.kubeconfig, serde_json::to_vec(&document)?)?)
+    become_user(world, &serde_json::json!({"token": token}))
 }
 
 /// A request without any credential; the answer is a `Status` as any client expects one.

@@ -89,13 +89,12 @@ pub fn install_together(plan: &mut Plan, after: &[Handle], parts: Vec<Part>) -> 
     installed.first().copied().unwrap_or(recorded)
 }
 
-/// Adds the steps that install a part: each waits for the one before.
+/// Adds the steps that install a part.
 pub fn install(plan: &mut Plan, after: &[Handle], part: Part) -> Handle {
-    let (part, probe) = Installing::begin(part);
-    let recorded = plan.after(after, Inventory::new(vec![part.clone()]));
-    add(plan, recorded, part, probe)
+    install_together(plan, after, vec![part])
 }
 
+/// Each step waits for the one before.
 fn add(plan: &mut Plan, recorded: Handle, part: Arc<Installing>, probe: Option<Probe>) -> Handle {
     let spaces = plan.after(&[recorded], Namespaces::new(part.clone()));
     let objects = plan.after(&[spaces], Objects::new(part.clone()));
