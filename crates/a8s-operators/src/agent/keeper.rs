@@ -207,6 +207,7 @@ impl<P: Platform> Keeper<P> {
     async fn watch_the_time(&self) {
         loop {
             let end = self.held.borrow().as_ref().filter(|held| held.record.is_renewed).map(|held| held.sent + FENCE);
+            let end = end.filter(|_| !sabotage::sabotaged!("lost-server-keeps-leading"));
             let Some(end) = end else {
                 self.news.notified().await;
                 continue;
