@@ -2,7 +2,7 @@
 //!
 //! The rules, in the order in which they are asked:
 //!
-//! 1. Who holds the Lease leads, until its last renewal is [`FENCE`] old. Then it ends its server.
+//! 1. Who holds the Lease leads, until its last renewal is [`FENCE`](super::lease::FENCE) old. Then it ends its server.
 //! 2. Who is the primary of the Lease's term, by what its volume says, has everything: it may take the Lease again as
 //!    long as nobody else has.
 //! 3. As long as another holder may live, a member follows it. Only a container that has ended, a pod that is gone and a
@@ -15,7 +15,7 @@
 //! A member never leads with a volume of another identifier or generation, and never with one that has not followed a
 //! primary yet.
 
-use super::lease::{FENCE, LASTS, Record};
+use super::lease::{LASTS, Record, fence};
 use super::report::{Lsn, Standing};
 use std::fmt;
 use std::time::Duration;
@@ -242,7 +242,7 @@ impl View<'_> {
 /// What a member does next.
 pub fn decide(view: &View<'_>) -> Action {
     match view.held {
-        Some(Some(age)) if age >= FENCE && !sabotage::sabotaged!("lost-server-keeps-leading") => return Action::Stop,
+        Some(Some(age)) if age >= fence() => return Action::Stop,
         Some(_) => return Action::Lead,
         None => {}
     }

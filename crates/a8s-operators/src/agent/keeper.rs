@@ -1,7 +1,7 @@
 //! Keeps the Lease for the primary: renews it, writes what changes in it, and ends the server when it could not be
 //! renewed in time. It works beside everything else the agent does.
 
-use super::lease::{FENCE, Holder, RENEW, Record};
+use super::lease::{Holder, RENEW, Record, fence};
 use super::platform::{Error, Platform, Written};
 use super::report::Lsn;
 use super::{chain, postmaster};
@@ -206,15 +206,14 @@ impl<P: Platform> Keeper<P> {
 
     async fn watch_the_time(&self) {
         loop {
-            let end = self.held.borrow().as_ref().filter(|held| held.record.is_renewed).map(|held| held.sent + FENCE);
-            let end = end.filter(|_| !sabotage::sabotaged!("lost-server-keeps-leading"));
+            let end = self.held.borrow().as_ref().filter(|held| held.record.is_renewed).map(|held| held.sent + fence());
             let Some(end) = end else {
                 self.news.notified().await;
                 continue;
             };
             tokio::select! {
                 () = tokio::time::sleep_until(end) => {
-                    tracing::error!("the Lease was not renewed for {} seconds: the server ends at once", FENCE.as_secs());
+                    tracing::error!("the Lease was not renewed for {} seconds: the server ends at once", fence().as_secs());
                     self.fence().await;
                 }
                 () = self.news.notified() => {}

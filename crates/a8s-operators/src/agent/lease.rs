@@ -23,6 +23,11 @@ pub const RENEW: Duration = Duration::from_secs(2);
 /// and for clocks that run at different speeds.
 pub const FENCE: Duration = Duration::from_secs(7);
 
+/// [`FENCE`], for those who obey it.
+pub fn fence() -> Duration {
+    if sabotage::sabotaged!("lost-server-keeps-leading") { Duration::from_hours(1) } else { FENCE }
+}
+
 /// The run of an agent that holds the Lease.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holder {

@@ -1,4 +1,4 @@
-use super::super::lease::{Details, Holder, Quorum};
+use super::super::lease::{Details, FENCE, Holder, Quorum};
 use super::*;
 use proptest::prelude::*;
 
