@@ -71,3 +71,15 @@ Feature: Clusters in Docker that can't be made
     Then the command fails with exit code 5
     And the reason is one clear sentence
     And standard error says "which a9s did not make"
+
+  @embedded-only
+  Scenario: A cluster in Docker that could not be made is in nobody's way
+    Given a program "kind" that answers:
+      | asked          | says                              | exit code |
+      | version        | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+      | create cluster | ERROR: no space left on device    | 1         |
+    When I run `a9s create cluster a8s -p kind --stack builtin --no-precheck --yes`
+    Then the command fails with exit code 3
+    When I create a cluster
+    Then the command succeeds
+    And the cluster answers

@@ -234,10 +234,15 @@ async fn ready(target: &Target) -> Result<String, String> {
     }
 }
 
-/// Makes a directory that only its owner can look into.
+/// Makes a directory that only its owner can look into. Those above it, where they are not there, let others pass: the
+/// servers of an embedded cluster have their data beside it.
 fn private_directory(path: &Path) -> std::io::Result<()> {
     use std::os::unix::fs::DirBuilderExt;
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+    let mut builder = std::fs::DirBuilder::new();
+    if let Some(above) = path.parent() {
+        builder.recursive(true).mode(0o711).create(above)?;
+    }
+    builder.mode(0o700).create(path)
 }
 
 #[cfg(test)]
