@@ -1,4 +1,5 @@
-//! Tells release builds which commit they are of, where git and a repository are there. Nothing depends on it.
+//! Release builds are told which commit they are of, where git and a repository are there; nothing depends on it. And they
+//! are stripped: a profile's `strip` does not reach a package that has a level of its own in it.
 
 use std::process::Command;
 
@@ -7,6 +8,9 @@ fn main() {
     // Development builds would be made anew with every commit.
     if std::env::var("PROFILE").as_deref() != Ok("release") {
         return;
+    }
+    if std::env::var("CARGO_CFG_TARGET_OS").as_deref() == Ok("linux") {
+        println!("cargo::rustc-link-arg-bins=-Wl,--strip-all");
     }
     println!("cargo::rerun-if-changed=.git/HEAD");
     let commit = Command::new("git").args(["rev-parse", "HEAD"]).output().ok().filter(|output| output.status.success());

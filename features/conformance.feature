@@ -99,6 +99,20 @@ Feature: The suite itself
     Then the command fails with exit code 1
     And standard output says "0 passed, 1 failed"
 
+  @full @embedded-only
+  Scenario: A run that has little patience waits no longer for anything
+    Given a cluster with the a8s stack
+    And the file "f/late.feature" with:
+      """
+      Feature: Late
+        Scenario: Waits
+          Given a cluster with the a8s stack
+          Then the instance "nobody" is ready
+      """
+    When I run `a9s conformance run --context a9s-a8s --features f --patience 2`
+    Then the command fails with exit code 1
+    And standard output says "waited 2 s for instance nobody"
+
   @core @negative @embedded-only
   Scenario: Without permissions
     Given a cluster with the a8s stack

@@ -171,7 +171,7 @@ async fn in_process(surroundings: &Surroundings, words: &[&str]) -> Result<Outco
         let caller = Caller { variables, directory, program, said: RefCell::default() };
         caller::instead(caller, || crate::cli::run_in_process(&words))
     });
-    let Ok(ended) = tokio::time::timeout(LONGEST, command).await else { return Err(too_long(&line)) };
+    let Ok(ended) = tokio::time::timeout(Stage::patience(LONGEST), command).await else { return Err(too_long(&line)) };
     let (code, said) =
         ended.map_err(|error| Failure::Run { program: line.clone(), cause: std::io::Error::other(error) })?;
     Ok(Outcome {
@@ -186,7 +186,7 @@ async fn in_process(surroundings: &Surroundings, words: &[&str]) -> Result<Outco
 fn too_long(line: &str) -> Failure {
     Failure::Deadline {
         what: format!("the end of `{line}`"),
-        waited: LONGEST,
+        waited: Stage::patience(LONGEST),
         last: "it was still running and has been given up".to_owned(),
     }
 }
@@ -264,7 +264,8 @@ async fn run(
             let _ = pipe.write_all(bytes).await;
         }
     };
-    let ended = tokio::time::timeout(LONGEST, async { tokio::join!(feed, child.wait_with_output()).1 });
+    let ended =
+        tokio::time::timeout(Stage::patience(LONGEST), async { tokio::join!(feed, child.wait_with_output()).1 });
     let Ok(output) = ended.await else { return Err(too_long(&line)) };
     let output = output.map_err(failed)?;
     Ok(Outcome {

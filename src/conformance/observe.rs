@@ -46,7 +46,7 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<Look<T>, Failure>>,
 {
-    let started = Instant::now();
+    let (started, deadline) = (Instant::now(), Stage::patience(deadline));
     let mut pause = Duration::from_millis(20);
     let mut last = "nothing".to_owned();
     loop {

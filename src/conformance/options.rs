@@ -1,7 +1,7 @@
 //! What a run of the suite is told on the command line.
 
 use std::collections::BTreeSet;
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::PathBuf;
 
 use clap::Args;
@@ -62,6 +62,10 @@ pub struct Options {
     /// Try a scenario that failed again so many times; one that passes then is reported as flaky
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     pub retries: usize,
+
+    /// No command and no wait for something to happen gets more time than this, however long a step would give it
+    #[arg(long, value_name = "SECONDS")]
+    pub patience: Option<NonZeroU32>,
 
     /// Folder for the reports and the evidence of failures
     #[arg(long, value_name = "FOLDER", default_value = "a9s-conformance")]

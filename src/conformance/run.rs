@@ -55,7 +55,8 @@ pub async fn run(
         true => Some(preflight::check(&options.cluster.target()).await?),
         false => None,
     };
-    let stage = Stage::open(program, &options.report, existing, door)
+    let patience = options.patience.map(|seconds| Duration::from_secs(seconds.get().into()));
+    let stage = Stage::open(program, &options.report, existing, door, patience)
         .map_err(|failure| Finding::new("suite-not-started", Class::Missing, failure))?;
     let mut run = Run { options, catalogue: &catalogue, stage, say, previous, problems: Vec::new() };
     run.problems.extend(catalogue.problems.iter().cloned());

@@ -6,6 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use kube::Client;
 use serde_json::Value;
@@ -36,6 +37,8 @@ pub struct Stage {
     pub existing: Option<Existing>,
     /// How the program is driven.
     pub door: Door,
+    /// The most that a wait may take, where the run was told.
+    patience: Option<Duration>,
     /// What namespaces of this run are labelled with.
     pub run: String,
     shared: OnceCell<(Surroundings, BTreeSet<String>)>,
@@ -107,6 +110,7 @@ impl Stage {
         report: &Path,
         existing: Option<Existing>,
         door: Door,
+        patience: Option<Duration>,
     ) -> Result<&'static Self, Failure> {
         let run = format!("{:08x}", rand::random::<u32>());
         let directory = std::env::temp_dir().join(format!("a9s-e2e-{run}"));
@@ -122,6 +126,7 @@ impl Stage {
             report: std::path::absolute(report)?,
             existing,
             door,
+            patience,
             run,
             shared: OnceCell::new(),
             scenarios: AtomicUsize::new(0),
@@ -130,6 +135,11 @@ impl Stage {
             ways: Ways::default(),
         };
         Ok(STAGE.get_or_init(|| stage))
+    }
+
+    /// How long something that may take `longest` is waited for in this run.
+    pub fn patience(longest: Duration) -> Duration {
+        STAGE.get().and_then(|stage| stage.patience).map_or(longest, |patience| patience.min(longest))
     }
 
     /// Where a goal is reached on a cluster that is not of this machine; `None` where its addresses are.
