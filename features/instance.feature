@@ -65,6 +65,17 @@ Feature: Instances
     Then the command succeeds
     And standard error says "Can't delete service instance. Service instance solo doesn't exist in namespace {namespace}!"
 
+  Scenario: Deleting waits for what belongs to the instance
+    Given an instance "solo"
+    When I run `kubectl patch service solo-master --type merge -p '{"metadata":{"finalizers":["example.com/hold"]}}'`
+    And I run `a9s delete pg instance --name solo --yes --timeout 2s`
+    Then the command fails with exit code 4
+    And standard error says "solo-master"
+    When I run `kubectl patch service solo-master --type merge -p '{"metadata":{"finalizers":null}}'`
+    And I delete the instance "solo"
+    Then the command succeeds
+    And nothing of the instance "solo" is left
+
   @full
   Scenario: A name is not a prefix
     Given an instance "a-1"

@@ -78,6 +78,30 @@ Feature: Restores
     And "solo" answers "SELECT value FROM kept" with "after"
 
   @negative
+  Scenario: A backup whose manifest was changed changes nothing
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    When somebody writes another instance into the manifest of the backup "nightly"
+    And I create a restore "back" of the backup "nightly" into "solo"
+    Then the command fails with exit code 1
+    And the restore "back" fails for good with "is not authentic"
+    And "solo" answers "SELECT value FROM kept" with "after"
+
+  @negative
+  Scenario: A backup of another major changes nothing
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    When the backup "nightly" in the store is one of PostgreSQL 13
+    And I create a restore "back" of the backup "nightly" into "solo"
+    Then the command fails with exit code 1
+    And the restore "back" fails for good with "the backup is of PostgreSQL 13, and the instance runs PostgreSQL"
+    And "solo" answers "SELECT value FROM kept" with "after"
+
+  @negative
   Scenario: A backup with an object missing
     Given an instance "solo"
     And a backup "nightly" of "solo"

