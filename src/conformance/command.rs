@@ -17,7 +17,9 @@ use super::stage::{Door, Stage};
 use crate::caller::{self, Caller};
 
 /// No command of a scenario may take longer; one that does is killed and fails the scenario.
-const LONGEST: Duration = Duration::from_secs(150);
+fn longest() -> Duration {
+    Stage::patience(Duration::from_secs(150))
+}
 
 /// Variables of the caller that commands see.
 const PASSED: [&str; 7] = ["PATH", "LANG", "TMPDIR", "XDG_RUNTIME_DIR", "RUST_BACKTRACE", "A9S_LOG", "RUST_LOG"];
@@ -171,7 +173,7 @@ async fn in_process(surroundings: &Surroundings, words: &[&str]) -> Result<Outco
         let caller = Caller { variables, directory, program, said: RefCell::default() };
         caller::instead(caller, || crate::cli::run_in_process(&words))
     });
-    let Ok(ended) = tokio::time::timeout(Stage::patience(LONGEST), command).await else { return Err(too_long(&line)) };
+    let Ok(ended) = tokio::time::timeout(longest(), command).await else { return Err(too_long(&line)) };
     let (code, said) =
         ended.map_err(|error| Failure::Run { program: line.clone(), cause: std::io::Error::other(error) })?;
     Ok(Outcome {
@@ -186,7 +188,7 @@ async fn in_process(surroundings: &Surroundings, words: &[&str]) -> Result<Outco
 fn too_long(line: &str) -> Failure {
     Failure::Deadline {
         what: format!("the end of `{line}`"),
-        waited: Stage::patience(LONGEST),
+        waited: longest(),
         last: "it was still running and has been given up".to_owned(),
     }
 }
@@ -264,8 +266,7 @@ async fn run(
             let _ = pipe.write_all(bytes).await;
         }
     };
-    let ended =
-        tokio::time::timeout(Stage::patience(LONGEST), async { tokio::join!(feed, child.wait_with_output()).1 });
+    let ended = tokio::time::timeout(longest(), async { tokio::join!(feed, child.wait_with_output()).1 });
     let Ok(output) = ended.await else { return Err(too_long(&line)) };
     let output = output.map_err(failed)?;
     Ok(Outcome {

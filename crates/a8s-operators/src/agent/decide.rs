@@ -15,7 +15,7 @@
 //! A member never leads with a volume of another identifier or generation, and never with one that has not followed a
 //! primary yet.
 
-use super::lease::{LASTS, Record, fence};
+use super::lease::{LASTS, Record, leads_for};
 use super::report::{Lsn, Standing};
 use std::fmt;
 use std::time::Duration;
@@ -242,7 +242,7 @@ impl View<'_> {
 /// What a member does next.
 pub fn decide(view: &View<'_>) -> Action {
     match view.held {
-        Some(Some(age)) if age >= fence() => return Action::Stop,
+        Some(Some(age)) if age >= leads_for() => return Action::Stop,
         Some(_) => return Action::Lead,
         None => {}
     }

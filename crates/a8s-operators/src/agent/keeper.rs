@@ -1,7 +1,7 @@
 //! Keeps the Lease for the primary: renews it, writes what changes in it, and ends the server when it could not be
 //! renewed in time. It works beside everything else the agent does.
 
-use super::lease::{Holder, RENEW, Record, fence};
+use super::lease::{Holder, RENEW, Record, leads_for};
 use super::platform::{Error, Platform, Written};
 use super::report::Lsn;
 use super::{chain, postmaster};
@@ -206,14 +206,15 @@ impl<P: Platform> Keeper<P> {
 
     async fn watch_the_time(&self) {
         loop {
-            let end = self.held.borrow().as_ref().filter(|held| held.record.is_renewed).map(|held| held.sent + fence());
+            let end =
+                self.held.borrow().as_ref().filter(|held| held.record.is_renewed).map(|held| held.sent + leads_for());
             let Some(end) = end else {
                 self.news.notified().await;
                 continue;
             };
             tokio::select! {
                 () = tokio::time::sleep_until(end) => {
-                    tracing::error!("the Lease was not renewed for {} seconds: the server ends at once", fence().as_secs());
+                    tracing::error!("the Lease was not renewed for {} seconds: the server ends at once", leads_for().as_secs());
                     self.fence().await;
                 }
                 () = self.news.notified() => {}

@@ -23,8 +23,8 @@ pub const RENEW: Duration = Duration::from_secs(2);
 /// and for clocks that run at different speeds.
 pub const FENCE: Duration = Duration::from_secs(7);
 
-/// [`FENCE`], for those who obey it.
-pub fn fence() -> Duration {
+/// How long after its last renewal the holder of a Lease leads: [`FENCE`].
+pub fn leads_for() -> Duration {
     if sabotage::sabotaged!("lost-server-keeps-leading") { Duration::from_hours(1) } else { FENCE }
 }
 

@@ -55,6 +55,18 @@ impl Trouble {
         Self { reason: reason.to_owned(), message: message.into() }
     }
 
+    /// None where a server of `major` can run the content of a backup that one of `made` has made.
+    ///
+    /// # Errors
+    /// They are not the same: PostgreSQL's files belong to one major (PostgreSQL manual, "Upgrading a PostgreSQL Cluster").
+    pub fn unless_same_major(made: u32, major: u32) -> Result<(), Self> {
+        if made == major || sabotage::sabotaged!("restore-takes-other-majors") {
+            return Ok(());
+        }
+        let text = format!("the backup is of PostgreSQL {made}, and the instance runs PostgreSQL {major}");
+        Err(Self::new("OtherMajor", text))
+    }
+
     /// Of the store.
     pub fn store(error: &crate::store::Error) -> Self {
         use crate::store::Error;

@@ -117,14 +117,10 @@ async fn order(context: &Context, restore: &Restore, backup: Option<&Backup>, po
         let place = format!("{}/{id}", prefix(&namespace, source, &uid));
         let way = context.way().await?;
         let manifest = check(&way, &place, &uid).await?;
-        match pod.major {
-            Some(major) if major != manifest.postgresql_major => {
-                let made = manifest.postgresql_major;
-                let text = format!("the backup is of PostgreSQL {made}, and the instance runs PostgreSQL {major}");
-                Err(Trouble::new("OtherMajor", text))
-            }
-            _ => Ok((way, place, uid)),
+        if let Some(major) = pod.major {
+            Trouble::unless_same_major(manifest.postgresql_major, major)?;
         }
+        Ok((way, place, uid))
     };
     let (way, place, uid) = match ready.await {
         Ok(ready) => ready,

@@ -43,11 +43,7 @@ pub async fn manifest(store: &Store, access: &Access, major: u32) -> Result<Mani
     if found.backup_uid != access.backup_uid {
         return Err(Trouble::new("BackupDamaged", "the manifest is that of another backup"));
     }
-    if found.postgresql_major != major && !sabotage::sabotaged!("restore-takes-other-majors") {
-        let made = found.postgresql_major;
-        let text = format!("the backup is of PostgreSQL {made}, and the instance runs PostgreSQL {major}");
-        return Err(Trouble::new("OtherMajor", text));
-    }
+    Trouble::unless_same_major(found.postgresql_major, major)?;
     Ok(found)
 }
 
