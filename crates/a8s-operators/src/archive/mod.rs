@@ -45,20 +45,19 @@ const WORKERS: usize = 2;
 /// Records that wait for each worker, and for whoever takes its results.
 const DEPTH: usize = 1;
 
-/// The sizes and checksums of a stream.
+/// A stream as its manifest describes it. Its bytes need no checksum here: that it is this stream, and whole, makes all
+/// of them authentic.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Summary {
+    /// Which stream: its salt, in hexadecimal digits.
+    pub stream: String,
     /// Number of parts.
     pub parts: u32,
     /// Bytes of all parts.
     pub stored_bytes: u64,
-    /// SHA-256 of all parts in their order, in hexadecimal digits.
-    pub stored_sha256: String,
     /// Bytes of the plain stream.
     pub plain_bytes: u64,
-    /// SHA-256 of the plain stream, in hexadecimal digits.
-    pub plain_sha256: String,
 }
 
 /// The name of a part, within the place of its backup.

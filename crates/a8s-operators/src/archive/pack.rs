@@ -3,9 +3,8 @@
 
 use super::keys::DataKey;
 use super::record::{self, Sealer};
-use super::{Sizes, Summary, channels, hex};
+use super::{Sizes, Summary, channels};
 use bytes::Bytes;
-use ring::digest::{Context, SHA256};
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender};
 use std::thread;
@@ -60,28 +59,25 @@ pub fn pack(
         drop(records);
         let read = reader.join().map_err(|_| Error::Read(io::Error::other("the reading thread ended early")))?;
         assembled?;
-        let (plain_bytes, plain_sha256) = read.map_err(Error::Read)?;
+        let plain_bytes = read.map_err(Error::Read)?;
         assembly.finish(&mut take)?;
-        let stored_sha256 = hex(assembly.checksum.clone().finish().as_ref());
         let (parts, stored_bytes) = (assembly.parts, assembly.bytes);
-        Ok(Summary { parts, stored_bytes, stored_sha256, plain_bytes, plain_sha256 })
+        Ok(Summary { stream: record::stream(&header), parts, stored_bytes, plain_bytes })
     })
 }
 
 /// Cuts the source into pieces. A piece waits until it is known whether it is the last. Ends early when nobody takes
 /// them.
-fn read(mut source: impl Read, size: usize, workers: &[SyncSender<Piece>]) -> io::Result<(u64, String)> {
-    let mut checksum = Context::new(&SHA256);
+fn read(mut source: impl Read, size: usize, workers: &[SyncSender<Piece>]) -> io::Result<u64> {
     let mut bytes = 0;
     let mut plain = fill(&mut source, size)?;
     for number in 0..=u32::MAX {
-        checksum.update(&plain);
         bytes += plain.len() as u64;
         let next = if plain.len() < size { Vec::new() } else { fill(&mut source, size)? };
         let is_last = next.is_empty() || sabotage::sabotaged!("backup-of-nothing");
         let worker = &workers[number as usize % workers.len()];
         if worker.send(Piece { number, is_last, plain }).is_err() || is_last {
-            return Ok((bytes, hex(checksum.finish().as_ref())));
+            return Ok(bytes);
         }
         plain = next;
     }
@@ -117,14 +113,13 @@ struct Assembly {
     part: Vec<u8>,
     parts: u32,
     bytes: u64,
-    checksum: Context,
 }
 
 impl Assembly {
     fn new(header: &[u8], size: usize) -> Self {
         let mut part = Vec::with_capacity(size);
         part.extend_from_slice(header);
-        Self { size, part, parts: 0, bytes: 0, checksum: Context::new(&SHA256) }
+        Self { size, part, parts: 0, bytes: 0 }
     }
 
     fn collect(
@@ -154,7 +149,6 @@ impl Assembly {
 
     fn hand_on(&mut self, next: Vec<u8>, take: &mut impl FnMut(Bytes) -> Result<(), Stopped>) -> Result<(), Error> {
         let part = std::mem::replace(&mut self.part, next);
-        self.checksum.update(&part);
         self.parts += 1;
         self.bytes += part.len() as u64;
         take(Bytes::from(part)).map_err(|Stopped| Error::Stopped)

@@ -91,8 +91,13 @@ impl Sealer {
         let mut record = vec![0; PREFIX + zstd::zstd_safe::compress_bound(plain.len())];
         let length = compressor.compress_to_buffer(plain, &mut record[PREFIX..])?;
         record.truncate(PREFIX + length);
+        self.seal_frame(number, is_last, record)
+    }
+
+    /// Seals the frame of a record, which stands behind room for its length.
+    pub(super) fn seal_frame(&self, number: u32, is_last: bool, mut record: Vec<u8>) -> std::io::Result<Vec<u8>> {
         let (prefix, frame) = record.split_at_mut(PREFIX);
-        prefix.copy_from_slice(&u32::try_from(length + TAG).unwrap_or(u32::MAX).to_be_bytes());
+        prefix.copy_from_slice(&u32::try_from(frame.len() + TAG).unwrap_or(u32::MAX).to_be_bytes());
         let tag = self
             .key
             .seal_in_place_separate_tag(nonce(number, is_last), Aad::empty(), frame)
@@ -120,12 +125,15 @@ impl Sealer {
     }
 }
 
-/// A compressor for records.
+/// A compressor for records. Its frames have a checksum of their content (RFC 8878, 3.1.1): what is authentic may still
+/// have been spoilt in memory before it was sealed, or be spoilt after it was opened.
 ///
 /// # Errors
 /// If there is no memory for it.
 pub fn compressor<'a>() -> std::io::Result<zstd::bulk::Compressor<'a>> {
-    zstd::bulk::Compressor::new(LEVEL)
+    let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
+    compressor.include_checksum(true)?;
+    Ok(compressor)
 }
 
 fn nonce(number: u32, is_last: bool) -> Nonce {
@@ -133,6 +141,11 @@ fn nonce(number: u32, is_last: bool) -> Nonce {
     nonce[7..11].copy_from_slice(&number.to_be_bytes());
     nonce[11] = u8::from(is_last);
     Nonce::assume_unique_for_key(nonce)
+}
+
+/// Which stream this header starts: its salt, in hexadecimal digits.
+pub fn stream(header: &[u8; HEADER]) -> String {
+    super::hex(&header[MAGIC.len()..])
 }
 
 /// The length in front of a record.

@@ -3,7 +3,7 @@
 use super::keys::DataKey;
 use super::manifest::{self, Manifest};
 use super::pack::{self, Stopped, pack};
-use super::record::{HEADER, Invalid, PREFIX};
+use super::record::{self, HEADER, Invalid, PREFIX, Sealer};
 use super::unpack::{self, unpack};
 use super::{Sizes, Summary};
 use bytes::Bytes;
@@ -162,11 +162,25 @@ fn an_authentic_stream_that_the_manifest_does_not_describe_is_refused() {
     let (parts, summary) = packed(&content(500), SMALL);
     for other in [
         Summary { parts: summary.parts + 1, ..summary.clone() },
-        Summary { stored_sha256: "00".into(), ..summary.clone() },
-        Summary { plain_sha256: "00".into(), ..summary.clone() },
+        Summary { stored_bytes: 1, ..summary.clone() },
         Summary { plain_bytes: 1, ..summary.clone() },
+        // The same bytes, sealed with the same key in another attempt.
+        packed(&content(500), SMALL).1,
     ] {
         assert!(matches!(read(parts.clone(), &key(), &other), Err(unpack::Error::Other)));
+    }
+}
+
+#[test]
+fn an_authentic_record_whose_content_was_spoilt_is_refused() {
+    let (sealer, _) = Sealer::create(&key());
+    let compressed = record::compressor().expect("a compressor").compress(&content(500)).expect("compressed");
+    let mut decompressor = zstd::bulk::Decompressor::new().expect("a decompressor");
+    for at in [compressed.len() / 2, compressed.len() - 1] {
+        let mut spoilt = [&[0; PREFIX], compressed.as_slice()].concat();
+        spoilt[PREFIX + at] ^= 1;
+        let sealed = sealer.seal_frame(0, true, spoilt).expect("sealed").split_off(PREFIX);
+        assert_eq!(sealer.unseal(&mut decompressor, 0, true, sealed), Err(Invalid::Compression(0)), "byte {at}");
     }
 }
 

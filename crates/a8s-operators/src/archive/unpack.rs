@@ -1,14 +1,13 @@
 //! Parts become the plain stream again: one thread cuts them into records, [`super::WORKERS`] open and decompress
-//! them, the calling one reads the result, and one makes the checksum of it. Blocking.
+//! them, and the calling one reads the result. Blocking.
 //!
 //! Nothing that is not authentic is ever given to the reader, but a reader has only seen the whole stream when
 //! [`unpack`] itself succeeds: until then what it made of it must not be used.
 
 use super::keys::DataKey;
 use super::record::{self, HEADER, Invalid, PREFIX, Sealer};
-use super::{DEPTH, Summary, channels, hex};
+use super::{Summary, channels};
 use bytes::{Buf as _, Bytes};
-use ring::digest::{Context, SHA256};
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -54,7 +53,7 @@ pub fn unpack<T>(
         let splitter = scope.spawn(move || {
             let mut splitter = Splitter::new(&mut parts);
             let result = splitter.split(key, &keys, &records);
-            result.map(|()| splitter.summary())
+            result.map(|stream| (stream, splitter.parts, splitter.bytes))
         });
         for ((todo, done), sealer) in todo.into_iter().zip(done).zip(sealers) {
             scope.spawn(move || {
@@ -62,33 +61,24 @@ pub fn unpack<T>(
                 open(&sealer, &todo, &done);
             });
         }
-        // A thread of its own: the consumer has enough to do.
-        let (hashed, to_hash) = sync_channel::<Bytes>(DEPTH);
-        let hasher = scope.spawn(move || {
-            let mut checksum = Context::new(&SHA256);
-            to_hash.iter().for_each(|piece| checksum.update(&piece));
-            hex(checksum.finish().as_ref())
-        });
-        let mut plain = Plain::new(pieces, hashed);
+        let mut plain = Plain::new(pieces);
         let consumed = consume(&mut plain);
         let rest = if consumed.is_ok() { io::copy(&mut plain, &mut io::sink()).map(drop) } else { Ok(()) };
-        let Plain { workers, invalid, bytes, hashed, .. } = plain;
-        drop((workers, hashed));
+        let Plain { workers, invalid, bytes, .. } = plain;
+        drop(workers);
         let split = splitter.join().map_err(|_| Error::Source(io::Error::other("the reading thread ended early")))?;
         if let Some(invalid) = invalid {
             return Err(invalid.into());
         }
-        let (parts, stored_bytes, stored_sha256) = match (split, consumed.is_err()) {
+        let (stream, parts, stored_bytes) = match (split, consumed.is_err()) {
             (Ok(found), _) => found,
             // It ended because the consumer did.
-            (Err(Error::Other), true) => (0, 0, String::new()),
+            (Err(Error::Other), true) => (String::new(), 0, 0),
             (Err(error), _) => return Err(error),
         };
         let value = consumed.map_err(Error::Consumer)?;
         rest.map_err(Error::Consumer)?;
-        let ended_early = |_| Error::Consumer(io::Error::other("the thread that makes the checksum ended early"));
-        let plain_sha256 = hasher.join().map_err(ended_early)?;
-        let found = Summary { parts, stored_bytes, stored_sha256, plain_bytes: bytes, plain_sha256 };
+        let found = Summary { stream, parts, stored_bytes, plain_bytes: bytes };
         if found == *expected { Ok(value) } else { Err(Error::Other) }
     })
 }
@@ -99,24 +89,20 @@ struct Splitter<'a, I> {
     part: Bytes,
     parts: u32,
     bytes: u64,
-    checksum: Context,
 }
 
 impl<'a, I: Iterator<Item = io::Result<Bytes>>> Splitter<'a, I> {
     fn new(source: &'a mut I) -> Self {
-        Self { source, part: Bytes::new(), parts: 0, bytes: 0, checksum: Context::new(&SHA256) }
+        Self { source, part: Bytes::new(), parts: 0, bytes: 0 }
     }
 
-    fn summary(self) -> (u32, u64, String) {
-        (self.parts, self.bytes, hex(self.checksum.finish().as_ref()))
-    }
-
+    /// Answers with which stream it was.
     fn split(
         &mut self,
         key: &DataKey,
         keys: &[SyncSender<Sealer>],
         workers: &[SyncSender<Sealed>],
-    ) -> Result<(), Error> {
+    ) -> Result<String, Error> {
         let mut header = [0; HEADER];
         self.take(&mut header)?;
         for worker in keys {
@@ -134,7 +120,7 @@ impl<'a, I: Iterator<Item = io::Result<Bytes>>> Splitter<'a, I> {
                 return Err(Error::Other);
             }
             if is_last {
-                return Ok(());
+                return Ok(record::stream(&header));
             }
         }
         Err(Invalid::TooLong.into())
@@ -159,7 +145,6 @@ impl<'a, I: Iterator<Item = io::Result<Bytes>>> Splitter<'a, I> {
         while self.part.is_empty() {
             let Some(part) = self.source.next() else { return Ok(false) };
             self.part = part.map_err(Error::Source)?;
-            self.checksum.update(&self.part);
             self.parts += 1;
             self.bytes += self.part.len() as u64;
         }
@@ -191,12 +176,11 @@ struct Plain {
     is_last: bool,
     invalid: Option<Invalid>,
     bytes: u64,
-    hashed: SyncSender<Bytes>,
 }
 
 impl Plain {
-    fn new(workers: Vec<Receiver<Opened>>, hashed: SyncSender<Bytes>) -> Self {
-        Self { workers, next: 0, piece: Bytes::new(), is_last: false, invalid: None, bytes: 0, hashed }
+    fn new(workers: Vec<Receiver<Opened>>) -> Self {
+        Self { workers, next: 0, piece: Bytes::new(), is_last: false, invalid: None, bytes: 0 }
     }
 
     fn fetch(&mut self) -> io::Result<()> {
@@ -206,8 +190,6 @@ impl Plain {
             Ok(Ok((plain, is_last))) => {
                 self.bytes += plain.len() as u64;
                 self.piece = plain.into();
-                // A checksum that is never made is another one than the manifest's.
-                let _ = self.hashed.send(self.piece.clone());
                 self.is_last = is_last;
                 Ok(())
             }

@@ -299,13 +299,7 @@ mod tests {
 
     #[test]
     fn a_stream_is_whole_when_every_part_is_there_with_the_right_size() {
-        let summary = archive::Summary {
-            parts: 2,
-            stored_bytes: 30,
-            stored_sha256: String::new(),
-            plain_bytes: 0,
-            plain_sha256: String::new(),
-        };
+        let summary = archive::Summary { stream: String::new(), parts: 2, stored_bytes: 30, plain_bytes: 0 };
         let whole = |entries: &[(&str, u64)]| is_whole(&summary, entries.iter().copied(), "n/i/u/o");
         let (first, second) = (("n/i/u/o/part-000000", 20), ("n/i/u/o/part-000001", 10));
         assert!(whole(&[second, ("n/i/u/o/manifest.json", 5), first]));
