@@ -8,6 +8,7 @@
 use super::RECORD;
 use super::keys::{DataKey, LENGTH};
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
+use std::io::Cursor;
 
 /// What a stream starts with.
 pub const MAGIC: &[u8; 16] = b"a9s-backup/1\r\n\x1a\n";
@@ -88,10 +89,11 @@ impl Sealer {
         is_last: bool,
         plain: &[u8],
     ) -> std::io::Result<Vec<u8>> {
-        let mut record = vec![0; PREFIX + zstd::zstd_safe::compress_bound(plain.len())];
-        let length = compressor.compress_to_buffer(plain, &mut record[PREFIX..])?;
-        record.truncate(PREFIX + length);
-        self.seal_frame(number, is_last, record)
+        let bound = PREFIX + zstd::zstd_safe::compress_bound(plain.len()) + TAG;
+        let mut record = Cursor::new(Vec::with_capacity(bound));
+        record.set_position(PREFIX as u64);
+        compressor.compress_to_buffer(plain, &mut record)?;
+        self.seal_frame(number, is_last, record.into_inner())
     }
 
     /// Seals the frame of a record, which stands behind room for its length.

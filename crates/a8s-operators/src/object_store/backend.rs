@@ -48,8 +48,8 @@ impl Condition {
 pub struct Content {
     /// The file, synced.
     pub file: NewFile,
-    /// MD5 of its content, in hexadecimal.
-    pub md5: String,
+    /// Its ETag, without quotes.
+    pub etag: String,
 }
 
 impl Content {
@@ -163,7 +163,7 @@ impl Backend {
     ) -> Result<Object, Error> {
         let segment = content.segment();
         let object =
-            Object { segments: vec![segment], size: segment.size, etag: content.md5, modified: now(), description };
+            Object { segments: vec![segment], size: segment.size, etag: content.etag, modified: now(), description };
         let replaced = self.index.write(|transaction| replace(transaction, bucket, key, &object, condition));
         match replaced {
             Ok(old) => {
@@ -276,7 +276,7 @@ impl Backend {
 
     /// Puts a part in the place of whatever had its number.
     pub fn put_part(&self, bucket: &str, key: &str, id: &str, number: u16, content: Content) -> Result<Part, Error> {
-        let part = Part { segment: content.segment(), etag: content.md5, modified: now() };
+        let part = Part { segment: content.segment(), etag: content.etag, modified: now() };
         let replaced = self.index.write(|transaction| {
             require_upload(transaction, bucket, key, id)?;
             let bytes = encode(&part)?;

@@ -12,7 +12,7 @@ use super::backend::{Backend, Claim, Condition};
 use super::files::Pinned;
 use super::index::{Description, Object as Stored, Segment, Upload};
 use super::listing::{Entry, Page, Query};
-use super::receive::{Expected, receive};
+use super::receive::{Expected, receive, signed_hash};
 
 /// S3's longest page.
 const LONGEST_PAGE: i32 = 1000;
@@ -301,6 +301,7 @@ impl S3 for Protocol {
             headers: &request.headers,
             trailers: request.trailing_headers.as_ref(),
             md5: input.content_md5.as_deref(),
+            signed: signed_hash(&request.headers),
         };
         let (content, checksum) = receive(&self.backend, input.body, &expected).await?;
         let put = move |backend: &Backend| backend.put(&bucket, &key, content, description, &condition);
@@ -486,6 +487,7 @@ impl S3 for Protocol {
             headers: &request.headers,
             trailers: request.trailing_headers.as_ref(),
             md5: input.content_md5.as_deref(),
+            signed: None,
         };
         let (content, checksum) = receive(&self.backend, input.body, &expected).await?;
         let part = self.run(move |backend| backend.put_part(&bucket, &key, &id, number, content)).await?;

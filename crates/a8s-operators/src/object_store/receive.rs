@@ -27,6 +27,14 @@ pub struct Expected<'a> {
     pub trailers: Option<&'a TrailingHeaders>,
     /// `Content-MD5`, in base 64.
     pub md5: Option<&'a str>,
+    /// The hash that the content was signed with, if it may become the ETag.
+    pub signed: Option<&'a str>,
+}
+
+/// SHA-256 of a body that was signed as a whole, in hexadecimal. The protocol compares it while the body comes.
+pub fn signed_hash(headers: &HeaderMap) -> Option<&str> {
+    let hash = headers.get("x-amz-content-sha256")?.to_str().ok()?;
+    (hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit())).then_some(hash)
 }
 
 fn header_of(checksum: &str) -> String {
@@ -52,9 +60,19 @@ impl Expected<'_> {
         }
     }
 
+    /// MD5 takes as long as all else that is done with a body, so it is made only where somebody may ask for it. Clients
+    /// that know the ETag of one part as MD5 leave one alone that has a number of parts, as that of S3's uploads in parts
+    /// has; MinIO's `--no-compat` does the same.
+    fn etag(&self) -> Etag {
+        match self.signed {
+            Some(hash) if self.md5.is_none() => Etag::Known(format!("{}-1", &hash[..32])),
+            _ => Etag::Md5(Md5::new()),
+        }
+    }
+
     /// Compares what came with what should have come.
-    fn check(&self, md5: &[u8], found: &Checksum) -> S3Result<()> {
-        if self.md5.is_some_and(|expected| STANDARD.decode(expected).ok().as_deref() != Some(md5)) {
+    fn check(&self, etag: &str, found: &Checksum) -> S3Result<()> {
+        if self.md5.is_some_and(|expected| STANDARD.decode(expected).map(|md5| hex(&md5)).as_deref() != Ok(etag)) {
             return Err(s3_error!(BadDigest, "The content is not the one that Content-MD5 speaks of"));
         }
         let trailers = self.trailers.and_then(|trailers| trailers.read(Clone::clone)).unwrap_or_default();
@@ -84,9 +102,24 @@ fn value<'a>(found: &'a Checksum, checksum: &str) -> Option<&'a str> {
     value.as_deref()
 }
 
+/// What an object's ETag will be.
+enum Etag {
+    Known(String),
+    Md5(Md5),
+}
+
+impl Etag {
+    fn finalize(self) -> String {
+        match self {
+            Self::Known(etag) => etag,
+            Self::Md5(md5) => hex(&md5.finalize()),
+        }
+    }
+}
+
 struct Sink {
     file: NewFile,
-    md5: Md5,
+    etag: Etag,
     checksums: ChecksumHasher,
 }
 
@@ -94,7 +127,9 @@ impl Sink {
     fn write(&mut self, batch: &[Bytes]) -> S3Result<()> {
         for piece in batch {
             self.file.write(piece).map_err(refusal)?;
-            self.md5.update(piece);
+            if let Etag::Md5(md5) = &mut self.etag {
+                md5.update(piece);
+            }
             self.checksums.update(piece);
         }
         Ok(())
@@ -109,7 +144,7 @@ pub async fn receive(
 ) -> S3Result<(Content, Checksum)> {
     let (creating, checksums) = (backend.clone(), expected.hasher());
     let file = blocking(move || creating.create_file().map_err(refusal)).await?;
-    let mut sink = Sink { file, md5: Md5::new(), checksums };
+    let mut sink = Sink { file, etag: expected.etag(), checksums };
     let (mut batch, mut length) = (Vec::new(), 0);
     if let Some(mut body) = body {
         while let Some(piece) = body.next().await {
@@ -123,11 +158,11 @@ pub async fn receive(
         }
     }
     sink = write(sink, batch).await?;
-    let Sink { mut file, md5, checksums } = sink;
-    let (md5, found) = (md5.finalize(), checksums.finalize());
-    expected.check(&md5, &found)?;
+    let Sink { mut file, etag, checksums } = sink;
+    let (etag, found) = (etag.finalize(), checksums.finalize());
+    expected.check(&etag, &found)?;
     let file = blocking(move || file.sync().map_err(refusal).map(|()| file)).await?;
-    Ok((Content { file, md5: hex(&md5) }, found))
+    Ok((Content { file, etag }, found))
 }
 
 async fn write(mut sink: Sink, batch: Vec<Bytes>) -> S3Result<Sink> {

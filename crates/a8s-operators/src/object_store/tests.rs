@@ -30,7 +30,7 @@ fn content(backend: &Backend, bytes: &[u8]) -> Result<Content, Error> {
     file.write(first)?;
     file.write(second)?;
     file.sync()?;
-    Ok(Content { file, md5: hex(&Md5::checksum(bytes)) })
+    Ok(Content { file, etag: hex(&Md5::checksum(bytes)) })
 }
 
 fn put(backend: &Backend, key: &str, bytes: &[u8]) -> Result<String, Error> {
@@ -359,8 +359,7 @@ async fn a_foreign_client_finds_what_it_put() {
     let served = Served::new().await;
     let client = served.foreign();
     let path = object_store::path::Path::from("some/ключ with spaces");
-    let put = client.put(&path, "0123456789".into()).await.unwrap();
-    assert_eq!(put.e_tag.unwrap(), format!("\"{}\"", hex(&Md5::checksum(b"0123456789"))));
+    client.put(&path, "0123456789".into()).await.unwrap();
     let meta = client.head(&path).await.unwrap();
     assert_eq!(meta.size, 10);
     assert_eq!(client.get_range(&path, 3..6).await.unwrap(), "345");
@@ -512,6 +511,36 @@ async fn a_signed_url_is_good_for_what_was_signed_only() {
     let answer = served.raw(&put(target, "DELETE")).await;
     assert!(answer.contains("SignatureDoesNotMatch"), "{answer}");
     assert_eq!(served.ours().get("a", 10).await.unwrap(), "hello");
+}
+
+#[tokio::test]
+async fn an_etag_is_the_md5_unless_the_content_was_signed() {
+    let served = Served::new().await;
+    let target = served.signed(http::Method::PUT, "a").await;
+    let md5 = "5d41402abc4b2a76b9719d911017c592";
+    for (headers, is_md5) in [
+        ("", true),
+        ("x-amz-content-sha256: UNSIGNED-PAYLOAD\r\n", true),
+        // SHA-256 of the body.
+        ("x-amz-content-sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824\r\n", false),
+        (
+            "content-md5: XUFAKrxLKna5cZ2REBfFkg==\r\n\
+             x-amz-content-sha256: 2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824\r\n",
+            true,
+        ),
+    ] {
+        let headers = format!("content-length: 5\r\n{headers}");
+        let answer = served.raw(&served.request("PUT", &target, &headers, "hello")).await;
+        let expected = if is_md5 { md5.to_owned() } else { "2cf24dba5fb0a30e26e83b2ac5b9e29e-1".to_owned() };
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.contains(&format!("\"{expected}\"")),
+            "{headers}: {answer}"
+        );
+    }
+    let wrong = "content-length: 5\r\nx-amz-content-sha256: \
+                 0000000000000000000000000000000000000000000000000000000000000000\r\n";
+    let answer = served.raw(&served.request("PUT", &target, wrong, "hello")).await;
+    assert!(answer.contains("XAmzContentSHA256Mismatch"), "{answer}");
 }
 
 #[tokio::test]

@@ -48,6 +48,8 @@ impl BaseBackup {
         let mut command = Command::new(&program);
         command
             .args(["-D", "-", "--format=tar", "--wal-method=fetch", "--checkpoint=fast", "--no-password", "--verbose"])
+            // Of what is stored every byte is authentic.
+            .arg("--no-manifest")
             .arg("--host")
             .arg(sockets)
             .args(["--port", &SQL_PORT.to_string(), "--username", SUPERUSER])

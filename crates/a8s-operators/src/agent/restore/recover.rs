@@ -21,7 +21,7 @@ use tokio_postgres::Client;
 /// Between looks whether the private server accepts connections.
 const LOOK: Duration = Duration::from_millis(10);
 /// Of the data directory, what only describes the backup or the server it was made of.
-const LEFT_OVERS: [&str; 4] = ["backup_label.old", "backup_manifest", "postmaster.opts", "standby.signal"];
+const LEFT_OVERS: [&str; 3] = ["backup_label.old", "postmaster.opts", "standby.signal"];
 
 fn failed(error: impl std::fmt::Display) -> Trouble {
     Trouble::new("RecoveryFailed", format!("the backup cannot be recovered: {error}"))
