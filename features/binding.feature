@@ -46,6 +46,18 @@ Feature: Service bindings
     Then the command succeeds
     And the program has sent no changing request
 
+  Scenario: A service binding is not implemented before its login is there
+    Given no login can be made in "solo"
+    When I run `a9s create pg servicebinding --name app --service-instance solo --yes --timeout 3s`
+    Then the command fails with exit code 4
+    And the servicebinding "app" has these values:
+      | field               | value |
+      | /status/implemented | false |
+      | /status/error       | null  |
+    When logins can be made in "solo" again
+    Then the service binding "app" is implemented within 10 seconds
+    And as "app" the statement "SELECT 1" answers "1"
+
   Scenario: The login of a service binding has no right of its own
     When I create a service binding "app" to "solo"
     Then the command succeeds

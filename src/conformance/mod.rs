@@ -17,6 +17,7 @@ pub mod evidence;
 pub mod failure;
 pub mod inventory;
 pub mod ledger;
+pub mod nodes;
 pub mod normalise;
 pub mod observations;
 pub mod observe;

@@ -279,10 +279,14 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
         ("root", _) if !root => Some("only root may do this".to_owned()),
         ("cut-off", None) => super::cut::lacking(),
         ("docker", None) => super::container::lacking(),
+        ("nodes", existing) => super::nodes::lacking(existing.as_ref()),
         ("process", _) if stage.door == Door::Plan => Some("it is about the program as a process".to_owned()),
         ("cluster", Some(_)) => Some("it needs a cluster of its own".to_owned()),
         ("needs-audit", Some(_)) => Some("only an embedded cluster shows which requests were made".to_owned()),
         ("embedded-only", Some(_)) => Some("it needs the embedded cluster and its host".to_owned()),
+        ("builtin", Some(existing)) if existing.stack != "builtin" => {
+            Some("it is about the images of the builtin stack".to_owned())
+        }
         ("deployments", existing) if !existing.as_ref().is_some_and(|existing| existing.has_deployments) => {
             Some("it needs a cluster that runs Deployments".to_owned())
         }

@@ -21,6 +21,7 @@ use super::definitions::backup;
 use super::failure::Failure;
 use super::inventory;
 use super::ledger::Ledger;
+use super::nodes::Spoilt;
 use super::observe::{self, Login, Look, SOON, until};
 use super::recorder::Key;
 use super::stage::Stage;
@@ -68,6 +69,8 @@ pub struct World {
     pub cuts: Vec<Cut>,
     /// An object store beside the cluster.
     pub container: Option<Container>,
+    /// Nodes to which it has done something.
+    pub spoilt: Vec<Spoilt>,
     /// What its steps have noted for later ones.
     pub notes: BTreeMap<String, String>,
     /// Clients that stay connected.
@@ -108,6 +111,7 @@ impl World {
             frozen: Vec::new(),
             cuts: Vec::new(),
             container: None,
+            spoilt: Vec::new(),
             notes: BTreeMap::new(),
             clients: Vec::new(),
             forward: None,
@@ -349,6 +353,7 @@ impl World {
         self.thaw();
         self.cuts.clear();
         self.container = None;
+        self.spoilt.clear();
         self.ledger = None;
         for mut child in self.background.drain(..) {
             let _ = child.kill().await;

@@ -23,6 +23,11 @@ const TERMINAL: [&str; 7] = [
     "CreateContainerError",
 ];
 
+const NO_IMAGE: &str =
+    "Bring the image into the nodes with a9s images load, or name a place that has it with --image-map.";
+/// Taint of a node whose disk is too full (Kubernetes documentation, "Node-pressure Eviction").
+const DISK_PRESSURE: &str = "node.kubernetes.io/disk-pressure";
+
 /// Whether a pod has the condition `Ready` and is not being deleted.
 pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
@@ -51,7 +56,8 @@ pub fn difference(pod: &Pod) -> String {
         return format!("the pod {name} is being deleted");
     }
     if let Some(why) = unscheduled(pod) {
-        return format!("the pod {name} has no node: {why}");
+        let way_out = if why.contains(DISK_PRESSURE) { " (free space on the disk of one, or add one)" } else { "" };
+        return format!("the pod {name} has no node{way_out}: {why}");
     }
     let waiting = containers(pod).find_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
@@ -68,16 +74,17 @@ pub fn difference(pod: &Pod) -> String {
 pub async fn terminal(client: &Client, pod: &Pod) -> Option<Finding> {
     let (container, reason, message) = terminal_reason(pod)?;
     let name = pod.name_any();
-    let id = match reason {
-        "CrashLoopBackOff" => "crash-loop",
-        "CreateContainerConfigError" | "CreateContainerError" => "container-config",
-        _ => "image-pull",
+    let (id, class, advice) = match reason {
+        "CrashLoopBackOff" => ("crash-loop", Class::Failed, None),
+        "CreateContainerConfigError" | "CreateContainerError" => ("container-config", Class::Failed, None),
+        _ => ("image-pull", Class::Missing, Some(NO_IMAGE)),
     };
     let cause = match message {
         Some(message) => format!("the container {container} of the pod {name} cannot run: {reason}: {message}"),
         None => format!("the container {container} of the pod {name} cannot run: {reason}"),
     };
-    let mut finding = Finding::new(id, Class::Failed, cause);
+    let mut finding = Finding::new(id, class, cause);
+    finding.advice.extend(advice.map(str::to_owned));
     finding.evidence = of_pod(client, pod).await;
     Some(finding)
 }
@@ -181,6 +188,10 @@ mod tests {
         let why = "0/1 nodes are available: 1 node(s) were unschedulable.";
         let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why});
         assert_eq!(difference(&pod(json!({"conditions": [condition]}))), format!("the pod solo-0 has no node: {why}"));
+        let why = "0/1 nodes are available: 1 node(s) had untolerated taint {node.kubernetes.io/disk-pressure: }.";
+        let condition = json!({"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": why});
+        let said = difference(&pod(json!({"conditions": [condition]})));
+        assert!(said.starts_with("the pod solo-0 has no node (free space on the disk"), "{said}");
     }
 
     #[test]

@@ -254,10 +254,12 @@ impl Step for Deleted {
 
     async fn observe(&self) -> Result<Observation, Finding> {
         Ok(match self.object.observe().await? {
-            Observation::Unmet(difference) => Observation::Unmet(difference),
-            Observation::Satisfied(gone) if sabotage::sabotaged!("deleted-without-waiting") => {
-                Observation::Satisfied(gone)
+            Observation::Unmet(difference)
+                if difference != "it is there" && sabotage::sabotaged!("deleted-without-waiting") =>
+            {
+                Observation::Satisfied(difference)
             }
+            Observation::Unmet(difference) => Observation::Unmet(difference),
             Observation::Satisfied(gone) => match self.left().await? {
                 Some(left) => Observation::unmet(left),
                 None => Observation::Satisfied(gone),

@@ -166,6 +166,27 @@ async fn session(world: &mut World, binding: String) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Names a session that holds a lock.
+fn lock(instance: &str) -> String {
+    format!("lock of {instance}")
+}
+
+/// Readers of the roles go on, so that everybody can still log in (PostgreSQL manual, 13.3.1).
+#[given(expr = "no login can be made in {string}")]
+async fn lock_roles(world: &mut World, instance: String) -> Result<(), Failure> {
+    let login = observe::login(&world.client().await?, world.namespace(), &instance).await?;
+    let client = database::connect(&login, "postgres").await?;
+    client.batch_execute("BEGIN; LOCK TABLE pg_catalog.pg_authid IN SHARE MODE").await?;
+    world.sessions.insert(lock(&instance), client);
+    Ok(())
+}
+
+#[when(expr = "logins can be made in {string} again")]
+async fn unlock_roles(world: &mut World, instance: String) -> Result<(), Failure> {
+    let session = world.sessions.remove(&lock(&instance)).ok_or(Failure::Missing("session with the lock"))?;
+    Ok(session.batch_execute("ROLLBACK").await?)
+}
+
 #[then(expr = "the session of {string} has been ended")]
 async fn session_ended(world: &mut World, binding: String) -> Result<(), Failure> {
     let session = world.sessions.get(&binding).ok_or(Failure::Missing("open session"))?;

@@ -16,6 +16,7 @@ mod instance;
 mod kubernetes;
 mod manifests;
 mod members;
+mod nodes;
 mod repetition;
 mod sql;
 mod store;

@@ -43,7 +43,7 @@ impl Default for Sizes {
 /// Threads that compress and encrypt, or the reverse.
 const WORKERS: usize = 2;
 /// Records that wait for each worker, and for whoever takes its results.
-const DEPTH: usize = 1;
+const DEPTH: usize = 2;
 
 /// A stream as its manifest describes it. Its bytes need no checksum here: that it is this stream, and whole, makes all
 /// of them authentic.

@@ -80,6 +80,8 @@ fn environment(instance: &str) -> Vec<Value> {
         // For people who run psql in the pod.
         json!({"name": "PGHOST", "value": SOCKET_PATH}),
         json!({"name": "PGUSER", "value": "postgres"}),
+        // One heap (glibc): each backup has threads of its own, and they would leave one behind that is as large as it ever was.
+        json!({"name": "MALLOC_ARENA_MAX", "value": "1"}),
     ]
 }
 

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
 /// Parts on their way at the same time.
-const DOWNLOADS: usize = 2;
+const DOWNLOADS: usize = 3;
 /// No part is larger.
 const LARGEST_PART: u64 = 64 << 20;
 /// How long room is waited for that is being made, and how often it is looked for.

@@ -316,16 +316,21 @@ impl Fixture {
     }
 
     fn postmaster(&self) -> nix::unistd::Pid {
-        let text = fs_err::read_to_string(self.server.data().join("postmaster.pid")).expect("a server");
-        nix::unistd::Pid::from_raw(text.lines().next().and_then(|pid| pid.parse().ok()).expect("its number"))
+        self.running().expect("a server")
+    }
+
+    /// The server, if it has written its number yet.
+    fn running(&self) -> Option<nix::unistd::Pid> {
+        let text = fs_err::read_to_string(self.server.data().join("postmaster.pid")).ok()?;
+        text.lines().next()?.parse().ok().map(nix::unistd::Pid::from_raw)
     }
 }
 
 impl Drop for Fixture {
     /// A test that failed leaves its server.
     fn drop(&mut self) {
-        if self.server.data().join("postmaster.pid").exists() {
-            let _ = nix::sys::signal::kill(self.postmaster(), Signal::SIGQUIT);
+        if let Some(server) = self.running() {
+            let _ = nix::sys::signal::kill(server, Signal::SIGQUIT);
         }
     }
 }
@@ -398,8 +403,7 @@ fn rows_survive_the_death_of_the_server_and_of_its_agent() {
                     fixture.sql("CREATE TABLE t (n int); INSERT INTO t VALUES (1)").await;
                     let first = fixture.postmaster();
                     nix::sys::signal::kill(first, Signal::SIGKILL).expect("ours");
-                    until(|| fixture.server.data().join("postmaster.pid").exists() && fixture.postmaster() != first)
-                        .await;
+                    until(|| fixture.running().is_some_and(|server| server != first)).await;
                     fixture.ready().await;
                     fixture.sql("INSERT INTO t VALUES (2)").await;
                 })
@@ -457,7 +461,7 @@ fn parameters_that_stop_the_server_are_taken_back() {
                 fixture.ready().await;
                 let first = fixture.postmaster();
                 fixture.memory.set_parameters(json!({"sslCiphers": "nonsense", "maxConnections": 102}));
-                until(|| fixture.server.data().join("postmaster.pid").exists() && fixture.postmaster() != first).await;
+                until(|| fixture.running().is_some_and(|server| server != first)).await;
                 fixture.ready().await;
                 assert_eq!(fixture.sql("SHOW max_connections").await, "100");
             });

@@ -1,0 +1,31 @@
+@nodes @serial @full @negative
+Feature: Nodes in trouble
+  What happens to real nodes is said with its cause and the way out.
+
+  Background:
+    Given a cluster with the a8s stack
+
+  @builtin
+  Scenario: An image that no node has and none can pull
+    Given an instance "first"
+    And the nodes have lost the image of "first"
+    When I create an instance "solo"
+    Then the command fails with exit code 3
+    And the reason is one clear sentence
+    And standard error says "solo-0 cannot run"
+    And standard error says "a9s images load"
+    And it took less than 60 seconds
+    When the nodes are as they were
+    And I create an instance "solo"
+    Then the command succeeds
+
+  Scenario: A node whose disk is too full
+    Given the disks of the nodes are too full
+    When I create an instance "solo" with `--timeout 15s`
+    Then the command fails with exit code 4
+    And the reason is one clear sentence
+    And standard error says "node.kubernetes.io/disk-pressure"
+    And standard error says "free space"
+    When the nodes are as they were
+    And I create an instance "solo"
+    Then the command succeeds

@@ -1,0 +1,57 @@
+//! Nodes in trouble.
+
+use std::time::Duration;
+
+use cucumber::{given, when};
+use k8s_openapi::api::core::v1::{Node, Pod};
+use kube::Api;
+use kube::api::ListParams;
+
+use crate::conformance::nodes::Spoilt;
+use crate::conformance::observe::{Look, until};
+use crate::conformance::preflight::Existing;
+use crate::conformance::stage::Stage;
+use crate::conformance::{Failure, World};
+
+/// A kubelet that was started again tells of its disk with its next report, of which there is one every 10 s.
+const REPORT: Duration = Duration::from_secs(60);
+/// What keeps new pods from a node (Kubernetes documentation, "Well-Known Labels, Annotations and Taints").
+const DISK_PRESSURE: &str = "node.kubernetes.io/disk-pressure";
+
+fn cluster() -> Result<&'static Existing, Failure> {
+    Stage::get().existing.as_ref().ok_or(Failure::Missing("cluster with real nodes"))
+}
+
+#[given(expr = "the nodes have lost the image of {string}")]
+async fn without_image(world: &mut World, instance: String) -> Result<(), Failure> {
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    let spec = pods.get(&format!("{instance}-0")).await?.spec.unwrap_or_default();
+    let server = spec.containers.into_iter().find(|container| container.name == "postgres");
+    let image = server.and_then(|container| container.image).ok_or(Failure::Missing("image of the server"))?;
+    world.spoilt.push(Spoilt::without_image(cluster()?, &image)?);
+    Ok(())
+}
+
+#[given(expr = "the disks of the nodes are too full")]
+async fn short_of_disk(world: &mut World) -> Result<(), Failure> {
+    world.spoilt.push(Spoilt::short_of_disk(cluster()?)?);
+    pressure(world, true).await
+}
+
+#[when(expr = "the nodes are as they were")]
+async fn as_they_were(world: &mut World) -> Result<(), Failure> {
+    world.spoilt.clear();
+    pressure(world, false).await
+}
+
+/// Waits until all nodes are under disk pressure, or none is.
+async fn pressure(world: &World, is_there: bool) -> Result<(), Failure> {
+    let nodes: Api<Node> = Api::all(world.client().await?);
+    until(format!("disk pressure: {is_there}"), REPORT, || async {
+        let nodes = nodes.list(&ListParams::default()).await?.items;
+        let taints = |node: &Node| node.spec.as_ref().and_then(|spec| spec.taints.clone()).unwrap_or_default();
+        let tainted = nodes.iter().filter(|node| taints(node).iter().any(|taint| taint.key == DISK_PRESSURE)).count();
+        Ok(Look::when(tainted == if is_there { nodes.len() } else { 0 }, format!("{tainted} of {}", nodes.len())))
+    })
+    .await
+}

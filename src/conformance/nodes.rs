@@ -1,0 +1,76 @@
+//! The nodes of a kind cluster, which are containers of this machine. What a scenario does to them is undone when it ends.
+
+use super::command::said;
+use super::failure::Failure;
+use super::preflight::Existing;
+
+/// How kind marks the containers of a cluster (sigs.k8s.io/kind, `pkg/cluster/constants`).
+const LABEL: &str = "io.x-k8s.kind.cluster";
+/// Where an image waits that was taken off a node.
+const KEPT_IMAGE: &str = "/var/lib/a9s-kept-image.tar";
+
+/// Nodes to which something was done. It is undone with this value.
+#[derive(Debug)]
+pub struct Spoilt {
+    nodes: Vec<String>,
+    undo: String,
+}
+
+impl Spoilt {
+    /// Takes an image off all nodes of a cluster. Containers that run it go on.
+    ///
+    /// # Errors
+    /// There are no such nodes, or they do not have it.
+    pub fn without_image(cluster: &Existing, image: &str) -> Result<Self, Failure> {
+        let name = format!("name=$(ctr -n k8s.io images list -q | grep -Ex '(.*/)?{}')", image.replace('.', "\\."));
+        let take = format!("ctr -n k8s.io images export {KEPT_IMAGE} \"$name\"; ctr -n k8s.io images remove \"$name\"");
+        let undo = format!("! [ -e {KEPT_IMAGE} ] || {{ ctr -n k8s.io images import {KEPT_IMAGE}; rm {KEPT_IMAGE}; }}");
+        Self::new(cluster, &format!("{name}; {take}"), undo)
+    }
+
+    /// Lets all nodes of a cluster find that their disks are too full. A soft threshold: nothing is evicted for an hour
+    /// (Kubernetes documentation, "Node-pressure Eviction").
+    ///
+    /// # Errors
+    /// There are no such nodes, or they cannot be told.
+    pub fn short_of_disk(cluster: &Existing) -> Result<Self, Failure> {
+        let settings = "evictionSoft: {nodefs.available: 99%}\nevictionSoftGracePeriod: {nodefs.available: 1h}";
+        let spoil = format!(
+            "cd /var/lib/kubelet; cp config.yaml config.yaml.kept; echo '{settings}' >>config.yaml; systemctl restart kubelet"
+        );
+        let undo = "cd /var/lib/kubelet; ! [ -e config.yaml.kept ] || { mv config.yaml.kept config.yaml; systemctl restart kubelet; }";
+        Self::new(cluster, &spoil, undo.to_owned())
+    }
+
+    fn new(cluster: &Existing, spoil: &str, undo: String) -> Result<Self, Failure> {
+        // From here on it is undone, whatever comes.
+        let spoilt = Self { nodes: nodes(cluster)?, undo };
+        spoilt.nodes.iter().try_for_each(|node| run(node, spoil))?;
+        Ok(spoilt)
+    }
+}
+
+impl Drop for Spoilt {
+    fn drop(&mut self) {
+        for node in &self.nodes {
+            let _ = run(node, &self.undo);
+        }
+    }
+}
+
+fn run(node: &str, script: &str) -> Result<(), Failure> {
+    said("docker", &["exec", node, "sh", "-ec", script]).map(drop)
+}
+
+fn nodes(cluster: &Existing) -> Result<Vec<String>, Failure> {
+    let name = cluster.context.strip_prefix("kind-").ok_or(Failure::Missing("kind cluster"))?;
+    let listed = said("docker", &["ps", "--filter", &format!("label={LABEL}={name}"), "--format", "{{.Names}}"])?;
+    let nodes: Vec<String> = listed.lines().map(str::to_owned).collect();
+    if nodes.is_empty() { Err(Failure::Missing("container of a node")) } else { Ok(nodes) }
+}
+
+/// Why nothing can be done to the nodes of a cluster, if so.
+pub fn lacking(cluster: Option<&Existing>) -> Option<String> {
+    let is_there = cluster.is_some_and(|cluster| nodes(cluster).is_ok());
+    (!is_there).then(|| "it needs a kind cluster whose nodes are containers of this machine".to_owned())
+}
