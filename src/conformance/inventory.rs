@@ -64,19 +64,8 @@ pub fn children(pid: i32) -> Vec<Process> {
 }
 
 fn parent(pid: i32) -> Option<i32> {
-    status(pid, "PPid:")?.parse().ok()
-}
-
-/// Whether a process was sent a signal that it has not taken yet, as one that is stopped (proc_pid_status(5)).
-pub fn has_pending(pid: i32, signal: Signal) -> bool {
-    let pending = status(pid, "ShdPnd:").and_then(|mask| u64::from_str_radix(&mask, 16).ok());
-    pending.is_some_and(|mask| mask >> (signal as i32 - 1) & 1 == 1)
-}
-
-/// A line of what the kernel tells of a process.
-fn status(pid: i32, field: &str) -> Option<String> {
     let status = String::from_utf8_lossy(&read(pid, "status")).into_owned();
-    status.lines().find_map(|line| Some(line.strip_prefix(field)?.trim().to_owned()))
+    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
 }
 
 fn ancestors() -> BTreeSet<i32> {

@@ -64,10 +64,10 @@ async fn strike(world: &mut World, name: &str) -> Result<Pod, Failure> {
 }
 
 fn processes(pod: &Pod, part: &str) -> Result<Vec<Process>, Failure> {
-    if part == "receiver" {
+    if matches!(part, "receiver" | "sender") {
         // A session's title lies where its environment was (src/backend/utils/misc/ps_status.c), so it bears no mark.
         let mut found = inventory::children(processes(pod, "server")?[0].pid);
-        found.retain(|process| process.line.contains("walreceiver"));
+        found.retain(|process| process.line.contains(&format!("wal{part}")));
         return if found.is_empty() { Err(nothing(part, pod)) } else { Ok(found) };
     }
     let uid = pod.uid().unwrap_or_default();
@@ -143,15 +143,16 @@ async fn freeze_receivers(world: &mut World, name: String) -> Result<(), Failure
     Ok(())
 }
 
-/// What a receiver has in the buffers of its socket it writes when it goes on, unless it is to end: then it ends first
-/// (src/backend/replication/walreceiver.c).
-#[when("one of the frozen receivers has been told to end")]
-async fn told_to_end(world: &mut World) -> Result<(), Failure> {
-    until("a receiver that is to end", SOON, || async {
-        let is_one = world.frozen.iter().any(|pid| inventory::has_pending(*pid, Signal::SIGTERM));
-        Ok(Look::when(is_one, "none is"))
-    })
-    .await
+/// From then on the primary keeps for itself what it acknowledges. It is not enough to freeze the receivers: they write what
+/// their sockets hold when they go on.
+#[when(expr = "the senders of {string} are frozen")]
+async fn freeze_senders(world: &mut World, name: String) -> Result<(), Failure> {
+    let pods = pods(world, &name).await?;
+    let primary = primary_of(&pods).map_err(|found| Failure::unexpected("one primary", found))?;
+    let primary = pods.iter().find(|pod| pod.name_any() == primary).ok_or(Failure::Missing("primary"))?;
+    let frozen = processes(primary, "sender")?;
+    world.frozen.extend(frozen.iter().map(|process| process.pid));
+    signal(&frozen, Signal::SIGSTOP)
 }
 
 #[when("what was frozen goes on")]
