@@ -16,8 +16,7 @@ Feature: Nodes in trouble
     And standard error says "a9s images load"
     And it took less than 60 seconds
     When the nodes are as they were
-    And I create an instance "solo"
-    Then the command succeeds
+    Then the instance "solo" is ready
 
   Scenario: A node whose disk is too full
     Given the disks of the nodes are too full
