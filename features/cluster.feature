@@ -10,6 +10,7 @@ Feature: Clusters
     And standard output says "You are now ready to create a8s Postgres service instances."
     And the cluster answers
     And the current context is "a9s-a8s"
+    And standard error says "write the context a9s-a8s to {kubeconfig}: it is there, and the current one"
     And only its owner may read the file "{kubeconfig}"
     And there is a file ".a9s"
     When I create an instance "solo"

@@ -2,7 +2,7 @@
 Feature: Cut off from the Kubernetes API
   Who cannot renew its Lease does not know whether it still leads; who has no rival does.
 
-  @full
+  @chaos
   Scenario: One of three stops before another may lead, and a member alone serves on
     Given a cluster of its own
     And an instance "solo"

@@ -36,7 +36,8 @@ Feature: Extensions, exposure and placement of an instance
     When I run `kubectl patch pg solo --type merge -p '{"spec":{"extensions":["ltree"]}}'`
     Then the instance "solo" soon tells no error
 
-  @full @kubectl
+  # Real clusters have a load balancer, or have not.
+  @full @kubectl @embedded-only
   Scenario: An exposed instance is reached at the address it tells
     Given an instance "solo"
     When I run `kubectl patch pg solo --type merge -p '{"spec":{"expose":"LoadBalancer","enableReadOnlyService":true}}'`
@@ -48,7 +49,8 @@ Feature: Extensions, exposure and placement of an instance
     And "solo" answers "SELECT 1" with "1"
     And the instance "solo" has 7 events with the reason "Created"
 
-  @full @kubectl
+  # A real scheduler leaves such a pod waiting.
+  @full @kubectl @embedded-only
   Scenario: A constraint that the one node does not meet is said
     When I run `kubectl apply -f -` with this on standard input:
       """

@@ -25,7 +25,7 @@ Feature: Failover
     Then "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
 
-  @full @embedded-only
+  @chaos @embedded-only
   Scenario: The server of the primary is killed again and again
     Given an instance "trio" of 3 members
     And a ledger of "trio"
@@ -45,7 +45,7 @@ Feature: Failover
     And the Lease of "trio" names its primary, in term 1
     And the ledger of "trio" is complete
 
-  @full @embedded-only
+  @chaos @embedded-only
   Scenario Outline: The <part> of the primary is frozen, and wakes up when another member leads
     Given an instance "trio" of 3 members
     And a ledger of "trio"
@@ -61,7 +61,7 @@ Feature: Failover
       | agent |
       | whole |
 
-  @full @embedded-only @cut-off
+  @chaos @embedded-only @cut-off
   Scenario: The primary alone is cut off from the API server
     Given an instance "trio" of 3 members
     And a ledger of "trio"
@@ -74,7 +74,7 @@ Feature: Failover
     Then "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
 
-  @full @embedded-only @cut-off
+  @chaos @embedded-only @cut-off
   Scenario: A standby alone is cut off from the API server
     Given an instance "trio" of 3 members
     And a ledger of "trio"
@@ -85,7 +85,7 @@ Feature: Failover
     Then "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
 
-  @full @embedded-only @root
+  @chaos @embedded-only @root
   Scenario: The disk of the primary is full
     Given an instance "trio" of 3 members
     And the member "trio-0" of "trio" has a disk of its own, of 200 MiB
@@ -101,7 +101,7 @@ Feature: Failover
     Then "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
 
-  @full
+  @chaos
   Scenario Outline: A clock that is an hour <direction> makes nobody the primary
     Given an instance "trio" of 3 members
     And a ledger of "trio"
@@ -116,7 +116,7 @@ Feature: Failover
       | ahead     |
       | behind    |
 
-  @full
+  @chaos
   Scenario: The volume of the primary is lost
     Given an instance "trio" of 3 members
     And a ledger of "trio"
@@ -126,7 +126,7 @@ Feature: Failover
     And "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
 
-  @full @embedded-only
+  @chaos @embedded-only
   Scenario: Without standbys writes wait, and the status says so
     Given an instance "trio" of 3 members
     And a ledger of "trio"
@@ -136,7 +136,7 @@ Feature: Failover
     Then another member of "trio" is the primary
     And the ledger of "trio" is complete
 
-  @full @embedded-only
+  @chaos @embedded-only
   Scenario: The ledger sees a loss where commits wait for nobody
     Given an instance "trio" of 3 members
     When I change the parameters of "trio":

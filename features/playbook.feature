@@ -30,6 +30,42 @@ Feature: Playbooks
     And "solo" answers "SELECT count(*) FROM rows" with "2"
 
   @full
+  Scenario: A playbook knows from its rounds what has to be there, and finds what is lost
+    Given a cluster with the a8s stack
+    And the file "play.yaml" with:
+      """
+      name: counted
+      defaults: {service-instance: solo}
+      before:
+        - create pg instance: {name: solo}
+        - pg apply: {sql: CREATE TABLE IF NOT EXISTS rows (n int)}
+      steps:
+        - pg apply: {sql: "INSERT INTO rows SELECT generate_series(1, 10)"}
+        - pg check: {sql: SELECT count(*) FROM rows, is: "{round}0", timeout: 1s}
+      """
+    When I run `a9s run play.yaml --repeat 3`
+    Then the command succeeds
+    And "solo" answers "SELECT count(*) FROM rows" with "30"
+    Given the file "lossy.yaml" with:
+      """
+      name: lossy
+      defaults: {service-instance: solo}
+      before:
+        - pg apply: {sql: DELETE FROM rows}
+      steps:
+        - pg apply: {sql: "INSERT INTO rows SELECT generate_series(1, 10)"}
+        - pg apply: {sql: DELETE FROM rows WHERE n = 1}
+        - pg check: {sql: SELECT count(*) FROM rows, is: "{round}0", timeout: 1s}
+      """
+    When I run `a9s run lossy.yaml --for 1m`
+    Then the command fails with exit code 4
+    And standard error says "lossy: line 8: "
+    And standard error says "it answers "
+    When I apply the statement "INSERT INTO rows VALUES (1)" to "solo"
+    And I run `a9s run lossy.yaml --resume`
+    Then the command succeeds
+
+  @full
   Scenario: A playbook that failed goes on where it was
     Given a cluster with the a8s stack
     And an instance "solo"

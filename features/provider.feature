@@ -72,6 +72,20 @@ Feature: Clusters in Docker that can't be made
     And the reason is one clear sentence
     And standard error says "which a9s did not make"
 
+  Scenario: A cluster of kind whose control plane is gone
+    Given a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+    And a program "docker" that answers:
+      | asked | says                            | exit code |
+      | info  | {"MemTotal": 16000000000}       | 0         |
+      | ps    | 0123456789ab a8s-worker running | 0         |
+    When I run `a9s create cluster a8s -p kind --stack builtin --no-precheck --yes`
+    Then the command fails with exit code 5
+    And the reason is one clear sentence
+    And standard error says "half deleted"
+    And standard error says "a9s delete cluster a8s -p kind -c a8s"
+
   @embedded-only
   Scenario: A cluster in Docker that could not be made is in nobody's way
     Given a program "kind" that answers:

@@ -35,16 +35,44 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     And the program has sent no changing request
 
-  @cluster @embedded-only
-  Scenario: Instances go with the stack, and are named before
+  @cluster @embedded-only @process
+  Scenario: Instances go with the stack, are named before, and are asked about again
     Given a cluster of its own
     And an instance "solo"
-    When I run `a9s delete stack a8s --yes`
+    When I run `a9s delete stack a8s` in a terminal and type "y n"
+    Then the command fails with exit code 5
+    And standard output says "the context a9s-a8s (https://"
+    And standard output says "deleting 1 instances with their data: default/solo"
+    And the instance "solo" is ready
+    When I run `a9s delete stack a8s` in a terminal and type "y y"
     Then the command succeeds
     And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
     When I run `a9s delete stack a8s --yes`
     Then the command succeeds
     And standard output says "There's nothing to be done."
+
+  @cluster @embedded-only @process @kubectl
+  Scenario: A cluster that a9s does not know is named before it is touched
+    Given a cluster of its own
+    When I run `kubectl config rename-context a9s-a8s prod`
+    And I run `a9s delete stack a8s --context prod --yes`
+    Then the command succeeds
+    When I run `a9s create stack a8s --stack builtin` in a terminal and type "what n"
+    Then the command fails with exit code 5
+    And standard output says "Invalid choice"
+    And standard output says "the builtin a8s stack on the cluster of the context prod (https://"
+    And standard output says "namespace a8s-system"
+    And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
+
+  @cluster @embedded-only
+  Scenario: What is said of an installation holds none of its secrets
+    Given a cluster of its own
+    When I run `a9s delete stack a8s --yes`
+    And I run `a9s create stack a8s --yes --verbose --show-commands`
+    Then the command succeeds
+    When I run `a9s create stack a8s --yes -o json`
+    Then the command succeeds
+    And nothing that was said holds a secret of the stack
 
   @embedded-only @negative
   Scenario: Nobody takes the stack off a cluster by accident

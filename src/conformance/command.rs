@@ -221,6 +221,15 @@ pub async fn kubectl(surroundings: &Surroundings, words: &[&str], stdin: Option<
     run(surroundings, program, "kubectl", words, stdin).await
 }
 
+/// Runs a line of the shell in a terminal of its own (script(1)), where somebody types. What it says is on standard output.
+///
+/// # Errors
+/// As [`a9s`], and when this machine has no `script`.
+pub async fn in_terminal(surroundings: &Surroundings, line: &str, typed: &str) -> Result<Outcome, Failure> {
+    let script = on_path("script").ok_or(Failure::Missing("program script"))?;
+    run(surroundings, &script, "script", &["-qec", line, "/dev/null"], Some(typed.as_bytes())).await
+}
+
 /// Starts the program under test and does not wait for it.
 ///
 /// # Errors

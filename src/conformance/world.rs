@@ -389,32 +389,17 @@ impl World {
 
     /// As the administrator who made the cluster: the scenario may have spoilt its own kubeconfig.
     async fn leave_shared_cluster(&self) -> Vec<String> {
-        let with_backups = self.namespaces_with_backups().await;
         let mut leaks = delete_namespaces(self.namespaces.clone()).await;
-        if !with_backups.is_empty() {
-            leaks.extend(self.left_in_store(&with_backups).await);
-        }
+        leaks.extend(self.left_in_store().await);
         leaks
     }
 
-    async fn namespaces_with_backups(&self) -> Vec<&String> {
-        let Ok(client) = self.client().await else { return Vec::new() };
-        let mut found = Vec::new();
-        for namespace in &self.namespaces {
-            let Ok(backups) = observe::objects(&client, namespace, "backup") else { continue };
-            if backups.list(&ListParams::default()).await.is_ok_and(|list| !list.items.is_empty()) {
-                found.push(namespace);
-            }
-        }
-        found
-    }
-
     /// Backups take their objects along when they go. A store that does not answer is left to the scenarios about it.
-    async fn left_in_store(&self, namespaces: &[&String]) -> Vec<String> {
+    async fn left_in_store(&self) -> Vec<String> {
         let mut leaks = Vec::new();
         let look = async {
             let store = backup::store(self).await.ok()?;
-            for namespace in namespaces {
+            for namespace in &self.namespaces {
                 let own = format!("{namespace}/");
                 let count = store.list(namespace).await.ok()?.iter().filter(|it| it.key.starts_with(&own)).count();
                 if count > 0 {

@@ -146,6 +146,14 @@ pub fn mentions(path: &Path, name: &str) -> Result<bool, Error> {
     Ok(["clusters", "users", "contexts"].iter().any(|list| find(&document, list, name).is_some()))
 }
 
+/// Whether the context of this name is the file's current one.
+///
+/// # Errors
+/// As reading the file.
+pub fn is_current(path: &Path, name: &str) -> Result<bool, Error> {
+    Ok(read(path)?.get("current-context").and_then(Value::as_str) == Some(name))
+}
+
 /// Removes context, cluster and user of this name, and the current context if it is this one.
 ///
 /// # Errors

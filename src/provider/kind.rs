@@ -27,6 +27,8 @@ const OLDEST: (u32, u32, u32) = (0, 20, 0);
 const LABEL: &str = "io.x-k8s.kind.cluster";
 /// Nodes when nothing is said, as the Go tool has it.
 const NODES: u16 = 3;
+/// Is in the name of every control plane: nodes are named after the cluster and their roles (`pkg/cluster/constants`).
+const CONTROL_PLANE: &str = "control-plane";
 /// How long a cluster whose making was cut off gets to come up by itself: kind may have gone on without us.
 const HALF_MADE: Duration = Duration::from_secs(20);
 /// Between two looks at a cluster that starts.
@@ -276,7 +278,13 @@ impl Provider for Kind {
     }
 
     async fn start(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
-        if self.nodes(cluster).await?.iter().any(|node| !node.running) {
+        let nodes = self.nodes(cluster).await?;
+        if !nodes.is_empty() && !nodes.iter().any(|node| node.name.contains(CONTROL_PLANE)) {
+            let cause = format!("the kind cluster {cluster} is half deleted: its control plane is gone");
+            let advice = format!("Delete the rest of it: a9s delete cluster a8s -p kind -c {cluster}");
+            return Err(Finding::new("half-deleted", Class::Refused, cause).advise(advice));
+        }
+        if nodes.iter().any(|node| !node.running) {
             self.power(cluster, "start", context).await?;
         }
         self.export(cluster).await?;

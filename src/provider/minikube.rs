@@ -75,11 +75,15 @@ impl Minikube {
         })
     }
 
-    async fn up(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+    fn make_directory(&self, cluster: &ClusterName) -> Result<(), Finding> {
         let directory = self.state.join(cluster.as_str());
         super::private_directory(&directory).map_err(|error| {
             Finding::new("state-unwritable", Class::Failed, format!("cannot make {}: {error}", directory.display()))
-        })?;
+        })
+    }
+
+    async fn up(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        self.make_directory(cluster)?;
         let nodes = self.options.nodes.unwrap_or(NODES).to_string();
         let memory = self.options.memory.as_deref().unwrap_or(MEMORY);
         let mut arguments = vec!["start", "--profile", cluster.as_str(), "--nodes", &nodes, "--memory", memory];
@@ -137,19 +141,29 @@ impl Provider for Minikube {
 
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
         let there = self.profiles().await?.iter().any(|(name, _)| name == cluster.as_str());
-        Ok(!there || self.file(cluster, "made").exists())
+        Ok(!there || ["made", "making"].into_iter().any(|mark| self.file(cluster, mark).exists()))
     }
 
     async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         let said = self.minikube.run(&["version", "--short"]).await?;
         tool::require(&self.minikube, &said, OLDEST)?;
         let made = self.made(cluster).await?;
+        let mark = |name: &str| {
+            write_private(&self.file(cluster, name), b"").map_err(|error| {
+                Finding::new("state-unwritable", Class::Failed, format!("cannot write the cluster's record: {error}"))
+            })
+        };
+        // What is cut off from here on is still ours.
+        if made {
+            self.make_directory(cluster)?;
+            mark("making")?;
+        }
         // `minikube start` goes on with what was made half, and starts what is stopped.
         self.up(cluster, context).await?;
         if made {
-            write_private(&self.file(cluster, "made"), b"").map_err(|error| {
-                Finding::new("state-unwritable", Class::Failed, format!("cannot write the cluster's record: {error}"))
-            })?;
+            mark("made")?;
+            // The other mark says the same: it does no harm where it stays.
+            let _ = fs_err::remove_file(self.file(cluster, "making"));
         }
         Ok(())
     }
@@ -252,6 +266,21 @@ mod tests {
         assert_eq!(minikube.state(&cluster("a8s-1")).await.unwrap(), State::Absent);
         assert!(matches!(minikube.state(&cluster("a8s-10")).await.unwrap(), State::Stopped { .. }));
         assert!(!minikube.made(&cluster("a8s-10")).await.unwrap(), "somebody else made it");
+    }
+
+    #[tokio::test]
+    async fn a_creation_that_was_cut_off_is_gone_on_with() {
+        let directory = tempfile::tempdir().unwrap();
+        fs_err::write(directory.path().join("profiles"), "a8s Stopped\n").unwrap();
+        let minikube = recorded(directory.path());
+        assert!(!minikube.made(&cluster("a8s")).await.unwrap(), "nothing says that it is ours");
+        fs_err::write(directory.path().join("profiles"), "").unwrap();
+        fs_err::write(directory.path().join("cut-off"), "").unwrap();
+        let mut plan = Plan::new("test");
+        plan.add(Cluster { provider: Arc::new(minikube.clone()), name: cluster("a8s"), wanted: Wanted::Created });
+        Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(20)).run(&plan).await.unwrap_err();
+        assert!(matches!(minikube.state(&cluster("a8s")).await.unwrap(), State::Stopped { .. }));
+        assert!(minikube.made(&cluster("a8s")).await.unwrap(), "its making was begun here");
     }
 
     #[tokio::test]

@@ -19,6 +19,8 @@ pub struct Written {
     pub source: PathBuf,
     /// Is there once the context was written. Only before that does it become the current one.
     pub introduced: PathBuf,
+    /// Whether it may become the current one: only that of a cluster that is just being made does.
+    pub may_become_current: bool,
 }
 
 #[async_trait]
@@ -33,7 +35,10 @@ impl Step for Written {
 
     async fn observe(&self) -> Result<Observation, Finding> {
         let entry = Entry::of_file(&self.source, &self.context)?;
-        Ok(match (entry.is_in(&self.path)?, self.introduced.exists()) {
+        Ok(match (entry.is_in(&self.path)?, !self.may_become_current || self.introduced.exists()) {
+            (true, true) if kubeconfig::is_current(&self.path, &self.context)? => {
+                Observation::satisfied("it is there, and the current one")
+            }
             (true, true) => Observation::satisfied("it is there"),
             (true, false) => Observation::unmet("it is not the current one yet"),
             (false, _) => Observation::unmet("it is not there, or another"),
@@ -42,7 +47,7 @@ impl Step for Written {
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         let entry = Entry::of_file(&self.source, &self.context)?;
-        let new = !self.introduced.exists();
+        let new = self.may_become_current && !self.introduced.exists();
         entry.write(&self.path, new)?;
         if new {
             context.command(format!("kubectl config use-context {}", self.context));

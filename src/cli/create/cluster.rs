@@ -80,7 +80,8 @@ impl CreateCluster {
         arguments.warn_about_unused(session, provider.name());
         let (store, images) = (arguments.stack.store(session)?, arguments.stack.images()?);
         let stack = arguments.stack.stack(Some((provider.clone(), self.cluster_name.clone())))?;
-        if !arguments.run.dry_run {
+        let is_ours = is_ours(session, provider.as_ref(), &self.cluster_name)?;
+        if !is_ours && !arguments.run.dry_run {
             ask_about_foreign(session, provider.as_ref(), &self.cluster_name)?;
         }
         let directory = generated_directory(session, &arguments.run)?;
@@ -91,7 +92,7 @@ impl CreateCluster {
         let minio = store.is_minio();
         session.console.heading("Let's set up a Kubernetes stack together...");
         let installation = Installation { directory: directory.clone(), stack, images, store };
-        let plan = plan(&provider, &self.cluster_name, &kubeconfig, installation);
+        let plan = plan(&provider, &self.cluster_name, &kubeconfig, is_ours, installation);
         let outcome = session
             .block_on(async |cancel| session.carry_out(&plan, &arguments.run, cancel, Some(&directory)).await)?;
         if let Some(outcome) = outcome {
@@ -121,28 +122,38 @@ pub(super) fn generated_directory(session: &Session, run: &Run) -> Result<Workin
 impl CreateClusterA8s {
     /// Flags of other providers are taken, so that one command line works everywhere, and said to have no effect.
     fn warn_about_unused(&self, session: &Session, provider: Name) {
-        let given = [
-            ("--deployment-version", self.stack.deployment_version.is_some()),
-            ("--cert-manager", self.stack.cert_manager.is_some()),
-            ("--cluster-nr-of-nodes", self.cluster_nr_of_nodes.is_some_and(|nodes| nodes != 1)),
-            ("--cluster-memory", self.cluster_memory.is_some()),
-            ("--node-image", self.node_image.is_some()),
+        let stack = self.stack.name(Some(provider));
+        let (is_embedded, is_upstream) = (provider == Name::Embedded, stack == StackName::Upstream);
+        let on_cluster = format!("the {provider} cluster");
+        let flags = [
+            ("--deployment-version", self.stack.deployment_version.is_some(), is_upstream, "the builtin stack"),
+            ("--cert-manager", self.stack.cert_manager.is_some(), is_upstream, "the builtin stack"),
+            (
+                "--cluster-nr-of-nodes",
+                self.cluster_nr_of_nodes.is_some_and(|nodes| nodes != 1),
+                !is_embedded,
+                &on_cluster,
+            ),
+            ("--cluster-memory", self.cluster_memory.is_some(), provider == Name::Minikube, &on_cluster),
+            ("--node-image", self.node_image.is_some(), !is_embedded, &on_cluster),
+            ("--run-as", self.run_as.is_some(), is_embedded, &on_cluster),
         ];
-        for (flag, _) in given.into_iter().filter(|(_, given)| *given && provider == Name::Embedded) {
-            session.progress.event(&Event::Warning(&format!("{flag} has no effect on the {provider} cluster")));
+        for (flag, is_given, has_effect, on) in flags {
+            if is_given && !has_effect {
+                session.progress.event(&Event::Warning(&format!("{flag} has no effect on {on}")));
+            }
         }
     }
 }
 
+/// Whether this program has made the cluster, or will.
+fn is_ours(session: &Session, provider: &dyn Provider, cluster: &ClusterName) -> Result<bool, Finding> {
+    // Trouble with the provider is the plan's to tell.
+    session.block_on(async |_| Ok(!matches!(provider.made(cluster).await, Ok(false))))
+}
+
 /// A cluster that this program did not make is not touched without asking.
 fn ask_about_foreign(session: &Session, provider: &dyn Provider, cluster: &ClusterName) -> Result<(), Finding> {
-    let foreign = session.block_on(async |_| {
-        // Trouble with the provider is the plan's to tell.
-        Ok(matches!(provider.made(cluster).await, Ok(false)))
-    })?;
-    if !foreign {
-        return Ok(());
-    }
     let what = format!("installing the a8s stack on the {} cluster {cluster}, which a9s did not make", provider.name());
     let context = provider.context(cluster);
     prompt::confirm(session, &format!("Go on with {what} (context {context}, namespace a8s-system)?"), &what)
@@ -153,6 +164,7 @@ pub fn plan(
     provider: &Arc<dyn Provider>,
     cluster: &ClusterName,
     kubeconfig: &Path,
+    is_ours: bool,
     installation: Installation,
 ) -> Plan {
     let mut plan = Plan::new("create cluster a8s");
@@ -168,6 +180,7 @@ pub fn plan(
             context: provider.context(cluster),
             source: provider.kubeconfig(cluster),
             introduced: provider.introduced(cluster),
+            may_become_current: is_ours,
         },
     );
     let target = Target { kubeconfig: Some(provider.kubeconfig(cluster)), context: None };

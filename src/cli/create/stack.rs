@@ -56,8 +56,8 @@ pub struct Chosen {
     kubeconfig: Option<std::path::PathBuf>,
 }
 
-/// Prefixes of the contexts of providers that name them after the cluster.
-const PREFIXES: [(&str, Name); 2] = [("kind-", Name::Kind), ("a9s-", Name::Embedded)];
+/// Prefixes of the contexts of providers, which all name them after the cluster; minikube without any.
+const PREFIXES: [(&str, Name); 3] = [("kind-", Name::Kind), ("a9s-", Name::Embedded), ("", Name::Minikube)];
 
 impl Chosen {
     /// The cluster that is meant.
@@ -103,11 +103,12 @@ async fn maker(connection: &Connection) -> Option<(Arc<dyn Provider>, ClusterNam
         let Some(cluster) = connection.context.strip_prefix(prefix).and_then(|rest| rest.parse().ok()) else {
             continue;
         };
-        let provider = provider::of_name(name, Options::default()).ok()?;
+        let Ok(provider) = provider::of_name(name, Options::default()) else { continue };
         // The name may be the same and the cluster another: it must also be where the provider has it.
         let private = Target { kubeconfig: Some(provider.kubeconfig(&cluster)), context: None };
-        let server = private.connect().await.ok()?.server;
-        return (server == connection.server).then_some((provider, cluster));
+        if private.connect().await.is_ok_and(|there| there.server == connection.server) {
+            return Some((provider, cluster));
+        }
     }
     None
 }

@@ -26,6 +26,8 @@ pub enum State {
     Unfinished {
         /// Steps that were done.
         done: usize,
+        /// The round it was in, from 1.
+        round: u32,
     },
     /// It did not, and the playbook was another then.
     Changed,
@@ -35,6 +37,7 @@ pub enum State {
 struct Written {
     text: u64,
     done: usize,
+    round: u32,
 }
 
 impl Journal {
@@ -55,7 +58,11 @@ impl Journal {
         };
         // A damaged one says nothing: the playbook starts from its beginning.
         let Ok(written) = serde_json::from_slice::<Written>(&text) else { return Ok(State::Changed) };
-        Ok(if written.text == self.text { State::Unfinished { done: written.done } } else { State::Changed })
+        Ok(if written.text == self.text {
+            State::Unfinished { done: written.done, round: written.round }
+        } else {
+            State::Changed
+        })
     }
 
     /// A new run begins.
@@ -63,16 +70,16 @@ impl Journal {
     /// # Errors
     /// It can't be written.
     pub fn begin(&self) -> Result<(), Finding> {
-        self.done(0)
+        self.done(0, 1)
     }
 
-    /// So many steps are done.
+    /// So many steps are done, in this round.
     ///
     /// # Errors
     /// It can't be written.
-    pub fn done(&self, done: usize) -> Result<(), Finding> {
+    pub fn done(&self, done: usize, round: u32) -> Result<(), Finding> {
         let directory = self.path.parent().unwrap_or(&self.path);
-        let written = Written { text: self.text, done };
+        let written = Written { text: self.text, done, round };
         let text = serde_json::to_vec(&written).map_err(std::io::Error::other);
         fs_err::create_dir_all(directory)
             .and(text)
@@ -122,8 +129,8 @@ mod tests {
         let journal = Journal::of(directory.path(), &file, &playbook("one"));
         assert_eq!(journal.state().unwrap(), State::Finished);
         journal.begin().unwrap();
-        journal.done(3).unwrap();
-        assert_eq!(journal.state().unwrap(), State::Unfinished { done: 3 });
+        journal.done(3, 2).unwrap();
+        assert_eq!(journal.state().unwrap(), State::Unfinished { done: 3, round: 2 });
         assert_eq!(Journal::of(directory.path(), &file, &playbook("two")).state().unwrap(), State::Changed);
         journal.finish().unwrap();
         assert_eq!(journal.state().unwrap(), State::Finished);

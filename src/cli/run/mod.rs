@@ -60,7 +60,7 @@ impl RunPlaybook {
             return Ok(());
         }
         let journal = Journal::of(&state_directory()?, &file, &playbook);
-        let mut drive = Drive { session, playbook: &playbook, journal, rounds: 0, done: Vec::new() };
+        let mut drive = Drive { session, playbook: &playbook, journal, round: 1, done: Vec::new() };
         let result = drive.all(&self);
         drive.answer(&result);
         result
@@ -79,7 +79,8 @@ struct Drive<'a> {
     session: &'a Session,
     playbook: &'a Playbook,
     journal: Journal,
-    rounds: u32,
+    /// The one that is under way or was the last, from 1.
+    round: u32,
     done: Vec<serde_json::Value>,
 }
 
@@ -94,10 +95,11 @@ impl Drive<'_> {
     }
 
     /// The number of steps that are done already.
-    fn start(&self, resume: bool) -> Result<usize, Finding> {
+    fn start(&mut self, resume: bool) -> Result<usize, Finding> {
         let console = &self.session.console;
         match (self.journal.state()?, resume) {
-            (State::Unfinished { done }, true) => {
+            (State::Unfinished { done, round }, true) => {
+                self.round = round;
                 console.info(format!("{done} steps were done in the last run; going on after them."));
                 Ok(done)
             }
@@ -107,7 +109,7 @@ impl Drive<'_> {
                 format!("{} was changed since its last run, so that run can't be resumed", self.playbook.name),
             )
             .advise("Run it from its beginning: leave --resume out.")),
-            (State::Unfinished { done }, false) => {
+            (State::Unfinished { done, .. }, false) => {
                 console.info(format!("The last run ended after {done} steps; --resume would go on after them."));
                 self.journal.begin()?;
                 Ok(0)
@@ -122,15 +124,13 @@ impl Drive<'_> {
     fn rounds(&mut self, arguments: &RunPlaybook, from: usize) -> Result<(), Finding> {
         let until = arguments.time.map(|time| Instant::now() + time);
         let wanted = arguments.repeat.unwrap_or(1);
-        loop {
-            self.phase(Phase::Steps, if self.rounds == 0 { from } else { 0 })?;
-            self.rounds += 1;
-            let more = until.map_or(self.rounds < wanted, |until| Instant::now() < until);
-            if !more {
-                return Ok(());
-            }
-            self.session.console.info(format!("Round {} begins.", self.rounds + 1));
+        self.phase(Phase::Steps, from)?;
+        while until.map_or(self.round < wanted, |until| Instant::now() < until) {
+            self.round += 1;
+            self.session.console.info(format!("Round {} begins.", self.round));
+            self.phase(Phase::Steps, 0)?;
         }
+        Ok(())
     }
 
     fn phase(&mut self, phase: Phase, from: usize) -> Result<(), Finding> {
@@ -140,10 +140,10 @@ impl Drive<'_> {
             if index < from {
                 continue;
             }
+            let step = step.in_round(self.round);
             self.session.console.line(format!("[{}/{total}] a9s {}", index + 1, step.line()));
-            self.step(step)?;
-            // A repeated step is done with its first round: a resumed soak goes on with what comes after.
-            self.journal.done(index + 1)?;
+            self.step(&step)?;
+            self.journal.done(index + 1, self.round)?;
         }
         Ok(())
     }
@@ -167,9 +167,9 @@ impl Drive<'_> {
     fn answer(&self, result: &Result<(), Finding>) {
         let console = &self.session.console;
         if result.is_ok() {
-            let rounds = if self.rounds > 1 { format!(", {} rounds", self.rounds) } else { String::new() };
+            let rounds = if self.round > 1 { format!(", {} rounds", self.round) } else { String::new() };
             console.celebrate(format!("{} is done: {} steps{rounds}.", self.playbook.name, self.done.len()));
-            console.document(&json!({"playbook": self.playbook.name, "rounds": self.rounds, "steps": self.done}));
+            console.document(&json!({"playbook": self.playbook.name, "rounds": self.round, "steps": self.done}));
         }
     }
 }

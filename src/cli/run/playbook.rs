@@ -44,6 +44,9 @@ pub enum Phase {
     After,
 }
 
+/// What stands in a value for the number of the round.
+const ROUND: &str = "{round}";
+
 /// One step.
 #[derive(Debug)]
 pub struct Step {
@@ -56,6 +59,12 @@ pub struct Step {
 }
 
 impl Step {
+    /// The step as it is run in a round: `{round}` is its number, from 1. So the playbook knows what an instance has to hold
+    /// without asking the instance.
+    pub fn in_round(&self, round: u32) -> Self {
+        Self { phase: self.phase, at: self.at, words: in_round(&self.words, round) }
+    }
+
     /// The command line.
     pub fn line(&self) -> String {
         let quoted = |word: &String| {
@@ -184,10 +193,14 @@ fn words(written: &Written, defaults: &Flags, base: &Path) -> Result<Vec<String>
     }
     // Nobody is there to answer questions.
     words.push("--yes".to_owned());
-    match Cli::try_parse_from(std::iter::once("a9s".to_owned()).chain(words.iter().cloned())) {
+    match Cli::try_parse_from(std::iter::once("a9s".to_owned()).chain(in_round(&words, 1))) {
         Ok(_) => Ok(words),
         Err(error) => Err((None, one_line(&error))),
     }
+}
+
+fn in_round(words: &[String], round: u32) -> Vec<String> {
+    words.iter().map(|word| word.replace(ROUND, &round.to_string())).collect()
 }
 
 /// How an argument is called in a playbook: by its long name, or, where its place says what it is, by the word for it.
@@ -299,6 +312,14 @@ mod tests {
             ]
         );
         assert_eq!(playbook.steps.iter().map(|step| step.at).collect::<Vec<_>>(), [4, 6, 7, 10]);
+    }
+
+    #[test]
+    fn the_number_of_the_round_can_be_part_of_a_value() {
+        let playbook =
+            parse("name: x\nsteps:\n- pg check: {service-instance: a, sql: b, is: \"{round}000\"}\n").unwrap();
+        assert!(playbook.steps[0].line().contains("{round}000"));
+        assert!(playbook.steps[0].in_round(7).words.contains(&"--is=7000".to_owned()));
     }
 
     #[test]

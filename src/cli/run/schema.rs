@@ -20,7 +20,7 @@ pub fn of_playbooks() -> Value {
             "description": {"type": "string"},
             "defaults": {"type": "object", "description": "Flags for every step that has them and does not say otherwise."},
             "before": {"description": "Run once, first.", "allOf": [list]},
-            "steps": {"description": "Run once, or as often as --repeat or --for say.", "allOf": [list]},
+            "steps": {"description": "Run once, or as often as --repeat or --for say. {round} in a value is the number of the round, from 1.", "allOf": [list]},
             "after": {"description": "Run once, when all that has been done.", "allOf": [list]},
         },
         "$defs": {"step": {"description": "A command with its flags.", "oneOf": steps}},

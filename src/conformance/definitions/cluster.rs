@@ -2,8 +2,12 @@
 
 use std::time::Duration;
 
+use a8s_operators::store::{CREDENTIALS, PASSWORD, SECRET_KEY};
 use cucumber::{given, then, when};
 use futures::future::try_join_all;
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use kube::Api;
+use kube::api::ListParams;
 use kube::config::Kubeconfig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -12,6 +16,7 @@ use crate::conformance::command;
 use crate::conformance::inventory::{self, Process};
 use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
+use crate::kubernetes::diagnosis::{difference, is_ready};
 
 #[given("a cluster with the a8s stack")]
 async fn shared_cluster(world: &mut World) -> Result<(), Failure> {
@@ -180,13 +185,38 @@ async fn nothing_left(world: &mut World) -> Result<(), Failure> {
 #[then("the pods of the stack are running")]
 async fn stack_runs(world: &mut World) -> Result<(), Failure> {
     let client = world.client().await?;
-    until("the custom resources being served", SOON, || async {
+    until("the pods of the stack", SOON, || async {
         for kind in ["postgresql", "backup", "restore", "servicebinding"] {
-            observe::objects(&client, "default", kind)?.list(&kube::api::ListParams::default()).await?;
+            observe::objects(&client, "default", kind)?.list(&ListParams::default()).await?;
         }
-        Ok(Look::Yes(()))
+        let mut pods = Vec::new();
+        // The operators of an embedded cluster are in its process; its object store is in a pod.
+        for namespace in ["a8s-system", "minio-dev"] {
+            let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
+            pods.extend(api.list(&ListParams::default()).await?.items);
+        }
+        let unready: Vec<String> = pods.iter().filter(|pod| !is_ready(pod)).map(difference).collect();
+        Ok(Look::when(unready.is_empty() && !pods.is_empty(), format!("{} pods, {unready:?}", pods.len())))
     })
     .await
+}
+
+/// Neither what commands have said nor the journal of their steps.
+#[then("nothing that was said holds a secret of the stack")]
+async fn no_secret_said(world: &mut World) -> Result<(), Failure> {
+    let secrets: Api<Secret> = Api::namespaced(world.client().await?, "a8s-system");
+    let data = secrets.get(CREDENTIALS).await?.data.unwrap_or_default();
+    let word = |key: &str| {
+        let value = data.get(key).map(|value| String::from_utf8_lossy(&value.0).trim().to_owned());
+        value.filter(|value| !value.is_empty()).ok_or_else(|| Failure::unexpected(key.to_owned(), "nothing"))
+    };
+    let hidden = [word(SECRET_KEY)?, word(PASSWORD)?];
+    let mut said: Vec<String> = world.outcomes().iter().map(command::Outcome::transcript).collect();
+    said.push(fs_err::read_to_string(world.surroundings.home.join("a9s/journal.jsonl"))?);
+    match said.iter().find(|text| hidden.iter().any(|secret| text.contains(secret))) {
+        Some(text) => Err(Failure::unexpected("no secret", text.clone())),
+        None => Ok(()),
+    }
 }
 
 #[when(expr = "I create a cluster on a machine where somebody listens on port {int} of every address")]

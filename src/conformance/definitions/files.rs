@@ -70,6 +70,24 @@ async fn exists(world: &mut World, path: String) -> Result<(), Failure> {
     if path.exists() { Ok(()) } else { Err(Failure::unexpected(path.display().to_string(), "nothing there")) }
 }
 
+/// Wherever below it they are: folders of namespaces have random names.
+#[then(expr = "below the folder {string} are the files {string}")]
+async fn files_below(world: &mut World, folder: String, names: String) -> Result<(), Failure> {
+    let (mut folders, mut found) = (vec![world.surroundings.home.join(world.expand(&folder))], Vec::new());
+    while let Some(folder) = folders.pop() {
+        for entry in fs_err::read_dir(folder)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                folders.push(entry.path());
+            } else if entry.metadata()?.len() > 0 {
+                found.push(entry.file_name().to_string_lossy().into_owned());
+            }
+        }
+    }
+    let missing: Vec<&str> = names.split(", ").filter(|name| !found.iter().any(|there| there == name)).collect();
+    if missing.is_empty() { Ok(()) } else { Err(Failure::unexpected(missing.join(", "), found.join(", "))) }
+}
+
 #[then(expr = "there is no file {string}")]
 async fn absent(world: &mut World, path: String) -> Result<(), Failure> {
     let path = world.surroundings.home.join(world.expand(&path));

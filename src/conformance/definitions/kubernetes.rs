@@ -1,6 +1,5 @@
 //! The API server as other clients meet it.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -16,6 +15,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use crate::conformance::command;
 use crate::conformance::database::{self, DATABASE};
 use crate::conformance::observe::{self, Look, until};
+use crate::conformance::stage::Stage;
 use crate::conformance::{Failure, World};
 
 /// How long the account of a new namespace may take.
@@ -208,26 +208,16 @@ async fn follow_until(world: &mut World, follow: String, text: String, line: Str
     Ok(())
 }
 
-/// A terminal, as `kubectl exec -it` would have one, is more than a pipe can be: `script` makes one.
-#[when(regex = r"^I run `kubectl (.+)` in a terminal$")]
-async fn in_terminal(world: &mut World, line: String) -> Result<(), Failure> {
-    let line = format!("kubectl {}", world.expand(&line));
-    let mut script = tokio::process::Command::new("script");
-    script
-        .args(["-qec", &line, "/dev/null"])
-        .env("KUBECONFIG", &world.surroundings.kubeconfig)
-        .env("HOME", &world.surroundings.home)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let started = std::time::Instant::now();
-    let output = tokio::time::timeout(Duration::from_secs(60), script.output());
-    let output = output.await.map_err(|_| Failure::unexpected("an end within 60 s", line.clone()))??;
-    world.remember(command::Outcome {
-        line,
-        status: output.status,
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        took: started.elapsed(),
-    });
+#[when(regex = r#"^I run `(kubectl|a9s) (.+)` in a terminal(?: and type "(.*)")?$"#)]
+async fn in_terminal(world: &mut World, program: String, words: String, typed: String) -> Result<(), Failure> {
+    let stage = Stage::get();
+    let program = match program.as_str() {
+        "a9s" => &stage.program,
+        _ => stage.kubectl.as_ref().map_err(|why| Failure::Missing(why))?,
+    };
+    let line = format!("'{}' {}", program.display(), world.expand(&words));
+    let typed: String = typed.split_whitespace().map(|answer| format!("{answer}\n")).collect();
+    let outcome = command::in_terminal(&world.surroundings, &line, &typed).await?;
+    world.remember(outcome);
     Ok(())
 }
