@@ -140,7 +140,7 @@ Feature: Bad input
     And standard error says "full"
     And the reason is one clear sentence
 
-  @cluster @embedded-only @root
+  @full @cluster @embedded-only @root
   Scenario: A disk that fills up loses nothing that was there
     Given an empty home and no cluster
     And a disk of 600 MiB for the state of clusters

@@ -86,6 +86,21 @@ Feature: Clusters in Docker that can't be made
     And standard error says "half deleted"
     And standard error says "a9s delete cluster a8s -p kind -c a8s"
 
+  Scenario: An image that the Docker engine does not have
+    Given a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+    And a program "docker" that answers:
+      | asked         | says                                       | exit code |
+      | images        | a9s/operators:{version}\na9s/postgresql:15 | 0         |
+      | image inspect | Error: No such image: a9s/object-store     | 1         |
+      | ps            | 0123456789ab a8s-control-plane running     | 0         |
+    When I run `a9s images load -p kind --stack builtin`
+    Then the command fails with exit code 3
+    And the reason is one clear sentence
+    And standard error says "does not have the image a9s/"
+    And standard error says "docker pull"
+
   @embedded-only
   Scenario: A cluster in Docker that could not be made is in nobody's way
     Given a program "kind" that answers:

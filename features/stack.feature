@@ -51,7 +51,7 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     And standard output says "There's nothing to be done."
 
-  @cluster @embedded-only @process @kubectl
+  @full @cluster @embedded-only @process @kubectl
   Scenario: A cluster that a9s does not know is named before it is touched
     Given a cluster of its own
     When I run `kubectl config rename-context a9s-a8s prod`
@@ -64,7 +64,7 @@ Feature: The stack on a cluster that is there
     And standard output says "namespace a8s-system"
     And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
 
-  @cluster @embedded-only
+  @full @cluster @embedded-only
   Scenario: What is said of an installation holds none of its secrets
     Given a cluster of its own
     When I run `a9s delete stack a8s --yes`
@@ -113,7 +113,7 @@ Feature: The stack on a cluster that is there
     And the reason is one clear sentence
     And standard error says "has expired on 2020-01-01"
 
-  @cluster @embedded-only @negative
+  @full @cluster @embedded-only @negative
   Scenario: A webhook that never answers
     Given a cluster of its own
     When I apply the object:

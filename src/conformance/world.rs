@@ -277,6 +277,7 @@ impl World {
     /// Fills in `{namespace}`, `{home}` and `{kubeconfig}`.
     pub fn expand(&self, text: &str) -> String {
         text.replace("{namespace}", self.namespace())
+            .replace("{version}", env!("CARGO_PKG_VERSION"))
             .replace("{home}", &self.surroundings.home.to_string_lossy())
             .replace("{state}", &self.surroundings.state.to_string_lossy())
             .replace("{kubeconfig}", &self.surroundings.kubeconfig.to_string_lossy())

@@ -202,6 +202,7 @@ mod tests {
     #[case("nginx", "registry-1.docker.io", "library/nginx")]
     #[case("minio/mc:latest", "registry-1.docker.io", "minio/mc")]
     #[case("localhost:5000/a/b:1", "localhost:5000", "a/b")]
+    #[case("mirror:5000/a", "mirror:5000", "a")]
     #[case("quay.io/x/y@sha256:00", "quay.io", "x/y")]
     #[case("docker.io/alpine:3", "registry-1.docker.io", "library/alpine")]
     fn a_reference_names_its_registry(#[case] text: &str, #[case] registry: &str, #[case] name: &str) {

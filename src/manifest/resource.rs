@@ -212,6 +212,14 @@ mod tests {
     }
 
     #[test]
+    fn an_api_version_is_v_and_more() {
+        assert_eq!("v1beta2".parse(), Ok(ApiVersion("v1beta2".to_owned())));
+        for wrong in ["", "v", "1", "V1", "v1/x", "v12345678901234567890"] {
+            assert!(wrong.parse::<ApiVersion>().is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
     fn two_namespaces_never_share_a_file() {
         let base = Path::new("/w/usermanifests");
         let file = |namespace: &str, name: &str| resource(Kind::Backup, name, namespace).file(base);

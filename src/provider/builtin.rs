@@ -33,6 +33,16 @@ pub async fn options(docker: &Tool) -> Result<manifests::Options, Finding> {
 /// # Errors
 /// It is not there.
 pub async fn id(docker: &Tool, image: &str) -> Result<String, Finding> {
-    let text = docker.run(&["image", "inspect", "--format", "{{.Id}}", image]).await?;
-    Ok(text.trim().to_owned())
+    let arguments = ["image", "inspect", "--format", "{{.Id}}", image];
+    let ended = docker.end_of(&arguments, None).await?;
+    if ended.success {
+        return Ok(ended.stdout.trim().to_owned());
+    }
+    if ended.stderr.contains("No such image") {
+        let cause = format!("the Docker engine does not have the image {image}");
+        return Err(Finding::new("no-images", Class::Missing, cause)
+            .advise(format!("Pull it: docker pull {image}"))
+            .advise("Or build those of the builtin stack with ci/images."));
+    }
+    Err(docker.failed(&arguments, &ended))
 }

@@ -46,7 +46,8 @@ async fn program(world: &mut World, name: String, step: &Step) -> Result<(), Fai
     for row in rows.iter().skip(1) {
         let [asked, says, code] = row.as_slice() else { return Err(Failure::Missing("three columns")) };
         let stream = if code == "0" { 1 } else { 2 };
-        script.push_str(&format!("{}*) printf '%s\\n' {} >&{stream}; exit {code} ;;\n", quoted(asked), quoted(says)));
+        let says = quoted(&world.expand(says));
+        script.push_str(&format!("{}*) printf '%s\\n' {says} >&{stream}; exit {code} ;;\n", quoted(asked)));
     }
     script.push_str("*) echo \"nobody expected: $*\" >&2; exit 64 ;;\nesac\n");
     let directory = world.surroundings.home.join("bin");
