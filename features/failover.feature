@@ -144,7 +144,8 @@ Feature: Failover
       | synchronousCommit | "local" |
     Then every member of "trio" soon answers "SHOW synchronous_commit" with "local"
     Given a ledger of "trio"
-    When the senders of "trio" are frozen
+    # Not the receivers: they write what their sockets hold when they go on.
+    When the sender of the primary of "trio" is frozen
     And 50 more rows are acknowledged
     And the primary of "trio" loses its volume
     Then another member of "trio" is the primary

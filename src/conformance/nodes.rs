@@ -3,9 +3,8 @@
 use super::command::said;
 use super::failure::Failure;
 use super::preflight::Existing;
+use crate::provider::kind::LABEL;
 
-/// How kind marks the containers of a cluster (sigs.k8s.io/kind, `pkg/cluster/constants`).
-const LABEL: &str = "io.x-k8s.kind.cluster";
 /// Where an image waits that was taken off a node.
 const KEPT_IMAGE: &str = "/var/lib/a9s-kept-image.tar";
 

@@ -274,7 +274,8 @@ impl World {
         self.outcomes.last().ok_or(Failure::Missing("command"))
     }
 
-    /// Fills in `{namespace}`, `{home}` and `{kubeconfig}`.
+    /// Fills in the scenario's `{namespace}`, `{home}`, `{state}` directory, `{kubeconfig}` and `{store}` (the URL of one beside
+    /// the cluster), and the program's `{version}`.
     pub fn expand(&self, text: &str) -> String {
         text.replace("{namespace}", self.namespace())
             .replace("{version}", env!("CARGO_PKG_VERSION"))

@@ -26,7 +26,7 @@ const TERMINAL: [&str; 7] = [
 const NO_IMAGE: &str =
     "Bring the image into the nodes with a9s images load, or name a place that has it with --image-map.";
 /// Taint of a node whose disk is too full (Kubernetes documentation, "Node-pressure Eviction").
-const DISK_PRESSURE: &str = "node.kubernetes.io/disk-pressure";
+pub const DISK_PRESSURE: &str = "node.kubernetes.io/disk-pressure";
 
 /// Whether a pod has the condition `Ready` and is not being deleted.
 pub fn is_ready(pod: &Pod) -> bool {

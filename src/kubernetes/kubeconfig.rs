@@ -151,7 +151,11 @@ pub fn mentions(path: &Path, name: &str) -> Result<bool, Error> {
 /// # Errors
 /// As reading the file.
 pub fn is_current(path: &Path, name: &str) -> Result<bool, Error> {
-    Ok(read(path)?.get("current-context").and_then(Value::as_str) == Some(name))
+    Ok(current(&read(path)?) == Some(name))
+}
+
+fn current(document: &Map<String, Value>) -> Option<&str> {
+    document.get("current-context").and_then(Value::as_str)
 }
 
 /// Removes context, cluster and user of this name, and the current context if it is this one.
@@ -163,7 +167,7 @@ pub fn remove(path: &Path, name: &str) -> Result<(), Error> {
         for list in ["clusters", "users", "contexts"] {
             entries(document, list).retain(|entry| !named(entry, name));
         }
-        if document.get("current-context").and_then(Value::as_str) == Some(name) {
+        if current(document) == Some(name) {
             document.insert("current-context".to_owned(), json!(""));
         }
     })

@@ -24,7 +24,7 @@ use crate::yaml;
 /// The oldest kind whose node images and configuration are known to work.
 const OLDEST: (u32, u32, u32) = (0, 20, 0);
 /// The label of nodes, its value the cluster's name (sigs.k8s.io/kind `pkg/cluster/internal/providers/docker`).
-const LABEL: &str = "io.x-k8s.kind.cluster";
+pub const LABEL: &str = "io.x-k8s.kind.cluster";
 /// Nodes when nothing is said, as the Go tool has it.
 const NODES: u16 = 3;
 /// Is in the name of every control plane: nodes are named after the cluster and their roles (`pkg/cluster/constants`).

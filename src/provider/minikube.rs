@@ -20,6 +20,8 @@ use crate::step::Context;
 
 /// The oldest minikube that knows all the flags.
 const OLDEST: (u32, u32, u32) = (1, 30, 0);
+/// The mark of a profile that was not there before we began to make it.
+const MADE: &str = "made";
 const NODES: u16 = 3;
 const MEMORY: &str = "4gb";
 /// Between two looks at a cluster that starts.
@@ -141,31 +143,21 @@ impl Provider for Minikube {
 
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
         let there = self.profiles().await?.iter().any(|(name, _)| name == cluster.as_str());
-        Ok(!there || ["made", "making"].into_iter().any(|mark| self.file(cluster, mark).exists()))
+        Ok(!there || self.file(cluster, MADE).exists())
     }
 
     async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         let said = self.minikube.run(&["version", "--short"]).await?;
         tool::require(&self.minikube, &said, OLDEST)?;
-        let made = self.made(cluster).await?;
-        let mark = |name: &str| {
-            write_private(&self.file(cluster, name), b"").map_err(|error| {
-                Finding::new("state-unwritable", Class::Failed, format!("cannot write the cluster's record: {error}"))
-            })
-        };
         // What is cut off from here on is still ours.
-        if made {
+        if self.made(cluster).await? {
             self.make_directory(cluster)?;
-            mark("making")?;
+            write_private(&self.file(cluster, MADE), b"").map_err(|error| {
+                Finding::new("state-unwritable", Class::Failed, format!("cannot write the cluster's record: {error}"))
+            })?;
         }
         // `minikube start` goes on with what was made half, and starts what is stopped.
-        self.up(cluster, context).await?;
-        if made {
-            mark("made")?;
-            // The other mark says the same: it does no harm where it stays.
-            let _ = fs_err::remove_file(self.file(cluster, "making"));
-        }
-        Ok(())
+        self.up(cluster, context).await
     }
 
     async fn start(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {

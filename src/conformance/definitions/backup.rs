@@ -25,11 +25,17 @@ const SYSTEM: &str = "a8s-system";
 /// The store that the cluster is configured for.
 pub(in crate::conformance) async fn store(world: &World) -> Result<Store, Failure> {
     let client = world.client().await?;
-    let other = |error: &dyn std::fmt::Display| Failure::unexpected("a way to the store", error.to_string());
-    let settings = Settings::read(&client, SYSTEM).await.map_err(|error| other(&error))?;
+    let settings = settings(world).await?;
     let config = observe::of_store(&client, settings.config).await?;
     let limits = Limits { silence: Duration::from_secs(5), patience: Duration::from_secs(5) };
-    Store::new(&config, &settings.credentials, Names::of_cluster(client), limits).map_err(|error| other(&error))
+    let store = Store::new(&config, &settings.credentials, Names::of_cluster(client), limits);
+    store.map_err(|error| Failure::unexpected("a way to the store", error.to_string()))
+}
+
+/// Where the cluster's backups go, and with what secrets.
+pub(in crate::conformance) async fn settings(world: &World) -> Result<Settings, Failure> {
+    let settings = Settings::read(&world.client().await?, SYSTEM).await;
+    settings.map_err(|error| Failure::unexpected("the store's settings", error.to_string()))
 }
 
 fn refused(error: a8s_operators::store::Error) -> Failure {
@@ -296,7 +302,7 @@ async fn forge(world: &mut World, name: String) -> Result<(), Failure> {
 async fn of_another_major(world: &mut World, name: String, major: u32) -> Result<(), Failure> {
     let (key, text) = manifest(world, &name).await?;
     let unusable = |error: &dyn std::fmt::Display| Failure::unexpected("a manifest", error.to_string());
-    let settings = Settings::read(&world.client().await?, SYSTEM).await.map_err(|error| unusable(&error))?;
+    let settings = settings(world).await?;
     let backup = status_of(world, "backup", &name).await?;
     let data_key = DataKey::derive(&settings.password, backup["metadata"]["uid"].as_str().unwrap_or_default());
     let found = Manifest::read(&text, &data_key).map_err(|error| unusable(&error))?;

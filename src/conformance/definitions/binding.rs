@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use super::files::below;
 use crate::conformance::command;
 use crate::conformance::database;
 use crate::conformance::observe::{self, Login, Look, SOON, until};
@@ -270,8 +271,11 @@ async fn password_nowhere(world: &mut World, binding: String) -> Result<(), Fail
     let mut places: Vec<(String, String)> = Vec::new();
     places.extend(world.outcomes().iter().map(|outcome| (outcome.line.clone(), outcome.transcript())));
     let state = world.surroundings.cluster_state(world.surroundings.default_cluster());
-    for directory in [world.surroundings.home.clone(), state.clone(), state.join("logs")] {
-        places.extend(files(&directory));
+    for path in [&world.surroundings.home, &state].into_iter().flat_map(|folder| below(folder, &["pods", "volumes"])) {
+        // The cluster's store, which holds the Secret, is no text.
+        if let Ok(text) = fs_err::read_to_string(&path) {
+            places.push((path.display().to_string(), text));
+        }
     }
     let client = world.client().await?;
     let pods: Api<Pod> = Api::namespaced(client.clone(), world.namespace());
@@ -299,20 +303,6 @@ async fn password_nowhere(world: &mut World, binding: String) -> Result<(), Fail
         None if places.len() < 10 => Err(Failure::unexpected("places to look at", format!("{}", places.len()))),
         None => Ok(()),
     }
-}
-
-/// The text files of a directory and those below it. The cluster's store, which holds the Secret, is none.
-fn files(directory: &std::path::Path) -> Vec<(String, String)> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() && path.starts_with(directory) && !path.ends_with("pods") && !path.ends_with("volumes") {
-            found.extend(files(&path));
-        } else if let Ok(text) = fs_err::read_to_string(&path) {
-            found.push((path.display().to_string(), text));
-        }
-    }
-    found
 }
 
 /// Runs until it is interrupted; its first line is the URL.

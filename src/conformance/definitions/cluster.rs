@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use a8s_operators::store::{CREDENTIALS, PASSWORD, SECRET_KEY};
 use cucumber::{given, then, when};
 use futures::future::try_join_all;
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::ListParams;
 use kube::config::Kubeconfig;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use super::backup;
 use crate::conformance::command;
 use crate::conformance::inventory::{self, Process};
 use crate::conformance::observe::{self, Look, SOON, until};
@@ -204,13 +204,8 @@ async fn stack_runs(world: &mut World) -> Result<(), Failure> {
 /// Neither what commands have said nor the journal of their steps.
 #[then("nothing that was said holds a secret of the stack")]
 async fn no_secret_said(world: &mut World) -> Result<(), Failure> {
-    let secrets: Api<Secret> = Api::namespaced(world.client().await?, "a8s-system");
-    let data = secrets.get(CREDENTIALS).await?.data.unwrap_or_default();
-    let word = |key: &str| {
-        let value = data.get(key).map(|value| String::from_utf8_lossy(&value.0).trim().to_owned());
-        value.filter(|value| !value.is_empty()).ok_or_else(|| Failure::unexpected(key.to_owned(), "nothing"))
-    };
-    let hidden = [word(SECRET_KEY)?, word(PASSWORD)?];
+    let settings = backup::settings(world).await?;
+    let hidden = [settings.credentials.secret_key, String::from_utf8_lossy(&settings.password).into_owned()];
     let mut said: Vec<String> = world.outcomes().iter().map(command::Outcome::transcript).collect();
     said.push(fs_err::read_to_string(world.surroundings.home.join("a9s/journal.jsonl"))?);
     match said.iter().find(|text| hidden.iter().any(|secret| text.contains(secret))) {

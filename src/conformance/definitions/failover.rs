@@ -143,18 +143,6 @@ async fn freeze_receivers(world: &mut World, name: String) -> Result<(), Failure
     Ok(())
 }
 
-/// From then on the primary keeps for itself what it acknowledges. It is not enough to freeze the receivers: they write what
-/// their sockets hold when they go on.
-#[when(expr = "the senders of {string} are frozen")]
-async fn freeze_senders(world: &mut World, name: String) -> Result<(), Failure> {
-    let pods = pods(world, &name).await?;
-    let primary = primary_of(&pods).map_err(|found| Failure::unexpected("one primary", found))?;
-    let primary = pods.iter().find(|pod| pod.name_any() == primary).ok_or(Failure::Missing("primary"))?;
-    let frozen = processes(primary, "sender")?;
-    world.frozen.extend(frozen.iter().map(|process| process.pid));
-    signal(&frozen, Signal::SIGSTOP)
-}
-
 #[when("what was frozen goes on")]
 async fn thaw(world: &mut World) -> Result<(), Failure> {
     world.thaw();

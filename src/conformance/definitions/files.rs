@@ -1,6 +1,7 @@
 //! Files in the scenario's home: configuration, manifests, kubeconfig.
 
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use cucumber::gherkin::Step;
 use cucumber::{given, then, when};
@@ -74,19 +75,26 @@ async fn exists(world: &mut World, path: String) -> Result<(), Failure> {
 /// Wherever below it they are: folders of namespaces have random names.
 #[then(expr = "below the folder {string} are the files {string}")]
 async fn files_below(world: &mut World, folder: String, names: String) -> Result<(), Failure> {
-    let (mut folders, mut found) = (vec![world.surroundings.home.join(world.expand(&folder))], Vec::new());
+    let mut found = below(&world.surroundings.home.join(world.expand(&folder)), &[]);
+    found.retain(|path| path.metadata().is_ok_and(|file| file.len() > 0));
+    let missing: Vec<&str> = names.split(", ").filter(|name| !found.iter().any(|path| path.ends_with(name))).collect();
+    if missing.is_empty() { Ok(()) } else { Err(Failure::unexpected(missing.join(", "), format!("{found:?}"))) }
+}
+
+/// The files of a folder and of those below it, but for the folders of these names.
+pub(super) fn below(folder: &Path, but: &[&str]) -> Vec<PathBuf> {
+    let (mut folders, mut found) = (vec![folder.to_owned()], Vec::new());
     while let Some(folder) = folders.pop() {
-        for entry in fs_err::read_dir(folder)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                folders.push(entry.path());
-            } else if entry.metadata()?.len() > 0 {
-                found.push(entry.file_name().to_string_lossy().into_owned());
+        // What is gone meanwhile holds nothing.
+        for path in fs_err::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            if !path.is_dir() {
+                found.push(path);
+            } else if !but.iter().any(|name| path.ends_with(name)) {
+                folders.push(path);
             }
         }
     }
-    let missing: Vec<&str> = names.split(", ").filter(|name| !found.iter().any(|there| there == name)).collect();
-    if missing.is_empty() { Ok(()) } else { Err(Failure::unexpected(missing.join(", "), found.join(", "))) }
+    found
 }
 
 #[then(expr = "there is no file {string}")]

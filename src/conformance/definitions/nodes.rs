@@ -12,11 +12,10 @@ use crate::conformance::observe::{Look, until};
 use crate::conformance::preflight::Existing;
 use crate::conformance::stage::Stage;
 use crate::conformance::{Failure, World};
+use crate::kubernetes::diagnosis::DISK_PRESSURE;
 
 /// A kubelet that was started again tells of its disk with its next report, of which there is one every 10 s.
 const REPORT: Duration = Duration::from_secs(60);
-/// What keeps new pods from a node (Kubernetes documentation, "Well-Known Labels, Annotations and Taints").
-const DISK_PRESSURE: &str = "node.kubernetes.io/disk-pressure";
 
 fn cluster() -> Result<&'static Existing, Failure> {
     Stage::get().existing.as_ref().ok_or(Failure::Missing("cluster with real nodes"))
