@@ -203,7 +203,7 @@ fn webhook(webhook: &Webhook) -> Value {
                 "apiGroups": [a8s_api::Postgresql::GROUP],
                 "apiVersions": [a8s_api::VERSION],
                 "operations": ["CREATE", "UPDATE"],
-                "resources": ["postgresqls"],
+                "resources": ["postgresqls", "postgresqls/scale"],
             }],
         }],
     })

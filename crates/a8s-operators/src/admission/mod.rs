@@ -13,7 +13,7 @@ use rules::Violation;
 /// Path of the webhook.
 pub const PATH: &str = "/validate-postgresql-anynines-com-v1beta3-postgresql";
 
-/// Answers a review of a `Postgresql`. A review without a request is refused.
+/// Answers a review of a `Postgresql`, or of its `Scale`, which has its `spec.replicas`. A review without a request is refused.
 pub fn review(review: AdmissionReview<DynamicObject>) -> AdmissionReview<DynamicObject> {
     match review.request {
         Some(request) => answer(&request).into_review(),
@@ -107,6 +107,14 @@ mod tests {
         assert_eq!(reviewed("CREATE", object.clone(), Value::Null)["response"]["allowed"], true);
         assert_eq!(reviewed("UPDATE", object.clone(), object.clone())["response"]["allowed"], true);
         assert_eq!(reviewed("DELETE", Value::Null, object)["response"]["allowed"], true);
+    }
+
+    #[test]
+    fn a_scale_may_not_go_down() {
+        let scale = |replicas: u32| json!({"apiVersion": "autoscaling/v1", "kind": "Scale", "metadata": {"name": "solo"}, "spec": {"replicas": replicas}});
+        for (from, to, allowed) in [(3, 1, false), (3, 0, true), (1, 3, true), (0, 3, true)] {
+            assert_eq!(reviewed("UPDATE", scale(to), scale(from))["response"]["allowed"], allowed, "{from} to {to}");
+        }
     }
 
     #[test]

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::connection::Endpoint;
 use crate::api::ApiServer;
 use crate::api::call::Call;
+use crate::api::handlers::scale::show;
 use crate::api::selector;
 use crate::objects::{GroupResource, Objects as _};
 use crate::patch;
@@ -173,17 +174,26 @@ impl ApiServer {
     }
 }
 
-/// The `AdmissionReview` that is sent.
+/// The `AdmissionReview` that is sent. Of a change of `scale` it shows the `Scale`, not the object that has it
+/// (`apiextensions-apiserver/pkg/registry/customresource/etcd.go`, `toScaleUpdateValidation`).
 fn review(call: &Call, change: &Change<'_>, uid: &str) -> Result<Value, Status> {
     let resource = &call.resource;
-    let kind = json!({"group": resource.group, "version": resource.version, "kind": resource.kind});
+    let scale = resource.scale.as_ref().filter(|_| call.request.subresource == "scale");
+    let shown = |value: &Value| match scale {
+        Some(paths) if value.is_object() => show(value, paths),
+        _ => value.clone(),
+    };
+    let kind = match scale {
+        Some(_) => json!({"group": "autoscaling", "version": "v1", "kind": "Scale"}),
+        None => json!({"group": resource.group, "version": resource.version, "kind": resource.kind}),
+    };
     let named = json!({"group": resource.group, "version": resource.version, "resource": resource.plural});
     let subject = if change.object.is_object() { change.object } else { change.old };
     let mut request = json!({
         "uid": uid, "kind": kind, "resource": named, "requestKind": kind, "requestResource": named,
         "name": subject["metadata"]["name"], "namespace": call.namespace(), "operation": change.operation,
         "userInfo": {"username": call.user.name, "groups": call.user.groups},
-        "object": change.object, "oldObject": change.old, "dryRun": call.dry_run()?, "options": null,
+        "object": shown(change.object), "oldObject": shown(change.old), "dryRun": call.dry_run()?, "options": null,
     });
     if !call.request.subresource.is_empty() {
         request["subResource"] = call.request.subresource.as_str().into();

@@ -6,7 +6,7 @@ mod delete;
 mod patch;
 mod read;
 mod reviews;
-mod scale;
+pub(in crate::api) mod scale;
 mod update;
 mod watch;
 

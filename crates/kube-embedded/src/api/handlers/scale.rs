@@ -1,7 +1,5 @@
 //! The `scale` subresource: an object's replicas as an `autoscaling/v1` `Scale`.
 
-use std::sync::Arc;
-
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
@@ -13,14 +11,13 @@ use crate::api::registry::Scale;
 use crate::api::{metadata, selector, typed};
 use crate::patch;
 use crate::status::{Cause, Status};
-use crate::store::Object;
 
 impl ApiServer {
     pub(super) async fn scale(&self, call: &Call) -> Result<Response<Body>, Status> {
         let Some(paths) = call.resource.scale.clone() else { return Err(Status::no_such_resource()) };
         loop {
             let current = self.find(call)?;
-            let shown = show(&current, &paths);
+            let shown = show(&current.value, &paths);
             let wanted = match call.request.verb {
                 "get" => return Ok(body::json(StatusCode::OK, &shown)),
                 "update" => typed::parse(call)?,
@@ -46,15 +43,15 @@ impl ApiServer {
             }
             let done = self.replace(call, &current, new, Ownership::Tracked).await;
             if fixed || !self.has_lost(call, &current, &done).await {
-                return Ok(body::json(StatusCode::OK, &show(&done?.0, &paths)));
+                return Ok(body::json(StatusCode::OK, &show(&done?.0.value, &paths)));
             }
         }
     }
 }
 
-fn show(object: &Arc<Object>, paths: &Scale) -> Value {
-    let value = &object.value;
-    let at = |path: &[String]| path.iter().fold(&**value, |value, part| &value[part]).clone();
+/// What an object says of its replicas, as a `Scale`.
+pub(in crate::api) fn show(value: &Value, paths: &Scale) -> Value {
+    let at = |path: &[String]| path.iter().fold(value, |value, part| &value[part]).clone();
     let selector = match &paths.selector {
         Some(path) => at(path),
         None if value["spec"]["selector"].is_object() => selector::label_text(&value["spec"]["selector"]).into(),
