@@ -61,6 +61,21 @@ Feature: Failover
       | agent |
       | whole |
 
+  @chaos @embedded-only
+  Scenario Outline: A server of <members> members that does not answer is ended, though its agent is well
+    Given an instance "it" of <members> members
+    And a ledger of "it"
+    When the <part> of the primary of "it" is frozen
+    Then what was frozen is ended within 45 seconds
+    And rows of the ledger are acknowledged again within 60 seconds
+    And "it" has one primary and <standbys> standbys
+    And the ledger of "it" is complete
+
+    Examples:
+      | members | standbys | part                |
+      | 1       | 0        | server              |
+      | 3       | 2        | server-and-sessions |
+
   @chaos @embedded-only @cut-off
   Scenario: The primary alone is cut off from the API server
     Given an instance "trio" of 3 members

@@ -64,6 +64,11 @@ async fn strike(world: &mut World, name: &str) -> Result<Pod, Failure> {
 }
 
 fn processes(pod: &Pod, part: &str) -> Result<Vec<Process>, Failure> {
+    if part == "server-and-sessions" {
+        let mut found = processes(pod, "server")?;
+        found.extend(inventory::children(found[0].pid));
+        return Ok(found);
+    }
     if matches!(part, "receiver" | "sender") {
         // A session's title lies where its environment was (src/backend/utils/misc/ps_status.c), so it bears no mark.
         let mut found = inventory::children(processes(pod, "server")?[0].pid);
@@ -141,6 +146,16 @@ async fn freeze_receivers(world: &mut World, name: String) -> Result<(), Failure
         signal(&frozen, Signal::SIGSTOP)?;
     }
     Ok(())
+}
+
+#[then(expr = "what was frozen is ended within {int} seconds")]
+async fn frozen_ended(world: &mut World, seconds: u64) -> Result<(), Failure> {
+    until("the end of what was frozen", Duration::from_secs(seconds), || async {
+        let mut left = world.frozen.clone();
+        left.retain(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists());
+        Ok(Look::when(left.is_empty(), format!("{left:?} still there")))
+    })
+    .await
 }
 
 #[when("what was frozen goes on")]

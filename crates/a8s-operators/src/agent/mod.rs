@@ -31,6 +31,7 @@ pub mod scram;
 pub mod server;
 pub mod signals;
 pub mod tools;
+pub mod watchdog;
 
 use crate::object_store;
 use std::ffi::OsString;

@@ -1,6 +1,7 @@
 //! The server's process: started, stopped, and found again when an earlier agent left it behind.
 
 use super::environment::Server;
+use super::watchdog;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io;
@@ -10,6 +11,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
+use tokio_util::task::AbortOnDropHandle;
 
 /// What of the agent's environment the server keeps: the marks by which a node finds a pod's processes.
 pub(super) const KEPT: [&str; 4] = ["A9S_CLUSTER", "A9S_POD_UID", "HOME", "TMPDIR"];
@@ -50,6 +52,7 @@ pub enum Error {
 /// A running server.
 pub struct Postmaster {
     child: Child,
+    watchdog: Option<AbortOnDropHandle<()>>,
 }
 
 impl Postmaster {
@@ -67,7 +70,7 @@ impl Postmaster {
         // A group of its own: a signal for the agent's group would end the server in another way than the agent does.
         command.stdin(Stdio::null()).process_group(0).current_dir("/");
         let child = command.spawn().map_err(|source| Error::Start { program, source })?;
-        Ok(Self { child })
+        Ok(Self { child, watchdog: None })
     }
 
     /// Whether it says, in the eighth line of its lock file (src/include/utils/pidfile.h), that it accepts connections.
@@ -76,6 +79,12 @@ impl Postmaster {
         let mut lines = text.lines();
         let is_own = lines.next().and_then(|pid| pid.trim().parse().ok()) == self.child.id();
         is_own && lines.nth(6).is_some_and(|status| status.trim() == "ready")
+    }
+
+    /// From now on, when it accepts connections, it is [watched](watchdog::watch). Within a `LocalSet`.
+    pub fn guard(&mut self, data: PathBuf, sockets: PathBuf) {
+        let watching = tokio::task::spawn_local(async move { watchdog::watch(&data, &sockets).await });
+        self.watchdog = Some(AbortOnDropHandle::new(watching));
     }
 
     /// Waits for its end.

@@ -374,6 +374,9 @@ impl<P: Platform> Agent<P> {
         }
         life.running = Some(Running { postmaster, as_what, since: Instant::now(), kept: None });
         self.wait_until_it_accepts(life).await?;
+        if let Some(running) = life.running.as_mut() {
+            running.postmaster.guard(data.clone(), self.server.pod.socket_directory.clone());
+        }
         let generation = exchange::generation(&data).ok().flatten().filter(|_| life.running.is_some());
         self.reports.send_if_modified(|report| {
             let is_new = report.generation != generation;
