@@ -252,7 +252,7 @@ Feature: Looking at what is there
           name: nobody
       """
     When I create a restore "r" of the backup "b" into "solo"
-    Then the command fails with exit code 5
+    Then the command fails with exit code 3
     And standard error says "the backup b can't be restored"
     And there is no restore "r"
 

@@ -169,7 +169,36 @@ Feature: Restores
     Then the command succeeds
     And every member of "trio" answers "SELECT value FROM kept" with "before"
 
-  Scenario: A restore while a backup runs
+  @binding
+  Scenario: Service bindings are the instance's, whatever the backup knew
+    Given an instance "solo"
+    And service bindings "kept", "gone" to "solo"
+    When as "kept" the statement "CREATE TABLE ours (n int); INSERT INTO ours VALUES (1)" is run
+    And I create a backup "nightly" of "solo"
+    And I run `a9s delete pg servicebinding --name gone --yes`
+    And I create a service binding "new" to "solo"
+    And I create a restore "back" of the backup "nightly" into "solo"
+    Then the command succeeds
+    And the login of "gone" is refused
+    And as "kept" the statement "SELECT n FROM ours" answers "1"
+    And as "new" the statement "SELECT n FROM ours" answers "1"
+    And "solo" answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "2"
+
+  @binding
+  Scenario: Service bindings stay behind when a backup goes into another instance
+    Given an instance "solo"
+    And service bindings "app" to "solo"
+    When as "app" the statement "CREATE TABLE ours (n int); INSERT INTO ours VALUES (1)" is run
+    And I create a backup "nightly" of "solo"
+    And I run `a9s create pg restore --name across --backup nightly --to copy --yes`
+    Then the command succeeds
+    And "copy" answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "0"
+    When I create a service binding "its" to "copy"
+    Then the command succeeds
+    And as "its" the statement "SELECT n FROM ours" answers "1"
+
+  @negative
+  Scenario: A restore while a backup runs is refused, and one that is ordered nevertheless waits for it
     Given an instance "solo"
     And the table "kept" of "solo" holds "before"
     And a backup "nightly" of "solo"
@@ -178,19 +207,29 @@ Feature: Restores
     When somebody orders a backup "long" of "solo"
     And the backup "long" has begun to upload
     And I create a restore "back" of the backup "nightly" into "solo"
-    Then the command succeeds
+    Then the command fails with exit code 5
+    And standard error says "the instance {namespace}/solo is busy with the backup long"
+    And there is no restore "back"
+    When somebody orders a restore "theirs" of the backup "nightly" into "solo"
+    Then the restore "theirs" is soon complete
     And "solo" answers "SELECT value FROM kept" with "before"
     And the backup "long" is soon complete
     And the store has one attempt of the backup "long"
 
-  Scenario: Two restores of one instance at once
+  @negative
+  Scenario: Two restores at once: the second is refused, and those that are ordered nevertheless wait for each other
     Given an instance "solo"
     And the table "kept" of "solo" holds "before"
+    And 200 MB of random data in "solo"
     And a backup "nightly" of "solo"
     And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
     When somebody orders a restore "one" of the backup "nightly" into "solo"
     And somebody orders a restore "two" of the backup "nightly" into "solo"
-    Then the restore "one" is soon complete
+    And I create a restore "three" of the backup "nightly" into "solo"
+    Then the command fails with exit code 5
+    And standard error says "the instance {namespace}/solo is busy with the restore"
+    And there is no restore "three"
+    And the restore "one" is soon complete
     And the restore "two" is soon complete
     And "solo" answers "SELECT value FROM kept" with "before"
     And the instance "solo" is ready

@@ -9,6 +9,7 @@ use kube::Client;
 use super::capability::{self, Capability, Capable};
 use super::condition::{self, Verdict};
 use super::instance::Ready;
+use super::look;
 use super::resource::{Applied, Existing, Exists, Manifest, Ordered, Settled, get, order};
 use crate::finding::{Class, Finding};
 use crate::kubernetes::Access;
@@ -53,12 +54,15 @@ pub async fn like(client: &Client, source: &Reference, to: &ObjectName) -> Resul
 }
 
 /// A backup should be one that can be restored into an instance: complete, and of that instance, unless the stack can
-/// restore into another one.
+/// restore into another one. The instance should have nothing else to do: what is ordered beside that waits, and nobody who
+/// waits for the one knows what the other leaves there.
 pub struct Restorable {
     /// The cluster.
     pub access: Arc<Access>,
     /// The backup.
     pub backup: Reference,
+    /// The restore. One that is there already is only waited for.
+    pub restore: Reference,
     /// The instance.
     pub into: ObjectName,
 }
@@ -76,14 +80,14 @@ impl Step for Restorable {
     async fn observe(&self) -> Result<Observation, Finding> {
         let client = self.access.client().await?;
         let there = get(&client, &self.backup).await?.ok_or_else(|| no_backup(&self.backup))?;
-        let refused = |why: String| {
+        let unusable = |why: String| {
             let cause = format!("the {} can't be restored: {why}", self.backup);
-            Err(Finding::new("backup-unusable", Class::Refused, cause))
+            Err(Finding::new("backup-unusable", Class::Missing, cause))
         };
         match condition::verdict(Kind::Backup, &there) {
             Verdict::Done(_) => {}
-            Verdict::Pending(what) => return refused(format!("it is not complete yet: {what}")),
-            Verdict::Failed(why) => return refused(format!("it has failed: {why}")),
+            Verdict::Pending(what) => return unusable(format!("it is not complete yet: {what}")),
+            Verdict::Failed(why) => return unusable(format!("it has failed: {why}")),
         }
         let source = condition::instance(&there);
         if source != self.into.as_str() {
@@ -92,10 +96,32 @@ impl Step for Restorable {
                 finding.advise(of)
             })?;
         }
+        if get(&client, &self.restore).await?.is_none() && !sabotage::sabotaged!("restore-beside-others") {
+            self.require_idle(&client).await?;
+        }
         Ok(Observation::satisfied(format!("it is complete, and of the instance {source}")))
     }
 
     async fn converge(&self, _context: &Context) -> Result<(), Finding> {
+        Ok(())
+    }
+}
+
+impl Restorable {
+    async fn require_idle(&self, client: &Client) -> Result<(), Finding> {
+        let instance = Reference { kind: Kind::Instance, name: self.into.clone(), ..self.restore.clone() };
+        for kind in [Kind::Backup, Kind::Restore] {
+            let orders = look::list_for(client, kind, &instance).await?;
+            let mut pending = orders.iter().filter(|it| matches!(condition::verdict(kind, it), Verdict::Pending(_)));
+            if let Some(name) = pending.next().and_then(|it| it.metadata.name.as_deref()) {
+                let (noun, Reference { namespace, name: into, .. }) = (kind.noun(), &instance);
+                let cause = format!("the instance {namespace}/{into} is busy with the {noun} {name}");
+                let way_out = format!(
+                    "Wait until it is complete, or delete it: a9s delete pg {noun} --name {name} -n {namespace}"
+                );
+                return Err(Finding::new("instance-busy", Class::Refused, cause).advise(way_out));
+            }
+        }
         Ok(())
     }
 }
@@ -128,8 +154,12 @@ pub fn create(access: &Arc<Access>, wanted: &Order, user_manifests: &Path) -> (P
 /// Adds the steps that restore a backup, with the manifests if they are to be kept.
 pub fn add(plan: &mut Plan, access: &Arc<Access>, wanted: &Order, user_manifests: Option<&Path>) -> Ordered {
     let Order { restore, backup, into } = wanted;
-    let restorable =
-        |into: &ObjectName| Restorable { access: access.clone(), backup: backup.clone(), into: into.clone() };
+    let restorable = |into: &ObjectName| Restorable {
+        access: access.clone(),
+        backup: backup.clone(),
+        restore: restore.reference.clone(),
+        into: into.clone(),
+    };
     let ready = match into {
         Destination::There(instance) => {
             let namespace = &restore.reference.namespace;

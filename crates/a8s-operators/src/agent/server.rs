@@ -24,7 +24,7 @@ use super::platform::{self, Platform, Report, Seen};
 use super::postmaster;
 use super::report;
 use super::signals::told_to_end;
-use super::{REST_PORT, certificate, chain, configuration, health, memory, replication, tools};
+use super::{REST_PORT, certificate, chain, configuration, health, logins, memory, replication, tools};
 use crate::postgresql::durable;
 use a8s_api::PostgresqlSpec;
 use http::StatusCode;
@@ -98,6 +98,9 @@ pub enum Error {
         /// The volume.
         path: PathBuf,
     },
+    /// The logins of service bindings.
+    #[error(transparent)]
+    Logins(#[from] super::logins::Error),
     /// A new content.
     #[error("{0}")]
     Content(&'static str),

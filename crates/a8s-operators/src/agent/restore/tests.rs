@@ -75,6 +75,8 @@ fn a_restore_brings_back_exactly_what_was_backed_up_while_clients_are_connected(
                     fixture.ready().await;
                     fixture.sql("CREATE TABLE t (n int, text text)").await;
                     fixture.sql("INSERT INTO t SELECT n, md5(n::text) FROM generate_series(1, 20000) n").await;
+                    fixture.hide_logins_from_followers();
+                    fixture.sql("CREATE ROLE \"a8s-sb-ggggggggg\" LOGIN").await;
                     let before = fixture.sql(HASH).await;
                     let (parts, summary, range) = take(&fixture).await;
                     assert!(summary.stored_bytes < summary.plain_bytes / 3, "{summary:?}");
@@ -104,6 +106,8 @@ fn a_restore_brings_back_exactly_what_was_backed_up_while_clients_are_connected(
                     let order = Exchange { generation: "g1".into(), done };
                     fixture.orders().send(order).await.expect("the agent takes it");
                     assert_eq!(answer.await.expect("answered"), Ok(()));
+                    let logins = fixture.sql("SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'").await;
+                    assert_eq!(logins, "0", "of a service binding that is gone");
                     assert_eq!(fixture.sql(HASH).await, before, "at once, and with the password of the Secret");
                     assert_eq!(fixture.sql("SELECT to_regclass('later') IS NULL").await, "t");
                     assert_eq!(fixture.sql("SELECT timeline_id FROM pg_control_checkpoint()").await, "2");

@@ -74,6 +74,8 @@ impl<P: Platform> Agent<P> {
         let Some(identity) = life.identity.clone().filter(|_| life.running.is_some()) else {
             return Err(Error::Content("the server does not start with the new content"));
         };
+        // The logins are the instance's, whatever they were when the backup was made.
+        self.apply_logins().await?;
         self.open(life, true).await?;
         let position = self.timeline().await;
         let is_held = self
@@ -87,6 +89,17 @@ impl<P: Platform> Agent<P> {
             })
             .await?;
         if is_held { Ok(()) } else { Err(Error::Content("this member does not hold the Lease any more")) }
+    }
+
+    async fn apply_logins(&self) -> Result<(), Error> {
+        match logins::apply_now(self.platform.as_ref(), &self.server.pod.socket_directory).await {
+            // Nobody can use those; the roles are tried again when the primary keeps its logins.
+            Err(error @ logins::Error::Kept { .. }) => {
+                tracing::warn!("{}", chain(&error));
+                Ok(())
+            }
+            applied => Ok(applied?),
+        }
     }
 
     async fn timeline(&self) -> Option<u32> {

@@ -277,6 +277,11 @@ impl Fixture {
         }
     }
 
+    /// The list of logins, which is empty, is only found by asking for it.
+    pub fn hide_logins_from_followers(&self) {
+        self.memory.logins.send_replace(None);
+    }
+
     /// One question over HTTP, as a kubelet asks.
     async fn is_ready(&self) -> bool {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
