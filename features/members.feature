@@ -44,6 +44,19 @@ Feature: Instances of several members
     Then "trio" has one primary and 2 standbys
     And every member of "trio" soon answers "SELECT value FROM kept" with "committed"
 
+  @full @embedded-only
+  Scenario: Volumes grow with their instance, also those of members that come later
+    Given an instance "grown" with `--volume-size 1Gi`
+    And the table "kept" of "grown" holds "before"
+    When I create an instance "grown" with `--volume-size 2Gi`
+    Then the command succeeds
+    And the volumes of "grown" soon have "2Gi"
+    When I scale "grown" to 2 members
+    Then "grown" has one primary and 1 standbys
+    And the volumes of "grown" soon have "2Gi"
+    And every member of "grown" soon answers "SELECT value FROM kept" with "before"
+    And the instance "grown" is ready
+
   @full
   Scenario: A volume that was lost is copied, and never becomes the primary's
     Given an instance "trio" of 3 members

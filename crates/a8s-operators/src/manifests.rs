@@ -105,7 +105,7 @@ fn operator_role() -> Value {
             // It gives agents rights on Secrets, which it therefore has to have itself.
             rule(RBAC, &["rolebindings", "roles"], &owned),
             bind,
-            rule("", &["persistentvolumeclaims"], &["delete", "list", "watch"]),
+            rule("", &["persistentvolumeclaims"], &["delete", "list", "update", "watch"]),
             rule("coordination.k8s.io", &["leases"], &["delete", "get"]),
             rule("", &["pods"], &["list", "watch"]),
             rule("", &["events"], &["create"]),

@@ -147,6 +147,20 @@ async fn lease(world: &mut World, name: String, term: i32) -> Result<(), Failure
 }
 
 /// As a disk that was replaced: the claim goes, and the pod with it.
+#[then(expr = "the volumes of {string} soon have {string}")]
+async fn volumes(world: &mut World, name: String, size: String) -> Result<(), Failure> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(world.client().await?, world.namespace());
+    let of_instance = ListParams::default().labels(&format!("a8s.a9s/dsi-name={name}"));
+    until(format!("volumes of {size}"), SOON, || async {
+        let claims = claims.list(&of_instance).await?.items;
+        let sizes = claims.into_iter().map(|claim| claim.status?.capacity?.remove("storage").map(|size| size.0));
+        let sizes: Vec<Option<String>> = sizes.collect();
+        let are = !sizes.is_empty() && sizes.iter().all(|found| found.as_deref() == Some(size.as_str()));
+        Ok(Look::when(are, format!("{sizes:?}")))
+    })
+    .await
+}
+
 #[when(expr = "the member {string} loses its volume")]
 pub(super) async fn lose_volume(world: &mut World, pod: String) -> Result<(), Failure> {
     let client = world.client().await?;

@@ -8,7 +8,7 @@ use super::events::{self, Clock, Happening};
 use super::names::{self, FINALIZER};
 use super::plan::{self, Effect};
 use super::pod::Version;
-use super::{deletion, status};
+use super::{deletion, status, volumes};
 use crate::agent::extensions;
 use crate::agent::report::Applied;
 use crate::{Options, manifests, postgresql};
@@ -166,6 +166,10 @@ impl Round<'_> {
                 let mut desired = desired::desired(&instance, &version, &Passwords::random());
                 desired.extend(desired::connection(&instance, &observed));
                 let mut effects = plan::plan(desired, &observed);
+                if stateful_set.is_some_and(|set| volumes::has_grown(&instance, set)) {
+                    let claims = self.list::<PersistentVolumeClaim>().await?;
+                    effects.extend(volumes::grown(&instance, claims).map(Effect::Replace));
+                }
                 if effects.is_empty()
                     && let Some(set) = stateful_set
                 {

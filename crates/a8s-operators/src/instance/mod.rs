@@ -1,7 +1,7 @@
 //! The controller of `Postgresql`.
 //!
 //! The middle is pure: [`desired`] says which objects an instance has (its pods in [`pod`]), [`plan`] compares them
-//! with what is there and says what to do, [`deletion`] takes an instance apart in order, [`status`] says how it is.
+//! with what is there and says what to do, [`deletion`] takes an instance apart in order, [`volumes`] lets it grow, [`status`] says how it is.
 //! [`controller`] only watches, reads and carries out.
 
 pub mod controller;
@@ -12,5 +12,6 @@ pub mod names;
 pub mod plan;
 pub mod pod;
 pub mod status;
+pub mod volumes;
 
 pub use controller::run;
