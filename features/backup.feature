@@ -75,6 +75,20 @@ Feature: Backups
     Then the command succeeds
     And the store has nothing of this namespace
 
+  @full
+  Scenario: Deleting an instance while it is backed up
+    Given an instance "solo"
+    And 200 MB of random data in "solo"
+    When somebody orders a backup "long" of "solo"
+    And the backup "long" has begun to upload
+    And I delete the instance "solo"
+    Then the command succeeds
+    And nothing of the instance "solo" is left
+    And the backup "long" fails for good with "non-existing service instance solo"
+    When I delete the backup "long"
+    Then the command succeeds
+    And the store has nothing of this namespace
+
   Scenario: Deleting a backup while it runs
     Given an instance "solo"
     And 200 MB of random data in "solo"

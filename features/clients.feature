@@ -35,6 +35,23 @@ Feature: Looking at what is there
     And the document has no value at "/unknown"
     And no secret of "solo" is on standard output
 
+  @full
+  Scenario: How several members are, for programs
+    Given an instance "trio" with `--replicas 3`
+    And the member "trio-0" is the primary of "trio"
+    When I run `a9s pg status trio -o json`
+    Then the command succeeds
+    And these values are in the document:
+      | field            | value   |
+      | /members/0/role  | primary |
+      | /members/1/role  | standby |
+      | /members/2/role  | standby |
+      | /members/2/ready | true    |
+    And the document has no value at "/members/0/lagBytes"
+    And the document has a number at "/members/1/lagBytes"
+    And the document has a number at "/members/2/lagBytes"
+    And the document has no value at "/unknown"
+
   @full @embedded-only
   Scenario: A member that does not answer hides nothing else and holds up nobody
     Given an instance "solo"

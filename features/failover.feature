@@ -54,6 +54,7 @@ Feature: Failover
     And rows of the ledger are acknowledged again within 30 seconds
     When what was frozen goes on
     Then "trio" has one primary and 2 standbys
+    And the former primary of "trio" has been rewound
     And the ledger of "trio" is complete
 
     Examples:
@@ -143,6 +144,20 @@ Feature: Failover
 
   @chaos @embedded-only
   Scenario: Without standbys writes wait, and the status says so
+    Given an instance "trio" of 3 members
+    And a ledger of "trio"
+    When the agents of the standbys of "trio" are frozen
+    And the servers of the standbys of "trio" are killed
+    Then the ledger soon stands still
+    And the status of "trio" soon says "writes wait: a commit needs 1 of 2 standbys, and 0 are there"
+    When what was frozen goes on
+    Then the status of "trio" soon has no error
+    When 50 more rows are acknowledged
+    Then "trio" has one primary and 2 standbys
+    And the ledger of "trio" is complete
+
+  @chaos @embedded-only
+  Scenario: What no standby has confirmed is not acknowledged
     Given an instance "trio" of 3 members
     And a ledger of "trio"
     When the receivers of the standbys of "trio" are frozen

@@ -44,6 +44,19 @@ Feature: Instances of several members
     Then "trio" has one primary and 2 standbys
     And every member of "trio" soon answers "SELECT value FROM kept" with "committed"
 
+  @full @kubectl
+  Scenario: Reading from standbys, and from other ones after a failover
+    Given an instance "trio" of 3 members
+    And the table "kept" of "trio" holds "committed"
+    When I run `kubectl patch pg trio --type merge -p '{"spec":{"enableReadOnlyService":true}}'`
+    Then the Service "trio-replicas" soon leads to the standbys of "trio", and to nobody else
+    And every member of "trio" soon answers "SELECT value FROM kept" with "committed"
+    And every standby of "trio" refuses "INSERT INTO kept VALUES ('more')" with "read-only transaction"
+    When the primary of "trio" is deleted
+    Then another member of "trio" is the primary
+    And "trio" has one primary and 2 standbys
+    And the Service "trio-replicas" soon leads to the standbys of "trio", and to nobody else
+
   @full @embedded-only
   Scenario: Volumes grow with their instance, also those of members that come later
     Given an instance "grown" with `--volume-size 1Gi`

@@ -115,6 +115,13 @@ Feature: The objects of an instance
       | Created | Successfully created serviceAccount                                   |
       | Created | Successfully created statefulSet                                      |
 
+  @full
+  Scenario: The end of an instance is told once
+    When I delete the instance "solo"
+    Then the command succeeds
+    And nothing of the instance "solo" is left
+    And that the instance "solo" is gone is told once
+
   Scenario: Parameters change while the server runs, and restart it where they must
     When I change the parameters of "solo":
       | parameter      | value |

@@ -167,7 +167,7 @@ Feature: Restores
     And I apply the statement "UPDATE kept SET value = 'after'" to "trio"
     When I create a restore "back" of the backup "nightly" into "trio"
     Then the command succeeds
-    And every member of "trio" answers "SELECT value FROM kept" with "before"
+    And every member of "trio" soon answers "SELECT value FROM kept" with "before"
 
   @binding
   Scenario: Service bindings are the instance's, whatever the backup knew
@@ -196,6 +196,34 @@ Feature: Restores
     When I create a service binding "its" to "copy"
     Then the command succeeds
     And as "its" the statement "SELECT n FROM ours" answers "1"
+
+  @full
+  Scenario: A restore is deleted, and what it brought stays
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    When I create a restore "back" of the backup "nightly" into "solo"
+    And I run `a9s delete pg restore --name back --yes`
+    Then the command succeeds
+    And there is no restore "back"
+    And "solo" answers "SELECT value FROM kept" with "before"
+    When I create a restore "back" of the backup "nightly" into "solo"
+    And I delete the instance "solo"
+    And I run `a9s delete pg restore --name back --yes`
+    Then the command succeeds
+    And there is no restore "back"
+
+  @full
+  Scenario: Deleting an instance while a backup is restored into it
+    Given an instance "solo"
+    And 200 MB of random data in "solo"
+    And a backup "nightly" of "solo"
+    When somebody orders a restore "back" of the backup "nightly" into "solo"
+    And the restore "back" has begun
+    And I delete the instance "solo"
+    Then the command succeeds
+    And nothing of the instance "solo" is left
+    And the restore "back" fails for good with "non-existing service instance solo"
 
   @negative
   Scenario: A restore while a backup runs is refused, and one that is ordered nevertheless waits for it

@@ -8,7 +8,7 @@ use kube::Api;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::conformance::database::{self, DATABASE};
-use crate::conformance::observe::{self, Login, Look, SOON, until};
+use crate::conformance::observe::{self, Login};
 use crate::conformance::{Failure, World, command};
 
 /// Every table with a hash of its rows, as one text.
@@ -91,23 +91,4 @@ async fn forwarded(world: &mut World, sql: String, answer: String) -> Result<(),
     let login = world.forward.clone().ok_or(Failure::Missing("port-forward"))?;
     let found = database::ask(&login, DATABASE, &sql).await?.join("\n");
     if found == answer { Ok(()) } else { Err(Failure::unexpected(answer, found)) }
-}
-
-#[then(expr = "every member of {string} answers {string} with {string}")]
-async fn every_member(world: &mut World, instance: String, sql: String, answer: String) -> Result<(), Failure> {
-    let mut login = login(world, &instance).await?;
-    let client = world.client().await?;
-    let pods: Api<Pod> = Api::namespaced(client.clone(), world.namespace());
-    let selector = format!("a8s.a9s/dsi-name={instance}");
-    let members = pods.list(&kube::api::ListParams::default().labels(&selector)).await?;
-    for pod in members.items {
-        (login.host, login.port) = observe::of_member(&client, &pod).await?;
-        let name = pod.metadata.name.unwrap_or_default();
-        until(format!("the answer of {name}"), SOON, || async {
-            let found = database::ask(&login, DATABASE, &sql).await?.join("\n");
-            Ok(Look::when(found == answer, found))
-        })
-        .await?;
-    }
-    Ok(())
 }

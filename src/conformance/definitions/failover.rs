@@ -8,13 +8,13 @@ use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{DeleteParams, LogParams, Patch, PatchParams};
 use kube::config::Kubeconfig;
 use kube::{Api, ResourceExt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::members::{member_login, pods, primary_of};
+use super::members::{member_login, pods, primary_of, standbys};
 use crate::conformance::cut::Cut;
 use crate::conformance::database::{self, DATABASE};
 use crate::conformance::inventory::{self, Process};
@@ -136,14 +136,16 @@ async fn freeze_part(world: &mut World, part: String, name: String) -> Result<()
     signal(&frozen, Signal::SIGSTOP)
 }
 
-#[when(expr = "the receivers of the standbys of {string} are frozen")]
-async fn freeze_receivers(world: &mut World, name: String) -> Result<(), Failure> {
-    let pods = pods(world, &name).await?;
-    let primary = primary_of(&pods).map_err(|found| Failure::unexpected("one primary", found))?;
-    for pod in pods.iter().filter(|pod| pod.name_any() != primary) {
-        let frozen = processes(pod, "receiver")?;
-        world.frozen.extend(frozen.iter().map(|process| process.pid));
-        signal(&frozen, Signal::SIGSTOP)?;
+#[when(regex = r#"^the (\w+)s of the standbys of "([^"]+)" are (frozen|killed)$"#)]
+async fn strike_standbys(world: &mut World, part: String, name: String, how: String) -> Result<(), Failure> {
+    for pod in standbys(world, &name).await? {
+        let struck = processes(&pod, &part)?;
+        if how == "frozen" {
+            world.frozen.extend(struck.iter().map(|process| process.pid));
+            signal(&struck, Signal::SIGSTOP)?;
+        } else {
+            signal(&struck, Signal::SIGKILL)?;
+        }
     }
     Ok(())
 }
@@ -341,6 +343,19 @@ async fn is_fenced(world: &mut World, name: String) -> Result<(), Failure> {
         Ok(rows) if rows == ["f"] => Err(Failure::unexpected(format!("{before} not to serve as a primary"), "it does")),
         _ => Ok(()),
     }
+}
+
+/// Instead of being copied anew.
+#[then(expr = "the former primary of {string} has been rewound")]
+async fn is_rewound(world: &mut World, name: String) -> Result<(), Failure> {
+    let (before, _) = world.struck.clone().ok_or(Failure::Missing("blow"))?;
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    let of_server = LogParams { container: Some("postgres".to_owned()), ..LogParams::default() };
+    until(format!("a word of {before} that it was rewound"), SOON, || async {
+        let log = pods.logs(&before, &of_server).await?;
+        Ok(Look::when(log.contains("rewound to the primary"), format!("none in the log of {name}'s {before}")))
+    })
+    .await
 }
 
 #[given(expr = "the member {string} is the primary of {string}")]

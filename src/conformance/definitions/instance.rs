@@ -332,6 +332,22 @@ async fn counted_events(world: &mut World, name: String, count: usize, reason: S
     .await
 }
 
+/// By its name, as nobody knows its UID any more.
+#[then(expr = "that the instance {string} is gone is told once")]
+async fn deletion_told(world: &mut World, name: String) -> Result<(), Failure> {
+    let events: Api<Event> = Api::namespaced(world.client().await?, world.namespace());
+    let of_instance = ListParams::default().fields(&format!("involvedObject.name={name},reason=Deleted"));
+    let told = until(format!("an event of the end of {name}"), SOON, || async {
+        let found = events.list(&of_instance).await?.items;
+        Ok(if found.is_empty() { Look::NotYet("none".to_owned()) } else { Look::Yes(found) })
+    })
+    .await?;
+    match told.as_slice() {
+        [event] if event.count.unwrap_or(1) == 1 => Ok(()),
+        _ => Err(Failure::unexpected("one event", format!("{told:?}"))),
+    }
+}
+
 /// In the order of the list, which is the order of the events' names.
 #[then(expr = "the first {word} event of {string} says {string}")]
 async fn first_event(world: &mut World, reason: String, name: String, text: String) -> Result<(), Failure> {

@@ -1,8 +1,10 @@
 //! Instances of several members.
 
+use std::collections::BTreeSet;
+
 use cucumber::{given, then, when};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
+use k8s_openapi::api::core::v1::{Endpoints, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 
@@ -60,6 +62,39 @@ pub(super) fn primary_of(pods: &[Pod]) -> Result<String, String> {
             .collect::<Vec<_>>()
             .join(", ")),
     }
+}
+
+/// The members that are not the one primary.
+pub(super) async fn standbys(world: &World, instance: &str) -> Result<Vec<Pod>, Failure> {
+    let mut pods = pods(world, instance).await?;
+    let primary = primary_of(&pods).map_err(|found| Failure::unexpected("one primary", found))?;
+    pods.retain(|pod| pod.name_any() != primary);
+    Ok(pods)
+}
+
+#[then(expr = "the Service {string} soon leads to the standbys of {string}, and to nobody else")]
+async fn leads_to_standbys(world: &mut World, service: String, name: String) -> Result<(), Failure> {
+    let endpoints: Api<Endpoints> = Api::namespaced(world.client().await?, world.namespace());
+    until(format!("the standbys of {name} behind {service}"), SOON, || async {
+        let subsets = endpoints.get_opt(&service).await?.and_then(|it| it.subsets).unwrap_or_default();
+        let addresses = subsets.into_iter().flat_map(|subset| subset.addresses.unwrap_or_default());
+        let found: BTreeSet<String> = addresses.filter_map(|address| address.target_ref?.name).collect();
+        let wanted: BTreeSet<String> = standbys(world, &name).await?.iter().map(ResourceExt::name_any).collect();
+        Ok(Look::when(!wanted.is_empty() && found == wanted, format!("{found:?} instead of {wanted:?}")))
+    })
+    .await
+}
+
+#[then(expr = "every standby of {string} refuses {string} with {string}")]
+async fn standbys_refuse(world: &mut World, name: String, sql: String, reason: String) -> Result<(), Failure> {
+    for pod in standbys(world, &name).await? {
+        let login = member_login(world, &name, &pod).await?;
+        match database::ask(&login, DATABASE, &sql).await {
+            Err(failure) if failure.to_string().contains(&reason) => {}
+            found => return Err(Failure::unexpected(format!("{reason} of {}", pod.name_any()), format!("{found:?}"))),
+        }
+    }
+    Ok(())
 }
 
 #[then(expr = "{string} has one primary and {int} standbys")]
