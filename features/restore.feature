@@ -123,6 +123,42 @@ Feature: Restores
     Then the restore "back" is soon complete
     And "solo" answers "SELECT value FROM kept" with "before"
 
+  @chaos @embedded-only
+  Scenario Outline: The agent of the primary dies <moment> ms after a restore has begun
+    Given an instance "trio" of 3 members
+    And the table "kept" of "trio" holds "before"
+    And 50 MB of random data in "trio"
+    And a backup "nightly" of "trio"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "trio"
+    When somebody orders a restore "back" of the backup "nightly" into "trio"
+    And the restore "back" has begun
+    And the agent of the primary of "trio" is killed after <moment> ms
+    Then the restore "back" is soon complete
+    And "trio" has one primary and 2 standbys
+    And every member of "trio" soon answers "SELECT value FROM kept" with "before"
+
+    Examples:
+      | moment |
+      | 0      |
+      | 400    |
+      | 800    |
+      | 1200   |
+      | 1600   |
+
+  @full
+  Scenario: Another member leads while a restore runs
+    Given an instance "trio" of 3 members
+    And the table "kept" of "trio" holds "before"
+    And 50 MB of random data in "trio"
+    And a backup "nightly" of "trio"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "trio"
+    When somebody orders a restore "back" of the backup "nightly" into "trio"
+    And the restore "back" has begun
+    And the primary of "trio" is deleted
+    Then the restore "back" is soon complete
+    And "trio" has one primary and 2 standbys
+    And every member of "trio" soon answers "SELECT value FROM kept" with "before"
+
   Scenario: Into another instance
     Given an instance "solo"
     And an instance "copy"

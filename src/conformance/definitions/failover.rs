@@ -14,7 +14,7 @@ use kube::{Api, ResourceExt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::members::{member_login, pods, primary_of, standbys};
+use super::members::{ROLE, member_login, pods, primary_of, standbys};
 use crate::conformance::cut::Cut;
 use crate::conformance::database::{self, DATABASE};
 use crate::conformance::inventory::{self, Process};
@@ -104,6 +104,16 @@ fn signal(processes: &[Process], signal: Signal) -> Result<(), Failure> {
 async fn kill_part(world: &mut World, part: String, name: String) -> Result<(), Failure> {
     let pod = strike(world, &name).await?;
     signal(&processes(&pod, &part)?, Signal::SIGKILL)
+}
+
+/// At any moment: what it is doing then is different on every machine.
+#[when(expr = "the {word} of the primary of {string} is killed after {int} ms")]
+async fn kill_later(world: &mut World, part: String, name: String, moment: u64) -> Result<(), Failure> {
+    tokio::time::sleep(Duration::from_millis(moment)).await;
+    let pods = pods(world, &name).await?;
+    // While the content is exchanged, nobody is ready.
+    let primary = pods.iter().find(|pod| pod.labels().get(ROLE).is_some_and(|role| role == "master"));
+    signal(&processes(primary.ok_or(Failure::Missing("primary"))?, &part)?, Signal::SIGKILL)
 }
 
 #[when(expr = "the {word} of the primary of {string} is killed {int} times, each time it acknowledges rows again")]

@@ -12,7 +12,7 @@ use crate::conformance::database::{self, DATABASE};
 use crate::conformance::observe::{self, Login, Look, SOON, until};
 use crate::conformance::{Failure, World};
 
-const ROLE: &str = "a8s.a9s/replication-role";
+pub(super) const ROLE: &str = "a8s.a9s/replication-role";
 
 #[given(expr = "an instance {string} of {int} members")]
 async fn given(world: &mut World, name: String, members: u32) -> Result<(), Failure> {
