@@ -46,6 +46,8 @@ failover_milliseconds() {
 
 measure_members() {
   local created address secret round times=()
+  # Once: where thousands of files have just been removed, ext4 takes longer to make new ones than PostgreSQL to start.
+  settle
   created=$(milliseconds "$program" create pg instance --name trio --replicas 3 --yes)
   promise "three members ready after create pg instance" "$created" '<=' 2000 ms
   address=$(service_address trio) secret=$(password trio)
@@ -80,6 +82,9 @@ peak_of_agents() {
 # as_server_user COMMAND...: as the user who runs PostgreSQL.
 as_server_user() { "${server_user[@]}" "$@"; }
 
+# settle: the disk is at rest: what the last round wrote and removed is written, removed and discarded.
+settle() { sync && sleep 6; }
+
 # synced_copy FROM TO: what a restore is measured by.
 synced_copy() {
   as_server_user cp -r "$1" "$2"
@@ -110,7 +115,8 @@ plain_basebackup() {
   as_server_user "$bin/pg_basebackup" -h "$work/plain" -p "$plain_port" -U postgres -D "$work/plain/base" -X fetch --checkpoint=fast
 }
 
-# pgBackRest's own configuration, with a cipher, a comparable level and two processes.
+# pgBackRest's own configuration, with a cipher, a comparable level and two processes. The plain server archives its WAL with
+# it, without which what it backs up could not be started.
 write_pgbackrest() {
   mkdir -p "$work/pgbackrest" && chmod 777 "$work/pgbackrest"
   cat >"$work/pgbackrest/conf" <<END
@@ -132,13 +138,21 @@ pg1-socket-path=$work/plain
 pg1-user=postgres
 END
   chmod 644 "$work/pgbackrest/conf"
+  backrest stanza-create >/dev/null
+  as_server_user sh -c "cat >>'$plain_data/postgresql.conf'" <<END
+archive_mode = on
+archive_command = 'pgbackrest --config=$work/pgbackrest/conf --config-include-path=$work/pgbackrest --stanza=bench archive-push %p'
+END
+  as_server_user "$bin/pg_ctl" -D "$plain_data" -w -l "$plain_data/log" restart >/dev/null
 }
 backrest() { as_server_user pgbackrest --config="$work/pgbackrest/conf" --config-include-path="$work/pgbackrest" --stanza=bench "$@"; }
 backrest_backup() { backrest --no-archive-check --type=full backup; }
+# As ours: until a server answers with what was restored.
 backrest_restore() {
   as_server_user mkdir -p -m 700 "$work/plain/restored"
-  backrest --pg1-path="$work/plain/restored" --type=immediate restore
+  backrest --pg1-path="$work/plain/restored" --type=immediate --target-action=promote restore
   sync -f "$work/plain/restored"
+  as_server_user "$bin/pg_ctl" -D "$work/plain/restored" -w -o "-p $((plain_port + 1)) -c archive_mode=off" start
 }
 
 # measure_content NAME WHAT SHARE: backup and restore of an instance against the tools that everybody has. SHARE of the
@@ -154,10 +168,12 @@ measure_content() {
     "$ours ms, pg_basebackup $plain ms, $(du -sm "$work/plain/base" | cut -f 1) MiB"
   promise "memory of the agent that makes backups, peak" "$(peak_of_agents backup)" '<=' 64 MiB
   copied=$(for round in 1 2 3; do
+    settle
     milliseconds synced_copy "$work/plain/base" "$work/plain/copy" && echo
     rm -rf "$work/plain/copy"
   done | sort -n | head -n 1)
   restored=$(for round in 1 2 3; do
+    settle
     milliseconds "$program" create pg restore --name "$name-$round" -b "$name-$round" -i "$name" --yes && echo
   done | sort -n | head -n 1)
   promise "restore of $what, by a synced copy of the same bytes" "$(ratio "$restored" "$copied")" '<=' 2 '' \
@@ -165,12 +181,13 @@ measure_content() {
   promise "memory of the agent that restores, peak" "$(peak_of_agents postgres)" '<=' 64 MiB
   if have pgbackrest; then
     write_pgbackrest
-    backrest stanza-create >/dev/null
     theirs=$(for round in 1 2 3; do milliseconds backrest_backup && echo; done | sort -n | head -n 1)
     promise "backup of $what, by pgBackRest" "$(ratio "$ours" "$theirs")" '<=' 1 '' "$ours ms, theirs $theirs ms"
     theirs=$(for round in 1 2 3; do
       rm -rf "$work/plain/restored"
+      settle
       milliseconds backrest_restore && echo
+      as_server_user "$bin/pg_ctl" -D "$work/plain/restored" -m immediate stop >/dev/null
     done | sort -n | head -n 1)
     promise "restore of $what, by pgBackRest" "$(ratio "$restored" "$theirs")" '<=' 1 '' "$restored ms, theirs $theirs ms"
     rm -rf "$work/pgbackrest"

@@ -60,6 +60,28 @@ Feature: Again, and cut off
     Then the command succeeds
     And "solo" answers "SELECT 1" with "1"
 
+  @full @needs-audit
+  Scenario Outline: <what>, cut off anywhere
+    Given a cluster with the a8s stack
+    And an instance "solo" with `--replicas <members>`
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    When I run `a9s <command> --yes`, cut off 3 times
+    Then the command succeeds
+    And "solo" has one primary and <standbys> standbys
+    And "solo" answers "SELECT value FROM kept" with "before"
+    When I run `a9s <command> --yes`
+    Then the command succeeds
+    And the program has sent no changing request
+
+    Examples:
+      | what                          | members | standbys | command                                           |
+      | Creating a service binding    | 1       | 0        | create pg servicebinding --name app -i solo       |
+      | Backing up                    | 1       | 0        | create pg backup --name later -i solo             |
+      | Restoring                     | 1       | 0        | create pg restore --name back -b nightly          |
+      | Restoring into a new instance | 1       | 0        | create pg restore --name over -b nightly --to new |
+      | Failing over                  | 3       | 2        | pg failover solo --to solo-1                      |
+
   @cluster @embedded-only
   Scenario: Deleting a cluster, cut off anywhere
     Given a cluster of its own

@@ -87,6 +87,45 @@ Feature: Playbooks
     And standard output says "1 steps were done in the last run"
     And "solo" answers "SELECT count(*) FROM once" with "2"
 
+  @full
+  Scenario: A playbook that was killed goes on where it was, as often as it takes
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    And the file "play.yaml" with:
+      """
+      name: stubborn
+      steps:
+        - pg apply: {service-instance: solo, sql: CREATE TABLE IF NOT EXISTS steps (n int PRIMARY KEY)}
+        - pg apply: {service-instance: solo, sql: INSERT INTO steps VALUES (1) ON CONFLICT DO NOTHING}
+        - pg apply: {service-instance: solo, sql: INSERT INTO steps VALUES (2) ON CONFLICT DO NOTHING}
+        - pg apply: {service-instance: solo, sql: INSERT INTO steps VALUES (3) ON CONFLICT DO NOTHING}
+      """
+    When I run `a9s run play.yaml --resume`, cut off 4 times
+    Then the command succeeds
+    And "solo" answers "SELECT sum(n) FROM steps" with "6"
+    When I run `a9s run play.yaml --resume`
+    Then the command succeeds
+    And "solo" answers "SELECT sum(n) FROM steps" with "6"
+
+  @full
+  Scenario: A playbook that goes on for a time
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    And the file "soak.yaml" with:
+      """
+      name: soak
+      before:
+        - pg apply: {service-instance: solo, sql: CREATE TABLE rounds (n int PRIMARY KEY)}
+      steps:
+        - pg apply: {service-instance: solo, sql: "INSERT INTO rounds VALUES ({round})"}
+      after:
+        - pg apply: {service-instance: solo, sql: INSERT INTO rounds VALUES (0)}
+      """
+    When I run `a9s run soak.yaml --for 3s`
+    Then the command succeeds
+    And standard output says "Round 2 begins."
+    And "solo" answers "SELECT count(*) > 2 AND min(n) = 0 AND count(*) = max(n) + 1 FROM rounds" with "t"
+
   @negative
   Scenario Outline: A playbook that is none: <what>
     Given an empty home and no cluster

@@ -138,6 +138,46 @@ Feature: The stack on a cluster that is there
     And the reason is one clear sentence
     And standard error says "deaf.example.com"
 
+  @cluster @embedded-only
+  Scenario: A part that crashes again and again ends the wait, with its log
+    Given a cluster of its own
+    When the index of the store is damaged
+    And I run `a9s create stack a8s --yes`
+    Then the command fails with exit code 1
+    And it took less than 40 seconds
+    And the reason is one clear sentence
+    And standard error says "minio-0 cannot run: CrashLoopBackOff"
+    And standard error says "index.redb"
+
+  @cluster @embedded-only
+  Scenario: An installation that fails takes nothing away
+    Given a cluster of its own
+    And an instance "solo"
+    When I apply the object:
+      """
+      apiVersion: admissionregistration.k8s.io/v1
+      kind: ValidatingWebhookConfiguration
+      metadata: {name: deaf}
+      webhooks:
+      - name: deaf.example.com
+        admissionReviewVersions: [v1]
+        sideEffects: None
+        timeoutSeconds: 1
+        clientConfig: {url: "https://127.0.0.1:1/review"}
+        rules: [{apiGroups: [""], apiVersions: ["*"], operations: [CREATE], resources: [configmaps]}]
+      """
+    And I run `kubectl delete configmap postgresql-images -n a8s-system`
+    And I run `a9s create stack a8s --timeout 4s --yes`
+    Then the command fails
+    And the reason is one clear sentence
+    And standard error says "deaf.example.com"
+    And "solo" answers "SELECT 1" with "1"
+    And the pods of the stack are running
+    When I run `kubectl delete validatingwebhookconfiguration deaf`
+    And I run `a9s create stack a8s --yes`
+    Then the command succeeds
+    And the instance "solo" is ready
+
   @negative
   Scenario: An API server that can't be reached
     Given an empty home and no cluster

@@ -143,11 +143,16 @@ async fn sql_state(client: &Client, namespace: &str, instance: &str) -> String {
     };
     let mut text = String::new();
     for (title, question) in QUESTIONS {
-        let answer = match database::ask(&login, database::DATABASE, question).await {
-            Ok(rows) => rows.join("\n"),
-            Err(failure) => failure.to_string(),
+        let answer = tokio::time::timeout(PATIENCE, database::ask(&login, database::DATABASE, question)).await;
+        let said = match &answer {
+            Ok(Ok(rows)) => rows.join("\n"),
+            Ok(Err(failure)) => failure.to_string(),
+            Err(_) => format!("no answer for {} s", PATIENCE.as_secs()),
         };
-        text.push_str(&format!("-- {title}\n{answer}\n\n"));
+        text.push_str(&format!("-- {title}\n{said}\n\n"));
+        if answer.is_err() {
+            break;
+        }
     }
     text
 }

@@ -223,7 +223,7 @@ async fn kill_agent(world: &mut World, name: String) -> Result<(), Failure> {
 }
 
 #[when("the process of the store is killed")]
-async fn kill_store(world: &mut World) -> Result<(), Failure> {
+pub(super) async fn kill_store(world: &mut World) -> Result<(), Failure> {
     let pods: Api<Pod> = Api::namespaced(world.client().await?, "minio-dev");
     let pod = pods.list_metadata(&ListParams::default()).await?.items.into_iter().find_map(|pod| pod.metadata.name);
     kill_in(&pods, &pod.ok_or(Failure::Missing("pod of the store"))?, "object-store").await

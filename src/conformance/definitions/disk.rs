@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 
 use cucumber::{given, when};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
-use kube::Api;
+use kube::{Api, Client};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::process::Command;
 
-use super::members;
+use super::{backup, members};
 
 use crate::conformance::{Failure, World};
 
@@ -33,12 +33,7 @@ async fn disk_of_member(world: &mut World, pod: String, instance: String, size: 
     let members = members::pods(world, &instance).await?.len();
     members::scale(world, instance.clone(), 0).await?;
     members::no_member(world, instance.clone()).await?;
-    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), world.namespace());
-    let claim = claims.get(&format!("pgdata-{pod}")).await?;
-    let volume = claim.spec.and_then(|spec| spec.volume_name).ok_or(Failure::Missing("volume"))?;
-    let volume = Api::<PersistentVolume>::all(client).get(&volume).await?;
-    let path = volume.spec.and_then(|spec| spec.host_path).ok_or(Failure::Missing("path of the volume"))?.path;
-    let path = PathBuf::from(path);
+    let path = volume(&client, world.namespace(), &format!("pgdata-{pod}")).await?;
     let disk = world.surroundings.home.join(format!("disk-of-{pod}"));
     fs_err::create_dir(&disk)?;
     let options = format!("size={size}m");
@@ -54,6 +49,23 @@ async fn disk_of_member(world: &mut World, pod: String, instance: String, size: 
     }
     members::scale(world, instance.clone(), u32::try_from(members).unwrap_or_default()).await?;
     members::roles(world, instance, members - 1).await
+}
+
+/// Where the volume of a claim is on this machine.
+async fn volume(client: &Client, namespace: &str, claim: &str) -> Result<PathBuf, Failure> {
+    let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
+    let volume = claims.get(claim).await?.spec.and_then(|spec| spec.volume_name).ok_or(Failure::Missing("volume"))?;
+    let volume = Api::<PersistentVolume>::all(client.clone()).get(&volume).await?;
+    let path = volume.spec.and_then(|spec| spec.host_path).ok_or(Failure::Missing("path of the volume"))?.path;
+    Ok(PathBuf::from(path))
+}
+
+/// Its process does not start with that, and says why.
+#[when("the index of the store is damaged")]
+async fn damage_store(world: &mut World) -> Result<(), Failure> {
+    let directory = volume(&world.client().await?, "minio-dev", "data-minio-0").await?;
+    fs_err::write(directory.join("index.redb"), b"no database")?;
+    backup::kill_store(world).await
 }
 
 #[when(expr = "the disk of the member {string} is full")]
