@@ -147,7 +147,7 @@ Feature: The stack on a cluster that is there
     And it took less than 40 seconds
     And the reason is one clear sentence
     And standard error says "minio-0 cannot run: CrashLoopBackOff"
-    And standard error says "index.redb"
+    And standard error says "the store cannot use its index"
 
   @cluster @embedded-only
   Scenario: An installation that fails takes nothing away
