@@ -240,6 +240,18 @@ Feature: Service bindings
     Then the command fails with exit code 130
     And its URL is dead and its passfile is gone
 
+  @full @namespace
+  Scenario: By a service binding of another namespace, and not by one to another instance of that name
+    Given a namespace "apps"
+    And an instance "solo" in the namespace "apps"
+    And I have run `a9s create pg servicebinding --name app -n {namespace}-apps -i solo --instance-namespace {namespace} --yes`
+    When I start `a9s pg connect solo --binding {namespace}-apps/app`
+    Then its URL answers "SELECT current_user" with "a9s_user"
+    When I interrupt it
+    And I run `a9s pg connect solo -n {namespace}-apps --binding app`
+    Then the command fails with exit code 3
+    And standard error says "is to another instance than {namespace}-apps/solo"
+
   @full
   Scenario: The administrator, and a password that was asked for
     When I start `a9s pg connect -i solo --show-password`
@@ -255,9 +267,10 @@ Feature: Service bindings
     And nothing is on standard output
 
     Examples:
-      | what                                        | arguments             |
-      | A connection to an instance that is not     | nobody                |
-      | A connection by a binding that is not there | solo --binding nobody |
+      | what                                        | arguments               |
+      | A connection to an instance that is not     | nobody                  |
+      | A connection by a binding that is not there | solo --binding nobody   |
+      | A connection by one of no such namespace    | solo --binding away/app |
 
   @full
   Scenario: psql in an instance, with its exit code

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use clap::Args;
 use fs_err::os::unix::fs::OpenOptionsExt;
@@ -23,7 +24,7 @@ use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
 use crate::step::{Cancel, Event, Reporter};
 use crate::steps::binding::secret;
-use crate::steps::{primary, resource};
+use crate::steps::{condition, primary, resource};
 
 /// The server's port in its pod.
 const PORT: u16 = 5432;
@@ -35,9 +36,9 @@ pub struct Connect {
     /// The instance
     #[arg(value_name = "NAME", required_unless_present = "service_instance", conflicts_with = "service_instance")]
     name: Option<ObjectName>,
-    /// Service binding whose credentials are used [default: the administrator's]
-    #[arg(long, value_name = "NAME")]
-    binding: Option<ObjectName>,
+    /// Service binding whose credentials are used, also one in another namespace [default: the administrator's]
+    #[arg(long, value_name = "[NAMESPACE/]NAME")]
+    binding: Option<Binding>,
     /// Database of the URL
     #[arg(long, value_name = "DATABASE", default_value = "a9s_apps_default_db")]
     database: String,
@@ -46,6 +47,25 @@ pub struct Connect {
     show_password: bool,
     #[command(flatten)]
     cluster: ClusterTarget,
+}
+
+/// A service binding; without a namespace, one beside its instance.
+#[derive(Debug, Clone)]
+struct Binding {
+    namespace: Option<Namespace>,
+    name: ObjectName,
+}
+
+impl FromStr for Binding {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (namespace, name) = match text.split_once('/') {
+            Some((namespace, name)) => (Some(namespace.parse()?), name),
+            None => (None, text),
+        };
+        Ok(Self { namespace, name: name.parse()? })
+    }
 }
 
 /// Name and password.
@@ -149,11 +169,13 @@ impl Connect {
         namespace: &Namespace,
         instance: &ObjectName,
     ) -> Result<Credentials, Finding> {
-        let name = match &self.binding {
-            None => format!("postgres.credentials.{instance}"),
-            Some(name) => {
-                bound(client, namespace, name, instance).await?;
-                secret(name)
+        let reference = Reference::new(Kind::Instance, namespace, instance);
+        let (namespace, name) = match &self.binding {
+            None => (namespace, format!("postgres.credentials.{instance}")),
+            Some(Binding { namespace: own, name }) => {
+                let namespace = own.as_ref().unwrap_or(namespace);
+                bound(client, &Reference::new(Kind::ServiceBinding, namespace, name), &reference).await?;
+                (namespace, secret(name))
             }
         };
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace.as_str());
@@ -170,22 +192,15 @@ impl Connect {
 }
 
 /// The service binding must be there, be this instance's, and be usable.
-async fn bound(
-    client: &Client,
-    namespace: &Namespace,
-    name: &ObjectName,
-    instance: &ObjectName,
-) -> Result<(), Finding> {
-    let reference = Reference::new(Kind::ServiceBinding, namespace, name);
-    let found = resource::get(client, &reference).await?.ok_or_else(|| not_there(&reference))?;
-    let missing = |why: String| Finding::new("no-service-binding", Class::Missing, why);
-    let other = found.data["spec"]["instance"]["name"].as_str().unwrap_or_default();
-    if other != instance.as_str() {
-        return Err(missing(format!("the service binding {name} is to the instance {other}, and not to {instance}")));
+async fn bound(client: &Client, binding: &Reference, instance: &Reference) -> Result<(), Finding> {
+    let found = resource::get(client, binding).await?.ok_or_else(|| not_there(binding))?;
+    let missing = |why: &str| Finding::new("no-service-binding", Class::Missing, format!("the {binding} {why}"));
+    if !condition::is_for(&found, instance) {
+        return Err(missing(&format!("is to another instance than {}/{}", instance.namespace, instance.name)));
     }
     match found.data["status"]["implemented"] == true {
         true => Ok(()),
-        false => Err(missing(format!("the login of the service binding {name} does not exist yet"))),
+        false => Err(missing("has no login yet")),
     }
 }
 
