@@ -178,3 +178,37 @@ Feature: The suite itself
     And the file "one/report.json" says "interrupted"
     And the file "one/report.json" says "not-run"
     And standard output says "not run"
+
+  @embedded-only
+  Scenario Outline: Interrupted after <moment> ms, whatever it is doing, it leaves nothing
+    Given an empty home and no cluster
+    And the file "{state}/runs/empty" with:
+      """
+      """
+    And the variable "TMPDIR" is "{state}/runs"
+    And the file "f/long.feature" with:
+      """
+      Feature: Long
+        Background:
+          Given a cluster with the a8s stack
+          And an instance "odd"
+        Scenario: One
+          Then every member of "odd" soon answers "SELECT 1" with "2"
+        Scenario: Two
+          Then every member of "odd" soon answers "SELECT 1" with "2"
+        Scenario: Three
+          Then every member of "odd" soon answers "SELECT 1" with "2"
+      """
+    When I run `a9s conformance run --features f --jobs 2 --report one` and interrupt it after <moment> ms
+    Then the command fails with exit code 130
+    And it took less than 15 seconds
+    And standard output does not say "left over"
+    And only the files "empty" are below the folder "{state}/runs", and no process uses it
+
+    Examples:
+      | moment |
+      | 250    |
+      | 500    |
+      | 1000   |
+      | 1500   |
+      | 2500   |

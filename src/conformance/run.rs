@@ -127,7 +127,11 @@ impl Run<'_> {
         if self.problems.is_empty() {
             let before = Inventory::take(&self.stage.directory);
             verdict = self.scenarios(&turn, &record, cancel).await;
-            let mut leaks = left_on_cluster(self.stage).await;
+            // Scenarios that were cut off have left what they had; it goes with their cluster.
+            let mut leaks = match verdict {
+                Verdict::Interrupted | Verdict::ClusterLost => Vec::new(),
+                Verdict::Passed | Verdict::Failed => left_on_cluster(self.stage).await,
+            };
             leaks.extend(close(self.stage, &before, verdict).await);
             self.problems.extend(leaks.into_iter().map(|leak| format!("left over: {leak}")));
         } else {
@@ -367,19 +371,23 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
     let Ok(client) = observe::client(surroundings).await else { return Vec::new() };
     let own: Vec<String> = stage.namespaces_left().iter().map(|name| format!("namespace {name}")).collect();
     // Volumes go some time after the claims of the last namespace.
-    let mut left = Vec::new();
-    let settled = observe::until("nothing being left", SETTLING, || {
-        let (client, own) = (&client, &own);
-        async move {
-            let now = observe::of_cluster(client).await;
-            let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
-            Ok(Look::when(left.is_empty(), left.join("\n")))
-        }
+    still_left(async || {
+        let now = observe::of_cluster(&client).await;
+        now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect()
+    })
+    .await
+}
+
+/// What of something is left when it has had time to go.
+async fn still_left(look: impl AsyncFn() -> Vec<String>) -> Vec<String> {
+    let settled = observe::until("nothing being left", SETTLING, || async {
+        let left = look().await;
+        Ok(Look::when(left.is_empty(), left.join("\n")))
     });
-    if let Err(Failure::Deadline { last, .. }) = settled.await {
-        left.extend(last.lines().map(str::to_owned));
+    match settled.await {
+        Err(Failure::Deadline { last, .. }) => last.lines().map(str::to_owned).collect(),
+        _ => Vec::new(),
     }
-    left
 }
 
 /// Deletes what scenarios that were interrupted have left and the shared cluster, and looks for what the run has left.
@@ -410,7 +418,10 @@ async fn close(stage: &Stage, before: &Inventory, verdict: Verdict) -> Vec<Strin
     }
     // An existing cluster may be of this machine, and come and go on it.
     if stage.existing.is_none() {
-        leaks.extend(Inventory::take(&stage.directory).leaked_since(before, &stage.directory));
+        // Clusters of other runs may be coming and going at this moment.
+        leaks.extend(
+            still_left(async || Inventory::take(&stage.directory).leaked_since(before, &stage.directory)).await,
+        );
     }
     if let Err(error) = fs_err::remove_dir_all(&stage.directory) {
         leaks.push(error.to_string());

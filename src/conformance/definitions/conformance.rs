@@ -24,6 +24,36 @@ async fn interrupt_once(world: &mut World, line: String, text: String) -> Result
     .await
 }
 
+/// At any moment: what it is doing then is different on every machine.
+#[when(regex = r"^I run `a9s (.+)` and interrupt it after (\d+) ms$")]
+async fn interrupt_after(world: &mut World, line: String, moment: u64) -> Result<(), Failure> {
+    let words = command::words(&world.expand(&line));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let started = Instant::now();
+    let child = command::start_a9s(&world.surroundings, &words)?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
+    // A failure means that it has ended before: its exit code tells.
+    let interrupting = async {
+        tokio::time::sleep(Duration::from_millis(moment)).await;
+        let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
+    };
+    let ended = async { tokio::join!(child.wait_with_output(), interrupting) };
+    let (output, ()) = tokio::time::timeout(PATIENCE, ended).await.map_err(|_| Failure::Deadline {
+        what: format!("the end of `a9s {line}`"),
+        waited: PATIENCE,
+        last: "it was interrupted".to_owned(),
+    })?;
+    let output = output?;
+    world.remember(Outcome {
+        line: format!("a9s {line}"),
+        status: output.status,
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        took: started.elapsed(),
+    });
+    Ok(())
+}
+
 /// The process of the scenario's own cluster is killed, once the command has said something on standard output.
 #[when(regex = r"^I start `a9s (.+)` and the cluster is killed once it says `(.+)`$")]
 async fn cluster_killed_once(world: &mut World, line: String, text: String) -> Result<(), Failure> {

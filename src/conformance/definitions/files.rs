@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use cucumber::gherkin::Step;
 use cucumber::{given, then, when};
 
+use crate::conformance::inventory;
 use crate::conformance::{Failure, World};
 
 #[given(expr = "the file {string} with:")]
@@ -79,6 +80,18 @@ async fn files_below(world: &mut World, folder: String, names: String) -> Result
     found.retain(|path| path.metadata().is_ok_and(|file| file.len() > 0));
     let missing: Vec<&str> = names.split(", ").filter(|name| !found.iter().any(|path| path.ends_with(name))).collect();
     if missing.is_empty() { Ok(()) } else { Err(Failure::unexpected(missing.join(", "), format!("{found:?}"))) }
+}
+
+#[then(expr = "only the files {string} are below the folder {string}, and no process uses it")]
+async fn only_files(world: &mut World, names: String, folder: String) -> Result<(), Failure> {
+    let folder = world.surroundings.home.join(world.expand(&folder));
+    let mut found = below(&folder, &[]);
+    found.retain(|path| !names.split(", ").any(|name| path.ends_with(name)));
+    let processes = inventory::processes_naming(&folder.to_string_lossy());
+    if found.is_empty() && processes.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("only {names}"), format!("{found:?}, {processes:?}")))
 }
 
 /// The files of a folder and of those below it, but for the folders of these names.
