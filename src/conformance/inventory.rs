@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 
+use crate::provider::embedded::places::OWNER;
+
 /// A process of the run.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Process {
@@ -101,9 +103,9 @@ impl Inventory {
             }
         }
         leaks.extend(self.mounts.difference(&before.mounts).map(|mount| format!("still mounted: {mount}")));
-        let sockets = fs_err::read_to_string("/proc/net/unix").unwrap_or_default();
         for directory in self.run_directories.difference(&before.run_directories) {
-            if !sockets.contains(&*directory.to_string_lossy()) {
+            let foreign = std::fs::read_link(directory.join(OWNER)).is_ok_and(|of| !of.starts_with(&*run));
+            if !foreign {
                 leaks.push(format!("directory for sockets {} is left", directory.display()));
             }
         }

@@ -371,17 +371,9 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
     let Ok(client) = observe::client(surroundings).await else { return Vec::new() };
     let own: Vec<String> = stage.namespaces_left().iter().map(|name| format!("namespace {name}")).collect();
     // Volumes go some time after the claims of the last namespace.
-    still_left(async || {
-        let now = observe::of_cluster(&client).await;
-        now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect()
-    })
-    .await
-}
-
-/// What of something is left when it has had time to go.
-async fn still_left(look: impl AsyncFn() -> Vec<String>) -> Vec<String> {
     let settled = observe::until("nothing being left", SETTLING, || async {
-        let left = look().await;
+        let now = observe::of_cluster(&client).await;
+        let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
         Ok(Look::when(left.is_empty(), left.join("\n")))
     });
     match settled.await {
@@ -418,10 +410,7 @@ async fn close(stage: &Stage, before: &Inventory, verdict: Verdict) -> Vec<Strin
     }
     // An existing cluster may be of this machine, and come and go on it.
     if stage.existing.is_none() {
-        // Clusters of other runs may be coming and going at this moment.
-        leaks.extend(
-            still_left(async || Inventory::take(&stage.directory).leaked_since(before, &stage.directory)).await,
-        );
+        leaks.extend(Inventory::take(&stage.directory).leaked_since(before, &stage.directory));
     }
     if let Err(error) = fs_err::remove_dir_all(&stage.directory) {
         leaks.push(error.to_string());
