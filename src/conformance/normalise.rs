@@ -6,7 +6,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 /// Fields that have another value every time.
-const VOLATILE: [&str; 46] = [
+const VOLATILE: [&str; 47] = [
     "acquireTime",
     "addresses",
     "caBundle",
@@ -17,6 +17,7 @@ const VOLATILE: [&str; 46] = [
     "creationTimestamp",
     "currentRevision",
     "deletionTimestamp",
+    "endpoints.kubernetes.io/last-change-trigger-time",
     "eventTime",
     "finishedAt",
     "firstTimestamp",
@@ -65,7 +66,9 @@ static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(:\d+)?\b", "{address}"),
         (r"\b\d+(\.\d+)? ?(ms|s|seconds?|minutes?)\b", "{duration}"),
         (r"\bkube-api-access-[a-z0-9]{5}\b", "kube-api-access-{id}"),
+        (r"-token-[a-z0-9]{5}\b", "-token-{id}"),
         (r"\bpid \d+\b", "pid {id}"),
+        (r"\b\d+ bytes\b", "{number} bytes"),
         (r"\b[0-9a-f]{16,}\b", "{hex}"),
     ]
     .into_iter()
@@ -152,7 +155,7 @@ mod tests {
 
     #[test]
     fn every_pattern_is_one() {
-        assert_eq!(PATTERNS.len(), 9);
+        assert_eq!(PATTERNS.len(), 11);
         let text = "nothing at /tmp/a9s-e2e-0a1b2c3d/s12/home/x in e2e-12 or e2e-0a1b2c3d-7";
         assert_eq!(Names::default().text(text), "nothing at {scenario}/home/x in {namespace} or {namespace}");
     }

@@ -14,8 +14,8 @@ pub const HIDDEN: &str = "[secret]";
 const SHORTEST: usize = 8;
 
 /// Keys of Secrets whose values anybody may know, such as the name of a user or a certificate.
-const PUBLIC: [&str; 9] =
-    ["username", "database", "host", "port", "uri", "service", "instance_service", "ca.crt", "tls.crt"];
+const PUBLIC: [&str; 10] =
+    ["username", "database", "host", "port", "uri", "service", "instance_service", "ca.crt", "tls.crt", "namespace"];
 
 /// Values that must not be written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -63,11 +63,12 @@ mod tests {
 
     #[test]
     fn values_are_hidden_as_text_and_as_base64_and_names_are_not() {
-        let data = [("username", "postgres-admin"), ("password", "s3cr3t-enough"), ("pin", "1234")]
-            .map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec())));
+        let data =
+            [("username", "postgres-admin"), ("namespace", "e2e-shop"), ("password", "s3cr3t-enough"), ("pin", "1234")]
+                .map(|(key, value)| (key.to_owned(), ByteString(value.as_bytes().to_vec())));
         let secret = Secret { data: Some(BTreeMap::from(data)), ..Secret::default() };
         let secrets = Secrets::of([&secret]);
-        let text = "postgres-admin:s3cr3t-enough@x 1234 czNjcjN0LWVub3VnaA== s3cr3t-enough";
-        assert_eq!(secrets.hide(text), "postgres-admin:[secret]@x 1234 [secret] [secret]");
+        let text = "postgres-admin:s3cr3t-enough@e2e-shop 1234 czNjcjN0LWVub3VnaA== s3cr3t-enough";
+        assert_eq!(secrets.hide(text), "postgres-admin:[secret]@e2e-shop 1234 [secret] [secret]");
     }
 }
