@@ -109,6 +109,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    /// What a command did that has ended.
+    pub fn of(line: String, output: &std::process::Output, took: Duration) -> Self {
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        Self { line, status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr), took }
+    }
+
     /// The exit code, or minus the signal that ended it.
     pub fn code(&self) -> i32 {
         self.status.code().unwrap_or_else(|| -self.status.signal().unwrap_or_default())
@@ -278,13 +284,7 @@ async fn run(
     let ended = tokio::time::timeout(longest(), async { tokio::join!(feed, child.wait_with_output()).1 });
     let Ok(output) = ended.await else { return Err(too_long(&line)) };
     let output = output.map_err(failed)?;
-    Ok(Outcome {
-        line,
-        status: output.status,
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        took: started.elapsed(),
-    })
+    Ok(Outcome::of(line, &output, started.elapsed()))
 }
 
 /// What a program of this machine says that a scenario needs beside the one under test. It is quick: it is waited for here.

@@ -43,14 +43,7 @@ async fn interrupt_after(world: &mut World, line: String, moment: u64) -> Result
         waited: PATIENCE,
         last: "it was interrupted".to_owned(),
     })?;
-    let output = output?;
-    world.remember(Outcome {
-        line: format!("a9s {line}"),
-        status: output.status,
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        took: started.elapsed(),
-    });
+    world.remember(Outcome::of(format!("a9s {line}"), &output?, started.elapsed()));
     Ok(())
 }
 

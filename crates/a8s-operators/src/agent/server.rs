@@ -100,7 +100,7 @@ pub enum Error {
     },
     /// The logins of service bindings.
     #[error(transparent)]
-    Logins(#[from] super::logins::Error),
+    Logins(#[from] logins::Error),
     /// A new content.
     #[error("{0}")]
     Content(&'static str),

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::schema::Schema;
+use super::selector;
 use crate::objects::GroupResource;
 use crate::patch;
 
@@ -91,6 +92,30 @@ pub struct Scale {
     pub status_replicas: Vec<String>,
     /// The serialized label selector, if there is one.
     pub selector: Option<Vec<String>>,
+}
+
+impl Scale {
+    /// What an object says of its replicas, as a `Scale`.
+    pub fn show(&self, value: &Value) -> Value {
+        let at = |path: &[String]| path.iter().fold(value, |value, part| &value[part]).clone();
+        let selector = match &self.selector {
+            Some(path) => at(path),
+            None if value["spec"]["selector"].is_object() => selector::label_text(&value["spec"]["selector"]).into(),
+            None => Value::Null,
+        };
+        let mut status = json!({"replicas": at(&self.status_replicas).as_i64().unwrap_or(0)});
+        if selector.as_str().is_some_and(|text| !text.is_empty()) {
+            status["selector"] = selector;
+        }
+        let mut own = serde_json::Map::new();
+        for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+            own.extend(value["metadata"].get(field).map(|value| (field.to_owned(), value.clone())));
+        }
+        json!({
+            "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": own,
+            "spec": {"replicas": at(&self.spec_replicas).as_i64().unwrap_or(0)}, "status": status,
+        })
+    }
 }
 
 /// A subresource other than `status` and `scale`.

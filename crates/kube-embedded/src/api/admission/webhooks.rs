@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::connection::Endpoint;
 use crate::api::ApiServer;
 use crate::api::call::Call;
-use crate::api::handlers::scale::show;
 use crate::api::selector;
 use crate::objects::{GroupResource, Objects as _};
 use crate::patch;
@@ -180,7 +179,7 @@ fn review(call: &Call, change: &Change<'_>, uid: &str) -> Result<Value, Status> 
     let resource = &call.resource;
     let scale = resource.scale.as_ref().filter(|_| call.request.subresource == "scale");
     let shown = |value: &Value| match scale {
-        Some(paths) if value.is_object() => show(value, paths),
+        Some(paths) if value.is_object() => paths.show(value),
         _ => value.clone(),
     };
     let kind = match scale {

@@ -6,7 +6,7 @@ mod delete;
 mod patch;
 mod read;
 mod reviews;
-pub(in crate::api) mod scale;
+mod scale;
 mod update;
 mod watch;
 

@@ -7,8 +7,7 @@ use super::update::Ownership;
 use crate::api::ApiServer;
 use crate::api::body::{self, Body};
 use crate::api::call::Call;
-use crate::api::registry::Scale;
-use crate::api::{metadata, selector, typed};
+use crate::api::{metadata, typed};
 use crate::patch;
 use crate::status::{Cause, Status};
 
@@ -17,7 +16,7 @@ impl ApiServer {
         let Some(paths) = call.resource.scale.clone() else { return Err(Status::no_such_resource()) };
         loop {
             let current = self.find(call)?;
-            let shown = show(&current.value, &paths);
+            let shown = paths.show(&current.value);
             let wanted = match call.request.verb {
                 "get" => return Ok(body::json(StatusCode::OK, &shown)),
                 "update" => typed::parse(call)?,
@@ -43,32 +42,10 @@ impl ApiServer {
             }
             let done = self.replace(call, &current, new, Ownership::Tracked).await;
             if fixed || !self.has_lost(call, &current, &done).await {
-                return Ok(body::json(StatusCode::OK, &show(&done?.0.value, &paths)));
+                return Ok(body::json(StatusCode::OK, &paths.show(&done?.0.value)));
             }
         }
     }
-}
-
-/// What an object says of its replicas, as a `Scale`.
-pub(in crate::api) fn show(value: &Value, paths: &Scale) -> Value {
-    let at = |path: &[String]| path.iter().fold(value, |value, part| &value[part]).clone();
-    let selector = match &paths.selector {
-        Some(path) => at(path),
-        None if value["spec"]["selector"].is_object() => selector::label_text(&value["spec"]["selector"]).into(),
-        None => Value::Null,
-    };
-    let mut status = json!({"replicas": at(&paths.status_replicas).as_i64().unwrap_or(0)});
-    if selector.as_str().is_some_and(|text| !text.is_empty()) {
-        status["selector"] = selector;
-    }
-    let mut own = serde_json::Map::new();
-    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
-        own.extend(value["metadata"].get(field).map(|value| (field.to_owned(), value.clone())));
-    }
-    json!({
-        "kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": own,
-        "spec": {"replicas": at(&paths.spec_replicas).as_i64().unwrap_or(0)}, "status": status,
-    })
 }
 
 fn patched(call: &Call, shown: &Value) -> Result<Value, Status> {
