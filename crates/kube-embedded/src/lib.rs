@@ -17,6 +17,7 @@ pub mod kubelet;
 pub mod node;
 pub mod objects;
 pub mod patch;
+mod quantity;
 pub mod status;
 pub mod store;
 pub mod user;

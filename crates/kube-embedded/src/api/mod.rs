@@ -15,7 +15,6 @@ mod metadata;
 pub mod names;
 mod openapi;
 mod protobuf;
-mod quantity;
 pub mod registry;
 pub mod request;
 mod retire;

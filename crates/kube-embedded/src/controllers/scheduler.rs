@@ -1,13 +1,16 @@
 //! The scheduler: each pod goes to the node, once its volumes are there.
 //!
 //! There is one node, so there is nothing to choose. A constraint that it does not meet does not keep a pod waiting for
-//! ever, as it would on a large cluster: the pod is assigned, and an event says which constraint was not kept.
+//! ever, as it would on a large cluster: the pod is assigned, and an event says which constraint was not kept. A pod that
+//! asks for more than the whole node has cannot run and waits. What pods ask for together is not counted: a laptop runs
+//! more servers than it has processors.
 
 use std::time::Duration;
 
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Node, PersistentVolumeClaim, Pod, Toleration};
+use k8s_openapi::api::core::v1::{Container, Node, PersistentVolumeClaim, Pod, Toleration};
 use k8s_openapi::api::storage::v1::StorageClass;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 use serde_json::{Value, json};
 
@@ -19,6 +22,7 @@ use super::volumes::{SELECTED_NODE, WAIT_FOR_FIRST_CONSUMER};
 use super::{Context, Error};
 use crate::auth::rbac::selects;
 use crate::objects::{Change, ChangeKind};
+use crate::quantity::milli;
 
 const COMPONENT: &str = "default-scheduler";
 
@@ -124,6 +128,12 @@ fn plan(pod: &Pod, nodes: &[Node], claims: &[(String, Option<Claim>)], now: Time
         let why = format!("0/{} nodes are available: pod has unbound immediate PersistentVolumeClaims.", nodes.len());
         return unschedulable(pod, &why, now);
     }
+    let lacking = lacking(pod, node);
+    if !lacking.is_empty() {
+        let reasons: Vec<String> = lacking.iter().map(|what| format!("1 {what}")).collect();
+        let why = format!("0/{} nodes are available: {}.", nodes.len(), reasons.join(", "));
+        return unschedulable(pod, &why, now);
+    }
     if !unbound.is_empty() {
         // The binder makes the volumes; when they are bound this pod is looked at again.
         let chosen = unbound.iter().filter(|claim| !claim.claim.annotations().contains_key(SELECTED_NODE));
@@ -205,6 +215,31 @@ fn unschedulable(pod: &Pod, why: &str, now: Timestamp) -> Result<Vec<Action>, Er
     ])
 }
 
+/// Of what the pod asks for more than the node has, in the words of the scheduler's plugin `NodeResourcesFit`.
+fn lacking(pod: &Pod, node: &Node) -> Vec<String> {
+    let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
+    let has = |resource: &str| allocatable.and_then(|all| milli(&all.get(resource)?.0));
+    let exceeds = |resource: &&str| has(resource).is_some_and(|has| requested(pod, resource) > has);
+    ["cpu", "memory"].into_iter().filter(exceeds).map(|resource| format!("Insufficient {resource}")).collect()
+}
+
+/// Thousandths of a unit; what is too large for a number is more than any node has.
+fn amount(quantity: &Quantity) -> i128 {
+    milli(&quantity.0).unwrap_or(i128::MAX)
+}
+
+/// What a pod's containers ask for together, or one of those that run before them (Kubernetes documentation, "Init
+/// containers", resource sharing within containers).
+fn requested(pod: &Pod, resource: &str) -> i128 {
+    let of = |container: &Container| {
+        let requests = container.resources.as_ref().and_then(|resources| resources.requests.as_ref());
+        requests.and_then(|requests| requests.get(resource)).map_or(0, amount)
+    };
+    let Some(spec) = &pod.spec else { return 0 };
+    let together = spec.containers.iter().map(of).fold(0, i128::saturating_add);
+    spec.init_containers.iter().flatten().map(of).fold(together, i128::max)
+}
+
 /// What the pod asks for and the node is not.
 fn constraints_not_kept(pod: &Pod, node: &Node) -> Result<Vec<String>, Error> {
     let mut broken = Vec::new();
@@ -261,7 +296,10 @@ mod tests {
         from_value(json!({
             "metadata": {"name": "n", "labels": {"disk": "ssd"}},
             "spec": {},
-            "status": {"conditions": [{"type": "Ready", "status": ready}]},
+            "status": {
+                "conditions": [{"type": "Ready", "status": ready}],
+                "allocatable": {"cpu": "2", "memory": "4Gi"},
+            },
         }))
         .unwrap()
     }
@@ -322,6 +360,28 @@ mod tests {
         assert!(planned(&pod, &nodes, &[claim("Pending", true, json!({SELECTED_NODE: "n"}))]).is_empty());
         let bound = planned(&pod, &nodes, &[claim("Bound", true, json!({}))]);
         assert!(matches!(&bound[0], Action::Bind { .. }));
+    }
+
+    #[test]
+    fn a_pod_that_asks_for_more_than_the_node_has_waits() {
+        let asking = |requests: Value| pod(json!({"containers": [{"name": "c", "resources": {"requests": requests}}]}));
+        for requests in [json!({"cpu": "2", "memory": "4Gi"}), json!({"cpu": "1999m"}), json!({})] {
+            let actions = planned(&asking(requests), &[node("True")], &[]);
+            assert!(matches!(&actions[0], Action::Bind { .. }), "{actions:?}");
+        }
+        for (requests, reason) in [
+            (json!({"cpu": "2001m"}), "1 Insufficient cpu"),
+            (json!({"memory": "8Ei"}), "1 Insufficient memory"),
+            (json!({"cpu": "3", "memory": "99999999999999999999E"}), "1 Insufficient cpu, 1 Insufficient memory"),
+        ] {
+            let said = format!("0/1 nodes are available: {reason}.");
+            assert_eq!(messages(&planned(&asking(requests), &[node("True")], &[])), [said]);
+        }
+        let two = json!([{"name": "a", "resources": {"requests": {"cpu": "1500m"}}},
+            {"name": "b", "resources": {"requests": {"cpu": "1"}}}]);
+        assert_eq!(messages(&planned(&pod(json!({"containers": two})), &[node("True")], &[])).len(), 1);
+        let before = pod(json!({"containers": [two[0]], "initContainers": [two[1]]}));
+        assert!(matches!(&planned(&before, &[node("True")], &[])[0], Action::Bind { .. }));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 
 use k8s_openapi::api::core::v1::{Container, Pod, ResourceFieldSelector};
 
-use super::quantity;
+use crate::quantity;
 
 /// Resources a container may use when it sets no limit: the whole machine's.
 #[derive(Debug, Clone, Copy)]
@@ -124,11 +124,7 @@ pub fn resource(
         "requests" => resources.requests,
         _ => return Err(unsupported()),
     };
-    let set = set
-        .unwrap_or_default()
-        .get(name)
-        .and_then(|quantity| quantity::parse(&quantity.0))
-        .filter(|value| *value > 0.0);
+    let set = set.unwrap_or_default().get(name).and_then(|quantity| units(&quantity.0)).filter(|value| *value > 0.0);
     let value = match (set, kind, name) {
         (Some(value), _, _) => value,
         (None, "limits", "cpu") => capacity.cpus,
@@ -137,7 +133,25 @@ pub fn resource(
         (None, "requests", "cpu" | "memory" | "ephemeral-storage") => 0.0,
         _ => return Err(unsupported()),
     };
-    quantity::divided(value, selector.divisor.as_ref().map(|divisor| divisor.0.as_str())).ok_or_else(unsupported)
+    divided(value, selector.divisor.as_ref().map(|divisor| divisor.0.as_str())).ok_or_else(unsupported)
+}
+
+/// A quantity in its units.
+fn units(text: &str) -> Option<f64> {
+    quantity::milli(text).map(|milli| milli as f64 / 1000.0)
+}
+
+/// `value` in units of `divisor`, rounded up, as the downward API gives it.
+fn divided(value: f64, divisor: Option<&str>) -> Option<String> {
+    let divisor = match divisor {
+        None | Some("" | "0") => 1.0,
+        Some(text) => units(text)?,
+    };
+    if divisor <= 0.0 {
+        return None;
+    }
+    // The cast ends at the largest number of 64 bits, as a Quantity does.
+    Some(((value / divisor).ceil() as i64).to_string())
 }
 
 #[cfg(test)]
@@ -188,5 +202,14 @@ mod tests {
         assert_eq!(get(&containers[0], None, "requests.memory", None).unwrap(), "0");
         assert_eq!(get(&containers[0], Some("no"), "limits.cpu", None).unwrap_err(), "container no not found");
         assert!(get(&containers[0], None, "limits.gpu", None).is_err());
+    }
+
+    #[test]
+    fn division_rounds_up() {
+        assert_eq!(divided(0.5, None).as_deref(), Some("1"));
+        assert_eq!(divided(0.5, Some("1m")).as_deref(), Some("500"));
+        assert_eq!(divided(134_217_729.0, Some("1Mi")).as_deref(), Some("129"));
+        assert_eq!(divided(1.0, Some("-1")), None);
+        assert_eq!(divided(1e30, None).as_deref(), Some("9223372036854775807"));
     }
 }

@@ -37,7 +37,6 @@ mod paths;
 mod pod;
 mod probe;
 mod proxy;
-mod quantity;
 mod registration;
 mod services;
 mod spawner;

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use super::quantity;
+use crate::quantity;
 
 /// How a run of a container ended.
 #[derive(Debug, Clone, PartialEq)]
@@ -343,7 +343,7 @@ pub fn qos_class(pod: &Pod) -> &'static str {
         for name in ["cpu", "memory"] {
             let value =
                 |map: &std::collections::BTreeMap<_, k8s_openapi::apimachinery::pkg::api::resource::Quantity>| {
-                    map.get(name).and_then(|quantity| quantity::parse(&quantity.0)).filter(|value| *value > 0.0)
+                    map.get(name).and_then(|quantity| quantity::milli(&quantity.0)).filter(|value| *value > 0)
                 };
             let (limit, request) = (value(&limits), value(&requests));
             has_any |= limit.is_some() || request.is_some();

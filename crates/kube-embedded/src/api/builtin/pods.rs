@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::causes::Causes;
 use super::rules::set;
-use crate::api::{names, quantity};
+use crate::api::names;
+use crate::quantity;
 
 /// As `pkg/apis/core/v1/defaults.go`, and the admission plugins that fill in tolerations and priority.
 pub fn default(new: &mut Value) {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::causes::Causes;
 use super::rules::set;
-use crate::api::quantity;
+use crate::quantity;
 
 const MODES: [&str; 4] = ["ReadOnlyMany", "ReadWriteMany", "ReadWriteOnce", "ReadWriteOncePod"];
 

@@ -10,12 +10,12 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::directory::Directories;
-use super::quantity::bytes;
 use super::{COMPONENT, DEFAULT_CLASS, PROVISIONED_BY, PROVISIONER, SELECTED_NODE, Step, WAIT_FOR_FIRST_CONSUMER};
 use crate::auth::rbac::selects;
 use crate::controllers::Error;
 use crate::controllers::action::{Action, Target, reference, to_value};
 use crate::controllers::events::Note;
+use crate::quantity::milli;
 
 const PROTECTION: &str = "kubernetes.io/pvc-protection";
 
@@ -235,8 +235,8 @@ fn bind(claim: &PersistentVolumeClaim, volume: &PersistentVolume) -> Result<Vec<
     }
     let mut capacity = volume.spec.as_ref().and_then(|spec| spec.capacity.clone()).unwrap_or_default();
     let wanted = requested(claim);
-    let has = capacity.get("storage").and_then(|size| bytes(&size.0));
-    if volume.annotations().contains_key(PROVISIONED_BY) && bytes(&wanted.0) > has {
+    let has = capacity.get("storage").and_then(|size| milli(&size.0));
+    if volume.annotations().contains_key(PROVISIONED_BY) && milli(&wanted.0) > has {
         // A directory has no size of its own.
         let patch = json!({"spec": {"capacity": {"storage": wanted.0}}});
         steps.push(Step::Do(Action::merge(Target::of(volume), patch)));
@@ -300,12 +300,12 @@ fn best_fit<'a>(
 ) -> Result<Option<&'a PersistentVolume>, Error> {
     let spec = claim.spec.clone().unwrap_or_default();
     let selector = to_value(&spec.selector)?;
-    let size = bytes(&requested(claim).0).unwrap_or(0);
+    let size = milli(&requested(claim).0).unwrap_or(0);
     let mode = |given: Option<&String>| given.map_or("Filesystem", String::as_str).to_owned();
-    let mut best: Option<(u128, &PersistentVolume)> = None;
+    let mut best: Option<(i128, &PersistentVolume)> = None;
     for volume in volumes {
         let Some(of_volume) = &volume.spec else { continue };
-        let capacity = of_volume.capacity.as_ref().and_then(|capacity| bytes(&capacity.get("storage")?.0)).unwrap_or(0);
+        let capacity = of_volume.capacity.as_ref().and_then(|capacity| milli(&capacity.get("storage")?.0)).unwrap_or(0);
         let has_mode = |mode: &String| of_volume.access_modes.iter().flatten().any(|one| one == mode);
         let fits = of_volume.claim_ref.is_none()
             && volume.metadata.deletion_timestamp.is_none()

@@ -6,7 +6,6 @@
 
 mod claim;
 mod directory;
-mod quantity;
 mod volume;
 
 use std::collections::BTreeMap;
