@@ -1,4 +1,4 @@
-//! How much memory the server takes, from the container's limit.
+//! How much memory the server takes, from the container's limit and what the machine has.
 
 /// What a server needs beside its connections and buffers, in bytes.
 const BASE: u64 = 40 << 20;
@@ -37,6 +37,21 @@ pub struct TooSmall {
     needed: u64,
 }
 
+/// The memory of this machine in bytes, where it says so (proc(5), `/proc/meminfo`).
+pub fn of_machine() -> Option<u64> {
+    total(&fs_err::read_to_string("/proc/meminfo").ok()?)
+}
+
+fn total(meminfo: &str) -> Option<u64> {
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    line.trim().strip_suffix(" kB")?.parse::<u64>().ok().map(|kilobytes| kilobytes << 10)
+}
+
+/// The limit that counts: nobody gets more than the machine has, whatever was allowed.
+pub fn within(limit: Option<u64>, machine: Option<u64>) -> Option<u64> {
+    limit.map(|limit| machine.map_or(limit, |machine| limit.min(machine)))
+}
+
 /// Divides a limit in bytes.
 ///
 /// # Errors
@@ -68,6 +83,16 @@ mod tests {
         let memory = divide(Some(200 << 20), 100, 100).expect("enough");
         assert_eq!(memory.shared_buffers, 40 << 10);
         assert_eq!(memory.work_mem, 2 << 10);
+    }
+
+    #[test]
+    fn nobody_gets_more_than_the_machine_has() {
+        assert_eq!(total("MemTotal:       24689764 kB\nMemFree: 1 kB\n"), Some(24_689_764 << 10));
+        assert_eq!(total("MemFree: 1 kB\n"), None);
+        assert_eq!(within(Some(8 << 60), Some(4 << 30)), Some(4 << 30));
+        assert_eq!(within(Some(1 << 30), Some(4 << 30)), Some(1 << 30));
+        assert_eq!(within(Some(1 << 30), None), Some(1 << 30));
+        assert_eq!(within(None, Some(4 << 30)), None);
     }
 
     #[test]

@@ -306,7 +306,7 @@ impl<P: Platform> Agent<P> {
             socket_directory: &self.server.pod.socket_directory,
             tls_directory: self.tls(),
             spec,
-            memory_limit: self.server.memory_limit,
+            memory_limit: memory::within(self.server.memory_limit, memory::of_machine()),
             major: self.server.major,
             has_statements: library.exists(),
             demands,
