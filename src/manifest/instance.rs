@@ -2,6 +2,7 @@
 
 use std::str::FromStr;
 
+use a8s_operators::instance::STRICT_VERSION;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ApiResource;
 use serde_json::json;
@@ -28,6 +29,8 @@ pub struct Instance {
     pub volume_size: Size,
     /// PostgreSQL major version.
     pub version: u16,
+    /// Whether a newer major, where this one is not there, is refused. Only the builtin stack takes one at all.
+    pub strict_version: bool,
     /// CPU that each member requests.
     pub requests_cpu: Size,
     /// Memory that each member may use.
@@ -54,7 +57,11 @@ impl Instance {
             "version": self.version,
             "volumeSize": self.volume_size.0,
         });
-        Resource::new(reference, spec)
+        let mut resource = Resource::new(reference, spec);
+        if self.strict_version {
+            resource.annotations.insert(STRICT_VERSION.to_owned(), "true".to_owned());
+        }
+        resource
     }
 }
 
@@ -102,6 +109,7 @@ mod tests {
             replicas: 3,
             volume_size: "1Gi".parse().unwrap(),
             version: 14,
+            strict_version: false,
             requests_cpu: "100m".parse().unwrap(),
             limits_memory: "100Mi".parse().unwrap(),
         }

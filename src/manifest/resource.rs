@@ -129,14 +129,16 @@ pub struct Resource {
     pub reference: Reference,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
     /// Its spec.
     pub spec: Value,
 }
 
 impl Resource {
-    /// A resource without labels.
+    /// A resource without labels and annotations.
     pub fn new(reference: Reference, spec: Value) -> Self {
-        Self { reference, labels: BTreeMap::new(), spec }
+        Self { reference, labels: BTreeMap::new(), annotations: BTreeMap::new(), spec }
     }
 
     /// The object.
@@ -144,6 +146,7 @@ impl Resource {
         let Reference { kind, namespace, name, api_version } = &self.reference;
         let mut object = DynamicObject::new(name.as_str(), &kind.resource(api_version)).within(namespace.as_str());
         object.metadata.labels = (!self.labels.is_empty()).then(|| self.labels.clone());
+        object.metadata.annotations = (!self.annotations.is_empty()).then(|| self.annotations.clone());
         object.data = json!({"spec": self.spec});
         object
     }

@@ -118,6 +118,7 @@ impl CreateInstance {
             replicas: self.replicas,
             volume_size: self.volume_size.clone(),
             version,
+            strict_version: self.strict_version,
             requests_cpu: self.requests_cpu.clone(),
             limits_memory: self.limits_memory.clone(),
         })

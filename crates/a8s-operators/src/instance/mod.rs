@@ -15,3 +15,4 @@ pub mod status;
 pub mod volumes;
 
 pub use controller::run;
+pub use names::STRICT_VERSION;
