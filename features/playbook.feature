@@ -108,6 +108,31 @@ Feature: Playbooks
     And "solo" answers "SELECT sum(n) FROM steps" with "6"
 
   @full
+  Scenario: A playbook that failed in one of its rounds does those that are left
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    And the file "play.yaml" with:
+      """
+      name: counted
+      defaults: {service-instance: solo}
+      before:
+        - pg apply: {sql: CREATE TABLE rounds (n int PRIMARY KEY)}
+      steps:
+        - pg apply: {sql: "INSERT INTO rounds VALUES ({round})"}
+        - pg check: {sql: "SELECT {round} <> 2 OR to_regclass('mended') IS NOT NULL", is: t, timeout: 1s}
+      after:
+        - pg apply: {sql: INSERT INTO rounds VALUES (0)}
+      """
+    When I run `a9s run play.yaml --repeat 4`
+    Then the command fails with exit code 4
+    And standard error says "counted: line 7: "
+    When I apply the statement "CREATE TABLE mended ()" to "solo"
+    And I run `a9s run play.yaml --resume`
+    Then the command succeeds
+    And standard output says "counted is done: 6 steps, 4 rounds."
+    And "solo" answers "SELECT string_agg(n::text, ' ' ORDER BY n) FROM rounds" with "0 1 2 3 4"
+
+  @full
   Scenario: A playbook that goes on for a time
     Given a cluster with the a8s stack
     And an instance "solo"

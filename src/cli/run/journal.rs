@@ -3,6 +3,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -23,21 +24,52 @@ pub enum State {
     /// The last run came to its end, or there was none.
     Finished,
     /// It did not.
-    Unfinished {
-        /// Steps that were done.
-        done: usize,
-        /// The round it was in, from 1.
-        round: u32,
-    },
+    Unfinished(Progress),
     /// It did not, and the playbook was another then.
     Changed,
+}
+
+/// How often the steps are run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Goal {
+    /// So many times.
+    Rounds(u32),
+    /// Again and again for this time.
+    Time(Duration),
+}
+
+/// How far a run has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Progress {
+    /// What it was told.
+    pub goal: Goal,
+    /// Steps of the round that are done, counted from the playbook's first.
+    pub done: usize,
+    /// The round that is under way or was the last, from 1.
+    pub round: u32,
+    /// How long its rounds have taken.
+    pub spent: Duration,
+}
+
+impl Progress {
+    /// That of a run that begins.
+    pub fn towards(goal: Goal) -> Self {
+        Self { goal, done: 0, round: 1, spent: Duration::ZERO }
+    }
+
+    /// Whether there is another round to come after this one.
+    pub fn goes_on(&self) -> bool {
+        match self.goal {
+            Goal::Rounds(rounds) => self.round < rounds,
+            Goal::Time(time) => self.spent < time,
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Written {
     text: u64,
-    done: usize,
-    round: u32,
+    progress: Progress,
 }
 
 impl Journal {
@@ -58,28 +90,16 @@ impl Journal {
         };
         // A damaged one says nothing: the playbook starts from its beginning.
         let Ok(written) = serde_json::from_slice::<Written>(&text) else { return Ok(State::Changed) };
-        Ok(if written.text == self.text {
-            State::Unfinished { done: written.done, round: written.round }
-        } else {
-            State::Changed
-        })
+        Ok(if written.text == self.text { State::Unfinished(written.progress) } else { State::Changed })
     }
 
-    /// A new run begins.
+    /// The run has come so far.
     ///
     /// # Errors
     /// It can't be written.
-    pub fn begin(&self) -> Result<(), Finding> {
-        self.done(0, 1)
-    }
-
-    /// So many steps are done, in this round.
-    ///
-    /// # Errors
-    /// It can't be written.
-    pub fn done(&self, done: usize, round: u32) -> Result<(), Finding> {
+    pub fn write(&self, progress: Progress) -> Result<(), Finding> {
         let directory = self.path.parent().unwrap_or(&self.path);
-        let written = Written { text: self.text, done, round };
+        let written = Written { text: self.text, progress };
         let text = serde_json::to_vec(&written).map_err(std::io::Error::other);
         fs_err::create_dir_all(directory)
             .and(text)
@@ -128,14 +148,31 @@ mod tests {
         let file = directory.path().join("x.yaml");
         let journal = Journal::of(directory.path(), &file, &playbook("one"));
         assert_eq!(journal.state().unwrap(), State::Finished);
-        journal.begin().unwrap();
-        journal.done(3, 2).unwrap();
-        assert_eq!(journal.state().unwrap(), State::Unfinished { done: 3, round: 2 });
+        let progress = Progress { done: 3, round: 2, ..Progress::towards(Goal::Time(Duration::from_secs(600))) };
+        journal.write(progress).unwrap();
+        assert_eq!(journal.state().unwrap(), State::Unfinished(progress));
         assert_eq!(Journal::of(directory.path(), &file, &playbook("two")).state().unwrap(), State::Changed);
         journal.finish().unwrap();
         assert_eq!(journal.state().unwrap(), State::Finished);
-        journal.begin().unwrap();
+        journal.write(progress).unwrap();
         fs_err::write(&journal.path, "{").unwrap();
         assert_eq!(journal.state().unwrap(), State::Changed);
+    }
+
+    #[test]
+    fn rounds_end_by_their_number_or_their_time() {
+        let at =
+            |goal, round, seconds| Progress { round, spent: Duration::from_secs(seconds), ..Progress::towards(goal) };
+        let minute = Goal::Time(Duration::from_secs(60));
+        for (progress, goes_on) in [
+            (at(Goal::Rounds(1), 1, 0), false),
+            (at(Goal::Rounds(3), 2, 1000), true),
+            (at(Goal::Rounds(3), 3, 0), false),
+            (at(minute, 1, 0), true),
+            (at(minute, 700, 59), true),
+            (at(minute, 2, 60), false),
+        ] {
+            assert_eq!(progress.goes_on(), goes_on, "{progress:?}");
+        }
     }
 }

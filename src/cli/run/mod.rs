@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde_json::json;
 
-use self::journal::{Journal, State};
+use self::journal::{Goal, Journal, Progress, State};
 use self::playbook::{Phase, Playbook, Step};
 use super::arguments::duration;
 use super::{Session, caller, run_command};
@@ -33,7 +33,7 @@ pub struct RunPlaybook {
     /// Only check it and print the commands it stands for
     #[arg(long)]
     dry_run: bool,
-    /// Go on where the last run of this playbook was cut off or failed
+    /// Go on where the last run of this playbook was cut off or failed, with the rounds that are left
     #[arg(long, conflicts_with_all = ["dry_run", "repeat", "for"])]
     resume: bool,
     /// Run its steps so many times; what comes before and after them once
@@ -60,8 +60,10 @@ impl RunPlaybook {
             return Ok(());
         }
         let journal = Journal::of(&state_directory()?, &file, &playbook);
-        let mut drive = Drive { session, playbook: &playbook, journal, round: 1, done: Vec::new() };
-        let result = drive.all(&self);
+        let goal = self.time.map_or(Goal::Rounds(self.repeat.unwrap_or(1)), Goal::Time);
+        let progress = Progress::towards(goal);
+        let mut drive = Drive { session, playbook: &playbook, journal, progress, done: Vec::new() };
+        let result = drive.all(self.resume);
         drive.answer(&result);
         result
     }
@@ -79,17 +81,16 @@ struct Drive<'a> {
     session: &'a Session,
     playbook: &'a Playbook,
     journal: Journal,
-    /// The one that is under way or was the last, from 1.
-    round: u32,
+    progress: Progress,
     done: Vec<serde_json::Value>,
 }
 
 impl Drive<'_> {
-    fn all(&mut self, arguments: &RunPlaybook) -> Result<(), Finding> {
-        let from = self.start(arguments.resume)?;
+    fn all(&mut self, resume: bool) -> Result<(), Finding> {
+        let from = self.start(resume)?;
         // After a failure everything stays as it is: it can be looked at, and gone on with.
         self.phase(Phase::Before, from)?;
-        self.rounds(arguments, from)?;
+        self.rounds(from)?;
         self.phase(Phase::After, from)?;
         self.journal.finish()
     }
@@ -98,8 +99,9 @@ impl Drive<'_> {
     fn start(&mut self, resume: bool) -> Result<usize, Finding> {
         let console = &self.session.console;
         match (self.journal.state()?, resume) {
-            (State::Unfinished { done, round }, true) => {
-                self.round = round;
+            (State::Unfinished(progress), true) => {
+                self.progress = progress;
+                let done = progress.done;
                 console.info(format!("{done} steps were done in the last run; going on after them."));
                 Ok(done)
             }
@@ -109,25 +111,23 @@ impl Drive<'_> {
                 format!("{} was changed since its last run, so that run can't be resumed", self.playbook.name),
             )
             .advise("Run it from its beginning: leave --resume out.")),
-            (State::Unfinished { done, .. }, false) => {
+            (State::Unfinished(Progress { done, .. }), false) => {
                 console.info(format!("The last run ended after {done} steps; --resume would go on after them."));
-                self.journal.begin()?;
+                self.journal.write(self.progress)?;
                 Ok(0)
             }
             (State::Changed | State::Finished, _) => {
-                self.journal.begin()?;
+                self.journal.write(self.progress)?;
                 Ok(0)
             }
         }
     }
 
-    fn rounds(&mut self, arguments: &RunPlaybook, from: usize) -> Result<(), Finding> {
-        let until = arguments.time.map(|time| Instant::now() + time);
-        let wanted = arguments.repeat.unwrap_or(1);
+    fn rounds(&mut self, from: usize) -> Result<(), Finding> {
         self.phase(Phase::Steps, from)?;
-        while until.map_or(self.round < wanted, |until| Instant::now() < until) {
-            self.round += 1;
-            self.session.console.info(format!("Round {} begins.", self.round));
+        while self.progress.goes_on() {
+            self.progress.round += 1;
+            self.session.console.info(format!("Round {} begins.", self.progress.round));
             self.phase(Phase::Steps, 0)?;
         }
         Ok(())
@@ -140,10 +140,15 @@ impl Drive<'_> {
             if index < from {
                 continue;
             }
-            let step = step.in_round(self.round);
+            let step = step.in_round(self.progress.round);
             self.session.console.line(format!("[{}/{total}] a9s {}", index + 1, step.line()));
+            let begun = Instant::now();
             self.step(&step)?;
-            self.journal.done(index + 1, self.round)?;
+            if phase == Phase::Steps {
+                self.progress.spent += begun.elapsed();
+            }
+            self.progress.done = index + 1;
+            self.journal.write(self.progress)?;
         }
         Ok(())
     }
@@ -167,9 +172,11 @@ impl Drive<'_> {
     fn answer(&self, result: &Result<(), Finding>) {
         let console = &self.session.console;
         if result.is_ok() {
-            let rounds = if self.round > 1 { format!(", {} rounds", self.round) } else { String::new() };
+            let rounds =
+                if self.progress.round > 1 { format!(", {} rounds", self.progress.round) } else { String::new() };
             console.celebrate(format!("{} is done: {} steps{rounds}.", self.playbook.name, self.done.len()));
-            console.document(&json!({"playbook": self.playbook.name, "rounds": self.round, "steps": self.done}));
+            console
+                .document(&json!({"playbook": self.playbook.name, "rounds": self.progress.round, "steps": self.done}));
         }
     }
 }
