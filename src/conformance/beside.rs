@@ -1,62 +1,107 @@
-//! A server beside the cluster, in a container: an object store that the cluster knows nothing of, from our own image.
+//! A server beside the cluster: an object store that the cluster knows nothing of, in a container from our own image or,
+//! where the cluster's pods are processes of this machine, as another such process.
 //!
 //! `docker` is asked as a person would; what runs bears the label of its run, so that what a killed run has left is found.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::time::Duration;
 
 use a8s_operators::object_store::manifests::{BUCKETS, CREDENTIALS_PATH, DATA_PATH, VERSIONED};
+use a8s_operators::object_store::server::PORT;
 use a8s_operators::store::{ACCESS_KEY, Credentials, SECRET_KEY};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tokio::net::TcpStream;
+use tokio::process::Child;
 
-use super::command::said;
+use super::command::{Surroundings, said, start_a9s};
 use super::failure::Failure;
 use super::inventory::is_running;
+use super::observe::{Look, until};
 
 /// Says which run a container is of, by its process.
 const LABEL: &str = "a9s-e2e-process";
 /// What the image runs as.
 const USER: u32 = 65532;
-/// The port of the store in its container.
-const PORT: &str = "9000/tcp";
+/// Longest time until a process listens.
+const START: Duration = Duration::from_secs(20);
 
-/// A container; it is gone with this value.
+/// An object store with one bucket; it is gone with this value.
 #[derive(Debug)]
-pub struct Container {
-    id: String,
-    /// Where its store listens, on this machine.
+pub struct ObjectStore {
+    /// Where it listens, on this machine.
     address: SocketAddr,
+    runs: Runs,
 }
 
-impl Container {
-    /// An object store with one bucket, whose keys are in files below `directory`.
+#[derive(Debug)]
+enum Runs {
+    /// In the container of this id.
+    Container(String),
+    /// As this process, which ends with its handle.
+    Process(Child),
+}
+
+impl ObjectStore {
+    /// One in a container, whose keys are in files below `directory`.
     ///
     /// # Errors
     /// Docker refuses.
-    pub fn object_store(directory: &Path, bucket: &str, keys: &Credentials) -> Result<Self, Failure> {
+    pub fn in_container(directory: &Path, bucket: &str, keys: &Credentials) -> Result<Self, Failure> {
         sweep()?;
-        fs_err::create_dir_all(directory)?;
-        fs_err::write(directory.join(ACCESS_KEY), &keys.access_key)?;
-        fs_err::write(directory.join(SECRET_KEY), &keys.secret_key)?;
+        write(directory, keys)?;
         let label = format!("{LABEL}={}", std::process::id());
         let keys = format!("{}:{CREDENTIALS_PATH}:ro", directory.display());
         let data = format!("{DATA_PATH}:uid={USER},mode=0700");
         let buckets = format!("{BUCKETS}={bucket}");
+        let published = format!("127.0.0.1::{PORT}");
         let words = [
-            &["run", "--detach", "--rm", "--label", &label, "--publish", "127.0.0.1::9000"][..],
+            &["run", "--detach", "--rm", "--label", &label, "--publish", &published][..],
             &["--volume", &keys, "--tmpfs", &data, "--env", &buckets],
             // Any address but loopback: it listens on every address of the container.
             &["--env", "POD_IP=192.0.2.1", VERSIONED, "object-store"],
         ];
         let id = docker(&words.concat())?.trim().to_owned();
         // From here on it is to be removed, whatever comes.
-        let mut container = Self { id, address: ([127, 0, 0, 1], 0).into() };
-        let said = docker(&["port", &container.id, PORT])?;
+        let mut store = Self { address: ([127, 0, 0, 1], 0).into(), runs: Runs::Container(id.clone()) };
+        let said = docker(&["port", &id, &format!("{PORT}/tcp")])?;
         let address = said.lines().next().and_then(|line| line.trim().parse().ok());
-        container.address = address.ok_or_else(|| Failure::unexpected("a port of this machine", said))?;
-        Ok(container)
+        store.address = address.ok_or_else(|| Failure::unexpected("a port of this machine", said))?;
+        Ok(store)
     }
 
-    /// The endpoint of its store.
+    /// One of the program under test, whose keys are in files below `directory`, and whose objects are below `data`.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub async fn as_process(
+        surroundings: &Surroundings,
+        directory: &Path,
+        data: &Path,
+        bucket: &str,
+        keys: &Credentials,
+    ) -> Result<Self, Failure> {
+        write(directory, keys)?;
+        fs_err::create_dir_all(data)?;
+        // A loopback address that no cluster takes (127.64.0.0/10), by chance another one each time.
+        let [a, b, c] = rand::random::<[u8; 3]>();
+        let address = Ipv4Addr::new(127, 32 + a % 16, b, c.clamp(1, 254));
+        let mut surroundings = surroundings.clone();
+        let paths = [("A9S_MOUNT_CREDENTIALS", directory), ("A9S_MOUNT_DATA", data)];
+        surroundings.env.extend(paths.map(|(name, path)| (name.to_owned(), path.to_string_lossy().into_owned())));
+        surroundings.env.push(("POD_IP".to_owned(), address.to_string()));
+        surroundings.env.push((BUCKETS.to_owned(), bucket.to_owned()));
+        let child = start_a9s(&surroundings, &["agent", "object-store"])?;
+        let store = Self { address: (address, PORT).into(), runs: Runs::Process(child) };
+        until("the object store beside the cluster", START, || async {
+            Ok(Look::when(TcpStream::connect(store.address).await.is_ok(), "it does not listen"))
+        })
+        .await?;
+        Ok(store)
+    }
+
+    /// Its endpoint.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
@@ -64,16 +109,31 @@ impl Container {
     /// Freezes it, or lets it go on.
     ///
     /// # Errors
-    /// Docker refuses.
+    /// Docker refuses, or it is gone.
     pub fn freeze(&self, frozen: bool) -> Result<(), Failure> {
-        docker(&[if frozen { "pause" } else { "unpause" }, &self.id]).map(drop)
+        match &self.runs {
+            Runs::Container(id) => docker(&[if frozen { "pause" } else { "unpause" }, id]).map(drop),
+            Runs::Process(child) => {
+                let pid = child.id().and_then(|id| i32::try_from(id).ok()).ok_or(Failure::Missing("object store"))?;
+                let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
+                kill(Pid::from_raw(pid), signal).map_err(|error| Failure::File(error.into()))
+            }
+        }
     }
 }
 
-impl Drop for Container {
+impl Drop for ObjectStore {
     fn drop(&mut self) {
-        let _ = docker(&["rm", "--force", &self.id]);
+        if let Runs::Container(id) = &self.runs {
+            let _ = docker(&["rm", "--force", id]);
+        }
     }
+}
+
+fn write(directory: &Path, keys: &Credentials) -> Result<(), Failure> {
+    fs_err::create_dir_all(directory)?;
+    fs_err::write(directory.join(ACCESS_KEY), &keys.access_key)?;
+    Ok(fs_err::write(directory.join(SECRET_KEY), &keys.secret_key)?)
 }
 
 /// Whether there is an engine that has the image; if not, that.

@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use kube::config::Kubeconfig;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::failure::Failure;
@@ -227,13 +227,44 @@ pub async fn kubectl(surroundings: &Surroundings, words: &[&str], stdin: Option<
     run(surroundings, program, "kubectl", words, stdin).await
 }
 
-/// Runs a line of the shell in a terminal of its own (script(1)), where somebody types. What it says is on standard output.
+/// How a question on a terminal ends.
+const PROMPT: &[u8] = b": ";
+
+/// Runs a line of the shell in a terminal of its own (script(1)), where somebody answers one question after the other and
+/// types nothing before it is asked. What it says is on standard output.
 ///
 /// # Errors
 /// As [`a9s`], and when this machine has no `script`.
-pub async fn in_terminal(surroundings: &Surroundings, line: &str, typed: &str) -> Result<Outcome, Failure> {
+pub async fn in_terminal(surroundings: &Surroundings, line: &str, answers: &[&str]) -> Result<Outcome, Failure> {
     let script = on_path("script").ok_or(Failure::Missing("program script"))?;
-    run(surroundings, &script, "script", &["-qec", line, "/dev/null"], Some(typed.as_bytes())).await
+    let failed = |cause| Failure::Run { program: line.to_owned(), cause };
+    let started = Instant::now();
+    let mut command = surroundings.command(&script);
+    command.args(["-qec", line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().map_err(failed)?;
+    let (mut keyboard, mut screen) = (child.stdin.take(), child.stdout.take().ok_or(Failure::Missing("terminal"))?);
+    let mut answers = answers.iter();
+    let (mut shown, mut answered) = (Vec::new(), 0);
+    let converse = async {
+        loop {
+            if answers.len() == 0 {
+                // The end of input.
+                keyboard = None;
+            }
+            if screen.read_buf(&mut shown).await? == 0 {
+                return child.wait_with_output().await;
+            }
+            if shown[answered..].ends_with(PROMPT)
+                && let (Some(keyboard), Some(answer)) = (&mut keyboard, answers.next())
+            {
+                answered = shown.len();
+                keyboard.write_all(format!("{answer}\n").as_bytes()).await?;
+            }
+        }
+    };
+    let Ok(output) = tokio::time::timeout(longest(), converse).await else { return Err(too_long(line)) };
+    let output = std::process::Output { stdout: shown, ..output.map_err(failed)? };
+    Ok(Outcome::of(line.to_owned(), &output, started.elapsed()))
 }
 
 /// Starts the program under test and does not wait for it.

@@ -5,10 +5,10 @@
 //! and [`database`] (how a `Then` looks: the Kubernetes API and PostgreSQL's own protocol, never the program's opinion),
 //! [`inventory`] (what must not be left), [`results`] (what was found) and [`reports`] (how it is shown).
 
+pub mod beside;
 pub mod catalogue;
 pub mod command;
 pub mod compare;
-pub mod container;
 pub mod cut;
 pub mod database;
 pub mod definitions;

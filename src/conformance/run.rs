@@ -282,7 +282,7 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
         ("kubectl", _) => stage.kubectl.as_ref().err().map(|why| (*why).to_owned()),
         ("root", _) if !root => Some("only root may do this".to_owned()),
         ("cut-off", None) => super::cut::lacking(),
-        ("docker", None) => super::container::lacking(),
+        ("docker", None) => super::beside::lacking(),
         ("nodes", existing) => super::nodes::lacking(existing.as_ref()),
         ("process", _) if stage.door == Door::Plan => Some("it is about the program as a process".to_owned()),
         ("cluster", Some(_)) => Some("it needs a cluster of its own".to_owned()),

@@ -14,8 +14,8 @@ use nix::mount::{MntFlags, umount2};
 use serde_json::Value;
 use tokio::process::Child;
 
+use super::beside::ObjectStore;
 use super::command::{self, Outcome, Surroundings};
-use super::container::Container;
 use super::cut::Cut;
 use super::definitions::backup;
 use super::failure::Failure;
@@ -68,7 +68,7 @@ pub struct World {
     /// Pods that are cut off from the API server.
     pub cuts: Vec<Cut>,
     /// An object store beside the cluster.
-    pub container: Option<Container>,
+    pub store: Option<ObjectStore>,
     /// Nodes to which it has done something.
     pub spoilt: Vec<Spoilt>,
     /// What its steps have noted for later ones.
@@ -110,7 +110,7 @@ impl World {
             struck: None,
             frozen: Vec::new(),
             cuts: Vec::new(),
-            container: None,
+            store: None,
             spoilt: Vec::new(),
             notes: BTreeMap::new(),
             clients: Vec::new(),
@@ -282,7 +282,7 @@ impl World {
             .replace("{home}", &self.surroundings.home.to_string_lossy())
             .replace("{state}", &self.surroundings.state.to_string_lossy())
             .replace("{kubeconfig}", &self.surroundings.kubeconfig.to_string_lossy())
-            .replace("{store}", &self.container.as_ref().map(Container::url).unwrap_or_default())
+            .replace("{store}", &self.store.as_ref().map(ObjectStore::url).unwrap_or_default())
     }
 
     fn audit_log(&self) -> PathBuf {
@@ -354,7 +354,7 @@ impl World {
     pub async fn end(&mut self) -> Vec<String> {
         self.thaw();
         self.cuts.clear();
-        self.container = None;
+        self.store = None;
         self.spoilt.clear();
         self.ledger = None;
         for mut child in self.background.drain(..) {

@@ -1,11 +1,11 @@
 //! The flags that say where backups go, and where the keys of that place come from.
 
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 
 use a8s_operators::store::Credentials;
 use clap::{Args, ValueEnum};
 
+use crate::caller;
 use crate::cli::{Session, prompt};
 use crate::finding::{Class, Finding};
 use crate::step::{Event, Reporter};
@@ -125,11 +125,12 @@ impl BackupStore {
             return Ok(given.clone());
         }
         if let Some(path) = key.file {
-            let content = fs_err::read_to_string(path)
+            let content = fs_err::read_to_string(caller::path(path))
                 .map_err(|error| Finding::new("key-unreadable", Class::Missing, error.to_string()))?;
             return Ok(content.trim_end().to_owned());
         }
-        if let Some(given) = std::env::var(key.variable).ok().filter(|given| !given.is_empty()) {
+        let given = caller::variable(key.variable).and_then(|given| given.into_string().ok());
+        if let Some(given) = given.filter(|given| !given.is_empty()) {
             return Ok(given);
         }
         match self.backup_provider {
@@ -145,7 +146,7 @@ fn ask(key: &Key<'_>) -> Result<String, Finding> {
         Finding::new("no-key", Class::Usage, format!("the backup provider AWS needs a --{}", key.name))
             .advise(format!("Give it in the variable {} or in a file with --{}-file.", key.variable, key.name))
     };
-    if !std::io::stdin().is_terminal() {
+    if !caller::can_answer() {
         return Err(missing());
     }
     let answer = match key.is_secret {

@@ -216,8 +216,8 @@ async fn in_terminal(world: &mut World, program: String, words: String, typed: S
         _ => stage.kubectl.as_ref().map_err(|why| Failure::Missing(why))?,
     };
     let line = format!("'{}' {}", program.display(), world.expand(&words));
-    let typed: String = typed.split_whitespace().map(|answer| format!("{answer}\n")).collect();
-    let outcome = command::in_terminal(&world.surroundings, &line, &typed).await?;
+    let answers: Vec<&str> = typed.split_whitespace().collect();
+    let outcome = command::in_terminal(&world.surroundings, &line, &answers).await?;
     world.remember(outcome);
     Ok(())
 }

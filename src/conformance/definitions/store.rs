@@ -11,9 +11,11 @@ use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 
-use crate::conformance::container::Container;
+use crate::conformance::beside::ObjectStore;
 use crate::conformance::{Failure, World, observe};
 
+/// Directory of the home with the keys of a store beside the cluster.
+const KEYS: &str = "store-keys";
 const COPY: &str = "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password";
 /// No object of ours in the features is larger.
 const LARGEST: u64 = 1 << 20;
@@ -56,26 +58,47 @@ async fn is(world: &mut World, key: String, text: String) -> Result<(), Failure>
 /// Its address is `{store}`, and the keys are in the environment.
 #[given(expr = "an object store in a container, with the bucket {string}")]
 async fn in_container(world: &mut World, bucket: String) -> Result<(), Failure> {
-    let keys = Credentials { access_key: "beside".to_owned(), secret_key: "the-cluster".to_owned() };
-    let container = Container::object_store(&world.surroundings.home.join("store-keys"), &bucket, &keys)?;
+    let keys = keys_beside();
+    let store = ObjectStore::in_container(&world.surroundings.home.join(KEYS), &bucket, &keys)?;
     let variables = [("A9S_BACKUP_STORE_ACCESSKEY", keys.access_key), ("A9S_BACKUP_STORE_SECRETKEY", keys.secret_key)];
     world.surroundings.env.extend(variables.map(|(name, value)| (name.to_owned(), value)));
-    world.container = Some(container);
+    world.store = Some(store);
     Ok(())
 }
 
-fn container(world: &World) -> Result<&Container, Failure> {
-    world.container.as_ref().ok_or(Failure::Missing("container"))
+fn keys_beside() -> Credentials {
+    Credentials { access_key: "beside".to_owned(), secret_key: "the-cluster".to_owned() }
 }
 
-#[when("the store in the container is frozen")]
+/// Its address is `{store}`, and the keys are in files below `{home}/store-keys`.
+#[given(expr = "an object store beside the cluster, with the bucket {string}")]
+async fn beside(world: &mut World, bucket: String) -> Result<(), Failure> {
+    let (keys, data) = (world.surroundings.home.join(KEYS), world.surroundings.home.join("store-data"));
+    world.store = Some(ObjectStore::as_process(&world.surroundings, &keys, &data, &bucket, &keys_beside()).await?);
+    Ok(())
+}
+
+fn store_beside(world: &World) -> Result<&ObjectStore, Failure> {
+    world.store.as_ref().ok_or(Failure::Missing("object store beside the cluster"))
+}
+
+#[when("the store beside the cluster is frozen")]
 async fn freeze(world: &mut World) -> Result<(), Failure> {
-    container(world)?.freeze(true)
+    store_beside(world)?.freeze(true)
 }
 
-#[when("the store in the container goes on")]
+#[when("the store beside the cluster goes on")]
 async fn unfreeze(world: &mut World) -> Result<(), Failure> {
-    container(world)?.freeze(false)
+    store_beside(world)?.freeze(false)
+}
+
+/// A backup is what lies below one attempt of one Backup (`docs/backup-format.md`).
+#[then(expr = "the object store has {int} backups of {string}")]
+async fn has_backups(world: &mut World, count: usize, instance: String) -> Result<(), Failure> {
+    let found = client(world, None).await?.list(&format!("{}/{instance}", world.namespace())).await;
+    let found = found.map_err(|error| Failure::unexpected("objects", error.to_string()))?;
+    let whole: Vec<&str> = found.iter().filter_map(|entry| entry.key.strip_suffix("/manifest.json")).collect();
+    if whole.len() == count { Ok(()) } else { Err(Failure::unexpected(count.to_string(), format!("{whole:?}"))) }
 }
 
 #[then("the object store has nothing of this namespace")]
