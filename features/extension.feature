@@ -72,3 +72,4 @@ Feature: Extensions, exposure and placement of an instance
     Then the command succeeds
     And standard error says "does not meet"
     And the instance "placed" is ready
+    And the instance "placed" has 7 events with the reason "Created"

@@ -123,6 +123,34 @@ Feature: Instances
     And standard error says "tiny-0"
     And the reason is one clear sentence
 
+  @full @negative
+  Scenario Outline: More <what> than any node has
+    When I create an instance "huge" with `<flags> --timeout 5s`
+    Then the command fails with exit code 4
+    And standard error says "the pod huge-0 has no node"
+    And standard error says "<reason>"
+    And the reason is one clear sentence
+    When I delete the instance "huge"
+    Then the command succeeds
+    And nothing of the instance "huge" is left
+
+    Examples:
+      | what       | flags                                            | reason              |
+      | processors | --requests-cpu 99999999999                       | Insufficient cpu    |
+      | memory     | --limits-memory 4Ei                              | Insufficient memory |
+
+  @full @embedded-only
+  Scenario: A limit that no machine reaches is no reason to take all of it
+    When I POST this to `/apis/postgresql.anynines.com/v1beta3/namespaces/{namespace}/postgresqls` as `application/json`:
+      """
+      {"apiVersion": "postgresql.anynines.com/v1beta3", "kind": "Postgresql", "metadata": {"name": "free"},
+       "spec": {"version": 15, "volumeSize": "1Gi",
+        "resources": {"requests": {"cpu": "100m", "memory": "100Mi"}, "limits": {"memory": "8Ei"}}}}
+      """
+    Then the command succeeds
+    And "free" soon answers "SELECT 1" with "1"
+    And the instance "free" is ready
+
   @full
   Scenario: Sizes and settings of the spec are the server's
     Given an instance "sized" with `--limits-memory 320Mi --volume-size 2Gi`
@@ -180,11 +208,16 @@ Feature: Instances
     And the instance "solo" is ready
     And "solo" has exactly one primary
 
+  @kubectl
   Scenario: A strict version is not replaced by another
     When I create an instance "old" with `--service-version 13 --strict-version`
     Then the command fails with exit code 3
     And there is no instance "old"
     And the reason is one clear sentence
+    When I run `a9s create pg instance --name old --service-version 13 --strict-version --no-apply --yes`
+    And I run `kubectl apply -f {home}/a9s/usermanifests/{namespace}/a8s-pg-instance-old.yaml`
+    Then the command succeeds
+    And the status of "old" soon says "PostgreSQL 13"
 
   @negative
   Scenario: A deadline that passes is said, with what was awaited

@@ -5,6 +5,19 @@ Feature: Instances of several members
   Background:
     Given a cluster with the a8s stack
 
+  @full
+  Scenario: Three members are told by the same seven events as one
+    Given an instance "trio" of 3 members
+    Then the instance "trio" has exactly these events:
+      | reason  | message                                                               |
+      | Created | Successfully created roleBinding                                      |
+      | Created | Successfully created secret {namespace}/postgres.credentials.trio     |
+      | Created | Successfully created secret {namespace}/standby.credentials.trio      |
+      | Created | Successfully created service: {namespace}/trio-master                 |
+      | Created | Successfully created service: {namespace}/trio-patroni                |
+      | Created | Successfully created serviceAccount                                   |
+      | Created | Successfully created statefulSet                                      |
+
   @smoke
   Scenario: Three members: one primary and two standbys
     When I create an instance "trio" of 3 members
@@ -43,6 +56,21 @@ Feature: Instances of several members
     When I scale "trio" to 3 members
     Then "trio" has one primary and 2 standbys
     And every member of "trio" soon answers "SELECT value FROM kept" with "committed"
+
+  @full @needs-failover
+  Scenario: Fewer members come back than there were, and no commit is lost
+    Given an instance "trio" of 3 members
+    When I fail "trio" over to "trio-2"
+    Then the command succeeds
+    Given a ledger of "trio"
+    When 50 more rows are acknowledged
+    And I scale "trio" to 0 members
+    Then "trio" soon has no member
+    When I scale "trio" to 1 members
+    And I scale "trio" to 3 members
+    Then "trio" has one primary and 2 standbys
+    And the ledger of "trio" is complete
+    And the status of "trio" soon has no error
 
   @full @kubectl
   Scenario: Reading from standbys, and from other ones after a failover

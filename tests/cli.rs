@@ -62,8 +62,28 @@ fn a_manifest_alone_needs_no_cluster() {
 }
 
 #[test]
+fn every_flag_of_an_instance_is_in_its_manifest() {
+    let home = configured();
+    let flags = [
+        "--replicas=3",
+        "--volume-size=2Gi",
+        "--requests-cpu=250m",
+        "--limits-memory=512Mi",
+        "--service-version=14",
+        "--strict-version",
+        "--namespace=on",
+    ];
+    let words = [&["create", "pg", "instance", "--name", "no", "--no-apply"][..], &flags].concat();
+    stdout(home.path(), &words);
+    let file = home.path().join("a9s/usermanifests/on/a8s-pg-instance-no.yaml");
+    snapshot("instance_manifest_with_every_flag", &fs_err::read_to_string(&file).unwrap());
+}
+
+#[test]
 fn the_manifests_of_orders_need_no_cluster() {
     let home = configured();
+    let binding = ["create", "pg", "servicebinding", "--name", "yes", "-i", "solo", "-n", "shop", "--no-apply"];
+    snapshot("create_servicebinding_no_apply", &stdout(home.path(), &binding));
     let backup = ["create", "pg", "backup", "--name", "b", "-i", "solo", "--max-retries", "2", "--no-apply"];
     snapshot("create_backup_no_apply", &stdout(home.path(), &backup));
     let restore = ["create", "pg", "restore", "--name", "r", "-b", "b", "-i", "solo", "-n", "shop", "--no-apply"];

@@ -282,7 +282,43 @@ async fn the_plans_are_as_reviewed() {
         restore: wanted.restore.clone(),
         stale: false,
     };
+    let single = |name, step: Arc<dyn crate::step::Step>| {
+        let mut plan = Plan::new(name);
+        plan.push(&[], step);
+        plan
+    };
+    let (shop, solo): (crate::manifest::names::Namespace, _) = ("shop".parse().unwrap(), name("solo"));
+    let binding = order::binding(reference(Kind::ServiceBinding, "sb"), &reference(Kind::Instance, "solo"));
+    let binding_file = binding.file(&directory);
     let plans = [
+        (
+            "create_servicebinding",
+            super::binding::create(&access, &binding, reference(Kind::Instance, "solo"), binding_file),
+        ),
+        (
+            "delete_servicebinding",
+            single(
+                "delete pg servicebinding",
+                Arc::new(super::binding::Deleted::new(access.clone(), &shop, &name("sb"))),
+            ),
+        ),
+        (
+            "delete_instance",
+            single("delete pg instance", Arc::new(super::instance::Deleted::new(access.clone(), &shop, &solo))),
+        ),
+        (
+            "failover",
+            single(
+                "pg failover",
+                Arc::new(super::failover::Failover::new(
+                    access.clone(),
+                    solo.clone(),
+                    shop.clone(),
+                    Some("solo-2".into()),
+                )),
+            ),
+        ),
+        ("delete_stack", single("delete stack a8s", Arc::new(super::stack::Removed::new(access.clone())))),
         ("create_backup", Command::Backup("b", "solo").plan(&access, directory.clone())),
         ("create_restore", Command::Restore("r", "b", "solo").plan(&access, directory.clone())),
         ("create_restore_to", restore::create(&access, &wanted, &directory).0),
