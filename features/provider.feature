@@ -112,3 +112,44 @@ Feature: Clusters in Docker that can't be made
     When I create a cluster
     Then the command succeeds
     And the cluster answers
+
+  Scenario Outline: minikube with the driver docker: <what>
+    Given a program "minikube" that answers:
+      | asked        | says            | exit code |
+      | version      | v1.36.0         | 0         |
+      | config get   | docker          | 0         |
+      | profile list | {"valid": []}   | 0         |
+    And a program "docker" that answers:
+      | asked | says   | exit code |
+      | info  | <info> | <ends>    |
+    When I run `a9s create cluster a8s -p minikube --stack builtin --yes`
+    Then the command fails with exit code 3
+    And the reason is one clear sentence
+    And standard error says "<cause>"
+    And standard error says "<way out>"
+
+    Examples:
+      | what              | ends | cause                 | way out       | info                                                                                              |
+      | it does not run   | 1    | does not answer       | systemctl     | Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running? |
+      | too little memory | 0    | a cluster needs 2 GiB | --no-precheck | {"MemTotal": 1000000000, "CgroupVersion": "2", "DockerRootDir": "/"}                              |
+
+  Scenario Outline: minikube: <what>
+    Given a program "minikube" that answers:
+      | asked        | says          | exit code |
+      | version      | <version>     | 0         |
+      | config get   | <driver>      | <set>     |
+      | profile list | {"valid": []} | 0         |
+      | start        | X <says>      | 81        |
+    And a program "docker" that answers:
+      | asked | says                                   | exit code |
+      | info  | Cannot connect to the Docker daemon at | 1         |
+    When I run `a9s create cluster a8s -p minikube --stack builtin --yes`
+    Then the command fails with exit code <code>
+    And the reason is one clear sentence
+    And standard error says "<cause>"
+
+    Examples:
+      | what                                       | code | version | driver | set | says                                         | cause                |
+      | it is too old                              | 3    | v1.9.2  | docker | 0   |                                              | 1.30.0               |
+      | with a driver of its own, Docker is spared | 1    | v1.36.0 | kvm2   | 0   | Exiting due to RSRC_INSUFFICIENT_CORES: none | INSUFFICIENT_CORES   |
+      | without a driver, Docker is not needed     | 1    | v1.36.0 |        | 14  | Exiting due to DRV_NOT_HEALTHY: no driver    | DRV_NOT_HEALTHY      |

@@ -90,7 +90,7 @@ pub fn check(engine: &Engine, nodes: u16) -> Result<Vec<String>, Finding> {
         ));
     }
     if engine.cgroup == "1" {
-        warnings.push("this machine has cgroup v1, which kind's newer node images no longer support".to_owned());
+        warnings.push("this machine has cgroup v1, which newer node images no longer support".to_owned());
     }
     Ok(warnings)
 }

@@ -10,7 +10,7 @@ use a8s_operators::manifests;
 use async_trait::async_trait;
 use serde_json::Value;
 
-use super::docker::docker;
+use super::docker::{self, docker};
 use super::tool::{self, Tool};
 use super::{ClusterName, Name, Options, Provider, State, builtin, ready};
 use crate::config::write_private;
@@ -75,6 +75,36 @@ impl Minikube {
             let cause = "minikube profile list does not answer with the JSON it should";
             Finding::new("tool-unusable", Class::Failed, cause).with("its answer", ended.stdout.lines().take(5))
         })
+    }
+
+    /// What the nodes are to run on, where the user has said it: minikube chooses otherwise.
+    async fn driver(&self) -> Option<String> {
+        let of_user = crate::caller::variable("MINIKUBE_DRIVER").and_then(|driver| driver.into_string().ok());
+        match of_user.filter(|driver| !driver.is_empty()) {
+            Some(driver) => Some(driver),
+            // A key that is not set is an error of this command.
+            None => self.minikube.run(&["config", "get", "driver"]).await.ok().map(|said| said.trim().to_owned()),
+        }
+    }
+
+    /// Docker is what minikube takes first where it answers. Other drivers have machines of their own, which minikube checks.
+    async fn check(&self, context: &Context) -> Result<(), Finding> {
+        tool::require(&self.minikube, &self.minikube.run(&["version", "--short"]).await?, OLDEST)?;
+        if self.options.no_precheck {
+            return Ok(());
+        }
+        let engine = match self.driver().await.as_deref() {
+            Some("docker") => docker::engine(&self.docker).await?,
+            Some(_) => return Ok(()),
+            None => match docker::engine(&self.docker).await {
+                Ok(engine) => engine,
+                Err(_) => return Ok(()),
+            },
+        };
+        for warning in docker::check(&engine, self.options.nodes.unwrap_or(NODES))? {
+            context.warn(warning);
+        }
+        Ok(())
     }
 
     fn make_directory(&self, cluster: &ClusterName) -> Result<(), Finding> {
@@ -147,8 +177,7 @@ impl Provider for Minikube {
     }
 
     async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
-        let said = self.minikube.run(&["version", "--short"]).await?;
-        tool::require(&self.minikube, &said, OLDEST)?;
+        self.check(context).await?;
         // What is cut off from here on is still ours.
         if self.made(cluster).await? {
             self.make_directory(cluster)?;
@@ -235,6 +264,8 @@ mod tests {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/minikube");
         let mut minikube = Minikube::new(&directory.join("state"), Options::default()).with_tool(&script);
         minikube.minikube = minikube.minikube.with("RECORDED_STATE", directory.as_os_str());
+        // No engine of this machine has a say.
+        minikube.docker = minikube.docker.at(&directory.join("no-docker"));
         minikube
     }
 
@@ -305,8 +336,8 @@ mod tests {
         let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(20));
         assert!(runner.run(&plan).await.unwrap().changed());
         let asked = fs_err::read_to_string(directory.path().join("asked")).unwrap();
-        let changes: Vec<&str> =
-            asked.lines().filter(|line| !line.starts_with("profile") && !line.starts_with("version")).collect();
+        let is_question = |line: &&str| ["profile", "version", "config"].iter().any(|word| line.starts_with(word));
+        let changes: Vec<&str> = asked.lines().filter(|line| !is_question(line)).collect();
         assert_eq!(
             changes,
             [
