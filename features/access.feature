@@ -89,3 +89,23 @@ Feature: Who may do what
     Then standard output is "no"
     When I run `kubectl auth can-i get namespaces --as system:serviceaccount:{namespace}:solo`
     Then standard output is "no"
+
+  @full @deployments @builtin @kubectl
+  Scenario Outline: The account of the operators may not <verb> <resource>
+    When I run `kubectl auth can-i <verb> <resource> <more> --as system:serviceaccount:a8s-system:postgresql-manager-account`
+    Then the command fails with exit code 1
+    And standard output says "no"
+
+    Examples:
+      | verb        | resource                                              | more               |
+      | create      | clusterrolebindings.rbac.authorization.k8s.io         |                    |
+      | escalate    | roles.rbac.authorization.k8s.io                       | --all-namespaces   |
+      | bind        | clusterroles.rbac.authorization.k8s.io                |                    |
+      | impersonate | users                                                 |                    |
+      | create      | pods                                                  | --subresource=exec |
+      | delete      | nodes                                                 |                    |
+      | delete      | namespaces                                            |                    |
+      | update      | customresourcedefinitions.apiextensions.k8s.io        |                    |
+      | create      | validatingwebhookconfigurations.admissionregistration.k8s.io |             |
+      | patch       | validatingwebhookconfigurations.admissionregistration.k8s.io/of-somebody-else | |
+      | delete      | persistentvolumes                                     |                    |

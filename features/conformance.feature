@@ -212,3 +212,58 @@ Feature: The suite itself
       | 1000   |
       | 1500   |
       | 2500   |
+
+  @full @embedded-only @kubectl
+  Scenario: What a scenario leaves on a cluster of others fails the run
+    Given a cluster with the a8s stack
+    And the file "f/messy.feature" with:
+      """
+      Feature: Messy
+        Scenario Outline: Leaves a binding behind
+          Given a cluster with the a8s stack
+          When I run `kubectl create clusterrolebinding leaky --clusterrole=view --serviceaccount=<open>namespace}:default`
+          Then the command succeeds
+          Examples:
+            | open |
+            | {    |
+      """
+    When I run `a9s conformance run --context a9s-a8s --features f`
+    Then the command fails with exit code 1
+    And standard output says "left over: clusterrolebinding leaky"
+    And standard output says "1 passed, 1 failed"
+    When I run `kubectl delete clusterrolebinding leaky`
+    Then the command succeeds
+
+  @full @embedded-only @kubectl
+  Scenario: What passes only when it is tried again is called flaky, and never passed
+    Given a cluster with the a8s stack
+    And the file "f/luck.feature" with:
+      """
+      Feature: Luck
+        Scenario: Fails the first time
+          Given a cluster with the a8s stack
+          When I run `kubectl create clusterrole of-luck --verb=get --resource=pods`
+          Then the command fails
+      """
+    When I run `a9s conformance run --context a9s-a8s --features f --retries 1 --report one`
+    Then standard output says "0 passed, 0 failed, 1 flaky"
+    And the file "one/report.json" says "flaky"
+    And the file "one/junit.xml" says "flakyFailure"
+    When I run `kubectl delete clusterrole of-luck`
+    Then the command succeeds
+
+  @core
+  Scenario: Nothing is run of a suite that has a step which nothing defines
+    Given an empty home and no cluster
+    And the file "f/open.feature" with:
+      """
+      Feature: Open
+        Scenario: Nobody knows how
+          Given a cluster with the a8s stack
+          Then everything is as I like it
+      """
+    When I run `a9s conformance run --features f`
+    Then the command fails with exit code 1
+    And standard output says "no step definition says: Then everything is as I like it (line 4)"
+    And standard output says "0 passed, 1 failed, 1 not run"
+    And there is no file "{state}/a8s"

@@ -28,3 +28,22 @@ Feature: Nodes in trouble
     When the nodes are as they were
     And I create an instance "solo"
     Then the command succeeds
+
+  @builtin @deployments
+  Scenario: An operator that crashes again and again ends the wait, with its log, and the old one goes on
+    Given an instance "solo"
+    And the file "map.yaml" with:
+      """
+      a9s/operators:{version}: a9s/postgresql:15
+      """
+    When I run `a9s create stack a8s --stack builtin --image-map {home}/map.yaml --yes`
+    Then the command fails with exit code 1
+    And it took less than 60 seconds
+    And the reason is one clear sentence
+    And standard error says "CrashLoopBackOff"
+    And standard error says "log of the container manager"
+    When I create an instance "later"
+    Then the command succeeds
+    When I run `a9s create stack a8s --stack builtin --yes`
+    Then the command succeeds
+    And the instance "solo" is ready

@@ -80,6 +80,18 @@ fn every_flag_of_an_instance_is_in_its_manifest() {
 }
 
 #[test]
+fn the_images_of_a_release_are_listed_with_what_they_become() {
+    let home = configured();
+    let fixture = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/stack");
+    let (map, issuer) = (home.path().join("map.yaml"), home.path().join("cert-manager.yaml"));
+    fs_err::write(&map, "registry.test/: registry.example.com/mirror/\n").unwrap();
+    fs_err::write(&issuer, "{apiVersion: v1, kind: Namespace, metadata: {name: cert-manager}}\n").unwrap();
+    let [map, issuer] = [map, issuer].map(|path| path.display().to_string());
+    let words = ["images", "list", "--deployment-version", fixture, "--cert-manager", &issuer, "--image-map", &map];
+    snapshot("images_list", &stdout(home.path(), &words));
+}
+
+#[test]
 fn the_manifests_of_orders_need_no_cluster() {
     let home = configured();
     let binding = ["create", "pg", "servicebinding", "--name", "yes", "-i", "solo", "-n", "shop", "--no-apply"];

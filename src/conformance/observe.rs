@@ -140,13 +140,17 @@ const OF_CLUSTER: [(&str, &str, &str, &str); 7] = [
     ("storage.k8s.io", "v1", "StorageClass", "storageclasses"),
 ];
 
-/// The objects of no namespace, as `kind name`. What can't be listed is not among them.
-pub async fn of_cluster(client: &Client) -> BTreeSet<String> {
+/// The objects of no namespace that have a text somewhere, as `kind name`. What can't be listed is not among them.
+pub async fn of_cluster(client: &Client, text: &str) -> BTreeSet<String> {
     let lists = OF_CLUSTER.map(async |(group, version, kind, plural)| {
         let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         let list = api.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
-        let name = |object: DynamicObject| object.metadata.name.map(|name| format!("{} {name}", kind.to_lowercase()));
+        let has_text = |object: &DynamicObject| serde_json::to_string(object).is_ok_and(|it| it.contains(text));
+        let name = |object: DynamicObject| {
+            let name = object.metadata.name.as_ref().filter(|_| has_text(&object))?;
+            Some(format!("{} {name}", kind.to_lowercase()))
+        };
         list.into_iter().filter_map(name).collect::<Vec<_>>()
     });
     futures::future::join_all(lists).await.into_iter().flatten().collect()

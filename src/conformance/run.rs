@@ -362,17 +362,15 @@ async fn lost(stage: &Stage) {
 }
 
 /// What the shared cluster has that it did not have before the first scenario. Other people's clusters change by
-/// themselves: there only what bears this run's marks counts.
+/// themselves: there only what names a namespace of this run counts, such as the volume of a claim that was in it.
 async fn left_on_cluster(stage: &Stage) -> Vec<String> {
-    if stage.existing.is_some() {
-        return Vec::new();
-    }
     let Some((surroundings, before)) = stage.shared_if_there() else { return Vec::new() };
+    let marks = if stage.existing.is_some() { stage.namespaces_begin() } else { String::new() };
     let Ok(client) = observe::client(surroundings).await else { return Vec::new() };
     let own: Vec<String> = stage.namespaces_left().iter().map(|name| format!("namespace {name}")).collect();
     // Volumes go some time after the claims of the last namespace.
     let settled = observe::until("nothing being left", SETTLING, || async {
-        let now = observe::of_cluster(&client).await;
+        let now = observe::of_cluster(&client, &marks).await;
         let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
         Ok(Look::when(left.is_empty(), left.join("\n")))
     });

@@ -158,11 +158,16 @@ impl Stage {
         self.scenarios.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// The name of the namespace of a scenario: on a cluster that others use, too, no other run has it.
+    /// The name of the namespace of a scenario.
     pub fn namespace(&self, number: usize) -> String {
+        format!("{}{number}", self.namespaces_begin())
+    }
+
+    /// How the names of all namespaces of this run begin: on a cluster that others use, too, those of no other run do.
+    pub fn namespaces_begin(&self) -> String {
         match self.existing {
-            Some(_) => format!("e2e-{}-{number}", self.run),
-            None => format!("e2e-{number}"),
+            Some(_) => format!("e2e-{}-", self.run),
+            None => "e2e-".to_owned(),
         }
     }
 
@@ -207,7 +212,7 @@ impl Stage {
                     }
                 }
                 let client = observe::client(&surroundings).await?;
-                Ok((surroundings, observe::of_cluster(&client).await))
+                Ok((surroundings, observe::of_cluster(&client, "").await))
             })
             .await
             .map(|(surroundings, _)| surroundings)
