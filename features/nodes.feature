@@ -30,7 +30,7 @@ Feature: Nodes in trouble
     Then the command succeeds
 
   @builtin @deployments
-  Scenario: An operator that crashes again and again ends the wait, with its log, and the old one goes on
+  Scenario: An operator that crashes again and again ends the wait, with its log, until it is the right one again
     Given an instance "solo"
     And the file "map.yaml" with:
       """
@@ -42,8 +42,8 @@ Feature: Nodes in trouble
     And the reason is one clear sentence
     And standard error says "CrashLoopBackOff"
     And standard error says "log of the container manager"
-    When I create an instance "later"
-    Then the command succeeds
     When I run `a9s create stack a8s --stack builtin --yes`
+    Then the command succeeds
+    When I create an instance "later"
     Then the command succeeds
     And the instance "solo" is ready

@@ -8,10 +8,10 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use futures::StreamExt;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::api::{DynamicObject, ListParams};
 use kube::core::Selector;
 use kube::runtime::watcher::{Event, watch_object};
@@ -25,6 +25,10 @@ use crate::step::{Context, Observation, Step};
 
 /// What makes pods, and is waited for.
 const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "Job"];
+
+/// Which revision of a Deployment a ReplicaSet is of, and which is the last (k8s.io/kubernetes
+/// `pkg/controller/deployment/util`).
+const REVISION: &str = "deployment.kubernetes.io/revision";
 
 /// The Deployments and StatefulSets of a part should be rolled out, and its Jobs done.
 pub struct Rollouts {
@@ -82,19 +86,26 @@ impl Rollouts {
             }
             let Some(there) = &there else { continue };
             let Progress::Waits(why) = judge(object, there.as_ref())? else { return Ok(()) };
-            context.progress(detailed(client, why, members.values()).await?);
+            context.progress(detailed(client, there.as_ref(), why, members.values()).await?);
         }
     }
 }
 
-/// What can be seen of pods that are waited for.
+/// What can be seen of pods of a workload that are waited for.
 ///
 /// # Errors
-/// One of them can't heal.
-async fn detailed(client: &Client, why: String, pods: impl Iterator<Item = &Pod>) -> Result<String, Finding> {
+/// One of them can't heal, and nothing takes its place.
+async fn detailed(
+    client: &Client,
+    workload: Option<&DynamicObject>,
+    why: String,
+    pods: impl Iterator<Item = &Pod>,
+) -> Result<String, Finding> {
     let mut detail = None;
     for pod in pods {
-        if let Some(finding) = diagnosis::terminal(client, pod).await {
+        if let Some(finding) = diagnosis::terminal(client, pod).await
+            && !is_replaced(client, workload, pod).await?
+        {
             return Err(finding);
         }
         if detail.is_none() && !diagnosis::is_ready(pod) {
@@ -102,6 +113,29 @@ async fn detailed(client: &Client, why: String, pods: impl Iterator<Item = &Pod>
         }
     }
     Ok(detail.map_or(why.clone(), |detail| format!("{why}: {detail}")))
+}
+
+/// Whether a pod goes without anybody's help: it is being deleted, or it is of an older revision of a Deployment. (A
+/// StatefulSet leaves a pod that never became ready as it is: Kubernetes documentation, "StatefulSets", Forced rollback.)
+async fn is_replaced(client: &Client, workload: Option<&DynamicObject>, pod: &Pod) -> Result<bool, Finding> {
+    let Some(workload) = workload else { return Ok(true) };
+    if pod.metadata.deletion_timestamp.is_some() {
+        return Ok(true);
+    }
+    let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
+    let Some(owner) = owner.filter(|owner| owner.kind == "ReplicaSet") else { return Ok(false) };
+    let namespace = namespace(workload);
+    let sets: Api<ReplicaSet> = Api::namespaced(client.clone(), &namespace);
+    let set = sets.get_metadata_opt(&owner.name).await;
+    let set = set.map_err(|error| Error::request(format!("read the ReplicaSet {}", owner.name), error))?;
+    Ok(set.is_none_or(|set| is_older(workload, &set.metadata)))
+}
+
+/// Whether a ReplicaSet is of another revision than the Deployment's, or the Deployment was changed a moment ago.
+fn is_older(deployment: &DynamicObject, set: &ObjectMeta) -> bool {
+    let is_seen = deployment.data["status"]["observedGeneration"].as_i64() >= deployment.metadata.generation;
+    let revision = |metadata: &ObjectMeta| metadata.annotations.as_ref().and_then(|all| all.get(REVISION).cloned());
+    !is_seen || revision(&deployment.metadata) != revision(set)
 }
 
 /// A watch goes on after what may pass; not after a refusal.
@@ -204,9 +238,10 @@ impl Step for Rollouts {
         }
         let client = self.part.site.client().await?;
         for object in workloads {
-            if let Progress::Waits(why) = self.progress(&client, object).await? {
+            let there = apply::get(&objects::api(&client, object).await?, object).await?;
+            if let Progress::Waits(why) = judge(object, there.as_ref())? {
                 let pods = self.pods(&client, object).await?;
-                return Ok(Observation::unmet(detailed(&client, why, pods.iter()).await?));
+                return Ok(Observation::unmet(detailed(&client, there.as_ref(), why, pods.iter()).await?));
             }
         }
         Ok(Observation::satisfied("its pods run"))
@@ -272,6 +307,22 @@ mod tests {
         assert!(!done(counts(2, 0, 1, 1)), "only the old pod is there");
         assert!(!done(counts(2, 1, 1, 2)), "an old pod is still there");
         assert!(!done(json!({})));
+    }
+
+    #[test]
+    fn a_pod_of_an_older_revision_is_replaced_by_the_deployment() {
+        let revision = |revision: u32| json!({(REVISION): revision.to_string()});
+        let deployment = |seen: i64| -> DynamicObject {
+            serde_json::from_value(json!({
+                "metadata": {"name": "d", "generation": 2, "annotations": revision(2)},
+                "status": {"observedGeneration": seen},
+            }))
+            .unwrap()
+        };
+        let set = |of| serde_json::from_value::<ObjectMeta>(json!({"annotations": revision(of)})).unwrap();
+        assert!(is_older(&deployment(2), &set(1)));
+        assert!(!is_older(&deployment(2), &set(2)));
+        assert!(is_older(&deployment(1), &set(2)), "the controller has not seen the change");
     }
 
     #[test]
