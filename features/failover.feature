@@ -142,6 +142,18 @@ Feature: Failover
     And "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
 
+  # The operator leaves the pods of a StatefulSet alone that is not the instance's: they see the order and stay.
+  @chaos @embedded-only @kubectl
+  Scenario: That an instance is to stop is no reason to confirm a commit alone
+    Given an instance "trio" of 3 members
+    And a ledger of "trio"
+    When I run `kubectl patch statefulset trio --type json -p '[{"op":"remove","path":"/metadata/ownerReferences"}]'`
+    Then the command succeeds
+    When I scale "trio" to 0 members
+    And the agents of the standbys of "trio" are frozen
+    And the servers of the standbys of "trio" are killed
+    Then the ledger soon stands still
+
   @chaos @embedded-only
   Scenario: Without standbys writes wait, and the status says so
     Given an instance "trio" of 3 members

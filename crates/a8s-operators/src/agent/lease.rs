@@ -59,6 +59,12 @@ impl Quorum {
         Self { members: names.collect(), needed: replicas as usize / 2 }
     }
 
+    /// How many members the instance has whose commits it confirms; 0 if it confirms none.
+    pub fn instance_members(&self) -> u32 {
+        let standbys = u32::try_from(self.members.len()).unwrap_or(u32::MAX);
+        if standbys == 0 { 0 } else { standbys.saturating_add(1) }
+    }
+
     /// How many of its members have to be asked so that at least one of them has every confirmed commit.
     pub fn to_be_asked(&self) -> usize {
         if self.members.is_empty() { 0 } else { self.members.len() + 1 - self.needed.min(self.members.len()) }
@@ -277,6 +283,7 @@ mod tests {
         for (replicas, needed, asked) in [(1, 0, 0), (2, 0, 0), (3, 1, 2), (4, 2, 2), (5, 2, 3)] {
             let quorum = Quorum::of("x", replicas, "x-1");
             assert_eq!((quorum.needed, quorum.to_be_asked()), (needed, asked), "{replicas} members");
+            assert_eq!(quorum.instance_members(), if replicas < 3 { 0 } else { replicas }, "{replicas} members");
             let others = if replicas < 3 { 0 } else { replicas as usize - 1 };
             assert_eq!(quorum.members.len(), others);
             assert!(!names(&quorum).contains(&"x-1"));

@@ -3,6 +3,7 @@
 use super::*;
 use crate::agent::datadir::exchange;
 use crate::agent::decide::{Action, Reason, Refusal, View, Volume};
+use crate::agent::lease::Quorum;
 use crate::agent::postmaster::Postmaster;
 use crate::agent::primary::Kept;
 use crate::agent::replication::Role;
@@ -213,7 +214,7 @@ impl<P: Platform> Agent<P> {
         decide(&View {
             pod: me,
             ordinal: self.server.pod.ordinal(),
-            replicas: replicas(&seen),
+            replicas: replicas(&seen, &sighting.map(|it| it.record.details.quorum.clone()).unwrap_or_default()),
             volume: &self.volume(life),
             server: &server,
             held: self.keeper.held(),
@@ -518,10 +519,12 @@ impl<P: Platform> Agent<P> {
     }
 }
 
-/// How many members the instance should have.
-pub(super) fn replicas(seen: &Seen) -> u32 {
+/// How many members the instance has: as many as it should have, and never fewer than confirm its commits. One that is told
+/// to have none stops for a while, and each of its members may hold what the others do not.
+pub(super) fn replicas(seen: &Seen, confirming: &Quorum) -> u32 {
     let wanted = seen.instance.as_ref().map_or(1, |instance| instance.spec.replicas());
-    u32::try_from(wanted).unwrap_or(0)
+    let wanted = u32::try_from(wanted).unwrap_or(0);
+    if sabotage::sabotaged!("quorum-ends-with-the-spec") { wanted } else { wanted.max(confirming.instance_members()) }
 }
 
 fn described(action: &Action) -> String {

@@ -62,7 +62,7 @@ impl<P: Platform> Agent<P> {
         }
         made.map_err(|error| datadir::Error::Initialise(Box::new(error)))?;
         let Some(identity) = life.identity.as_mut() else { return Ok(()) };
-        let is_sole = replicas(&life.seen.borrow()) <= 1;
+        let is_sole = replicas(&life.seen.borrow(), &Quorum::default()) <= 1;
         identity.change(&self.server.volume, |identity| {
             (identity.is_initialised, identity.term, identity.is_sole) = (true, Some(0), is_sole);
         })?;
@@ -108,7 +108,8 @@ impl<P: Platform> Agent<P> {
     fn has_rivals(&self, life: &Life) -> bool {
         let seen = life.seen.borrow();
         let others = seen.members.iter().flatten().any(|(pod, _)| *pod != self.server.pod.name);
-        others || replicas(&seen) > 1
+        let confirming = self.keeper.record().or_else(|| seen.sighting().map(|it| it.record.clone()));
+        others || replicas(&seen, &confirming.map(|record| record.details.quorum).unwrap_or_default()) > 1
     }
 
     /// Takes the Lease as it was seen, for the same term if this member was the primary of it, else for the next one.
@@ -132,7 +133,7 @@ impl<P: Platform> Agent<P> {
         let goes_on = identity.term == Some(seen.term);
         let is_renewed = self.has_rivals(life);
         let (instance_name, pod) = (&self.server.pod.instance, &self.server.pod.name);
-        let replicas = replicas(&life.seen.borrow());
+        let replicas = replicas(&life.seen.borrow(), &seen.details.quorum);
         let taken = self
             .keeper
             .acquire(&instance, seen.clone(), |record| {
@@ -377,9 +378,10 @@ impl<P: Platform> Agent<P> {
         }
         self.show_life(life, &record, &standbys).await;
         let names: Vec<&str> = standbys.iter().map(|(name, _)| name.as_str()).collect();
-        let wanted = Quorum::of(&self.server.pod.instance, replicas(&life.seen.borrow()), &self.server.pod.name);
-        let confirm = |quorum: &Quorum| quorum.members.iter().filter(|name| names.contains(&name.as_str())).count();
         let active = record.details.quorum;
+        let replicas = replicas(&life.seen.borrow(), &active);
+        let wanted = Quorum::of(&self.server.pod.instance, replicas, &self.server.pod.name);
+        let confirm = |quorum: &Quorum| quorum.members.iter().filter(|name| names.contains(&name.as_str())).count();
         if wanted != active && confirm(&wanted) >= wanted.needed {
             self.replace_quorum(&client, &active, &wanted).await?;
             return Ok(SOON);

@@ -187,7 +187,7 @@ impl<P: Platform> Agent<P> {
         let is_counted_on = {
             let seen = life.seen.borrow();
             let quorum = seen.sighting().map(|it| it.record.details.quorum.clone()).unwrap_or_default();
-            life::replicas(&seen) < 3 || quorum.members.contains(&self.server.pod.name)
+            life::replicas(&seen, &quorum) < 3 || quorum.members.contains(&self.server.pod.name)
         };
         if is_counted_on {
             tracing::info!("the standby receives from its primary and answers queries");
