@@ -98,6 +98,18 @@ Feature: Instances of several members
     And every member of "grown" soon answers "SELECT value FROM kept" with "before"
     And the instance "grown" is ready
 
+  @full @negative @builtin @fixed-volumes @kubectl
+  Scenario: Where volumes cannot grow an instance says so and goes on as it is
+    Given an instance "grown" with `--volume-size 1Gi`
+    When I run `kubectl patch pg grown --type merge -p '{"spec":{"volumeSize":"2Gi"}}'`
+    Then the command succeeds
+    And the status of "grown" soon says "must support resize"
+    And the volumes of "grown" soon have "1Gi"
+    And "grown" answers "SELECT 1" with "1"
+    When I delete the instance "grown"
+    Then the command succeeds
+    And nothing of the instance "grown" is left
+
   @full
   Scenario: A volume that was lost is copied, and never becomes the primary's
     Given an instance "trio" of 3 members

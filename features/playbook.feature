@@ -57,7 +57,7 @@ Feature: Playbooks
         - pg apply: {sql: DELETE FROM rows WHERE n = 1}
         - pg check: {sql: SELECT count(*) FROM rows, is: "{round}0", timeout: 1s}
       """
-    When I run `a9s run lossy.yaml --for 1m`
+    When I run `a9s run lossy.yaml`
     Then the command fails with exit code 4
     And standard error says "lossy: line 8: "
     And standard error says "it answers "

@@ -6,10 +6,11 @@ use std::time::Duration;
 use futures::future::join_all;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::version::Info;
-use kube::api::PostParams;
+use kube::api::{ListParams, PostParams};
 use kube::config::Kubeconfig;
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 
 use crate::finding::{Class, Finding};
 use crate::kubernetes::{Error, Target};
@@ -33,6 +34,9 @@ const NEEDED: [(&str, &str, &str, &str); 14] = [
     ("list", "", "events", ""),
 ];
 
+/// Annotation of the class that claims without one get (Kubernetes documentation, "Storage Classes").
+const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+
 /// How long an unreachable cluster may keep us.
 const PATIENCE: Duration = Duration::from_secs(15);
 
@@ -51,6 +55,8 @@ pub struct Existing {
     pub stack: String,
     /// Whether it runs Deployments; the embedded cluster has no images to run.
     pub has_deployments: bool,
+    /// Whether volumes of its default class keep the size they were made with.
+    pub has_fixed_volumes: bool,
     /// What the stack can do besides what every stack can.
     pub capabilities: BTreeSet<String>,
 }
@@ -87,9 +93,19 @@ async fn look(target: &Target) -> Result<Existing, Finding> {
         server: connection.server,
         version,
         has_deployments: apps.resources.iter().any(|resource| resource.kind == "Deployment"),
+        has_fixed_volumes: has_fixed_volumes(&client).await,
         stack,
         capabilities,
     })
+}
+
+/// Who may not know it does without the scenario about it.
+async fn has_fixed_volumes(client: &Client) -> bool {
+    let classes = Api::<StorageClass>::all(client.clone()).list(&ListParams::default()).await;
+    let classes = classes.map(|list| list.items).unwrap_or_default();
+    let is_default = |class: &&StorageClass| class.annotations().get(DEFAULT_CLASS).is_some_and(|it| it == "true");
+    let default = classes.iter().find(is_default);
+    default.is_some_and(|class| class.allow_volume_expansion != Some(true))
 }
 
 /// All that is missing is said at once.

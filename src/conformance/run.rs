@@ -294,6 +294,9 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
         ("deployments", existing) if !existing.as_ref().is_some_and(|existing| existing.has_deployments) => {
             Some("it needs a cluster that runs Deployments".to_owned())
         }
+        ("fixed-volumes", existing) if !existing.as_ref().is_some_and(|existing| existing.has_fixed_volumes) => {
+            Some("it needs a cluster whose volumes cannot grow".to_owned())
+        }
         (tag, Some(existing)) if tag.starts_with(SINCE) => {
             let wanted = tag.strip_prefix(SINCE).and_then(|minor| minor.parse::<u32>().ok());
             let is_older = wanted.is_some_and(|wanted| is_before(&existing.version, wanted));

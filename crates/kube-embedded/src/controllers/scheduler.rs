@@ -219,6 +219,9 @@ fn unschedulable(pod: &Pod, why: &str, now: Timestamp) -> Result<Vec<Action>, Er
 fn lacking(pod: &Pod, node: &Node) -> Vec<String> {
     let allocatable = node.status.as_ref().and_then(|status| status.allocatable.as_ref());
     let has = |resource: &str| allocatable.and_then(|all| milli(&all.get(resource)?.0));
+    if sabotage::sabotaged!("scheduler-fits-everything") {
+        return Vec::new();
+    }
     let exceeds = |resource: &&str| has(resource).is_some_and(|has| requested(pod, resource) > has);
     ["cpu", "memory"].into_iter().filter(exceeds).map(|resource| format!("Insufficient {resource}")).collect()
 }
