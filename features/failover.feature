@@ -154,6 +154,36 @@ Feature: Failover
     And the servers of the standbys of "trio" are killed
     Then the ledger soon stands still
 
+  @chaos @embedded-only @needs-failover @kubectl
+  Scenario: Of two members the one that ended in order has everything, and is waited for
+    Given an instance "duo" of 2 members
+    When I fail "duo" over to "duo-1"
+    Then the command succeeds
+    Given a ledger of "duo"
+    When the agents of the standbys of "duo" are frozen
+    And the servers of the standbys of "duo" are killed
+    And 50 more rows are acknowledged
+    And I scale "duo" to 0 members
+    And I run `kubectl delete pod duo-0 --force --grace-period 0`
+    Then "duo" soon has no member
+    When I scale "duo" to 1 members
+    Then the status of "duo" soon says "the last primary has ended in order"
+    When I scale "duo" to 2 members
+    Then "duo" has one primary and 1 standbys
+    And the ledger of "duo" is complete
+
+  @full @embedded-only @negative @needs-failover
+  Scenario: A failover whose member does not come is undone, and that is said
+    Given an instance "trio" of 3 members
+    And the table "kept" of "trio" holds "committed"
+    When the agents of the standbys of "trio" are frozen
+    And I fail "trio" over to "trio-1"
+    Then the command fails with exit code 1
+    And standard error says "trio-0 leads again: trio-1 did not take its place in time"
+    When what was frozen goes on
+    Then "trio" has one primary and 2 standbys
+    And "trio" answers "SELECT value FROM kept" with "committed"
+
   @chaos @embedded-only
   Scenario: Without standbys writes wait, and the status says so
     Given an instance "trio" of 3 members

@@ -82,6 +82,11 @@ impl Failover {
         Ok(Found { record: Record::of(&lease), pods })
     }
 
+    /// Whether the request stands: the primary removes it when it gives its place up.
+    fn is_asked(&self, found: &Found) -> bool {
+        found.record.switchover.as_ref().is_some_and(|asked| asked.id == self.id)
+    }
+
     fn check(&self, found: &Found) -> Result<(), Finding> {
         if let Some(refused) = found.record.refused.as_ref().filter(|refused| refused.id == self.id) {
             let cause = format!("the primary refused the failover: {}", refused.reason);
@@ -130,6 +135,11 @@ impl Step for Failover {
             }
             Some(holder) if self.to.as_ref() == Some(&holder.pod) => {
                 Observation::satisfied(format!("{} is the primary", holder.pod))
+            }
+            Some(holder) if before.as_ref() == Some(&holder.pod) && !self.is_asked(&found) => {
+                let other = self.to.as_deref().unwrap_or("another member");
+                let cause = format!("{} leads again: {other} did not take its place in time", holder.pod);
+                return Err(Finding::new("failover-undone", Class::Failed, cause));
             }
             Some(holder) => match before {
                 Some(before) if before != holder.pod && self.to.is_none() => {

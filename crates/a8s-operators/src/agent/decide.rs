@@ -25,6 +25,9 @@ use std::time::Duration;
 pub const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a primary that came back lets its standbys go first.
 pub const HESITATION: Duration = Duration::from_millis(700);
+/// How long a member that lacks something waits for the primary that has ended in order: it has everything, and its volume
+/// is where it was.
+pub const RETURN: Duration = Duration::from_secs(60);
 /// How long an only member waits for the API before it serves without.
 pub const API: Duration = Duration::from_secs(5);
 /// A member that is further behind than this never leads, in bytes of WAL (as the released stack).
@@ -173,6 +176,8 @@ pub enum Reason {
     Better(String),
     /// It is too far behind.
     Lag(u64),
+    /// It lacks so much of what the primary has that ended in order.
+    Former(u64),
     /// It has not followed a primary yet.
     NeverFollowed,
     /// The holder was the only member.
@@ -205,6 +210,9 @@ impl fmt::Display for Reason {
             Self::Better(pod) => write!(f, "{pod} has more and will be the primary"),
             Self::Lag(bytes) => {
                 write!(f, "there is no primary: this member is {} MiB behind the last one", bytes >> 20)
+            }
+            Self::Former(bytes) => {
+                write!(f, "the last primary has ended in order and has {bytes} bytes of WAL more: it is waited for")
             }
             Self::NeverFollowed => write!(f, "there is no primary: this member has never followed one"),
             Self::Sole(pod) => write!(f, "{pod}, which alone has the data, does not run"),
@@ -369,15 +377,23 @@ fn election(view: &View<'_>, lease: &Record, has_followed: bool) -> Action {
         if missing > LAG {
             return Action::Wait(Reason::Lag(missing));
         }
+        let ended_in_order = lease.holder.is_none()
+            && lease.details.successor.is_none()
+            && !sabotage::sabotaged!("former-primary-forgotten");
+        if ended_in_order && missing > 0 && view.stood < RETURN {
+            return Action::Wait(Reason::Former(missing));
+        }
     }
-    // Who need not be asked should be, for a while, if it is there; and who should be next may come.
+    // Who need not be asked should be, for a while, if it is there; and who should be next may come. That one waits for
+    // nobody: it was named because it has everything.
     let holder = lease.holder.as_ref().map(|holder| holder.pod.as_str());
     let successor = lease.details.successor.as_deref();
     let is_awaited = |member: &&Member| {
         let is_there = needed == 0 && member.is_ready && Some(member.pod.as_str()) != holder;
         (is_there || successor == Some(member.pod.as_str())) && !has_voted(member)
     };
-    if let Some(awaited) = view.members.iter().find(is_awaited).filter(|_| is_early) {
+    let may_wait = is_early && successor != Some(view.pod);
+    if let Some(awaited) = view.members.iter().find(is_awaited).filter(|_| may_wait) {
         return Action::Wait(Reason::Better(awaited.pod.clone()));
     }
     voters.sort_by(|a, b| b.rank(successor).cmp(&a.rank(successor)));

@@ -131,16 +131,17 @@ impl<P: Platform> Keeper<P> {
         Ok(true)
     }
 
-    /// Lets the Lease go. The server must have ended.
+    /// Lets the Lease go. The server must have ended, with all its WAL before `end`, if that is known.
     ///
     /// # Errors
     /// If the API does not answer; then the Lease expires.
-    pub async fn release(&self, successor: Option<&str>) -> Result<(), Error> {
+    pub async fn release(&self, successor: Option<&str>, end: Option<Lsn>) -> Result<(), Error> {
         let result = self
             .update(|record| {
                 record.holder = None;
                 record.switchover = None;
                 record.details.successor = successor.map(str::to_owned);
+                record.details.position = end.unwrap_or(record.details.position);
             })
             .await;
         self.forget();

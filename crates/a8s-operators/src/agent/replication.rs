@@ -242,6 +242,19 @@ fn parse_demands(text: &str) -> Vec<(String, i64)> {
     text.lines().filter_map(setting).collect()
 }
 
+/// Where the WAL ends of a server that has ended cleanly: with the checkpoint that it made then, which is after every
+/// commit. `None` if it has not ended so, or nobody knows.
+pub async fn clean_end(server: &Server) -> Option<Lsn> {
+    let data = server.data();
+    parse_clean_end(&super::tools::output(server, "pg_controldata", &[data.as_os_str()]).await.ok()?)
+}
+
+fn parse_clean_end(text: &str) -> Option<Lsn> {
+    let value = |key: &str| text.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim()));
+    let is_clean = value("Database cluster state")? == "shut down";
+    value("Latest checkpoint location").filter(|_| is_clean)?.parse().ok()
+}
+
 /// The place of a member's copy while it is made.
 pub fn copy_directory(server: &Server) -> PathBuf {
     server.volume.join(datadir::COPY)
@@ -277,6 +290,17 @@ mod tests {
                     max_connections setting:              101\nmax_locks_per_xact setting:           64\n";
         let expected = [("max_connections".to_owned(), 101), ("max_locks_per_transaction".to_owned(), 64)];
         assert_eq!(parse_demands(text), expected);
+    }
+
+    #[test]
+    fn a_server_that_ended_cleanly_says_where_its_wal_ends() {
+        let text = |state: &str| {
+            format!("Database cluster state:               {state}\nLatest checkpoint location:           1/4000350\n")
+        };
+        assert_eq!(parse_clean_end(&text("shut down")), Some(Lsn(0x1_0400_0350)));
+        assert_eq!(parse_clean_end(&text("in production")), None);
+        assert_eq!(parse_clean_end(&text("shut down in recovery")), None);
+        assert_eq!(parse_clean_end(""), None);
     }
 
     #[test]

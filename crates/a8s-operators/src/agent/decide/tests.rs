@@ -240,6 +240,39 @@ fn the_primary_of_the_last_term_may_go_on_if_nobody_has_taken_its_place() {
 }
 
 #[test]
+fn of_two_the_primary_that_ended_in_order_is_waited_for_by_one_that_has_less() {
+    let waiting = |own: u64, end: u64, stood: Duration| {
+        edited(vacant(own, 1), |case| {
+            let lease = case.lease.as_mut().expect("a lease");
+            (lease.holder, lease.details.quorum, lease.details.position) = (None, Quorum::default(), Lsn(end));
+            (case.members, case.stood) = (vec![], stood);
+        })
+    };
+    let late = PATIENCE * 2;
+    assert_eq!(decided(&waiting(100, 100, late)), Action::Acquire, "it has everything");
+    assert_eq!(decided(&waiting(90, 100, late)), Action::Wait(Reason::Former(10)));
+    assert_eq!(decided(&waiting(90, 100, RETURN)), Action::Acquire, "the other does not come back");
+    let crashed = edited(waiting(90, 100, late), |case| {
+        (case.lease.as_mut().expect("a lease").holder, case.is_gone) = (lease().holder, true);
+    });
+    assert_eq!(decided(&crashed), Action::Acquire, "it has not ended in order");
+}
+
+#[test]
+fn of_two_the_one_that_was_named_waits_for_nobody() {
+    let named = edited(vacant(100, 1), |case| {
+        let lease = case.lease.as_mut().expect("a lease");
+        (lease.holder, lease.details.quorum) = (None, Quorum::default());
+        lease.details.successor = Some("x-1".into());
+        // The last primary still looks ready.
+        (case.members, case.stood) = (vec![member("x-0", None)], Duration::ZERO);
+    });
+    assert_eq!(decided(&named), Action::Acquire);
+    let other = edited(named, |case| case.lease.as_mut().expect("a lease").details.successor = Some("x-0".into()));
+    assert_eq!(decided(&other), Action::Wait(Reason::Better("x-0".into())));
+}
+
+#[test]
 fn a_volume_without_the_content_never_leads() {
     let nothing = |volume: Volume| edited(vacant(100, 1), |case| case.volume = volume);
     let other = |generation: &str| Volume::Data {

@@ -435,9 +435,11 @@ impl<P: Platform> Agent<P> {
     /// The end of the agent: the server ends, then somebody else may take the Lease.
     async fn end(&self, life: &mut Life) {
         self.stop_cleanly(life).await;
-        if self.keeper.held().flatten().is_some()
-            && let Err(error) = self.keeper.release(None).await
-        {
+        if self.keeper.held().flatten().is_none() {
+            return;
+        }
+        let end = replication::clean_end(&self.server).await;
+        if let Err(error) = self.keeper.release(None, end).await {
             tracing::warn!("the Lease could not be released: {}", chain(&error));
         }
     }

@@ -237,7 +237,7 @@ impl<P: Platform> Agent<P> {
         if labelled.is_err() {
             tracing::warn!("the pod could not be labelled as a standby before another member leads");
         }
-        if let Err(error) = self.keeper.release(successor).await {
+        if let Err(error) = self.keeper.release(successor, None).await {
             tracing::warn!("the Lease could not be released: {}", chain(&error));
         }
         Ok(())
