@@ -209,7 +209,9 @@ fn render_dry_run(plan: &Plan, outcome: &Outcome) -> String {
 
 async fn cancel_on_signals(cancel: Cancel) {
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate)) = (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    let of = |kind| signal(kind);
+    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
+        (of(SignalKind::interrupt()), of(SignalKind::terminate()), of(SignalKind::hangup()))
     else {
         return;
     };
@@ -217,6 +219,8 @@ async fn cancel_on_signals(cancel: Cancel) {
         tokio::select! {
             _ = interrupt.recv() => {}
             _ = terminate.recv() => {}
+            // The terminal was closed: what was made for a time has to go all the same.
+            _ = hangup.recv() => {}
         }
     };
     next().await;

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 pub const MINIMUM_VERSION: i32 = 13;
 /// Newest PostgreSQL major the schema accepts.
 pub const MAXIMUM_VERSION: i32 = 18;
+/// Most members an instance may have. The released webhook knows no limit.
+pub const MAXIMUM_REPLICAS: i64 = 99;
 /// Longest name of an instance, in characters.
 pub const MAXIMUM_NAME_LENGTH: usize = 52;
 /// Smallest volume of a member.

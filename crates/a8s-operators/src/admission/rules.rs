@@ -35,6 +35,7 @@ pub fn create(object: &DynamicObject) -> Vec<Violation> {
     violations.extend(minimum_size(object));
     violations.extend(labels(object));
     violations.extend(extensions(object));
+    violations.extend(members(object));
     if sabotage::sabotaged!("admission-first-violation-only") {
         violations.truncate(1);
     }
@@ -48,12 +49,28 @@ pub fn update(object: &DynamicObject, old: &DynamicObject) -> Vec<Violation> {
         return vec![];
     }
     let mut violations = Vec::new();
+    violations.extend(taken_away(object, old));
     violations.extend(shrinking(object, old));
     violations.extend(labels(object));
     violations.extend(extensions(object));
     violations.extend(version(object, old));
     violations.extend(replicas(object, old));
+    violations.extend(members(object));
     violations
+}
+
+/// Without a spec nothing could be compared with the next one.
+fn taken_away(object: &DynamicObject, old: &DynamicObject) -> Option<Violation> {
+    let has_spec = |object: &DynamicObject| object.data.get("spec").is_some_and(|spec| !spec.is_null());
+    (has_spec(old) && !has_spec(object))
+        .then(|| Violation::forbidden("spec", "cannot be removed: it says which data there is".to_owned()))
+}
+
+/// Each member is a pod with a volume: a number that nobody means must not become so many.
+fn members(object: &DynamicObject) -> Option<Violation> {
+    let (replicas, maximum) = (number(object, "/spec/replicas")?, pg::MAXIMUM_REPLICAS);
+    let text = format!("must be no more than {maximum}");
+    (replicas > maximum).then(|| Violation::invalid("spec.replicas", &replicas.to_string(), &text))
 }
 
 fn name(object: &DynamicObject) -> Option<Violation> {
@@ -190,6 +207,22 @@ mod tests {
         assert_eq!(update(&of(15, 1), &of(15, 3))[0].field, "spec.replicas");
         assert_eq!(update(&of(15, 0), &of(15, 3)), vec![]);
         assert_eq!(update(&of(15, 5), &of(15, 3)), vec![]);
+        let bare = instance_without_spec();
+        assert_eq!(update(&bare, &of(15, 3))[0].field, "spec");
+        assert_eq!(update(&of(15, 3), &bare), vec![]);
+    }
+
+    fn instance_without_spec() -> DynamicObject {
+        serde_json::from_value(json!({"metadata": {"name": "solo"}})).expect("an object")
+    }
+
+    #[test]
+    fn members_have_a_maximum() {
+        let of = |replicas: i64| instance(json!({"name": "solo"}), json!({"replicas": replicas}));
+        for (replicas, accepted) in [(0, true), (99, true), (100, false), (2_147_483_647, false)] {
+            assert_eq!(create(&of(replicas)).is_empty(), accepted, "{replicas}");
+            assert_eq!(update(&of(replicas), &of(0)).is_empty(), accepted, "{replicas}");
+        }
     }
 
     #[test]

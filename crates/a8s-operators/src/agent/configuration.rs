@@ -8,6 +8,9 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+/// Settings that are the pod's own.
+const LISTEN: &str = "listen_addresses";
+const SOCKETS: &str = "unix_socket_directories";
 /// Values below these are not applied, as in the released stack: the server could not be replicated, backed up or
 /// even reached by its operator. Setting, smallest value, value taken instead.
 const FLOORS: [(&str, i64, i64); 4] = [
@@ -99,14 +102,24 @@ pub fn postgresql_conf(input: &Input<'_>) -> Result<String, memory::TooSmall> {
     Ok(text)
 }
 
+/// Where the server listens. Pods of one machine share its loopback addresses: there, only the pod's own is taken.
+/// Elsewhere a port-forward arrives at the pod's 127.0.0.1.
+fn listen_addresses(address: IpAddr) -> String {
+    if address.is_loopback() { address.to_string() } else { format!("{address}, localhost") }
+}
+
+/// A `postgresql.conf` that an earlier pod has written, for one of this address and with this directory for sockets.
+pub fn moved(text: &str, address: IpAddr, socket_directory: &Path) -> String {
+    let own = [(LISTEN, listen_addresses(address)), (SOCKETS, socket_directory.to_string_lossy().into_owned())]
+        .map(|(name, value)| (name, format!("{name} = {}", quoted(&value))));
+    let line = |line| own.iter().find(|(name, _)| str::starts_with(line, name)).map_or(line, |(_, own)| own.as_str());
+    text.lines().map(|text| format!("{}\n", line(text))).collect()
+}
+
 fn fixed(set: &mut impl FnMut(&str, &str), input: &Input<'_>) {
-    // Pods of one machine share its loopback addresses: there, only the pod's own is taken. Elsewhere a port-forward
-    // arrives at the pod's 127.0.0.1.
-    let listen =
-        if input.address.is_loopback() { input.address.to_string() } else { format!("{}, localhost", input.address) };
-    set("listen_addresses", &listen);
+    set(LISTEN, &listen_addresses(input.address));
     set("port", &SQL_PORT.to_string());
-    set("unix_socket_directories", &input.socket_directory.to_string_lossy());
+    set(SOCKETS, &input.socket_directory.to_string_lossy());
     set("unix_socket_permissions", "0700");
     set("password_encryption", "scram-sha-256");
     set("ssl", "on");
@@ -209,6 +222,15 @@ mod tests {
     #[test]
     fn the_configuration_is_as_reviewed() {
         insta::assert_snapshot!(text(json!({"version": 15}), "127.64.0.9").expect("enough memory"));
+    }
+
+    #[test]
+    fn the_configuration_of_one_pod_serves_another() {
+        let of = |address: &str| text(json!({"version": 15}), address).expect("enough memory");
+        let address = "10.1.2.3".parse().expect("an address");
+        assert_eq!(moved(&of("127.64.0.9"), address, Path::new("/var/run/postgresql")), of("10.1.2.3"));
+        let elsewhere = moved(&of("10.1.2.3"), address, Path::new("/run/x"));
+        assert!(elsewhere.contains("unix_socket_directories = '/run/x'\n"), "{elsewhere}");
     }
 
     #[test]

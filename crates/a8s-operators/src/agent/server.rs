@@ -227,7 +227,8 @@ pub async fn serve<F: Future<Output = ()> + 'static>(
             tokio::task::spawn_local(restores(orders)),
         ]
     };
-    let agent = Agent { server, platform, keeper, probe, reports, said, stop };
+    let complaint = RefCell::default();
+    let agent = Agent { server, platform, keeper, probe, reports, said, complaint, stop };
     let result = agent.live(sights, ordered).await;
     for task in tasks {
         task.abort();
@@ -243,6 +244,8 @@ struct Agent<P> {
     reports: watch::Sender<Report>,
     /// The last report that was published.
     said: watch::Receiver<Report>,
+    /// Why the instance's parameters do not apply.
+    complaint: RefCell<Option<String>>,
     stop: CancellationToken,
 }
 

@@ -51,8 +51,6 @@ pub(super) struct Life {
     pub written: Option<Written>,
     /// Fingerprint of parameters with which the server does not start.
     rejected: Option<String>,
-    /// What was said last of parameters that cannot be applied.
-    complaint: String,
     /// Starts in a row that ended soon, and how the last one did.
     pub attempts: u32,
     pub status: String,
@@ -93,7 +91,6 @@ impl<P: Platform> Agent<P> {
             running: None,
             written: None,
             rejected: None,
-            complaint: String::new(),
             attempts: 0,
             status: String::new(),
             gone: None,
@@ -337,14 +334,21 @@ impl<P: Platform> Agent<P> {
 
     /// Takes the configuration with which the server last started, if the present one is another.
     fn fall_back(&self, life: &mut Life) -> Result<(), Error> {
-        let Ok(proven) = fs_err::read_to_string(self.server.volume.join(PROVEN)) else { return Ok(()) };
+        let Some(proven) = self.proven() else { return Ok(()) };
         if life.written.as_ref().is_some_and(|written| written.text != proven) {
             tracing::error!("the server does not start with its parameters: it gets the last ones with which it did");
             self.write_configuration("postgresql.conf", &proven)?;
             // What applies now is not what the instance asks for, so nothing is reported for it.
             life.rejected = life.written.take().map(|written| written.fingerprint);
+            self.complain(Some("the server does not start with its parameters: it runs with the last ones".to_owned()));
         }
         Ok(())
+    }
+
+    /// The configuration with which the server last started.
+    fn proven(&self) -> Option<String> {
+        let text = fs_err::read_to_string(self.server.volume.join(PROVEN)).ok()?;
+        Some(configuration::moved(&text, self.server.pod.address, &self.server.pod.socket_directory))
     }
 
     /// Starts the server and waits until it accepts connections. It may end meanwhile: then nothing runs.
@@ -354,10 +358,19 @@ impl<P: Platform> Agent<P> {
         let is_standby = matches!(role, Role::Standby(_)) || replication::is_standby(&data);
         if let Some(spec) = spec {
             let demands = if is_standby { replication::demands(&self.server).await? } else { vec![] };
-            let written = self.render(&spec, &demands)?;
-            if life.rejected.as_ref() != Some(&written.fingerprint) {
-                self.write_configuration("postgresql.conf", &written.text)?;
-                life.written = Some(written);
+            match (self.render(&spec, &demands), self.proven()) {
+                (Ok(written), _) if life.rejected.as_ref() == Some(&written.fingerprint) => {}
+                (Ok(written), _) => {
+                    self.write_configuration("postgresql.conf", &written.text)?;
+                    life.written = Some(written);
+                }
+                // It ran before: what is asked of it now is no reason to stop it.
+                (Err(error), Some(proven)) => {
+                    self.write_configuration("postgresql.conf", &proven)?;
+                    life.written = None;
+                    self.complain(Some(format!("the parameters are not applied: {}", chain(&error))));
+                }
+                (Err(error), None) => return Err(error),
             }
         }
         self.write_configuration("pg_hba.conf", &configuration::pg_hba_conf(self.server.pod.address))?;
@@ -377,6 +390,10 @@ impl<P: Platform> Agent<P> {
         self.wait_until_it_accepts(life).await?;
         if let Some(running) = life.running.as_mut() {
             running.postmaster.guard(data.clone(), self.server.pod.socket_directory.clone());
+            if let Some(written) = &life.written {
+                // Best effort: without it, parameters that turn out to be impossible stop the instance.
+                let _ = durable::swap(&self.server.volume.join(PROVEN), written.text.as_bytes(), 0o600);
+            }
         }
         let generation = exchange::generation(&data).ok().flatten().filter(|_| life.running.is_some());
         self.reports.send_if_modified(|report| {
@@ -444,12 +461,28 @@ impl<P: Platform> Agent<P> {
         }
     }
 
+    /// What this member waits for; without anything, why its parameters do not apply.
     pub(super) fn trouble(&self, text: Option<String>) {
+        let text = text.or_else(|| self.complaint.borrow().clone());
         self.reports.send_if_modified(|report| {
             let differs = report.trouble != text;
             report.trouble = text;
             differs
         });
+    }
+
+    /// Says why the parameters of the instance do not apply, until they do.
+    fn complain(&self, text: Option<String>) {
+        if *self.complaint.borrow() == text {
+            return;
+        }
+        if let Some(text) = &text {
+            tracing::error!("{text}");
+        }
+        let before = self.complaint.replace(text);
+        if self.reports.borrow().trouble == before {
+            self.trouble(None);
+        }
     }
 
     /// Says which parameters apply.
@@ -465,8 +498,6 @@ impl<P: Platform> Agent<P> {
             };
             report.configuration = serde_json::to_string(&applied).ok();
         });
-        // Best effort: without it, parameters that turn out to be impossible stop the instance.
-        let _ = durable::swap(&self.server.volume.join(PROVEN), written.text.as_bytes(), 0o600);
     }
 
     /// Looks after the certificate now and then.
@@ -491,17 +522,14 @@ impl<P: Platform> Agent<P> {
         let wanted = match self.render(&spec, demands) {
             Ok(wanted) => wanted,
             Err(error) => {
-                let text = chain(&error);
-                if life.complaint != text {
-                    tracing::error!("the parameters are not applied: {text}");
-                    life.complaint = text;
-                }
+                self.complain(Some(format!("the parameters are not applied: {}", chain(&error))));
                 return Ok(false);
             }
         };
         if life.written.as_ref() == Some(&wanted) || life.rejected.as_ref() == Some(&wanted.fingerprint) {
             return Ok(false);
         }
+        self.complain(None);
         let is_text_new = life.written.as_ref().is_none_or(|written| written.text != wanted.text);
         life.written = Some(wanted.clone());
         if !is_text_new {

@@ -476,6 +476,53 @@ fn parameters_that_stop_the_server_are_taken_back() {
 }
 
 #[test]
+fn parameters_that_a_reload_takes_and_a_start_does_not_are_taken_back() {
+    as_server_user("parameters_that_a_reload_takes_and_a_start_does_not_are_taken_back", || {
+        let fixture = Fixture::new(true);
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                let first = fixture.postmaster();
+                fixture.memory.set_parameters(json!({"sslCiphers": "nonsense"}));
+                while fixture.sql("SHOW ssl_ciphers").await != "nonsense" {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                nix::sys::signal::kill(first, Signal::SIGKILL).expect("ours");
+                until(|| fixture.running().is_some_and(|server| server != first)).await;
+                fixture.ready().await;
+                assert_eq!(fixture.sql("SHOW ssl_ciphers").await, "HIGH:MEDIUM:+3DES:!aNULL");
+                let last = || fixture.memory.reports.borrow().last().and_then(|report| report.trouble.clone());
+                until(|| last().is_some_and(|text| text.contains("does not start with its parameters"))).await;
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
+fn parameters_for_which_there_is_no_memory_stop_no_server_that_ran() {
+    as_server_user("parameters_for_which_there_is_no_memory_stop_no_server_that_ran", || {
+        let fixture = Fixture::new(true);
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                let first = fixture.postmaster();
+                let last = || fixture.memory.reports.borrow().last().and_then(|report| report.trouble.clone());
+                fixture.memory.set_parameters(json!({"maxConnections": 262_143}));
+                until(|| last().is_some_and(|text| text.contains("too small"))).await;
+                nix::sys::signal::kill(first, Signal::SIGKILL).expect("ours");
+                until(|| fixture.running().is_some_and(|server| server != first)).await;
+                fixture.ready().await;
+                assert_eq!(fixture.sql("SHOW max_connections").await, "100");
+                fixture.memory.set_parameters(json!({"maxConnections": 101}));
+                until(|| last().is_none()).await;
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
 fn an_initialisation_that_was_cut_off_is_done_again() {
     as_server_user("an_initialisation_that_was_cut_off_is_done_again", || {
         let fixture = Fixture::new(true);
