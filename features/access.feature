@@ -47,6 +47,7 @@ Feature: Who may do what
       | a version too high    | {"version": 99}                                             | spec.version       |
       | a version as text     | {"version": "fifteen"}                                      | spec.version       |
       | negative replicas     | {"version": 15, "replicas": -1}                             | spec.replicas      |
+      | too many replicas     | {"version": 15, "replicas": 2147483647}                     | must be no more than 99 |
       | an unknown extension  | {"version": 15, "extensions": ["nix"]}                      | Only the following extensions are supported |
       | an extension twice    | {"version": 15, "extensions": ["ltree", "ltree"]}           | spec.extensions    |
       | a setting of no range | {"version": 15, "parameters": {"maxConnections": 0}}        | maxConnections     |
