@@ -233,6 +233,23 @@ Feature: Restores
     Then the command succeeds
     And as "its" the statement "SELECT n FROM ours" answers "1"
 
+  @full @negative @needs-restore-into
+  Scenario: A new instance takes nobody's place
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    And an instance "copy"
+    And the table "kept" of "copy" holds "its own"
+    When I run `a9s create pg restore --name across --backup nightly --to copy --yes`
+    Then the command fails with exit code 5
+    And the reason is one clear sentence
+    And standard error says "-i copy"
+    And there is no restore "across"
+    And "copy" answers "SELECT value FROM kept" with "its own"
+    When I run `a9s create pg restore --name twice --backup nightly --to fresh --yes`
+    And I run it again
+    Then the command succeeds
+    And "fresh" soon answers "SELECT 1" with "1"
+
   @full
   Scenario: A restore is deleted, and what it brought stays
     Given an instance "solo"

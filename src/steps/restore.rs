@@ -4,7 +4,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kube::Client;
+use kube::core::DynamicObject;
+use kube::{Client, ResourceExt};
 
 use super::capability::{self, Capability, Capable};
 use super::condition::{self, Verdict};
@@ -16,6 +17,9 @@ use crate::kubernetes::Access;
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference, Resource};
 use crate::step::{Context, Handle, Observation, Plan, Step};
+
+/// Annotation of an instance that was made by a restore: the backup whose content it was made for.
+const RESTORED_FROM: &str = "a8s.a9s/restored-from";
 
 /// What is said when there is no such backup.
 fn no_backup(backup: &Reference) -> Finding {
@@ -51,6 +55,30 @@ pub async fn like(client: &Client, source: &Reference, to: &ObjectName) -> Resul
             .advise(format!("Make the instance first: a9s create pg instance --name {to}")));
     };
     Ok(Resource::new(reference, found.data["spec"].clone()))
+}
+
+/// The new instance `to`, like `source`, for the content of a backup. One that a run before this one has made is the same.
+///
+/// # Errors
+/// As [`like`], or there is an instance of that name whose content would be lost.
+pub async fn new(
+    client: &Client,
+    source: &Reference,
+    to: &ObjectName,
+    backup: &ObjectName,
+) -> Result<Resource, Finding> {
+    let mut resource = like(client, source, to).await?;
+    let there = get(client, &resource.reference).await?;
+    let is_ours =
+        |there: &DynamicObject| there.annotations().get(RESTORED_FROM).is_some_and(|it| it == backup.as_str());
+    if there.is_some_and(|there| !is_ours(&there)) {
+        let cause = format!("there is an instance {to} already, which was not made for the backup {backup}");
+        return Err(Finding::new("instance-taken", Class::Refused, cause)
+            .advise(format!("To replace its content: a9s create pg restore -b {backup} -i {to}"))
+            .advise("Or choose a name that is free."));
+    }
+    resource.annotations.insert(RESTORED_FROM.to_owned(), backup.to_string());
+    Ok(resource)
 }
 
 /// A backup should be one that can be restored into an instance: complete, and of that instance, unless the stack can

@@ -66,6 +66,6 @@ impl CreateRestore {
         let source = restore::source(&client, backup).await?;
         let Some(to) = &self.to else { return Ok(Destination::There(source)) };
         let source = Reference::new(Kind::Instance, &backup.namespace, &source);
-        Ok(Destination::Made(restore::like(&client, &source, to).await?))
+        Ok(Destination::Made(restore::new(&client, &source, to, &self.backup).await?))
     }
 }
