@@ -248,6 +248,26 @@ Feature: Instances
       | /status/clusterStatus | NotRunning |
       | /status/readyReplicas | 0          |
 
+  @full @negative
+  Scenario Outline: Parameters with which the server could not start: <what>
+    Given an instance "solo"
+    When I change the parameters of "solo":
+      | parameter   | value   |
+      | <parameter> | <value> |
+    And the pod of "solo" is deleted
+    Then the status of "solo" soon says "<why>"
+    And "solo" answers "SHOW max_connections" with "100"
+    When I change the parameters of "solo":
+      | parameter   | value  |
+      | <parameter> | <good> |
+    Then the status of "solo" soon has no error
+    And "solo" answers "SELECT 1" with "1"
+
+    Examples:
+      | what                    | parameter      | value      | good                         | why                                   |
+      | more than there is room | maxConnections | 262143     | 100                          | the memory limit of                   |
+      | ciphers that are none   | sslCiphers     | "nonsense" | "HIGH:MEDIUM:+3DES:!aNULL"   | does not start with its parameters    |
+
   @core @negative @kubectl
   Scenario Outline: What an instance cannot become: <what>
     Given an instance "grown" with `--replicas 2 --volume-size 2Gi --service-version 15`
@@ -269,6 +289,7 @@ Feature: Instances
       | less, by scaling | scale pg grown --replicas 1                                    | cannot be decreased from 2 to 1     |
       | of another major | patch pg grown --type merge -p '{"spec":{"version":16}}'       | cannot be changed from 15 to 16     |
       | fewer than none  | patch pg grown --type merge -p '{"spec":{"replicas":-3}}'      | spec.replicas                       |
+      | without a spec   | patch pg grown --type json -p '[{"op":"remove","path":"/spec"}]' | cannot be removed                |
       | somebody else's  | label pg grown a8s.a9s/dsi-name=other                          | reserved label keys                 |
 
   @full @negative @kubectl

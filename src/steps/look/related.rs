@@ -98,7 +98,9 @@ impl Found<'_> {
                 self.pod(object);
             }
             Kind::ServiceBinding => {
-                self.named(Kind::Instance, condition::instance(object)).await;
+                let namespace = object.data["spec"]["instance"]["namespace"].as_str().and_then(|it| it.parse().ok());
+                let namespace = namespace.unwrap_or_else(|| self.namespace().clone());
+                self.named_in(&namespace, Kind::Instance, condition::instance(object)).await;
                 if let Some(secret) = object.data["status"]["secret"]["name"].as_str() {
                     self.add("secret", secret, "not shown");
                 }
@@ -164,8 +166,13 @@ impl Found<'_> {
 
     /// Another custom resource that this one names.
     async fn named(&mut self, kind: Kind, name: &str) {
+        let namespace = self.namespace().clone();
+        self.named_in(&namespace, kind, name).await;
+    }
+
+    async fn named_in(&mut self, namespace: &Namespace, kind: Kind, name: &str) {
         let Ok(name) = name.parse::<ObjectName>() else { return };
-        match get(self.client, &Reference::new(kind, self.namespace(), &name)).await {
+        match get(self.client, &Reference::new(kind, namespace, &name)).await {
             Ok(Some(object)) => self.add(kind.noun(), name.as_str(), item::state(kind, &object).0),
             Ok(None) => self.add(kind.noun(), name.as_str(), "not there"),
             Err(finding) => self.unknown.push(finding.cause),

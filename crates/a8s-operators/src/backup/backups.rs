@@ -252,12 +252,16 @@ async fn clean(context: &Context, backup: &Backup) -> Result<Action, Error> {
         (Err(trouble), _) => Err(trouble),
         (_, None) => Ok(()),
     };
-    if let Err(trouble) = removed
+    if let Err(trouble) = &removed
         && !trouble.is_permanent()
     {
         return Ok(Action::requeue(LOOK * 5));
     }
-    let conditions = changed(backup, [(IN_PROGRESS, "False", Trouble::new("Failed", "nothing of it is left"))]);
+    let left = match removed {
+        Ok(()) => "nothing of it is left".to_owned(),
+        Err(trouble) => format!("what is left of it in the store could not be removed: {}", trouble.message),
+    };
+    let conditions = changed(backup, [(IN_PROGRESS, "False", Trouble::new("Failed", left))]);
     context.tell(backup, json!({"conditions": conditions})).await?;
     Ok(Action::await_change())
 }
