@@ -51,8 +51,9 @@ pub async fn like(client: &Client, source: &Reference, to: &ObjectName) -> Resul
     };
     let Some(found) = found else {
         let cause = format!("neither the instance {to} nor the instance {} is there to copy", source.name);
-        return Err(Finding::new(Kind::Instance.missing(), Class::Missing, cause)
-            .advise(format!("Make the instance first: a9s create pg instance --name {to}")));
+        return Err(Finding::new(Kind::Instance.missing(), Class::Missing, cause).advise(format!(
+            "Make the instance, a9s create pg instance --name {to}, and restore into it with -i {to}."
+        )));
     };
     Ok(Resource::new(reference, found.data["spec"].clone()))
 }
