@@ -126,7 +126,8 @@ pub(super) async fn member_login(world: &World, instance: &str, pod: &Pod) -> Re
 
 #[then(expr = "{string} soon has no member")]
 pub(super) async fn no_member(world: &mut World, name: String) -> Result<(), Failure> {
-    until(format!("the end of the members of {name}"), SOON, || async {
+    // A kubelet that has much to do removes a pod long after its containers have ended.
+    until(format!("the end of the members of {name}"), SOON * 2, || async {
         let there: Vec<String> = pods(world, &name).await?.iter().map(ResourceExt::name_any).collect();
         Ok(Look::when(there.is_empty(), there.join(", ")))
     })
