@@ -327,11 +327,11 @@ impl World {
         let path = self.audit_log();
         let log = fs_err::read_to_string(&path)?;
         let mark = usize::try_from(self.audit_mark).unwrap_or(usize::MAX);
-        if let Some(rest) = log.get(mark..) {
-            return Ok(rest.to_owned());
+        if mark <= log.len() {
+            return Ok(lines_from(&log, mark).to_owned());
         }
         let aside = fs_err::read_to_string(path.with_extension("log.1"))?;
-        Ok(aside.get(mark..).unwrap_or_default().to_owned() + &log)
+        Ok(lines_from(&aside, mark).to_owned() + &log)
     }
 
     /// Waits until the audit log has what was requested before: it is written in order, so a request of our own (for the
@@ -413,6 +413,14 @@ impl World {
         let _ = tokio::time::timeout(Duration::from_secs(5), look).await;
         leaks
     }
+}
+
+/// The lines of a text that begin at a place or after it: what was being written there was asked before.
+fn lines_from(text: &str, mark: usize) -> &str {
+    let is_begin = mark == 0 || text.as_bytes().get(mark - 1) == Some(&b'\n');
+    let begin =
+        if is_begin { Some(mark) } else { text.bytes().skip(mark).position(|it| it == b'\n').map(|at| mark + at + 1) };
+    begin.and_then(|begin| text.get(begin..)).unwrap_or_default()
 }
 
 /// Says what would not go.
@@ -530,4 +538,17 @@ pub async fn end_processes_of(directory: &str) -> Vec<String> {
     let left = inventory::processes_naming(directory);
     inventory::end(&left);
     left.into_iter().map(|process| format!("process {} is left: {}", process.pid, process.line)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::lines_from;
+
+    #[test]
+    fn a_log_is_read_from_the_first_line_that_begins_after_the_mark() {
+        let log = "one\ntwö\nthree\n";
+        for (mark, rest) in [(0, log), (4, "twö\nthree\n"), (2, "twö\nthree\n"), (7, "three\n"), (15, ""), (99, "")] {
+            assert_eq!(lines_from(log, mark), rest, "{mark}");
+        }
+    }
 }
