@@ -209,9 +209,8 @@ fn render_dry_run(plan: &Plan, outcome: &Outcome) -> String {
 
 async fn cancel_on_signals(cancel: Cancel) {
     use tokio::signal::unix::{SignalKind, signal};
-    let of = |kind| signal(kind);
     let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
-        (of(SignalKind::interrupt()), of(SignalKind::terminate()), of(SignalKind::hangup()))
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
     else {
         return;
     };

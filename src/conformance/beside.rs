@@ -10,8 +10,6 @@ use std::time::Duration;
 use a8s_operators::object_store::manifests::{BUCKETS, CREDENTIALS_PATH, DATA_PATH, VERSIONED};
 use a8s_operators::object_store::server::PORT;
 use a8s_operators::store::{ACCESS_KEY, Credentials, SECRET_KEY};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use tokio::net::TcpStream;
 use tokio::process::Child;
 
@@ -40,7 +38,7 @@ enum Runs {
     /// In the container of this id.
     Container(String),
     /// As this process, which ends with its handle.
-    Process(Child),
+    Process { _ends_with_this: Child },
 }
 
 impl ObjectStore {
@@ -93,7 +91,7 @@ impl ObjectStore {
         surroundings.env.push(("POD_IP".to_owned(), address.to_string()));
         surroundings.env.push((BUCKETS.to_owned(), bucket.to_owned()));
         let child = start_a9s(&surroundings, &["agent", "object-store"])?;
-        let store = Self { address: (address, PORT).into(), runs: Runs::Process(child) };
+        let store = Self { address: (address, PORT).into(), runs: Runs::Process { _ends_with_this: child } };
         until("the object store beside the cluster", START, || async {
             Ok(Look::when(TcpStream::connect(store.address).await.is_ok(), "it does not listen"))
         })
@@ -106,18 +104,14 @@ impl ObjectStore {
         format!("http://{}", self.address)
     }
 
-    /// Freezes it, or lets it go on.
+    /// Freezes one in a container, or lets it go on.
     ///
     /// # Errors
-    /// Docker refuses, or it is gone.
+    /// Docker refuses, or it is in none.
     pub fn freeze(&self, frozen: bool) -> Result<(), Failure> {
         match &self.runs {
             Runs::Container(id) => docker(&[if frozen { "pause" } else { "unpause" }, id]).map(drop),
-            Runs::Process(child) => {
-                let pid = child.id().and_then(|id| i32::try_from(id).ok()).ok_or(Failure::Missing("object store"))?;
-                let signal = if frozen { Signal::SIGSTOP } else { Signal::SIGCONT };
-                kill(Pid::from_raw(pid), signal).map_err(|error| Failure::File(error.into()))
-            }
+            Runs::Process { .. } => Err(Failure::Missing("container with an object store")),
         }
     }
 }

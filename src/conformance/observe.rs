@@ -146,7 +146,8 @@ pub async fn of_cluster(client: &Client, text: &str) -> BTreeSet<String> {
         let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
         let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
         let list = api.list(&ListParams::default()).await.map(|list| list.items).unwrap_or_default();
-        let has_text = |object: &DynamicObject| serde_json::to_string(object).is_ok_and(|it| it.contains(text));
+        let has_text =
+            |object: &DynamicObject| text.is_empty() || serde_json::to_string(object).is_ok_and(|it| it.contains(text));
         let name = |object: DynamicObject| {
             let name = object.metadata.name.as_ref().filter(|_| has_text(&object))?;
             Some(format!("{} {name}", kind.to_lowercase()))

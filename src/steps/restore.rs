@@ -4,7 +4,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use kube::core::DynamicObject;
 use kube::{Client, ResourceExt};
 
 use super::capability::{self, Capability, Capable};
@@ -45,11 +44,16 @@ pub async fn source(client: &Client, backup: &Reference) -> Result<ObjectName, F
 /// Neither is there, or the cluster can't be asked.
 pub async fn like(client: &Client, source: &Reference, to: &ObjectName) -> Result<Resource, Finding> {
     let reference = Reference { name: to.clone(), ..source.clone() };
-    let found = match get(client, &reference).await? {
-        Some(there) => Some(there),
-        None => get(client, source).await?,
-    };
-    let Some(found) = found else {
+    match get(client, &reference).await? {
+        Some(there) => Ok(Resource::new(reference, there.data["spec"].clone())),
+        None => copied(client, source, reference).await,
+    }
+}
+
+/// An instance that is not there, like `source`.
+async fn copied(client: &Client, source: &Reference, reference: Reference) -> Result<Resource, Finding> {
+    let Some(found) = get(client, source).await? else {
+        let to = &reference.name;
         let cause = format!("neither the instance {to} nor the instance {} is there to copy", source.name);
         return Err(Finding::new(Kind::Instance.missing(), Class::Missing, cause).advise(format!(
             "Make the instance, a9s create pg instance --name {to}, and restore into it with -i {to}."
@@ -68,16 +72,19 @@ pub async fn new(
     to: &ObjectName,
     backup: &ObjectName,
 ) -> Result<Resource, Finding> {
-    let mut resource = like(client, source, to).await?;
-    let there = get(client, &resource.reference).await?;
-    let is_ours =
-        |there: &DynamicObject| there.annotations().get(RESTORED_FROM).is_some_and(|it| it == backup.as_str());
-    if there.is_some_and(|there| !is_ours(&there)) {
-        let cause = format!("there is an instance {to} already, which was not made for the backup {backup}");
-        return Err(Finding::new("instance-taken", Class::Refused, cause)
-            .advise(format!("To replace its content: a9s create pg restore -b {backup} -i {to}"))
-            .advise("Or choose a name that is free."));
-    }
+    let reference = Reference { name: to.clone(), ..source.clone() };
+    let mut resource = match get(client, &reference).await? {
+        None => copied(client, source, reference).await?,
+        Some(there) if there.annotations().get(RESTORED_FROM).is_some_and(|it| it == backup.as_str()) => {
+            Resource::new(reference, there.data["spec"].clone())
+        }
+        Some(_) => {
+            let cause = format!("there is an instance {to} already, which was not made for the backup {backup}");
+            return Err(Finding::new("instance-taken", Class::Refused, cause)
+                .advise(format!("To replace its content: a9s create pg restore -b {backup} -i {to}"))
+                .advise("Or choose a name that is free."));
+        }
+    };
     resource.annotations.insert(RESTORED_FROM.to_owned(), backup.to_string());
     Ok(resource)
 }

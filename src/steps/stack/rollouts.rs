@@ -49,9 +49,15 @@ impl Rollouts {
         Ok(objects.iter().filter(|object| KINDS.contains(&objects::kind(object))).collect())
     }
 
-    async fn progress(&self, client: &Client, object: &DynamicObject) -> Result<Progress, Finding> {
+    /// A workload as it is there, and how far it is.
+    async fn progress(
+        &self,
+        client: &Client,
+        object: &DynamicObject,
+    ) -> Result<(Option<DynamicObject>, Progress), Finding> {
         let there = apply::get(&objects::api(client, object).await?, object).await?;
-        judge(object, there.as_ref())
+        let progress = judge(object, there.as_ref())?;
+        Ok((there, progress))
     }
 
     async fn pods(&self, client: &Client, object: &DynamicObject) -> Result<Vec<Pod>, Finding> {
@@ -238,8 +244,7 @@ impl Step for Rollouts {
         }
         let client = self.part.site.client().await?;
         for object in workloads {
-            let there = apply::get(&objects::api(&client, object).await?, object).await?;
-            if let Progress::Waits(why) = judge(object, there.as_ref())? {
+            if let (there, Progress::Waits(why)) = self.progress(&client, object).await? {
                 let pods = self.pods(&client, object).await?;
                 return Ok(Observation::unmet(detailed(&client, there.as_ref(), why, pods.iter()).await?));
             }
@@ -266,7 +271,7 @@ impl Step for Rollouts {
         };
         let mut evidence = Vec::new();
         for object in workloads {
-            if let Ok(Progress::Waits(_)) = self.progress(&client, object).await {
+            if let Ok((_, Progress::Waits(_))) = self.progress(&client, object).await {
                 let (namespace, name) = (namespace(object), object.name_any());
                 evidence.push(diagnosis::events(&client, &namespace, objects::kind(object), &name).await);
                 for pod in self.pods(&client, object).await.unwrap_or_default() {

@@ -184,11 +184,12 @@ pub async fn run<F: Future<Output = ()> + 'static>(
 /// # Errors
 /// As [`run`].
 pub async fn serve<F: Future<Output = ()> + 'static>(
-    server: Server,
+    mut server: Server,
     platform: impl Platform,
     restores: impl FnOnce(Orders) -> F,
     stop: CancellationToken,
 ) -> Result<(), Error> {
+    server.memory_limit = memory::within(server.memory_limit, memory::of_machine());
     let probe = Rc::new(Probe {
         sockets: server.pod.socket_directory.clone(),
         is_ready: watch::Sender::new(false),
@@ -309,7 +310,7 @@ impl<P: Platform> Agent<P> {
             socket_directory: &self.server.pod.socket_directory,
             tls_directory: self.tls(),
             spec,
-            memory_limit: memory::within(self.server.memory_limit, memory::of_machine()),
+            memory_limit: self.server.memory_limit,
             major: self.server.major,
             has_statements: library.exists(),
             demands,

@@ -336,7 +336,6 @@ impl<P: Platform> Agent<P> {
     fn fall_back(&self, life: &mut Life) -> Result<(), Error> {
         let Some(proven) = self.proven() else { return Ok(()) };
         if life.written.as_ref().is_some_and(|written| written.text != proven) {
-            tracing::error!("the server does not start with its parameters: it gets the last ones with which it did");
             self.write_configuration("postgresql.conf", &proven)?;
             // What applies now is not what the instance asks for, so nothing is reported for it.
             life.rejected = life.written.take().map(|written| written.fingerprint);

@@ -324,6 +324,11 @@ impl Fixture {
         self.running().expect("a server")
     }
 
+    /// What the agent says that it waits for.
+    fn trouble(&self) -> Option<String> {
+        self.memory.reports.borrow().last()?.trouble.clone()
+    }
+
     /// The server, if it has written its number yet.
     fn running(&self) -> Option<nix::unistd::Pid> {
         let text = fs_err::read_to_string(self.server.data().join("postmaster.pid")).ok()?;
@@ -491,8 +496,8 @@ fn parameters_that_a_reload_takes_and_a_start_does_not_are_taken_back() {
                 until(|| fixture.running().is_some_and(|server| server != first)).await;
                 fixture.ready().await;
                 assert_eq!(fixture.sql("SHOW ssl_ciphers").await, "HIGH:MEDIUM:+3DES:!aNULL");
-                let last = || fixture.memory.reports.borrow().last().and_then(|report| report.trouble.clone());
-                until(|| last().is_some_and(|text| text.contains("does not start with its parameters"))).await;
+                until(|| fixture.trouble().is_some_and(|text| text.contains("does not start with its parameters")))
+                    .await;
             });
             serving.await.expect("no error");
         });
@@ -507,15 +512,14 @@ fn parameters_for_which_there_is_no_memory_stop_no_server_that_ran() {
             let serving = fixture.during(|| async {
                 fixture.ready().await;
                 let first = fixture.postmaster();
-                let last = || fixture.memory.reports.borrow().last().and_then(|report| report.trouble.clone());
                 fixture.memory.set_parameters(json!({"maxConnections": 262_143}));
-                until(|| last().is_some_and(|text| text.contains("too small"))).await;
+                until(|| fixture.trouble().is_some_and(|text| text.contains("too small"))).await;
                 nix::sys::signal::kill(first, Signal::SIGKILL).expect("ours");
                 until(|| fixture.running().is_some_and(|server| server != first)).await;
                 fixture.ready().await;
                 assert_eq!(fixture.sql("SHOW max_connections").await, "100");
                 fixture.memory.set_parameters(json!({"maxConnections": 101}));
-                until(|| last().is_none()).await;
+                until(|| fixture.trouble().is_none()).await;
             });
             serving.await.expect("no error");
         });
