@@ -46,6 +46,16 @@ Feature: An object store beside the cluster
     When I create an instance "solo"
     And I create a backup "monday" of "solo"
     Then the command succeeds
+    When I run `a9s create cluster a8s --yes`
+    Then the command succeeds
+    And the program has sent no changing request
+    And there is no object store
+    When I run `a9s create stack a8s -c a8s --backup-region us-east-2 --yes`
+    Then the command succeeds
+    And the object store takes and gives objects
+    When I run `a9s create stack a8s -c a8s --backup-provider minio --yes`
+    Then the command succeeds
+    And standard error says "those in the bucket elsewhere of http"
 
   Scenario: Without a file, a terminal is asked for the keys of the store
     Given an empty home and no cluster

@@ -11,10 +11,10 @@ use kube::api::{ApiResource, DynamicObject};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::backup_config::{self, Store};
+use super::backup_config::{self, Choice};
+use super::images;
 use super::release::{Fetched, Wanted};
 use super::stack::{self, Part, Probe, Site, Source};
-use super::{images, password};
 use crate::config::WorkingDirectory;
 use crate::finding::{Class, Finding};
 use crate::kubernetes::Access;
@@ -81,29 +81,29 @@ pub struct Installation {
     /// Images that are elsewhere.
     pub images: ImageMap,
     /// Where backups go.
-    pub store: Store,
+    pub choice: Arc<Choice>,
 }
 
 /// Adds the steps of an installation on a cluster that is there when `after` are done.
 pub fn add(plan: &mut Plan, after: &[Handle], access: Arc<Access>, installation: Installation) -> Handle {
-    let Installation { directory, stack, images, store } = installation;
+    let Installation { directory, stack, images, choice } = installation;
     let site = Site::new(access);
     let record = add_record(plan, after, &site);
-    let adopted = password::Adopted { site: site.clone(), directory: directory.clone() };
+    let adopted = backup_config::Adopted::new(site.clone(), directory.clone(), choice.clone());
     let adopted = plan.after(&[record], adopted);
-    let written = backup_config::Written { directory: directory.clone(), store: store.clone() };
+    let written = backup_config::Written { directory: directory.clone(), choice: choice.clone() };
     let written = plan.after(&[adopted], written);
     match stack {
         Stack::Builtin { provider } => {
-            add_builtin(plan, after, written, Builtin { site, directory, provider, images, store })
+            add_builtin(plan, after, written, Builtin { site, directory, provider, images, choice })
         }
         Stack::Upstream { version, cert_manager } => {
             let wanted = Wanted::Manifests(version);
             let release = plan.add(Fetched::new(directory.clone(), wanted.clone()));
             let mut needed =
                 vec![release, written, add_cert_manager(plan, record, &site, &directory, &cert_manager, &images)];
-            if store.is_minio() {
-                needed.push(add_minio(plan, record, &site, &images, &store));
+            if choice.may_be_minio() {
+                needed.push(add_minio(plan, adopted, &site, &images, choice));
             }
             let source = released(images, wanted.path(&directory), directory);
             let probe = Some(stack::instance_probe());
@@ -115,21 +115,21 @@ pub fn add(plan: &mut Plan, after: &[Handle], access: Arc<Access>, installation:
 /// Adds the steps that write what an installation would apply. No cluster is asked: the encryption password is the one of
 /// the working directory, and the images are pulled. Returns the files in the order in which they are to be applied.
 pub fn write(plan: &mut Plan, installation: Installation) -> Vec<PathBuf> {
-    let Installation { directory, stack, images, store } = installation;
-    let mut needed = vec![plan.add(backup_config::Written { directory: directory.clone(), store: store.clone() })];
+    let Installation { directory, stack, images, choice } = installation;
+    let mut needed = vec![plan.add(backup_config::Written { directory: directory.clone(), choice: choice.clone() })];
     let mut parts = Vec::new();
     match stack {
         Stack::Builtin { .. } => {
-            if store.is_minio() {
-                parts.push(("object-store", own_store(images.clone(), &store)));
+            if choice.store().is_minio() {
+                parts.push(("object-store", own_store(images.clone(), choice.clone())));
             }
             parts.push(("stack", with_settings(builtin_source(images, None), directory.clone())));
         }
         Stack::Upstream { version, cert_manager } => {
             let (release, document) = (Wanted::Manifests(version), Wanted::cert_manager(&cert_manager));
             parts.push(("cert-manager", cert_manager_source(images.clone(), document.path(&directory), None)));
-            if store.is_minio() {
-                parts.push(("object-store", minio_source(images.clone(), &store)));
+            if choice.store().is_minio() {
+                parts.push(("object-store", minio_source(images.clone(), choice.clone())));
             }
             parts.push(("stack", released(images, release.path(&directory), directory.clone())));
             needed.extend([release, document].map(|wanted| plan.add(Fetched::new(directory.clone(), wanted))));
@@ -160,20 +160,22 @@ struct Builtin {
     directory: WorkingDirectory,
     provider: Option<(Arc<dyn Provider>, ClusterName)>,
     images: ImageMap,
-    store: Store,
+    choice: Arc<Choice>,
 }
 
 /// The stack and its store at the same time: neither needs the other to begin. Images are loaded as soon as there are
 /// nodes: those become ready meanwhile.
 fn add_builtin(plan: &mut Plan, after: &[Handle], written: Handle, builtin: Builtin) -> Handle {
-    let Builtin { site, directory, provider, images, store } = builtin;
-    let own = store.is_minio().then(|| own_store(images.clone(), &store));
-    let operators = builtin_source(images, provider.clone());
+    let Builtin { site, directory, provider, images, choice } = builtin;
+    let own = choice.may_be_minio().then(|| own_store(images.clone(), choice.clone()));
+    let operators = builtin_source(images.clone(), provider.clone());
     let mut needed = vec![written];
     if let Some((provider, cluster)) = provider
         && provider.has_nodes()
     {
-        let sources = own.iter().chain([&operators]).cloned().collect();
+        // Read apart from what is installed: it may not be known yet where backups go.
+        let store = own_store(images, choice);
+        let sources = vec![store, operators.clone()];
         needed.push(plan.after(after, images::Loaded { provider, cluster, sources }));
     }
     let source = with_settings(operators, directory);
@@ -232,12 +234,16 @@ fn settings(directory: &WorkingDirectory) -> Result<[Value; 2], Finding> {
     Ok([map, secret])
 }
 
-/// The builtin stack's own store.
-fn own_store(images: ImageMap, store: &Store) -> Arc<Source> {
-    let options = own::Options { bucket: store.bucket.clone(), credentials: store.credentials.clone() };
+/// The builtin stack's own store; nothing where backups go elsewhere.
+fn own_store(images: ImageMap, choice: Arc<Choice>) -> Arc<Source> {
     Source::new(images, move || {
-        let objects = own::manifests(&options);
-        Box::pin(async move { stack::values_of(&objects) })
+        let store = choice.store();
+        Box::pin(async move {
+            if !store.is_minio() {
+                return Ok(Vec::new());
+            }
+            stack::values_of(&own::manifests(&own::Options { bucket: store.bucket, credentials: store.credentials }))
+        })
     })
 }
 
@@ -299,21 +305,23 @@ fn issuer_probe() -> Probe {
     Probe { resource, object }
 }
 
-fn add_minio(plan: &mut Plan, after: Handle, site: &Arc<Site>, images: &ImageMap, store: &Store) -> Handle {
-    let source = minio_source(images.clone(), store);
+fn add_minio(plan: &mut Plan, after: Handle, site: &Arc<Site>, images: &ImageMap, choice: Arc<Choice>) -> Handle {
+    let source = minio_source(images.clone(), choice);
     let part = Part { site: site.clone(), title: "the MinIO object store", id: "minio", source, probe: None };
     stack::install(plan, &[after], part)
 }
 
-fn minio_source(images: ImageMap, store: &Store) -> Arc<Source> {
-    let store = minio::Store {
-        bucket: store.bucket.clone(),
-        access_key: store.credentials.access_key.clone(),
-        secret_key: store.credentials.secret_key.clone(),
-    };
+/// MinIO; nothing where backups go elsewhere.
+fn minio_source(images: ImageMap, choice: Arc<Choice>) -> Arc<Source> {
     Source::new(images, move || {
-        let store = store.clone();
-        Box::pin(async move { Ok(minio::documents(&store)) })
+        let store = choice.store();
+        Box::pin(async move {
+            if !store.is_minio() {
+                return Ok(Vec::new());
+            }
+            let a8s_operators::store::Credentials { access_key, secret_key } = store.credentials;
+            Ok(minio::documents(&minio::Store { bucket: store.bucket, access_key, secret_key }))
+        })
     })
 }
 
@@ -346,23 +354,10 @@ pub fn render(release: &Path, read: &dyn Fn(&str) -> Result<Vec<u8>, Finding>) -
 
 #[cfg(test)]
 mod tests {
-    use a8s_operators::store::Credentials;
-
     use super::*;
     use crate::kubernetes::Target;
     use crate::provider::{Name, Options, of_name};
-    use crate::steps::backup_config::Provider as StoreProvider;
-
-    fn store(provider: StoreProvider) -> Store {
-        Store {
-            provider,
-            bucket: "b".to_owned(),
-            region: "r".to_owned(),
-            endpoint: String::new(),
-            path_style: false,
-            credentials: Credentials { access_key: "k".to_owned(), secret_key: "s".to_owned() },
-        }
-    }
+    use crate::steps::backup_config::{Provider as StoreProvider, Wish};
 
     fn plan(stack: Stack, backups: StoreProvider) -> String {
         let mut plan = Plan::new("create stack a8s");
@@ -374,7 +369,7 @@ mod tests {
                 directory: WorkingDirectory("/a9s".into()),
                 stack,
                 images: ImageMap::default(),
-                store: store(backups),
+                choice: Choice::new(Wish { provider: Some(backups), ..Wish::default() }),
             },
         );
         plan.describe()

@@ -14,7 +14,6 @@ pub mod instance;
 pub mod kubeconfig;
 pub mod look;
 pub mod member;
-pub mod password;
 pub mod primary;
 pub mod release;
 pub mod resource;

@@ -15,6 +15,7 @@ use crate::kubernetes::{Access, Target, kubeconfig};
 use crate::provider::{ClusterName, Name, Options, Provider};
 use crate::step::{Event, Plan, Reporter};
 use crate::steps;
+use crate::steps::backup_config::Choice;
 use crate::steps::cluster::Wanted;
 use crate::steps::install::{self, Installation, StackName};
 
@@ -78,7 +79,7 @@ impl CreateCluster {
         };
         let provider = session.provider(&self.provider, options)?;
         arguments.warn_about_unused(session, provider.name());
-        let (store, images) = (arguments.stack.store(session)?, arguments.stack.images()?);
+        let (choice, images) = (Choice::new(arguments.stack.wish(session)?), arguments.stack.images()?);
         let stack = arguments.stack.stack(Some((provider.clone(), self.cluster_name.clone())))?;
         let is_ours = is_ours(session, provider.as_ref(), &self.cluster_name)?;
         if !is_ours && !arguments.run.dry_run {
@@ -89,9 +90,8 @@ impl CreateCluster {
             Some(path) => crate::caller::path(path),
             None => kubeconfig::paths().into_iter().next().ok_or(crate::config::Error::NoHome)?,
         };
-        let minio = store.is_minio();
         session.console.heading("Let's set up a Kubernetes stack together...");
-        let installation = Installation { directory: directory.clone(), stack, images, store };
+        let installation = Installation { directory: directory.clone(), stack, images, choice: choice.clone() };
         let plan = plan(&provider, &self.cluster_name, &kubeconfig, is_ours, installation);
         let outcome = session
             .block_on(async |cancel| session.carry_out(&plan, &arguments.run, cancel, Some(&directory)).await)?;
@@ -100,7 +100,7 @@ impl CreateCluster {
             let cluster =
                 format!("{made} a Kubernetes Cluster using {} named: {}.", provider.name(), self.cluster_name);
             let stack = arguments.stack.name(Some(provider.name()));
-            summary(session, &cluster, stack, minio);
+            summary(session, &cluster, stack, choice.store().is_minio());
             session.console.document(&json!({
                 "stack": stack, "provider": provider.name(), "cluster": self.cluster_name, "context": provider.context(&self.cluster_name),
                 "kubeconfig": kubeconfig, "workingDir": directory.0, "changed": outcome.changed(), "steps": outcome.steps,

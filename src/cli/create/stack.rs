@@ -13,6 +13,7 @@ use crate::finding::Finding;
 use crate::kubernetes::{Access, Connection, Error, Target};
 use crate::provider::{self, ClusterName, Name, Options, Provider};
 use crate::step::Plan;
+use crate::steps::backup_config::{self, Choice};
 use crate::steps::install::{self, Installation};
 
 /// Arguments of `create stack`.
@@ -128,11 +129,14 @@ impl CreateStack {
 impl CreateStackA8s {
     /// Writes the manifests and says how to go on.
     fn write(&self, session: &Session) -> Result<(), Finding> {
-        let (store, images) = (self.stack.store(session)?, self.stack.images()?);
+        let (wish, images) = (self.stack.wish(session)?, self.stack.images()?);
         let (name, stack) = (self.stack.name(None), self.stack.stack(None)?);
         let directory = generated_directory(session, &self.run)?;
+        // No cluster is asked: what is not said is as this directory has it.
+        let choice = Choice::new(wish);
+        choice.made(backup_config::of_directory(&directory).as_ref()).check()?;
         let mut plan = Plan::new("create stack a8s");
-        let installation = Installation { directory: directory.clone(), stack, images, store };
+        let installation = Installation { directory: directory.clone(), stack, images, choice };
         let paths = install::write(&mut plan, installation);
         let outcome =
             session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, Some(&directory)).await)?;
@@ -157,7 +161,7 @@ impl CreateStackA8s {
         if self.no_apply {
             return self.write(session);
         }
-        let (store, images) = (self.stack.store(session)?, self.stack.images()?);
+        let (choice, images) = (Choice::new(self.stack.wish(session)?), self.stack.images()?);
         let (connection, maker) = session.block_on(async |_| {
             let connection = self.cluster.connect().await?;
             let maker = maker(&connection).await;
@@ -173,14 +177,14 @@ impl CreateStackA8s {
         let directory = generated_directory(session, &self.run)?;
         session.console.heading("Let's set up a Kubernetes stack together...");
         let (context, server) = (connection.context.clone(), connection.server.clone());
-        let minio = store.is_minio();
         let mut plan = Plan::new("create stack a8s");
-        let installation = Installation { directory: directory.clone(), stack, images, store };
+        let installation = Installation { directory: directory.clone(), stack, images, choice: choice.clone() };
         install::add(&mut plan, &[], Arc::new(Access::connected(connection)), installation);
         let outcome =
             session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, Some(&directory)).await)?;
         if let Some(outcome) = outcome {
-            summary(session, &format!("Found the Kubernetes Cluster of the context {context}."), name, minio);
+            let found = format!("Found the Kubernetes Cluster of the context {context}.");
+            summary(session, &found, name, choice.store().is_minio());
             session.console.document(&json!({
                 "stack": name, "context": context, "server": server, "workingDir": directory.0,
                 "changed": outcome.changed(), "steps": outcome.steps,

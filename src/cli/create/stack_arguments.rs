@@ -11,7 +11,7 @@ use crate::finding::{Class, Finding};
 use crate::manifest::images::ImageMap;
 use crate::manifest::release::{self, Version};
 use crate::provider::{ClusterName, Name, Provider};
-use crate::steps::backup_config::Store;
+use crate::steps::backup_config::Wish;
 use crate::steps::install::{Stack, StackName};
 use crate::steps::release::CERT_MANAGER;
 
@@ -37,12 +37,12 @@ pub struct StackArguments {
 }
 
 impl StackArguments {
-    /// Where backups go.
+    /// What is said of where backups go.
     ///
     /// # Errors
     /// A value can't work, or a key is missing.
-    pub fn store(&self, session: &Session) -> Result<Store, Finding> {
-        self.store.store(session)
+    pub fn wish(&self, session: &Session) -> Result<Wish, Finding> {
+        self.store.wish(session)
     }
 
     /// Whether a store is installed with the stack. Nobody is asked for keys.

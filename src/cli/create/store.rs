@@ -2,14 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use a8s_operators::store::Credentials;
 use clap::{Args, ValueEnum};
 
 use crate::caller;
 use crate::cli::{Session, prompt};
 use crate::finding::{Class, Finding};
 use crate::step::{Event, Reporter};
-use crate::steps::backup_config::{Provider, Store};
+use crate::steps::backup_config::{Provider, Secret, Wish};
 
 /// Whose store it is, as it is typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -22,21 +21,21 @@ enum Choice {
     Aws,
 }
 
-/// The flags.
+/// The flags. What none of them says stays as the cluster has it.
 #[derive(Debug, Clone, Args)]
 pub struct BackupStore {
-    /// Where backups go
-    #[arg(long, value_name = "PROVIDER", default_value = "minio", ignore_case = true, help_heading = "Backups")]
-    backup_provider: Choice,
-    /// Bucket of backups
-    #[arg(long, value_name = "BUCKET", default_value = "a8s-backups", help_heading = "Backups")]
-    backup_bucket: String,
-    /// Region of the bucket
-    #[arg(long, value_name = "REGION", default_value = "eu-central-1", help_heading = "Backups")]
-    backup_region: String,
-    /// S3 endpoint; minio has its own
-    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true, help_heading = "Backups")]
-    backup_store_endpoint: String,
+    /// Where backups go [default: as it is on the cluster, else minio]
+    #[arg(long, value_name = "PROVIDER", ignore_case = true, help_heading = "Backups")]
+    backup_provider: Option<Choice>,
+    /// Bucket of backups [default: as it is on the cluster, else a8s-backups]
+    #[arg(long, value_name = "BUCKET", help_heading = "Backups")]
+    backup_bucket: Option<String>,
+    /// Region of the bucket [default: as it is on the cluster, else eu-central-1]
+    #[arg(long, value_name = "REGION", help_heading = "Backups")]
+    backup_region: Option<String>,
+    /// S3 endpoint, with --backup-provider AWS; minio has its own
+    #[arg(long, value_name = "URL", help_heading = "Backups")]
+    backup_store_endpoint: Option<String>,
     /// Address buckets by path; always so for minio
     #[arg(long, help_heading = "Backups")]
     backup_store_pathstyle: bool,
@@ -61,23 +60,21 @@ struct Key<'a> {
     flag: Option<&'a String>,
     file: Option<&'a Path>,
     variable: &'static str,
-    minio: &'static str,
     is_secret: bool,
 }
 
 impl BackupStore {
-    /// What the flags say, complete and checked. It asks for keys where there is a terminal.
+    /// What the flags say, checked. It asks for keys where there is a terminal.
     ///
     /// # Errors
     /// A value can't work, or a key is missing and nobody can be asked.
-    pub fn store(&self, session: &Session) -> Result<Store, Finding> {
+    pub fn wish(&self, session: &Session) -> Result<Wish, Finding> {
         self.warn(session);
         let access = Key {
             name: "backup-store-accesskey",
             flag: self.backup_store_accesskey.as_ref(),
             file: self.backup_store_accesskey_file.as_deref(),
             variable: "A9S_BACKUP_STORE_ACCESSKEY",
-            minio: "a8s-user",
             is_secret: false,
         };
         let secret = Key {
@@ -85,27 +82,27 @@ impl BackupStore {
             flag: self.backup_store_secretkey.as_ref(),
             file: self.backup_store_secretkey_file.as_deref(),
             variable: "A9S_BACKUP_STORE_SECRETKEY",
-            minio: "a8s-password",
             is_secret: true,
         };
-        let store = Store {
-            provider: match self.backup_provider {
+        let wish = Wish {
+            provider: self.backup_provider.map(|choice| match choice {
                 Choice::Minio => Provider::Minio,
                 Choice::Aws => Provider::Aws,
-            },
+            }),
             bucket: self.backup_bucket.clone(),
             region: self.backup_region.clone(),
-            endpoint: self.backup_store_endpoint.clone(),
-            path_style: self.backup_store_pathstyle,
-            credentials: Credentials { access_key: self.key(&access)?, secret_key: self.key(&secret)? },
+            endpoint: self.backup_store_endpoint.clone().filter(|_| self.backup_provider == Some(Choice::Aws)),
+            path_style: self.backup_store_pathstyle.then_some(true),
+            access_key: self.key(&access)?,
+            secret_key: self.key(&secret)?.map(Secret),
         };
-        store.check()?;
-        Ok(store)
+        wish.over(None).check()?;
+        Ok(wish)
     }
 
-    /// Whether the store is installed with the stack.
+    /// Whether the store is installed with the stack, as far as the flags say.
     pub fn is_minio(&self) -> bool {
-        self.backup_provider == Choice::Minio
+        self.backup_provider != Some(Choice::Aws)
     }
 
     fn warn(&self, session: &Session) {
@@ -115,29 +112,25 @@ impl BackupStore {
                 "others on this machine can see the --backup-store-secretkey of a running command; a file or the variable A9S_BACKUP_STORE_SECRETKEY keeps it",
             );
         }
-        if self.is_minio() && !self.backup_store_endpoint.is_empty() {
-            warn("--backup-store-endpoint has no effect with the backup provider minio");
+        if self.is_minio() && self.backup_store_endpoint.is_some() {
+            warn("--backup-store-endpoint has no effect without --backup-provider AWS");
         }
     }
 
-    fn key(&self, key: &Key<'_>) -> Result<String, Finding> {
+    fn key(&self, key: &Key<'_>) -> Result<Option<String>, Finding> {
         if let Some(given) = key.flag {
-            return Ok(given.clone());
+            return Ok(Some(given.clone()));
         }
         if let Some(path) = key.file {
             let content = fs_err::read_to_string(caller::path(path))
                 .map_err(|error| Finding::new("key-unreadable", Class::Missing, error.to_string()))?;
-            return Ok(content.trim_end().to_owned());
+            return Ok(Some(content.trim_end().to_owned()));
         }
         let given = caller::variable(key.variable).and_then(|given| given.into_string().ok());
         if let Some(given) = given.filter(|given| !given.is_empty()) {
-            return Ok(given);
+            return Ok(Some(given));
         }
-        match self.backup_provider {
-            Choice::Minio => Ok(key.minio.to_owned()),
-            // MinIO's are known to everybody: no other store may ever get them.
-            Choice::Aws => ask(key),
-        }
+        if self.is_minio() { Ok(None) } else { ask(key).map(Some) }
     }
 }
 

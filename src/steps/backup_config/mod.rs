@@ -3,18 +3,21 @@
 //! The encryption password is made once and kept: whatever was encrypted with it is lost without it. All files are
 //! readable by their owner only.
 
-use std::path::PathBuf;
+mod adopted;
+mod store;
 
-use a8s_operators::object_store::manifests::ENDPOINT;
+use std::path::PathBuf;
+use std::sync::Arc;
+
 use a8s_operators::store::{ACCESS_KEY, CONFIG_KEY, Config, Credentials, PASSWORD, SECRET_KEY};
 use async_trait::async_trait;
 use rand::seq::{IndexedRandom, SliceRandom};
-use serde_json::json;
 
+pub use self::adopted::Adopted;
+pub use self::store::{Choice, Provider, Secret, Store, Wish};
 use crate::config::{WorkingDirectory, write_private};
 use crate::finding::{Class, Finding};
 use crate::step::{Context, Observation, Step};
-use crate::yaml;
 
 /// All files, by the names that the kustomization of the released stack wants.
 pub const FILES: [&str; 4] = [PASSWORD, ACCESS_KEY, SECRET_KEY, CONFIG_KEY];
@@ -22,84 +25,30 @@ const DIGITS: &[u8] = b"0123456789";
 const SYMBOLS: &[u8] = b"~!@#$%^&*()_+`-={}|[]\\:\"<>?,./";
 const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
 
-/// Whose store it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Provider {
-    /// The one that is installed with the stack: MinIO, or the builtin stack's own, which is called the same.
-    Minio,
-    /// AWS, or any other that speaks S3.
-    Aws,
-}
-
-/// Where backups go.
-#[derive(Clone)]
-pub struct Store {
-    /// Whose it is.
-    pub provider: Provider,
-    /// Bucket.
-    pub bucket: String,
-    /// Region.
-    pub region: String,
-    /// S3 endpoint; empty: the provider's own.
-    pub endpoint: String,
-    /// Path-style addressing.
-    pub path_style: bool,
-    /// Access key id and secret key.
-    pub credentials: Credentials,
-}
-
-impl Store {
-    /// Whether backups go to the store that the program installs.
-    pub fn is_minio(&self) -> bool {
-        self.provider == Provider::Minio
-    }
-
-    /// Refuses what can't work.
-    ///
-    /// # Errors
-    /// A key is empty, or bucket or endpoint are none.
-    pub fn check(&self) -> Result<(), Finding> {
-        let Credentials { access_key, secret_key } = &self.credentials;
-        for (flag, key) in [("backup-store-accesskey", access_key), ("backup-store-secretkey", secret_key)] {
-            if key.is_empty() {
-                return Err(Finding::new("empty-key", Class::Usage, format!("The {flag} can't be empty!")));
-            }
-        }
-        let wrong = |why: String| Finding::new("backup-store", Class::Usage, why);
-        let document = self.document().map_err(|error| wrong(error.to_string()))?;
-        Config::parse(&document).map(drop).map_err(|error| wrong(error.reason()))
-    }
-
-    fn document(&self) -> Result<String, yaml::Error> {
-        // Upstream writes AWS for MinIO too: it is the protocol that is meant.
-        let mut cloud = json!({"provider": "AWS", "container": self.bucket, "region": self.region});
-        let endpoint = if self.is_minio() { ENDPOINT } else { self.endpoint.as_str() };
-        if !endpoint.is_empty() {
-            cloud["endpoint"] = json!(endpoint);
-        }
-        if self.is_minio() || self.path_style {
-            cloud["path_style"] = json!(true);
-        }
-        yaml::write(&json!({"config": {"cloud_configuration": cloud}}))
-    }
-}
-
 /// The files of a working directory.
 pub struct Written {
     /// The working directory.
     pub directory: WorkingDirectory,
     /// Where backups go.
-    pub store: Store,
+    pub choice: Arc<Choice>,
+}
+
+/// The store that a working directory is configured for, if it is for one.
+pub fn of_directory(directory: &WorkingDirectory) -> Option<Store> {
+    let read = |name| std::fs::read_to_string(directory.backup_config().join(name)).ok();
+    let config = Config::parse(&read(CONFIG_KEY)?).ok()?;
+    let [access_key, secret_key] = [read(ACCESS_KEY)?, read(SECRET_KEY)?].map(|key| key.trim_end().to_owned());
+    Some(Store::of(config, Credentials { access_key, secret_key }))
 }
 
 impl Written {
     /// Path and content of every file whose content is given.
     fn files(&self) -> Result<Vec<(PathBuf, String)>, Finding> {
-        let directory = self.directory.backup_config();
-        let document = self.store.document().map_err(|error| Finding::new("manifest", Class::Failed, error))?;
+        let (directory, store) = (self.directory.backup_config(), self.choice.store());
+        let document = store.document().map_err(|error| Finding::new("manifest", Class::Failed, error))?;
         Ok(vec![
-            (directory.join(ACCESS_KEY), self.store.credentials.access_key.clone()),
-            (directory.join(SECRET_KEY), self.store.credentials.secret_key.clone()),
+            (directory.join(ACCESS_KEY), store.credentials.access_key),
+            (directory.join(SECRET_KEY), store.credentials.secret_key),
             (directory.join(CONFIG_KEY), document),
         ])
     }
@@ -170,22 +119,10 @@ fn password() -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
     use crate::step::{Cancel, Plan, Runner, Silent};
-
-    fn store(provider: Provider) -> Store {
-        Store {
-            provider,
-            bucket: "a8s-backups".to_owned(),
-            region: "eu-central-1".to_owned(),
-            endpoint: String::new(),
-            path_style: false,
-            credentials: Credentials { access_key: "a8s-user".to_owned(), secret_key: "a8s-password".to_owned() },
-        }
-    }
 
     #[test]
     fn a_password_is_made_as_the_go_tool_makes_it() {
@@ -197,34 +134,19 @@ mod tests {
         assert!(password.iter().filter(|byte| !byte.is_ascii_alphanumeric()).all(|byte| SYMBOLS.contains(byte)));
     }
 
-    #[test]
-    fn minio_has_its_endpoint_and_aws_has_none() {
-        insta::with_settings!({snapshot_path => "../../snapshots", prepend_module_to_snapshot => false}, {
-            insta::assert_snapshot!("backup_store_config_minio", store(Provider::Minio).document().unwrap());
-            insta::assert_snapshot!("backup_store_config_aws", store(Provider::Aws).document().unwrap());
-        });
-    }
-
-    #[test]
-    fn what_cannot_work_is_refused_before_anything_is_made() {
-        store(Provider::Minio).check().unwrap();
-        let bucket = Store { bucket: "UPPER".to_owned(), ..store(Provider::Minio) };
-        let endpoint = Store { endpoint: "ftp://host".to_owned(), ..store(Provider::Aws) };
-        let mut keyless = store(Provider::Aws);
-        keyless.credentials.secret_key.clear();
-        for (store, word) in [(bucket, "UPPER"), (endpoint, "ftp://host"), (keyless, "backup-store-secretkey")] {
-            let finding = store.check().unwrap_err();
-            assert!(finding.class == Class::Usage && finding.cause.contains(word), "{finding:?}");
-        }
-    }
-
     #[tokio::test]
     async fn the_password_is_kept_and_nobody_else_reads_the_files() {
         let home = tempfile::tempdir().unwrap();
         let directory = WorkingDirectory(home.path().join("a9s"));
         let plan = |provider| {
             let mut plan = Plan::new("test");
-            plan.add(Written { directory: directory.clone(), store: store(provider) });
+            let wish = Wish {
+                provider: Some(provider),
+                access_key: Some("a".to_owned()),
+                secret_key: Some(Secret("s".to_owned())),
+                ..Wish::default()
+            };
+            plan.add(Written { directory: directory.clone(), choice: Choice::new(wish) });
             plan
         };
         let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(5));
@@ -233,6 +155,7 @@ mod tests {
         assert!(!runner.run(&plan(Provider::Minio)).await.unwrap().changed());
         assert!(runner.run(&plan(Provider::Aws)).await.unwrap().changed());
         assert_eq!(fs_err::read(directory.backup_config().join(PASSWORD)).unwrap(), password);
+        assert_eq!(of_directory(&directory).unwrap().provider, Provider::Aws);
         for entry in fs_err::read_dir(directory.backup_config()).unwrap() {
             assert!(is_private(&entry.unwrap().path()));
         }

@@ -1,0 +1,155 @@
+//! What a cluster knows of its backups already: whoever installs the stack again, also from another machine, must neither
+//! make the backups that are there unreadable nor send the next ones elsewhere by saying nothing.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use a8s_operators::SYSTEM_NAMESPACE;
+use a8s_operators::store::{ACCESS_KEY, CONFIG, CONFIG_KEY, CREDENTIALS, Config, Credentials, PASSWORD, SECRET_KEY};
+use async_trait::async_trait;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use kube::{Api, Client};
+use tokio::sync::OnceCell;
+
+use super::{Choice, Store};
+use crate::config::{WorkingDirectory, write_private};
+use crate::finding::{Class, Finding};
+use crate::kubernetes::Error;
+use crate::step::{Context, Observation, Step};
+use crate::steps::stack::{Origin, Site};
+
+/// The configuration of backups of the cluster should be the one that this run goes on with.
+pub struct Adopted {
+    site: Arc<Site>,
+    directory: WorkingDirectory,
+    choice: Arc<Choice>,
+    found: OnceCell<Found>,
+}
+
+/// What a cluster has.
+#[derive(Default)]
+struct Found {
+    password: Option<Vec<u8>>,
+    store: Option<Store>,
+}
+
+impl Found {
+    async fn on(client: &Client, choice: &Choice) -> Result<Self, Finding> {
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+        let there = secrets.get_opt(CREDENTIALS).await;
+        let there = there.map_err(|error| unread("secret", CREDENTIALS, error))?;
+        let Some(mut data) = there.and_then(|secret| secret.data) else { return Ok(Self::default()) };
+        let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+        let there = maps.get_opt(CONFIG).await.map_err(|error| unread("configmap", CONFIG, error))?;
+        let document = there.and_then(|map| map.data?.remove(CONFIG_KEY));
+        let password = data.remove(PASSWORD).map(|value| value.0);
+        let mut key = |name: &str| {
+            let value = data.remove(name).map(|value| String::from_utf8_lossy(value.0.trim_ascii_end()).into_owned());
+            value.filter(|value| !value.is_empty())
+        };
+        let store = match (document, key(ACCESS_KEY), key(SECRET_KEY)) {
+            (Some(document), Some(access_key), Some(secret_key)) => {
+                store(&document, Credentials { access_key, secret_key }, choice)?
+            }
+            // What is damaged is made whole again.
+            _ => None,
+        };
+        Ok(Self { password, store })
+    }
+}
+
+fn unread(kind: &str, name: &str, error: kube::Error) -> Error {
+    Error::request(format!("get {kind} {SYSTEM_NAMESPACE}/{name}"), error)
+}
+
+fn store(document: &str, credentials: Credentials, choice: &Choice) -> Result<Option<Store>, Finding> {
+    match Config::parse(document) {
+        Ok(config) => Ok(Some(Store::of(config, credentials))),
+        Err(_) if choice.names_a_provider() => Ok(None),
+        Err(error) => Err(Finding::new("backup-store", Class::Refused, error.to_string())
+            .advise("Correct it, or say with --backup-provider and its flags where backups go.")),
+    }
+}
+
+impl Adopted {
+    /// The step.
+    pub fn new(site: Arc<Site>, directory: WorkingDirectory, choice: Arc<Choice>) -> Self {
+        Self { site, directory, choice, found: OnceCell::new() }
+    }
+
+    /// What was there before this run has changed anything.
+    async fn found(&self) -> Result<&Found, Finding> {
+        let found = self.found.get_or_try_init(async || match self.site.origin(SYSTEM_NAMESPACE) {
+            Some(Origin::Made) => Ok::<_, Finding>(Found::default()),
+            _ => Found::on(&self.site.client().await?, &self.choice).await,
+        });
+        found.await
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.backup_config().join(PASSWORD)
+    }
+
+    /// What is not yet as on the cluster, if anything.
+    fn difference(&self, found: &Found) -> Result<Option<&'static str>, Finding> {
+        let Some(wanted) = &found.password else { return Ok(None) };
+        match std::fs::read(self.path()) {
+            Ok(ours) if ours == *wanted => Ok(None),
+            Ok(_) => {
+                let cause = format!(
+                    "the cluster has another encryption password than {}: its backups could not be read any more",
+                    self.path().display()
+                );
+                Err(Finding::new("other-password", Class::Refused, cause)
+                    .advise("Move that file away to go on with the cluster's password."))
+            }
+            Err(_) => Ok(Some("this working directory does not have the cluster's encryption password")),
+        }
+    }
+}
+
+#[async_trait]
+impl Step for Adopted {
+    fn id(&self) -> String {
+        "backups-adopted".to_owned()
+    }
+
+    fn title(&self) -> String {
+        "go on with the cluster's configuration of backups".to_owned()
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let found = self.found().await?;
+        let store = self.choice.made(found.store.as_ref());
+        store.check()?;
+        if let Some(difference) = self.difference(found)? {
+            return Ok(Observation::unmet(difference));
+        }
+        Ok(match &found.store {
+            None => Observation::satisfied("the cluster has none"),
+            Some(before) if before.place() != store.place() => {
+                Observation::unmet(format!("backups go to {}", before.place()))
+            }
+            Some(before) => Observation::satisfied(format!("backups go to {}", before.place())),
+        })
+    }
+
+    async fn converge(&self, context: &Context) -> Result<(), Finding> {
+        let (found, store) = (self.found().await?, self.choice.store());
+        if let Some(before) = found.store.as_ref().filter(|before| before.place() != store.place()) {
+            context.warn(format!(
+                "backups go to {} from now on; those in {} can only be restored when it is chosen again",
+                store.place(),
+                before.place()
+            ));
+        }
+        let Some(password) = &found.password else { return Ok(()) };
+        fs_err::create_dir_all(self.directory.backup_config())
+            .and_then(|()| write_private(&self.path(), password))
+            .map_err(|error| Finding::new("files-unwritable", Class::Failed, error.to_string()))
+    }
+
+    async fn confirm(&self) -> Result<Observation, Finding> {
+        Ok(Observation::satisfied(format!("backups go to {}", self.choice.store().place())))
+    }
+}

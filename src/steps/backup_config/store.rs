@@ -1,0 +1,258 @@
+//! Where backups go: what is wanted of the place, and what becomes of that on a cluster that has one already.
+
+use std::sync::{Arc, OnceLock};
+
+use a8s_operators::object_store::manifests::ENDPOINT;
+use a8s_operators::store::{Config, Credentials};
+use serde_json::json;
+
+use crate::finding::{Class, Finding};
+use crate::yaml;
+
+/// Whose store it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Provider {
+    /// The one that is installed with the stack: MinIO, or the builtin stack's own, which is called the same.
+    Minio,
+    /// AWS, or any other that speaks S3.
+    Aws,
+}
+
+/// Where backups go.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Store {
+    /// Whose it is.
+    pub provider: Provider,
+    /// Bucket.
+    pub bucket: String,
+    /// Region.
+    pub region: String,
+    /// S3 endpoint; empty: the provider's own.
+    pub endpoint: String,
+    /// Path-style addressing.
+    pub path_style: bool,
+    /// Access key id and secret key.
+    pub credentials: Credentials,
+}
+
+impl Store {
+    /// The store of a provider when nothing is said. MinIO's keys are known to everybody: no other store ever gets them.
+    fn usual(provider: Provider) -> Self {
+        let (access_key, secret_key) = match provider {
+            Provider::Minio => ("a8s-user", "a8s-password"),
+            Provider::Aws => ("", ""),
+        };
+        Self {
+            provider,
+            bucket: "a8s-backups".to_owned(),
+            region: "eu-central-1".to_owned(),
+            endpoint: String::new(),
+            path_style: false,
+            credentials: Credentials { access_key: access_key.to_owned(), secret_key: secret_key.to_owned() },
+        }
+    }
+
+    /// The store that a cluster or a working directory has.
+    pub(super) fn of(config: Config, credentials: Credentials) -> Self {
+        let is_minio = config.endpoint.as_deref() == Some(ENDPOINT);
+        Self {
+            provider: if is_minio { Provider::Minio } else { Provider::Aws },
+            bucket: config.bucket,
+            region: config.region,
+            endpoint: config.endpoint.filter(|_| !is_minio).unwrap_or_default(),
+            path_style: config.path_style && !is_minio,
+            credentials,
+        }
+    }
+
+    /// Whether backups go to the store that the program installs.
+    pub fn is_minio(&self) -> bool {
+        self.provider == Provider::Minio
+    }
+
+    /// Refuses what can't work.
+    ///
+    /// # Errors
+    /// A key is empty, or bucket or endpoint are none.
+    pub fn check(&self) -> Result<(), Finding> {
+        let Credentials { access_key, secret_key } = &self.credentials;
+        for (flag, key) in [("backup-store-accesskey", access_key), ("backup-store-secretkey", secret_key)] {
+            if key.is_empty() {
+                return Err(Finding::new("empty-key", Class::Usage, format!("The {flag} can't be empty!")));
+            }
+        }
+        let wrong = |why: String| Finding::new("backup-store", Class::Usage, why);
+        let document = self.document().map_err(|error| wrong(error.to_string()))?;
+        Config::parse(&document).map(drop).map_err(|error| wrong(error.reason()))
+    }
+
+    /// Where it is, for people: two stores with the same answer hold the same backups.
+    pub(super) fn place(&self) -> String {
+        let at = match (self.is_minio(), self.endpoint.as_str()) {
+            (true, _) => "the stack's own store",
+            (false, "") => "AWS",
+            (false, endpoint) => endpoint,
+        };
+        format!("the bucket {} of {at}", self.bucket)
+    }
+
+    /// `backup-store-config.yaml`.
+    pub(super) fn document(&self) -> Result<String, yaml::Error> {
+        // Upstream writes AWS for MinIO too: it is the protocol that is meant.
+        let mut cloud = json!({"provider": "AWS", "container": self.bucket, "region": self.region});
+        let endpoint = if self.is_minio() { ENDPOINT } else { self.endpoint.as_str() };
+        if !endpoint.is_empty() {
+            cloud["endpoint"] = json!(endpoint);
+        }
+        if self.is_minio() || self.path_style {
+            cloud["path_style"] = json!(true);
+        }
+        yaml::write(&json!({"config": {"cloud_configuration": cloud}}))
+    }
+}
+
+/// What is wanted of the place of backups. What is not said stays as it is found; another provider begins with what is
+/// usual for it.
+#[derive(Debug, Clone, Default)]
+pub struct Wish {
+    /// Whose it is to be.
+    pub provider: Option<Provider>,
+    /// Bucket.
+    pub bucket: Option<String>,
+    /// Region.
+    pub region: Option<String>,
+    /// S3 endpoint; empty: the provider's own.
+    pub endpoint: Option<String>,
+    /// Path-style addressing.
+    pub path_style: Option<bool>,
+    /// Access key id.
+    pub access_key: Option<String>,
+    /// Secret key. A wish is never shown with it.
+    pub secret_key: Option<Secret>,
+}
+
+/// A text that is not shown.
+#[derive(Clone)]
+pub struct Secret(pub String);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str("Secret")
+    }
+}
+
+impl Wish {
+    /// The store, where `found` is there already.
+    pub fn over(&self, found: Option<&Store>) -> Store {
+        let provider = self.provider.or(found.map(|found| found.provider)).unwrap_or(Provider::Minio);
+        let base = found.filter(|found| found.provider == provider).cloned();
+        let base = base.unwrap_or_else(|| Store::usual(provider));
+        let is_minio = provider == Provider::Minio;
+        Store {
+            provider,
+            bucket: self.bucket.clone().unwrap_or(base.bucket),
+            region: self.region.clone().unwrap_or(base.region),
+            endpoint: self.endpoint.clone().filter(|_| !is_minio).unwrap_or(base.endpoint),
+            path_style: self.path_style.filter(|_| !is_minio).unwrap_or(base.path_style),
+            credentials: Credentials {
+                access_key: self.access_key.clone().unwrap_or(base.credentials.access_key),
+                secret_key: self.secret_key.clone().map_or(base.credentials.secret_key, |secret| secret.0),
+            },
+        }
+    }
+}
+
+/// The choice of a run: a wish, and the store as soon as it is known what the cluster has.
+pub struct Choice {
+    wish: Wish,
+    store: OnceLock<Store>,
+}
+
+impl Choice {
+    /// The wish alone, until something is found.
+    pub fn new(wish: Wish) -> Arc<Self> {
+        Arc::new(Self { wish, store: OnceLock::new() })
+    }
+
+    /// The store is the one that was found, with what is wished otherwise.
+    pub fn made(&self, found: Option<&Store>) -> Store {
+        self.store.get_or_init(|| self.wish.over(found)).clone()
+    }
+
+    /// The store; as long as nobody has looked for one, what is wished.
+    pub fn store(&self) -> Store {
+        self.store.get().cloned().unwrap_or_else(|| self.wish.over(None))
+    }
+
+    /// Whether a provider is wished.
+    pub fn names_a_provider(&self) -> bool {
+        self.wish.provider.is_some()
+    }
+
+    /// Whether backups may come to go to the store that the program installs.
+    pub fn may_be_minio(&self) -> bool {
+        self.wish.provider != Some(Provider::Aws)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn aws() -> Store {
+        let credentials = Credentials { access_key: "key".to_owned(), secret_key: "secret".to_owned() };
+        Store { bucket: "ours".to_owned(), credentials, ..Store::usual(Provider::Aws) }
+    }
+
+    #[test]
+    fn minio_has_its_endpoint_and_aws_has_none() {
+        insta::with_settings!({snapshot_path => "../../../snapshots", prepend_module_to_snapshot => false}, {
+            insta::assert_snapshot!("backup_store_config_minio", Store::usual(Provider::Minio).document().unwrap());
+            insta::assert_snapshot!("backup_store_config_aws", Store::usual(Provider::Aws).document().unwrap());
+        });
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_before_anything_is_made() {
+        Store::usual(Provider::Minio).check().unwrap();
+        let bucket = Store { bucket: "UPPER".to_owned(), ..Store::usual(Provider::Minio) };
+        let endpoint = Store { endpoint: "ftp://host".to_owned(), ..aws() };
+        let mut keyless = aws();
+        keyless.credentials.secret_key.clear();
+        for (store, word) in [(bucket, "UPPER"), (endpoint, "ftp://host"), (keyless, "backup-store-secretkey")] {
+            let finding = store.check().unwrap_err();
+            assert!(finding.class == Class::Usage && finding.cause.contains(word), "{finding:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_said_stays_as_it_is() {
+        assert!(Wish::default().over(Some(&aws())) == aws());
+        let moved = Wish { bucket: Some("other".to_owned()), ..Wish::default() }.over(Some(&aws()));
+        assert!(moved == Store { bucket: "other".to_owned(), ..aws() });
+        assert!(Wish::default().over(None) == Store::usual(Provider::Minio));
+    }
+
+    #[test]
+    fn another_provider_gets_nothing_of_the_one_before() {
+        let back = Wish { provider: Some(Provider::Minio), ..Wish::default() };
+        assert!(back.over(Some(&aws())) == Store::usual(Provider::Minio));
+        let away = Wish { provider: Some(Provider::Aws), ..Wish::default() };
+        let away = away.over(Some(&Store::usual(Provider::Minio)));
+        assert!(away.credentials.secret_key.is_empty() && away.check().is_err());
+    }
+
+    #[test]
+    fn what_is_written_is_what_is_found() {
+        for store in [aws(), Store::usual(Provider::Minio), Store { endpoint: "https://s3".to_owned(), ..aws() }] {
+            let config = Config::parse(&store.document().unwrap()).unwrap();
+            assert!(Store::of(config, store.credentials.clone()) == store);
+        }
+    }
+
+    #[test]
+    fn a_secret_key_is_not_shown() {
+        let wish = Wish { secret_key: Some(Secret("hidden".to_owned())), ..Wish::default() };
+        assert!(!format!("{wish:?}").contains("hidden"));
+    }
+}
