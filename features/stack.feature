@@ -51,6 +51,65 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     And standard output says "There's nothing to be done."
 
+  @cluster @embedded-only @kubectl
+  Scenario: What was there before the stack stays when the stack goes
+    Given a cluster of its own
+    When I run `a9s delete stack a8s --yes`
+    And I run `kubectl create namespace minio-dev`
+    And I run `kubectl create configmap precious -n minio-dev --from-literal=a=b`
+    And I run `kubectl create secret generic minio-credentials -n minio-dev --from-literal=a=b`
+    And I run `kubectl create service clusterip minio -n minio-dev --tcp=1`
+    And I run `a9s create stack a8s --yes`
+    Then the command succeeds
+    When I run `a9s delete stack a8s --yes`
+    Then the command succeeds
+    And standard error says "what was there before the stack stays"
+    And the API server answers "/api/v1/namespaces/minio-dev/configmaps/precious" with 200
+    And the API server answers "/api/v1/namespaces/minio-dev/services/minio" with 200
+    And the API server answers "/apis/apps/v1/namespaces/minio-dev/statefulsets/minio" with 404 and the reason "NotFound"
+    And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
+
+  @full @cluster @embedded-only @process @kubectl
+  Scenario: Objects of others whose kinds go with the stack are named, and asked about
+    Given a cluster of its own
+    And the file "release/deploy/a8s/manifests/kustomization.yaml" with:
+      """
+      resources: []
+      """
+    And the file "cert-manager.yaml" with:
+      """
+      apiVersion: v1
+      kind: Namespace
+      metadata: {name: cert-manager}
+      ---
+      apiVersion: apiextensions.k8s.io/v1
+      kind: CustomResourceDefinition
+      metadata: {name: issuers.cert-manager.io}
+      spec:
+        group: cert-manager.io
+        scope: Namespaced
+        names: {kind: Issuer, plural: issuers, singular: issuer, listKind: IssuerList}
+        versions:
+        - name: v1
+          served: true
+          storage: true
+          schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+      """
+    When I run `kubectl config rename-context a9s-a8s prod`
+    And I run `a9s create stack a8s --context prod --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
+    Then the command succeeds
+    When I apply the object:
+      """
+      {apiVersion: cert-manager.io/v1, kind: Issuer, metadata: {name: own, namespace: default}, spec: {selfSigned: {}}}
+      """
+    And I run `a9s delete stack a8s --context prod` in a terminal and type "y n"
+    Then the command fails with exit code 5
+    And standard output says "deleting 1 objects of others, whose kinds go with the stack: Issuer default/own"
+    And the API server answers "/apis/cert-manager.io/v1/namespaces/default/issuers/own" with 200
+    When I run `a9s delete stack a8s --context prod --yes`
+    Then the command succeeds
+    And the API server answers "/apis/cert-manager.io/v1" with 404 and the reason "NotFound"
+
   @full @cluster @embedded-only @process @kubectl
   Scenario: A cluster that a9s does not know is named before it is touched
     Given a cluster of its own
@@ -130,9 +189,10 @@ Feature: The stack on a cluster that is there
         rules: [{apiGroups: [postgresql.anynines.com], apiVersions: ["*"], operations: [CREATE], resources: [postgresqls]}]
       """
     And I create an instance "solo"
-    Then the command fails with exit code 1
+    Then the command fails with exit code 3
     And the reason is one clear sentence
     And standard error says "deaf.example.com"
+    And standard error says "kubectl get validatingwebhookconfigurations"
     When I run `a9s create stack a8s --timeout 4s --yes`
     Then the command fails with exit code 4
     And the reason is one clear sentence

@@ -312,8 +312,9 @@ impl World {
             let changing = ["create", "update", "patch", "delete", "deletecollection"].contains(&verb);
             let subject = &event["objectRef"];
             let namespace = subject["namespace"].as_str().unwrap_or_default();
-            // Asking the server what one may do is a `create` that stores nothing; so is opening an exec.
-            let asking = subject["apiGroup"] == "authorization.k8s.io" || subject["subresource"] == "exec";
+            // Asking the server what one may do is a `create` that stores nothing; so are a dry run and opening an exec.
+            let is_dry = event["requestURI"].as_str().is_some_and(|uri| uri.contains("dryRun=All"));
+            let asking = is_dry || subject["apiGroup"] == "authorization.k8s.io" || subject["subresource"] == "exec";
             let here = !self.shared || self.namespaces.iter().any(|own| own == namespace);
             if changing && here && !asking {
                 changes.push(format!("{verb} {} {namespace}/{}", subject["resource"], subject["name"]));

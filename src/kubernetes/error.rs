@@ -99,6 +99,26 @@ impl Error {
         matches!(self, Self::Request { source, .. } if matches!(source.as_ref(), kube::Error::Discovery(_)))
     }
 
+    /// Whether an object could not be tried yet: its webhook does not answer, or its API is so new that not every server
+    /// has it.
+    pub fn is_admission_away(&self) -> bool {
+        self.is_webhook_away() || self.status().is_some_and(|status| matches!(status.code, 404 | 429 | 502..=504))
+    }
+
+    /// Whether a webhook did not answer (k8s.io/apiserver `pkg/admission/plugin/webhook/generic`: `failed calling
+    /// webhook`; with a code of 500, which stands for much else).
+    pub fn is_webhook_away(&self) -> bool {
+        self.status().is_some_and(|status| status.code == 500 && status.message.contains("failed calling webhook"))
+    }
+
+    /// What failed and why, on one line.
+    pub fn reason(&self) -> String {
+        match self.status() {
+            Some(status) => format!("{self}: {}", status.message),
+            None => chain(self),
+        }
+    }
+
     /// Whether the server could not be reached: a later attempt may reach it.
     pub fn is_unreachable(&self) -> bool {
         match self {
@@ -137,11 +157,15 @@ impl From<Error> for Finding {
 }
 
 fn of_status(error: &Error, status: &kube::core::Status) -> Finding {
-    let cause = format!("{error}: {}", status.message);
+    let cause = error.reason();
     match status.code {
+        _ if error.is_webhook_away() => Finding::new("webhook-unreachable", Class::Missing, cause)
+            .advise("See whether what the webhook asks runs: kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations")
+            .advise("If nobody needs it any more, delete that configuration."),
         401 => Finding::new("unauthorized", Class::Refused, cause)
             .advise("The credentials of the context are not accepted by the cluster."),
-        403 => Finding::new("forbidden", Class::Refused, cause),
+        403 => Finding::new("forbidden", Class::Refused, cause)
+            .advise("Use a context that may do this, or have somebody grant it: kubectl auth can-i --list shows what is."),
         404 => Finding::new("not-found", Class::Missing, cause),
         409 => Finding::new("conflict", Class::Refused, cause),
         422 => Finding::new("invalid", Class::Refused, cause),

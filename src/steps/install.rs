@@ -24,6 +24,9 @@ use crate::manifest::{kustomization, minio};
 use crate::provider::{ClusterName, Provider};
 use crate::step::{Handle, Plan};
 
+/// Finds the controller of cert-manager, whoever has installed it where (its own chart's `labels`).
+const CERT_MANAGER: &str = "app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=controller";
+
 /// What is installed on a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -278,7 +281,7 @@ fn cert_manager_source(images: ImageMap, path: PathBuf, cluster: Option<Arc<Acce
         let (path, cluster) = (path.clone(), cluster.clone());
         Box::pin(async move {
             if let Some(cluster) = cluster
-                && stack::is_foreign(&cluster.client().await?, "cert-manager", "cert-manager").await?
+                && stack::is_foreign(&cluster.client().await?, CERT_MANAGER).await?
             {
                 // Somebody else looks after it.
                 return Ok(Vec::new());

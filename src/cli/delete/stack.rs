@@ -23,7 +23,7 @@ pub struct DeleteStack {
 #[derive(Debug, Subcommand)]
 enum What {
     /// Remove what `create stack a8s` or `create cluster a8s` has installed on a cluster. Instances go with it, after
-    /// asking again; the encryption password of backups stays in the working directory
+    /// asking again, what was there before the stack stays; the encryption password of backups stays in the working directory
     A8s(DeleteStackA8s),
 }
 
@@ -49,10 +49,11 @@ impl DeleteStack {
 
 impl DeleteStackA8s {
     fn run(self, session: &Session) -> Result<(), Finding> {
-        let (connection, instances) = session.block_on(async |_| {
+        let (connection, instances, dependants) = session.block_on(async |_| {
             let connection = self.cluster.connect().await?;
             let instances = stack::instances(&connection.client).await?;
-            Ok((connection, instances))
+            let dependants = stack::dependants(&connection.client).await?;
+            Ok((connection, instances, dependants))
         })?;
         let context = connection.context.clone();
         if !self.run.dry_run {
@@ -64,6 +65,14 @@ impl DeleteStackA8s {
             )?;
             if !instances.is_empty() {
                 let what = format!("deleting {} instances with their data: {}", instances.len(), instances.join(", "));
+                prompt::confirm(session, &format!("Go on with {what}?"), &what)?;
+            }
+            if !dependants.is_empty() {
+                let what = format!(
+                    "deleting {} objects of others, whose kinds go with the stack: {}",
+                    dependants.len(),
+                    dependants.join(", ")
+                );
                 prompt::confirm(session, &format!("Go on with {what}?"), &what)?;
             }
         }
@@ -80,7 +89,7 @@ impl DeleteStackA8s {
                     .info(format!("There was no a8s stack of ours on {context}. There's nothing to be done.")),
             }
             session.console.document(&json!({
-                "context": context, "deleted": outcome.changed(), "instances": instances, "steps": outcome.steps,
+                "context": context, "deleted": outcome.changed(), "instances": instances, "dependants": dependants, "steps": outcome.steps,
             }));
         }
         Ok(())

@@ -77,6 +77,12 @@ async fn with_token(world: &mut World, name: String) -> Result<(), Failure> {
 }
 
 /// A request without any credential; the answer is a `Status` as any client expects one.
+#[then(expr = "the API server answers {string} with 200")]
+async fn served(world: &mut World, path: String) -> Result<(), Failure> {
+    let request = http::Request::get(world.expand(&path)).body(Vec::new()).map_err(kube::Error::HttpError)?;
+    Ok(world.client().await?.request_text(request).await.map(drop)?)
+}
+
 #[then(expr = "the API server answers {string} with {int} and the reason {string}")]
 async fn refused(world: &mut World, path: String, code: u16, reason: String) -> Result<(), Failure> {
     let request = http::Request::get(world.expand(&path)).body(Vec::new()).map_err(kube::Error::HttpError)?;

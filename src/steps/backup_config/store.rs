@@ -176,6 +176,7 @@ impl Choice {
 
     /// The store is the one that was found, with what is wished otherwise.
     pub fn made(&self, found: Option<&Store>) -> Store {
+        let found = found.filter(|_| !sabotage::sabotaged!("store-is-forgotten"));
         self.store.get_or_init(|| self.wish.over(found)).clone()
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 use tokio::sync::Mutex;
@@ -80,6 +80,28 @@ pub async fn read(client: &Client) -> Result<BTreeSet<Entry>, Error> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
     let there = api.get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))?;
     Ok(there.and_then(|map| map.data).into_iter().flatten().flat_map(|(_, text)| entries(&text)).collect())
+}
+
+/// Whether there is a record, also an empty one.
+///
+/// # Errors
+/// The cluster can't be asked.
+pub async fn is_there(client: &Client) -> Result<bool, Error> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    let there = api.get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))?;
+    Ok(there.is_some_and(|map| map.metadata.deletion_timestamp.is_none()))
+}
+
+/// Removes the record: where its namespace stays, it would stay too.
+///
+/// # Errors
+/// The request fails.
+pub async fn forget(client: &Client) -> Result<(), Error> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    match api.delete(NAME, &DeleteParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        result => result.map(drop).map_err(|error| Error::request("remove the record of what is installed", error)),
+    }
 }
 
 fn entries(text: &str) -> BTreeSet<Entry> {

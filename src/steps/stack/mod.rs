@@ -6,6 +6,7 @@
 
 mod admission;
 mod inventory;
+mod made;
 mod manifests;
 mod objects;
 mod removal;
@@ -23,8 +24,7 @@ pub use self::admission::Admission;
 pub use self::inventory::Inventory;
 pub use self::manifests::Manifests;
 pub use self::objects::{Established, Namespaces, Objects};
-pub use self::removal::Removed;
-pub use self::removal::instances;
+pub use self::removal::{Removed, dependants, instances};
 pub use self::rollouts::Rollouts;
 pub use self::site::{Origin, Site};
 pub use self::source::{Source, values as builtin_values, values_of};
@@ -111,19 +111,28 @@ pub fn prepare(plan: &mut Plan, after: &[Handle], part: Part) -> Handle {
     plan.after(after, Namespaces::new(Installing::begin(part).0))
 }
 
-/// Whether a Deployment is there that this program has not installed.
+/// Whether a controller is there, in any namespace, that this program has not installed: `selector` finds it by its labels.
 ///
 /// # Errors
 /// The cluster can't be asked.
-pub async fn is_foreign(client: &Client, namespace: &str, name: &str) -> Result<bool, Error> {
+pub async fn is_foreign(client: &Client, selector: &str) -> Result<bool, Error> {
     use k8s_openapi::api::apps::v1::Deployment;
-    let api: kube::Api<Deployment> = kube::Api::namespaced(client.clone(), namespace);
-    let there = api.get_opt(name).await;
-    if there.map_err(|error| Error::request(format!("get deployment {namespace}/{name}"), error))?.is_none() {
+    let api: kube::Api<Deployment> = kube::Api::all(client.clone());
+    let there = api.list(&kube::api::ListParams::default().labels(selector)).await;
+    let there = match there {
+        // The embedded cluster runs none.
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
+        there => there.map_err(|error| Error::request(format!("list deployments with {selector}"), error))?,
+    };
+    if there.items.is_empty() {
         return Ok(false);
     }
     let ours = inventory::read(client).await?;
-    Ok(!ours.iter().any(|entry| entry.kind == "Deployment" && entry.namespace == namespace && entry.name == name))
+    let is_ours = |deployment: &Deployment| {
+        let (namespace, name) = (deployment.namespace().unwrap_or_default(), deployment.name_any());
+        ours.iter().any(|entry| entry.kind == "Deployment" && entry.namespace == namespace && entry.name == name)
+    };
+    Ok(!there.iter().all(is_ours))
 }
 
 /// The instance with which the a8s stack's admission is tried.

@@ -18,6 +18,8 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 
+use super::admission::Pauses;
+use super::made::Origins;
 use super::{Installing, Origin};
 use crate::finding::Finding;
 use crate::kubernetes::apply::{self, Kind};
@@ -76,6 +78,7 @@ pub struct Namespaces {
     part: Arc<Installing>,
     /// Those that were not there when this run looked.
     missing: StdMutex<BTreeSet<String>>,
+    origins: Origins,
     /// Whether one was being deleted when this run looked.
     going: AtomicBool,
 }
@@ -83,7 +86,7 @@ pub struct Namespaces {
 impl Namespaces {
     /// The step.
     pub fn new(part: Arc<Installing>) -> Self {
-        Self { part, missing: StdMutex::default(), going: AtomicBool::new(false) }
+        Self { part, missing: StdMutex::default(), origins: Origins::default(), going: AtomicBool::new(false) }
     }
 
     /// Those that this run has not seen to yet.
@@ -95,7 +98,11 @@ impl Namespaces {
     /// What is missing or different in a namespace.
     async fn difference(&self, client: &Client, object: &DynamicObject) -> Result<Option<String>, Error> {
         let name = object.name_any();
-        let Some(there) = apply::get(&api(client, object).await?, object).await? else {
+        let there = apply::get(&api(client, object).await?, object).await?;
+        // What is being deleted will be made anew.
+        let stays = there.as_ref().filter(|there| there.metadata.deletion_timestamp.is_none());
+        self.origins.note(object, stays);
+        let Some(there) = there else {
             self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
             return Ok(Some(format!("the namespace {name} is not there")));
         };
@@ -151,7 +158,7 @@ impl Step for Namespaces {
                 context.progress(format!("waiting for the namespace {name} to be gone"));
                 tokio::time::sleep(GONE).await;
             }
-            apply::apply(&api, object, true).await?;
+            self.origins.apply(&api, object).await?;
             context.progress(format!("waiting for the ServiceAccount default of the namespace {name}"));
             let is_there = |account: Option<&ServiceAccount>| account.is_some();
             let waited = await_condition(accounts(&client, &name), DEFAULT_ACCOUNT, is_there).await;
@@ -172,12 +179,13 @@ pub struct Objects {
     part: Arc<Installing>,
     adapted: OnceCell<Vec<DynamicObject>>,
     apis: Mutex<HashMap<(String, String, String), Api<DynamicObject>>>,
+    origins: Origins,
 }
 
 impl Objects {
     /// The step.
     pub fn new(part: Arc<Installing>) -> Self {
-        Self { part, adapted: OnceCell::new(), apis: Mutex::default() }
+        Self { part, adapted: OnceCell::new(), apis: Mutex::default(), origins: Origins::default() }
     }
 
     /// The objects as this server can take them.
@@ -216,7 +224,9 @@ impl Objects {
             }
             api => api?,
         };
-        Ok(match apply::get(&api, object).await? {
+        let there = apply::get(&api, object).await?;
+        self.origins.note(object, there.as_ref());
+        Ok(match there {
             None => Some(format!("{} is not there", apply::describe(object))),
             Some(there) => {
                 apply::holds(object, &there).map(|path| format!("{} differs at {path}", apply::describe(object)))
@@ -224,9 +234,15 @@ impl Objects {
         })
     }
 
-    async fn apply(&self, client: &Client, object: &DynamicObject) -> Result<(), Error> {
-        // The stack is ours: what somebody changed in it is set right.
-        apply::apply(&self.api(client, object).await?, object, true).await.map(drop)
+    async fn apply(&self, client: &Client, object: &DynamicObject, context: &Context) -> Result<(), Error> {
+        let api = self.api(client, object).await?;
+        let mut pauses = Pauses::begin();
+        loop {
+            match self.origins.apply(&api, object).await {
+                Err(error) if error.is_webhook_away() => pauses.after(&error, context).await,
+                applied => return applied,
+            }
+        }
     }
 }
 
@@ -265,7 +281,7 @@ impl Step for Objects {
         context.command("kubectl apply --server-side --force-conflicts --field-manager a9s -f STACK");
         for turn in 1..=4 {
             let applied =
-                objects.iter().filter(|object| rank(object) == turn).map(|object| self.apply(&client, object));
+                objects.iter().filter(|object| rank(object) == turn).map(|object| self.apply(&client, object, context));
             try_join_all(applied).await?;
         }
         Ok(())

@@ -6,14 +6,16 @@ use std::sync::Arc;
 use a8s_operators::SYSTEM_NAMESPACE;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Namespace;
-use kube::api::{DeleteParams, DynamicObject, ListParams};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, TypeMeta};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::Mutex;
 
 use super::inventory::{self, Entry, removal_rank};
+use super::made::{INSTALLED, is_made};
 use super::objects;
 use crate::finding::{Evidence, Finding};
-use crate::kubernetes::apply::describe;
+use crate::kubernetes::apply::{self, describe};
 use crate::kubernetes::{Access, Error};
 use crate::step::{Context, Observation, Step};
 
@@ -25,7 +27,7 @@ const RESOURCES: [(&str, &str, &str); 4] = [
     ("postgresql.anynines.com", "Postgresql", "postgresqls"),
 ];
 
-/// Nothing of the stack should be on the cluster.
+/// Nothing of what the program has made for the stack should be on the cluster.
 pub struct Removed {
     access: Arc<Access>,
     /// What this run has seen on record: the record goes before the namespaces do.
@@ -58,7 +60,7 @@ async fn is_going(client: &Client) -> Result<bool, Error> {
 async fn custom(client: &Client) -> Result<Vec<(Api<DynamicObject>, DynamicObject)>, Error> {
     let mut found = Vec::new();
     for (group, kind, plural) in RESOURCES {
-        let resource = kube::api::ApiResource {
+        let resource = ApiResource {
             group: group.to_owned(),
             version: a8s_api::VERSION.to_owned(),
             api_version: format!("{group}/{}", a8s_api::VERSION),
@@ -71,8 +73,7 @@ async fn custom(client: &Client) -> Result<Vec<(Api<DynamicObject>, DynamicObjec
             list => list.map_err(|error| Error::request(format!("list {plural}"), error))?,
         };
         for mut object in list.items {
-            object.types =
-                Some(kube::api::TypeMeta { api_version: resource.api_version.clone(), kind: kind.to_owned() });
+            object.types = Some(TypeMeta { api_version: resource.api_version.clone(), kind: kind.to_owned() });
             let namespace = object.namespace().unwrap_or_default();
             found.push((Api::namespaced_with(client.clone(), &namespace, &resource), object));
         }
@@ -92,26 +93,72 @@ pub async fn instances(client: &Client) -> Result<Vec<String>, Error> {
         .collect())
 }
 
-/// What of these is still there.
-async fn left(client: &Client, entries: BTreeSet<Entry>) -> Result<Vec<(Entry, Api<DynamicObject>)>, Error> {
+/// What is still there of these.
+struct Left {
+    /// What the program has made, in the order in which it goes.
+    made: Vec<(Entry, Api<DynamicObject>)>,
+    /// What was there before the stack.
+    of_others: Vec<Entry>,
+}
+
+async fn left(client: &Client, entries: BTreeSet<Entry>) -> Result<Left, Error> {
     let mut entries: Vec<Entry> = entries.into_iter().collect();
     entries.sort_by_key(removal_rank);
-    let mut left = Vec::new();
+    let mut left = Left { made: Vec::new(), of_others: Vec::new() };
     for entry in entries {
         let object = entry.object();
         match objects::api(client, &object).await {
-            Ok(api) => {
-                let there = api.get_opt(&entry.name).await;
-                if there.map_err(|error| Error::request(format!("get {}", describe(&object)), error))?.is_some() {
-                    left.push((entry, api));
-                }
-            }
+            Ok(api) => match apply::get(&api, &object).await? {
+                Some(there) if is_made(&there) => left.made.push((entry, api)),
+                Some(_) => left.of_others.push(entry),
+                None => {}
+            },
             // Its definition is gone, and so is it.
             Err(error) if error.is_not_found() || error.is_unknown_kind() => {}
             Err(error) => return Err(error),
         }
     }
     Ok(left)
+}
+
+/// Objects of others that would go with the definitions of the stack, such as certificates where cert-manager is part of
+/// it. What another object has made, or the program itself, is not told of.
+///
+/// # Errors
+/// The cluster can't be asked.
+pub async fn dependants(client: &Client) -> Result<Vec<String>, Error> {
+    let entries = inventory::read(client).await?;
+    let names: BTreeSet<String> = entries.iter().map(|entry| describe(&entry.object())).collect();
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+    let there = definitions.list(&ListParams::default()).await;
+    let there = there.map_err(|error| Error::request("list definitions", error))?;
+    let is_ours = |definition: &&CustomResourceDefinition| {
+        let is_listed = |entry: &Entry| entry.kind == "CustomResourceDefinition" && entry.name == definition.name_any();
+        let is_instance = RESOURCES.iter().any(|(group, ..)| *group == definition.spec.group);
+        !is_instance && definition.annotations().contains_key(INSTALLED) && entries.iter().any(is_listed)
+    };
+    let mut found = Vec::new();
+    for definition in there.iter().filter(is_ours) {
+        let Some(version) = definition.spec.versions.iter().find(|version| version.served) else { continue };
+        let (group, names_of) = (&definition.spec.group, &definition.spec.names);
+        let resource = ApiResource {
+            group: group.clone(),
+            version: version.name.clone(),
+            api_version: format!("{group}/{}", version.name),
+            kind: names_of.kind.clone(),
+            plural: names_of.plural.clone(),
+        };
+        let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let list = all.list(&ListParams::default()).await;
+        for mut object in list.map_err(|error| Error::request(format!("list {}", resource.plural), error))?.items {
+            object.types = Some(TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() });
+            let name = describe(&object);
+            if object.owner_references().is_empty() && !names.contains(&name) {
+                found.push(name);
+            }
+        }
+    }
+    Ok(found)
 }
 
 async fn delete(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), Error> {
@@ -143,7 +190,8 @@ impl Step for Removed {
         if let Some((_, object)) = custom(&client).await?.first() {
             return Ok(Observation::unmet(format!("{} is there", describe(object))));
         }
-        Ok(match left(&client, entries).await?.as_slice() {
+        Ok(match left(&client, entries).await?.made.as_slice() {
+            [] if inventory::is_there(&client).await? => Observation::unmet("the record of what is installed is there"),
             [] => Observation::satisfied("nothing that this program installed is there"),
             [(first, _), rest @ ..] => {
                 let rest = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
@@ -168,9 +216,16 @@ impl Step for Removed {
             let waited = kube::runtime::wait::await_condition(api, &name, gone).await;
             waited.map_err(|error| Error::watch(format!("wait for {name} to be gone"), error))?;
         }
-        for (entry, api) in left(&client, self.entries(&client).await?).await? {
+        let left = left(&client, self.entries(&client).await?).await?;
+        for (entry, api) in left.made {
             delete(&api, &entry.object()).await?;
         }
+        let stays = |entry: &Entry| describe(&entry.object());
+        if !left.of_others.is_empty() {
+            let stay: Vec<String> = left.of_others.iter().map(stays).collect();
+            context.warn(format!("what was there before the stack stays: {}", stay.join(", ")));
+        }
+        inventory::forget(&client).await?;
         Ok(())
     }
 

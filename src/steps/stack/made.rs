@@ -1,0 +1,101 @@
+//! Which objects the program has made: they carry a mark from the request on that makes them, so no cut leaves one
+//! without. What was there before, the stack uses and `delete stack` leaves.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use kube::api::DynamicObject;
+use kube::{Api, ResourceExt};
+
+use crate::kubernetes::{Error, FIELD_MANAGER, apply};
+
+/// The mark.
+pub const INSTALLED: &str = "a8s.a9s/installed";
+
+/// Whether the program has made an object.
+pub fn is_made(object: &DynamicObject) -> bool {
+    object.annotations().contains_key(INSTALLED) || sabotage::sabotaged!("what-was-there-is-removed")
+}
+
+fn marked(object: &DynamicObject) -> DynamicObject {
+    let mut object = object.clone();
+    object.annotations_mut().insert(INSTALLED.to_owned(), "true".to_owned());
+    object
+}
+
+/// Whether somebody else has written more than the status of an object.
+fn is_of_others(object: &DynamicObject) -> bool {
+    let managers = object.metadata.managed_fields.as_deref().unwrap_or_default();
+    managers.iter().any(|entry| {
+        entry.subresource.as_deref().unwrap_or_default().is_empty()
+            && !entry.manager.as_deref().is_some_and(|manager| manager.starts_with(FIELD_MANAGER))
+    })
+}
+
+/// What a run knows of the objects that it is about to apply.
+#[derive(Default)]
+pub struct Origins {
+    /// Those that were there, and that the program has not made.
+    of_others: Mutex<BTreeSet<String>>,
+    /// Those that were looked at.
+    seen: Mutex<BTreeSet<String>>,
+}
+
+impl Origins {
+    /// Takes note of an object as it is, or is not, there.
+    pub fn note(&self, object: &DynamicObject, there: Option<&DynamicObject>) {
+        let name = apply::describe(object);
+        if there.is_some_and(|there| !is_made(there)) {
+            self.of_others.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
+        }
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+    }
+
+    /// Applies an object, and marks it unless it was there before. Nobody has looked where nothing of a part can be; what
+    /// is there nonetheless shows who else has written it.
+    ///
+    /// # Errors
+    /// The request fails.
+    pub async fn apply(&self, api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), Error> {
+        let name = apply::describe(object);
+        let is_in = |set: &Mutex<BTreeSet<String>>| set.lock().unwrap_or_else(PoisonError::into_inner).contains(&name);
+        // The stack is ours: what somebody changed in it is set right.
+        if is_in(&self.of_others) {
+            return apply::apply(api, object, true).await.map(drop);
+        }
+        let applied = apply::apply(api, &marked(object), true).await?;
+        if !is_in(&self.seen) && is_of_others(&applied) {
+            apply::apply(api, object, true).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(managers: &serde_json::Value) -> DynamicObject {
+        serde_json::from_value(json!({
+            "apiVersion": "v1", "kind": "Service", "metadata": {"name": "x", "managedFields": managers},
+        }))
+        .unwrap()
+    }
+
+    #[test]
+    fn the_mark_is_found_where_it_was_set() {
+        let object = object(&json!([]));
+        assert!(!is_made(&object) && is_made(&marked(&object)));
+    }
+
+    #[test]
+    fn the_status_of_an_object_is_written_by_its_controller() {
+        let ours = json!({"manager": "a9s", "operation": "Apply"});
+        let status = json!({"manager": "kube-apiserver", "operation": "Update", "subresource": "status"});
+        let theirs = json!({"manager": "helm", "operation": "Update"});
+        assert!(!is_of_others(&object(&json!([ours, status]))));
+        assert!(is_of_others(&object(&json!([ours, theirs]))));
+    }
+}
