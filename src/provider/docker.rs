@@ -2,15 +2,23 @@
 
 use serde_json::Value;
 
-use super::tool::Tool;
+use super::tool::{self, Tool};
 use crate::finding::{Class, Finding};
+use crate::step::Context;
 
+/// The oldest engine that kind and minikube name as good enough.
+const OLDEST: (u32, u32, u32) = (20, 10, 0);
 /// Clusters with the stack and one instance fit into this.
 const DISK: u64 = 8 * GIB;
 const MEMORY: u64 = 2 * GIB;
+/// What each further node takes: kubelet, runtime, network.
+const NODE: u64 = GIB / 2;
 const GIB: u64 = 1 << 30;
 /// Below this, the second node's kubelet says "too many open files" (kind's known issues).
 const INOTIFY_INSTANCES: u64 = 256;
+const INOTIFY_WATCHES: u64 = 65_536;
+/// Processes and threads of a node with the stack, generously.
+const PROCESSES: u64 = 2_048;
 /// Where the engine keeps images unless it says otherwise.
 const ROOT: &str = "/var/lib/docker";
 
@@ -28,6 +36,30 @@ pub struct Engine {
     pub cgroup: String,
     /// Where it keeps images, seen from its own machine.
     pub root: String,
+    /// Its version; empty where it does not say.
+    pub version: String,
+}
+
+/// Limits of this machine, or of the container we are in; `None` where there is none, or none to be read.
+#[derive(Debug, Clone, Default)]
+struct Limits {
+    instances: Option<u64>,
+    watches: Option<u64>,
+    memory: Option<u64>,
+    processes: Option<u64>,
+}
+
+impl Limits {
+    fn of_this_machine() -> Self {
+        // The limits of a control group say "max" where there is none; the root of a machine has no such files.
+        let number = |path: &str| std::fs::read_to_string(path).ok()?.trim().parse().ok();
+        Self {
+            instances: number("/proc/sys/fs/inotify/max_user_instances"),
+            watches: number("/proc/sys/fs/inotify/max_user_watches"),
+            memory: number("/sys/fs/cgroup/memory.max"),
+            processes: number("/sys/fs/cgroup/pids.max"),
+        }
+    }
 }
 
 /// Asks the engine.
@@ -45,6 +77,7 @@ pub async fn engine(docker: &Tool) -> Result<Engine, Finding> {
             memory: answer["MemTotal"].as_u64().unwrap_or(0),
             cgroup: answer["CgroupVersion"].as_str().unwrap_or("1").to_owned(),
             root: answer["DockerRootDir"].as_str().unwrap_or(ROOT).to_owned(),
+            version: answer["ServerVersion"].as_str().unwrap_or_default().to_owned(),
         });
     }
     let lower = said.to_ascii_lowercase();
@@ -60,16 +93,37 @@ pub async fn engine(docker: &Tool) -> Result<Engine, Finding> {
     })
 }
 
-/// Checks the machine. What is too little is a finding; what may be too little is returned as warnings.
+/// Checks the machine for a cluster of so many nodes.
 ///
 /// # Errors
-/// A cluster would not come up.
-pub fn check(engine: &Engine, nodes: u16) -> Result<Vec<String>, Finding> {
+/// It would not come up.
+pub fn precheck(docker: &Tool, engine: &Engine, nodes: u16, context: &Context) -> Result<(), Finding> {
+    // Not every program that answers as docker does has a version like it.
+    if tool::version(&engine.version).is_some() {
+        tool::require(docker, &engine.version, OLDEST)?;
+    }
+    for warning in check(engine, &Limits::of_this_machine(), nodes)? {
+        context.warn(warning);
+    }
+    Ok(())
+}
+
+/// What is too little is a finding; what may be too little is returned as warnings.
+fn check(engine: &Engine, limits: &Limits, nodes: u16) -> Result<Vec<String>, Finding> {
     let mut warnings = Vec::new();
-    if engine.memory > 0 && engine.memory < MEMORY {
-        let cause = format!("the Docker engine has {} MiB of memory, and a cluster needs 2 GiB", engine.memory >> 20);
+    let memory = [Some(engine.memory).filter(|memory| *memory > 0), limits.memory].into_iter().flatten().min();
+    if let Some(memory) = memory.filter(|memory| *memory < MEMORY) {
+        let cause = format!("the Docker engine has {} MiB of memory, and a cluster needs 2 GiB", memory >> 20);
         return Err(Finding::new("too-little-memory", Class::Missing, cause)
             .advise("Give it more, or go on without this check: --no-precheck"));
+    }
+    let wanted = MEMORY + NODE * u64::from(nodes.saturating_sub(1));
+    if let Some(memory) = memory.filter(|memory| *memory < wanted) {
+        warnings.push(format!(
+            "the Docker engine has {} MiB of memory: {nodes} nodes need about {} MiB. Fewer are made with --cluster-nr-of-nodes",
+            memory >> 20,
+            wanted >> 20
+        ));
     }
     if let Ok(found) = nix::sys::statvfs::statvfs(engine.root.as_str()) {
         // These have another width on other systems.
@@ -81,13 +135,21 @@ pub fn check(engine: &Engine, nodes: u16) -> Result<Vec<String>, Finding> {
                 .advise("Or go on without this check: --no-precheck"));
         }
     }
-    let limit = fs_err::read_to_string("/proc/sys/fs/inotify/max_user_instances").ok();
-    let limit = limit.and_then(|text| text.trim().parse::<u64>().ok());
-    if let Some(limit) = limit.filter(|limit| nodes > 1 && *limit < INOTIFY_INSTANCES) {
-        warnings.push(format!(
-            "fs.inotify.max_user_instances is {limit}: several nodes may fail with \"too many open files\". \
-             Raise it with: sysctl fs.inotify.max_user_instances=512"
-        ));
+    let inotify = [
+        ("fs.inotify.max_user_instances", limits.instances, INOTIFY_INSTANCES, 512),
+        ("fs.inotify.max_user_watches", limits.watches, INOTIFY_WATCHES, 524_288),
+    ];
+    for (name, limit, least, good) in inotify {
+        if let Some(limit) = limit.filter(|limit| nodes > 1 && *limit < least) {
+            warnings.push(format!(
+                "{name} is {limit}: several nodes may fail with \"too many open files\". Raise it with: sysctl {name}={good}"
+            ));
+        }
+    }
+    let processes = PROCESSES * u64::from(nodes.max(1));
+    if let Some(limit) = limits.processes.filter(|limit| *limit < processes) {
+        warnings
+            .push(format!("this machine may run {limit} processes and threads (pids.max): {nodes} nodes need more"));
     }
     if engine.cgroup == "1" {
         warnings.push("this machine has cgroup v1, which newer node images no longer support".to_owned());
@@ -128,17 +190,44 @@ mod tests {
         assert_eq!(finding.id, id);
     }
 
+    fn here(memory: u64) -> Engine {
+        Engine { memory, cgroup: "2".to_owned(), root: "/nowhere/here".to_owned(), version: String::new() }
+    }
+
     #[tokio::test]
     async fn an_engine_says_what_it_has() {
         let directory = tempfile::tempdir().unwrap();
-        let answer = r#"{"MemTotal": 1000000, "CgroupVersion": "2", "DockerRootDir": "/nowhere/here"}"#;
+        let answer =
+            r#"{"MemTotal": 1000000, "CgroupVersion": "2", "DockerRootDir": "/nowhere/here", "ServerVersion": "28.1"}"#;
         let engine = engine(&recorded(&directory, answer, "", 0)).await.unwrap();
-        assert_eq!(check(&engine, 1).unwrap_err().id, "too-little-memory");
-        let engine = Engine { memory: 0, ..engine };
-        assert_eq!(check(&engine, 1).unwrap(), Vec::<String>::new());
+        assert_eq!(engine, Engine { version: "28.1".to_owned(), ..here(1_000_000) });
+    }
+
+    #[test]
+    fn what_is_too_little_is_a_finding() {
+        let none = Limits::default();
+        assert_eq!(check(&here(1_000_000), &none, 1).unwrap_err().id, "too-little-memory");
+        assert_eq!(check(&here(0), &none, 1).unwrap(), Vec::<String>::new());
+        let container = Limits { memory: Some(GIB), ..Limits::default() };
+        assert_eq!(check(&here(8 * GIB), &container, 1).unwrap_err().id, "too-little-memory");
         // A file system without any room.
-        let full = Engine { root: "/proc".to_owned(), cgroup: "2".to_owned(), memory: 0 };
-        assert_eq!(check(&full, 1).unwrap_err().id, "too-little-disk");
-        assert_eq!(check(&Engine { cgroup: "1".to_owned(), ..engine }, 1).unwrap().len(), 1);
+        let full = Engine { root: "/proc".to_owned(), ..here(0) };
+        assert_eq!(check(&full, &none, 1).unwrap_err().id, "too-little-disk");
+    }
+
+    #[rstest]
+    #[case(here(2 * GIB), Limits::default(), 3, "3 nodes need about 3072 MiB")]
+    #[case(here(0), Limits { instances: Some(128), ..Limits::default() }, 3, "sysctl fs.inotify.max_user_instances=512")]
+    #[case(here(0), Limits { watches: Some(8192), ..Limits::default() }, 3, "sysctl fs.inotify.max_user_watches=524288")]
+    #[case(here(0), Limits { processes: Some(1000), ..Limits::default() }, 1, "pids.max")]
+    #[case(Engine { cgroup: "1".to_owned(), ..here(0) }, Limits::default(), 1, "cgroup v1")]
+    fn what_may_be_too_little_is_warned_of(
+        #[case] engine: Engine,
+        #[case] limits: Limits,
+        #[case] nodes: u16,
+        #[case] word: &str,
+    ) {
+        let warnings = check(&engine, &limits, nodes).unwrap();
+        assert!(warnings.len() == 1 && warnings[0].contains(word), "{warnings:?}");
     }
 }

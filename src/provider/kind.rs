@@ -50,6 +50,7 @@ struct Node {
     id: String,
     name: String,
     running: bool,
+    image: String,
 }
 
 impl Kind {
@@ -87,7 +88,7 @@ impl Kind {
 
     async fn nodes(&self, cluster: &ClusterName) -> Result<Vec<Node>, Finding> {
         let filter = format!("label={LABEL}={cluster}");
-        let format = "{{.ID}} {{.Names}} {{.State}}";
+        let format = "{{.ID}} {{.Names}} {{.State}} {{.Image}}";
         let text = self.ask(&["ps", "--all", "--no-trunc", "--filter", &filter, "--format", format]).await?;
         let mut nodes: Vec<Node> = text.lines().filter_map(node).collect();
         nodes.sort();
@@ -97,6 +98,10 @@ impl Kind {
     /// Asks docker; where it fails, the reason is looked for in what the daemon says.
     async fn ask(&self, arguments: &[&str]) -> Result<String, Finding> {
         match self.docker.run(arguments).await {
+            Err(finding) if finding.id == "no-tool" => {
+                tool::all_there(&[&self.kind, &self.docker])?;
+                Err(finding)
+            }
             Err(finding) if finding.id == "tool-failed" => match docker::engine(&self.docker).await {
                 Err(reason) => Err(reason),
                 Ok(_) => Err(finding),
@@ -113,12 +118,10 @@ impl Kind {
     async fn check(&self, context: &Context) -> Result<(), Finding> {
         tool::require(&self.kind, &self.kind.run(&["version"]).await?, OLDEST)?;
         let engine = docker::engine(&self.docker).await?;
-        if !self.options.no_precheck {
-            for warning in docker::check(&engine, self.options.nodes.unwrap_or(NODES))? {
-                context.warn(warning);
-            }
+        if self.options.no_precheck {
+            return Ok(());
         }
-        Ok(())
+        docker::precheck(&self.docker, &engine, self.options.nodes.unwrap_or(NODES), context)
     }
 
     async fn make(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
@@ -169,18 +172,26 @@ impl Kind {
             .advise(format!("Create it with: a9s create cluster a8s -p kind -c {cluster}"))
     }
 
-    /// The image on a node, by its id; `None` if it is not there.
-    async fn on_node(&self, node: &Node, image: &str) -> Result<Option<String>, Finding> {
+    /// Whether a node has the image of this name and identity.
+    async fn is_on_node(&self, node: &Node, image: &str, id: &str) -> Result<bool, Finding> {
         let ended = self.docker.end_of(&["exec", &node.name, "crictl", "inspecti", image], None).await?;
         let answer: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
-        Ok(answer["status"]["id"].as_str().filter(|_| ended.success).map(str::to_owned))
+        Ok(ended.success && is_image(&answer["status"], id))
     }
+}
+
+/// Whether what a node says of an image is the one that Docker calls `id`: the digest of its configuration, or, where
+/// Docker keeps images in containerd, of its manifest.
+fn is_image(status: &Value, id: &str) -> bool {
+    let digests = status["repoDigests"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    status["id"].as_str() == Some(id) || digests.into_iter().any(|digest| digest.ends_with(&format!("@{id}")))
 }
 
 fn node(line: &str) -> Option<Node> {
     let mut words = line.split_whitespace();
     let (id, name, state) = (words.next()?, words.next()?, words.next()?);
-    Some(Node { id: id.to_owned(), name: name.to_owned(), running: state == "running" })
+    let image = words.next().unwrap_or_default().to_owned();
+    Some(Node { id: id.to_owned(), name: name.to_owned(), running: state == "running", image })
 }
 
 /// kind's configuration: one control plane, the others workers.
@@ -321,7 +332,7 @@ impl Provider for Kind {
         for image in images {
             let here = builtin::id(&self.docker, image).await?;
             for node in &nodes {
-                if self.on_node(node, image).await?.as_deref() != Some(here.as_str()) {
+                if !self.is_on_node(node, image, &here).await? {
                     return Ok(false);
                 }
             }
@@ -347,9 +358,22 @@ impl Provider for Kind {
         builtin::options(&self.docker).await
     }
 
-    async fn remarks(&self, _cluster: &ClusterName) -> Vec<String> {
-        Vec::new()
+    async fn remarks(&self, cluster: &ClusterName) -> Vec<String> {
+        remarks(cluster, &self.nodes(cluster).await.unwrap_or_default(), &self.options)
     }
+}
+
+/// What is wanted of a cluster that is there and has it otherwise: it stays as it is.
+fn remarks(cluster: &ClusterName, nodes: &[Node], wanted: &Options) -> Vec<String> {
+    let number = wanted.nodes.filter(|wanted| usize::from(*wanted) != nodes.len());
+    let number = number
+        .map(|wanted| format!("The cluster {cluster} has {} nodes and keeps them; {wanted} were wanted.", nodes.len()));
+    let image = wanted.node_image.as_ref();
+    let other = image.and_then(|wanted| Some((wanted, nodes.iter().find(|node| node.image != *wanted)?)));
+    let image = other.map(|(wanted, node)| {
+        format!("The nodes of {cluster} have the image {} and keep it; {wanted} was wanted.", node.image)
+    });
+    number.into_iter().chain(image).collect()
 }
 
 /// PostgreSQL majors with an image, out of what docker lists.
@@ -376,6 +400,24 @@ mod tests {
         assert!(node("1f a8s-control-plane running").unwrap().running);
         assert!(!node("1f a8s-control-plane exited").unwrap().running);
         assert_eq!(node(""), None);
+    }
+
+    #[test]
+    fn a_cluster_that_is_there_keeps_its_nodes_and_it_is_said() {
+        let (cluster, nodes) =
+            ("a8s".parse().unwrap(), [node("1f a8s-control-plane running kindest/node:v1").unwrap()]);
+        assert_eq!(remarks(&cluster, &nodes, &Options::default()), Vec::<String>::new());
+        let image = |image: &str| Options { nodes: Some(1), node_image: Some(image.to_owned()), ..Options::default() };
+        assert_eq!(remarks(&cluster, &nodes, &image("kindest/node:v1")), Vec::<String>::new());
+        let three = Options { nodes: Some(3), ..image("kindest/node:v2") };
+        assert_eq!(remarks(&cluster, &nodes, &three).len(), 2);
+    }
+
+    #[test]
+    fn an_image_is_known_by_its_configuration_or_its_manifest() {
+        let status = json!({"id": "sha256:ab", "repoDigests": ["docker.io/a9s/x@sha256:cd"]});
+        assert!(is_image(&status, "sha256:ab") && is_image(&status, "sha256:cd"));
+        assert!(!is_image(&status, "sha256:ef") && !is_image(&Value::Null, "sha256:ab"));
     }
 
     #[test]

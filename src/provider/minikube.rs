@@ -101,10 +101,7 @@ impl Minikube {
                 Err(_) => return Ok(()),
             },
         };
-        for warning in docker::check(&engine, self.options.nodes.unwrap_or(NODES))? {
-            context.warn(warning);
-        }
-        Ok(())
+        docker::precheck(&self.docker, &engine, self.options.nodes.unwrap_or(NODES), context)
     }
 
     fn make_directory(&self, cluster: &ClusterName) -> Result<(), Finding> {
@@ -140,6 +137,19 @@ fn profiles(json: &str) -> Option<Vec<(String, String)>> {
     };
     let lists = [answer.get("valid")?, answer.get("invalid").unwrap_or(&Value::Null)];
     Some(lists.into_iter().filter_map(Value::as_array).flatten().filter_map(profile).collect())
+}
+
+/// Whether an image that minikube lists is this one: its name alone may be that of an older build.
+fn is_image(listed: &Value, name: &str, id: &str) -> bool {
+    let texts = |key: &str| {
+        let texts = listed[key].as_array().into_iter().flatten();
+        texts.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
+    };
+    let short = |name: &str| name.trim_start_matches("docker.io/").to_owned();
+    let is_called = texts("repoTags").iter().any(|tag| short(tag) == short(name));
+    let digest = id.trim_start_matches("sha256:");
+    let is_same = listed["id"].as_str().is_some_and(|id| id.trim_start_matches("sha256:") == digest);
+    is_called && (is_same || texts("repoDigests").iter().any(|it| it.ends_with(digest)))
 }
 
 #[async_trait]
@@ -218,12 +228,16 @@ impl Provider for Minikube {
     }
 
     async fn loaded(&self, cluster: &ClusterName, images: &[String]) -> Result<bool, Finding> {
-        let listed = self.tool(cluster).run(&["image", "ls", "--profile", cluster.as_str()]).await?;
-        Ok(images.iter().all(|image| {
-            listed
-                .lines()
-                .any(|line| line.trim().trim_start_matches("docker.io/") == image.trim_start_matches("docker.io/"))
-        }))
+        let arguments = ["image", "ls", "--format", "json", "--profile", cluster.as_str()];
+        let listed = self.tool(cluster).run(&arguments).await?;
+        let listed: Vec<Value> = serde_json::from_str(&listed).unwrap_or_default();
+        for image in images {
+            let here = builtin::id(&self.docker, image).await?;
+            if !listed.iter().any(|listed| is_image(listed, image, &here)) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     async fn load(&self, cluster: &ClusterName, images: &[String], context: &Context) -> Result<(), Finding> {
@@ -347,6 +361,14 @@ mod tests {
             ]
         );
         assert!(!minikube.state.join("a8s").exists());
+    }
+
+    #[test]
+    fn an_older_build_of_the_same_name_is_another_image() {
+        let listed =
+            serde_json::json!({"id": "ab12", "repoDigests": ["a9s/x@sha256:cd34"], "repoTags": ["docker.io/a9s/x:1"]});
+        assert!(is_image(&listed, "a9s/x:1", "sha256:ab12") && is_image(&listed, "a9s/x:1", "sha256:cd34"));
+        assert!(!is_image(&listed, "a9s/x:1", "sha256:ef56") && !is_image(&listed, "a9s/y:1", "sha256:ab12"));
     }
 
     #[test]

@@ -52,11 +52,7 @@ impl Tool {
     /// # Errors
     /// Nowhere.
     pub fn find(&self) -> Result<PathBuf, Finding> {
-        let found = self.path.clone().or_else(|| on_path(self.name));
-        found.ok_or_else(|| {
-            Finding::new("no-tool", Class::Missing, format!("{} is not installed: it is not on the PATH", self.name))
-                .advise(format!("How to get it: {}", self.get))
-        })
+        self.path.clone().or_else(|| on_path(self.name)).ok_or_else(|| missing(&[self]))
     }
 
     /// Runs it to a successful end; what it said on standard output.
@@ -129,6 +125,25 @@ impl Tool {
         let last = said.iter().skip(said.len().saturating_sub(LINES)).map(|line| (*line).to_owned());
         Finding::new("tool-failed", Class::Failed, cause).with(format!("standard error of {command}"), last)
     }
+}
+
+/// All of these are needed: one finding names all that are not there.
+///
+/// # Errors
+/// One is not there.
+pub fn all_there(tools: &[&Tool]) -> Result<(), Finding> {
+    let gone: Vec<&Tool> = tools.iter().copied().filter(|tool| tool.find().is_err()).collect();
+    if gone.is_empty() { Ok(()) } else { Err(missing(&gone)) }
+}
+
+fn missing(tools: &[&Tool]) -> Finding {
+    let names: Vec<&str> = tools.iter().map(|tool| tool.name).collect();
+    let cause = match names.as_slice() {
+        [name] => format!("{name} is not installed: it is not on the PATH"),
+        names => format!("{} are not installed: they are not on the PATH", names.join(" and ")),
+    };
+    let finding = Finding::new("no-tool", Class::Missing, cause);
+    tools.iter().fold(finding, |finding, tool| finding.advise(format!("How to get {}: {}", tool.name, tool.get)))
 }
 
 /// How a run ended.
@@ -221,6 +236,15 @@ mod tests {
         let finding = Tool::new("no-such-program", "https://tool.test").run(&[]).await.unwrap_err();
         assert_eq!(finding.class, Class::Missing);
         assert!(finding.advice[0].contains("https://tool.test"));
+    }
+
+    #[test]
+    fn all_that_is_missing_is_named_at_once() {
+        let [one, other] = ["no-such-program", "nor-this-one"].map(|name| Tool::new(name, "https://tool.test"));
+        let finding = all_there(&[&one, &shell(), &other]).unwrap_err();
+        assert!(finding.cause.starts_with("no-such-program and nor-this-one are not installed"), "{}", finding.cause);
+        assert_eq!(finding.advice.len(), 2);
+        assert!(all_there(&[&shell()]).is_ok());
     }
 
     #[test]

@@ -100,6 +100,9 @@ impl CreateCluster {
             let cluster =
                 format!("{made} a Kubernetes Cluster using {} named: {}.", provider.name(), self.cluster_name);
             let stack = arguments.stack.name(Some(provider.name()));
+            for remark in session.block_on(async |_| Ok(provider.remarks(&self.cluster_name).await))? {
+                session.console.info(remark);
+            }
             summary(session, &cluster, stack, choice.store().is_minio());
             session.console.document(&json!({
                 "stack": stack, "provider": provider.name(), "cluster": self.cluster_name, "context": provider.context(&self.cluster_name),

@@ -98,7 +98,7 @@ fn resolve(name: &str, contexts: &[(String, String)]) -> Option<String> {
         .or_else(|| contexts.iter().find(|(_, cluster)| cluster == name).map(|(context, _)| context.clone()))
 }
 
-/// The provider that has made the cluster of a context, if it is one of ours and this program had it made.
+/// The provider that has made the cluster of a context, as far as this program knows of it.
 async fn maker(connection: &Connection) -> Option<(Arc<dyn Provider>, ClusterName)> {
     for (prefix, name) in PREFIXES {
         let Some(cluster) = connection.context.strip_prefix(prefix).and_then(|rest| rest.parse().ok()) else {
@@ -162,14 +162,18 @@ impl CreateStackA8s {
             return self.write(session);
         }
         let (choice, images) = (Choice::new(self.stack.wish(session)?), self.stack.images()?);
-        let (connection, maker) = session.block_on(async |_| {
+        let (connection, maker, is_ours) = session.block_on(async |_| {
             let connection = self.cluster.connect().await?;
             let maker = maker(&connection).await;
-            Ok((connection, maker))
+            let is_ours = match &maker {
+                Some((provider, cluster)) => provider.made(cluster).await?,
+                None => false,
+            };
+            Ok((connection, maker, is_ours))
         })?;
         let name = self.stack.name(maker.as_ref().map(|(provider, _)| provider.name()));
         let stack = self.stack.stack(maker.clone())?;
-        if maker.is_none() && !self.run.dry_run {
+        if !is_ours && !self.run.dry_run {
             let what = format!("installing the {name} a8s stack on the cluster of the context {}", connection.context);
             let question = format!("Go on with {what} ({}, namespace a8s-system)?", connection.server);
             prompt::confirm(session, &question, &what)?;
