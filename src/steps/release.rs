@@ -1,5 +1,6 @@
-//! Released documents, kept in the working directory with their checksum and not fetched again. Only what is called
-//! `latest` is looked for anew each time; without a network, what was fetched before is used.
+//! Released documents, kept in the working directory with their checksums and not fetched again, unless they are not what
+//! was fetched any more. Only what is called `latest` is looked for anew each time; without a network, what was fetched
+//! before is used.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -87,16 +88,32 @@ impl Fetched {
         Self { directory, wanted, looked: AtomicBool::new(false) }
     }
 
-    /// Says that what is kept is complete, and what it was made of.
-    fn checksum(&self) -> PathBuf {
+    /// Says that what is kept is complete, and what it was. `sha256sum -c` beside it understands it.
+    fn checksums(&self) -> PathBuf {
         let mut name = self.wanted.path(&self.directory).into_os_string();
         name.push(".sha256");
         PathBuf::from(name)
     }
 
-    fn kept(&self) -> Option<String> {
-        let path = self.wanted.path(&self.directory);
-        std::fs::read_to_string(self.checksum()).ok().filter(|_| path.exists()).map(|text| text.trim().to_owned())
+    fn kept(&self) -> Kept {
+        let Ok(noted) = std::fs::read_to_string(self.checksums()) else { return Kept::Nothing };
+        match self.checksums_of(&self.wanted.path(&self.directory)) {
+            Ok(there) if there == noted => Kept::Whole,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Kept::Nothing,
+            _ => Kept::Other,
+        }
+    }
+
+    /// The checksum of every file of a release at `path`, each on a line with the path where it is kept.
+    fn checksums_of(&self, path: &Path) -> std::io::Result<String> {
+        let kept = self.wanted.path(&self.directory);
+        let mut files = Vec::new();
+        collect(path, Path::new(kept.file_name().unwrap_or_default()), &mut files)?;
+        files.sort();
+        let line = |(name, file): &(PathBuf, PathBuf)| {
+            fs_err::read(file).map(|bytes| format!("{}  {}\n", sum(&bytes), name.display()))
+        };
+        files.iter().map(line).collect()
     }
 
     async fn fetch(&self, context: &Context) -> Result<(), Finding> {
@@ -106,30 +123,54 @@ impl Fetched {
             "fetch-not-found" => finding.advise("Is there such a version? Name another with --deployment-version."),
             _ => finding.advise("Name a directory with the documents: --deployment-version DIRECTORY"),
         })?;
-        let sum: String = Sha256::digest(&body).iter().map(|byte| format!("{byte:02x}")).collect();
-        if self.kept().as_deref() != Some(&sum) {
-            self.keep(&body, &sum)?;
-        }
-        context.note(format!("{} has the checksum sha256:{sum}", self.wanted.what()));
+        self.keep(&body)?;
+        context.note(format!("{} has the checksum sha256:{}", self.wanted.what(), sum(&body)));
         Ok(())
     }
 
     /// Puts it in place: complete, or not at all.
-    fn keep(&self, body: &[u8], sum: &str) -> Result<(), Finding> {
+    fn keep(&self, body: &[u8]) -> Result<(), Finding> {
         let failed = |error: std::io::Error| Finding::new("files-unwritable", Class::Failed, error.to_string());
         let path = self.wanted.path(&self.directory);
         let mut name = path.clone().into_os_string();
         name.push(".new");
         let new = PathBuf::from(name);
         fs_err::create_dir_all(self.directory.releases()).map_err(failed)?;
-        remove(&self.checksum()).and_then(|()| remove(&new)).map_err(failed)?;
+        remove(&new).map_err(failed)?;
         match &self.wanted {
             Wanted::Manifests(_) => release::unpack(body, &new)?,
             Wanted::Document { .. } => fs_err::write(&new, body).map_err(failed)?,
         }
-        remove(&path).and_then(|()| fs_err::rename(&new, &path)).map_err(failed)?;
-        fs_err::write(self.checksum(), format!("{sum}\n")).map_err(failed)
+        let sums = self.checksums_of(&new).map_err(failed)?;
+        remove(&self.checksums()).and_then(|()| remove(&path)).map_err(failed)?;
+        fs_err::rename(&new, &path).and_then(|()| fs_err::write(self.checksums(), sums)).map_err(failed)
     }
+}
+
+/// What is kept of a release.
+#[derive(Debug, PartialEq, Eq)]
+enum Kept {
+    Nothing,
+    /// Something else than what was fetched.
+    Other,
+    Whole,
+}
+
+/// The files below a path, each with its path below `name`.
+fn collect(path: &Path, name: &Path, files: &mut Vec<(PathBuf, PathBuf)>) -> std::io::Result<()> {
+    if !fs_err::metadata(path)?.is_dir() {
+        files.push((name.to_owned(), path.to_owned()));
+        return Ok(());
+    }
+    for entry in fs_err::read_dir(path)? {
+        let entry = entry?.file_name();
+        collect(&path.join(&entry), &name.join(&entry), files)?;
+    }
+    Ok(())
+}
+
+fn sum(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {
@@ -167,11 +208,12 @@ impl Step for Fetched {
         }
         let is_moving = self.wanted == Wanted::Manifests(Version::Latest);
         Ok(match self.kept() {
-            None => Observation::unmet("it is not here"),
-            Some(_) if is_moving && !self.looked.load(Ordering::SeqCst) => {
+            Kept::Nothing => Observation::unmet("it is not here"),
+            Kept::Other => Observation::unmet("what is here is not what was fetched"),
+            Kept::Whole if is_moving && !self.looked.load(Ordering::SeqCst) => {
                 Observation::unmet("whether it is still the latest is not known")
             }
-            Some(sum) => Observation::satisfied(format!("it is here, sha256:{sum}")),
+            Kept::Whole => Observation::satisfied("it is here, as it was fetched"),
         })
     }
 
@@ -179,7 +221,7 @@ impl Step for Fetched {
         let fetched = self.fetch(context).await;
         self.looked.store(true, Ordering::SeqCst);
         match fetched {
-            Err(finding) if self.kept().is_some() => {
+            Err(finding) if self.kept() == Kept::Whole => {
                 context.warn(format!("{}; what was fetched before is used", finding.cause));
                 Ok(())
             }
@@ -215,8 +257,38 @@ mod tests {
         // The server has ended: whoever asked again would fail.
         assert!(!run(&directory, &wanted).await.unwrap());
         assert_eq!(fs_err::read(wanted.path(&directory)).unwrap(), b"kind: List\n");
-        let sum = fs_err::read_to_string(directory.releases().join("c.yaml.sha256")).unwrap();
-        assert_eq!(sum.trim().len(), 64);
+        let sums = fs_err::read_to_string(directory.releases().join("c.yaml.sha256")).unwrap();
+        assert_eq!(sums, format!("{}  c.yaml\n", sum(b"kind: List\n")));
+    }
+
+    #[tokio::test]
+    async fn what_is_not_what_was_fetched_any_more_is_fetched_again() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = WorkingDirectory(home.path().join("a9s"));
+        let whole = || answer("200 OK", "", b"kind: List\n");
+        let (url, _asked) = server(vec![whole(), whole()]).await;
+        let wanted = Wanted::Document { name: "c.yaml".to_owned(), from: format!("{url}/c.yaml") };
+        assert!(run(&directory, &wanted).await.unwrap());
+        fs_err::write(wanted.path(&directory), "kind: Other\n").unwrap();
+        assert!(run(&directory, &wanted).await.unwrap());
+        assert_eq!(fs_err::read(wanted.path(&directory)).unwrap(), b"kind: List\n");
+        // Without the server there is nothing to go on with.
+        fs_err::write(wanted.path(&directory), "kind: Other\n").unwrap();
+        run(&directory, &wanted).await.unwrap_err();
+    }
+
+    #[test]
+    fn every_file_of_a_release_has_its_checksum() {
+        let home = tempfile::tempdir().unwrap();
+        fs_err::create_dir_all(home.path().join("b/c")).unwrap();
+        for name in ["b/c/x", "a"] {
+            fs_err::write(home.path().join(name), name).unwrap();
+        }
+        let wanted = Wanted::Manifests(Version::Tag("v1".to_owned()));
+        let step = Fetched::new(WorkingDirectory(home.path().join("a9s")), wanted);
+        let sums = step.checksums_of(home.path()).unwrap();
+        let paths: Vec<&str> = sums.lines().map(|line| &line[66..]).collect();
+        assert_eq!(paths, ["a8s-deployment-v1/a", "a8s-deployment-v1/b/c/x"]);
     }
 
     #[tokio::test]
