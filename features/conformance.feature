@@ -55,6 +55,8 @@ Feature: The suite itself
       | a list of nothing                 | list --tags @no-such-tag                      | 1    | no scenario |
       | comparing with a damaged report   | compare damaged damaged                       | 3    | damaged    |
       | comparing with a missing report   | compare nowhere damaged                       | 3    | nowhere    |
+      | comparing with a run of nowhere   | compare damaged run:                          | 2    | run:CONTEXT |
+      | comparing with a lost cluster     | compare run:nowhere run:embedded              | 3    | nowhere    |
 
   @core @embedded-only
   Scenario: An existing cluster, its reports, and the same run compared with itself
@@ -69,6 +71,10 @@ Feature: The suite itself
     When I run `a9s conformance compare one one`
     Then the command succeeds
     And standard output says "1 scenarios ran in both, 0 of them differ"
+    When I run `a9s conformance compare one run:a9s-a8s --name 'blog data set' --report two`
+    Then standard output says "1 passed, 0 failed"
+    And standard output says "1 scenarios ran in both"
+    And the file "two/other/report.json" says "a9s.conformance/v1"
 
   @full @embedded-only
   Scenario: A failure on an existing cluster is told with its evidence, and can be run again

@@ -1,5 +1,6 @@
 //! One run of the suite: which scenarios, in what order, and what the verdict is.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -65,7 +66,7 @@ pub async fn run(
         run.problems.push("no scenario matches the filter".to_owned());
     }
     if filter.is_empty() {
-        run.problems.extend(fewer(&catalogue));
+        run.problems.extend(miscounted(&catalogue));
     }
     let results = run.carry_out(&selected, cancel).await;
     reports::write(&results, run.previous.as_ref(), &stage.report).map_err(|error| {
@@ -92,10 +93,15 @@ fn summary(results: &Results) -> String {
     text
 }
 
-/// A suite that has lost scenarios must not pass for that reason.
-fn fewer(catalogue: &Catalogue) -> Option<String> {
+/// A suite that has lost scenarios must not pass for that reason. One that has more must say so, or it could lose them.
+fn miscounted(catalogue: &Catalogue) -> Option<String> {
     let (there, recorded) = (catalogue.entries.len(), catalogue.recorded?);
-    (there < recorded).then(|| format!("there are {there} scenarios, fewer than the {recorded} of features/COUNT"))
+    let than = match there.cmp(&recorded) {
+        Ordering::Less => "fewer",
+        Ordering::Greater => "more",
+        Ordering::Equal => return None,
+    };
+    Some(format!("there are {there} scenarios, {than} than the {recorded} of features/COUNT"))
 }
 
 struct Run<'a> {
@@ -142,7 +148,10 @@ impl Run<'_> {
         }
         let today = jiff::Zoned::now().date();
         let scenarios = selected.iter().map(|entry| match skipped.get(entry.id.as_str()) {
-            Some(why) => Scenario { outcome: Outcome::Skipped, message: why.clone(), ..blank(entry) },
+            Some(why) => {
+                let skipped = Scenario { outcome: Outcome::Skipped, message: why.clone(), ..blank(entry) };
+                decided(entry, skipped, today)
+            }
             None => decided(entry, record.result(entry), today),
         });
         let mut results = Results {
@@ -266,7 +275,7 @@ fn decided(entry: &Entry, mut scenario: Scenario, today: jiff::civil::Date) -> S
         let why =
             format!("its quarantine ended on {}: {} has to mend it or let it go", quarantine.until, quarantine.owner);
         scenario.message = [why, scenario.message].join("\n").trim_end().to_owned();
-    } else {
+    } else if scenario.outcome != Outcome::Skipped {
         scenario.quarantine = Some(format!("{} until {}", quarantine.owner, quarantine.until));
     }
     scenario
@@ -451,9 +460,11 @@ mod tests {
     #[test]
     fn there_are_as_many_scenarios_as_when_they_last_landed() {
         let catalogue = catalogue();
-        assert_eq!(fewer(&catalogue), None);
-        let fewer_now = Catalogue { entries: Vec::new(), ..catalogue };
-        assert!(fewer(&fewer_now).unwrap().starts_with("there are 0 scenarios, fewer than"));
+        assert_eq!(miscounted(&catalogue), None);
+        let fewer = Catalogue { entries: Vec::new(), ..catalogue };
+        assert!(miscounted(&fewer).unwrap().starts_with("there are 0 scenarios, fewer than"));
+        let more = Catalogue { recorded: Some(1), ..self::catalogue() };
+        assert!(miscounted(&more).unwrap().contains(" scenarios, more than the 1 of"));
     }
 
     #[test]
@@ -467,5 +478,8 @@ mod tests {
         assert!(!holds.decides_against() && holds.outcome == Outcome::Failed);
         let expired = decided(entry, passed(), "2026-05-02".parse().unwrap());
         assert!(expired.decides_against() && expired.message.contains("anna"), "{expired:?}");
+        let skipped = || Scenario { outcome: Outcome::Skipped, ..blank(entry) };
+        assert_eq!(decided(entry, skipped(), "2026-05-01".parse().unwrap()).outcome, Outcome::Skipped);
+        assert!(decided(entry, skipped(), "2026-05-02".parse().unwrap()).decides_against());
     }
 }

@@ -34,9 +34,12 @@ enum What {
     /// Show scenarios with their steps
     Show(show::Show),
     /// Say where two runs differ: verdicts, messages, and what could be observed
-    #[command(long_about = "Say where two runs differ: verdicts, messages, and what could be observed.\n\n\
-        Exit codes: 0 they don't; 1 they do; 3 a report is missing or damaged.")]
-    Compare(compare::Compare),
+    #[command(
+        long_about = "Say where two runs differ: verdicts, messages, and what could be observed. Reports of earlier runs \
+        are read, and what is to be run is run first.\n\n\
+        Exit codes: 0 they don't; 1 they do; 3 a report is missing or damaged, or a run could not begin; 130 interrupted."
+    )]
+    Compare(Box<compare::Compare>),
 }
 
 impl Conformance {
@@ -49,7 +52,7 @@ impl Conformance {
             Some(What::Run(run)) => run.run(session, sources),
             Some(What::List(list)) => list.run(session, sources),
             Some(What::Show(show)) => show.run(session, sources),
-            Some(What::Compare(compare)) => compare.run(session),
+            Some(What::Compare(compare)) => compare.run(session, sources),
         }
     }
 }

@@ -1,6 +1,5 @@
 //! `a9s conformance run`.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
@@ -22,28 +21,30 @@ pub struct RunSuite {
 
 impl RunSuite {
     pub(super) fn run(self, session: &Session, sources: &Sources) -> Result<(), Finding> {
-        let program = self.program()?;
-        let from_folder = self.options.features.as_deref().map(Sources::from_directory).transpose();
-        let from_folder = from_folder.map_err(|error| Finding::new("no-features", Class::Missing, error))?;
-        let sources = from_folder.as_ref().unwrap_or(sources);
-        let console = session.console.clone();
-        let say: Say = match console.words() {
-            true => Arc::new(move |text| console.raw(text.as_bytes())),
-            false => Arc::new(|text| eprint_line(text.trim_end())),
-        };
-        let results = session.block_on_many(async |cancel| {
-            crate::conformance::run(&self.options, sources, &program, say, cancel).await
-        })?;
+        let results = results_of_run(session, &self.options, sources)?;
         session.console.document(&results);
         verdict(&results)
     }
+}
 
-    fn program(&self) -> Result<PathBuf, Finding> {
-        match &self.options.program {
-            Some(program) => Ok(program.clone()),
-            None => std::env::current_exe().map_err(|error| Finding::new("no-program", Class::Failed, error)),
-        }
-    }
+/// Runs the suite and gives what was found.
+///
+/// # Errors
+/// The run could not begin.
+pub(super) fn results_of_run(session: &Session, options: &Options, sources: &Sources) -> Result<Results, Finding> {
+    let program = match &options.program {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().map_err(|error| Finding::new("no-program", Class::Failed, error))?,
+    };
+    let from_folder = options.features.as_deref().map(Sources::from_directory).transpose();
+    let from_folder = from_folder.map_err(|error| Finding::new("no-features", Class::Missing, error))?;
+    let sources = from_folder.as_ref().unwrap_or(sources);
+    let console = session.console.clone();
+    let say: Say = match console.words() {
+        true => Arc::new(move |text| console.raw(text.as_bytes())),
+        false => Arc::new(|text| eprint_line(text.trim_end())),
+    };
+    session.block_on_many(async |cancel| crate::conformance::run(options, sources, &program, say.clone(), cancel).await)
 }
 
 /// The exit code agrees with the last line.
@@ -54,12 +55,24 @@ fn verdict(results: &Results) -> Result<(), Finding> {
             let bad = results.counts.failed + results.problems.len();
             ("not-conformant", Class::Failed, format!("{bad} of the run's checks failed"))
         }
-        Verdict::Interrupted => {
-            ("interrupted", Class::Interrupted, "interrupted: the report tells of a part".to_owned())
-        }
-        Verdict::ClusterLost => {
-            ("cluster-lost", Class::Missing, "the cluster stopped answering: the report tells of a part".to_owned())
-        }
+        Verdict::Interrupted | Verdict::ClusterLost => return partial(results),
     };
     Err(Finding::new(id, class, cause))
+}
+
+/// A run that was cut off is an error, whatever its scenarios say.
+///
+/// # Errors
+/// It was.
+pub(super) fn partial(results: &Results) -> Result<(), Finding> {
+    match results.verdict {
+        Verdict::Interrupted => {
+            Err(Finding::new("interrupted", Class::Interrupted, "interrupted: the report tells of a part"))
+        }
+        Verdict::ClusterLost => {
+            let cause = "the cluster stopped answering: the report tells of a part";
+            Err(Finding::new("cluster-lost", Class::Missing, cause))
+        }
+        Verdict::Passed | Verdict::Failed => Ok(()),
+    }
 }

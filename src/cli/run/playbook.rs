@@ -228,8 +228,10 @@ fn flag(argument: &clap::Arg, name: &str, value: &Value, base: &Path, words: &mu
         (false, Value::Bool(value)) => value.to_string(),
         (false, _) => return Err(format!("\"{name}\" is a text or a number")),
     };
-    // Files are named from where the playbook is.
-    let is_path = matches!(name, "file" | "kubeconfig");
+    // Files are named from where the playbook is; what may be a file or something else says with a dot that it is one.
+    let is_path = text.starts_with("./")
+        || text.starts_with("../")
+        || argument.get_value_parser().type_id() == clap::builder::ValueParser::path_buf().type_id();
     let text = if is_path { base.join(text).display().to_string() } else { text };
     if argument.is_positional() {
         if text.starts_with('-') {
@@ -312,6 +314,20 @@ mod tests {
             ]
         );
         assert_eq!(playbook.steps.iter().map(|step| step.at).collect::<Vec<_>>(), [4, 6, 7, 10]);
+    }
+
+    #[test]
+    fn files_lie_beside_the_playbook() {
+        let text = "name: x\nsteps:\n- create stack a8s: {image-map: map.yaml, deployment-version: ./release}\n\
+             - create stack a8s: {deployment-version: v1.2.0, backup-store-accesskey-file: /key}\n";
+        let lines: Vec<String> = parse(text).unwrap().steps.iter().map(Step::line).collect();
+        assert_eq!(
+            lines,
+            [
+                "create stack a8s --deployment-version=/books/./release --image-map=/books/map.yaml --yes",
+                "create stack a8s --backup-store-accesskey-file=/key --deployment-version=v1.2.0 --yes",
+            ]
+        );
     }
 
     #[test]
