@@ -9,8 +9,15 @@ Feature: Trouble with the object store
     And I create a backup "refused" of "solo"
     Then the command fails with exit code 1
     And the backup "refused" fails for good with "does not accept the credentials"
+    When I run `a9s delete pg backup --name refused --yes`
+    Then the command fails with exit code 1
+    And it took less than 40 seconds
+    And the reason is one clear sentence
+    And standard error says "does not accept the credentials"
     When the secret key of the store is right again
-    And the bucket of the store is "no-such-bucket"
+    And I delete the backup "refused"
+    Then the command succeeds
+    When the bucket of the store is "no-such-bucket"
     And I create a backup "homeless" of "solo"
     Then the command fails with exit code 1
     And the backup "homeless" fails for good with "has no bucket no-such-bucket"

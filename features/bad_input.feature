@@ -88,14 +88,14 @@ Feature: Bad input
     And the variable "PATH" is "{home}"
     When I run `a9s create cluster a8s -p <provider> --yes`
     Then the command fails with exit code 3
-    And standard error says "<program> is not installed"
-    And standard error says "How to get it: https://"
+    And standard error says "<programs> not installed"
+    And standard error says "How to get <provider>: https://"
     And the reason is one clear sentence
 
     Examples:
-      | provider | program  |
-      | kind     | docker   |
-      | minikube | minikube |
+      | provider | programs            |
+      | kind     | kind and docker are |
+      | minikube | minikube is         |
 
   @cluster @embedded-only
   Scenario: A directory that is not a cluster's is not touched

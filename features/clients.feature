@@ -192,6 +192,11 @@ Feature: Looking at what is there
     When I run `a9s pg logs solo --member 7`
     Then the command fails with exit code 3
     And standard error says "It has: solo-0."
+    When I run `a9s pg logs solo --container nobody`
+    Then the command fails with exit code 3
+    And standard error says "the instance solo has no container nobody"
+    When I run `a9s pg logs solo --container nobody --follow`
+    Then the command fails with exit code 3
 
   @full
   Scenario: Logs that are followed have what is written later
@@ -199,6 +204,14 @@ Feature: Looking at what is there
     When I run `a9s pg logs solo --follow --tail 0` and interrupt it after the statement "SELECT 'heard' FROM nowhere_at_all" in "solo"
     Then the command fails with exit code 130
     And standard output says "nowhere_at_all"
+
+  @full
+  Scenario: Logs that are followed have those of new members, and end with their instance
+    Given an instance "grow"
+    When I follow `a9s pg logs grow --follow` until it says `grow-1 | ` while I run `a9s create pg instance --name grow --replicas 2 --yes`
+    And I run `a9s pg logs grow --follow --tail 1` to its end, which `a9s delete pg instance --name grow --yes` brings about
+    Then the command succeeds
+    And standard error says "the instance grow is gone"
 
   @negative
   Scenario Outline: What is not there: <command>

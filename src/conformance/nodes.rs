@@ -8,6 +8,12 @@ use crate::provider::kind::LABEL;
 /// Where an image waits that was taken off a node.
 const KEPT_IMAGE: &str = "/var/lib/a9s-kept-image.tar";
 
+/// What makes a disk too full.
+const FILLER: &str = "/var/lib/a9s-filler";
+
+/// Seconds that a kubelet gets to take in the pods that run.
+const TAKEN_IN: u32 = 10;
+
 /// Nodes to which something was done. It is undone with this value.
 #[derive(Debug)]
 pub struct Spoilt {
@@ -28,17 +34,26 @@ impl Spoilt {
     }
 
     /// Lets all nodes of a cluster find that their disks are too full. A soft threshold: nothing is evicted for an hour
-    /// (Kubernetes documentation, "Node-pressure Eviction").
+    /// (Kubernetes documentation, "Node-pressure Eviction"). But a kubelet that begins takes in the pods that run as if they
+    /// were new, and none of them when it is under pressure: so it begins without, and a file brings it below the threshold.
     ///
     /// # Errors
     /// There are no such nodes, or they cannot be told.
     pub fn short_of_disk(cluster: &Existing) -> Result<Self, Failure> {
-        let settings = "evictionSoft: {nodefs.available: 99%}\nevictionSoftGracePeriod: {nodefs.available: 1h}";
         let spoil = format!(
-            "cd /var/lib/kubelet; cp config.yaml config.yaml.kept; echo '{settings}' >>config.yaml; systemctl restart kubelet"
+            "cd /var/lib/kubelet; cp config.yaml config.yaml.kept; \
+             least=$(($(df --output=avail --block-size=1M . | tail -n 1) - 1024)); \
+             echo \"evictionSoft: {{nodefs.available: ${{least}}Mi}}\" >>config.yaml; \
+             echo 'evictionSoftGracePeriod: {{nodefs.available: 1h}}' >>config.yaml; \
+             systemctl restart kubelet; \
+             until curl -sf http://127.0.0.1:10248/healthz >/dev/null; do sleep 0.2; done; sleep {TAKEN_IN}; \
+             fallocate -l 2G {FILLER}"
         );
-        let undo = "cd /var/lib/kubelet; ! [ -e config.yaml.kept ] || { mv config.yaml.kept config.yaml; systemctl restart kubelet; }";
-        Self::new(cluster, &spoil, undo.to_owned())
+        let undo = format!(
+            "rm -f {FILLER}; cd /var/lib/kubelet; ! [ -e config.yaml.kept ] || \
+             {{ mv config.yaml.kept config.yaml; systemctl restart kubelet; }}"
+        );
+        Self::new(cluster, &spoil, undo)
     }
 
     fn new(cluster: &Existing, spoil: &str, undo: String) -> Result<Self, Failure> {

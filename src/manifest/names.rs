@@ -8,8 +8,11 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
-/// The longest name of an instance, from the a8s documentation of limitations ("shorter than 53").
-const INSTANCE: usize = 52;
+/// The longest name of what is made here, that of an instance, from the a8s documentation of limitations ("shorter than
+/// 53").
+const NEW: usize = 52;
+/// The longest name of what somebody else may have made.
+const OBJECT: usize = 253;
 
 /// Checks an RFC 1123 label: lower-case letters, digits and `-`, beginning and ending with a letter or digit.
 ///
@@ -76,13 +79,21 @@ macro_rules! name {
 name!(
     /// The name of an instance, a backup, a restore or a service binding.
     ObjectName,
-    |text| subdomain(text, INSTANCE)
+    |text| subdomain(text, OBJECT)
 );
 name!(
     /// The name of a namespace.
     Namespace,
     |text| label(text, 63)
 );
+
+/// The name of an instance, a backup, a restore or a service binding that is to be made.
+///
+/// # Errors
+/// Words that say what is expected.
+pub fn new(text: &str) -> Result<ObjectName, String> {
+    subdomain(text, NEW).and_then(|()| text.parse())
+}
 
 #[cfg(test)]
 mod tests {
@@ -91,10 +102,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_longest_name_of_an_instance_has_52_characters() {
-        assert!("x".repeat(52).parse::<ObjectName>().is_ok());
-        let error = "x".repeat(53).parse::<ObjectName>().unwrap_err();
+    fn the_longest_name_of_what_is_made_has_52_characters() {
+        assert!(new(&"x".repeat(52)).is_ok());
+        let error = new(&"x".repeat(53)).unwrap_err();
         assert!(error.contains("53") && error.contains("52"), "{error}");
+        // Others may have made what is called longer, and the pods of instances are.
+        assert!("x".repeat(253).parse::<ObjectName>().is_ok() && "x".repeat(254).parse::<ObjectName>().is_err());
     }
 
     #[test]

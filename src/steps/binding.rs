@@ -115,7 +115,7 @@ pub struct Deleted {
 impl Deleted {
     /// The step.
     pub fn new(access: Arc<Access>, namespace: &Namespace, name: &ObjectName) -> Self {
-        Self { object: resource::Deleted { access, reference: Reference::new(Kind::ServiceBinding, namespace, name) } }
+        Self { object: resource::Deleted::new(access, Reference::new(Kind::ServiceBinding, namespace, name)) }
     }
 
     async fn has_secret(&self) -> Result<bool, Finding> {

@@ -202,7 +202,7 @@ pub struct Deleted {
 impl Deleted {
     /// The step.
     pub fn new(access: Arc<Access>, namespace: &Namespace, name: &ObjectName) -> Self {
-        Self { object: resource::Deleted { access, reference: Reference::new(Kind::Instance, namespace, name) } }
+        Self { object: resource::Deleted::new(access, Reference::new(Kind::Instance, namespace, name)) }
     }
 
     fn name(&self) -> &ObjectName {

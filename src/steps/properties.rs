@@ -185,7 +185,7 @@ impl Command {
             }
             Self::Delete(kind, gone) => {
                 let mut plan = Plan::new("delete");
-                plan.add(Deleted { access: access.clone(), reference: reference(kind, gone) });
+                plan.add(Deleted::new(access.clone(), reference(kind, gone)));
                 plan
             }
         }

@@ -3,9 +3,10 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
+use a8s_operators::backup::conditions::{TERMINATING, Trouble};
 use async_trait::async_trait;
 use futures::StreamExt;
 use kube::api::{DeleteParams, DynamicObject, ListParams, PropagationPolicy, WatchParams};
@@ -389,12 +390,37 @@ where
     let _ = stream.boxed().next().await;
 }
 
+/// What holds up a deletion and does not heal by itself is believed after this time: it may just have been mended.
+const MENDED: Duration = Duration::from_secs(10);
+
 /// A custom resource should be gone.
 pub struct Deleted {
     /// The cluster.
     pub access: Arc<Access>,
     /// Which one.
     pub reference: Reference,
+    /// When this run has first seen what holds it up.
+    held_up: OnceLock<Instant>,
+}
+
+impl Deleted {
+    /// The step.
+    pub fn new(access: Arc<Access>, reference: Reference) -> Self {
+        Self { access, reference, held_up: OnceLock::new() }
+    }
+
+    /// What a deletion waits for.
+    fn progress(&self, there: &DynamicObject) -> Result<String, Finding> {
+        let Some(condition) = condition::holding(there, TERMINATING) else {
+            return Ok("it is being deleted".to_owned());
+        };
+        if Trouble::of(&condition).is_permanent() && self.held_up.get_or_init(Instant::now).elapsed() > MENDED {
+            let cause = format!("the {} can't be deleted: {}", self.reference, condition.message);
+            return Err(Finding::new("deletion-held-up", Class::Failed, cause)
+                .advise("Mend that; what is being deleted goes as soon as it can."));
+        }
+        Ok(condition::line(&condition))
+    }
 }
 
 #[async_trait]
@@ -410,7 +436,7 @@ impl Step for Deleted {
     async fn observe(&self) -> Result<Observation, Finding> {
         Ok(match get(&self.access.client().await?, &self.reference).await? {
             None => Observation::satisfied("it is not there"),
-            Some(there) if there.metadata.deletion_timestamp.is_some() => Observation::unmet("it is being deleted"),
+            Some(there) if there.metadata.deletion_timestamp.is_some() => Observation::unmet(self.progress(&there)?),
             Some(_) => Observation::unmet("it is there"),
         })
     }
@@ -438,11 +464,13 @@ impl Step for Deleted {
         let Ok(client) = self.access.client().await else { return Vec::new() };
         let Ok(Some(there)) = get(&client, &self.reference).await else { return Vec::new() };
         let finalizers = there.finalizers().join(", ");
-        let line = format!("the {} is still there; it waits for the finalizers: {finalizers}", self.reference);
+        let mut lines =
+            vec![format!("the {} is still there; it waits for the finalizers: {finalizers}", self.reference)];
+        lines.extend(condition::holding(&there, TERMINATING).map(|condition| condition::line(&condition)));
         let about = self.reference.to_string();
         let Reference { kind, namespace, name, .. } = &self.reference;
         let events = diagnosis::events(&client, namespace.as_str(), kind.kind(), name.as_str()).await;
-        let mut evidence = vec![Evidence { about, lines: vec![line] }, events];
+        let mut evidence = vec![Evidence { about, lines }, events];
         evidence.retain(|evidence| !evidence.lines.is_empty());
         evidence
     }

@@ -101,7 +101,7 @@ impl Subject {
     /// The plan that removes what the other one made.
     pub fn removal(&self, access: &Arc<Access>) -> Plan {
         let mut plan = Plan::new("pg verify: remove");
-        let restore = plan.add(resource::Deleted { access: access.clone(), reference: self.restore.reference.clone() });
+        let restore = plan.add(resource::Deleted::new(access.clone(), self.restore.reference.clone()));
         let Reference { namespace, name, .. } = &self.scratch.reference;
         plan.after(&[restore], instance::Deleted::new(access.clone(), namespace, name));
         plan

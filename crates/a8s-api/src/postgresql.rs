@@ -62,9 +62,10 @@ pub struct PostgresqlSpec {
 }
 
 impl PostgresqlSpec {
-    /// Number of members, 1 if the spec says nothing.
+    /// Number of members, 1 if the spec says nothing. Nobody makes more than the most there may be, also of an instance that
+    /// came past admission.
     pub fn replicas(&self) -> i32 {
-        self.replicas.unwrap_or(1)
+        self.replicas.unwrap_or(1).min(i32::try_from(MAXIMUM_REPLICAS).unwrap_or(i32::MAX))
     }
 
     /// Size of a member's volume.

@@ -5,7 +5,7 @@ use clap::Args;
 use super::order::{Order, OrderArguments};
 use crate::cli::Session;
 use crate::finding::Finding;
-use crate::manifest::names::ObjectName;
+use crate::manifest::names::{self, ObjectName};
 use crate::manifest::order::{self, MaxRetries};
 use crate::manifest::resource::Kind;
 use crate::steps;
@@ -14,7 +14,7 @@ use crate::steps;
 #[derive(Debug, Args)]
 pub struct CreateBackup {
     /// Name of the backup
-    #[arg(long, value_name = "NAME", default_value = "example-pg-1")]
+    #[arg(long, value_name = "NAME", default_value = "example-pg-1", value_parser = names::new)]
     name: ObjectName,
     /// The instance
     #[arg(short = 'i', long, value_name = "NAME", default_value = "example-pg")]

@@ -8,7 +8,7 @@ use serde_json::json;
 use super::order::OrderArguments;
 use crate::cli::Session;
 use crate::finding::{Class, Finding};
-use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::names::{self, Namespace, ObjectName};
 use crate::manifest::order;
 use crate::manifest::resource::{Kind, Reference, Resource};
 use crate::step::Plan;
@@ -20,7 +20,7 @@ use crate::steps::resource::Manifest;
 #[derive(Debug, Args)]
 pub struct CreateBinding {
     /// Name of the service binding
-    #[arg(long, value_name = "NAME", default_value = "example-pg-1")]
+    #[arg(long, value_name = "NAME", default_value = "example-pg-1", value_parser = names::new)]
     name: ObjectName,
     /// The instance
     #[arg(short = 'i', long, value_name = "NAME", default_value = "example-pg")]

@@ -13,7 +13,7 @@ use crate::config::WorkingDirectory;
 use crate::finding::{Class, Finding};
 use crate::kubernetes::Access;
 use crate::manifest::instance::{ApiVersion, Instance, Size};
-use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::names::{self, Namespace, ObjectName};
 use crate::step::{Event, Plan, Reporter};
 use crate::steps;
 
@@ -24,7 +24,7 @@ const FALLBACK_MAJOR: u16 = 14;
 #[derive(Debug, Args)]
 pub struct CreateInstance {
     /// Name of the instance
-    #[arg(long, value_name = "NAME", default_value = "example-pg")]
+    #[arg(long, value_name = "NAME", default_value = "example-pg", value_parser = names::new)]
     name: ObjectName,
     /// Namespace of the instance [default: the context's, else default]
     #[arg(short, long, value_name = "NAMESPACE")]

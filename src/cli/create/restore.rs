@@ -8,7 +8,7 @@ use super::order::{Order, OrderArguments};
 use crate::cli::Session;
 use crate::finding::Finding;
 use crate::kubernetes::Access;
-use crate::manifest::names::ObjectName;
+use crate::manifest::names::{self, ObjectName};
 use crate::manifest::order;
 use crate::manifest::resource::{Kind, Reference};
 use crate::steps::restore::{self, Destination};
@@ -17,7 +17,7 @@ use crate::steps::restore::{self, Destination};
 #[derive(Debug, Args)]
 pub struct CreateRestore {
     /// Name of the restore
-    #[arg(long, value_name = "NAME", default_value = "example-pg-1")]
+    #[arg(long, value_name = "NAME", default_value = "example-pg-1", value_parser = names::new)]
     name: ObjectName,
     /// The backup
     #[arg(short, long, value_name = "NAME")]
@@ -26,7 +26,7 @@ pub struct CreateRestore {
     #[arg(short = 'i', long, value_name = "NAME")]
     service_instance: Option<ObjectName>,
     /// Restore into this new instance, made like the one the backup was made of
-    #[arg(long, value_name = "NAME", conflicts_with = "service_instance")]
+    #[arg(long, value_name = "NAME", conflicts_with = "service_instance", value_parser = names::new)]
     to: Option<ObjectName>,
     #[command(flatten)]
     order: OrderArguments,

@@ -42,7 +42,7 @@ impl DeleteOrder {
             let mut plan = Plan::new(format!("delete pg {}", kind.word()));
             match kind {
                 Kind::ServiceBinding => plan.add(steps::binding::Deleted::new(access.clone(), &namespace, name)),
-                _ => plan.add(Deleted { access: access.clone(), reference }),
+                _ => plan.add(Deleted::new(access.clone(), reference)),
             };
             let Some(outcome) = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await? else {
                 return Ok(());

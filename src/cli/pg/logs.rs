@@ -15,7 +15,7 @@ use crate::kubernetes::Access;
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference};
 use crate::step::{Cancel, Event, Reporter};
-use crate::steps::look::logs::{Line, Wanted, members, merge};
+use crate::steps::look::logs::{self, Line, Wanted, members, merge};
 
 /// Lines that wait to be printed.
 const QUEUE: usize = 256;
@@ -54,11 +54,11 @@ impl Logs {
             let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
             let reference = Reference::new(Kind::Instance, &namespace, &name);
             let client = access.client().await?;
-            let members = members(&client, &reference, self.member.as_deref()).await?;
+            let members = members(&client, &reference, self.member.as_deref(), &self.container).await?;
             let members = members.ok_or_else(|| not_there(&reference))?;
             let wanted = Wanted { namespace, container: self.container.clone(), tail: self.tail };
             match self.follow {
-                true => self.follow(session, &client, &wanted, &members, cancel).await,
+                true => self.follow(session, &client, &reference, &wanted, cancel).await,
                 false => self.print(session, &client, &wanted, &members).await,
             }
         })
@@ -101,14 +101,12 @@ impl Logs {
         &self,
         session: &Session,
         client: &kube::Client,
+        instance: &Reference,
         wanted: &Wanted,
-        members: &[String],
         cancel: Cancel,
     ) -> Result<(), Finding> {
         let (sender, mut lines) = mpsc::channel(QUEUE);
-        let following =
-            futures::future::join_all(members.iter().map(|member| wanted.follow(client, member, sender.clone())));
-        drop(sender);
+        let following = logs::follow(client, instance, self.member.as_deref(), wanted, sender);
         let print = async {
             while let Some(line) = lines.recv().await {
                 session.console.line(self.render(&line));
@@ -118,7 +116,11 @@ impl Logs {
             }
         };
         tokio::select! {
-            _ = following => Ok(()),
+            ended = following => {
+                ended?;
+                session.progress.event(&Event::Warning(&format!("the {instance} is gone")));
+                Ok(())
+            }
             () = print => Ok(()),
             () = cancel.cancelled() => Err(interrupted()),
         }

@@ -132,6 +132,19 @@ async fn follow(world: &mut World, line: String, statement: String, instance: St
     Ok(())
 }
 
+/// The first command has begun to speak when the second runs, and has to come to its end by itself.
+#[when(regex = r"^I run `a9s (.+)` to its end, which `a9s (.+)` brings about$")]
+async fn meanwhile(world: &mut World, line: String, other: String) -> Result<(), Failure> {
+    let mut running = Running::start(world, &line)?;
+    running.read_until("").await?;
+    let words = command::words(&world.expand(&other));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    command::a9s(&world.surroundings, &words).await?.require_success()?;
+    let outcome = running.end().await?;
+    world.remember(outcome);
+    Ok(())
+}
+
 /// A command that runs until it is interrupted.
 struct Running {
     line: String,
@@ -171,9 +184,13 @@ impl Running {
     async fn interrupt(self) -> Result<command::Outcome, Failure> {
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
         kill(Pid::from_raw(pid), Signal::SIGINT).map_err(std::io::Error::from)?;
+        self.end().await
+    }
+
+    async fn end(self) -> Result<command::Outcome, Failure> {
         let output = tokio::time::timeout(PATIENCE, self.child.wait_with_output())
             .await
-            .map_err(|_| Failure::unexpected("an end after the interrupt", self.line.clone()))??;
+            .map_err(|_| Failure::unexpected("an end of the command", self.line.clone()))??;
         Ok(command::Outcome {
             line: self.line,
             status: output.status,

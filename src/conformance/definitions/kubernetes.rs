@@ -182,11 +182,20 @@ async fn forwarded(world: &mut World, instance: String, sql: String, answer: Str
 }
 
 /// Follows something until a line has been seen, while another command makes it happen.
-#[when(regex = r"^I follow `kubectl (.+)` until it says `(.+)` while I run `(a9s .+)`$")]
-async fn follow_until(world: &mut World, follow: String, text: String, line: String) -> Result<(), Failure> {
+#[when(regex = r"^I follow `(kubectl|a9s) (.+)` until it says `(.+)` while I run `(a9s .+)`$")]
+async fn follow_until(
+    world: &mut World,
+    program: String,
+    follow: String,
+    text: String,
+    line: String,
+) -> Result<(), Failure> {
     let words = command::words(&world.expand(&follow));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let mut child = command::start_kubectl(&world.surroundings, &words)?;
+    let mut child = match program.as_str() {
+        "a9s" => command::start_a9s(&world.surroundings, &words)?,
+        _ => command::start_kubectl(&world.surroundings, &words)?,
+    };
     let stdout = child.stdout.take().ok_or(Failure::Missing("output to follow"))?;
     world.background.push(child);
     let command = command::words(&world.expand(&line));

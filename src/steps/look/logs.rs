@@ -1,7 +1,9 @@
 //! The logs of an instance's members, in one stream.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
+use futures::stream::FuturesUnordered;
 use futures::{AsyncBufReadExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
@@ -20,6 +22,8 @@ use crate::steps::resource::get;
 
 /// Between two attempts to follow a container that has ended.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Between two looks at which members there are.
+const LOOK: Duration = Duration::from_secs(2);
 
 /// A line of a member's log.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -47,29 +51,82 @@ pub struct Wanted {
 /// The names of an instance's pods, or of the one that is named; `None` if the instance is not there.
 ///
 /// # Errors
-/// There is no such member, or the cluster can't be asked.
+/// There is no such member or container, or the cluster can't be asked.
 pub async fn members(
     client: &Client,
     instance: &Reference,
     member: Option<&str>,
+    container: &str,
 ) -> Result<Option<Vec<String>>, Finding> {
     if get(client, instance).await?.is_none() {
         return Ok(None);
     }
     let pods: Api<Pod> = Api::namespaced(client.clone(), instance.namespace.as_str());
     let pods = ask("list its members", pods.list(&ListParams::default().labels(&labels(&instance.name)))).await?;
-    let mut names: Vec<String> = pods.items.iter().map(ResourceExt::name_any).collect();
-    names.sort();
-    let Some(member) = member else { return Ok(Some(names)) };
-    let full = format!("{}-{member}", instance.name);
-    match names.iter().find(|name| *name == member || **name == full) {
-        Some(name) => Ok(Some(vec![name.clone()])),
-        None => {
-            let cause = format!("the {instance} has no member {member}");
-            let finding = Finding::new("no-member", Class::Missing, cause);
-            Err(if names.is_empty() { finding } else { finding.advise(format!("It has: {}.", names.join(", "))) })
+    let mut pods = pods.items;
+    pods.sort_by_key(ResourceExt::name_any);
+    let names: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
+    let full = member.map(|member| format!("{}-{member}", instance.name));
+    let is_meant = |pod: &Pod| {
+        let name = pod.name_any();
+        member.is_none_or(|member| name == member || Some(&name) == full.as_ref())
+    };
+    let meant: Vec<&Pod> = pods.iter().filter(|pod| is_meant(pod)).collect();
+    if let (Some(member), []) = (member, meant.as_slice()) {
+        return Err(lacks(instance, &format!("member {member}"), &names));
+    }
+    let containers: BTreeSet<&str> = meant.iter().flat_map(|pod| containers(pod)).collect();
+    if !meant.is_empty() && !containers.contains(container) {
+        let there: Vec<String> = containers.into_iter().map(str::to_owned).collect();
+        return Err(lacks(instance, &format!("container {container}"), &there));
+    }
+    Ok(Some(meant.into_iter().map(ResourceExt::name_any).collect()))
+}
+
+fn containers(pod: &Pod) -> impl Iterator<Item = &str> {
+    let spec = pod.spec.as_ref();
+    let first = spec.and_then(|spec| spec.init_containers.as_deref()).unwrap_or_default();
+    let others = spec.map(|spec| spec.containers.as_slice()).unwrap_or_default();
+    first.iter().chain(others).map(|container| container.name.as_str())
+}
+
+fn lacks(instance: &Reference, what: &str, there: &[String]) -> Finding {
+    let finding = Finding::new("no-member", Class::Missing, format!("the {instance} has no {what}"));
+    if there.is_empty() { finding } else { finding.advise(format!("It has: {}.", there.join(", "))) }
+}
+
+/// Gives every line of the members to `lines` as it is written, also of those that join, until the instance is gone or
+/// nobody listens.
+///
+/// # Errors
+/// There is no such member or container.
+pub async fn follow(
+    client: &Client,
+    instance: &Reference,
+    member: Option<&str>,
+    wanted: &Wanted,
+    lines: Sender<Line>,
+) -> Result<(), Finding> {
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    let mut following = FuturesUnordered::new();
+    let mut look = tokio::time::interval(LOOK);
+    while !lines.is_closed() {
+        tokio::select! {
+            _ = look.tick() => match members(client, instance, member, &wanted.container).await {
+                Ok(None) => return Ok(()),
+                Ok(Some(now)) => for name in now {
+                    if known.insert(name.clone()) {
+                        following.push(wanted.follow(client, name, lines.clone()));
+                    }
+                },
+                // Later it may answer again, and the member be back.
+                Err(_) if !known.is_empty() => {}
+                Err(finding) => return Err(finding),
+            },
+            Some(()) = following.next() => {}
         }
     }
+    Ok(())
 }
 
 impl Wanted {
@@ -97,14 +154,14 @@ impl Wanted {
     }
 
     /// Gives every line of a member to `lines` as it is written, over restarts of its container, until nobody listens.
-    pub async fn follow(&self, client: &Client, member: &str, lines: Sender<Line>) {
+    async fn follow(&self, client: &Client, member: String, lines: Sender<Line>) {
         let mut parameters = LogParams { follow: true, ..self.parameters() };
         let mut last: Option<Timestamp> = None;
         while !lines.is_closed() {
-            if let Ok(stream) = self.pods(client).log_stream(member, &parameters).await {
+            if let Ok(stream) = self.pods(client).log_stream(&member, &parameters).await {
                 let mut stream = stream.lines();
                 while let Some(Ok(text)) = stream.next().await {
-                    let line = line(member, &text);
+                    let line = line(&member, &text);
                     // The server counts whole seconds: the end of what is known comes again.
                     if line.time.is_some() && line.time <= last {
                         continue;

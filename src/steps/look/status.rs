@@ -1,6 +1,7 @@
 //! How an instance is: its members, its last backup, its bindings. Every member is asked on its own and at the same
 //! time, so that one that does not answer holds up nobody and hides nothing of the others.
 
+use a8s_api::postgresql::MAXIMUM_REPLICAS;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
@@ -186,9 +187,10 @@ fn member(pod: &Pod) -> Member {
     }
 }
 
-/// Members that are wanted and have no pod.
+/// Members that are wanted and have no pod. An instance that came past admission may want any number.
 fn add_missing(members: &mut Vec<Member>, instance: &DynamicObject) {
-    for index in 0..instance.data["spec"]["replicas"].as_i64().unwrap_or(1) {
+    let wanted = instance.data["spec"]["replicas"].as_i64().unwrap_or(1).min(MAXIMUM_REPLICAS);
+    for index in 0..wanted {
         let name = format!("{}-{index}", instance.name_any());
         if !members.iter().any(|member| member.name == name) {
             let reason = Some(format!("the pod {name} is not there"));

@@ -22,8 +22,8 @@ pub const ANNOTATION: &str = "a8s.a9s/extensions";
 const MARK: &str = "installed by spec.extensions";
 /// Pause after an attempt that failed.
 const AGAIN: Duration = Duration::from_secs(1);
-/// How often it is tried to remove an extension that others depend on.
-const DEPENDENCY_ROUND: Duration = Duration::from_secs(30);
+/// How often it is tried again to do what could not be done.
+const UNDONE_ROUND: Duration = Duration::from_secs(30);
 
 /// What the agent of a primary says of extensions that are not installed.
 pub fn trouble_of_pod(pod: &PartialObjectMeta<Pod>) -> Option<String> {
@@ -54,14 +54,17 @@ pub async fn follow(platform: &impl Primary, sockets: &Path, mut seen: watch::Re
         if let Some(extensions) = &current
             && known.as_ref() != Some(extensions)
         {
+            // What follows changes the server, to its end or not.
+            known = None;
             let done = tokio::select! {
                 biased;
                 Ok(_) = seen.wait_for(|seen| wanted(seen) != current) => continue,
                 done = attempt(platform, sockets, extensions) => done,
             };
             match done {
-                Ok(undone) if undone.needed.is_empty() => known.clone_from(&current),
-                Ok(_) => again = Some(DEPENDENCY_ROUND),
+                Ok(undone) if undone == Undone::default() => known.clone_from(&current),
+                // Who depends on it may go, and what the host lacks may come.
+                Ok(_) => again = Some(UNDONE_ROUND),
                 Err(text) => {
                     tracing::debug!("the extensions are not what they should be: {text}");
                     again = Some(AGAIN);
