@@ -11,8 +11,8 @@ const KEPT_IMAGE: &str = "/var/lib/a9s-kept-image.tar";
 /// What makes a disk too full.
 const FILLER: &str = "/var/lib/a9s-filler";
 
-/// Seconds that a kubelet gets to take in the pods that run.
-const TAKEN_IN: u32 = 10;
+/// Seconds that a kubelet gets to begin and to take in the pods that run.
+const TAKEN_IN: u32 = 15;
 
 /// Nodes to which something was done. It is undone with this value.
 #[derive(Debug)]
@@ -45,8 +45,7 @@ impl Spoilt {
              least=$(($(df --output=avail --block-size=1M . | tail -n 1) - 1024)); \
              echo \"evictionSoft: {{nodefs.available: ${{least}}Mi}}\" >>config.yaml; \
              echo 'evictionSoftGracePeriod: {{nodefs.available: 1h}}' >>config.yaml; \
-             systemctl restart kubelet; \
-             until curl -sf http://127.0.0.1:10248/healthz >/dev/null; do sleep 0.2; done; sleep {TAKEN_IN}; \
+             systemctl restart kubelet; sleep {TAKEN_IN}; \
              fallocate -l 2G {FILLER}"
         );
         let undo = format!(
