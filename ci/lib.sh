@@ -30,6 +30,9 @@ postgresql_found() {
   have initdb && have postgres
 }
 
+# kind_has NAME: whether there is a kind cluster of this name.
+kind_has() { kind get clusters 2>/dev/null | grep -qx -- "$1"; }
+
 # target_directory: where cargo puts what it builds.
 target_directory() {
   say "${CARGO_TARGET_DIR:-$root/target}"

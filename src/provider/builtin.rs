@@ -1,6 +1,7 @@
 //! The images of the builtin stack, where they are images: what `ci/images` has built into the machine's Docker engine.
 
 use a8s_operators::manifests;
+use serde_json::Value;
 
 use super::kind::majors;
 use super::tool::Tool;
@@ -28,6 +29,15 @@ pub async fn options(docker: &Tool) -> Result<manifests::Options, Finding> {
     Ok(manifests::Options { images, webhook: manifests::Webhook::Service, operators: Some(operators) })
 }
 
+/// Whether an image, as a node or minikube describes it (`id`, `repoDigests`), is the one that Docker calls `id`: by the digest
+/// of its configuration, or, where Docker keeps images in containerd, of its manifest.
+pub fn is_image(described: &Value, id: &str) -> bool {
+    let digest = id.trim_start_matches("sha256:");
+    let mut manifests = described["repoDigests"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    described["id"].as_str().is_some_and(|id| id.trim_start_matches("sha256:") == digest)
+        || manifests.any(|manifest| manifest.ends_with(&format!("@sha256:{digest}")))
+}
+
 /// The id of an image in the engine.
 ///
 /// # Errors
@@ -45,4 +55,18 @@ pub async fn id(docker: &Tool, image: &str) -> Result<String, Finding> {
             .advise("Or build those of the builtin stack with ci/images."));
     }
     Err(docker.failed(&arguments, &ended))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn an_image_is_known_by_its_configuration_or_its_manifest() {
+        let status = json!({"id": "sha256:ab", "repoDigests": ["docker.io/a9s/x@sha256:cd"]});
+        assert!(is_image(&status, "sha256:ab") && is_image(&status, "sha256:cd"));
+        assert!(!is_image(&status, "sha256:ef") && !is_image(&Value::Null, "sha256:ab"));
+    }
 }

@@ -176,15 +176,8 @@ impl Kind {
     async fn is_on_node(&self, node: &Node, image: &str, id: &str) -> Result<bool, Finding> {
         let ended = self.docker.end_of(&["exec", &node.name, "crictl", "inspecti", image], None).await?;
         let answer: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
-        Ok(ended.success && is_image(&answer["status"], id))
+        Ok(ended.success && builtin::is_image(&answer["status"], id))
     }
-}
-
-/// Whether what a node says of an image is the one that Docker calls `id`: the digest of its configuration, or, where
-/// Docker keeps images in containerd, of its manifest.
-fn is_image(status: &Value, id: &str) -> bool {
-    let digests = status["repoDigests"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    status["id"].as_str() == Some(id) || digests.into_iter().any(|digest| digest.ends_with(&format!("@{id}")))
 }
 
 fn node(line: &str) -> Option<Node> {
@@ -411,13 +404,6 @@ mod tests {
         assert_eq!(remarks(&cluster, &nodes, &image("kindest/node:v1")), Vec::<String>::new());
         let three = Options { nodes: Some(3), ..image("kindest/node:v2") };
         assert_eq!(remarks(&cluster, &nodes, &three).len(), 2);
-    }
-
-    #[test]
-    fn an_image_is_known_by_its_configuration_or_its_manifest() {
-        let status = json!({"id": "sha256:ab", "repoDigests": ["docker.io/a9s/x@sha256:cd"]});
-        assert!(is_image(&status, "sha256:ab") && is_image(&status, "sha256:cd"));
-        assert!(!is_image(&status, "sha256:ef") && !is_image(&Value::Null, "sha256:ab"));
     }
 
     #[test]

@@ -141,15 +141,9 @@ fn profiles(json: &str) -> Option<Vec<(String, String)>> {
 
 /// Whether an image that minikube lists is this one: its name alone may be that of an older build.
 fn is_image(listed: &Value, name: &str, id: &str) -> bool {
-    let texts = |key: &str| {
-        let texts = listed[key].as_array().into_iter().flatten();
-        texts.filter_map(Value::as_str).map(str::to_owned).collect::<Vec<_>>()
-    };
     let short = |name: &str| name.trim_start_matches("docker.io/").to_owned();
-    let is_called = texts("repoTags").iter().any(|tag| short(tag) == short(name));
-    let digest = id.trim_start_matches("sha256:");
-    let is_same = listed["id"].as_str().is_some_and(|id| id.trim_start_matches("sha256:") == digest);
-    is_called && (is_same || texts("repoDigests").iter().any(|it| it.ends_with(digest)))
+    let mut tags = listed["repoTags"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    tags.any(|tag| short(tag) == short(name)) && builtin::is_image(listed, id)
 }
 
 #[async_trait]

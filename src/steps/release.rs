@@ -142,6 +142,9 @@ impl Fetched {
             Wanted::Document { .. } => fs_err::write(&new, body).map_err(failed)?,
         }
         let sums = self.checksums_of(&new).map_err(failed)?;
+        if self.kept() == Kept::Whole && std::fs::read_to_string(self.checksums()).is_ok_and(|noted| noted == sums) {
+            return remove(&new).map_err(failed);
+        }
         remove(&self.checksums()).and_then(|()| remove(&path)).map_err(failed)?;
         fs_err::rename(&new, &path).and_then(|()| fs_err::write(self.checksums(), sums)).map_err(failed)
     }
@@ -275,6 +278,22 @@ mod tests {
         // Without the server there is nothing to go on with.
         fs_err::write(wanted.path(&directory), "kind: Other\n").unwrap();
         run(&directory, &wanted).await.unwrap_err();
+    }
+
+    #[test]
+    fn what_is_still_the_same_is_not_replaced() {
+        use std::os::unix::fs::MetadataExt;
+        let home = tempfile::tempdir().unwrap();
+        let wanted = Wanted::Document { name: "c.yaml".to_owned(), from: "https://tool.test".to_owned() };
+        let step = Fetched::new(WorkingDirectory(home.path().join("a9s")), wanted);
+        let kept = |body: &[u8]| {
+            step.keep(body).unwrap();
+            fs_err::metadata(step.wanted.path(&step.directory)).unwrap().ino()
+        };
+        let first = kept(b"kind: List\n");
+        assert_eq!(kept(b"kind: List\n"), first);
+        assert_ne!(kept(b"kind: Other\n"), first);
+        assert_eq!(step.kept(), Kept::Whole);
     }
 
     #[test]

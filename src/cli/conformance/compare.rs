@@ -1,7 +1,7 @@
 //! `a9s conformance compare`.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::str::FromStr;
 
 use clap::Args;
@@ -102,7 +102,7 @@ impl Compare {
             fail_fast: false,
             retries: 0,
             patience: None,
-            report: self.report.join(Path::new(name)),
+            report: self.report.join(name),
             rerun_failed: None,
             features: None,
             program: self.program.clone(),

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use a8s_operators::SYSTEM_NAMESPACE;
-use a8s_operators::store::{ACCESS_KEY, CONFIG, CONFIG_KEY, CREDENTIALS, Config, Credentials, PASSWORD, SECRET_KEY};
+use a8s_operators::store::{CONFIG, CONFIG_KEY, CREDENTIALS, Config, Credentials, PASSWORD};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
@@ -38,22 +38,16 @@ impl Found {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
         let there = secrets.get_opt(CREDENTIALS).await;
         let there = there.map_err(|error| unread("secret", CREDENTIALS, error))?;
-        let Some(mut data) = there.and_then(|secret| secret.data) else { return Ok(Self::default()) };
+        let Some(secret) = there else { return Ok(Self::default()) };
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
         let there = maps.get_opt(CONFIG).await.map_err(|error| unread("configmap", CONFIG, error))?;
         let document = there.and_then(|map| map.data?.remove(CONFIG_KEY));
-        let password = data.remove(PASSWORD).map(|value| value.0);
-        let mut key = |name: &str| {
-            let value = data.remove(name).map(|value| String::from_utf8_lossy(value.0.trim_ascii_end()).into_owned());
-            value.filter(|value| !value.is_empty())
-        };
-        let store = match (document, key(ACCESS_KEY), key(SECRET_KEY)) {
-            (Some(document), Some(access_key), Some(secret_key)) => {
-                store(&document, Credentials { access_key, secret_key }, choice)?
-            }
+        let store = match (document, Credentials::of(&secret)) {
+            (Some(document), Ok(credentials)) => store(&document, credentials, choice)?,
             // What is damaged is made whole again.
             _ => None,
         };
+        let password = secret.data.and_then(|mut data| data.remove(PASSWORD)).map(|value| value.0);
         Ok(Self { password, store })
     }
 }

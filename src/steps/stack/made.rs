@@ -1,7 +1,7 @@
 //! Which objects the program has made: they carry a mark from the request on that makes them, so no cut leaves one
 //! without. What was there before, the stack uses and `delete stack` leaves.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
 use kube::api::DynamicObject;
@@ -10,10 +10,10 @@ use kube::{Api, ResourceExt};
 use crate::kubernetes::{Error, FIELD_MANAGER, apply};
 
 /// The mark.
-pub const INSTALLED: &str = "a8s.a9s/installed";
+const INSTALLED: &str = "a8s.a9s/installed";
 
 /// Whether the program has made an object.
-pub fn is_made(object: &DynamicObject) -> bool {
+pub fn is_made(object: &impl ResourceExt) -> bool {
     object.annotations().contains_key(INSTALLED) || sabotage::sabotaged!("what-was-there-is-removed")
 }
 
@@ -32,23 +32,20 @@ fn is_of_others(object: &DynamicObject) -> bool {
     })
 }
 
-/// What a run knows of the objects that it is about to apply.
+/// What a run has seen of the objects that it is about to apply: by name, whether one was there that the program has not
+/// made.
 #[derive(Default)]
-pub struct Origins {
-    /// Those that were there, and that the program has not made.
-    of_others: Mutex<BTreeSet<String>>,
-    /// Those that were looked at.
-    seen: Mutex<BTreeSet<String>>,
-}
+pub struct Origins(Mutex<BTreeMap<String, bool>>);
 
 impl Origins {
     /// Takes note of an object as it is, or is not, there.
     pub fn note(&self, object: &DynamicObject, there: Option<&DynamicObject>) {
-        let name = apply::describe(object);
-        if there.is_some_and(|there| !is_made(there)) {
-            self.of_others.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
-        }
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+        let is_of_others = there.is_some_and(|there| !is_made(there));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(apply::describe(object), is_of_others);
+    }
+
+    fn seen(&self, object: &DynamicObject) -> Option<bool> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&apply::describe(object)).copied()
     }
 
     /// Applies an object, and marks it unless it was there before. Nobody has looked where nothing of a part can be; what
@@ -57,17 +54,15 @@ impl Origins {
     /// # Errors
     /// The request fails.
     pub async fn apply(&self, api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), Error> {
-        let name = apply::describe(object);
-        let is_in = |set: &Mutex<BTreeSet<String>>| set.lock().unwrap_or_else(PoisonError::into_inner).contains(&name);
+        let seen = self.seen(object);
         // The stack is ours: what somebody changed in it is set right.
-        if is_in(&self.of_others) {
-            return apply::apply(api, object, true).await.map(drop);
+        if seen != Some(true) {
+            let applied = apply::apply(api, &marked(object), true).await?;
+            if seen.is_some() || !is_of_others(&applied) {
+                return Ok(());
+            }
         }
-        let applied = apply::apply(api, &marked(object), true).await?;
-        if !is_in(&self.seen) && is_of_others(&applied) {
-            apply::apply(api, object, true).await?;
-        }
-        Ok(())
+        apply::apply(api, object, true).await.map(drop)
     }
 }
 

@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt};
 use tokio::sync::Mutex;
 
 use super::inventory::{self, Entry, removal_rank};
-use super::made::{INSTALLED, is_made};
+use super::made::is_made;
 use super::objects;
 use crate::finding::{Evidence, Finding};
 use crate::kubernetes::apply::{self, describe};
@@ -56,6 +56,19 @@ async fn is_going(client: &Client) -> Result<bool, Error> {
     Ok(there.is_some_and(|namespace| namespace.metadata.deletion_timestamp.is_some()))
 }
 
+/// Every object of a custom resource in all namespaces; none of one that is not served.
+async fn all_of(client: &Client, resource: &ApiResource) -> Result<Vec<DynamicObject>, Error> {
+    let all: Api<DynamicObject> = Api::all_with(client.clone(), resource);
+    let mut list = match all.list(&ListParams::default()).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => return Ok(Vec::new()),
+        list => list.map_err(|error| Error::request(format!("list {}", resource.plural), error))?,
+    };
+    for object in &mut list.items {
+        object.types = Some(TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() });
+    }
+    Ok(list.items)
+}
+
 /// Every object of the stack's custom resources, with its API.
 async fn custom(client: &Client) -> Result<Vec<(Api<DynamicObject>, DynamicObject)>, Error> {
     let mut found = Vec::new();
@@ -67,13 +80,7 @@ async fn custom(client: &Client) -> Result<Vec<(Api<DynamicObject>, DynamicObjec
             kind: kind.to_owned(),
             plural: plural.to_owned(),
         };
-        let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let list = match all.list(&ListParams::default()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => continue,
-            list => list.map_err(|error| Error::request(format!("list {plural}"), error))?,
-        };
-        for mut object in list.items {
-            object.types = Some(TypeMeta { api_version: resource.api_version.clone(), kind: kind.to_owned() });
+        for object in all_of(client, &resource).await? {
             let namespace = object.namespace().unwrap_or_default();
             found.push((Api::namespaced_with(client.clone(), &namespace, &resource), object));
         }
@@ -135,7 +142,7 @@ pub async fn dependants(client: &Client) -> Result<Vec<String>, Error> {
     let is_ours = |definition: &&CustomResourceDefinition| {
         let is_listed = |entry: &Entry| entry.kind == "CustomResourceDefinition" && entry.name == definition.name_any();
         let is_instance = RESOURCES.iter().any(|(group, ..)| *group == definition.spec.group);
-        !is_instance && definition.annotations().contains_key(INSTALLED) && entries.iter().any(is_listed)
+        !is_instance && is_made(*definition) && entries.iter().any(is_listed)
     };
     let mut found = Vec::new();
     for definition in there.iter().filter(is_ours) {
@@ -148,10 +155,7 @@ pub async fn dependants(client: &Client) -> Result<Vec<String>, Error> {
             kind: names_of.kind.clone(),
             plural: names_of.plural.clone(),
         };
-        let all: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let list = all.list(&ListParams::default()).await;
-        for mut object in list.map_err(|error| Error::request(format!("list {}", resource.plural), error))?.items {
-            object.types = Some(TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() });
+        for object in all_of(client, &resource).await? {
             let name = describe(&object);
             if object.owner_references().is_empty() && !names.contains(&name) {
                 found.push(name);

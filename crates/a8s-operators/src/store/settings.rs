@@ -134,6 +134,17 @@ pub struct Credentials {
     pub secret_key: String,
 }
 
+impl Credentials {
+    /// Those of the Secret.
+    ///
+    /// # Errors
+    /// One is not there.
+    pub fn of(secret: &Secret) -> Result<Self, SettingsError> {
+        let text = |key: &str| value(secret, key).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        Ok(Self { access_key: text(ACCESS_KEY)?, secret_key: text(SECRET_KEY)? })
+    }
+}
+
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         formatter.write_str("Credentials")
@@ -179,19 +190,19 @@ impl Settings {
         let document = map.data.as_ref().and_then(|data| data.get(CONFIG_KEY));
         let document =
             document.ok_or_else(|| SettingsError::Missing(format!("{CONFIG_KEY} in the ConfigMap {CONFIG}")))?;
-        let value = |key: &str| {
-            let found: Option<&ByteString> = secret.data.as_ref().and_then(|data| data.get(key));
-            // Files made with an editor end with a line end, which upstream's own tests cut off too.
-            let found = found.map(|value| value.0.trim_ascii_end()).filter(|value| !value.is_empty());
-            found.ok_or_else(|| SettingsError::Missing(format!("{key} in the Secret {CREDENTIALS}")))
-        };
-        let text = |key: &str| value(key).map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         Ok(Self {
             config: Config::parse(document)?,
-            credentials: Credentials { access_key: text(ACCESS_KEY)?, secret_key: text(SECRET_KEY)? },
-            password: value(PASSWORD)?.to_vec(),
+            credentials: Credentials::of(secret)?,
+            password: value(secret, PASSWORD)?.to_vec(),
         })
     }
+}
+
+/// A value of the Secret. Files made with an editor end with a line end, which upstream's own tests cut off too.
+fn value<'a>(secret: &'a Secret, key: &str) -> Result<&'a [u8], SettingsError> {
+    let found: Option<&ByteString> = secret.data.as_ref().and_then(|data| data.get(key));
+    let found = found.map(|value| value.0.trim_ascii_end()).filter(|value| !value.is_empty());
+    found.ok_or_else(|| SettingsError::Missing(format!("{key} in the Secret {CREDENTIALS}")))
 }
 
 #[cfg(test)]
