@@ -63,13 +63,16 @@ type Case = std::pin::Pin<Box<dyn Future<Output = ()> + Send>>;
 fn case(name: &'static str, run: fn() -> Case) -> Trial {
     Trial::test(name, move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
-        runtime.block_on(async {
+        let verdict = runtime.block_on(async {
             let work = tokio::spawn(run());
             match tokio::time::timeout(std::time::Duration::from_secs(60), work).await {
                 Ok(Ok(())) => Ok(()),
                 Ok(Err(error)) => Err(Failed::from(error.to_string())),
                 Err(_) => Err(Failed::from("not done after a minute")),
             }
-        })
+        });
+        // A thread that hangs is no reason to wait for it.
+        runtime.shutdown_background();
+        verdict
     })
 }

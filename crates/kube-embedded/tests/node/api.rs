@@ -78,7 +78,10 @@ pub async fn a_command_with_a_terminal_has_one() {
     let world = World::new().await;
     world.pod("a", "exec sleep 600", json!({}), json!({})).await;
     world.ready("a").await;
-    let command = ["sh", "-c", "test -t 0 && test -t 1 && stty size && read line && echo got $line"];
+    // The size comes after the start, as from a kubelet.
+    let sized = "until stty size | grep -x '33 111'; do sleep 0.02; done";
+    let script = format!("test -t 0 && test -t 1 && {sized} && read line && echo got $line");
+    let command = ["sh", "-c", &script];
     let options = ExecOptions {
         command: command.map(str::to_owned).to_vec(),
         stdin: true,

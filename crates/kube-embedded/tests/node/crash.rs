@@ -1,11 +1,12 @@
 //! The end of the node, clean and otherwise, and its return.
 
-use std::io::{BufRead, BufReader};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::Duration;
 
 use serde_json::json;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
 
 use crate::world::{World, eventually, pod_ip, processes, status};
 
@@ -23,6 +24,7 @@ pub fn dispatch() {
         let world = World::at(Path::new(&arguments[2])).await;
         world.pod("a", SCRIPT, json!({}), json!({})).await;
         let pod = world.ready("a").await;
+        eventually("everything of it runs", || async { world.log("a").await == "up\n" }).await;
         println!("{}", pod_ip(&pod));
         std::future::pending::<()>().await;
     });
@@ -47,25 +49,23 @@ pub async fn a_stopped_node_leaves_nothing_and_starts_its_pods_again() {
 
 pub async fn a_killed_node_leaves_no_process_and_starts_its_pods_again() {
     let temporary = tempfile::Builder::new().prefix("a9s-node-").tempdir().unwrap();
-    let (mut node, address) = start(temporary.path());
+    let (mut node, address) = start(temporary.path()).await;
     let left = || processes(temporary.path());
     assert!(left().len() >= 2, "{:?}", left());
-    node.kill().unwrap();
-    node.wait().unwrap();
+    node.kill().await.unwrap();
     let world = World::at(temporary.path()).await;
     let after = world.until("a", "restarted", |pod| status(pod).restart_count == 1).await;
     let ended = status(&after).last_state.unwrap().terminated.unwrap();
     assert_eq!((ended.exit_code, ended.reason.as_deref()), (255, Some("Unknown")));
     assert_eq!(place(&pod_ip(&world.ready("a").await)), place(&address));
-    assert!(left().len() <= 3, "only one set of processes runs: {:?}", left());
+    eventually("only one set of processes runs", || async { left().len() <= 3 }).await;
     world.delete("a").await;
     world.end().await;
 
     // Without a return, nothing stays either: what ignores SIGTERM is killed after the node's grace period.
     let temporary = tempfile::Builder::new().prefix("a9s-node-").tempdir().unwrap();
-    let (mut node, _) = start(temporary.path());
-    node.kill().unwrap();
-    node.wait().unwrap();
+    let (mut node, _) = start(temporary.path()).await;
+    node.kill().await.unwrap();
     let gone = || async { processes(temporary.path()).is_empty() };
     eventually("nothing is left", gone).await;
     tokio::time::sleep(Duration::ZERO).await;
@@ -76,9 +76,10 @@ fn place(address: &str) -> u32 {
     u32::from(address.parse::<std::net::Ipv4Addr>().unwrap()) & 0xfff
 }
 
-fn start(directory: &Path) -> (Child, String) {
-    let mut node = Command::new("/proc/self/exe").arg(WORD).arg(directory).stdout(Stdio::piped()).spawn().unwrap();
+async fn start(directory: &Path) -> (Child, String) {
+    let mut command = Command::new("/proc/self/exe");
+    let mut node = command.arg(WORD).arg(directory).stdout(Stdio::piped()).kill_on_drop(true).spawn().unwrap();
     let mut line = String::new();
-    BufReader::new(node.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    BufReader::new(node.stdout.take().unwrap()).read_line(&mut line).await.unwrap();
     (node, line.trim().to_owned())
 }

@@ -89,12 +89,13 @@ pub async fn data_of_a_claim_outlives_the_pod() {
     world.create::<PersistentVolumeClaim>(claim).await;
     let mounts = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
     let spec = json!({"volumes": [{"name": "v", "persistentVolumeClaim": {"claimName": "claim"}}]});
-    world.pod("a", "echo kept > ${A9S_MOUNT_V:-/v}/f; exec sleep 600", mounts.clone(), spec.clone()).await;
+    world.pod("a", "echo kept > ${A9S_MOUNT_V:-/v}/f; echo done; exec sleep 600", mounts.clone(), spec.clone()).await;
     world.event("a", "FailedMount", "persistentvolumeclaim \"claim\" is not bound yet").await;
     let bound = Patch::Merge(json!({"status": {"phase": "Bound"}}));
     let claims = world.api::<PersistentVolumeClaim>();
     claims.patch_status("claim", &PatchParams::default(), &bound).await.unwrap();
     world.ready("a").await;
+    eventually("it has written", || async { world.log("a").await == "done\n" }).await;
     world.delete("a").await;
     world.pod("b", "cat ${A9S_MOUNT_V:-/v}/f; exec sleep 600", mounts, spec).await;
     world.ready("b").await;
