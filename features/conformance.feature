@@ -100,7 +100,7 @@ Feature: The suite itself
     And there is a file "one/evidence/odd-2-fails/commands.txt"
     And there is a file "one/evidence/odd-2-fails/timeline.txt"
     And the file "one/evidence/odd-2-fails/commands.txt" says "[secret]"
-    And below the folder "one/evidence/odd-2-fails" are the files "journal.jsonl, postgresql.json, pod.json, event.json, odd.sql.txt, odd-0-postgres.log, store.txt"
+    And below the folder "one/evidence/odd-2-fails" are the files "journal.jsonl, postgresql.json, pod.json, event.json, odd-0.sql.txt, odd-0-postgres.log, store.txt"
     And the file "one/index.html" says "SELECT 1"
     When I run `a9s conformance run --context a9s-a8s --features f --report two --rerun-failed one`
     Then the command fails with exit code 1

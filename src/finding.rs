@@ -68,7 +68,7 @@ pub struct Finding {
 impl Finding {
     /// A finding without evidence and advice. A cause of several lines is joined into one.
     pub fn new(id: &'static str, class: Class, cause: impl fmt::Display) -> Self {
-        let said = cause.to_string();
+        let said = without_numbers(&cause.to_string());
         let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
         Self { id, class, cause: lines.join(" "), evidence: Vec::new(), advice: Vec::new() }
     }
@@ -115,9 +115,30 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
+/// A text without the numbers that Rust puts behind the words of the operating system, ` (os error 2)`: the words say it.
+fn without_numbers(text: &str) -> String {
+    const NUMBER: &str = " (os error ";
+    let mut parts = text.split(NUMBER);
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        match part.split_once(')') {
+            Some((number, rest)) if number.chars().all(|c| c.is_ascii_digit()) => plain.push_str(rest),
+            _ => plain.push_str(&format!("{NUMBER}{part}")),
+        }
+    }
+    plain
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn numbers_of_errors_of_the_system_are_left_out() {
+        let cause = Finding::new("x", Class::Failed, "cannot read a: No such file (os error 2): b (os error 13)").cause;
+        assert_eq!(cause, "cannot read a: No such file: b");
+        assert_eq!(Finding::new("x", Class::Failed, "a (os error x) b").cause, "a (os error x) b");
+    }
 
     #[test]
     fn every_class_has_its_own_documented_exit_code() {

@@ -194,12 +194,17 @@ fn exit_code(class: Class) -> u8 {
 /// Lines longer than this don't help anybody.
 const LONGEST_LINE: usize = 500;
 
+fn clipped(text: &str) -> String {
+    let mut clipped: String = text.chars().take(LONGEST_LINE).collect();
+    if clipped.len() < text.len() {
+        clipped.push('…');
+    }
+    clipped
+}
+
 fn report(finding: &Finding) {
-    let line = |text: String| {
-        let clipped: String = text.chars().take(LONGEST_LINE).collect();
-        eprint_line(&clipped);
-    };
-    line(format!(" ❌ {} [{}]", finding.cause, finding.id));
+    let line = |text: String| eprint_line(&clipped(&text));
+    eprint_line(&format!(" ❌ {} [{}]", clipped(&finding.cause), finding.id));
     for evidence in &finding.evidence {
         line(format!("    {}:", evidence.about));
         for text in &evidence.lines {

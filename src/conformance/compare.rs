@@ -95,9 +95,30 @@ fn walk(path: &str, one: &Value, other: &Value, found: &mut Vec<Difference>) {
                 walk(&format!("{path}/{index}"), left, right, found);
             }
         }
+        // What the longer one has more is somewhere in it: what both have is no difference.
+        (Value::Array(left), Value::Array(right)) => {
+            for (value, is_right) in
+                without(left, right).map(|it| (it, false)).chain(without(right, left).map(|it| (it, true)))
+            {
+                let (one, other) = if is_right { (&Value::Null, value) } else { (value, &Value::Null) };
+                found.push(Difference { what: path.to_owned(), one: text(one), other: text(other) });
+            }
+        }
         (left, right) if left == right => {}
         (left, right) => found.push(Difference { what: path.to_owned(), one: text(left), other: text(right) }),
     }
+}
+
+/// What a list has and another one has not, each as often.
+fn without<'a>(list: &'a [Value], other: &'a [Value]) -> impl Iterator<Item = &'a Value> {
+    let mut rest: Vec<&Value> = other.iter().collect();
+    list.iter().filter(move |value| match rest.iter().position(|it| it == value) {
+        Some(index) => {
+            rest.swap_remove(index);
+            false
+        }
+        None => true,
+    })
 }
 
 fn text(value: &Value) -> String {
@@ -122,8 +143,9 @@ impl Comparison {
             text.push_str(&format!("{id}\n"));
             for difference in differences.iter().take(SHOWN) {
                 text.push_str(&format!("  {}\n", difference.what));
+                let begin = begin(&difference.one, &difference.other);
                 for (sign, side) in [('-', &difference.one), ('+', &difference.other)] {
-                    for line in clipped(side).lines() {
+                    for line in clipped(side, begin).lines() {
                         text.push_str(&format!("    {sign} {line}\n"));
                     }
                 }
@@ -147,11 +169,20 @@ impl Comparison {
     }
 }
 
-fn clipped(text: &str) -> String {
-    match text.char_indices().nth(400) {
-        Some((end, _)) => format!("{}…", &text[..end]),
-        None => text.to_owned(),
-    }
+/// Characters of a text that are shown, and those of them before the first difference.
+const WIDTH: usize = 400;
+const BEFORE: usize = 100;
+
+/// The character from which on two texts are shown, so that their first difference is.
+fn begin(one: &str, other: &str) -> usize {
+    let common = one.chars().zip(other.chars()).take_while(|(one, other)| one == other).count();
+    if common + BEFORE > WIDTH { common - BEFORE } else { 0 }
+}
+
+fn clipped(text: &str, begin: usize) -> String {
+    let shown: String = text.chars().skip(begin).take(WIDTH).collect();
+    let (before, after) = (begin > 0, text.chars().count() > begin + WIDTH);
+    format!("{}{shown}{}", if before { "…" } else { "" }, if after { "…" } else { "" })
 }
 
 #[cfg(test)]
@@ -166,6 +197,17 @@ mod tests {
         let comparison = compare(&sample(), &sample());
         assert_eq!((comparison.differences(), comparison.common), (0, 4));
         assert_eq!(comparison.text(), "4 scenarios ran in both, 0 of them differ\n");
+    }
+
+    #[test]
+    fn a_difference_is_shown_wherever_it_is() {
+        let (mut one, mut other) = (sample(), sample());
+        let events = |names: &[&str]| json!({"events": names, "said": format!("{}{}", "x".repeat(1000), names.len())});
+        one.scenarios[0].observations = events(&["a", "b", "b"]);
+        other.scenarios[0].observations = events(&["b", "a", "b", "BOOM"]);
+        let text = compare(&one, &other).text();
+        assert!(text.contains("- nothing\n    + BOOM\n"), "{text}");
+        assert!(text.contains("x3\n") && text.contains("x4\n"), "{text}");
     }
 
     #[test]

@@ -22,13 +22,17 @@ use super::observe::Login;
 /// The database that every instance has.
 pub const DATABASE: &str = "a9s_apps_default_db";
 
+/// How long an answer may take: data of hundreds of MB is made by one statement.
+const ANSWER: Duration = Duration::from_secs(120);
+
 /// Asks one question and gives the rows, columns separated by `|` as `psql -At` prints them.
 ///
 /// # Errors
-/// What the server said, or that it can't be reached.
+/// What the server said, that it can't be reached, or that it says nothing.
 pub async fn ask(login: &Login, database: &str, sql: &str) -> Result<Vec<String>, Failure> {
-    let client = connect(login, database).await?;
-    let messages = client.simple_query(sql).await?;
+    let answer = async { Ok::<_, Failure>(connect(login, database).await?.simple_query(sql).await?) };
+    let messages = tokio::time::timeout(ANSWER, answer).await;
+    let messages = messages.map_err(|_| Failure::unexpected(format!("an answer within {ANSWER:?}"), "none"))??;
     let mut rows = Vec::new();
     for message in messages {
         if let SimpleQueryMessage::Row(row) = message {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
-use kube::{Api, Client};
+use kube::{Api, Client, ResourceExt};
 
 use super::database;
 use super::definitions::backup;
@@ -129,15 +129,30 @@ async fn of_namespace(client: &Client, namespace: &str, folder: &Folder) -> Resu
         }
         for instance in list.items.iter().filter(|_| kind == "postgresql") {
             let name = instance.metadata.name.as_deref().unwrap_or_default();
-            folder.write(&format!("{namespace}/{name}.sql.txt"), &sql_state(client, namespace, name).await)?;
+            for pod in members(client, namespace, name).await {
+                let said = sql_state(client, namespace, name, &pod).await;
+                folder.write(&format!("{namespace}/{}.sql.txt", pod.name_any()), &said)?;
+            }
         }
     }
     logs(client, namespace, folder).await
 }
 
-/// What the primary says about itself, or why it says nothing.
-async fn sql_state(client: &Client, namespace: &str, instance: &str) -> String {
-    let login = match observe::login(client, namespace, instance).await {
+async fn members(client: &Client, namespace: &str, instance: &str) -> Vec<Pod> {
+    let selector = format!("a8s.a9s/dsi-group=postgresql.anynines.com,a8s.a9s/dsi-name={instance}");
+    let selected = ListParams::default().labels(&selector);
+    let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&selected).await;
+    pods.map(|list| list.items).unwrap_or_default()
+}
+
+/// What the server of a member says about itself, or why it says nothing: there may be several primaries, or none.
+async fn sql_state(client: &Client, namespace: &str, instance: &str, pod: &Pod) -> String {
+    let login = async {
+        let login = observe::login(client, namespace, instance).await?;
+        let (host, port) = observe::of_member(client, pod).await?;
+        Ok::<_, Failure>(observe::Login { host, port, ..login })
+    };
+    let login = match login.await {
         Ok(login) => login,
         Err(failure) => return failure.to_string(),
     };

@@ -40,7 +40,7 @@ pub async fn look(world: &World) -> Seen {
         .outcomes()
         .iter()
         .map(|outcome| {
-            let text = |text: &str| names.text(&secrets.hide(&clipped(text)));
+            let text = |text: &str| names.text(&clipped(&secrets.hide(text)));
             json!({
                 "line": text(&outcome.line), "code": outcome.code(),
                 "stdout": text(&outcome.stdout), "stderr": text(&without_progress(&outcome.stderr)),

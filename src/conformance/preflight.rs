@@ -17,20 +17,28 @@ use crate::kubernetes::{Error, Target};
 use crate::steps::stack;
 
 /// What scenarios do: verb, group, resource, subresource.
-const NEEDED: [(&str, &str, &str, &str); 14] = [
+const NEEDED: [(&str, &str, &str, &str); 22] = [
     ("create", "", "namespaces", ""),
     ("delete", "", "namespaces", ""),
     ("list", "apiextensions.k8s.io", "customresourcedefinitions", ""),
     ("create", "postgresql.anynines.com", "postgresqls", ""),
+    ("patch", "postgresql.anynines.com", "postgresqls", ""),
     ("delete", "postgresql.anynines.com", "postgresqls", ""),
+    ("create", "backups.anynines.com", "backups", ""),
+    ("create", "backups.anynines.com", "restores", ""),
+    ("create", "servicebindings.anynines.com", "servicebindings", ""),
     ("get", "", "pods", ""),
     ("list", "", "pods", ""),
     ("delete", "", "pods", ""),
     ("create", "", "pods", "exec"),
+    ("create", "", "pods", "portforward"),
     ("get", "", "pods", "log"),
     ("get", "", "secrets", ""),
     ("list", "", "secrets", ""),
     ("get", "", "services", ""),
+    ("create", "", "configmaps", ""),
+    ("create", "", "serviceaccounts", ""),
+    ("get", "coordination.k8s.io", "leases", ""),
     ("list", "", "events", ""),
 ];
 

@@ -52,8 +52,15 @@ pub async fn run(
     let catalogue = Catalogue::read(sources);
     let selected = catalogue.select(&filter);
     let previous = reports::prepare(&options.report, &say)?;
+    let target = options.cluster.target();
     let existing = match options.is_existing_cluster() {
-        true => Some(preflight::check(&options.cluster.target()).await?),
+        true => tokio::select! {
+            looked = preflight::check(&target) => Some(looked?),
+            () = cancel.cancelled() => {
+                let cause = "the run was interrupted before the first scenario";
+                return Err(Finding::new("interrupted", Class::Interrupted, cause));
+            }
+        },
         false => None,
     };
     let patience = options.patience.map(|seconds| Duration::from_secs(seconds.get().into()));
@@ -68,6 +75,9 @@ pub async fn run(
     if filter.is_empty() {
         run.problems.extend(miscounted(&catalogue));
     }
+    let is_there = |id: &&String| catalogue.entries.iter().any(|entry| entry.id == **id);
+    let gone = filter.ids.iter().flatten().filter(|id| !is_there(id));
+    run.problems.extend(gone.map(|id| format!("there is no scenario {id:?} any more")));
     let results = run.carry_out(&selected, cancel).await;
     reports::write(&results, run.previous.as_ref(), &stage.report).map_err(|error| {
         Finding::new("report-unwritable", Class::Failed, format!("the report can't be written: {error}"))
@@ -129,15 +139,21 @@ impl Run<'_> {
         }
         let record = Shared::new();
         let mut verdict = Verdict::Passed;
+        if turn.is_empty() && !selected.is_empty() {
+            self.problems.push("nothing was looked at: every scenario that was asked for is skipped".to_owned());
+        }
         // A run that can't tell the truth does not begin.
         if self.problems.is_empty() {
             let before = Inventory::take(&self.stage.directory);
-            verdict = self.scenarios(&turn, &record, cancel).await;
+            verdict = self.scenarios(&turn, &record, cancel.clone()).await;
+            let mut leaks = Vec::new();
             // Scenarios that were cut off have left what they had; it goes with their cluster.
-            let mut leaks = match verdict {
-                Verdict::Interrupted | Verdict::ClusterLost => Vec::new(),
-                Verdict::Passed | Verdict::Failed => left_on_cluster(self.stage).await,
-            };
+            if matches!(verdict, Verdict::Passed | Verdict::Failed) {
+                tokio::select! {
+                    left = left_on_cluster(self.stage) => leaks = left,
+                    () = cancel.cancelled() => verdict = Verdict::Interrupted,
+                }
+            }
             leaks.extend(close(self.stage, &before, verdict).await);
             self.problems.extend(leaks.into_iter().map(|leak| format!("left over: {leak}")));
         } else {
@@ -330,13 +346,16 @@ async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
         if world.is_shared() {
             answer_of_shared_cluster().await;
         }
-        let folder = evidence::keep(world, seen.secrets).await;
-        notes.evidence = Some(folder);
+        notes.evidence = Some(evidence::keep(world, seen.secrets.clone()).await);
     } else if let Some(key) = world.key() {
         // What passes now may have failed before; then that is what there is evidence of.
         notes.evidence = Stage::get().notes_of(&key).evidence;
     }
     let words: Vec<String> = world.end().await.into_iter().map(|leak| format!("left over: {leak}")).collect();
+    if !words.is_empty() && notes.evidence.is_none() {
+        // Its namespace is gone, so there is less than of other failures.
+        notes.evidence = Some(evidence::keep(world, seen.secrets).await);
+    }
     if let Some(key) = world.key() {
         Stage::get().note(key, notes);
     }
@@ -378,7 +397,10 @@ async fn lost(stage: &Stage) {
 async fn left_on_cluster(stage: &Stage) -> Vec<String> {
     let Some((surroundings, before)) = stage.shared_if_there() else { return Vec::new() };
     let marks = if stage.existing.is_some() { stage.namespaces_begin() } else { String::new() };
-    let Ok(client) = observe::client(surroundings).await else { return Vec::new() };
+    let client = match observe::client(surroundings).await {
+        Ok(client) => client,
+        Err(failure) => return vec![format!("nobody knows what, on the cluster: {failure}")],
+    };
     let own: Vec<String> = stage.namespaces_left().iter().map(|name| format!("namespace {name}")).collect();
     // Volumes go some time after the claims of the last namespace.
     let settled = observe::until("nothing being left", SETTLING, || async {

@@ -78,13 +78,27 @@ impl Error {
         Self::Watch { what: what.into(), source: Box::new(source) }
     }
 
-    /// The server's answer, if it gave one.
-    pub fn status(&self) -> Option<&kube::core::Status> {
+    /// What a request or a watch has failed of.
+    fn failure(&self) -> Option<&kube::Error> {
+        use kube::runtime::{wait, watcher};
         match self {
-            Self::Request { source, .. } => match source.as_ref() {
-                kube::Error::Api(status) => Some(status),
+            Self::Request { source, .. } => Some(source),
+            Self::Watch { source, .. } => match source.as_ref() {
+                wait::Error::ProbeFailed(
+                    watcher::Error::InitialListFailed(error)
+                    | watcher::Error::WatchStartFailed(error)
+                    | watcher::Error::WatchFailed(error),
+                ) => Some(error),
                 _ => None,
             },
+            _ => None,
+        }
+    }
+
+    /// The server's answer, if it gave one.
+    pub fn status(&self) -> Option<&kube::core::Status> {
+        match self.failure() {
+            Some(kube::Error::Api(status)) => Some(status),
             _ => None,
         }
     }
@@ -123,11 +137,10 @@ impl Error {
     pub fn is_unreachable(&self) -> bool {
         match self {
             Self::Unanswered { .. } => true,
-            Self::Request { source, .. } => {
-                matches!(source.as_ref(), kube::Error::Service(_) | kube::Error::HyperError(_))
+            _ => {
+                matches!(self.failure(), Some(kube::Error::Service(_) | kube::Error::HyperError(_)))
                     || self.status().is_some_and(|status| matches!(status.code, 429 | 502 | 503 | 504))
             }
-            _ => false,
         }
     }
 }
@@ -138,7 +151,8 @@ impl From<Error> for Finding {
         if let Some(status) = error.status() {
             return of_status(&error, status);
         }
-        let cause = chain(&error);
+        // Layers of the client, which say nothing.
+        let cause = chain(&error).replace("ServiceError: ", "").replace("client error (Connect): ", "");
         match error {
             Error::NoKubeconfig { .. } | Error::NoContext => Self::new("no-cluster", Class::Missing, cause)
                 .advise("Create a cluster with: a9s create cluster a8s")
@@ -149,8 +163,10 @@ impl From<Error> for Finding {
             Error::Expired { .. } => Self::new("certificate-expired", Class::Missing, cause)
                 .advise("Get new credentials from whoever runs the cluster, and put them into the kubeconfig."),
             Error::Unanswered { .. } => Self::new("cluster-unreachable", Class::Missing, cause),
-            Error::Request { .. } if unreachable => Self::new("cluster-unreachable", Class::Missing, cause)
-                .advise("Is the cluster running? a9s cluster status says so; a9s cluster start starts it."),
+            Error::Request { .. } | Error::Watch { .. } if unreachable => {
+                Self::new("cluster-unreachable", Class::Missing, cause)
+                    .advise("Is the cluster running? a9s cluster status says so; a9s cluster start starts it.")
+            }
             Error::Request { .. } | Error::Watch { .. } => Self::new("request-failed", Class::Failed, cause),
         }
     }

@@ -183,9 +183,19 @@ async fn lock_roles(world: &mut World, instance: String) -> Result<(), Failure> 
 }
 
 #[when(expr = "logins can be made in {string} again")]
+#[when(expr = "the transaction in {string} ends")]
 async fn unlock_roles(world: &mut World, instance: String) -> Result<(), Failure> {
     let session = world.sessions.remove(&lock(&instance)).ok_or(Failure::Missing("session with the lock"))?;
     Ok(session.batch_execute("ROLLBACK").await?)
+}
+
+#[given(expr = "a transaction that has read the table {string} of {string}")]
+async fn read_in_transaction(world: &mut World, table: String, instance: String) -> Result<(), Failure> {
+    let login = observe::login(&world.client().await?, world.namespace(), &instance).await?;
+    let client = database::connect(&login, database::DATABASE).await?;
+    client.batch_execute(&format!("BEGIN; SELECT * FROM {table}")).await?;
+    world.sessions.insert(lock(&instance), client);
+    Ok(())
 }
 
 #[then(expr = "the session of {string} has been ended")]
@@ -316,6 +326,8 @@ async fn connect(world: &mut World, line: String) -> Result<(), Failure> {
     let first = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await;
     let url = first.ok().transpose()?.flatten().unwrap_or_default();
     if !url.starts_with("postgresql://") {
+        // It may wait for ever.
+        let _ = child.start_kill();
         let output = child.wait_with_output().await?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         return Err(Failure::unexpected("a URL", format!("{url}\n{said}")));
@@ -334,7 +346,8 @@ async fn psql(connected: &Connected, sql: &str) -> Result<std::process::Output, 
     let installation = a8s_operators::postgresql::installations().pop().ok_or(Failure::Missing("psql"))?;
     let mut psql = tokio::process::Command::new(installation.bin_directory.join("psql"));
     psql.args(["-XAtw", "-c", sql, &connected.url]).env_remove("PGPASSWORD").stdin(std::process::Stdio::null());
-    Ok(psql.kill_on_drop(true).output().await?)
+    let answer = tokio::time::timeout(Duration::from_secs(20), psql.kill_on_drop(true).output()).await;
+    Ok(answer.map_err(|_| Failure::unexpected("an answer to psql within 20 s", "none"))??)
 }
 
 #[then(expr = "its URL answers {string} with {string}")]

@@ -103,7 +103,10 @@ async fn interrupt(world: &mut World, line: String) -> Result<(), Failure> {
     let stderr = child.stderr.take().ok_or(Failure::Missing("standard error"))?;
     let mut lines = BufReader::new(stderr).lines();
     let mut said = String::new();
-    while let Some(line) = lines.next_line().await? {
+    let end = tokio::time::Instant::now() + Duration::from_secs(60);
+    while let Ok(line) = tokio::time::timeout_at(end, lines.next_line()).await
+        && let Some(line) = line?
+    {
         said.push_str(&line);
         said.push('\n');
         if line.contains("wait for") {
