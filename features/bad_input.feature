@@ -34,6 +34,8 @@ Feature: Bad input
       | completion tcsh                                           | tcsh            |
       | version -o toml                                           | toml            |
       | create pg instance --name solo --timeout soon             | soon            |
+      | run play.yaml --repeat 0                                  | '0'             |
+      | pg connect                                                | NAME            |
 
   Scenario Outline: Nothing to work on: a9s <line>
     Given an empty home and no cluster
@@ -70,6 +72,26 @@ Feature: Bad input
     Then the command fails
     And standard error says "52"
     And there is no instance "abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz"
+
+  Scenario: A name that may be any of several clusters
+    Given an empty home and no cluster
+    And the file ".kube/config" with:
+      """
+      apiVersion: v1
+      kind: Config
+      clusters:
+      - {name: a9s-demo, cluster: {server: "https://127.0.0.1:1"}}
+      - {name: kind-demo, cluster: {server: "https://127.0.0.1:2"}}
+      contexts:
+      - {name: a9s-demo, context: {cluster: a9s-demo, user: me}}
+      - {name: kind-demo, context: {cluster: kind-demo, user: me}}
+      users:
+      - {name: me, user: {}}
+      """
+    When I run `a9s delete stack a8s -c demo --yes`
+    Then the command fails with exit code 5
+    And standard error says "demo may be any of the contexts a9s-demo, kind-demo"
+    And the reason is one clear sentence
 
   Scenario: An unreachable cluster
     Given an empty home and no cluster

@@ -81,6 +81,23 @@ Feature: Playbooks
     Then the command fails with exit code 4
     And standard error says "mended: line 4: "
     And standard error says "it answers "
+    Given the file "play.yaml" with:
+      """
+      name: mended
+      steps:
+        - pg check: {service-instance: solo, sql: SELECT count(*) FROM once, is: 0}
+      """
+    When I run `a9s run play.yaml --resume`
+    Then the command fails with exit code 5
+    And standard error says "mended was changed since its last run, so that run can't be resumed"
+    Given the file "play.yaml" with:
+      """
+      name: mended
+      steps:
+        - pg apply: {service-instance: solo, sql: CREATE TABLE once (n int)}
+        - pg check: {service-instance: solo, sql: SELECT count(*) FROM once, is: 1, timeout: 1s}
+        - pg apply: {service-instance: solo, sql: INSERT INTO once VALUES (2)}
+      """
     When I apply the statement "INSERT INTO once VALUES (1)" to "solo"
     And I run `a9s run play.yaml --resume`
     Then the command succeeds

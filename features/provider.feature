@@ -5,9 +5,10 @@ Feature: Clusters in Docker that can't be made
   Background:
     Given an empty home and no cluster
     And a program "docker" that answers:
-      | asked | says                                                                     | exit code |
-      | info  | {"MemTotal": 16000000000, "CgroupVersion": "2", "DockerRootDir": "/sys"} | 0         |
-      | ps    |                                                                          | 0         |
+      | asked  | says                                                                     | exit code |
+      | info   | {"MemTotal": 16000000000, "CgroupVersion": "2", "DockerRootDir": "/sys"} | 0         |
+      | ps     |                                                                          | 0         |
+      | images | a9s/operators:{version}\na9s/postgresql:15                               | 0         |
 
   Scenario Outline: Docker: <what>
     Given a program "kind" that answers:
@@ -77,9 +78,10 @@ Feature: Clusters in Docker that can't be made
       | asked   | says                              | exit code |
       | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
     And a program "docker" that answers:
-      | asked | says                            | exit code |
-      | info  | {"MemTotal": 16000000000}       | 0         |
-      | ps    | 0123456789ab a8s-worker running | 0         |
+      | asked  | says                                       | exit code |
+      | info   | {"MemTotal": 16000000000}                  | 0         |
+      | ps     | 0123456789ab a8s-worker running            | 0         |
+      | images | a9s/operators:{version}\na9s/postgresql:15 | 0         |
     When I run `a9s create cluster a8s -p kind --stack builtin --no-precheck --yes`
     Then the command fails with exit code 5
     And the reason is one clear sentence
@@ -100,6 +102,35 @@ Feature: Clusters in Docker that can't be made
     And the reason is one clear sentence
     And standard error says "does not have the image a9s/"
     And standard error says "docker pull"
+
+  Scenario Outline: What is lacking besides is said before nodes are made: <what>
+    Given a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+    And a program "docker" that answers:
+      | asked  | says | exit code |
+      | info   | {}   | 0         |
+      | ps     |      | 0         |
+      | images |      | 0         |
+    When I run `a9s create cluster a8s -p kind <flags> --no-precheck --yes`
+    Then the command fails with exit code 3
+    And the reason is one clear sentence
+    And standard error says "<cause>"
+
+    Examples:
+      | what               | flags                                              | cause                                          |
+      | images             | --stack builtin                                    | the images of the builtin stack are not there  |
+      | released documents | --stack upstream --deployment-version {home}/none  | {home}/none                                    |
+
+  Scenario: A cluster of somebody else that runs is not taken for stopped
+    Given a program "docker" that answers:
+      | asked | says                                           | exit code |
+      | ps    | 0123456789ab demo-control-plane running        | 0         |
+      | stop  | demo-control-plane                             | 0         |
+    When I run `a9s cluster stop -p kind -c demo --timeout 1s`
+    Then the command fails with exit code 4
+    When I run `a9s cluster status -p kind -c demo`
+    Then standard output says "is not ready"
 
   @embedded-only
   Scenario: A cluster in Docker that could not be made is in nobody's way

@@ -51,6 +51,17 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     And standard output says "There's nothing to be done."
 
+  @cluster @embedded-only @process
+  Scenario: Backups go with the stack, and are named before
+    Given a cluster of its own
+    And an instance "solo"
+    And a backup "nightly" of "solo"
+    When I delete the instance "solo"
+    And I run `a9s delete stack a8s` in a terminal and type "y n"
+    Then the command fails with exit code 5
+    And standard output says "deleting 1 backups with what the store has of them: default/nightly"
+    And the backup "nightly" is complete
+
   @cluster @embedded-only @kubectl
   Scenario: What was there before the stack stays when the stack goes
     Given a cluster of its own

@@ -117,6 +117,23 @@ impl Entry {
         }))
     }
 
+    /// Whether what the file has under this name is of the same cluster: at the same address, or with the same authority. What
+    /// is there without a cluster belongs to nobody else either.
+    ///
+    /// # Errors
+    /// The file can't be read or is damaged.
+    pub fn is_of_its_cluster(&self, path: &Path) -> Result<bool, Error> {
+        if !mentions(path, &self.name)? {
+            return Ok(false);
+        }
+        let document = read(path)?;
+        let Some(there) = find(&document, "clusters", &self.name).and_then(|entry| entry.get("cluster")) else {
+            return Ok(true);
+        };
+        let same = |key: &str| self.cluster.get(key).is_some_and(|wanted| there.get(key) == Some(wanted));
+        Ok(same("server") || same("certificate-authority-data"))
+    }
+
     /// Writes the entry into the file, and makes it the current one if asked to.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ pub mod forward;
 pub mod kinds;
 pub mod kubeconfig;
 pub mod terminal;
+pub mod wait;
 
 use std::path::PathBuf;
 use std::time::Duration;

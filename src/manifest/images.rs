@@ -131,16 +131,26 @@ impl ImageMap {
 
     /// Rewrites every image that an object names.
     pub fn rewrite(&self, object: &mut Value) {
-        each(object, &mut |text| self.replacement(text));
+        each(object, &mut |text, _| self.replacement(text));
     }
+}
+
+/// What a text of an object stands for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stands {
+    ForAnImage,
+    /// For the beginning of many, whose ends are put together elsewhere.
+    ForARepository,
 }
 
 /// The images that objects name, each once.
 pub fn of_objects(objects: &[Value]) -> Vec<String> {
     let mut found = std::collections::BTreeSet::new();
     for object in objects {
-        each(&mut object.clone(), &mut |text| {
-            found.insert(text.to_owned());
+        each(&mut object.clone(), &mut |text, stands| {
+            if stands == Stands::ForAnImage {
+                found.insert(text.to_owned());
+            }
             None
         });
     }
@@ -148,16 +158,17 @@ pub fn of_objects(objects: &[Value]) -> Vec<String> {
 }
 
 /// Every image of an object: those of containers, and those that operators use for what they make.
-fn each(object: &mut Value, change: &mut dyn FnMut(&str) -> Option<String>) {
+fn each(object: &mut Value, change: &mut dyn FnMut(&str, Stands) -> Option<String>) {
     let is_list = object["kind"] == "ConfigMap" && object["metadata"]["name"] == IMAGES_OF_INSTANCES;
     if let Some(data) = object.get_mut("data").and_then(Value::as_object_mut).filter(|_| is_list) {
-        for value in data.values_mut() {
-            if let Some(changed) = value.as_str().and_then(&mut *change) {
+        for (key, value) in data {
+            let stands = if key.ends_with("Registry") { Stands::ForARepository } else { Stands::ForAnImage };
+            if let Some(changed) = value.as_str().and_then(|text| change(text, stands)) {
                 *value = Value::String(changed);
             }
         }
     }
-    each_container(object, change);
+    each_container(object, &mut |text| change(text, Stands::ForAnImage));
 }
 
 /// The images of containers, wherever in an object there are containers.
@@ -239,10 +250,23 @@ mod tests {
                 "initContainers": [{"image": "a:1"}],
                 "containers": [{"image": "b:1", "args": ["--x", "--acme-http01-solver-image=c:1"]}],
             }}}}),
-            json!({"kind": "ConfigMap", "metadata": {"name": "postgresql-images"}, "data": {"spiloImage": "d:1"}}),
+            json!({"kind": "ConfigMap", "metadata": {"name": "postgresql-images"}, "data": {
+                "spiloImage": "d:1", "extensionImageRegistry": "registry.test/extensions",
+            }}),
             json!({"kind": "ConfigMap", "metadata": {"name": "other"}, "data": {"spiloImage": "e:1"}}),
         ];
         assert_eq!(of_objects(&objects), ["a:1", "b:1", "c:1", "d:1"]);
+    }
+
+    #[test]
+    fn a_registry_of_many_images_moves_with_them() {
+        let mut map = ImageMap::default();
+        map.rows.insert("registry.test/".into(), "mirror.test/".into());
+        let mut object = json!({"kind": "ConfigMap", "metadata": {"name": "postgresql-images"}, "data": {
+            "extensionImageRegistry": "registry.test/extensions",
+        }});
+        map.rewrite(&mut object);
+        assert_eq!(object["data"]["extensionImageRegistry"], "mirror.test/extensions");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub struct Store {
 
 /// The documents.
 pub fn documents(store: &Store) -> Vec<Value> {
-    vec![namespace(), credentials(store), volume(), service(), deployment(), job(store)]
+    vec![namespace(), credentials(store), volume(), service(), deployment(store), job(store)]
 }
 
 fn namespace() -> Value {
@@ -87,7 +87,13 @@ fn security() -> Value {
         "seccompProfile": {"type": "RuntimeDefault"}})
 }
 
-fn deployment() -> Value {
+/// Changes with the credentials, which the server reads when it starts. So few bits of a hash tell nobody anything of them.
+fn credentials_mark(store: &Store) -> String {
+    let digest = Sha256::digest(format!("{}\0{}", store.access_key, store.secret_key));
+    format!("{:02x}{:02x}", digest[0], digest[1])
+}
+
+fn deployment(store: &Store) -> Value {
     let labels = json!({"app": "minio", "component": "server"});
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata("minio"),
@@ -97,7 +103,7 @@ fn deployment() -> Value {
             "strategy": {"type": "Recreate"},
             "selector": {"matchLabels": labels},
             "template": {
-                "metadata": {"labels": labels},
+                "metadata": {"labels": labels, "annotations": {"a8s.a9s/credentials": credentials_mark(store)}},
                 "spec": {
                     "securityContext": security(),
                     "containers": [{
@@ -167,6 +173,14 @@ mod tests {
         insta::with_settings!({snapshot_path => "../../snapshots", prepend_module_to_snapshot => false}, {
             insta::assert_snapshot!("upstream_minio", documents.join("---\n"));
         });
+    }
+
+    #[test]
+    fn other_credentials_are_another_pod() {
+        let changed = Store { secret_key: "another".to_owned(), ..store("a8s-backups") };
+        let template = |store: &Store| deployment(store)["spec"]["template"].clone();
+        assert_ne!(template(&store("a8s-backups")), template(&changed));
+        assert_eq!(template(&store("a8s-backups")), template(&store("elsewhere")));
     }
 
     #[test]

@@ -12,13 +12,15 @@ pub fn operators() -> String {
     format!("a9s/operators:{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// What the stack needs to know, from the images there are.
+/// What docker is asked for the images there are.
+pub const LISTING: [&str; 3] = ["images", "--format", "{{.Repository}}:{{.Tag}}"];
+
+/// What the stack needs to know, from the images that docker has listed.
 ///
 /// # Errors
-/// There are none, or docker does not answer.
-pub async fn options(docker: &Tool) -> Result<manifests::Options, Finding> {
-    let listed = docker.run(&["images", "--format", "{{.Repository}}:{{.Tag}}"]).await?;
-    let images = majors(&listed);
+/// There are none of its own.
+pub fn options(listed: &str) -> Result<manifests::Options, Finding> {
+    let images = majors(listed);
     let operators = operators();
     if images.is_empty() || !listed.lines().any(|line| line.trim() == operators) {
         let cause = format!("the images of the builtin stack are not there: {operators} and a9s/postgresql");

@@ -115,15 +115,6 @@ impl Kind {
         nodes.iter().map(|node| node.id.as_str()).collect::<Vec<_>>().join("\n")
     }
 
-    async fn check(&self, context: &Context) -> Result<(), Finding> {
-        tool::require(&self.kind, &self.kind.run(&["version"]).await?, OLDEST)?;
-        let engine = docker::engine(&self.docker).await?;
-        if self.options.no_precheck {
-            return Ok(());
-        }
-        docker::precheck(&self.docker, &engine, self.options.nodes.unwrap_or(NODES), context)
-    }
-
     async fn make(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         let path = self.file(cluster, "kubeconfig");
         self.forget(cluster, "introduced");
@@ -136,10 +127,19 @@ impl Kind {
             arguments.extend(["--image", image]);
         }
         let made = self.kind.act(&arguments, Some(&configuration(self.options.nodes.unwrap_or(NODES))), context).await;
-        // kind has taken back what it did; only a kill leaves the mark.
+        if let Err(finding) = made {
+            // kind has taken back what it did; only a kill leaves the mark.
+            self.forget(cluster, "making");
+            return Err(explained(finding));
+        }
+        self.adopt(cluster, &self.nodes(cluster).await?)
+    }
+
+    /// Notes that these nodes are a whole cluster of ours.
+    fn adopt(&self, cluster: &ClusterName, nodes: &[Node]) -> Result<(), Finding> {
+        self.write(cluster, "made", &Self::mark(nodes))?;
         self.forget(cluster, "making");
-        made.map_err(explained)?;
-        self.write(cluster, "made", &Self::mark(&self.nodes(cluster).await?))
+        Ok(())
     }
 
     async fn export(&self, cluster: &ClusterName) -> Result<(), Finding> {
@@ -233,19 +233,30 @@ impl Provider for Kind {
             return Ok(State::Absent);
         }
         if let Some(node) = nodes.iter().find(|node| !node.running) {
-            return Ok(State::Stopped { why: format!("its node {} does not run", node.name) });
+            let why = format!("its node {} does not run", node.name);
+            let runs = nodes.iter().any(|node| node.running);
+            return Ok(if runs { State::Unready { why } } else { State::Stopped { why } });
         }
         if self.file(cluster, "making").exists() {
-            return Ok(State::Stopped { why: "it was made half".to_owned() });
+            return Ok(State::Unready { why: "it was made half".to_owned() });
         }
         let kubeconfig = self.file(cluster, "kubeconfig");
         if !kubeconfig.exists() {
-            return Ok(State::Stopped { why: "its kubeconfig is not here yet".to_owned() });
+            return Ok(State::Unready { why: "its kubeconfig is not here yet".to_owned() });
         }
         Ok(match ready(&Target { kubeconfig: Some(kubeconfig), context: None }).await {
             Ok(server) => State::Running { server, pid: None },
-            Err(why) => State::Stopped { why },
+            Err(why) => State::Unready { why },
         })
+    }
+
+    async fn check(&self, context: &Context) -> Result<(), Finding> {
+        tool::require(&self.kind, &self.kind.run(&["version"]).await?, OLDEST)?;
+        let engine = docker::engine(&self.docker).await?;
+        if self.options.no_precheck {
+            return Ok(());
+        }
+        docker::precheck(&self.docker, &engine, self.options.nodes.unwrap_or(NODES), context)
     }
 
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
@@ -255,7 +266,6 @@ impl Provider for Kind {
     }
 
     async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
-        self.check(context).await?;
         let mut nodes = self.nodes(cluster).await?;
         if !nodes.is_empty() && self.file(cluster, "making").exists() {
             context.progress("its making was cut off; looking whether it comes up");
@@ -264,8 +274,7 @@ impl Provider for Kind {
                 tokio::time::timeout(HALF_MADE, self.wait_until_ready(cluster)).await.ok()
             };
             if came_up.await.is_some() {
-                self.write(cluster, "made", &Self::mark(&nodes))?;
-                self.forget(cluster, "making");
+                self.adopt(cluster, &nodes)?;
             } else {
                 context.note(format!("The cluster {cluster} was made half: it is made anew."));
                 self.delete(cluster, context).await?;
@@ -294,6 +303,9 @@ impl Provider for Kind {
         self.export(cluster).await?;
         context.progress("waiting for its API server");
         self.wait_until_ready(cluster).await;
+        if self.file(cluster, "making").exists() {
+            self.adopt(cluster, &nodes)?;
+        }
         Ok(())
     }
 
@@ -348,7 +360,8 @@ impl Provider for Kind {
     }
 
     async fn builtin_stack(&self, _cluster: &ClusterName) -> Result<manifests::Options, Finding> {
-        builtin::options(&self.docker).await
+        tool::all_there(&[&self.kind, &self.docker])?;
+        builtin::options(&self.ask(&builtin::LISTING).await?)
     }
 
     async fn remarks(&self, cluster: &ClusterName) -> Vec<String> {
@@ -377,7 +390,57 @@ pub(super) fn majors(listed: &str) -> BTreeMap<u32, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use rstest::rstest;
+
     use super::*;
+    use crate::manifest::fetch::tests::{answer, server};
+    use crate::step::{Cancel, Plan, Runner, Silent};
+    use crate::steps::cluster::{Cluster, Wanted};
+
+    /// A cluster `demo` whose node runs, as kind and docker tell it.
+    fn recorded(directory: &Path) -> Kind {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kind");
+        let mut kind = Kind::new(&directory.join("state"), Options::default()).with_tools(&script, &script);
+        kind.kind = kind.kind.with("RECORDED_STATE", directory.as_os_str());
+        kind.docker = kind.docker.with("RECORDED_STATE", directory.as_os_str());
+        kind
+    }
+
+    #[rstest]
+    #[case(Wanted::Created)]
+    #[case(Wanted::Started)]
+    #[tokio::test]
+    async fn a_cluster_whose_making_was_cut_off_is_gone_on_with(#[case] wanted: Wanted) {
+        let directory = tempfile::tempdir().unwrap();
+        let ok = || answer("200 OK", "content-type: text/plain\r\n", b"ok");
+        let (url, _asked) = server((0..6).map(|_| ok()).collect()).await;
+        let text = format!(
+            "{{apiVersion: v1, kind: Config, current-context: demo, contexts: [{{name: demo, context: {{cluster: demo, user: demo}}}}], \
+             clusters: [{{name: demo, cluster: {{server: '{url}'}}}}], users: [{{name: demo, user: {{}}}}]}}"
+        );
+        fs_err::write(directory.path().join("kubeconfig"), text).unwrap();
+        let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
+        assert!(!kind.made(&name).await.unwrap(), "nothing says that it is ours");
+        kind.write(&name, "making", "").unwrap();
+        assert_eq!(kind.state(&name).await.unwrap(), State::Unready { why: "it was made half".to_owned() });
+        assert!(kind.made(&name).await.unwrap(), "its making was begun here");
+        let mut plan = Plan::new("test");
+        plan.add(Cluster { provider: Arc::new(kind.clone()), name: name.clone(), wanted });
+        let runner = Runner::new(Arc::new(Silent), Cancel::new(), std::time::Duration::from_secs(20));
+        assert!(runner.run(&plan).await.unwrap().changed());
+        assert!(kind.made(&name).await.unwrap() && !kind.file(&name, "making").exists());
+        let asked = fs_err::read_to_string(directory.path().join("asked")).unwrap();
+        assert!(!asked.contains("delete") && !asked.contains("create"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_runs_and_that_others_have_made_is_not_stopped() {
+        let directory = tempfile::tempdir().unwrap();
+        let state = recorded(directory.path()).state(&"demo".parse().unwrap()).await.unwrap();
+        assert_eq!(state, State::Unready { why: "its kubeconfig is not here yet".to_owned() });
+    }
 
     #[test]
     fn one_node_is_the_control_plane_and_the_others_are_workers() {

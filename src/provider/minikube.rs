@@ -87,23 +87,6 @@ impl Minikube {
         }
     }
 
-    /// Docker is what minikube takes first where it answers. Other drivers have machines of their own, which minikube checks.
-    async fn check(&self, context: &Context) -> Result<(), Finding> {
-        tool::require(&self.minikube, &self.minikube.run(&["version", "--short"]).await?, OLDEST)?;
-        if self.options.no_precheck {
-            return Ok(());
-        }
-        let engine = match self.driver().await.as_deref() {
-            Some("docker") => docker::engine(&self.docker).await?,
-            Some(_) => return Ok(()),
-            None => match docker::engine(&self.docker).await {
-                Ok(engine) => engine,
-                Err(_) => return Ok(()),
-            },
-        };
-        docker::precheck(&self.docker, &engine, self.options.nodes.unwrap_or(NODES), context)
-    }
-
     fn make_directory(&self, cluster: &ClusterName) -> Result<(), Finding> {
         let directory = self.state.join(cluster.as_str());
         super::private_directory(&directory).map_err(|error| {
@@ -163,16 +146,34 @@ impl Provider for Minikube {
         };
         // "OK" is what it says of a profile with several nodes.
         if status != "Running" && status != "OK" {
-            return Ok(State::Stopped { why: format!("minikube says {status}") });
+            let why = format!("minikube says {status}");
+            return Ok(if status == "Stopped" { State::Stopped { why } } else { State::Unready { why } });
         }
         let kubeconfig = self.file(cluster, "kubeconfig");
         if !kubeconfig.exists() {
-            return Ok(State::Stopped { why: "its kubeconfig is not here yet".to_owned() });
+            return Ok(State::Unready { why: "its kubeconfig is not here yet".to_owned() });
         }
         Ok(match ready(&Target { kubeconfig: Some(kubeconfig), context: None }).await {
             Ok(server) => State::Running { server, pid: None },
-            Err(why) => State::Stopped { why },
+            Err(why) => State::Unready { why },
         })
+    }
+
+    /// Docker is what minikube takes first where it answers. Other drivers have machines of their own, which minikube checks.
+    async fn check(&self, context: &Context) -> Result<(), Finding> {
+        tool::require(&self.minikube, &self.minikube.run(&["version", "--short"]).await?, OLDEST)?;
+        if self.options.no_precheck {
+            return Ok(());
+        }
+        let engine = match self.driver().await.as_deref() {
+            Some("docker") => docker::engine(&self.docker).await?,
+            Some(_) => return Ok(()),
+            None => match docker::engine(&self.docker).await {
+                Ok(engine) => engine,
+                Err(_) => return Ok(()),
+            },
+        };
+        docker::precheck(&self.docker, &engine, self.options.nodes.unwrap_or(NODES), context)
     }
 
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
@@ -181,7 +182,12 @@ impl Provider for Minikube {
     }
 
     async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
-        self.check(context).await?;
+        if self.state(cluster).await? == State::Absent {
+            // What is noted is of a former cluster of this name.
+            for name in ["introduced", "kubeconfig", MADE] {
+                let _ = std::fs::remove_file(self.file(cluster, name));
+            }
+        }
         // What is cut off from here on is still ours.
         if self.made(cluster).await? {
             self.make_directory(cluster)?;
@@ -250,7 +256,7 @@ impl Provider for Minikube {
     }
 
     async fn builtin_stack(&self, _cluster: &ClusterName) -> Result<manifests::Options, Finding> {
-        builtin::options(&self.docker).await
+        builtin::options(&self.docker.run(&builtin::LISTING).await?)
     }
 
     async fn remarks(&self, _cluster: &ClusterName) -> Vec<String> {

@@ -94,8 +94,13 @@ impl FromStr for ClusterName {
 pub enum State {
     /// There is no such cluster.
     Absent,
-    /// It is there and does not run, or not yet.
+    /// It is there and does not run.
     Stopped {
+        /// Why, in the user's words.
+        why: String,
+    },
+    /// It is there, something of it runs, and it can't be used from here, or not yet.
+    Unready {
         /// Why, in the user's words.
         why: String,
     },
@@ -160,6 +165,14 @@ pub trait Provider: Send + Sync {
     /// # Errors
     /// They can't be listed.
     async fn list(&self) -> Result<Vec<ClusterName>, Finding>;
+
+    /// Looks whether a cluster could be made here: programs with their versions, memory, disk, limits.
+    ///
+    /// # Errors
+    /// Something is lacking.
+    async fn check(&self, _context: &Context) -> Result<(), Finding> {
+        Ok(())
+    }
 
     /// Whether the cluster has nodes that images must be brought to.
     fn has_nodes(&self) -> bool {

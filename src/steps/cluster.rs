@@ -31,6 +31,42 @@ pub struct Cluster {
     pub wanted: Wanted,
 }
 
+/// What a cluster that is not there yet needs should be there. Nothing is done if it is not: that is the finding.
+pub struct Possible {
+    /// The provider.
+    pub provider: Arc<dyn Provider>,
+    /// Name of the cluster.
+    pub name: ClusterName,
+}
+
+#[async_trait]
+impl Step for Possible {
+    fn id(&self) -> String {
+        "provider".to_owned()
+    }
+
+    fn title(&self) -> String {
+        format!("look for what the {} cluster {} needs", self.provider.name(), self.name)
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        Ok(match self.provider.state(&self.name).await? {
+            State::Absent => Observation::unmet("it was not looked for yet"),
+            State::Stopped { .. } | State::Unready { .. } | State::Running { .. } => {
+                Observation::satisfied("the cluster is there")
+            }
+        })
+    }
+
+    async fn converge(&self, context: &Context) -> Result<(), Finding> {
+        self.provider.check(context).await
+    }
+
+    async fn confirm(&self) -> Result<Observation, Finding> {
+        Ok(Observation::satisfied("it is there"))
+    }
+}
+
 #[async_trait]
 impl Step for Cluster {
     fn id(&self) -> String {
@@ -60,11 +96,14 @@ impl Step for Cluster {
                 Observation::satisfied(format!("it answers at {server}"))
             }
             (Wanted::Created, State::Absent) => Observation::unmet("it is not there"),
-            (Wanted::Created | Wanted::Started, State::Stopped { why }) => Observation::unmet(why),
+            (Wanted::Created | Wanted::Started, State::Stopped { why } | State::Unready { why })
+            | (Wanted::Stopped, State::Unready { why }) => Observation::unmet(why),
             (Wanted::Stopped, State::Stopped { why }) => Observation::satisfied(why),
             (Wanted::Stopped, State::Running { server, .. }) => Observation::unmet(format!("it answers at {server}")),
             (Wanted::Deleted, State::Absent) => Observation::satisfied("it is not there"),
-            (Wanted::Deleted, State::Stopped { .. } | State::Running { .. }) => Observation::unmet("it is there"),
+            (Wanted::Deleted, State::Stopped { .. } | State::Unready { .. } | State::Running { .. }) => {
+                Observation::unmet("it is there")
+            }
             (Wanted::Started | Wanted::Stopped, State::Absent) => return Err(self.absent()),
         })
     }

@@ -10,6 +10,34 @@ use crate::manifest::images;
 use crate::provider::{ClusterName, Provider};
 use crate::step::{Context, Observation, Step};
 
+/// The images of the builtin stack should have been built. Nothing is done if they have not: that is the finding.
+pub struct Built {
+    /// Who brings them to the nodes.
+    pub provider: Arc<dyn Provider>,
+    /// The cluster.
+    pub cluster: ClusterName,
+}
+
+#[async_trait]
+impl Step for Built {
+    fn id(&self) -> String {
+        "images-built".to_owned()
+    }
+
+    fn title(&self) -> String {
+        "look for the images of the builtin stack".to_owned()
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        self.provider.builtin_stack(&self.cluster).await?;
+        Ok(Observation::satisfied("they are there"))
+    }
+
+    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
+        Ok(())
+    }
+}
+
 /// The nodes should have the images that a source names.
 pub struct Loaded {
     /// Who can bring them there.

@@ -21,7 +21,7 @@ use crate::kubernetes::Access;
 use crate::manifest::images::ImageMap;
 use crate::manifest::release::{BACKUP_CONFIG, MANIFESTS, Version};
 use crate::manifest::{kustomization, minio};
-use crate::provider::{ClusterName, Provider};
+use crate::provider::{ClusterName, Name, Provider};
 use crate::step::{Handle, Plan};
 
 /// Finds the controller of cert-manager, whoever has installed it where (its own chart's `labels`).
@@ -87,7 +87,25 @@ pub struct Installation {
     pub choice: Arc<Choice>,
 }
 
-/// Adds the steps of an installation on a cluster that is there when `after` are done.
+/// Adds the steps that get what an installation needs besides its cluster. A cluster that takes long to make should be
+/// made after them: where they fail, nothing has been.
+pub fn prepare(plan: &mut Plan, after: &[Handle], installation: &Installation) -> Vec<Handle> {
+    match &installation.stack {
+        // minikube need not use Docker itself.
+        Stack::Builtin { provider: Some((provider, cluster)) } if provider.name() == Name::Kind => {
+            vec![plan.after(after, images::Built { provider: provider.clone(), cluster: cluster.clone() })]
+        }
+        Stack::Builtin { .. } => Vec::new(),
+        Stack::Upstream { version, cert_manager } => {
+            [Wanted::Manifests(version.clone()), Wanted::cert_manager(cert_manager)]
+                .map(|wanted| plan.after(after, Fetched::new(installation.directory.clone(), wanted)))
+                .into()
+        }
+    }
+}
+
+/// Adds the steps of an installation on a cluster that is there when `after` are done; what [`prepare`] has added is among
+/// them.
 pub fn add(plan: &mut Plan, after: &[Handle], access: Arc<Access>, installation: Installation) -> Handle {
     let Installation { directory, stack, images, choice } = installation;
     let site = Site::new(access);
@@ -102,9 +120,8 @@ pub fn add(plan: &mut Plan, after: &[Handle], access: Arc<Access>, installation:
         }
         Stack::Upstream { version, cert_manager } => {
             let wanted = Wanted::Manifests(version);
-            let release = plan.add(Fetched::new(directory.clone(), wanted.clone()));
-            let mut needed =
-                vec![release, written, add_cert_manager(plan, record, &site, &directory, &cert_manager, &images)];
+            let cert_manager = Wanted::cert_manager(&cert_manager).path(&directory);
+            let mut needed = vec![written, add_cert_manager(plan, record, &site, cert_manager, &images)];
             if choice.may_be_minio() {
                 needed.push(add_minio(plan, adopted, &site, &images, choice));
             }
@@ -258,21 +275,11 @@ fn pulled() -> a8s_operators::manifests::Options {
     Options { images, webhook: Webhook::Service, operators: Some(crate::provider::builtin::operators()) }
 }
 
-fn add_cert_manager(
-    plan: &mut Plan,
-    after: Handle,
-    site: &Arc<Site>,
-    directory: &WorkingDirectory,
-    version: &str,
-    images: &ImageMap,
-) -> Handle {
-    let wanted = Wanted::cert_manager(version);
-    let path = wanted.path(directory);
-    let fetched = plan.add(Fetched::new(directory.clone(), wanted));
+fn add_cert_manager(plan: &mut Plan, after: Handle, site: &Arc<Site>, path: PathBuf, images: &ImageMap) -> Handle {
     let source = cert_manager_source(images.clone(), path, Some(site.access().clone()));
     let part =
         Part { site: site.clone(), title: "cert-manager", id: "cert-manager", source, probe: Some(issuer_probe()) };
-    stack::install(plan, &[after, fetched], part)
+    stack::install(plan, &[after], part)
 }
 
 /// The objects of cert-manager; none on a cluster that has another one.

@@ -60,12 +60,35 @@ impl Step for Written {
     }
 }
 
-/// The user's kubeconfig should have nothing of a cluster.
+/// The user's kubeconfig should have nothing of a cluster. Others may use its names for a cluster of their own, which stays.
 pub struct Removed {
     /// The files it may be in.
     pub paths: Vec<PathBuf>,
     /// Name of the context.
     pub context: String,
+    /// Kubeconfig of the administrator, which tells the cluster from others. Without it, only a name that nobody else
+    /// gives is believed.
+    pub source: PathBuf,
+    /// Whether the name is one that nobody else gives.
+    pub is_unique: bool,
+}
+
+impl Removed {
+    /// Those of the files that have it.
+    fn found(&self) -> Result<Vec<&PathBuf>, Finding> {
+        let entry = if self.source.exists() { Some(Entry::of_file(&self.source, &self.context)?) } else { None };
+        let mut found = Vec::new();
+        for path in &self.paths {
+            let has = match &entry {
+                Some(entry) => entry.is_of_its_cluster(path)?,
+                None => self.is_unique && kubeconfig::mentions(path, &self.context)?,
+            };
+            if has {
+                found.push(path);
+            }
+        }
+        Ok(found)
+    }
 }
 
 #[async_trait]
@@ -79,21 +102,58 @@ impl Step for Removed {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        for path in &self.paths {
-            if kubeconfig::mentions(path, &self.context)? {
-                return Ok(Observation::unmet(format!("it is in {}", path.display())));
-            }
-        }
-        Ok(Observation::satisfied("it is not there"))
+        Ok(match self.found()?.first() {
+            Some(path) => Observation::unmet(format!("it is in {}", path.display())),
+            None => Observation::satisfied("it is not there"),
+        })
     }
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         context.command(format!("kubectl config delete-context {}", self.context));
-        for path in &self.paths {
-            if kubeconfig::mentions(path, &self.context)? {
-                kubeconfig::remove(path, &self.context)?;
-            }
+        for path in self.found()? {
+            kubeconfig::remove(path, &self.context)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::step::{Cancel, Plan, Runner, Silent};
+
+    fn kubeconfig(server: &str) -> String {
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: prod\nclusters:\n- name: prod\n  cluster: {{server: {server}}}\n\
+             users:\n- name: prod\n  user: {{token: t}}\ncontexts:\n- name: prod\n  context: {{cluster: prod, user: prod}}\n"
+        )
+    }
+
+    /// Whether something is to be removed from a kubeconfig whose `prod` is at `https://theirs`.
+    async fn is_removed(own: Option<&str>, is_unique: bool) -> bool {
+        let directory = tempfile::tempdir().unwrap();
+        let (path, source) = (directory.path().join("config"), directory.path().join("own"));
+        fs_err::write(&path, kubeconfig("https://theirs")).unwrap();
+        if let Some(server) = own {
+            fs_err::write(&source, kubeconfig(server)).unwrap();
+        }
+        let mut plan = Plan::new("test");
+        plan.add(Removed { paths: vec![path.clone()], context: "prod".to_owned(), source, is_unique });
+        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(10));
+        let changed = runner.run(&plan).await.unwrap().changed();
+        assert_eq!(kubeconfig::mentions(&path, "prod").unwrap(), !changed);
+        changed
+    }
+
+    #[tokio::test]
+    async fn a_context_of_the_same_name_stays_where_it_is_of_another_cluster() {
+        assert!(is_removed(Some("https://theirs"), false).await, "that one is its own");
+        assert!(!is_removed(Some("https://ours"), false).await);
+        assert!(!is_removed(Some("https://ours"), true).await);
+        assert!(!is_removed(None, false).await, "nothing tells whose it is");
+        assert!(is_removed(None, true).await, "nobody else calls one so");
     }
 }

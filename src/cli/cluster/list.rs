@@ -34,6 +34,7 @@ impl List {
             let (word, server) = match &state {
                 Ok(State::Running { server, .. }) => ("running".to_owned(), server.clone()),
                 Ok(State::Stopped { .. }) => ("stopped".to_owned(), String::new()),
+                Ok(State::Unready { .. }) => ("not ready".to_owned(), String::new()),
                 Ok(State::Absent) => continue,
                 Err(finding) => (format!("unusable: {}", finding.cause), String::new()),
             };

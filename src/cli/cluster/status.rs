@@ -32,6 +32,7 @@ impl Status {
                     .advise(format!("Create it with: a9s create cluster a8s -c {name}")));
             }
             State::Stopped { why } => console.warning(format!("The Kubernetes Cluster {name} is stopped: {why}.")),
+            State::Unready { why } => console.warning(format!("The Kubernetes Cluster {name} is not ready: {why}.")),
             State::Running { server, pid } => {
                 console.success(format!("The Kubernetes Cluster {name} is running at {server}."));
                 console.line(format!("    Context: {}", provider.context(name)));

@@ -171,11 +171,11 @@ pub fn plan(
     installation: Installation,
 ) -> Plan {
     let mut plan = Plan::new("create cluster a8s");
-    let made = plan.add(steps::cluster::Cluster {
-        provider: provider.clone(),
-        name: cluster.clone(),
-        wanted: Wanted::Created,
-    });
+    let possible = plan.add(steps::cluster::Possible { provider: provider.clone(), name: cluster.clone() });
+    let prepared = [install::prepare(&mut plan, &[possible], &installation), vec![possible]].concat();
+    let wanted = Wanted::Created;
+    let made = steps::cluster::Cluster { provider: provider.clone(), name: cluster.clone(), wanted };
+    let made = plan.after(&prepared, made);
     plan.after(
         &[made],
         steps::kubeconfig::Written {

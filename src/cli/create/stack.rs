@@ -9,7 +9,7 @@ use super::cluster::{generated_directory, summary};
 use super::stack_arguments::StackArguments;
 use crate::cli::arguments::Run;
 use crate::cli::{Session, group, prompt};
-use crate::finding::Finding;
+use crate::finding::{Class, Finding};
 use crate::kubernetes::{Access, Connection, Error, Target};
 use crate::provider::{self, ClusterName, Name, Options, Provider};
 use crate::step::Plan;
@@ -69,9 +69,13 @@ impl Chosen {
         let target = Target { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() };
         let Some(name) = &self.cluster_name else { return Ok(target) };
         let contexts = target.contexts()?;
-        match resolve(name, &contexts) {
-            Some(context) => Ok(Target { context: Some(context), ..target }),
-            None => {
+        match resolve(name, &contexts).as_slice() {
+            [context] => Ok(Target { context: Some(context.clone()), ..target }),
+            several @ [_, ..] => {
+                let cause = format!("{name} may be any of the contexts {}", several.join(", "));
+                Err(Finding::new("ambiguous-context", Class::Refused, cause).advise("Name one of them with -c."))
+            }
+            [] => {
                 let known: Vec<&str> = contexts.iter().map(|(context, _)| context.as_str()).collect();
                 Err(Finding::from(Error::UnknownContext { context: name.clone() }).advise(format!(
                     "There are: {}",
@@ -90,12 +94,15 @@ impl Chosen {
     }
 }
 
-/// The context that a name means: its own, else that of a provider's cluster, else of a cluster with that name.
-fn resolve(name: &str, contexts: &[(String, String)]) -> Option<String> {
-    let has = |wanted: &str| contexts.iter().any(|(context, _)| context == wanted).then(|| wanted.to_owned());
-    has(name)
-        .or_else(|| PREFIXES.iter().find_map(|(prefix, _)| has(&format!("{prefix}{name}"))))
-        .or_else(|| contexts.iter().find(|(_, cluster)| cluster == name).map(|(context, _)| context.clone()))
+/// The contexts that a name may mean: the one of that name alone, else those of the providers' clusters and of clusters so
+/// called.
+fn resolve(name: &str, contexts: &[(String, String)]) -> Vec<String> {
+    if contexts.iter().any(|(context, _)| context == name) {
+        return vec![name.to_owned()];
+    }
+    let of_provider = |context: &str| PREFIXES.iter().any(|(prefix, _)| context == format!("{prefix}{name}"));
+    let means = |(context, cluster): &&(String, String)| of_provider(context) || cluster == name;
+    contexts.iter().filter(means).map(|(context, _)| context.clone()).collect()
 }
 
 /// The provider that has made the cluster of a context, as far as this program knows of it.
@@ -183,7 +190,8 @@ impl CreateStackA8s {
         let (context, server) = (connection.context.clone(), connection.server.clone());
         let mut plan = Plan::new("create stack a8s");
         let installation = Installation { directory: directory.clone(), stack, images, choice: choice.clone() };
-        install::add(&mut plan, &[], Arc::new(Access::connected(connection)), installation);
+        let prepared = install::prepare(&mut plan, &[], &installation);
+        install::add(&mut plan, &prepared, Arc::new(Access::connected(connection)), installation);
         let outcome =
             session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, Some(&directory)).await)?;
         if let Some(outcome) = outcome {
@@ -205,16 +213,26 @@ mod tests {
     use super::*;
 
     #[rstest]
-    #[case("prod", Some("prod"))]
-    #[case("demo", Some("kind-demo"))]
-    #[case("kind-demo", Some("kind-demo"))]
-    #[case("a8s", Some("a9s-a8s"))]
-    #[case("arn:cluster", Some("admin@arn"))]
-    #[case("dem", None)]
-    fn a_context_or_a_cluster_is_meant_by_its_whole_name(#[case] name: &str, #[case] context: Option<&str>) {
-        let contexts =
-            [("prod", "p"), ("kind-demo", "kind-demo"), ("a9s-a8s", "a9s-a8s"), ("admin@arn", "arn:cluster")]
-                .map(|(context, cluster)| (context.to_owned(), cluster.to_owned()));
-        assert_eq!(resolve(name, &contexts).as_deref(), context);
+    #[case("prod", &["prod"])]
+    #[case("demo", &["kind-demo"])]
+    #[case("kind-demo", &["kind-demo"])]
+    #[case("a8s", &["a9s-a8s"])]
+    #[case("arn:cluster", &["admin@arn"])]
+    #[case("dem", &[])]
+    #[case("both", &["a9s-both", "kind-both"])]
+    #[case("shared", &["admin@shared", "viewer@shared"])]
+    fn a_context_or_a_cluster_is_meant_by_its_whole_name(#[case] name: &str, #[case] meant: &[&str]) {
+        let contexts = [
+            ("prod", "p"),
+            ("kind-demo", "kind-demo"),
+            ("a9s-a8s", "a9s-a8s"),
+            ("admin@arn", "arn:cluster"),
+            ("a9s-both", "a9s-both"),
+            ("kind-both", "kind-both"),
+            ("admin@shared", "shared"),
+            ("viewer@shared", "shared"),
+        ]
+        .map(|(context, cluster)| (context.to_owned(), cluster.to_owned()));
+        assert_eq!(resolve(name, &contexts), meant);
     }
 }

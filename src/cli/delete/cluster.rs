@@ -10,7 +10,7 @@ use crate::cli::{Session, group, prompt};
 use crate::config::ConfigFile;
 use crate::finding::Finding;
 use crate::kubernetes::kubeconfig;
-use crate::provider::{ClusterName, Options, State};
+use crate::provider::{ClusterName, Name, Options, State};
 use crate::step::Plan;
 use crate::steps;
 use crate::steps::cluster::Wanted;
@@ -65,15 +65,18 @@ impl DeleteCluster {
             prompt::confirm(session, &format!("Go on with {what}?"), &what)?;
         }
         let mut plan = Plan::new("delete cluster a8s");
-        let gone = plan.add(steps::cluster::Cluster {
-            provider: provider.clone(),
-            name: name.clone(),
-            wanted: Wanted::Deleted,
+        // The context first: afterwards, nothing tells it from one of the same name that somebody else has made.
+        let removed = plan.add(steps::kubeconfig::Removed {
+            paths: arguments.kubeconfig.map_or_else(kubeconfig::paths, |path| vec![path]),
+            context: provider.context(&name),
+            source: provider.kubeconfig(&name),
+            is_unique: provider.name() == Name::Embedded,
         });
-        let paths = arguments.kubeconfig.map_or_else(kubeconfig::paths, |path| vec![path]);
-        let removed = plan.after(&[gone], steps::kubeconfig::Removed { paths, context: provider.context(&name) });
+        let wanted = Wanted::Deleted;
+        let gone = steps::cluster::Cluster { provider: provider.clone(), name: name.clone(), wanted };
+        let gone = plan.after(&[removed], gone);
         if arguments.all {
-            plan.after(&[removed], steps::working_directory::Removed { config, directory: directory.clone() });
+            plan.after(&[gone], steps::working_directory::Removed { config, directory: directory.clone() });
         }
         // With --all, the journal goes too: nothing may write it again.
         let journal = directory.filter(|directory| !arguments.all && directory.0.is_dir());

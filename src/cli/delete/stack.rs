@@ -49,11 +49,11 @@ impl DeleteStack {
 
 impl DeleteStackA8s {
     fn run(self, session: &Session) -> Result<(), Finding> {
-        let (connection, instances, dependants) = session.block_on(async |_| {
+        let (connection, lost, dependants) = session.block_on(async |_| {
             let connection = self.cluster.connect().await?;
-            let instances = stack::instances(&connection.client).await?;
+            let lost = stack::lost(&connection.client).await?;
             let dependants = stack::dependants(&connection.client).await?;
-            Ok((connection, instances, dependants))
+            Ok((connection, lost, dependants))
         })?;
         let context = connection.context.clone();
         if !self.run.dry_run {
@@ -63,17 +63,15 @@ impl DeleteStackA8s {
                 &format!("Go on with {what} ({}, namespace a8s-system)?", connection.server),
                 &what,
             )?;
-            if !instances.is_empty() {
-                let what = format!("deleting {} instances with their data: {}", instances.len(), instances.join(", "));
-                prompt::confirm(session, &format!("Go on with {what}?"), &what)?;
-            }
-            if !dependants.is_empty() {
-                let what = format!(
-                    "deleting {} objects of others, whose kinds go with the stack: {}",
-                    dependants.len(),
-                    dependants.join(", ")
-                );
-                prompt::confirm(session, &format!("Go on with {what}?"), &what)?;
+            for (names, what) in [
+                (&lost.instances, "instances with their data"),
+                (&lost.backups, "backups with what the store has of them"),
+                (&dependants, "objects of others, whose kinds go with the stack"),
+            ] {
+                if !names.is_empty() {
+                    let what = format!("deleting {} {what}: {}", names.len(), names.join(", "));
+                    prompt::confirm(session, &format!("Go on with {what}?"), &what)?;
+                }
             }
         }
         let mut plan = Plan::new("delete stack a8s");
@@ -89,7 +87,8 @@ impl DeleteStackA8s {
                     .info(format!("There was no a8s stack of ours on {context}. There's nothing to be done.")),
             }
             session.console.document(&json!({
-                "context": context, "deleted": outcome.changed(), "instances": instances, "dependants": dependants, "steps": outcome.steps,
+                "context": context, "deleted": outcome.changed(), "instances": lost.instances, "backups": lost.backups,
+                "dependants": dependants, "steps": outcome.steps,
             }));
         }
         Ok(())

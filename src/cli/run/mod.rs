@@ -37,7 +37,7 @@ pub struct RunPlaybook {
     #[arg(long, conflicts_with_all = ["dry_run", "repeat", "for"])]
     resume: bool,
     /// Run its steps so many times; what comes before and after them once
-    #[arg(long, value_name = "NUMBER", conflicts_with = "for")]
+    #[arg(long, value_name = "NUMBER", conflicts_with = "for", value_parser = clap::value_parser!(u32).range(1..))]
     repeat: Option<u32>,
     /// Run its steps again and again for this time, for example 10m
     #[arg(long = "for", value_name = "DURATION", id = "for", value_parser = duration)]

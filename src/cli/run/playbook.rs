@@ -120,12 +120,19 @@ impl Playbook {
         let mut steps = Vec::new();
         let phases =
             [(Phase::Before, &document.before), (Phase::Steps, &document.steps), (Phase::After, &document.after)];
-        for (phase, written) in phases {
-            for step in written {
+        for (phase, written) in &phases {
+            for step in *written {
                 match words(&step.value, &document.defaults.value, base) {
-                    Ok(words) => steps.push(Step { phase, at: line(step), words }),
+                    Ok(words) => steps.push(Step { phase: *phase, at: line(step), words }),
                     Err((at, why)) => wrong.push(format!("line {}: {why}", at.unwrap_or(line(step)))),
                 }
+            }
+        }
+        let written = phases.iter().flat_map(|(_, written)| written.iter()).flat_map(|step| step.value.keys());
+        let used: Vec<clap::Command> = written.filter_map(|name| command(name)).collect();
+        for (name, value) in &document.defaults.value {
+            if !used.iter().any(|command| argument(command, name).is_some()) {
+                wrong.push(format!("line {}: no step has \"{name}\"", line(value)));
             }
         }
         if document.steps.is_empty() {
@@ -314,6 +321,13 @@ mod tests {
             ]
         );
         assert_eq!(playbook.steps.iter().map(|step| step.at).collect::<Vec<_>>(), [4, 6, 7, 10]);
+    }
+
+    #[test]
+    fn a_default_that_no_step_has_is_wrong() {
+        let wrong =
+            parse("name: x\ndefaults:\n  namspace: apps\n  name: solo\nsteps:\n- create pg instance:\n").unwrap_err();
+        assert_eq!(wrong, ["line 3: no step has \"namspace\""]);
     }
 
     #[test]

@@ -5,9 +5,16 @@ use serde_json::{Map, Value, json};
 
 use super::playbook::{commands, name_of};
 
+/// What stands for the value of a flag.
+const ANYTHING: [&str; 3] = ["string", "number", "boolean"];
+
 /// The schema.
 pub fn of_playbooks() -> Value {
-    let steps: Vec<Value> = commands().iter().map(|(name, command)| step(name, command)).collect();
+    let commands = commands();
+    let steps: Vec<Value> = commands.iter().map(|(name, command)| step(name, command)).collect();
+    // What a flag means may differ between steps.
+    let flags = commands.iter().flat_map(|(_, command)| arguments(command));
+    let defaults: Map<String, Value> = flags.map(|(name, _)| (name.to_owned(), json!({"type": ANYTHING}))).collect();
     let list = json!({"type": "array", "items": {"$ref": "#/$defs/step"}});
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -18,7 +25,10 @@ pub fn of_playbooks() -> Value {
         "properties": {
             "name": {"type": "string"},
             "description": {"type": "string"},
-            "defaults": {"type": "object", "description": "Flags for every step that has them and does not say otherwise."},
+            "defaults": {
+                "type": ["object", "null"], "description": "Flags for every step that has them and does not say otherwise.",
+                "properties": defaults, "additionalProperties": false,
+            },
             "before": {"description": "Run once, first.", "allOf": [list]},
             "steps": {"description": "Run once, or as often as --repeat or --for say. {round} in a value is the number of the round, from 1.", "allOf": [list]},
             "after": {"description": "Run once, when all that has been done.", "allOf": [list]},
@@ -27,17 +37,15 @@ pub fn of_playbooks() -> Value {
     })
 }
 
+fn arguments(command: &Command) -> impl Iterator<Item = (&str, &Arg)> {
+    command.get_arguments().filter_map(|argument| Some((name_of(argument)?, argument)))
+}
+
+/// What a flag must have may stand among the defaults, so no step alone can be said to lack it: the program says that.
 fn step(name: &str, command: &Command) -> Value {
-    let arguments: Vec<(&str, &Arg)> =
-        command.get_arguments().filter_map(|argument| Some((name_of(argument)?, argument))).collect();
     let properties: Map<String, Value> =
-        arguments.iter().map(|(name, argument)| ((*name).to_owned(), property(argument))).collect();
-    let required: Vec<&str> =
-        arguments.iter().filter(|(_, argument)| argument.is_required_set()).map(|(name, _)| *name).collect();
-    let flags = json!({
-        "type": if required.is_empty() { json!(["object", "null"]) } else { json!("object") },
-        "properties": properties, "required": required, "additionalProperties": false,
-    });
+        arguments(command).map(|(name, argument)| (name.to_owned(), property(argument))).collect();
+    let flags = json!({"type": ["object", "null"], "properties": properties, "additionalProperties": false});
     json!({
         "type": "object",
         "description": command.get_about().map(ToString::to_string).unwrap_or_default(),
@@ -45,12 +53,15 @@ fn step(name: &str, command: &Command) -> Value {
     })
 }
 
-fn property(argument: &Arg) -> Value {
-    let kind = match argument.get_action() {
+fn types(argument: &Arg) -> Value {
+    match argument.get_action() {
         ArgAction::SetTrue => json!("boolean"),
-        _ => json!(["string", "number"]),
-    };
-    let mut property = json!({"type": kind});
+        _ => json!(ANYTHING),
+    }
+}
+
+fn property(argument: &Arg) -> Value {
+    let mut property = json!({"type": types(argument)});
     if let Some(help) = argument.get_help() {
         property["description"] = json!(help.to_string());
     }

@@ -145,8 +145,8 @@ impl Provider for Embedded {
         };
         match (&record.url, ready(&administrator(&place)).await) {
             (Some(url), Ok(_)) => Ok(State::Running { server: url.clone(), pid: Some(pid) }),
-            (_, Err(why)) => Ok(State::Stopped { why }),
-            (None, Ok(_)) => Ok(State::Stopped { why: "it is starting".to_owned() }),
+            (_, Err(why)) => Ok(State::Unready { why }),
+            (None, Ok(_)) => Ok(State::Unready { why: "it is starting".to_owned() }),
         }
     }
 

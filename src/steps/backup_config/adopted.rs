@@ -132,7 +132,7 @@ impl Step for Adopted {
         let (found, store) = (self.found().await?, self.choice.store());
         if let Some(before) = found.store.as_ref().filter(|before| before.place() != store.place()) {
             context.warn(format!(
-                "backups go to {} from now on; those in {} can only be restored when it is chosen again",
+                "backups go to {} from now on; those in {} can only be restored, and deleted there, when it is chosen again",
                 store.place(),
                 before.place()
             ));

@@ -24,7 +24,7 @@ pub use self::admission::Admission;
 pub use self::inventory::Inventory;
 pub use self::manifests::Manifests;
 pub use self::objects::{Established, Namespaces, Objects};
-pub use self::removal::{Removed, dependants, instances};
+pub use self::removal::{Removed, dependants, lost};
 pub use self::rollouts::Rollouts;
 pub use self::site::{Origin, Site};
 pub use self::source::{Source, values as builtin_values, values_of};

@@ -13,7 +13,6 @@ use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{DynamicObject, ListParams};
-use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
@@ -23,7 +22,7 @@ use super::made::Origins;
 use super::{Installing, Origin};
 use crate::finding::Finding;
 use crate::kubernetes::apply::{self, Kind};
-use crate::kubernetes::{Error, is_before};
+use crate::kubernetes::{Error, is_before, wait};
 use crate::step::{Context, Observation, Step};
 
 /// The account that the controller manager makes in every namespace; pods that come before it are refused.
@@ -161,9 +160,8 @@ impl Step for Namespaces {
             self.origins.apply(&api, object).await?;
             context.progress(format!("waiting for the ServiceAccount default of the namespace {name}"));
             let is_there = |account: Option<&ServiceAccount>| account.is_some();
-            let waited = await_condition(accounts(&client, &name), DEFAULT_ACCOUNT, is_there).await;
-            let what = || format!("wait for the ServiceAccount default of the namespace {name}");
-            waited.map_err(|error| Error::watch(what(), error))?;
+            let what = format!("wait for the ServiceAccount default of the namespace {name}");
+            wait::until(accounts(&client, &name), DEFAULT_ACCOUNT, &what, is_there).await?;
             self.part.site.prepared(&name, self.origin(&name));
         }
         Ok(())

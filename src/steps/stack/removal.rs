@@ -16,7 +16,7 @@ use super::made::is_made;
 use super::objects;
 use crate::finding::{Evidence, Finding};
 use crate::kubernetes::apply::{self, describe};
-use crate::kubernetes::{Access, Error};
+use crate::kubernetes::{Access, Error, wait};
 use crate::step::{Context, Observation, Step};
 
 /// Custom resources of the stack in the order in which they go: what refers to instances before them.
@@ -88,16 +88,25 @@ async fn custom(client: &Client) -> Result<Vec<(Api<DynamicObject>, DynamicObjec
     Ok(found)
 }
 
-/// The instances there are, as `namespace/name`.
+/// What users lose with the stack, as `namespace/name`.
+pub struct Lost {
+    /// Instances, with their data.
+    pub instances: Vec<String>,
+    /// Backups, with what is in the store of them.
+    pub backups: Vec<String>,
+}
+
+/// What users would lose with the stack.
 ///
 /// # Errors
 /// The cluster can't be asked.
-pub async fn instances(client: &Client) -> Result<Vec<String>, Error> {
+pub async fn lost(client: &Client) -> Result<Lost, Error> {
     let found = custom(client).await?;
-    let instances = found.iter().filter(|(_, object)| object.types.as_ref().is_some_and(|t| t.kind == "Postgresql"));
-    Ok(instances
-        .map(|(_, object)| format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any()))
-        .collect())
+    let of = |kind: &str| {
+        let of_kind = found.iter().filter(|(_, object)| object.types.as_ref().is_some_and(|types| types.kind == kind));
+        of_kind.map(|(_, object)| format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())).collect()
+    };
+    Ok(Lost { instances: of("Postgresql"), backups: of("Backup") })
 }
 
 /// What is still there of these.
@@ -217,8 +226,7 @@ impl Step for Removed {
             }
             let (api, name) = (found[0].0.clone(), found[0].1.name_any());
             let gone = kube::runtime::wait::conditions::is_deleted(first.metadata.uid.as_deref().unwrap_or_default());
-            let waited = kube::runtime::wait::await_condition(api, &name, gone).await;
-            waited.map_err(|error| Error::watch(format!("wait for {name} to be gone"), error))?;
+            wait::until(api, &name, &format!("wait for {name} to be gone"), gone).await?;
         }
         let left = left(&client, self.entries(&client).await?).await?;
         for (entry, api) in left.made {
