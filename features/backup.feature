@@ -36,6 +36,10 @@ Feature: Backups
   Scenario: A Backup that somebody else made for an instance that is not there
     When somebody orders a backup "nightly" of "nowhere"
     Then the backup "nightly" fails for good with "non-existing service instance nowhere"
+    When I create an instance "nowhere"
+    And I create a backup "nightly" of "nowhere"
+    Then the command fails with exit code 5
+    And standard error says "the backup nightly exists already in the namespace {namespace}, and has failed"
 
   Scenario: Both ways to write the kind of an instance are in use
     Given an instance "solo"
@@ -48,6 +52,9 @@ Feature: Backups
     When I create a backup "busy" of "solo" while a client writes to "counted"
     Then the command succeeds
     And the backup "busy" is complete
+    When I create a restore "back" of the backup "busy" into "solo"
+    Then the command succeeds
+    And "solo" answers "SELECT count(*) > 1, count(*) = max(value::int) + 1, min(value) = '0' FROM counted" with "t|t|t"
 
   Scenario: Two backups of one instance at the same time
     Given an instance "solo"
@@ -66,6 +73,26 @@ Feature: Backups
     When I create a backup "nightly" of "solo"
     Then the command succeeds
     And the store has the manifest of the backup "nightly"
+
+  @negative
+  Scenario: A backup of a former instance is none of this one
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    When I delete the instance "solo"
+    And I create an instance "solo"
+    And I run `a9s create pg backup --name nightly -i solo --yes`
+    Then the command fails with exit code 5
+    And standard error says "is of a former instance solo"
+    When I run `a9s pg status solo`
+    Then the command succeeds
+    And standard output does not say "nightly"
+    When I create a restore "back" of the backup "nightly" into "solo"
+    Then the command succeeds
+    When I delete the instance "solo"
+    And I create an instance "solo"
+    And I create a restore "back" of the backup "nightly" into "solo"
+    Then the command fails with exit code 5
+    And standard error says "is of a former instance solo"
 
   Scenario: Deleting a backup whose instance is gone
     Given an instance "solo"

@@ -101,6 +101,22 @@ Feature: Service bindings
     And it took less than 10 seconds
     And as "other" the statement "SELECT n FROM own" answers "7"
 
+  @full
+  Scenario: Who reads what a login owns holds up nobody's login
+    Given service bindings "app", "other" to "solo"
+    When as "app" the statement "SET ROLE NONE; CREATE TABLE own (n int); INSERT INTO own VALUES (7)" is run
+    Given a transaction that has read the table "own" of "solo"
+    When I run `a9s delete pg servicebinding --name app --yes`
+    Then the command succeeds
+    And it took less than 10 seconds
+    When I run `a9s create pg servicebinding --name new -i solo --yes`
+    Then the command succeeds
+    And it took less than 10 seconds
+    And as "new" the statement "SELECT 1" answers "1"
+    When the transaction in "solo" ends
+    Then "solo" soon answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "2"
+    And as "other" the statement "SELECT n FROM own" answers "7"
+
   @full @kubectl
   Scenario: The Secret cannot be changed, and is not changed
     Given service bindings "app" to "solo"
@@ -251,6 +267,10 @@ Feature: Service bindings
     And I run `a9s pg connect solo -n {namespace}-apps --binding app`
     Then the command fails with exit code 3
     And standard error says "is to another instance than {namespace}-apps/solo"
+    When I start `a9s pg connect --binding {namespace}-apps/app`
+    Then its URL answers "SELECT current_user" with "a9s_user"
+    When I interrupt it
+    Then its URL is dead and its passfile is gone
 
   @full
   Scenario: The administrator, and a password that was asked for
@@ -271,6 +291,7 @@ Feature: Service bindings
       | A connection to an instance that is not     | nobody                  |
       | A connection by a binding that is not there | solo --binding nobody   |
       | A connection by one of no such namespace    | solo --binding away/app |
+      | A connection by none but one that is not    | --binding nobody        |
 
   @full
   Scenario: psql in an instance, with its exit code

@@ -117,6 +117,21 @@ Feature: Failover
     Then "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
 
+  @chaos @embedded-only @root
+  Scenario: The disk of the primary is full, and its server lives on and takes nothing more
+    Given an instance "trio" of 3 members
+    And the member "trio-0" of "trio" has a disk of its own, of 200 MiB
+    When I fail "trio" over to "trio-0"
+    Then the command succeeds
+    Given a ledger of "trio"
+    And the member "trio-0" is the primary of "trio"
+    When the disk of the member "trio-0" is full
+    Then another member of "trio" is the primary
+    And rows of the ledger are acknowledged again within 30 seconds
+    When the disk of the member "trio-0" has room again
+    Then "trio" has one primary and 2 standbys
+    And the ledger of "trio" is complete
+
   @chaos
   Scenario Outline: A clock that is an hour <direction> makes nobody the primary
     Given an instance "trio" of 3 members

@@ -159,6 +159,24 @@ Feature: Restores
     And "trio" has one primary and 2 standbys
     And every member of "trio" soon answers "SELECT value FROM kept" with "before"
 
+  @full
+  Scenario: A failover on purpose while a restore runs leaves nothing that stands in the way of the next
+    Given an instance "trio" of 3 members
+    And the table "kept" of "trio" holds "before"
+    And 50 MB of random data in "trio"
+    And a backup "nightly" of "trio"
+    When somebody orders a restore "back" of the backup "nightly" into "trio"
+    And the restore "back" has begun
+    And I run `a9s pg failover trio --yes`
+    Then the command succeeds
+    And the restore "back" is soon complete
+    When I apply the statement "UPDATE kept SET value = 'after'" to "trio"
+    And I run `a9s pg failover trio --to trio-0 --yes`
+    Then the command succeeds
+    When I create a restore "again" of the backup "nightly" into "trio"
+    Then the command succeeds
+    And every member of "trio" soon answers "SELECT value FROM kept" with "before"
+
   Scenario: Into another instance
     Given an instance "solo"
     And an instance "copy"
@@ -249,6 +267,29 @@ Feature: Restores
     And I run it again
     Then the command succeeds
     And "fresh" soon answers "SELECT 1" with "1"
+    When I apply the statement "CREATE TABLE kept AS SELECT 'its own' AS value" to "fresh"
+    And I run `a9s create pg restore --name twice --backup nightly --to fresh --yes`
+    Then the command succeeds
+    And standard output says "and is not done again"
+    And "fresh" answers "SELECT value FROM kept" with "its own"
+    When I run `a9s create pg restore --name thrice --backup nightly --to fresh --yes`
+    Then the command fails with exit code 5
+    And standard error says "there is an instance fresh already, which was not made for the restore thrice"
+    When I run `a9s delete pg restore --name twice --yes`
+    And I run `a9s create pg restore --name twice --backup nightly --to fresh --yes`
+    Then the command fails with exit code 5
+    And "fresh" answers "SELECT value FROM kept" with "its own"
+
+  @full @negative @needs-restore-into
+  Scenario: A restore into a new instance that is gone is not believed
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    When I run `a9s create pg restore --name twice --backup nightly --to fresh --yes`
+    And I delete the instance "fresh"
+    And I run `a9s create pg restore --name twice --backup nightly --to fresh --yes`
+    Then the command fails with exit code 5
+    And standard error says "there is a restore twice already, and no instance fresh"
+    And there is no instance "fresh"
 
   @full
   Scenario: A restore is deleted, and what it brought stays

@@ -121,6 +121,12 @@ pub fn bytes(object: &DynamicObject) -> Option<u64> {
     })
 }
 
+/// Whether an object was made before another one, as far as their times tell (whole seconds).
+pub fn is_older(object: &DynamicObject, than: &DynamicObject) -> bool {
+    let made = |object: &DynamicObject| object.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    made(object) < made(than)
+}
+
 /// The name of the instance that a backup, a restore or a service binding is for; empty if it names none.
 pub fn instance(object: &DynamicObject) -> &str {
     let spec = &object.data["spec"];

@@ -174,6 +174,25 @@ impl Applied {
     }
 }
 
+/// An order for an instance that is gone: another one of its name has been made since. What it says of content is not
+/// about that one. An order without an instance, or an instance that is not there, is for others to say.
+async fn former(client: &Client, order: &Reference, there: &DynamicObject) -> Result<Option<Finding>, Finding> {
+    let Ok(name) = condition::instance(there).parse() else { return Ok(None) };
+    let Some(instance) = get(client, &Reference::new(Kind::Instance, &order.namespace, &name)).await? else {
+        return Ok(None);
+    };
+    if !condition::is_older(there, &instance) || sabotage::sabotaged!("former-backup-is-believed") {
+        return Ok(None);
+    }
+    let Reference { kind, namespace, name: order, .. } = order;
+    let cause = format!(
+        "the {} {order} exists already in the namespace {namespace}, and is of a former instance {name}: the present \
+         one was made later",
+        kind.noun()
+    );
+    Ok(Some(Finding::new("former-instance", Class::Refused, cause).advise("Choose another --name.")))
+}
+
 /// The value at a path such as `spec.serviceInstance.name`, as a person would write it.
 fn at(data: &Value, path: &str) -> String {
     match path.split('.').try_fold(data, |value, key| value.get(key)) {
@@ -194,7 +213,8 @@ impl Step for Applied {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        let api = api(self.access.client().await?, &self.resource.reference);
+        let client = self.access.client().await?;
+        let api = api(client.clone(), &self.resource.reference);
         let there = match apply::get(&api, &self.resource.object()).await {
             Ok(there) => there,
             Err(error) if error.is_not_found() => None,
@@ -206,6 +226,11 @@ impl Step for Applied {
         }
         if let Some(conflict) = self.conflict(&there) {
             return Err(conflict);
+        }
+        if matches!(self.resource.reference.kind, Kind::Backup | Kind::Restore)
+            && let Some(former) = former(&client, &self.resource.reference, &there).await?
+        {
+            return Err(former);
         }
         Ok(match self.difference(&there) {
             Some(path) => Observation::unmet(format!("{path} is another")),

@@ -4,21 +4,24 @@ use std::path::Path;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use kube::api::{Patch, PatchParams};
 use kube::{Client, ResourceExt};
+use serde_json::json;
 
 use super::capability::{self, Capability, Capable};
 use super::condition::{self, Verdict};
 use super::instance::Ready;
 use super::look;
-use super::resource::{Applied, Existing, Exists, Manifest, Ordered, Settled, get, order};
+use super::resource::{Applied, Existing, Exists, Manifest, Ordered, Settled, api, get, order};
 use crate::finding::{Class, Finding};
-use crate::kubernetes::Access;
+use crate::kubernetes::{Access, Error, FIELD_MANAGER};
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference, Resource};
 use crate::step::{Context, Handle, Observation, Plan, Step};
 
-/// Annotation of an instance that was made by a restore: the backup whose content it was made for.
-const RESTORED_FROM: &str = "a8s.a9s/restored-from";
+/// Annotation of an instance that is being made for a restore, whose name it is. It goes when the restore has come to its
+/// end: from then on the content is the instance's own.
+const MADE_FOR: &str = "a8s.a9s/made-for";
 
 /// What is said when there is no such backup.
 fn no_backup(backup: &Reference) -> Finding {
@@ -55,38 +58,88 @@ async fn copied(client: &Client, source: &Reference, reference: Reference) -> Re
     let Some(found) = get(client, source).await? else {
         let to = &reference.name;
         let cause = format!("neither the instance {to} nor the instance {} is there to copy", source.name);
-        return Err(Finding::new(Kind::Instance.missing(), Class::Missing, cause).advise(format!(
-            "Make the instance, a9s create pg instance --name {to}, and restore into it with -i {to}."
-        )));
+        return Err(Finding::new(Kind::Instance.missing(), Class::Missing, cause).advise(
+            "Make an instance, a9s create pg instance --name NAME, and restore into it: a9s create pg restore -i NAME.",
+        ));
     };
     Ok(Resource::new(reference, found.data["spec"].clone()))
 }
 
-/// The new instance `to`, like `source`, for the content of a backup. One that a run before this one has made is the same.
+/// The new instance `to`, like `source`, for the content of a backup. One that an earlier run of the same restore has made,
+/// or was about to, is the same.
 ///
 /// # Errors
-/// As [`like`], or there is an instance of that name whose content would be lost.
+/// As [`like`], or there is an instance of that name whose content would be lost, or the restore was already, into an
+/// instance that is gone.
 pub async fn new(
     client: &Client,
     source: &Reference,
     to: &ObjectName,
+    restore: &Reference,
     backup: &ObjectName,
 ) -> Result<Resource, Finding> {
     let reference = Reference { name: to.clone(), ..source.clone() };
-    let mut resource = match get(client, &reference).await? {
-        None => copied(client, source, reference).await?,
-        Some(there) if there.annotations().get(RESTORED_FROM).is_some_and(|it| it == backup.as_str()) => {
+    let (there, order) = (get(client, &reference).await?, get(client, restore).await?);
+    let mut resource = match (there, order) {
+        (None, None) => copied(client, source, reference).await?,
+        (None, Some(_)) => {
+            let cause = format!("there is a {restore} already, and no instance {to}");
+            return Err(Finding::new("other-spec", Class::Refused, cause).advise("Choose another --name."));
+        }
+        // Nothing is ordered again, so no content is replaced.
+        (Some(there), Some(order)) if condition::instance(&order) == to.as_str() => {
+            return Ok(Resource::new(reference, there.data["spec"].clone()));
+        }
+        (Some(there), None)
+            if there.annotations().get(MADE_FOR).is_some_and(|it| it == restore.name.as_str())
+                || sabotage::sabotaged!("restore-takes-any-place") =>
+        {
             Resource::new(reference, there.data["spec"].clone())
         }
-        Some(_) => {
-            let cause = format!("there is an instance {to} already, which was not made for the backup {backup}");
+        (Some(_), _) => {
+            let cause = format!("there is an instance {to} already, which was not made for the {restore}");
             return Err(Finding::new("instance-taken", Class::Refused, cause)
                 .advise(format!("To replace its content: a9s create pg restore -b {backup} -i {to}"))
                 .advise("Or choose a name that is free."));
         }
     };
-    resource.annotations.insert(RESTORED_FROM.to_owned(), backup.to_string());
+    resource.annotations.insert(MADE_FOR.to_owned(), restore.name.to_string());
     Ok(resource)
+}
+
+/// An instance that was made for a restore should stand on its own once that has come to its end.
+struct HandedOver {
+    access: Arc<Access>,
+    instance: Reference,
+}
+
+#[async_trait]
+impl Step for HandedOver {
+    fn id(&self) -> String {
+        "instance-handed-over".to_owned()
+    }
+
+    fn title(&self) -> String {
+        format!("hand over the {}", self.instance)
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        let there = get(&self.access.client().await?, &self.instance).await?;
+        Ok(match there.is_some_and(|there| there.annotations().contains_key(MADE_FOR)) {
+            true => Observation::unmet("it is marked as being made"),
+            false => Observation::satisfied("its content is its own"),
+        })
+    }
+
+    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
+        let Reference { namespace, name, .. } = &self.instance;
+        let unmarked = Patch::Merge(json!({"metadata": {"annotations": {MADE_FOR: null}}}));
+        let api = api(self.access.client().await?, &self.instance);
+        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let patched = api.patch(name.as_str(), &parameters, &unmarked).await;
+        patched.map_err(|error| Error::request(format!("take a mark off the instance {namespace}/{name}"), error))?;
+        Ok(())
+    }
 }
 
 /// A backup should be one that can be restored into an instance: complete, and of that instance, unless the stack can
@@ -184,6 +237,9 @@ pub enum Destination {
 pub fn create(access: &Arc<Access>, wanted: &Order, user_manifests: &Path) -> (Plan, Arc<Settled>) {
     let mut plan = Plan::new("create pg restore");
     let ordered = add(&mut plan, access, wanted, Some(user_manifests));
+    if let Destination::Made(instance) = &wanted.into {
+        plan.after(&[ordered.handle], HandedOver { access: access.clone(), instance: instance.reference.clone() });
+    }
     (plan, ordered.settled)
 }
 

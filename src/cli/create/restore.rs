@@ -40,7 +40,7 @@ impl CreateRestore {
             let reference = self.order.reference(&access, Kind::Restore, &self.name).await?;
             let (name, namespace) = (&self.name, reference.namespace.clone());
             let backup = Reference::new(Kind::Backup, &namespace, &self.backup);
-            let into = self.destination(&access, &backup).await?;
+            let into = self.destination(&access, &reference, &backup).await?;
             let instance = match &into {
                 Destination::There(name) => name,
                 Destination::Made(resource) => &resource.reference.name,
@@ -58,7 +58,12 @@ impl CreateRestore {
     }
 
     /// The instance that is restored into. What was not said is asked of the cluster.
-    async fn destination(&self, access: &Arc<Access>, backup: &Reference) -> Result<Destination, Finding> {
+    async fn destination(
+        &self,
+        access: &Arc<Access>,
+        restore: &Reference,
+        backup: &Reference,
+    ) -> Result<Destination, Finding> {
         if let Some(instance) = &self.service_instance {
             return Ok(Destination::There(instance.clone()));
         }
@@ -66,6 +71,6 @@ impl CreateRestore {
         let source = restore::source(&client, backup).await?;
         let Some(to) = &self.to else { return Ok(Destination::There(source)) };
         let source = Reference::new(Kind::Instance, &backup.namespace, &source);
-        Ok(Destination::Made(restore::new(&client, &source, to, &self.backup).await?))
+        Ok(Destination::Made(restore::new(&client, &source, to, restore, &self.backup).await?))
     }
 }

@@ -33,8 +33,9 @@ const PORT: u16 = 5432;
 #[derive(Debug, Args)]
 #[command(after_help = "Ctrl-C ends it. After a failover, new connections reach the new primary.")]
 pub struct Connect {
-    /// The instance
-    #[arg(value_name = "NAME", required_unless_present = "service_instance", conflicts_with = "service_instance")]
+    /// The instance [default: that of --binding]
+    #[arg(value_name = "NAME", required_unless_present_any = ["service_instance", "binding"],
+        conflicts_with = "service_instance")]
     name: Option<ObjectName>,
     /// Service binding whose credentials are used, also one in another namespace [default: the administrator's]
     #[arg(long, value_name = "[NAMESPACE/]NAME")]
@@ -54,6 +55,12 @@ pub struct Connect {
 struct Binding {
     namespace: Option<Namespace>,
     name: ObjectName,
+}
+
+impl Binding {
+    fn reference(&self, beside: &Namespace) -> Reference {
+        Reference::new(Kind::ServiceBinding, self.namespace.as_ref().unwrap_or(beside), &self.name)
+    }
 }
 
 impl FromStr for Binding {
@@ -105,13 +112,19 @@ impl Passfile {
 
 impl Connect {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
-        let instance = named.instance(self.name.as_ref())?;
         session.block_on(async |cancel| {
             let access = Access::new(self.cluster.target());
             let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
             let client = access.client().await?;
+            let work = async {
+                let (namespace, instance) = match (named.instance(self.name.as_ref()), &self.binding) {
+                    (Err(_), Some(binding)) => bound_to(&client, &binding.reference(&namespace)).await?,
+                    (named, _) => (namespace, named?),
+                };
+                self.serve(session, &client, &namespace, &instance, &cancel).await
+            };
             tokio::select! {
-                result = self.serve(session, &client, &namespace, &instance, &cancel) => result,
+                result = work => result,
                 () = cancel.cancelled() => Err(interrupted()),
             }
         })
@@ -172,10 +185,9 @@ impl Connect {
         let reference = Reference::new(Kind::Instance, namespace, instance);
         let (namespace, name) = match &self.binding {
             None => (namespace, format!("postgres.credentials.{instance}")),
-            Some(Binding { namespace: own, name }) => {
-                let namespace = own.as_ref().unwrap_or(namespace);
-                bound(client, &Reference::new(Kind::ServiceBinding, namespace, name), &reference).await?;
-                (namespace, secret(name))
+            Some(binding) => {
+                bound(client, &binding.reference(namespace), &reference).await?;
+                (binding.namespace.as_ref().unwrap_or(namespace), secret(&binding.name))
             }
         };
         let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace.as_str());
@@ -189,6 +201,17 @@ impl Connect {
         };
         Ok(Credentials { username: word("username")?, password: word("password")? })
     }
+}
+
+/// The instance of a service binding, with its namespace.
+async fn bound_to(client: &Client, binding: &Reference) -> Result<(Namespace, ObjectName), Finding> {
+    let found = resource::get(client, binding).await?.ok_or_else(|| not_there(binding))?;
+    let namespace = found.data["spec"]["instance"]["namespace"].as_str().unwrap_or(binding.namespace.as_str());
+    let instance = (namespace.parse(), condition::instance(&found).parse());
+    let (Ok(namespace), Ok(instance)) = instance else {
+        return Err(Finding::new("no-service-binding", Class::Missing, format!("the {binding} names no instance")));
+    };
+    Ok((namespace, instance))
 }
 
 /// The service binding must be there, be this instance's, and be usable.

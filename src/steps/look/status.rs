@@ -147,7 +147,8 @@ pub async fn status(client: &Client, reference: &Reference) -> Result<Option<Sta
     add_lag(&mut members, &standbys);
     add_missing(&mut members, &object);
     let mut backups = known(&mut unknown, backups);
-    backups.retain(|backup| condition::completed(backup).is_some());
+    // One of a former instance of the same name says nothing about this one.
+    backups.retain(|backup| condition::completed(backup).is_some() && !condition::is_older(backup, &object));
     let bindings = known(&mut unknown, bindings);
     Ok(Some(Status {
         instance: Item::of(Kind::Instance, &object),

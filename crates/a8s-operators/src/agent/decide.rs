@@ -85,6 +85,8 @@ pub struct Member {
     pub standing: Option<Standing>,
     /// The parameters it has, or has enough of.
     pub parameters: Vec<String>,
+    /// Whether it says that its disk is full.
+    pub is_full: bool,
 }
 
 /// Everything that decides.

@@ -106,7 +106,7 @@ impl<P: Platform> Keeper<P> {
     /// Changes the Lease and renews it. Answers whether this run still holds it.
     ///
     /// # Errors
-    /// If the API does not answer.
+    /// If the API does not answer; then it may have been changed, which the next update tells.
     pub async fn update(&self, edit: impl Fn(&mut Record)) -> Result<bool, Error> {
         let _alone = self.writing.lock().await;
         for _ in 0..ATTEMPTS {
@@ -128,7 +128,7 @@ impl<P: Platform> Keeper<P> {
                 Written::Conflict => self.look_again().await?,
             }
         }
-        Ok(true)
+        Err(Error::Configuration("others write it without end".to_owned()))
     }
 
     /// Lets the Lease go. The server must have ended, with all its WAL before `end`, if that is known.

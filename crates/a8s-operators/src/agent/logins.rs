@@ -14,6 +14,7 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
 
 /// Key of the Secret.
@@ -76,6 +77,13 @@ pub enum Error {
     Platform(#[from] platform::Error),
 }
 
+impl Error {
+    /// Whether somebody else's lock was waited for in vain.
+    fn is_locked(&self) -> bool {
+        matches!(self, Self::Refused { source, .. } if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+    }
+}
+
 fn refused(action: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Error {
     move |source| Error::Refused { action, source }
 }
@@ -95,8 +103,12 @@ pub async fn follow(platform: &impl Primary, sockets: &Path) {
             if let Some(content) = content {
                 // A newer list does not wait for an older one, which may be waiting for standbys.
                 let attempt = async {
-                    apply(sockets, &content).await?;
-                    platform.note(ANNOTATION, Some(&report::hash(&content))).await.map_err(Error::from)
+                    let applied = apply(sockets, &content).await;
+                    // The list is in effect although something of old logins is left: nobody can use them.
+                    if matches!(applied, Ok(()) | Err(Error::Kept { .. })) {
+                        platform.note(ANNOTATION, Some(&report::hash(&content))).await?;
+                    }
+                    applied
                 };
                 tokio::select! {
                     biased;
@@ -198,6 +210,10 @@ const QUIET: &str = "SET log_statement = 'none'; SET log_min_duration_statement 
     SET pg_stat_statements.track = 'none'; SET synchronous_commit = on; SET statement_timeout = 0; \
     SET lock_timeout = 0; SET client_min_messages = 'warning'";
 
+/// Ownership changes under a lock that keeps everybody from a table, also those who come later: it is not waited for
+/// long, but asked for again.
+const PATIENT: &str = "SET lock_timeout = '1s'";
+
 /// A login as it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Existing {
@@ -264,7 +280,13 @@ async fn drop_logins(sockets: &Path, client: &Client, surplus: &[&Existing]) -> 
     let oids = surplus.iter().map(|login| login.oid.as_str()).collect::<Vec<_>>().join(", ");
     let sessions = format!("FROM pg_stat_activity WHERE usesysid IN ({oids})");
     end_sessions(client, &sessions).await.map_err(refused("end the sessions of its old logins"))?;
-    hand_over(sockets, client, surplus, &oids).await?;
+    if let Err(error) = hand_over(sockets, client, surplus, &oids).await {
+        if !error.is_locked() {
+            return Err(error);
+        }
+        tracing::warn!("somebody works with what old logins own: {}", chain(&error));
+        return Err(Error::Kept { count: surplus.len() });
+    }
     let mut kept = 0;
     for login in surplus {
         if let Err(source) = client.batch_execute(&format!("DROP ROLE {}", identifier(&login.role))).await {
@@ -301,6 +323,7 @@ async fn hand_over(sockets: &Path, client: &Client, surplus: &[&Existing], oids:
         let Some(database) = row.get(0) else { continue };
         let statement = format!("REASSIGN OWNED BY {roles} TO {}; DROP OWNED BY {roles}", identifier(ROOT_ROLE));
         let there = connect(sockets, database).await.map_err(refused("take a connection for its old logins"))?;
+        there.batch_execute(PATIENT).await.map_err(refused("limit its waits"))?;
         there.batch_execute(&statement).await.map_err(refused("hand over what its old logins own"))?;
     }
     Ok(())

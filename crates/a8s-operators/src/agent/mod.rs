@@ -27,6 +27,7 @@ pub mod primary;
 pub mod replication;
 pub mod report;
 pub mod restore;
+pub mod room;
 pub mod scram;
 pub mod server;
 pub mod signals;

@@ -104,6 +104,9 @@ pub enum Error {
     /// A new content.
     #[error("{0}")]
     Content(&'static str),
+    /// The Lease was written, and no answer has come.
+    #[error("nobody says whether the new content is final")]
+    Unanswered,
     /// One of PostgreSQL's programs.
     #[error(transparent)]
     Tool(#[from] tools::Error),

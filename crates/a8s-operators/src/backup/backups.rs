@@ -266,6 +266,12 @@ async fn clean(context: &Context, backup: &Backup) -> Result<Action, Error> {
     Ok(Action::await_change())
 }
 
+/// So often the objects of a Backup are deleted in a row.
+const ROUNDS: usize = 10;
+/// What is said of a complete Backup of which the store has nothing.
+const NOT_IN_STORE: &str =
+    "the store has nothing of the backup: if it was made with another store, its objects are still there";
+
 /// Removes everything of a Backup: first its agent ends, then the objects go, then the Backup itself.
 async fn delete(context: &Context, backup: &Backup) -> Result<Action, Error> {
     let asked = backup.metadata.deletion_timestamp.as_ref().map(|time| time.0);
@@ -279,17 +285,26 @@ async fn delete(context: &Context, backup: &Backup) -> Result<Action, Error> {
         Ok(way) => way,
         Err(trouble) => return hold(context, backup, &trouble).await,
     };
-    match way.store.delete_below(&place).await {
-        Ok(0) => context.let_go(backup).await,
-        // Once more, until there is none: an agent that did not hear of it may just have stored another.
-        Ok(_) => Ok(Action::requeue(std::time::Duration::ZERO)),
-        Err(error @ StoreError::NoSuchBucket { .. }) => {
-            let text = format!("{error}: the backup goes without its objects");
-            context.report(backup, false, "BucketNotFound", &text).await;
-            context.let_go(backup).await
+    let mut removed = 0;
+    // Until there is nothing: an agent that did not hear of it may just have stored another object.
+    for _ in 0..ROUNDS {
+        match way.store.delete_below(&place).await {
+            Ok(0) => {
+                if removed == 0 && conditions::is_true(backup.conditions(), COMPLETE) {
+                    context.report(backup, false, "NotInStore", NOT_IN_STORE).await;
+                }
+                return context.let_go(backup).await;
+            }
+            Ok(more) => removed += more,
+            Err(error @ StoreError::NoSuchBucket { .. }) => {
+                let text = format!("{error}: the backup goes without its objects");
+                context.report(backup, false, "BucketNotFound", &text).await;
+                return context.let_go(backup).await;
+            }
+            Err(error) => return hold(context, backup, &Trouble::store(&error)).await,
         }
-        Err(error) => hold(context, backup, &Trouble::store(&error)).await,
     }
+    Ok(Action::requeue(LOOK))
 }
 
 async fn hold(context: &Context, backup: &Backup, why: &Trouble) -> Result<Action, Error> {

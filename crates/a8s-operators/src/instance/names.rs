@@ -35,6 +35,8 @@ pub const SWITCHOVER_REFUSED: &str = "a8s.a9s/switchover-refused";
 pub const STANDING: &str = "a8s.a9s/standing";
 /// Annotation of a pod: what its member waits for, in one sentence. The operator puts it into the instance's status.
 pub const TROUBLE: &str = "a8s.a9s/trouble";
+/// Annotation of a pod: `true` where the disk of its member is full.
+pub const FULL: &str = "a8s.a9s/full";
 /// Volume claim template of the data.
 pub const DATA_VOLUME: &str = "pgdata";
 

@@ -144,7 +144,13 @@ impl About<'_> {
             "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => {
                 Error::Denied { endpoint, what, code: code.to_owned() }
             }
-            "InternalError" | "ServiceUnavailable" | "SlowDown" | "RequestTimeout" | "OperationAborted"
+            // A clock that is wrong is set right again.
+            "InternalError"
+            | "ServiceUnavailable"
+            | "SlowDown"
+            | "RequestTimeout"
+            | "RequestTimeTooSkewed"
+            | "OperationAborted"
             | "XMinioStorageFull" => Error::Failing { endpoint, what, why: message.to_owned() },
             _ => Error::Refused { endpoint, what, why: format!("{message} ({code})") },
         }

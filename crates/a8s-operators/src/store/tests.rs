@@ -87,6 +87,13 @@ async fn patience_ends() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_wrong_may_be_set_right() {
+    let (endpoint, _) = server(vec![refusal("403 Forbidden", "RequestTimeTooSkewed")]).await;
+    let error = store(&endpoint).list("a").await.unwrap_err();
+    assert!(!error.is_permanent(), "{error}");
+}
+
+#[tokio::test]
 async fn nobody_there_may_pass() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());

@@ -8,7 +8,7 @@ use crate::agent::decide::Member;
 use crate::agent::environment::{Pod as Environment, Variables};
 use crate::agent::lease::Record;
 use crate::agent::report::{Applied, Standing};
-use crate::instance::names::{self, CONFIGURATION, GENERATION, STANDING, TROUBLE};
+use crate::instance::names::{self, CONFIGURATION, FULL, GENERATION, STANDING, TROUBLE};
 use a8s_api::{LABEL_ROLE, Postgresql};
 use futures::{StreamExt as _, pin_mut};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -110,8 +110,10 @@ impl Kubernetes {
     async fn say(&self, report: &Report) -> Result<(), Error> {
         let api: Api<Pod> = Api::namespaced(self.client().await?, &self.pod.namespace);
         let standing = report.standing.as_ref().map(|it| serde_json::to_string(it).unwrap_or_default());
-        let mut metadata =
-            json!({"annotations": {(STANDING): standing, (TROUBLE): report.trouble, (GENERATION): report.generation}});
+        let full = report.is_full.then_some("true");
+        let mut metadata = json!({"annotations": {
+            (STANDING): standing, (TROUBLE): report.trouble, (GENERATION): report.generation, (FULL): full,
+        }});
         if let Some(configuration) = &report.configuration {
             metadata["annotations"][CONFIGURATION] = json!(configuration);
         }
@@ -223,6 +225,7 @@ fn member(pod: &Pod) -> Member {
         is_primary: role.is_some_and(|role| role == "master"),
         ended: ended.collect(),
         standing: Standing::of_annotations(&annotations),
+        is_full: annotations.contains_key(FULL),
         parameters: applied.into_iter().flat_map(|it| [Some(it.configuration), it.enough]).flatten().collect(),
     }
 }

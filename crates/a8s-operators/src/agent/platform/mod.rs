@@ -49,6 +49,8 @@ pub struct Report {
     pub trouble: Option<String>,
     /// Generation of the content it serves; `None`: the first, or it serves none yet.
     pub generation: Option<String>,
+    /// Whether its disk is full.
+    pub is_full: bool,
 }
 
 /// What an agent sees of the cluster, as far as it has been seen.

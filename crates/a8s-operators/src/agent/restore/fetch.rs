@@ -2,6 +2,7 @@
 
 use super::extract::extract;
 use crate::agent::datadir::exchange;
+use crate::agent::room;
 use crate::archive::manifest::{self, Manifest};
 use crate::archive::part_name;
 use crate::archive::unpack::{self, unpack};
@@ -112,9 +113,7 @@ fn trouble(error: &unpack::Error) -> Trouble {
 
 /// The old content stays until the new one is in its place: both have to fit.
 fn check_space(volume: &Path, needed: u64) -> Result<(), Trouble> {
-    let Ok(space) = nix::sys::statvfs::statvfs(volume) else { return Ok(()) };
-    // These have another width on other systems.
-    let free = u128::from(space.blocks_available()) * u128::from(space.fragment_size());
+    let Some(free) = room::free(volume) else { return Ok(()) };
     if free >= u128::from(needed + SPARE) {
         return Ok(());
     }

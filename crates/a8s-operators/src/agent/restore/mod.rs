@@ -175,12 +175,29 @@ impl Restorer {
             return Ok("the content is in its place".to_owned());
         }
         let sent = exchange.send(Exchange { generation: order.to_owned(), done }).await;
-        sent.map_err(|_| not_done("the agent is ending"))?;
         // From here on it is not taken back half-way.
-        match answer.await {
-            Ok(Ok(())) => Ok(format!("the content of {prepared} is in its place")),
-            Ok(Err(text)) => Err(not_done(&text)),
-            Err(_) => Err(not_done("the agent is ending")),
+        let answer = match sent {
+            Ok(()) => answer.await.unwrap_or_else(|_| Err("this member does something else now".to_owned())),
+            Err(_) => Err("the agent is ending".to_owned()),
+        };
+        match answer {
+            Ok(()) => Ok(format!("the content of {prepared} is in its place")),
+            Err(text) => {
+                self.unstage(order);
+                Err(not_done(&text))
+            }
+        }
+    }
+
+    /// Removes a content that was not exchanged: it is as large as the database, and the next one needs its place. If the
+    /// exchange was cut off, what is there is the content of before, with another mark; the next start sees to that.
+    fn unstage(&self, order: &str) {
+        let staged = self.server.volume.join(datadir::STAGED);
+        if !sabotage::sabotaged!("restore-leaves-its-content")
+            && exchange::generation(&staged).is_ok_and(|generation| generation.as_deref() == Some(order))
+            && let Err(error) = remove(&staged)
+        {
+            tracing::warn!("what a restore has left stays: {error}");
         }
     }
 

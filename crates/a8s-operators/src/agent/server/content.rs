@@ -9,11 +9,15 @@
 use super::life::Life;
 use super::*;
 use crate::agent::datadir::exchange;
+use crate::agent::lease::Record;
 use crate::agent::replication::Role;
 use tokio::sync::oneshot;
 
 /// How long a server may take to recover the new content.
 const RECOVERY: Duration = Duration::from_secs(3600);
+
+/// Between two attempts to make it final.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// Takes orders for the primary's agent.
 pub type Orders = mpsc::Sender<Order>;
@@ -53,6 +57,12 @@ impl<P: Platform> Agent<P> {
                 self.settle_as(life, Some(&order.generation))?;
                 let _ = order.done.send(Ok(()));
             }
+            // Only the Lease knows. The next start asks it.
+            Err(error @ Error::Unanswered) => {
+                self.stop_at_once_and_keep(life).await;
+                order.refuse(&chain(&error));
+                return Err(error);
+            }
             Err(error) => {
                 let text = chain(&error);
                 tracing::error!("the new content is taken back: {text}");
@@ -78,17 +88,29 @@ impl<P: Platform> Agent<P> {
         self.apply_logins().await?;
         self.open(life, true).await?;
         let position = self.timeline().await;
-        let is_held = self
-            .keeper
-            .update(|record| {
-                record.generation = Some(generation.to_owned());
-                record.identifier = Some(identity.system_identifier.to_string());
-                record.details.timeline = position.unwrap_or(record.details.timeline);
-                record.details.template = None;
-                record.details.quorum = Default::default();
-            })
-            .await?;
-        if is_held { Ok(()) } else { Err(Error::Content("this member does not hold the Lease any more")) }
+        let edit = |record: &mut Record| {
+            record.generation = Some(generation.to_owned());
+            record.identifier = Some(identity.system_identifier.to_string());
+            record.details.timeline = position.unwrap_or(record.details.timeline);
+            record.details.template = None;
+            record.details.quorum = Default::default();
+        };
+        // A write whose answer did not come may have been made: only another one tells. It ends at the latest when the
+        // keeper gives up the Lease.
+        let mut is_unanswered = false;
+        while !self.stop.is_cancelled() {
+            match self.keeper.update(edit).await {
+                Ok(true) => return Ok(()),
+                Ok(false) if is_unanswered => break,
+                Ok(false) => return Err(Error::Content("this member does not hold the Lease any more")),
+                Err(error) => {
+                    tracing::warn!("the new content is not final yet: {}", chain(&error));
+                    is_unanswered = true;
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        }
+        Err(Error::Unanswered)
     }
 
     async fn apply_logins(&self) -> Result<(), Error> {

@@ -8,6 +8,7 @@ use crate::agent::postmaster::Postmaster;
 use crate::agent::primary::Kept;
 use crate::agent::replication::Role;
 use crate::agent::report::{Applied, Standing};
+use crate::agent::room;
 use nix::sys::signal::Signal;
 use std::time::SystemTime;
 
@@ -64,6 +65,8 @@ pub(super) struct Life {
     pub is_spoilt: bool,
     /// Since when too few standbys confirm commits.
     pub unconfirmed: Option<Instant>,
+    /// Since when the disk is full.
+    pub full: Option<Instant>,
     pub certificate_due: Instant,
     began: Instant,
     last: Option<Action>,
@@ -98,6 +101,7 @@ impl<P: Platform> Agent<P> {
             failures: 0,
             is_spoilt: false,
             unconfirmed: None,
+            full: None,
             certificate_due: Instant::now() + CERTIFICATE_ROUND,
             began: Instant::now(),
             last: None,
@@ -497,6 +501,13 @@ impl<P: Platform> Agent<P> {
             };
             report.configuration = serde_json::to_string(&applied).ok();
         });
+    }
+
+    /// Looks whether the disk is full, and says so to the others.
+    pub(super) fn look_at_the_disk(&self) -> bool {
+        let is_full = room::is_full(&self.server.volume);
+        self.reports.send_if_modified(|report| std::mem::replace(&mut report.is_full, is_full) != is_full);
+        is_full
     }
 
     /// Looks after the certificate now and then.

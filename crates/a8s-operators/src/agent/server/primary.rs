@@ -13,6 +13,8 @@ const SOON: Duration = Duration::from_millis(50);
 const SIGN: Duration = Duration::from_millis(400);
 /// So long too few standbys may confirm commits before people are told.
 const UNCONFIRMED: Duration = Duration::from_secs(2);
+/// How long its disk is full before another member becomes the primary.
+const FULL_FOR: Duration = Duration::from_secs(3);
 /// How long a primary waits for its standbys before it is restarted for its parameters.
 const OTHERS: Duration = Duration::from_secs(30);
 /// A standby may be so far behind when it becomes the primary on request, in bytes.
@@ -201,7 +203,7 @@ impl<P: Platform> Agent<P> {
         // A disk that is full, say. Others may be better off, and if they are not, it is tried again.
         if life.attempts > 2
             && self.keeper.held().flatten().is_some()
-            && let Some(other) = self.other(life)
+            && let Some(other) = self.other(life, true).or_else(|| self.other(life, false))
         {
             tracing::error!("the server does not stay alive: another member may be the primary");
             life.attempts = 0;
@@ -215,11 +217,32 @@ impl<P: Platform> Agent<P> {
         }
     }
 
-    /// Another member that answers.
-    fn other(&self, life: &Life) -> Option<String> {
+    /// Another member that answers, and has room if it must.
+    fn other(&self, life: &Life, has_room: bool) -> Option<String> {
         let seen = life.seen.borrow();
         let mut others = seen.members.iter().flatten().filter(|(pod, _)| **pod != self.server.pod.name);
-        others.find(|(_, member)| member.is_ready).map(|(pod, _)| pod.clone())
+        others.find(|(_, member)| member.is_ready && !(has_room && member.is_full)).map(|(pod, _)| pod.clone())
+    }
+
+    /// A server whose disk is full lives on and refuses what needs room. If that lasts, a member that has some should be
+    /// the primary. Answers whether it is.
+    async fn make_way_for_room(&self, life: &mut Life) -> Result<bool, Error> {
+        if !self.look_at_the_disk() {
+            life.full = None;
+            return Ok(false);
+        }
+        if sabotage::sabotaged!("full-primary-stays") {
+            return Ok(false);
+        }
+        let since = *life.full.get_or_insert_with(Instant::now);
+        if since.elapsed() < FULL_FOR || self.keeper.held().flatten().is_none() {
+            return Ok(false);
+        }
+        let Some(other) = self.other(life, true) else { return Ok(false) };
+        tracing::error!("the disk is full: {other} may be the primary");
+        life.full = None;
+        self.hand_over(life, Some(&other)).await?;
+        Ok(true)
     }
 
     fn quorum(&self) -> Quorum {
@@ -334,9 +357,12 @@ impl<P: Platform> Agent<P> {
             self.stop_cleanly(life).await;
             return Ok(());
         }
-        let at_most = if self.keeper.held().is_some() { self.keep(life).await? } else { LASTS };
-        if life.running.is_none() {
+        let mut at_most = if self.keeper.held().is_some() { self.keep(life).await? } else { LASTS };
+        if life.running.is_none() || self.make_way_for_room(life).await? {
             return Ok(());
+        }
+        if life.full.is_some() {
+            at_most = at_most.min(FULL_FOR / 4);
         }
         match self.wait(life, at_most).await? {
             Event::Order(order) => self.replace_content(life, order).await,

@@ -149,6 +149,7 @@ impl<P: Platform> Agent<P> {
     /// One look of a standby at everything, and a wait for what comes next.
     async fn attend_standby(&self, life: &mut Life, pod: &str) -> Result<(), Error> {
         self.certify(life)?;
+        self.look_at_the_disk();
         if self.follow_parameters(life, pod).await? {
             tracing::info!("the server is restarted for its new parameters");
             self.stop_cleanly(life).await;

@@ -28,6 +28,8 @@ struct Memory {
     seen: Rc<watch::Sender<Seen>>,
     reports: Rc<RefCell<Vec<Report>>>,
     is_reachable: Rc<Cell<bool>>,
+    /// The next write of a generation is stored, and its answer is lost.
+    loses_an_answer: Rc<Cell<bool>>,
     writes: Rc<Cell<u64>>,
     logins: Rc<watch::Sender<Option<Vec<u8>>>>,
     notes: Rc<RefCell<std::collections::BTreeMap<&'static str, String>>>,
@@ -45,6 +47,7 @@ impl Memory {
             seen: Rc::new(watch::Sender::new(seen)),
             reports: Rc::default(),
             is_reachable: Rc::new(Cell::new(true)),
+            loses_an_answer: Rc::default(),
             writes: Rc::default(),
             logins: Rc::new(watch::Sender::new(Some(vec![]))),
             notes: Rc::default(),
@@ -96,7 +99,13 @@ impl Platform for Memory {
     async fn write_lease(&self, _: &a8s_api::Postgresql, record: &Record) -> Result<Written, platform::Error> {
         self.check()?;
         if self.record().and_then(|it| it.version) == record.version {
-            Ok(Written::Done(Box::new(self.store(record.clone()))))
+            let is_lost = record.generation.is_some() && self.loses_an_answer.take();
+            let stored = self.store(record.clone());
+            if is_lost {
+                Err(platform::Error::Configuration("lost".into()))
+            } else {
+                Ok(Written::Done(Box::new(stored)))
+            }
         } else {
             Ok(Written::Conflict)
         }
@@ -596,6 +605,33 @@ fn a_new_content_takes_the_place_of_the_old_one_and_only_a_complete_one() {
             fixture.during(|| fixture.ready()).await.expect("no error");
             assert!(!staged.exists());
             assert_eq!(exchange::generation(&fixture.server.data()).expect("readable"), None);
+        });
+    });
+}
+
+#[test]
+fn a_new_content_is_final_although_the_answer_was_lost() {
+    as_server_user("a_new_content_is_final_although_the_answer_was_lost", || {
+        let fixture = Fixture::new(true);
+        let staged = fixture.server.volume.join(datadir::STAGED);
+        scenario(async {
+            fixture.during(|| fixture.ready()).await.expect("no error");
+            datadir::copy::copy_tree(&fixture.server.data(), &staged).expect("copied");
+            exchange::mark(&staged, Some("g1")).expect("marked");
+            fs_err::rename(&staged, fixture.server.volume.join("later")).expect("renamed");
+            let exchanged = async || {
+                fixture.ready().await;
+                fs_err::rename(fixture.server.volume.join("later"), &staged).expect("renamed");
+                fixture.memory.loses_an_answer.set(true);
+                let (done, answer) = tokio::sync::oneshot::channel();
+                let sent = fixture.orders().send(Order { generation: "g1".into(), done }).await;
+                assert!(sent.is_ok());
+                assert_eq!(answer.await, Ok(Ok(())));
+            };
+            fixture.during(exchanged).await.expect("no error");
+            assert!(!fixture.memory.loses_an_answer.get());
+            assert_eq!(exchange::generation(&fixture.server.data()).expect("readable").as_deref(), Some("g1"));
+            assert_eq!(fixture.memory.record().expect("a Lease").generation.as_deref(), Some("g1"));
         });
     });
 }
