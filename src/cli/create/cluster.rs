@@ -171,8 +171,10 @@ pub fn plan(
     installation: Installation,
 ) -> Plan {
     let mut plan = Plan::new("create cluster a8s");
-    let possible = plan.add(steps::cluster::Possible { provider: provider.clone(), name: cluster.clone() });
-    let prepared = [install::prepare(&mut plan, &[possible], &installation), vec![possible]].concat();
+    let possible = steps::cluster::Possible { provider: provider.clone(), name: cluster.clone() };
+    let possible = provider.has_nodes().then(|| plan.add(possible));
+    let mut prepared = install::prepare(&mut plan, possible.as_slice(), &installation);
+    prepared.extend(possible);
     let wanted = Wanted::Created;
     let made = steps::cluster::Cluster { provider: provider.clone(), name: cluster.clone(), wanted };
     let made = plan.after(&prepared, made);
