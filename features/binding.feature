@@ -267,7 +267,7 @@ Feature: Service bindings
     And I run `a9s pg connect solo -n {namespace}-apps --binding app`
     Then the command fails with exit code 3
     And standard error says "is to another instance than {namespace}-apps/solo"
-    When I start `a9s pg connect --binding {namespace}-apps/app`
+    When I start `a9s pg connect -n {namespace}-apps --binding app`
     Then its URL answers "SELECT current_user" with "a9s_user"
     When I interrupt it
     Then its URL is dead and its passfile is gone

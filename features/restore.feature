@@ -274,10 +274,11 @@ Feature: Restores
     And "fresh" answers "SELECT value FROM kept" with "its own"
     When I run `a9s create pg restore --name thrice --backup nightly --to fresh --yes`
     Then the command fails with exit code 5
-    And standard error says "there is an instance fresh already, which was not made for the restore thrice"
+    And standard error says "there is an instance fresh already, which was not made for this: the restore thrice would replace its content"
     When I run `a9s delete pg restore --name twice --yes`
     And I run `a9s create pg restore --name twice --backup nightly --to fresh --yes`
     Then the command fails with exit code 5
+    And standard error says "there is an instance fresh already, which has been restored before"
     And "fresh" answers "SELECT value FROM kept" with "its own"
 
   @full @negative @needs-restore-into

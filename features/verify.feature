@@ -9,17 +9,21 @@ Feature: Backups that are proven, and restores into a new instance
     Given an instance "solo"
     And the blog data set as "posts.sql"
     And I apply the file "posts.sql" to "solo"
+    And I have run `a9s pg apply -i solo --sql 'CREATE DATABASE "another one"' --yes`
+    And I have run `a9s pg apply -i solo --database 'another one' --sql 'CREATE TABLE more AS SELECT 1 AS n' --yes`
     And a backup "nightly" of "solo"
     When I run `a9s pg verify nightly -o json`
     Then the command succeeds
     And standard output is one JSON document
     And these values are in the document:
-      | field                   | value        |
-      | /verified               | true         |
-      | /instance               | solo         |
-      | /content/checksums      | true         |
-      | /content/tables/0/table | public.posts |
-      | /content/tables/0/rows  | 20           |
+      | field                   | value                    |
+      | /verified               | true                     |
+      | /instance               | solo                     |
+      | /content/checksums      | true                     |
+      | /content/tables/0/table | public.posts             |
+      | /content/tables/0/rows  | 20                       |
+      | /content/tables/1/table | another one: public.more |
+      | /content/tables/1/rows  | 1                        |
     And nothing of a verification is left
     When I run `a9s pg verify nightly --against-live`
     Then the command succeeds
@@ -30,6 +34,19 @@ Feature: Backups that are proven, and restores into a new instance
     And standard output says "public.posts has 20 rows in the backup, 19 in the instance"
     And "solo" answers "SELECT count(*) FROM posts" with "19"
     And nothing of a verification is left
+
+  Scenario: A backup that has outlived its instance is verified, and restored into a new one
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    When I delete the instance "solo"
+    And I run `a9s pg verify nightly`
+    Then the command succeeds
+    And standard output says "public.kept"
+    And nothing of a verification is left
+    When I create a restore "copy" of the backup "nightly" into a new instance "twin"
+    Then the command succeeds
+    And "twin" answers "SELECT value FROM kept" with "before"
 
   Scenario: A verification that is interrupted removes what it made
     Given an instance "solo"

@@ -5,7 +5,7 @@ use std::str::FromStr;
 use a8s_operators::instance::STRICT_VERSION;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::api::ApiResource;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::names::{Namespace, ObjectName};
 pub use super::resource::ApiVersion;
@@ -42,6 +42,16 @@ pub fn resource(api_version: &ApiVersion) -> ApiResource {
     Kind::Instance.resource(api_version)
 }
 
+/// The spec of an instance.
+pub fn spec(replicas: u16, version: u32, volume_size: &str, requests_cpu: &str, limits_memory: &str) -> Value {
+    json!({
+        "replicas": replicas,
+        "resources": {"limits": {"memory": limits_memory}, "requests": {"cpu": requests_cpu}},
+        "version": version,
+        "volumeSize": volume_size,
+    })
+}
+
 impl Instance {
     /// The custom resource.
     pub fn resource(&self) -> Resource {
@@ -51,12 +61,8 @@ impl Instance {
             name: self.name.clone(),
             api_version: self.api_version.clone(),
         };
-        let spec = json!({
-            "replicas": self.replicas,
-            "resources": {"limits": {"memory": self.limits_memory.0}, "requests": {"cpu": self.requests_cpu.0}},
-            "version": self.version,
-            "volumeSize": self.volume_size.0,
-        });
+        let (volume_size, cpu, memory) = (&self.volume_size.0, &self.requests_cpu.0, &self.limits_memory.0);
+        let spec = spec(self.replicas, self.version.into(), volume_size, cpu, memory);
         let mut resource = Resource::new(reference, spec);
         if self.strict_version {
             resource.annotations.insert(STRICT_VERSION.to_owned(), "true".to_owned());

@@ -121,6 +121,14 @@ pub fn bytes(object: &DynamicObject) -> Option<u64> {
     })
 }
 
+/// What a backup is of: bytes of data, and the major of PostgreSQL: `… for <number> bytes of PostgreSQL <number>` in the
+/// message of the condition `Complete`. Only the builtin stack says it.
+pub fn made_of(object: &DynamicObject) -> Option<(u64, u32)> {
+    let message = holding(object, COMPLETE)?.message;
+    let (bytes, major) = message.split_once(" for ")?.1.split_once(" bytes of PostgreSQL ")?;
+    Some((bytes.parse().ok()?, major.trim_end_matches('.').parse().ok()?))
+}
+
 /// Whether an object was made before another one, as far as their times tell (whole seconds).
 pub fn is_older(object: &DynamicObject, than: &DynamicObject) -> bool {
     let made = |object: &DynamicObject| object.metadata.creation_timestamp.as_ref().map(|time| time.0);
@@ -168,6 +176,13 @@ mod tests {
         let not_yet = backup(&json!([condition("Complete", "False", "", 7)]));
         assert_eq!(verdict(Kind::Backup, &not_yet).word(), "pending");
         assert_eq!((bytes(&not_yet), seconds(&not_yet)), (None, None));
+    }
+
+    #[test]
+    fn a_backup_says_what_it_is_of() {
+        let said = "12 bytes in 1 objects are stored, for 3456 bytes of PostgreSQL 15";
+        assert_eq!(made_of(&backup(&json!([condition("Complete", "True", said, 7)]))), Some((3456, 15)));
+        assert_eq!(made_of(&backup(&json!([condition("Complete", "True", "uploaded", 7)]))), None);
     }
 
     #[test]

@@ -76,7 +76,8 @@ pub struct Removed {
 impl Removed {
     /// Those of the files that have it.
     fn found(&self) -> Result<Vec<&PathBuf>, Finding> {
-        let entry = if self.source.exists() { Some(Entry::of_file(&self.source, &self.context)?) } else { None };
+        // One that says nothing is what a deletion leaves that was cut off, after this step.
+        let entry = Entry::of_file(&self.source, &self.context).ok();
         let mut found = Vec::new();
         for path in &self.paths {
             let has = match &entry {

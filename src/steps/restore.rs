@@ -3,24 +3,25 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use a8s_operators::instance::names::GENERATION;
 use async_trait::async_trait;
-use kube::api::{Patch, PatchParams};
-use kube::{Client, ResourceExt};
-use serde_json::json;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::DynamicObject;
+use kube::{Api, Client, ResourceExt};
 
 use super::capability::{self, Capability, Capable};
 use super::condition::{self, Verdict};
 use super::instance::Ready;
 use super::look;
-use super::resource::{Applied, Existing, Exists, Manifest, Ordered, Settled, api, get, order};
+use super::resource::{Applied, Existing, Exists, Manifest, Ordered, Settled, get, order};
 use crate::finding::{Class, Finding};
-use crate::kubernetes::{Access, Error, FIELD_MANAGER};
+use crate::kubernetes::{Access, Error};
+use crate::manifest::instance;
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference, Resource};
 use crate::step::{Context, Handle, Observation, Plan, Step};
 
-/// Annotation of an instance that is being made for a restore, whose name it is. It goes when the restore has come to its
-/// end: from then on the content is the instance's own.
+/// Annotation of an instance that was made for a restore, whose name it is.
 const MADE_FOR: &str = "a8s.a9s/made-for";
 
 /// What is said when there is no such backup.
@@ -30,39 +31,55 @@ fn no_backup(backup: &Reference) -> Finding {
     Finding::new(Kind::Backup.missing(), Class::Missing, cause)
 }
 
-/// The instance that a backup was made of.
+/// A backup, and the instance that it was made of.
 ///
 /// # Errors
 /// There is no such backup, or the cluster can't be asked.
-pub async fn source(client: &Client, backup: &Reference) -> Result<ObjectName, Finding> {
+pub async fn source(client: &Client, backup: &Reference) -> Result<(DynamicObject, ObjectName), Finding> {
     let there = get(client, backup).await?.ok_or_else(|| no_backup(backup))?;
-    condition::instance(&there).parse().map_err(|why: String| {
+    let instance = condition::instance(&there).parse().map_err(|why: String| {
         Finding::new("no-source", Class::Refused, format!("the {backup} does not say which instance it is of: {why}"))
-    })
+    })?;
+    Ok((there, instance))
 }
 
-/// The instance `to` as it should be: as it is, if it is there, else like `source`.
+/// The instance `to` as it should be: as it is, if it is there, else like `source`, else as `backup` needs it.
 ///
 /// # Errors
-/// Neither is there, or the cluster can't be asked.
-pub async fn like(client: &Client, source: &Reference, to: &ObjectName) -> Result<Resource, Finding> {
+/// The backup does not say what it needs, or the cluster can't be asked.
+pub async fn like(
+    client: &Client,
+    source: &Reference,
+    to: &ObjectName,
+    backup: &DynamicObject,
+) -> Result<Resource, Finding> {
     let reference = Reference { name: to.clone(), ..source.clone() };
     match get(client, &reference).await? {
         Some(there) => Ok(Resource::new(reference, there.data["spec"].clone())),
-        None => copied(client, source, reference).await,
+        None => copied(client, source, reference, backup).await,
     }
 }
 
-/// An instance that is not there, like `source`.
-async fn copied(client: &Client, source: &Reference, reference: Reference) -> Result<Resource, Finding> {
-    let Some(found) = get(client, source).await? else {
+/// An instance that is not there, like `source`. Where that is gone, too, its backup says what it takes to hold it.
+async fn copied(
+    client: &Client,
+    source: &Reference,
+    reference: Reference,
+    backup: &DynamicObject,
+) -> Result<Resource, Finding> {
+    if let Some(found) = get(client, source).await? {
+        return Ok(Resource::new(reference, found.data["spec"].clone()));
+    }
+    let Some((bytes, major)) = condition::made_of(backup) else {
         let to = &reference.name;
         let cause = format!("neither the instance {to} nor the instance {} is there to copy", source.name);
         return Err(Finding::new(Kind::Instance.missing(), Class::Missing, cause).advise(
             "Make an instance, a9s create pg instance --name NAME, and restore into it: a9s create pg restore -i NAME.",
         ));
     };
-    Ok(Resource::new(reference, found.data["spec"].clone()))
+    // Until the new content is in its place, there are two.
+    let gibibytes = bytes.saturating_mul(2).div_ceil(1 << 30).max(1);
+    Ok(Resource::new(reference, instance::spec(1, major, &format!("{gibibytes}Gi"), "100m", "100Mi")))
 }
 
 /// The new instance `to`, like `source`, for the content of a backup. One that an earlier run of the same restore has made,
@@ -76,12 +93,17 @@ pub async fn new(
     source: &Reference,
     to: &ObjectName,
     restore: &Reference,
-    backup: &ObjectName,
+    backup: &DynamicObject,
 ) -> Result<Resource, Finding> {
     let reference = Reference { name: to.clone(), ..source.clone() };
     let (there, order) = (get(client, &reference).await?, get(client, restore).await?);
+    // Cut off before the restore was ordered. Once it has been carried out, the content is the instance's own.
+    let is_for_this =
+        there.as_ref().and_then(|it| it.annotations().get(MADE_FOR)).is_some_and(|it| it == restore.name.as_str());
+    let is_cut_off = is_for_this
+        && (!has_been_restored(client, &reference).await? || sabotage::sabotaged!("restore-takes-any-place"));
     let mut resource = match (there, order) {
-        (None, None) => copied(client, source, reference).await?,
+        (None, None) => copied(client, source, reference, backup).await?,
         (None, Some(_)) => {
             let cause = format!("there is a {restore} already, and no instance {to}");
             return Err(Finding::new("other-spec", Class::Refused, cause).advise("Choose another --name."));
@@ -90,16 +112,13 @@ pub async fn new(
         (Some(there), Some(order)) if condition::instance(&order) == to.as_str() => {
             return Ok(Resource::new(reference, there.data["spec"].clone()));
         }
-        (Some(there), None)
-            if there.annotations().get(MADE_FOR).is_some_and(|it| it == restore.name.as_str())
-                || sabotage::sabotaged!("restore-takes-any-place") =>
-        {
-            Resource::new(reference, there.data["spec"].clone())
-        }
+        (Some(there), None) if is_cut_off => Resource::new(reference, there.data["spec"].clone()),
         (Some(_), _) => {
-            let cause = format!("there is an instance {to} already, which was not made for the {restore}");
+            let why = if is_for_this { "has been restored before" } else { "was not made for this" };
+            let cause =
+                format!("there is an instance {to} already, which {why}: the {restore} would replace its content");
             return Err(Finding::new("instance-taken", Class::Refused, cause)
-                .advise(format!("To replace its content: a9s create pg restore -b {backup} -i {to}"))
+                .advise(format!("To replace its content: a9s create pg restore -b {} -i {to}", backup.name_any()))
                 .advise("Or choose a name that is free."));
         }
     };
@@ -107,39 +126,13 @@ pub async fn new(
     Ok(resource)
 }
 
-/// An instance that was made for a restore should stand on its own once that has come to its end.
-struct HandedOver {
-    access: Arc<Access>,
-    instance: Reference,
-}
-
-#[async_trait]
-impl Step for HandedOver {
-    fn id(&self) -> String {
-        "instance-handed-over".to_owned()
-    }
-
-    fn title(&self) -> String {
-        format!("hand over the {}", self.instance)
-    }
-
-    async fn observe(&self) -> Result<Observation, Finding> {
-        let there = get(&self.access.client().await?, &self.instance).await?;
-        Ok(match there.is_some_and(|there| there.annotations().contains_key(MADE_FOR)) {
-            true => Observation::unmet("it is marked as being made"),
-            false => Observation::satisfied("its content is its own"),
-        })
-    }
-
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        let Reference { namespace, name, .. } = &self.instance;
-        let unmarked = Patch::Merge(json!({"metadata": {"annotations": {MADE_FOR: null}}}));
-        let api = api(self.access.client().await?, &self.instance);
-        let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let patched = api.patch(name.as_str(), &parameters, &unmarked).await;
-        patched.map_err(|error| Error::request(format!("take a mark off the instance {namespace}/{name}"), error))?;
-        Ok(())
-    }
+/// Whether a restore has ever given an instance its content. The stacks that restore into other instances say so on its Lease.
+async fn has_been_restored(client: &Client, instance: &Reference) -> Result<bool, Finding> {
+    let Reference { namespace, name, .. } = instance;
+    let leases: Api<Lease> = Api::namespaced(client.clone(), namespace.as_str());
+    let lease = leases.get_opt(name.as_str()).await;
+    let lease = lease.map_err(|error| Error::request(format!("look at the Lease {namespace}/{name}"), error))?;
+    Ok(lease.is_some_and(|lease| lease.annotations().contains_key(GENERATION)))
 }
 
 /// A backup should be one that can be restored into an instance: complete, and of that instance, unless the stack can
@@ -237,9 +230,6 @@ pub enum Destination {
 pub fn create(access: &Arc<Access>, wanted: &Order, user_manifests: &Path) -> (Plan, Arc<Settled>) {
     let mut plan = Plan::new("create pg restore");
     let ordered = add(&mut plan, access, wanted, Some(user_manifests));
-    if let Destination::Made(instance) = &wanted.into {
-        plan.after(&[ordered.handle], HandedOver { access: access.clone(), instance: instance.reference.clone() });
-    }
     (plan, ordered.settled)
 }
 

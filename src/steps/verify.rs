@@ -4,15 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use kube::api::DynamicObject;
 use kube::{Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
+use super::condition;
 use super::instance;
 use super::resource::{self, get};
 use super::restore::{self, Destination};
 use super::sql::{Source, Sql};
-use crate::finding::{Class, Evidence, Finding};
+use crate::finding::{Class, Finding};
 use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::order;
@@ -21,9 +23,12 @@ use crate::step::{Context, Observation, Plan, Step};
 
 /// Label of what a verification makes; its value is the UID of the backup.
 const LABEL: &str = "a8s.a9s/verifies";
-/// The database of applications.
+/// The database of applications, whose tables are told without its name.
 const DATABASE: &str = "a9s_apps_default_db";
-/// Reads every table: number of rows, and a hash of the content that does not depend on the order of the rows. Where
+/// Lists the databases that can be read.
+const DATABASES: &str = "\\set QUIET on\n\\pset format unaligned\n\\pset tuples_only on\n\
+    SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname";
+/// Reads every table of a database: number of rows, and a hash of the content that does not depend on the order of the rows. Where
 /// checksums of pages are on, the server compares them on the way.
 const CONTENT: &str = include_str!("verify.sql");
 /// Compares indexes and tables with what they should look like, where the server has the extension for it.
@@ -47,14 +52,14 @@ impl Subject {
     /// Finds out about a backup.
     ///
     /// # Errors
-    /// There is no such backup, its instance is gone, somebody else's instance has the scratch instance's name, or the
+    /// There is no such backup, its instance is gone and it does not say what that was, somebody else's instance has the scratch instance's name, or the
     /// cluster can't be asked.
     pub async fn of(client: &Client, backup: Reference) -> Result<Self, Finding> {
-        let Some(object) = get(client, &backup).await? else {
+        if get(client, &backup).await?.is_none() {
             let cause = format!("there is no {backup} in the namespace {}", backup.namespace);
             return Err(Finding::new(Kind::Backup.missing(), Class::Missing, cause));
-        };
-        let source = restore::source(client, &backup).await?;
+        }
+        let (object, source) = restore::source(client, &backup).await?;
         let uid = object.uid().unwrap_or_default();
         let name = scratch_name(&uid)?;
         let reference = Reference::new(Kind::Instance, &backup.namespace, &name);
@@ -66,13 +71,18 @@ impl Subject {
             return Err(Finding::new("name-taken", Class::Refused, cause));
         }
         let like = Reference::new(Kind::Instance, &backup.namespace, &source);
-        let mut scratch = restore::like(client, &like, &name).await?;
+        let mut scratch = restore::like(client, &like, &name, &object).await?;
         scratch.labels = BTreeMap::from([(LABEL.to_owned(), uid.clone())]);
         scratch.spec["replicas"] = json!(1);
         let restore = Reference::new(Kind::Restore, &backup.namespace, &name);
         let mut restore = order::restore(restore, &backup.name, &name);
         restore.labels.clone_from(&scratch.labels);
-        let stale = there.is_some_and(|there| there.labels().get(LABEL) != Some(&uid));
+        // Also a restore whose instance is gone: it would count as one of the next instance.
+        let restored = get(client, &restore.reference).await?;
+        let is_former =
+            |restored: &DynamicObject| there.as_ref().is_none_or(|there| condition::is_older(restored, there));
+        let stale = there.as_ref().is_some_and(|there| there.labels().get(LABEL) != Some(&uid))
+            || restored.as_ref().is_some_and(is_former);
         Ok(Self { backup, source, scratch, restore, stale })
     }
 
@@ -114,59 +124,82 @@ fn scratch_name(uid: &str) -> Result<ObjectName, Finding> {
     format!("verify-{}", short.to_lowercase()).parse().map_err(|why| Finding::new("no-uid", Class::Failed, why))
 }
 
-/// Every table of an instance should have been read to the end, in this run.
+/// Every table of every database of an instance should have been read to the end, in this run.
 pub struct Examined {
-    sql: Sql,
-    output: Arc<Mutex<Vec<u8>>>,
+    access: Arc<Access>,
+    namespace: Namespace,
+    instance: ObjectName,
+    script: String,
+    content: Mutex<Option<Content>>,
 }
 
 impl Examined {
     fn new(access: &Arc<Access>, namespace: &Namespace, instance: &ObjectName, script: &str) -> Self {
+        Self {
+            access: access.clone(),
+            namespace: namespace.clone(),
+            instance: instance.clone(),
+            script: script.to_owned(),
+            content: Mutex::default(),
+        }
+    }
+
+    /// What was read.
+    pub fn content(&self) -> Content {
+        self.content.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
+    }
+
+    /// What psql prints for a script.
+    async fn run(&self, database: &str, script: &str, context: &Context) -> Result<String, Finding> {
         let output: Arc<Mutex<Vec<u8>>> = Arc::default();
         let kept = output.clone();
         let keep = move |bytes: &[u8]| kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
         let sql = Sql {
-            access: access.clone(),
-            instance: instance.clone(),
-            namespace: namespace.clone(),
-            database: DATABASE.to_owned(),
+            access: self.access.clone(),
+            instance: self.instance.clone(),
+            namespace: self.namespace.clone(),
+            database: connection(database),
             source: Source::Statement(script.to_owned()),
             keep: false,
             output: Mutex::new(Box::new(keep)),
             done: Mutex::default(),
         };
-        Self { sql, output }
+        sql.converge(context).await?;
+        let bytes = output.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
+}
 
-    /// What was read.
-    pub fn content(&self) -> Content {
-        Content::read(&String::from_utf8_lossy(&self.output.lock().unwrap_or_else(PoisonError::into_inner)))
-    }
+/// A database for `psql -d`, which takes some names for more than that (PostgreSQL manual, 34.1.1.1).
+fn connection(database: &str) -> String {
+    format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 #[async_trait]
 impl Step for Examined {
     fn id(&self) -> String {
-        format!("read-{}", self.sql.instance)
+        format!("read-{}", self.instance)
     }
 
     fn title(&self) -> String {
-        format!("read every table of the instance {}", self.sql.instance)
+        format!("read every table of the instance {}", self.instance)
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        match self.sql.observe().await? {
-            Observation::Unmet(_) => Ok(Observation::unmet("they were not read yet")),
-            Observation::Satisfied(_) => Ok(Observation::satisfied(format!("{} tables", self.content().tables.len()))),
-        }
+        let content = self.content.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(match content.as_ref() {
+            None => Observation::unmet("they were not read yet"),
+            Some(content) => Observation::satisfied(format!("{} tables", content.tables.len())),
+        })
     }
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
-        self.sql.converge(context).await
-    }
-
-    async fn evidence(&self) -> Vec<Evidence> {
-        self.sql.evidence().await
+        let mut content = Content { checksums: true, ..Content::default() };
+        for database in self.run("postgres", DATABASES, context).await?.lines() {
+            content.add(database, Content::read(&self.run(database, &self.script, context).await?));
+        }
+        *self.content.lock().unwrap_or_else(PoisonError::into_inner) = Some(content);
+        Ok(())
     }
 }
 
@@ -214,6 +247,18 @@ enum Answer {
 }
 
 impl Content {
+    /// Adds what was read in a database. Those of applications have no name of their own in front.
+    fn add(&mut self, database: &str, mut other: Self) {
+        if database != DATABASE {
+            other.tables.iter_mut().for_each(|it| it.table.insert_str(0, &format!("{database}: ")));
+            other.damage.iter_mut().for_each(|it| it.damaged.insert_str(0, &format!("{database}: ")));
+        }
+        self.checksums &= other.checksums;
+        self.indexes += other.indexes;
+        self.tables.append(&mut other.tables);
+        self.damage.append(&mut other.damage);
+    }
+
     fn read(text: &str) -> Self {
         let mut content = Self::default();
         for answer in text.lines().filter_map(|line| serde_json::from_str(line).ok()) {

@@ -68,9 +68,9 @@ impl CreateRestore {
             return Ok(Destination::There(instance.clone()));
         }
         let client = access.client().await?;
-        let source = restore::source(&client, backup).await?;
+        let (object, source) = restore::source(&client, backup).await?;
         let Some(to) = &self.to else { return Ok(Destination::There(source)) };
         let source = Reference::new(Kind::Instance, &backup.namespace, &source);
-        Ok(Destination::Made(restore::new(&client, &source, to, restore, &self.backup).await?))
+        Ok(Destination::Made(restore::new(&client, &source, to, restore, &object).await?))
     }
 }

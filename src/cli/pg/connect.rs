@@ -117,11 +117,13 @@ impl Connect {
             let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
             let client = access.client().await?;
             let work = async {
-                let (namespace, instance) = match (named.instance(self.name.as_ref()), &self.binding) {
-                    (Err(_), Some(binding)) => bound_to(&client, &binding.reference(&namespace)).await?,
+                let binding = self.binding.as_ref().map(|binding| binding.reference(&namespace));
+                let (namespace, instance) = match (named.instance(self.name.as_ref()), &binding) {
+                    (Err(_), Some(binding)) => bound_to(&client, binding).await?,
                     (named, _) => (namespace, named?),
                 };
-                self.serve(session, &client, &namespace, &instance, &cancel).await
+                let credentials = credentials(&client, &namespace, &instance, binding.as_ref()).await?;
+                self.serve(session, &client, &namespace, &instance, credentials, &cancel).await
             };
             tokio::select! {
                 result = work => result,
@@ -136,10 +138,10 @@ impl Connect {
         client: &Client,
         namespace: &Namespace,
         instance: &ObjectName,
+        credentials: Credentials,
         cancel: &Cancel,
     ) -> Result<(), Finding> {
         let pod = primary::wait_for(client, namespace, instance, std::time::Duration::MAX, |_| {}).await?;
-        let credentials = self.credentials(client, namespace, instance).await?;
         let failed = |error| Finding::new("no-port", Class::Failed, format!("cannot listen on 127.0.0.1: {error}"));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
@@ -175,32 +177,32 @@ impl Connect {
             });
         }
     }
+}
 
-    async fn credentials(
-        &self,
-        client: &Client,
-        namespace: &Namespace,
-        instance: &ObjectName,
-    ) -> Result<Credentials, Finding> {
-        let reference = Reference::new(Kind::Instance, namespace, instance);
-        let (namespace, name) = match &self.binding {
-            None => (namespace, format!("postgres.credentials.{instance}")),
-            Some(binding) => {
-                bound(client, &binding.reference(namespace), &reference).await?;
-                (binding.namespace.as_ref().unwrap_or(namespace), secret(&binding.name))
-            }
-        };
-        let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace.as_str());
-        let found = secrets.get(&name).await;
-        let found = found.map_err(|error| Error::request(format!("get the Secret {namespace}/{name}"), error))?;
-        let word = |key: &str| {
-            let bytes = found.data.as_ref().and_then(|data| data.get(key));
-            bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok()).ok_or_else(|| {
-                Finding::new("no-credentials", Class::Missing, format!("the Secret {namespace}/{name} has no {key}"))
-            })
-        };
-        Ok(Credentials { username: word("username")?, password: word("password")? })
-    }
+/// The administrator's, or those of a service binding to the instance.
+async fn credentials(
+    client: &Client,
+    namespace: &Namespace,
+    instance: &ObjectName,
+    binding: Option<&Reference>,
+) -> Result<Credentials, Finding> {
+    let (namespace, name) = match binding {
+        None => (namespace, format!("postgres.credentials.{instance}")),
+        Some(binding) => {
+            bound(client, binding, &Reference::new(Kind::Instance, namespace, instance)).await?;
+            (&binding.namespace, secret(&binding.name))
+        }
+    };
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace.as_str());
+    let found = secrets.get(&name).await;
+    let found = found.map_err(|error| Error::request(format!("get the Secret {namespace}/{name}"), error))?;
+    let word = |key: &str| {
+        let bytes = found.data.as_ref().and_then(|data| data.get(key));
+        bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok()).ok_or_else(|| {
+            Finding::new("no-credentials", Class::Missing, format!("the Secret {namespace}/{name} has no {key}"))
+        })
+    };
+    Ok(Credentials { username: word("username")?, password: word("password")? })
 }
 
 /// The instance of a service binding, with its namespace.

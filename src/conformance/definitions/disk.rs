@@ -70,6 +70,7 @@ async fn damage_store(world: &mut World) -> Result<(), Failure> {
 
 #[when(expr = "the disk of the member {string} is full")]
 async fn fill_of_member(world: &mut World, pod: String) -> Result<(), Failure> {
+    world.struck = Some((pod.clone(), std::time::Instant::now()));
     fill(world.disks.get(&pod).ok_or(Failure::Missing("disk of the member"))?)
 }
 

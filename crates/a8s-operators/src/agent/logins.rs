@@ -28,6 +28,8 @@ pub const SUFFIX: usize = 9;
 
 /// Pause after an attempt that failed.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Longest pause after one that only could not drop old logins.
+const LATER: Duration = Duration::from_secs(60);
 /// How long sessions of a dropped login may take to end before the login is dropped nevertheless.
 const ENDING: Duration = Duration::from_secs(3);
 /// Between two looks at them.
@@ -97,7 +99,7 @@ pub async fn follow(platform: &impl Primary, sockets: &Path) {
         std::future::pending::<()>().await;
     };
     let applying = async {
-        let mut said = String::new();
+        let (mut said, mut pause) = (String::new(), AGAIN);
         loop {
             let content = changes.borrow_and_update().clone();
             if let Some(content) = content {
@@ -114,19 +116,22 @@ pub async fn follow(platform: &impl Primary, sockets: &Path) {
                     biased;
                     Ok(()) = changes.changed() => continue,
                     result = attempt => if let Err(error) = result {
+                        // Nobody waits for what is left of old logins, and somebody works with it.
+                        pause = if matches!(error, Error::Kept { .. }) { (pause * 2).min(LATER) } else { AGAIN };
                         let text = chain(&error);
                         if text != said {
                             tracing::warn!("{text}; it is tried again");
                             said = text;
                         }
                         tokio::select! {
-                            () = sleep(AGAIN) => continue,
+                            () = sleep(pause) => continue,
                             Ok(()) = changes.changed() => continue,
                         }
                     }
                 }
             }
             said.clear();
+            pause = AGAIN;
             if changes.changed().await.is_err() {
                 return std::future::pending::<()>().await;
             }

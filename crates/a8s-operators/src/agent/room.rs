@@ -12,7 +12,8 @@ pub fn free(volume: &Path) -> Option<u128> {
     Some(u128::from(space.blocks_available()) * u128::from(space.fragment_size()))
 }
 
-/// Whether there is no room for more.
-pub fn is_full(volume: &Path) -> bool {
-    free(volume).is_some_and(|free| free < FULL)
+/// Whether there is no room for more. Once there was none, it takes four times as much until there is some.
+pub fn is_full(volume: &Path, was_full: bool) -> bool {
+    let least = if was_full { FULL * 4 } else { FULL };
+    free(volume).is_some_and(|free| free < least)
 }

@@ -290,7 +290,8 @@ async fn delete(context: &Context, backup: &Backup) -> Result<Action, Error> {
     for _ in 0..ROUNDS {
         match way.store.delete_below(&place).await {
             Ok(0) => {
-                if removed == 0 && conditions::is_true(backup.conditions(), COMPLETE) {
+                let is = |type_| conditions::is_true(backup.conditions(), type_);
+                if removed == 0 && is(COMPLETE) && !is(TERMINATING) {
                     context.report(backup, false, "NotInStore", NOT_IN_STORE).await;
                 }
                 return context.let_go(backup).await;

@@ -64,6 +64,20 @@ pub fn settle(volume: &Path, valid: Option<&str>) -> io::Result<()> {
     Ok(())
 }
 
+/// Discards what is staged, if it is of this generation: it was not exchanged. If the exchange was cut off, the content of
+/// before is there, with another mark; the next start [settles](settle) that.
+///
+/// # Errors
+/// As renaming.
+pub fn withdraw(volume: &Path, order: &str) -> io::Result<()> {
+    let staged = volume.join(STAGED);
+    if generation(&staged)?.as_deref() == Some(order) {
+        discard(volume, &staged)?;
+        sweep(volume);
+    }
+    Ok(())
+}
+
 /// What is no longer valid is put where nobody takes it for anything: to remove it may take long.
 fn discard(volume: &Path, directory: &Path) -> io::Result<()> {
     let discarded = volume.join(DISCARDED);

@@ -189,13 +189,10 @@ impl Restorer {
         }
     }
 
-    /// Removes a content that was not exchanged: it is as large as the database, and the next one needs its place. If the
-    /// exchange was cut off, what is there is the content of before, with another mark; the next start sees to that.
+    /// Removes a content that was not exchanged: it is as large as the database, and the next one needs its place.
     fn unstage(&self, order: &str) {
-        let staged = self.server.volume.join(datadir::STAGED);
         if !sabotage::sabotaged!("restore-leaves-its-content")
-            && exchange::generation(&staged).is_ok_and(|generation| generation.as_deref() == Some(order))
-            && let Err(error) = remove(&staged)
+            && let Err(error) = exchange::withdraw(&self.server.volume, order)
         {
             tracing::warn!("what a restore has left stays: {error}");
         }

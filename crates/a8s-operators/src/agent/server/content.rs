@@ -9,7 +9,7 @@
 use super::life::Life;
 use super::*;
 use crate::agent::datadir::exchange;
-use crate::agent::lease::Record;
+use crate::agent::lease::{Record, leads_for};
 use crate::agent::replication::Role;
 use tokio::sync::oneshot;
 
@@ -57,10 +57,10 @@ impl<P: Platform> Agent<P> {
                 self.settle_as(life, Some(&order.generation))?;
                 let _ = order.done.send(Ok(()));
             }
-            // Only the Lease knows. The next start asks it.
+            // Only the Lease knows. The next start asks it, and answers the order, which nobody does until then.
             Err(error @ Error::Unanswered) => {
                 self.stop_at_once_and_keep(life).await;
-                order.refuse(&chain(&error));
+                std::mem::forget(order.done);
                 return Err(error);
             }
             Err(error) => {
@@ -95,10 +95,9 @@ impl<P: Platform> Agent<P> {
             record.details.template = None;
             record.details.quorum = Default::default();
         };
-        // A write whose answer did not come may have been made: only another one tells. It ends at the latest when the
-        // keeper gives up the Lease.
-        let mut is_unanswered = false;
-        while !self.stop.is_cancelled() {
+        // A write whose answer did not come may have been made: only another one tells.
+        let (until, mut is_unanswered) = (Instant::now() + leads_for(), false);
+        while !self.stop.is_cancelled() && Instant::now() < until {
             match self.keeper.update(edit).await {
                 Ok(true) => return Ok(()),
                 Ok(false) if is_unanswered => break,

@@ -67,6 +67,8 @@ pub(super) struct Life {
     pub unconfirmed: Option<Instant>,
     /// Since when the disk is full.
     pub full: Option<Instant>,
+    /// When it last made way for a member whose disk is not.
+    pub made_way: Option<Instant>,
     pub certificate_due: Instant,
     began: Instant,
     last: Option<Action>,
@@ -102,6 +104,7 @@ impl<P: Platform> Agent<P> {
             is_spoilt: false,
             unconfirmed: None,
             full: None,
+            made_way: None,
             certificate_due: Instant::now() + CERTIFICATE_ROUND,
             began: Instant::now(),
             last: None,
@@ -505,7 +508,8 @@ impl<P: Platform> Agent<P> {
 
     /// Looks whether the disk is full, and says so to the others.
     pub(super) fn look_at_the_disk(&self) -> bool {
-        let is_full = room::is_full(&self.server.volume);
+        let was_full = self.reports.borrow().is_full;
+        let is_full = room::is_full(&self.server.volume, was_full);
         self.reports.send_if_modified(|report| std::mem::replace(&mut report.is_full, is_full) != is_full);
         is_full
     }

@@ -15,6 +15,8 @@ const SIGN: Duration = Duration::from_millis(400);
 const UNCONFIRMED: Duration = Duration::from_secs(2);
 /// How long its disk is full before another member becomes the primary.
 const FULL_FOR: Duration = Duration::from_secs(3);
+/// How long it does not try that again when it has come back nonetheless.
+const MADE_WAY: Duration = Duration::from_secs(600);
 /// How long a primary waits for its standbys before it is restarted for its parameters.
 const OTHERS: Duration = Duration::from_secs(30);
 /// A standby may be so far behind when it becomes the primary on request, in bytes.
@@ -224,25 +226,40 @@ impl<P: Platform> Agent<P> {
         others.find(|(_, member)| member.is_ready && !(has_room && member.is_full)).map(|(pod, _)| pod.clone())
     }
 
-    /// A server whose disk is full lives on and refuses what needs room. If that lasts, a member that has some should be
-    /// the primary. Answers whether it is.
-    async fn make_way_for_room(&self, life: &mut Life) -> Result<bool, Error> {
+    /// A server whose disk is full lives on and refuses what needs room. If that lasts, a member that has some should be the
+    /// primary: a standby that is near, as far as the server still says who follows it (it may refuse every new session,
+    /// for which it writes a file). Answers whether it was handed over. What came back nonetheless does not try again soon.
+    async fn make_way(&self, life: &mut Life, followed: Option<(Lsn, &[(String, Lsn)])>) -> Result<bool, Error> {
+        let Some(pod) = self.roomier(life, followed) else { return Ok(false) };
+        tracing::error!("the disk is full: {pod} may be the primary");
+        (life.full, life.made_way) = (None, Some(Instant::now()));
+        self.hand_over(life, Some(&pod)).await?;
+        Ok(true)
+    }
+
+    fn roomier(&self, life: &mut Life, followed: Option<(Lsn, &[(String, Lsn)])>) -> Option<String> {
         if !self.look_at_the_disk() {
             life.full = None;
-            return Ok(false);
+            return None;
         }
         if sabotage::sabotaged!("full-primary-stays") {
-            return Ok(false);
+            return None;
         }
         let since = *life.full.get_or_insert_with(Instant::now);
-        if since.elapsed() < FULL_FOR || self.keeper.held().flatten().is_none() {
-            return Ok(false);
+        let was_tried = life.made_way.is_some_and(|at| at.elapsed() < MADE_WAY);
+        if since.elapsed() < FULL_FOR || was_tried || self.keeper.held().flatten().is_none() {
+            return None;
         }
-        let Some(other) = self.other(life, true) else { return Ok(false) };
-        tracing::error!("the disk is full: {other} may be the primary");
-        life.full = None;
-        self.hand_over(life, Some(&other)).await?;
-        Ok(true)
+        let Some((position, standbys)) = followed else { return self.other(life, true) };
+        let has_room = {
+            let seen = life.seen.borrow();
+            let has_room = |pod: &String| {
+                seen.members.as_ref().and_then(|all| all.get(pod)).is_some_and(|it| it.is_ready && !it.is_full)
+            };
+            standbys.iter().filter(|(pod, _)| has_room(pod)).cloned().collect::<Vec<_>>()
+        };
+        let anyone = Switchover { id: String::new(), to: None };
+        successor(&self.server.pod.name, &anyone, position, &has_room).ok()
     }
 
     fn quorum(&self) -> Quorum {
@@ -251,6 +268,7 @@ impl<P: Platform> Agent<P> {
 
     /// Makes room for another primary: whoever looks sees at most one.
     async fn hand_over(&self, life: &mut Life, successor: Option<&str>) -> Result<(), Error> {
+        let has_run = life.running.is_some();
         self.reports.send_modify(|report| report.role = Some("replica"));
         let mut said = self.said.clone();
         let (labelled, ()) = tokio::join!(
@@ -260,8 +278,32 @@ impl<P: Platform> Agent<P> {
         if labelled.is_err() {
             tracing::warn!("the pod could not be labelled as a standby before another member leads");
         }
+        if has_run && replication::clean_end(&self.server).await.is_none() {
+            return self.give_up(life).await;
+        }
         if let Err(error) = self.keeper.release(successor, None).await {
             tracing::warn!("the Lease could not be released: {}", chain(&error));
+        }
+        Ok(())
+    }
+
+    /// A server that did not end in order may have more than anybody else. Where standbys confirm commits, one of them has all
+    /// that was acknowledged, and shows it; they come first. Else it stays the primary.
+    async fn give_up(&self, life: &mut Life) -> Result<(), Error> {
+        if self.quorum().members.is_empty() {
+            tracing::error!("the server did not end in order: it starts again here");
+            return Ok(());
+        }
+        if let Err(error) = self.keeper.release(None, None).await {
+            tracing::warn!("the Lease could not be released: {}", chain(&error));
+        }
+        let is_taken = |seen: &Seen| {
+            let holder = seen.sighting().and_then(|it| it.record.holder.as_ref());
+            holder.is_some_and(|holder| holder.pod != self.server.pod.name)
+        };
+        tokio::select! {
+            _ = timeout(LASTS, life.seen.wait_for(is_taken)) => {}
+            () = self.stop.cancelled() => {}
         }
         Ok(())
     }
@@ -357,12 +399,9 @@ impl<P: Platform> Agent<P> {
             self.stop_cleanly(life).await;
             return Ok(());
         }
-        let mut at_most = if self.keeper.held().is_some() { self.keep(life).await? } else { LASTS };
-        if life.running.is_none() || self.make_way_for_room(life).await? {
+        let at_most = if self.keeper.held().is_some() { self.keep(life).await? } else { LASTS };
+        if life.running.is_none() {
             return Ok(());
-        }
-        if life.full.is_some() {
-            at_most = at_most.min(FULL_FOR / 4);
         }
         match self.wait(life, at_most).await? {
             Event::Order(order) => self.replace_content(life, order).await,
@@ -380,7 +419,10 @@ impl<P: Platform> Agent<P> {
 
     /// Keeps what the Lease says of replication right. Answers how soon to look again.
     async fn keep(&self, life: &mut Life) -> Result<Duration, Error> {
-        let (Some(client), Some(record)) = (self.probe.client().await, self.keeper.record()) else { return Ok(SOON) };
+        let (Some(client), Some(record)) = (self.probe.client().await, self.keeper.record()) else {
+            self.make_way(life, None).await?;
+            return Ok(SOON);
+        };
         let has_rivals = self.has_rivals(life);
         if has_rivals != record.is_renewed {
             if has_rivals {
@@ -396,11 +438,17 @@ impl<P: Platform> Agent<P> {
             return Ok(LASTS);
         }
         let looked = timeout(QUERY, replication::standbys(&client)).await;
-        let Ok(Ok((position, standbys))) = looked else { return Ok(SOON) };
+        let Ok(Ok((position, standbys))) = looked else {
+            self.make_way(life, None).await?;
+            return Ok(SOON);
+        };
         self.keeper.note_position(position);
         let asked = life.seen.borrow().sighting().and_then(|it| it.record.switchover.clone());
         if let Some(switchover) = asked {
             return self.switch(life, &client, &switchover, position, &standbys).await;
+        }
+        if self.make_way(life, Some((position, &standbys))).await? {
+            return Ok(SOON);
         }
         self.show_life(life, &record, &standbys).await;
         let names: Vec<&str> = standbys.iter().map(|(name, _)| name.as_str()).collect();
