@@ -51,7 +51,7 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     And standard output says "There's nothing to be done."
 
-  @cluster @embedded-only @process
+  @full @cluster @embedded-only @process
   Scenario: Backups go with the stack, and are named before
     Given a cluster of its own
     And an instance "solo"
