@@ -62,7 +62,7 @@ Feature: The stack on a cluster that is there
     And standard output says "deleting 1 backups with what the store has of them: default/nightly"
     And the backup "nightly" is complete
 
-  @cluster @embedded-only @kubectl
+  @full @cluster @embedded-only @kubectl
   Scenario: What was there before the stack stays when the stack goes
     Given a cluster of its own
     When I run `a9s delete stack a8s --yes`
@@ -220,7 +220,7 @@ Feature: The stack on a cluster that is there
     And standard error says "minio-0 cannot run: CrashLoopBackOff"
     And standard error says "the store cannot use its index"
 
-  @cluster @embedded-only
+  @full @cluster @embedded-only
   Scenario: An installation that fails takes nothing away
     Given a cluster of its own
     And an instance "solo"
