@@ -97,12 +97,11 @@ fn walk(path: &str, one: &Value, other: &Value, found: &mut Vec<Difference>) {
         }
         // What the longer one has more is somewhere in it: what both have is no difference.
         (Value::Array(left), Value::Array(right)) => {
-            for (value, is_right) in
-                without(left, right).map(|it| (it, false)).chain(without(right, left).map(|it| (it, true)))
-            {
-                let (one, other) = if is_right { (&Value::Null, value) } else { (value, &Value::Null) };
+            let mut differ = |one: &Value, other: &Value| {
                 found.push(Difference { what: path.to_owned(), one: text(one), other: text(other) });
-            }
+            };
+            without(left, right).for_each(|value| differ(value, &Value::Null));
+            without(right, left).for_each(|value| differ(&Value::Null, value));
         }
         (left, right) if left == right => {}
         (left, right) => found.push(Difference { what: path.to_owned(), one: text(left), other: text(right) }),

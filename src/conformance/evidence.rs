@@ -129,20 +129,13 @@ async fn of_namespace(client: &Client, namespace: &str, folder: &Folder) -> Resu
         }
         for instance in list.items.iter().filter(|_| kind == "postgresql") {
             let name = instance.metadata.name.as_deref().unwrap_or_default();
-            for pod in members(client, namespace, name).await {
+            for pod in observe::members(client, namespace, name).await.unwrap_or_default() {
                 let said = sql_state(client, namespace, name, &pod).await;
                 folder.write(&format!("{namespace}/{}.sql.txt", pod.name_any()), &said)?;
             }
         }
     }
     logs(client, namespace, folder).await
-}
-
-async fn members(client: &Client, namespace: &str, instance: &str) -> Vec<Pod> {
-    let selector = format!("a8s.a9s/dsi-group=postgresql.anynines.com,a8s.a9s/dsi-name={instance}");
-    let selected = ListParams::default().labels(&selector);
-    let pods = Api::<Pod>::namespaced(client.clone(), namespace).list(&selected).await;
-    pods.map(|list| list.items).unwrap_or_default()
 }
 
 /// What the server of a member says about itself, or why it says nothing: there may be several primaries, or none.

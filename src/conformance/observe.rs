@@ -267,6 +267,16 @@ pub async fn of_store(client: &Client, config: store::Config) -> Result<store::C
     Ok(store::Config { endpoint: endpoint.or(config.endpoint), ..config })
 }
 
+/// The pods of an instance.
+///
+/// # Errors
+/// The cluster can't be asked.
+pub async fn members(client: &Client, namespace: &str, instance: &str) -> Result<Vec<Pod>, Failure> {
+    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
+    let selector = format!("a8s.a9s/dsi-group=postgresql.anynines.com,a8s.a9s/dsi-name={instance}");
+    Ok(pods.list(&ListParams::default().labels(&selector)).await?.items)
+}
+
 /// Host and port at which this machine reaches the server of one member.
 ///
 /// # Errors

@@ -123,10 +123,10 @@ impl Entry {
     /// # Errors
     /// The file can't be read or is damaged.
     pub fn is_of_its_cluster(&self, path: &Path) -> Result<bool, Error> {
-        if !mentions(path, &self.name)? {
+        let document = read(path)?;
+        if !is_named_in(&document, &self.name) {
             return Ok(false);
         }
-        let document = read(path)?;
         let Some(there) = find(&document, "clusters", &self.name).and_then(|entry| entry.get("cluster")) else {
             return Ok(true);
         };
@@ -159,8 +159,11 @@ impl Entry {
 /// # Errors
 /// The file can't be read or is damaged.
 pub fn mentions(path: &Path, name: &str) -> Result<bool, Error> {
-    let document = read(path)?;
-    Ok(["clusters", "users", "contexts"].iter().any(|list| find(&document, list, name).is_some()))
+    Ok(is_named_in(&read(path)?, name))
+}
+
+fn is_named_in(document: &Map<String, Value>, name: &str) -> bool {
+    ["clusters", "users", "contexts"].iter().any(|list| find(document, list, name).is_some())
 }
 
 /// Whether the context of this name is the file's current one.

@@ -240,14 +240,7 @@ impl Provider for Kind {
         if self.file(cluster, "making").exists() {
             return Ok(State::Unready { why: "it was made half".to_owned() });
         }
-        let kubeconfig = self.file(cluster, "kubeconfig");
-        if !kubeconfig.exists() {
-            return Ok(State::Unready { why: "its kubeconfig is not here yet".to_owned() });
-        }
-        Ok(match ready(&Target { kubeconfig: Some(kubeconfig), context: None }).await {
-            Ok(server) => State::Running { server, pid: None },
-            Err(why) => State::Unready { why },
-        })
+        Ok(super::state_by(self.file(cluster, "kubeconfig")).await)
     }
 
     async fn check(&self, context: &Context) -> Result<(), Finding> {

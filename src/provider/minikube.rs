@@ -77,6 +77,10 @@ impl Minikube {
         })
     }
 
+    async fn is_there(&self, cluster: &ClusterName) -> Result<bool, Finding> {
+        Ok(self.profiles().await?.iter().any(|(name, _)| name == cluster.as_str()))
+    }
+
     /// What the nodes are to run on, where the user has said it: minikube chooses otherwise.
     async fn driver(&self) -> Option<String> {
         let of_user = crate::caller::variable("MINIKUBE_DRIVER").and_then(|driver| driver.into_string().ok());
@@ -149,14 +153,7 @@ impl Provider for Minikube {
             let why = format!("minikube says {status}");
             return Ok(if status == "Stopped" { State::Stopped { why } } else { State::Unready { why } });
         }
-        let kubeconfig = self.file(cluster, "kubeconfig");
-        if !kubeconfig.exists() {
-            return Ok(State::Unready { why: "its kubeconfig is not here yet".to_owned() });
-        }
-        Ok(match ready(&Target { kubeconfig: Some(kubeconfig), context: None }).await {
-            Ok(server) => State::Running { server, pid: None },
-            Err(why) => State::Unready { why },
-        })
+        Ok(super::state_by(self.file(cluster, "kubeconfig")).await)
     }
 
     /// Docker is what minikube takes first where it answers. Other drivers have machines of their own, which minikube checks.
@@ -177,19 +174,19 @@ impl Provider for Minikube {
     }
 
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
-        let there = self.profiles().await?.iter().any(|(name, _)| name == cluster.as_str());
-        Ok(!there || self.file(cluster, MADE).exists())
+        Ok(!self.is_there(cluster).await? || self.file(cluster, MADE).exists())
     }
 
     async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
-        if self.state(cluster).await? == State::Absent {
+        let is_there = self.is_there(cluster).await?;
+        if !is_there {
             // What is noted is of a former cluster of this name.
             for name in ["introduced", "kubeconfig", MADE] {
                 let _ = std::fs::remove_file(self.file(cluster, name));
             }
         }
         // What is cut off from here on is still ours.
-        if self.made(cluster).await? {
+        if !is_there || self.file(cluster, MADE).exists() {
             self.make_directory(cluster)?;
             write_private(&self.file(cluster, MADE), b"").map_err(|error| {
                 Finding::new("state-unwritable", Class::Failed, format!("cannot write the cluster's record: {error}"))

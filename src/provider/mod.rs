@@ -247,6 +247,17 @@ async fn ready(target: &Target) -> Result<String, String> {
     }
 }
 
+/// What our kubeconfig of a cluster whose nodes run says of it.
+async fn state_by(kubeconfig: PathBuf) -> State {
+    if !kubeconfig.exists() {
+        return State::Unready { why: "its kubeconfig is not here yet".to_owned() };
+    }
+    match ready(&Target { kubeconfig: Some(kubeconfig), context: None }).await {
+        Ok(server) => State::Running { server, pid: None },
+        Err(why) => State::Unready { why },
+    }
+}
+
 /// Makes a directory that only its owner can look into. Those above it, where they are not there, let others pass: the
 /// servers of an embedded cluster have their data beside it.
 fn private_directory(path: &Path) -> std::io::Result<()> {

@@ -228,6 +228,7 @@ impl Step for Applied {
             return Err(conflict);
         }
         if matches!(self.resource.reference.kind, Kind::Backup | Kind::Restore)
+            && !self.ours.load(Ordering::SeqCst)
             && let Some(former) = former(&client, &self.resource.reference, &there).await?
         {
             return Err(former);

@@ -31,16 +31,22 @@ fn no_backup(backup: &Reference) -> Finding {
     Finding::new(Kind::Backup.missing(), Class::Missing, cause)
 }
 
-/// A backup, and the instance that it was made of.
+/// A backup that is to be restored.
 ///
 /// # Errors
 /// There is no such backup, or the cluster can't be asked.
-pub async fn source(client: &Client, backup: &Reference) -> Result<(DynamicObject, ObjectName), Finding> {
-    let there = get(client, backup).await?.ok_or_else(|| no_backup(backup))?;
-    let instance = condition::instance(&there).parse().map_err(|why: String| {
+pub async fn backup(client: &Client, backup: &Reference) -> Result<DynamicObject, Finding> {
+    get(client, backup).await?.ok_or_else(|| no_backup(backup))
+}
+
+/// The instance that a backup was made of.
+///
+/// # Errors
+/// It names none.
+pub fn source(backup: &Reference, there: &DynamicObject) -> Result<ObjectName, Finding> {
+    condition::instance(there).parse().map_err(|why: String| {
         Finding::new("no-source", Class::Refused, format!("the {backup} does not say which instance it is of: {why}"))
-    })?;
-    Ok((there, instance))
+    })
 }
 
 /// The instance `to` as it should be: as it is, if it is there, else like `source`, else as `backup` needs it.
@@ -161,7 +167,7 @@ impl Step for Restorable {
 
     async fn observe(&self) -> Result<Observation, Finding> {
         let client = self.access.client().await?;
-        let there = get(&client, &self.backup).await?.ok_or_else(|| no_backup(&self.backup))?;
+        let there = backup(&client, &self.backup).await?;
         let unusable = |why: String| {
             let cause = format!("the {} can't be restored: {why}", self.backup);
             Err(Finding::new("backup-unusable", Class::Missing, cause))

@@ -28,8 +28,8 @@ const DATABASE: &str = "a9s_apps_default_db";
 /// Lists the databases that can be read.
 const DATABASES: &str = "\\set QUIET on\n\\pset format unaligned\n\\pset tuples_only on\n\
     SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname";
-/// Reads every table of a database: number of rows, and a hash of the content that does not depend on the order of the rows. Where
-/// checksums of pages are on, the server compares them on the way.
+/// Reads every table of a database: number of rows, and a hash of the content that does not depend on the order of the
+/// rows. Where checksums of pages are on, the server compares them on the way.
 const CONTENT: &str = include_str!("verify.sql");
 /// Compares indexes and tables with what they should look like, where the server has the extension for it.
 const STRUCTURE: &str = include_str!("verify_structure.sql");
@@ -52,14 +52,14 @@ impl Subject {
     /// Finds out about a backup.
     ///
     /// # Errors
-    /// There is no such backup, its instance is gone and it does not say what that was, somebody else's instance has the scratch instance's name, or the
-    /// cluster can't be asked.
+    /// There is no such backup, its instance is gone and it does not say what that was, somebody else's instance has the
+    /// scratch instance's name, or the cluster can't be asked.
     pub async fn of(client: &Client, backup: Reference) -> Result<Self, Finding> {
-        if get(client, &backup).await?.is_none() {
+        let Some(object) = get(client, &backup).await? else {
             let cause = format!("there is no {backup} in the namespace {}", backup.namespace);
             return Err(Finding::new(Kind::Backup.missing(), Class::Missing, cause));
-        }
-        let (object, source) = restore::source(client, &backup).await?;
+        };
+        let source = restore::source(&backup, &object)?;
         let uid = object.uid().unwrap_or_default();
         let name = scratch_name(&uid)?;
         let reference = Reference::new(Kind::Instance, &backup.namespace, &name);

@@ -68,7 +68,8 @@ impl CreateRestore {
             return Ok(Destination::There(instance.clone()));
         }
         let client = access.client().await?;
-        let (object, source) = restore::source(&client, backup).await?;
+        let object = restore::backup(&client, backup).await?;
+        let source = restore::source(backup, &object)?;
         let Some(to) = &self.to else { return Ok(Destination::There(source)) };
         let source = Reference::new(Kind::Instance, &backup.namespace, &source);
         Ok(Destination::Made(restore::new(&client, &source, to, restore, &object).await?))

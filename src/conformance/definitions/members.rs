@@ -39,9 +39,7 @@ pub(super) async fn scale(world: &mut World, name: String, members: u32) -> Resu
 
 /// The pods of an instance.
 pub(super) async fn pods(world: &World, instance: &str) -> Result<Vec<Pod>, Failure> {
-    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
-    let selector = format!("a8s.a9s/dsi-group=postgresql.anynines.com,a8s.a9s/dsi-name={instance}");
-    Ok(pods.list(&ListParams::default().labels(&selector)).await?.items)
+    observe::members(&world.client().await?, world.namespace(), instance).await
 }
 
 /// Whether a pod's condition `Ready` holds.

@@ -7,7 +7,7 @@ use crate::agent::lease::Quorum;
 use crate::agent::postmaster::Postmaster;
 use crate::agent::primary::Kept;
 use crate::agent::replication::Role;
-use crate::agent::report::{Applied, Standing};
+use crate::agent::report::{Applied, Lsn, Standing};
 use crate::agent::room;
 use nix::sys::signal::Signal;
 use std::time::SystemTime;
@@ -462,7 +462,12 @@ impl<P: Platform> Agent<P> {
             return;
         }
         let end = replication::clean_end(&self.server).await;
-        if let Err(error) = self.keeper.release(None, end).await {
+        self.release(None, end).await;
+    }
+
+    /// Lets the Lease go. Where that fails, it expires.
+    pub(super) async fn release(&self, successor: Option<&str>, end: Option<Lsn>) {
+        if let Err(error) = self.keeper.release(successor, end).await {
             tracing::warn!("the Lease could not be released: {}", chain(&error));
         }
     }

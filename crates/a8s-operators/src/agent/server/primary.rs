@@ -281,9 +281,7 @@ impl<P: Platform> Agent<P> {
         if has_run && replication::clean_end(&self.server).await.is_none() {
             return self.give_up(life).await;
         }
-        if let Err(error) = self.keeper.release(successor, None).await {
-            tracing::warn!("the Lease could not be released: {}", chain(&error));
-        }
+        self.release(successor, None).await;
         Ok(())
     }
 
@@ -294,9 +292,7 @@ impl<P: Platform> Agent<P> {
             tracing::error!("the server did not end in order: it starts again here");
             return Ok(());
         }
-        if let Err(error) = self.keeper.release(None, None).await {
-            tracing::warn!("the Lease could not be released: {}", chain(&error));
-        }
+        self.release(None, None).await;
         let is_taken = |seen: &Seen| {
             let holder = seen.sighting().and_then(|it| it.record.holder.as_ref());
             holder.is_some_and(|holder| holder.pod != self.server.pod.name)
