@@ -127,6 +127,16 @@ Feature: Backups
     When I create a backup "after" of "solo"
     Then the command succeeds
 
+  @negative
+  Scenario: The namespace goes while a backup is made
+    Given an instance "solo"
+    And 200 MB of random data in "solo"
+    When somebody orders a backup "long" of "solo"
+    And the backup "long" has begun to upload
+    And I run `kubectl delete namespace {namespace}`
+    Then the command succeeds
+    And the store has nothing of this namespace
+
   @negative @embedded-only
   Scenario: The agent dies while it makes a backup
     Given an instance "solo"

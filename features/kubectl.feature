@@ -54,6 +54,23 @@ Feature: kubectl as the judge
     When I run `kubectl explain pg.spec.volumeSize`
     Then the command succeeds
 
+  Scenario: A pod that has a place on no node has no log, and nothing can be run in it
+    When I apply the object:
+      """
+      apiVersion: v1
+      kind: Pod
+      metadata: {name: nowhere}
+      spec:
+        containers:
+        - {name: main, image: "a9s/postgresql:15", command: [sleep, "60"], resources: {requests: {cpu: "100000"}}}
+      """
+    And I run `kubectl logs nowhere`
+    Then the command succeeds
+    And nothing is on standard output
+    When I run `kubectl exec nowhere -- true`
+    Then the command fails
+    And standard error says "pod nowhere does not have a host assigned"
+
   Scenario: Applying, changing and deleting
     When I run `kubectl apply -f -` with this on standard input:
       """

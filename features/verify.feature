@@ -73,6 +73,31 @@ Feature: Backups that are proven, and restores into a new instance
     And standard error says "The restore has not been completed"
     And nothing of a verification is left
 
+  @negative
+  Scenario: A table that was damaged before the backup was made is found by its verification
+    Given an instance "solo"
+    And an SQL file "damage.sql":
+      """
+      CREATE EXTENSION pg_surgery;
+      CREATE TABLE wide AS SELECT string_agg(sha256(n::text::bytea)::text, '') AS text FROM generate_series(1, 300) n;
+      SELECT heap_force_kill(reltoastrelid::regclass, ARRAY['(0,1)']::tid[]) FROM pg_class WHERE relname = 'wide';
+      """
+    When I apply the file "damage.sql" to "solo"
+    And I create a backup "nightly" of "solo"
+    Then the command succeeds
+    When I run `a9s pg verify nightly`
+    Then it ends with the finding "backup-damaged"
+    And standard error says "chunk number"
+    And nothing of a verification is left
+
+  @negative
+  Scenario: A verification keeps away from an instance of somebody's that has its name
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    And somebody has an instance of the name that the verification of "nightly" uses
+    When I run `a9s pg verify nightly`
+    Then it ends with the finding "name-taken"
+
   @needs-audit
   Scenario: A restore into a new instance, which is made like the old one
     Given an instance "solo" with `--limits-memory 320Mi`

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use fs_err::os::unix::fs::OpenOptionsExt;
 use serde::Deserialize;
 
-use crate::finding::{Class, Finding, chain};
+use crate::finding::{Finding, Id, chain};
 use crate::yaml;
 
 /// The value of `DemoSpace`: the Go tool wants the key and uses it for one informational line.
@@ -60,14 +60,14 @@ impl From<Error> for Finding {
     fn from(error: Error) -> Self {
         let cause = chain(&error);
         match error {
-            Error::NotThere { .. } => Self::new("config-missing", Class::Missing, cause)
+            Error::NotThere { .. } => Self::new(Id::ConfigMissing, cause)
                 .advise("Please create a cluster first: a9s create cluster a8s --yes"),
-            Error::Unreadable { path, .. } => Self::new("config-unreadable", Class::Missing, cause)
+            Error::Unreadable { path, .. } => Self::new(Id::ConfigUnreadable, cause)
                 .advise(format!("Make {} a file that you can read.", path.display())),
-            Error::Damaged { path, .. } => Self::new("config-damaged", Class::Missing, cause)
+            Error::Damaged { path, .. } => Self::new(Id::ConfigDamaged, cause)
                 .advise(format!("Correct {}, or move it away and run the command again.", path.display())),
-            Error::Unwritable { .. } => Self::new("config-unwritable", Class::Failed, cause),
-            Error::NoHome => Self::new("no-home", Class::Missing, cause).advise("Set HOME."),
+            Error::Unwritable { .. } => Self::new(Id::ConfigUnwritable, cause),
+            Error::NoHome => Self::new(Id::NoHome, cause).advise("Set HOME."),
         }
     }
 }
@@ -279,6 +279,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
+    use crate::finding::Class;
 
     fn home_with(text: &str) -> (tempfile::TempDir, ConfigFile) {
         let home = tempfile::tempdir().unwrap();
@@ -319,7 +320,7 @@ mod tests {
         {
             let (_home, file) = home_with(text);
             let finding = Finding::from(file.read().unwrap_err());
-            assert_eq!(finding.id, "config-damaged", "{text}");
+            assert_eq!(finding.id, Id::ConfigDamaged, "{text}");
             assert_eq!(fs_err::read_to_string(file.path()).unwrap(), text);
         }
     }
@@ -329,13 +330,13 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         fs_err::create_dir(home.path().join(".a9s")).unwrap();
         let finding = Finding::from(ConfigFile::in_home(home.path()).read().unwrap_err());
-        assert_eq!(finding.id, "config-unreadable");
+        assert_eq!(finding.id, Id::ConfigUnreadable);
     }
 
     #[test]
     fn an_empty_file_names_no_working_directory() {
         let (_home, file) = home_with("");
         assert_eq!(file.read().unwrap(), Config::default());
-        assert_eq!(Finding::from(file.working_directory().unwrap_err()).class, Class::Missing);
+        assert_eq!(Finding::from(file.working_directory().unwrap_err()).class(), Class::Missing);
     }
 }

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use super::arguments::Format;
 use crate::caller;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::yaml;
 
 /// Standard output.
@@ -128,7 +128,7 @@ impl Console {
     pub fn trouble(&self) -> Option<Finding> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         state.failed.as_ref().map(|error| {
-            Finding::new("output-unwritable", Class::Failed, format!("cannot write to standard output: {error}"))
+            Finding::new(Id::OutputUnwritable, format!("cannot write to standard output: {error}"))
                 .advise("The command itself was carried out.")
         })
     }

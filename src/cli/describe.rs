@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::arguments::ClusterTarget;
 use super::create::chosen_namespace;
 use super::{Session, group};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
@@ -75,8 +75,7 @@ impl DescribePg {
 pub fn not_there(reference: &Reference) -> Finding {
     let Reference { kind, namespace, name, .. } = reference;
     let cause = format!("there is no {} {name} in the namespace {namespace}", kind.noun());
-    Finding::new(kind.missing(), Class::Missing, cause)
-        .advise(format!("a9s list pg {} -A lists those there are.", kind.word()))
+    Finding::new(kind.missing(), cause).advise(format!("a9s list pg {} -A lists those there are.", kind.word()))
 }
 
 fn render(kind: Kind, description: &Description, now: Timestamp) -> Result<String, Finding> {
@@ -108,7 +107,7 @@ fn render(kind: Kind, description: &Description, now: Timestamp) -> Result<Strin
 fn document(text: &mut String, heading: &str, value: &Value) -> Result<(), Finding> {
     let empty = value.is_null() || value.as_object().is_some_and(serde_json::Map::is_empty);
     if !empty {
-        let document = yaml::write(value).map_err(|error| Finding::new("unreadable", Class::Failed, error))?;
+        let document = yaml::write(value).map_err(|error| Finding::new(Id::Internal, error))?;
         lines(text, heading, document.lines().map(str::to_owned));
     }
     Ok(())

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::arguments::{ProviderChoice, Run};
 use super::create::StackArguments;
 use super::{Session, group};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::manifest::fetch::Fetcher;
 use crate::manifest::images::{self, ImageMap, Reference};
 use crate::manifest::registry::{self, Verdict};
@@ -107,8 +107,8 @@ impl Of {
         // What the generated files say names no image.
         let mut documents = install::render(&wanted.path(&directory), &|_| Ok(Vec::new()))?;
         let path = cert_manager.path(&directory);
-        let text = fs_err::read_to_string(&path)
-            .map_err(|error| Finding::new("manifests-missing", Class::Missing, error.to_string()))?;
+        let text =
+            fs_err::read_to_string(&path).map_err(|error| Finding::new(Id::ManifestsMissing, error.to_string()))?;
         documents.extend(kustomization::objects_of(&path, &text)?);
         if self.stack.installs_a_store() {
             let (bucket, access_key, secret_key) = Default::default();
@@ -168,7 +168,7 @@ impl Of {
             return Ok(());
         }
         let cause = format!("{} of {} images cannot be pulled", bad.len(), verdicts.len());
-        Err(Finding::new("image-pull", Class::Missing, cause)
+        Err(Finding::new(Id::ImagePull, cause)
             .with("what the registries say", bad)
             .advise("Say where they are with --image-map FILE: a line OLD: NEW for each."))
     }
@@ -197,12 +197,8 @@ impl Load {
     fn run(self, session: &Session) -> Result<(), Finding> {
         let provider = session.provider(&self.provider, Options::default())?;
         if provider.name() == Name::Embedded {
-            return Err(Finding::new(
-                "no-images",
-                Class::Refused,
-                "the embedded cluster runs programs of this machine",
-            )
-            .advise("Name a cluster with nodes: -p kind or -p minikube"));
+            return Err(Finding::new(Id::ImagesUnsupported, "the embedded cluster runs programs of this machine")
+                .advise("Name a cluster with nodes: -p kind or -p minikube"));
         }
         let documents = self.of.documents(session)?;
         let source = stack::Source::new(self.of.stack.images()?, move || {

@@ -32,7 +32,7 @@ use self::progress::eprint_line;
 use self::session::Session;
 use crate::caller;
 use crate::conformance::catalogue::Sources;
-use crate::finding::{Class, Finding};
+use crate::finding::{Class, Finding, Id};
 
 /// PostgreSQL on Kubernetes from one program
 #[derive(Debug, Parser)]
@@ -159,7 +159,7 @@ fn run(command: Command, session: &Session, features: fn() -> Sources) -> Result
 /// documents there is one, the playbook's.
 fn run_command(words: &[String], session: &Session) -> Result<(), Finding> {
     let words = std::iter::once("a9s").chain(words.iter().map(String::as_str));
-    let cli = Cli::try_parse_from(words).map_err(|error| Finding::new("playbook-wrong", Class::Usage, error))?;
+    let cli = Cli::try_parse_from(words).map_err(|error| Finding::new(Id::PlaybookWrong, error))?;
     let own = match session.console.words() {
         true => Session::new(cli.global),
         false => Session::silent(cli.global),
@@ -177,7 +177,7 @@ fn finish(session: &Session, result: Result<(), Finding>) -> u8 {
         Err(finding) => {
             session.console.document(&serde_json::json!({"error": finding}));
             report(&finding);
-            exit_code(finding.class)
+            exit_code(finding.class())
         }
     }
 }

@@ -3,7 +3,7 @@
 use super::Session;
 use super::progress::eprint_line;
 use crate::caller;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 
 /// Asks a yes-no question on standard error. `--yes` answers it.
 ///
@@ -15,13 +15,12 @@ pub fn confirm(session: &Session, question: &str, what: &str) -> Result<(), Find
     }
     if !caller::can_answer() {
         return Err(Finding::new(
-            "confirmation-needed",
-            Class::Refused,
+            Id::ConfirmationNeeded,
             format!("{what} needs a confirmation, and there is no terminal to ask on"),
         )
         .advise("Add --yes to confirm it."));
     }
-    if ask(question) { Ok(()) } else { Err(Finding::new("declined", Class::Refused, format!("{what}: declined"))) }
+    if ask(question) { Ok(()) } else { Err(Finding::new(Id::Declined, format!("{what}: declined"))) }
 }
 
 /// Asks on the terminal until the answer begins with y or n. The end of input is "no".

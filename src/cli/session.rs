@@ -11,7 +11,7 @@ use super::console::Console;
 use super::progress::Progress;
 use super::prompt;
 use crate::config::{ConfigFile, WorkingDirectory};
-use crate::finding::{Class, Finding};
+use crate::finding::{Class, Finding, Id};
 use crate::provider::{self, Provider};
 use crate::step::{Cancel, Journal, Outcome, Plan, Runner};
 
@@ -75,7 +75,7 @@ impl Session {
             let runtime = builder
                 .enable_all()
                 .build()
-                .map_err(|error| Finding::new("no-resources", Class::Failed, format!("cannot start: {error}")))?;
+                .map_err(|error| Finding::new(Id::NoResources, format!("cannot start: {error}")))?;
             let _ = self.runtime.set(runtime);
         }
         let Some(runtime) = self.runtime.get() else { unreachable!("it was just made") };
@@ -129,7 +129,7 @@ impl Session {
             (Some(name), _) => (name, "as named".to_owned()),
             (None, Some(text)) => {
                 let parsed = text.parse().map_err(|why: String| {
-                    Finding::new("config-damaged", Class::Missing, format!("{}: {why}", file.path().display()))
+                    Finding::new(Id::ConfigDamaged, format!("{}: {why}", file.path().display()))
                 })?;
                 (parsed, format!("by {}", file.path().display()))
             }
@@ -159,7 +159,7 @@ impl Session {
         if self.global.yes || !crate::caller::can_answer() {
             return Ok(proposal.to_owned());
         }
-        let declined = || Finding::new("declined", Class::Refused, "no working directory was chosen");
+        let declined = || Finding::new(Id::Declined, "no working directory was chosen");
         super::eprint_line(" Setting up a Working Directory");
         super::eprint_line(&format!(" The current working directory is:  {}", proposal.display()));
         if prompt::ask("Do you want to use this directory as a working directory?") {
@@ -170,8 +170,7 @@ impl Session {
             if path.trim().is_empty() {
                 continue;
             }
-            let path = std::path::absolute(path.trim())
-                .map_err(|error| Finding::new("working-directory", Class::Usage, error.to_string()))?;
+            let path = std::path::absolute(path.trim()).map_err(|error| Finding::new(Id::Usage, error.to_string()))?;
             let question = format!("Awesome. We got {} as a working directory. Is this ok?", path.display());
             if prompt::ask(&question) {
                 return Ok(path);

@@ -167,6 +167,18 @@ pub async fn a9s_fed(surroundings: &Surroundings, words: &[&str], stdin: &[u8]) 
     run(surroundings, &Stage::get().program, "a9s", words, Some(stdin)).await
 }
 
+/// Runs the program under test with a standard output that takes nothing, which takes a process of its own.
+///
+/// # Errors
+/// As [`a9s`], and when this machine has no `sh`.
+pub async fn a9s_to_full(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {
+    let (shell, program) = (on_path("sh").ok_or(Failure::Missing("program sh"))?, Stage::get().program.display());
+    let program = program.to_string();
+    let mut line = vec!["-c", "exec \"$@\" >/dev/full", "sh", &program];
+    line.extend(words);
+    run(surroundings, &shell, "sh", &line, None).await
+}
+
 /// Runs a command of the program in a thread of this process: the same code from the command line to the exit code, without
 /// a process for each command.
 async fn in_process(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {

@@ -12,7 +12,7 @@ use kube::api::{ListParams, PostParams};
 use kube::config::Kubeconfig;
 use kube::{Api, Client, ResourceExt};
 
-use crate::finding::{Class, Finding};
+use crate::finding::{Class, Finding, Id};
 use crate::kubernetes::{Error, Target};
 use crate::steps::stack;
 
@@ -77,11 +77,11 @@ pub async fn check(target: &Target) -> Result<Existing, Finding> {
     let looked = tokio::time::timeout(PATIENCE, look(target)).await;
     let looked = looked.unwrap_or_else(|_| {
         let cause = format!("the cluster did not answer within {} s", PATIENCE.as_secs());
-        Err(Finding::new("unreachable", Class::Missing, cause))
+        Err(Finding::new(Id::ClusterUnreachable, cause))
     });
     // A refusal is one more thing that a run needs and does not have.
-    looked.map_err(|finding| match finding.class {
-        Class::Refused => Finding { class: Class::Missing, ..finding },
+    looked.map_err(|finding| match finding.class() {
+        Class::Refused => Finding { id: Id::NoPermission, ..finding },
         _ => finding,
     })
 }
@@ -129,7 +129,7 @@ async fn permissions(client: &Client, context: &str) -> Result<(), Finding> {
         return Ok(());
     }
     let cause = format!("the user of the context {context} may not do what the suite does on this cluster");
-    Err(Finding::new("no-permission", Class::Missing, cause)
+    Err(Finding::new(Id::NoPermission, cause)
         .with("missing permissions", missing)
         .advise("Use a context whose user may do this in all namespaces, such as a cluster's administrator."))
 }

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 
 /// The version of the document. Fields may be added within a version; none changes its meaning.
 pub const SCHEMA: &str = "a9s.conformance/v1";
@@ -243,11 +243,11 @@ impl Results {
     pub fn read(path: &Path) -> Result<Self, Finding> {
         let file = if path.is_dir() { path.join(FILE) } else { path.to_owned() };
         let text = fs_err::read(&file).map_err(|error| {
-            Finding::new("report-missing", Class::Missing, format!("there is no report to read: {error}"))
+            Finding::new(Id::ReportMissing, format!("there is no report to read: {error}"))
                 .advise("Name the folder that `a9s conformance run --report` wrote.")
         })?;
         let damaged = |why: String| {
-            Finding::new("report-damaged", Class::Missing, format!("the report {} is damaged: {why}", file.display()))
+            Finding::new(Id::ReportDamaged, format!("the report {} is damaged: {why}", file.display()))
                 .advise("Run the suite again with --report to have a new one.")
         };
         let document: Value = serde_json::from_slice(&text).map_err(|error| damaged(error.to_string()))?;
@@ -373,16 +373,16 @@ pub mod tests {
         let text = serde_json::to_string(&sample()).unwrap();
         fs_err::write(&file, &text).unwrap();
         assert_eq!(Results::read(directory.path()).unwrap(), sample());
-        for (damage, id) in [
-            (&text[..text.len() / 2], "report-damaged"),
-            ("{}", "report-damaged"),
-            ("{\"schema\": \"a9s.conformance/v999\"}", "report-damaged"),
-            ("{\"schema\": \"a9s.conformance/v1\", \"verdict\": \"maybe\"}", "report-damaged"),
+        for damage in [
+            &text[..text.len() / 2],
+            "{}",
+            "{\"schema\": \"a9s.conformance/v999\"}",
+            "{\"schema\": \"a9s.conformance/v1\", \"verdict\": \"maybe\"}",
         ] {
             fs_err::write(&file, damage).unwrap();
             let finding = Results::read(&file).unwrap_err();
-            assert_eq!((finding.id, finding.class), (id, Class::Missing), "{damage}");
+            assert_eq!(finding.id, Id::ReportDamaged, "{damage}");
         }
-        assert_eq!(Results::read(Path::new("/nowhere")).unwrap_err().id, "report-missing");
+        assert_eq!(Results::read(Path::new("/nowhere")).unwrap_err().id, Id::ReportMissing);
     }
 }

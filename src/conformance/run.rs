@@ -21,7 +21,7 @@ use super::results::{Outcome, Results, SCHEMA, Scenario, Selection, Verdict};
 use super::stage::{Door, Notes, Stage};
 use super::world::{self, World};
 use super::{command, environment, evidence, observations, observe, preflight, reports};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::is_before;
 use crate::step::Cancel;
 
@@ -47,7 +47,7 @@ pub async fn run(
     cancel: Cancel,
 ) -> Result<Results, Finding> {
     let door = std::env::var("A9S_DOOR").unwrap_or_default();
-    let door: Door = door.parse().map_err(|why: String| Finding::new("no-such-door", Class::Usage, why))?;
+    let door: Door = door.parse().map_err(|why: String| Finding::new(Id::NoSuchDoor, why))?;
     let filter = options.filter()?;
     let catalogue = Catalogue::read(sources);
     let selected = catalogue.select(&filter);
@@ -58,14 +58,14 @@ pub async fn run(
             looked = preflight::check(&target) => Some(looked?),
             () = cancel.cancelled() => {
                 let cause = "the run was interrupted before the first scenario";
-                return Err(Finding::new("interrupted", Class::Interrupted, cause));
+                return Err(Finding::new(Id::Interrupted, cause));
             }
         },
         false => None,
     };
     let patience = options.patience.map(|seconds| Duration::from_secs(seconds.get().into()));
     let stage = Stage::open(program, &options.report, existing, door, patience)
-        .map_err(|failure| Finding::new("suite-not-started", Class::Missing, failure))?;
+        .map_err(|failure| Finding::new(Id::SuiteNotStarted, failure))?;
     let mut run = Run { options, catalogue: &catalogue, stage, say, previous, problems: Vec::new() };
     run.problems.extend(catalogue.problems.iter().cloned());
     run.problems.extend(Catalogue::undefined(&selected));
@@ -79,9 +79,8 @@ pub async fn run(
     let gone = filter.ids.iter().flatten().filter(|id| !is_there(id));
     run.problems.extend(gone.map(|id| format!("there is no scenario {id:?} any more")));
     let results = run.carry_out(&selected, cancel).await;
-    reports::write(&results, run.previous.as_ref(), &stage.report).map_err(|error| {
-        Finding::new("report-unwritable", Class::Failed, format!("the report can't be written: {error}"))
-    })?;
+    reports::write(&results, run.previous.as_ref(), &stage.report)
+        .map_err(|error| Finding::new(Id::ReportUnwritable, format!("the report can't be written: {error}")))?;
     (run.say)(&format!("report: {}\n{}\n", stage.report.join("index.html").display(), summary(&results)));
     Ok(results)
 }

@@ -4,7 +4,7 @@ use k8s_openapi::api::core::v1::{ContainerStatus, Event, Pod};
 use kube::api::{ListParams, LogParams};
 use kube::{Api, Client, ResourceExt};
 
-use crate::finding::{Class, Evidence, Finding};
+use crate::finding::{Evidence, Finding, Id};
 
 /// Lines of a log that are shown.
 const LOG_LINES: i64 = 10;
@@ -74,16 +74,16 @@ pub fn difference(pod: &Pod) -> String {
 pub async fn terminal(client: &Client, pod: &Pod) -> Option<Finding> {
     let (container, reason, message) = terminal_reason(pod)?;
     let name = pod.name_any();
-    let (id, class, advice) = match reason {
-        "CrashLoopBackOff" => ("crash-loop", Class::Failed, None),
-        "CreateContainerConfigError" | "CreateContainerError" => ("container-config", Class::Failed, None),
-        _ => ("image-pull", Class::Missing, Some(NO_IMAGE)),
+    let (id, advice) = match reason {
+        "CrashLoopBackOff" => (Id::CrashLoop, None),
+        "CreateContainerConfigError" | "CreateContainerError" => (Id::ContainerConfig, None),
+        _ => (Id::ImagePull, Some(NO_IMAGE)),
     };
     let cause = match message {
         Some(message) => format!("the container {container} of the pod {name} cannot run: {reason}: {message}"),
         None => format!("the container {container} of the pod {name} cannot run: {reason}"),
     };
-    let mut finding = Finding::new(id, class, cause);
+    let mut finding = Finding::new(id, cause);
     finding.advice.extend(advice.map(str::to_owned));
     finding.evidence = of_pod(client, pod).await;
     Some(finding)

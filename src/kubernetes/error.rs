@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use kube::config::KubeconfigError;
 
-use crate::finding::{Class, Finding, chain};
+use crate::finding::{Finding, Id, chain};
 
 /// What failed on what.
 #[derive(Debug, thiserror::Error)]
@@ -154,20 +154,19 @@ impl From<Error> for Finding {
         // Layers of the client, which say nothing.
         let cause = chain(&error).replace("ServiceError: ", "").replace("client error (Connect): ", "");
         match error {
-            Error::NoKubeconfig { .. } | Error::NoContext => Self::new("no-cluster", Class::Missing, cause)
+            Error::NoKubeconfig { .. } | Error::NoContext => Self::new(Id::NoCluster, cause)
                 .advise("Create a cluster with: a9s create cluster a8s")
                 .advise("Or name one with --kubeconfig and --context."),
-            Error::UnknownContext { .. } => Self::new("unknown-context", Class::Missing, cause)
-                .advise("kubectl config get-contexts lists the contexts there are."),
-            Error::Kubeconfig { .. } => Self::new("kubeconfig-unusable", Class::Missing, cause),
-            Error::Expired { .. } => Self::new("certificate-expired", Class::Missing, cause)
-                .advise("Get new credentials from whoever runs the cluster, and put them into the kubeconfig."),
-            Error::Unanswered { .. } => Self::new("cluster-unreachable", Class::Missing, cause),
-            Error::Request { .. } | Error::Watch { .. } if unreachable => {
-                Self::new("cluster-unreachable", Class::Missing, cause)
-                    .advise("Is the cluster running? a9s cluster status says so; a9s cluster start starts it.")
+            Error::UnknownContext { .. } => {
+                Self::new(Id::UnknownContext, cause).advise("kubectl config get-contexts lists the contexts there are.")
             }
-            Error::Request { .. } | Error::Watch { .. } => Self::new("request-failed", Class::Failed, cause),
+            Error::Kubeconfig { .. } => Self::new(Id::KubeconfigUnusable, cause),
+            Error::Expired { .. } => Self::new(Id::CertificateExpired, cause)
+                .advise("Get new credentials from whoever runs the cluster, and put them into the kubeconfig."),
+            Error::Unanswered { .. } => Self::new(Id::ClusterUnreachable, cause),
+            Error::Request { .. } | Error::Watch { .. } if unreachable => Self::new(Id::ClusterUnreachable, cause)
+                .advise("Is the cluster running? a9s cluster status says so; a9s cluster start starts it."),
+            Error::Request { .. } | Error::Watch { .. } => Self::new(Id::RequestFailed, cause),
         }
     }
 }
@@ -175,17 +174,17 @@ impl From<Error> for Finding {
 fn of_status(error: &Error, status: &kube::core::Status) -> Finding {
     let cause = error.reason();
     match status.code {
-        _ if error.is_webhook_away() => Finding::new("webhook-unreachable", Class::Missing, cause)
+        _ if error.is_webhook_away() => Finding::new(Id::WebhookUnreachable, cause)
             .advise("See whether what the webhook asks runs: kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations")
             .advise("If nobody needs it any more, delete that configuration."),
-        401 => Finding::new("unauthorized", Class::Refused, cause)
+        401 => Finding::new(Id::Unauthorized, cause)
             .advise("The credentials of the context are not accepted by the cluster."),
-        403 => Finding::new("forbidden", Class::Refused, cause)
+        403 => Finding::new(Id::Forbidden, cause)
             .advise("Use a context that may do this, or have somebody grant it: kubectl auth can-i --list shows what is."),
-        404 => Finding::new("not-found", Class::Missing, cause),
-        409 => Finding::new("conflict", Class::Refused, cause),
-        422 => Finding::new("invalid", Class::Refused, cause),
-        429 | 502..=504 => Finding::new("cluster-unreachable", Class::Missing, cause),
-        _ => Finding::new("request-failed", Class::Failed, cause),
+        404 => Finding::new(Id::NotFound, cause),
+        409 => Finding::new(Id::Conflict, cause),
+        422 => Finding::new(Id::Invalid, cause),
+        429 | 502..=504 => Finding::new(Id::ClusterUnreachable, cause),
+        _ => Finding::new(Id::RequestFailed, cause),
     }
 }

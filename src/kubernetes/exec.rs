@@ -1,5 +1,7 @@
 //! Commands in containers.
 
+use std::time::Duration;
+
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::AttachParams;
@@ -10,6 +12,8 @@ use super::Error;
 
 /// So much of the beginning, and so much of the end, of a command's standard error is kept: one of them names the cause.
 const KEPT: usize = 32 * 1024;
+/// How long what has come over a connection that broke may take to be handed on.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Buffers of the connection; the library's own default of 1 KiB makes uploads slow.
 const BUFFER: usize = 256 * 1024;
 
@@ -74,26 +78,50 @@ pub async fn run(
         let _ = sink.flush().await;
         Some(sink)
     };
-    let answer = async {
-        let ((), kept, status) = tokio::join!(copy(stdout, output), keep(stderr), async {
-            match status {
-                Some(status) => status.await,
-                None => None,
-            }
-        });
-        (kept, status)
+    let mut kept = Ends::default();
+    let mut keep = |bytes: &[u8]| kept.add(bytes);
+    let streams = async {
+        tokio::join!(copy(stdout, output), copy(stderr, &mut keep));
     };
+    let answer = end(streams, status);
     let mut feed = std::pin::pin!(feed);
-    let mut answer = std::pin::pin!(answer);
+    let mut answer = Box::pin(answer);
     // It stays open until the command has ended.
     let mut open = None;
-    let (stderr, status) = loop {
+    let status = loop {
         tokio::select! {
             sink = &mut feed, if open.is_none() => open = Some(sink),
-            answer = &mut answer => break answer,
+            status = &mut answer => break status,
         }
     };
-    Ok(ended(stderr, status.as_ref()))
+    drop(answer);
+    Ok(ended(kept.text(), status.as_ref()))
+}
+
+/// Waits for the end of a command: of its `streams`, and of the connection, which brings its `status`. The library never ends
+/// the streams of a connection that broke; it only lets go of the status.
+pub(super) async fn end(
+    streams: impl Future<Output = ()>,
+    status: Option<impl Future<Output = Option<Status>>>,
+) -> Option<Status> {
+    let status = async {
+        match status {
+            Some(status) => status.await,
+            None => None,
+        }
+    };
+    let (mut streams, mut status) = (std::pin::pin!(streams), std::pin::pin!(status));
+    tokio::select! {
+        () = &mut streams => status.await,
+        status = &mut status => {
+            match &status {
+                Some(_) => streams.await,
+                // What has come is in its buffers.
+                None => drop(tokio::time::timeout(LAST_WORDS, streams).await),
+            }
+            status
+        }
+    }
 }
 
 async fn copy(stream: Option<impl AsyncRead + Unpin>, output: &mut (dyn FnMut(&[u8]) + Send)) {
@@ -105,12 +133,6 @@ async fn copy(stream: Option<impl AsyncRead + Unpin>, output: &mut (dyn FnMut(&[
         }
         output(&buffer[..read]);
     }
-}
-
-async fn keep(stream: Option<impl AsyncRead + Unpin>) -> String {
-    let mut kept = Ends::default();
-    copy(stream, &mut |bytes: &[u8]| kept.add(bytes)).await;
-    kept.text()
 }
 
 /// The beginning and the end of a stream.

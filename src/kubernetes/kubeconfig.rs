@@ -12,7 +12,7 @@ use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Map, Value, json};
 
 use crate::config::{home, write_private};
-use crate::finding::{Class, Finding, chain};
+use crate::finding::{Finding, Id, chain};
 use crate::yaml;
 
 /// client-go holds its lock for milliseconds; one older than this was left by a process that died.
@@ -52,10 +52,10 @@ impl From<Error> for Finding {
     fn from(error: Error) -> Self {
         let cause = chain(&error);
         match error {
-            Error::Io { .. } => Self::new("kubeconfig-io", Class::Failed, cause),
-            Error::Damaged { path, .. } => Self::new("kubeconfig-damaged", Class::Failed, cause)
+            Error::Io { .. } => Self::new(Id::KubeconfigIo, cause),
+            Error::Damaged { path, .. } => Self::new(Id::KubeconfigDamaged, cause)
                 .advise(format!("Correct {}, or move it away. Nothing was changed in it.", path.display())),
-            Error::Locked { path } => Self::new("kubeconfig-locked", Class::Refused, cause)
+            Error::Locked { path } => Self::new(Id::KubeconfigLocked, cause)
                 .advise(format!("If no other program runs, remove {}.", lock_path(&path).display())),
         }
     }
@@ -164,6 +164,14 @@ pub fn mentions(path: &Path, name: &str) -> Result<bool, Error> {
 
 fn is_named_in(document: &Map<String, Value>, name: &str) -> bool {
     ["clusters", "users", "contexts"].iter().any(|list| find(document, list, name).is_some())
+}
+
+/// Whether entries can be written to the file: one that is not there is made.
+///
+/// # Errors
+/// It can't be read or is damaged.
+pub fn check(path: &Path) -> Result<(), Error> {
+    read(path).map(drop)
 }
 
 /// Whether the context of this name is the file's current one.
@@ -382,7 +390,7 @@ mod tests {
         for text in ["- a list", "clusters: 3\n", "a: [", "a: 1\na: 2\n"] {
             fs_err::write(&path, text).unwrap();
             let finding = Finding::from(entry("https://one").write(&path, true).unwrap_err());
-            assert_eq!(finding.id, "kubeconfig-damaged");
+            assert_eq!(finding.id, Id::KubeconfigDamaged);
             assert_eq!(fs_err::read_to_string(&path).unwrap(), text);
         }
     }

@@ -176,7 +176,7 @@ mod tests {
     async fn a_kubeconfig_that_is_not_there_is_missing() {
         let target = Target { kubeconfig: Some(PathBuf::from("/nowhere/config")), context: None };
         let finding = Finding::from(target.connect().await.err().unwrap());
-        assert_eq!(finding.class, Class::Missing);
+        assert_eq!(finding.class(), Class::Missing);
     }
 
     #[tokio::test]
@@ -185,7 +185,7 @@ mod tests {
         let path = directory.path().join("config");
         fs_err::write(&path, "apiVersion: v1\nkind: Config\ncurrent-context: gone\n").unwrap();
         let finding = Finding::from(Target { kubeconfig: Some(path), context: None }.connect().await.err().unwrap());
-        assert_eq!(finding.class, Class::Missing);
+        assert_eq!(finding.class(), Class::Missing);
         assert!(finding.cause.contains("gone"), "{}", finding.cause);
     }
 }

@@ -8,7 +8,7 @@ use nix::sys::termios::{self, SetArg, Termios};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::exec::{Container, Ended, ended};
+use super::exec::{Container, Ended, end, ended};
 use super::{Error, is_before};
 use crate::caller;
 
@@ -83,19 +83,13 @@ pub async fn run(client: Client, container: &Container, command: Vec<String>, fa
         }
         std::future::pending::<()>().await;
     };
-    let answer = async {
-        let status = async {
-            match status {
-                Some(status) => status.await,
-                None => None,
-            }
-        };
-        // A reader that went away is no error; the program is read to its end all the same.
-        let output = copy(output, |bytes| drop(caller::write(bytes)));
-        tokio::join!(output, copy(errors, |bytes| caller::write_error(bytes)), status).2
+    // A reader that went away is no error; the program is read to its end all the same.
+    let output = copy(output, |bytes| drop(caller::write(bytes)));
+    let streams = async {
+        tokio::join!(output, copy(errors, |bytes| caller::write_error(bytes)));
     };
     let status = tokio::select! {
-        status = answer => status,
+        status = end(streams, status) => status,
         () = feed => None,
         () = resize => None,
     };

@@ -12,7 +12,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-use crate::finding::{Class, Finding, chain};
+use crate::finding::{Finding, Id, chain};
 use crate::kubernetes::AGENT;
 
 /// The largest body that is read.
@@ -47,8 +47,8 @@ impl Fetcher {
     pub fn new() -> Result<Self, Finding> {
         let connector = HttpsConnectorBuilder::new()
             .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-            .map_err(|error| {
-                Finding::new("no-certificates", Class::Missing, format!("this system trusts no certificates: {error}"))
+            .map_err(|_| {
+                Finding::new(Id::NoCertificates, "this system trusts no certificates")
                     .advise("Install them, on Debian with: apt-get install ca-certificates")
             })?
             .https_or_http()
@@ -82,9 +82,7 @@ impl Fetcher {
         let answer = self.ask(Method::GET, url, &HeaderMap::new()).await?;
         match answer.status {
             status if status.is_success() => Ok(answer.body),
-            StatusCode::NOT_FOUND => {
-                Err(Finding::new("fetch-not-found", Class::Missing, format!("there is nothing at {url}")))
-            }
+            StatusCode::NOT_FOUND => Err(Finding::new(Id::FetchNotFound, format!("there is nothing at {url}"))),
             status => Err(unreachable(url, &format!("it answers {status}"))),
         }
     }
@@ -93,11 +91,7 @@ impl Fetcher {
         let uri: Uri = url.parse().map_err(|_| unreachable(url, "it is no URL"))?;
         let host = uri.host().unwrap_or_default();
         if uri.scheme_str() != Some("https") && !["127.0.0.1", "localhost", "[::1]"].contains(&host) {
-            return Err(Finding::new(
-                "fetch-insecure",
-                Class::Refused,
-                format!("{url} is not fetched: it is not https"),
-            ));
+            return Err(Finding::new(Id::FetchInsecure, format!("{url} is not fetched: it is not https")));
         }
         let mut request = Request::new(Empty::new());
         *request.method_mut() = method;
@@ -112,7 +106,7 @@ impl Fetcher {
 }
 
 fn unreachable(url: &str, why: &str) -> Finding {
-    Finding::new("fetch-failed", Class::Missing, format!("cannot fetch {url}: {why}"))
+    Finding::new(Id::FetchFailed, format!("cannot fetch {url}: {why}"))
         .advise("What was fetched before is used without a network; a local directory needs none.")
 }
 
@@ -177,14 +171,14 @@ pub(crate) mod tests {
     async fn what_is_not_there_and_who_does_not_answer_are_told_apart() {
         let (url, _asked) = server(vec![answer("404 Not Found", "", b"")]).await;
         let fetcher = Fetcher::new().unwrap();
-        assert_eq!(fetcher.get(&url).await.unwrap_err().id, "fetch-not-found");
-        assert_eq!(fetcher.get("http://127.0.0.1:1/x").await.unwrap_err().id, "fetch-failed");
-        assert_eq!(fetcher.get("http://example.test/x").await.unwrap_err().id, "fetch-insecure");
+        assert_eq!(fetcher.get(&url).await.unwrap_err().id, Id::FetchNotFound);
+        assert_eq!(fetcher.get("http://127.0.0.1:1/x").await.unwrap_err().id, Id::FetchFailed);
+        assert_eq!(fetcher.get("http://example.test/x").await.unwrap_err().id, Id::FetchInsecure);
     }
 
     #[tokio::test]
     async fn a_redirect_to_plain_http_elsewhere_is_refused() {
         let (url, _asked) = server(vec![answer("302 Found", "location: http://example.test/\r\n", b"")]).await;
-        assert_eq!(Fetcher::new().unwrap().get(&url).await.unwrap_err().id, "fetch-insecure");
+        assert_eq!(Fetcher::new().unwrap().get(&url).await.unwrap_err().id, Id::FetchInsecure);
     }
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::yaml;
 
 /// Images that moved, with what replaces them. Tags stay.
@@ -91,10 +91,9 @@ impl ImageMap {
     /// # Errors
     /// The file can't be read, or is no mapping of texts.
     pub fn with_file(path: &Path) -> Result<Self, Finding> {
-        let unreadable = |why: String| Finding::new("image-map", Class::Missing, format!("{}: {why}", path.display()));
-        let text = fs_err::read_to_string(path).map_err(|error| {
-            Finding::new("image-map", Class::Missing, format!("cannot read the image map: {error}"))
-        })?;
+        let unreadable = |why: String| Finding::new(Id::ImageMap, format!("{}: {why}", path.display()));
+        let text = fs_err::read_to_string(path)
+            .map_err(|error| Finding::new(Id::ImageMap, format!("cannot read the image map: {error}")))?;
         let rows: BTreeMap<String, String> = yaml::read(&text).map_err(|error| unreadable(error.to_string()))?;
         if let Some((from, to)) = rows.iter().find(|(from, to)| from.ends_with('/') != to.ends_with('/')) {
             return Err(unreadable(format!("either both or none of {from:?} and {to:?} end with '/'")));

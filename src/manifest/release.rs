@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use flate2::read::GzDecoder;
 
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 
 /// The version that is installed when none is named, as the Go tool's.
 pub const DEFAULT: &str = "v1.3.0";
@@ -78,8 +78,7 @@ impl Version {
 /// # Errors
 /// It is no such archive, or can't be written.
 pub fn unpack(archive: &[u8], into: &Path) -> Result<(), Finding> {
-    let damaged =
-        |why: String| Finding::new("release-damaged", Class::Failed, format!("the archive is damaged: {why}"));
+    let damaged = |why: String| Finding::new(Id::ReleaseDamaged, format!("the archive is damaged: {why}"));
     let mut entries = tar::Archive::new(GzDecoder::new(archive).take(LARGEST));
     for entry in entries.entries().map_err(|error| damaged(error.to_string()))? {
         let mut entry = entry.map_err(|error| damaged(error.to_string()))?;
@@ -97,7 +96,7 @@ pub fn unpack(archive: &[u8], into: &Path) -> Result<(), Finding> {
         let written = target.parent().map_or(Ok(()), fs_err::create_dir_all);
         written
             .and_then(|()| fs_err::write(&target, content))
-            .map_err(|error| Finding::new("files-unwritable", Class::Failed, error.to_string()))?;
+            .map_err(|error| Finding::new(Id::WorkingDirectory, error.to_string()))?;
     }
     complete(into)
 }
@@ -111,7 +110,7 @@ pub fn complete(directory: &Path) -> Result<(), Finding> {
         return Ok(());
     }
     let cause = format!("{} does not hold the released documents: it has no {MANIFESTS}", directory.display());
-    Err(Finding::new("manifests-missing", Class::Missing, cause)
+    Err(Finding::new(Id::ManifestsMissing, cause)
         .advise("Name a tag of github.com/anynines/a8s-deployment, or a directory with its files."))
 }
 

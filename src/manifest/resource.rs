@@ -11,6 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::names::{Namespace, ObjectName};
+use crate::finding::Id;
 use crate::yaml;
 
 /// The kinds of custom resources that commands work on.
@@ -79,12 +80,12 @@ impl Kind {
     }
 
     /// Identifier of the finding that there is none of a name.
-    pub const fn missing(self) -> &'static str {
+    pub const fn missing(self) -> Id {
         match self {
-            Self::Instance => "no-instance",
-            Self::Backup => "no-backup",
-            Self::Restore => "no-restore",
-            Self::ServiceBinding => "no-service-binding",
+            Self::Instance => Id::NoInstance,
+            Self::Backup => Id::NoBackup,
+            Self::Restore => Id::NoRestore,
+            Self::ServiceBinding => Id::NoServiceBinding,
         }
     }
 

@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::kind::majors;
 use super::tool::Tool;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 
 /// The image of the operators of this version of the program.
 pub fn operators() -> String {
@@ -24,7 +24,7 @@ pub fn options(listed: &str) -> Result<manifests::Options, Finding> {
     let operators = operators();
     if images.is_empty() || !listed.lines().any(|line| line.trim() == operators) {
         let cause = format!("the images of the builtin stack are not there: {operators} and a9s/postgresql");
-        return Err(Finding::new("no-images", Class::Missing, cause)
+        return Err(Finding::new(Id::NoImages, cause)
             .advise("Build them with ci/images.")
             .advise("Or install the released stack: --stack upstream"));
     }
@@ -52,7 +52,7 @@ pub async fn id(docker: &Tool, image: &str) -> Result<String, Finding> {
     }
     if ended.stderr.contains("No such image") {
         let cause = format!("the Docker engine does not have the image {image}");
-        return Err(Finding::new("no-images", Class::Missing, cause)
+        return Err(Finding::new(Id::NoImages, cause)
             .advise(format!("Pull it: docker pull {image}"))
             .advise("Or build those of the builtin stack with ci/images."));
     }

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::tool::{self, Tool};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::step::Context;
 
 /// The oldest engine that kind and minikube name as good enough.
@@ -82,10 +82,10 @@ pub async fn engine(docker: &Tool) -> Result<Engine, Finding> {
     }
     let lower = said.to_ascii_lowercase();
     Err(if lower.contains("permission denied") {
-        Finding::new("docker-refused", Class::Missing, "the Docker daemon refuses this user: permission denied")
+        Finding::new(Id::DockerRefused, "the Docker daemon refuses this user: permission denied")
             .advise("Add the user to the group docker (and log in again), or run the command as root.")
     } else if lower.contains("connect") || lower.contains("daemon running") {
-        Finding::new("docker-unreachable", Class::Missing, format!("the Docker daemon does not answer: {said}"))
+        Finding::new(Id::DockerUnreachable, format!("the Docker daemon does not answer: {said}"))
             .advise("Start it, for example with: systemctl start docker")
             .advise("If it runs elsewhere, set DOCKER_HOST or choose it with: docker context use")
     } else {
@@ -114,8 +114,9 @@ fn check(engine: &Engine, limits: &Limits, nodes: u16) -> Result<Vec<String>, Fi
     let memory = [Some(engine.memory).filter(|memory| *memory > 0), limits.memory].into_iter().flatten().min();
     if let Some(memory) = memory.filter(|memory| *memory < MEMORY) {
         let cause = format!("the Docker engine has {} MiB of memory, and a cluster needs 2 GiB", memory >> 20);
-        return Err(Finding::new("too-little-memory", Class::Missing, cause)
-            .advise("Give it more, or go on without this check: --no-precheck"));
+        return Err(
+            Finding::new(Id::TooLittleMemory, cause).advise("Give it more, or go on without this check: --no-precheck")
+        );
     }
     let wanted = MEMORY + NODE * u64::from(nodes.saturating_sub(1));
     if let Some(memory) = memory.filter(|memory| *memory < wanted) {
@@ -130,7 +131,7 @@ fn check(engine: &Engine, limits: &Limits, nodes: u16) -> Result<Vec<String>, Fi
         let free = u128::from(found.blocks_available()) * u128::from(found.fragment_size());
         if free < u128::from(DISK) {
             let cause = format!("{} has {} MiB free, and images and nodes need 8 GiB", engine.root, free >> 20);
-            return Err(Finding::new("too-little-disk", Class::Missing, cause)
+            return Err(Finding::new(Id::TooLittleDisk, cause)
                 .advise("Make room, for example with: docker system prune")
                 .advise("Or go on without this check: --no-precheck"));
         }
@@ -175,15 +176,15 @@ mod tests {
     }
 
     #[rstest]
-    #[case(r#"{"ServerErrors":["Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"]}"#, "", 0, "docker-unreachable")]
-    #[case("", "permission denied while trying to connect to the Docker daemon socket", 1, "docker-refused")]
-    #[case("", "something else", 125, "tool-failed")]
+    #[case(r#"{"ServerErrors":["Cannot connect to the Docker daemon at unix:///var/run/docker.sock. Is the docker daemon running?"]}"#, "", 0, Id::DockerUnreachable)]
+    #[case("", "permission denied while trying to connect to the Docker daemon socket", 1, Id::DockerRefused)]
+    #[case("", "something else", 125, Id::ToolFailed)]
     #[tokio::test]
     async fn a_daemon_that_does_not_serve_us_is_a_finding(
         #[case] stdout: &str,
         #[case] stderr: &str,
         #[case] status: i32,
-        #[case] id: &str,
+        #[case] id: Id,
     ) {
         let directory = tempfile::tempdir().unwrap();
         let finding = engine(&recorded(&directory, stdout, stderr, status)).await.unwrap_err();
@@ -206,13 +207,13 @@ mod tests {
     #[test]
     fn what_is_too_little_is_a_finding() {
         let none = Limits::default();
-        assert_eq!(check(&here(1_000_000), &none, 1).unwrap_err().id, "too-little-memory");
+        assert_eq!(check(&here(1_000_000), &none, 1).unwrap_err().id, Id::TooLittleMemory);
         assert_eq!(check(&here(0), &none, 1).unwrap(), Vec::<String>::new());
         let container = Limits { memory: Some(GIB), ..Limits::default() };
-        assert_eq!(check(&here(8 * GIB), &container, 1).unwrap_err().id, "too-little-memory");
+        assert_eq!(check(&here(8 * GIB), &container, 1).unwrap_err().id, Id::TooLittleMemory);
         // A file system without any room.
         let full = Engine { root: "/proc".to_owned(), ..here(0) };
-        assert_eq!(check(&full, &none, 1).unwrap_err().id, "too-little-disk");
+        assert_eq!(check(&full, &none, 1).unwrap_err().id, Id::TooLittleDisk);
     }
 
     #[rstest]

@@ -16,7 +16,7 @@ use super::docker::{self, docker};
 use super::tool::{self, Tool};
 use super::{ClusterName, Name, Options, Provider, State, builtin, ready};
 use crate::config::write_private;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Target;
 use crate::step::Context;
 use crate::yaml;
@@ -75,7 +75,7 @@ impl Kind {
     fn write(&self, cluster: &ClusterName, name: &str, content: &str) -> Result<(), Finding> {
         let path = self.file(cluster, name);
         let failed = |error: std::io::Error| {
-            Finding::new("state-unwritable", Class::Failed, format!("cannot write {}: {error}", path.display()))
+            Finding::new(Id::StateUnwritable, format!("cannot write {}: {error}", path.display()))
         };
         super::private_directory(&self.state.join(cluster.as_str())).map_err(failed)?;
         write_private(&path, content.as_bytes()).map_err(failed)
@@ -98,11 +98,11 @@ impl Kind {
     /// Asks docker; where it fails, the reason is looked for in what the daemon says.
     async fn ask(&self, arguments: &[&str]) -> Result<String, Finding> {
         match self.docker.run(arguments).await {
-            Err(finding) if finding.id == "no-tool" => {
+            Err(finding) if finding.id == Id::NoTool => {
                 tool::all_there(&[&self.kind, &self.docker])?;
                 Err(finding)
             }
-            Err(finding) if finding.id == "tool-failed" => match docker::engine(&self.docker).await {
+            Err(finding) if finding.id == Id::ToolFailed => match docker::engine(&self.docker).await {
                 Err(reason) => Err(reason),
                 Ok(_) => Err(finding),
             },
@@ -168,7 +168,7 @@ impl Kind {
     }
 
     fn absent(&self, cluster: &ClusterName) -> Finding {
-        Finding::new("no-cluster", Class::Missing, format!("there is no kind cluster {cluster}"))
+        Finding::new(Id::NoCluster, format!("there is no kind cluster {cluster}"))
             .advise(format!("Create it with: a9s create cluster a8s -p kind -c {cluster}"))
     }
 
@@ -199,22 +199,22 @@ fn configuration(nodes: u16) -> String {
 /// The causes that people meet, out of what kind prints with 300 lines of kubeadm around them.
 fn explained(finding: Finding) -> Finding {
     let said = finding.evidence.iter().flat_map(|evidence| &evidence.lines).cloned().collect::<Vec<_>>().join(" ");
-    let (id, class, cause, advice) = if said.contains("already exist for a cluster") {
+    let (id, cause, advice) = if said.contains("already exist for a cluster") {
         let cause = "the name is taken by another kind cluster";
-        ("cluster-exists", Class::Refused, cause, "Choose another name with -c, or delete that cluster.")
+        (Id::ClusterExists, cause, "Choose another name with -c, or delete that cluster.")
     } else if said.contains("too many open files") {
         let cause = "the nodes ran out of inotify instances";
-        ("inotify", Class::Missing, cause, "Raise the limit: sysctl fs.inotify.max_user_instances=512")
+        (Id::Inotify, cause, "Raise the limit: sysctl fs.inotify.max_user_instances=512")
     } else if said.contains("no space left on device") {
-        ("too-little-disk", Class::Missing, "the disk of the Docker engine is full", "Make room: docker system prune")
+        (Id::TooLittleDisk, "the disk of the Docker engine is full", "Make room: docker system prune")
     } else if said.contains("failed to pull image") {
         let cause = "the node image cannot be pulled";
-        ("image-pull", Class::Missing, cause, "Name one that is there with --node-image, or check the network.")
+        (Id::ImagePull, cause, "Name one that is there with --node-image, or check the network.")
     } else {
         return finding;
     };
     let evidence = finding.evidence;
-    Finding { evidence, ..Finding::new(id, class, cause).advise(advice) }
+    Finding { evidence, ..Finding::new(id, cause).advise(advice) }
 }
 
 #[async_trait]
@@ -288,7 +288,7 @@ impl Provider for Kind {
         if !nodes.is_empty() && !nodes.iter().any(|node| node.name.contains(CONTROL_PLANE)) {
             let cause = format!("the kind cluster {cluster} is half deleted: its control plane is gone");
             let advice = format!("Delete the rest of it: a9s delete cluster a8s -p kind -c {cluster}");
-            return Err(Finding::new("half-deleted", Class::Refused, cause).advise(advice));
+            return Err(Finding::new(Id::HalfDeleted, cause).advise(advice));
         }
         if nodes.iter().any(|node| !node.running) {
             self.power(cluster, "start", context).await?;
@@ -311,7 +311,7 @@ impl Provider for Kind {
         self.kind.act(&["delete", "cluster", "--name", cluster.as_str(), "--kubeconfig", &path], None, context).await?;
         match fs_err::remove_dir_all(self.state.join(cluster.as_str())) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Finding::new("state-unremovable", Class::Failed, error.to_string()))
+                Err(Finding::new(Id::StateUnremovable, error.to_string()))
             }
             _ => Ok(()),
         }
@@ -470,10 +470,10 @@ mod tests {
 
     #[test]
     fn what_kind_says_in_hundreds_of_lines_has_one_cause() {
-        let failed = |line: &str| Finding::new("tool-failed", Class::Failed, "kind").with("stderr", [line]);
+        let failed = |line: &str| Finding::new(Id::ToolFailed, "kind").with("stderr", [line]);
         let taken = explained(failed("ERROR: node(s) already exist for a cluster with the name \"a8s\""));
-        assert_eq!((taken.id, taken.class), ("cluster-exists", Class::Refused));
+        assert_eq!(taken.id, Id::ClusterExists);
         assert!(!taken.evidence.is_empty());
-        assert_eq!(explained(failed("something new")).id, "tool-failed");
+        assert_eq!(explained(failed("something new")).id, Id::ToolFailed);
     }
 }

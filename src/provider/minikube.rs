@@ -14,7 +14,7 @@ use super::docker::{self, docker};
 use super::tool::{self, Tool};
 use super::{ClusterName, Name, Options, Provider, State, builtin, ready};
 use crate::config::write_private;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Target;
 use crate::step::Context;
 
@@ -73,7 +73,7 @@ impl Minikube {
         }
         profiles(&ended.stdout).ok_or_else(|| {
             let cause = "minikube profile list does not answer with the JSON it should";
-            Finding::new("tool-unusable", Class::Failed, cause).with("its answer", ended.stdout.lines().take(5))
+            Finding::new(Id::ToolFailed, cause).with("its answer", ended.stdout.lines().take(5))
         })
     }
 
@@ -93,9 +93,8 @@ impl Minikube {
 
     fn make_directory(&self, cluster: &ClusterName) -> Result<(), Finding> {
         let directory = self.state.join(cluster.as_str());
-        super::private_directory(&directory).map_err(|error| {
-            Finding::new("state-unwritable", Class::Failed, format!("cannot make {}: {error}", directory.display()))
-        })
+        super::private_directory(&directory)
+            .map_err(|error| Finding::new(Id::StateUnwritable, format!("cannot make {}: {error}", directory.display())))
     }
 
     async fn up(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
@@ -189,7 +188,7 @@ impl Provider for Minikube {
         if !is_there || self.file(cluster, MADE).exists() {
             self.make_directory(cluster)?;
             write_private(&self.file(cluster, MADE), b"").map_err(|error| {
-                Finding::new("state-unwritable", Class::Failed, format!("cannot write the cluster's record: {error}"))
+                Finding::new(Id::StateUnwritable, format!("cannot write the cluster's record: {error}"))
             })?;
         }
         // `minikube start` goes on with what was made half, and starts what is stopped.
@@ -198,10 +197,8 @@ impl Provider for Minikube {
 
     async fn start(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         match self.state(cluster).await? {
-            State::Absent => {
-                Err(Finding::new("no-cluster", Class::Missing, format!("there is no minikube cluster {cluster}"))
-                    .advise(format!("Create it with: a9s create cluster a8s -p minikube -c {cluster}")))
-            }
+            State::Absent => Err(Finding::new(Id::NoCluster, format!("there is no minikube cluster {cluster}"))
+                .advise(format!("Create it with: a9s create cluster a8s -p minikube -c {cluster}"))),
             _ => self.up(cluster, context).await,
         }
     }
@@ -214,7 +211,7 @@ impl Provider for Minikube {
         self.tool(cluster).act(&["delete", "--profile", cluster.as_str()], None, context).await?;
         match fs_err::remove_dir_all(self.state.join(cluster.as_str())) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Finding::new("state-unremovable", Class::Failed, error.to_string()))
+                Err(Finding::new(Id::StateUnremovable, error.to_string()))
             }
             _ => Ok(()),
         }

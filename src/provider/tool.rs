@@ -10,7 +10,7 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::step::Context;
 
 /// Last lines of what a failed program said that are shown.
@@ -86,9 +86,8 @@ impl Tool {
     /// It can't be run.
     pub async fn end_of(&self, arguments: &[&str], input: Option<&str>) -> Result<Ended, Finding> {
         let path = self.find()?;
-        let cannot = |error: std::io::Error| {
-            Finding::new("tool-unusable", Class::Missing, format!("cannot run {}: {error}", path.display()))
-        };
+        let cannot =
+            |error: std::io::Error| Finding::new(Id::ToolUnusable, format!("cannot run {}: {error}", path.display()));
         let mut child = Command::new(&path)
             .args(arguments.iter().map(OsStr::new))
             .envs(self.environment.iter().map(|(variable, value)| (variable, value)))
@@ -123,7 +122,7 @@ impl Tool {
             None => format!("{command} failed ({})", ended.status),
         };
         let last = said.iter().skip(said.len().saturating_sub(LINES)).map(|line| (*line).to_owned());
-        Finding::new("tool-failed", Class::Failed, cause).with(format!("standard error of {command}"), last)
+        Finding::new(Id::ToolFailed, cause).with(format!("standard error of {command}"), last)
     }
 }
 
@@ -142,7 +141,7 @@ fn missing(tools: &[&Tool]) -> Finding {
         [name] => format!("{name} is not installed: it is not on the PATH"),
         names => format!("{} are not installed: they are not on the PATH", names.join(" and ")),
     };
-    let finding = Finding::new("no-tool", Class::Missing, cause);
+    let finding = Finding::new(Id::NoTool, cause);
     tools.iter().fold(finding, |finding, tool| finding.advise(format!("How to get {}: {}", tool.name, tool.get)))
 }
 
@@ -192,7 +191,7 @@ pub fn require(tool: &Tool, said: &str, oldest: (u32, u32, u32)) -> Result<(), F
         }
         None => format!("{} does not say its version: {:?}", tool.name, said.trim()),
     };
-    Err(Finding::new("tool-too-old", Class::Missing, cause).advise(format!("How to get it: {}", tool.get)))
+    Err(Finding::new(Id::ToolTooOld, cause).advise(format!("How to get it: {}", tool.get)))
 }
 
 #[cfg(test)]
@@ -200,6 +199,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::finding::Class;
 
     #[rstest]
     #[case("kind v0.27.0 go1.23.6 linux/amd64", Some((0, 27, 0)))]
@@ -220,7 +220,7 @@ mod tests {
     async fn output_of_a_failed_program_is_never_taken_for_an_answer() {
         let finding = shell().run(&["-c", "echo fine; echo 'ERROR: it broke' >&2; echo more >&2; exit 3"]).await;
         let finding = finding.unwrap_err();
-        assert_eq!(finding.class, Class::Failed);
+        assert_eq!(finding.class(), Class::Failed);
         assert!(finding.cause.contains("exit status: 3") && finding.cause.contains("it broke"), "{}", finding.cause);
         assert_eq!(finding.evidence[0].lines, ["ERROR: it broke", "more"]);
     }
@@ -234,7 +234,7 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_is_not_there_is_missing_with_the_way_to_get_it() {
         let finding = Tool::new("no-such-program", "https://tool.test").run(&[]).await.unwrap_err();
-        assert_eq!(finding.class, Class::Missing);
+        assert_eq!(finding.class(), Class::Missing);
         assert!(finding.advice[0].contains("https://tool.test"));
     }
 
@@ -250,7 +250,7 @@ mod tests {
     #[test]
     fn an_old_version_is_missing_and_says_what_is_needed() {
         let finding = require(&shell(), "kind v0.9.1", (0, 20, 0)).unwrap_err();
-        assert_eq!(finding.class, Class::Missing);
+        assert_eq!(finding.class(), Class::Missing);
         assert!(finding.cause.contains("0.9.1") && finding.cause.contains("0.20.0"), "{}", finding.cause);
         assert!(require(&shell(), "kind v0.20.0", (0, 20, 0)).is_ok());
     }

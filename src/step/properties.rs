@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use proptest::prelude::*;
 
 use super::*;
-use crate::finding::Class;
+use crate::finding::{Class, Id};
 
 /// A world of counters: a step raises its counter one by one to a goal, and each raise may be where the run is cut.
 #[derive(Default)]
@@ -62,12 +62,12 @@ impl Step for Raise {
         for needed in &self.needs {
             let there = self.world.counters.lock().unwrap().contains_key(needed);
             if !there {
-                return Err(Finding::new("order", Class::Failed, format!("{needed} is not there yet")));
+                return Err(Finding::new(Id::Internal, format!("{needed} is not there yet")));
             }
         }
         match self.value() {
             value if value == self.goal => Ok(Observation::satisfied(format!("{value}"))),
-            value if value > self.goal => Err(Finding::new("overshot", Class::Failed, format!("{value}"))),
+            value if value > self.goal => Err(Finding::new(Id::Internal, format!("{value}"))),
             value => Ok(Observation::unmet(format!("is {value}"))),
         }
     }
@@ -116,7 +116,7 @@ proptest! {
             let world = Arc::new(World { cut_after_writes: Some(cut), ..World::default() });
             let first = run(&goals, &world);
             if cut < writes {
-                prop_assert_eq!(first.unwrap_err().class, Class::Interrupted);
+                prop_assert_eq!(first.unwrap_err().class(), Class::Interrupted);
             }
             let again = Arc::new(World {
                 counters: Mutex::new(world.counters.lock().unwrap().clone()),
@@ -192,7 +192,7 @@ async fn a_wait_ends_at_the_deadline_with_evidence_and_says_on_the_way_what_it_w
     let mut plan = Plan::new("test");
     plan.add(Stuck(Observation::unmet("it is not done")));
     let finding = runner.run(&plan).await.unwrap_err();
-    assert_eq!(finding.class, Class::Deadline);
+    assert_eq!(finding.class(), Class::Deadline);
     assert_eq!(finding.cause, "cannot finish in time: after 0 s it is not done");
     assert_eq!(finding.evidence[0].lines, ["it hangs"]);
     assert!(reporter.0.load(Ordering::SeqCst) >= 2, "it was silent");

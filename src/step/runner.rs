@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::plan::{Plan, Planned};
 use super::{Event, Journal, Observation, Reporter, Step};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 
 /// How long the gathering of evidence may take: it must not add much to a deadline that has passed.
 const EVIDENCE: Duration = Duration::from_secs(5);
@@ -136,7 +136,7 @@ impl Runner {
                 observed = step.observe() => observed,
                 () = self.cancel.cancelled() => return Err(interrupted()),
                 () = tokio::time::sleep(self.timeout) => {
-                    return Err(Finding::new("deadline", Class::Deadline, format!("cannot {}: looking takes too long", step.title())));
+                    return Err(Finding::new(Id::Deadline, format!("cannot {}: looking takes too long", step.title())));
                 }
             };
             let observation = match observed {
@@ -275,11 +275,10 @@ impl Runner {
 
     fn deadline_passed(&self, title: &str, difference: &str, begun: Instant) -> Finding {
         let waited = begun.elapsed().as_secs();
-        Finding::new("deadline", Class::Deadline, format!("cannot {title} in time: after {waited} s {difference}"))
-            .advise(format!(
-                "Run the same command again to go on waiting, or give it more time than --timeout {}s.",
-                self.timeout.as_secs()
-            ))
+        Finding::new(Id::Deadline, format!("cannot {title} in time: after {waited} s {difference}")).advise(format!(
+            "Run the same command again to go on waiting, or give it more time than --timeout {}s.",
+            self.timeout.as_secs()
+        ))
     }
 
     fn record(&self, plan: &Plan, step: Option<&str>, event: &str, detail: &str) {
@@ -311,6 +310,5 @@ fn outcome(step: &dyn Step, observation: Observation, changed: bool) -> StepOutc
 
 /// The finding of a run that was interrupted.
 fn interrupted() -> Finding {
-    Finding::new("interrupted", Class::Interrupted, "interrupted")
-        .advise("What was done stays. Run the same command again to go on.")
+    Finding::new(Id::Interrupted, "interrupted").advise("What was done stays. Run the same command again to go on.")
 }

@@ -12,7 +12,7 @@ use kube::{Api, ResourceExt};
 
 use super::condition::{self, Verdict};
 use super::resource::{self, Applied, Existing, Exists, Manifest, api, next_change};
-use crate::finding::{Class, Evidence, Finding};
+use crate::finding::{Evidence, Finding, Id};
 use crate::kubernetes::{Access, Error, diagnosis};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference, Resource};
@@ -78,7 +78,7 @@ impl Step for Implemented {
         let lasts = self.lasts(error.is_some());
         if let Some(error) = error.filter(|_| lasts) {
             let cause = format!("A problem occurred creating the service binding: {error}");
-            return Err(Finding::new("service-binding-failed", Class::Failed, cause));
+            return Err(Finding::new(Id::ServiceBindingFailed, cause));
         }
         Ok(match condition::verdict(Kind::ServiceBinding, &there) {
             Verdict::Done(_) => {

@@ -7,7 +7,7 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::{Api, Client};
 use serde::Serialize;
 
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Error};
 use crate::step::{Context, Observation, Step};
 
@@ -83,8 +83,7 @@ pub async fn require(client: &Client, capability: Capability) -> Result<(), Find
         return Ok(());
     }
     let cause = format!("the {} stack of this cluster has not the capability {}", stack.stack, capability.word());
-    Err(Finding::new("no-capability", Class::Refused, cause)
-        .advise("A cluster with the builtin stack has it: a9s create cluster a8s"))
+    Err(Finding::new(Id::NoCapability, cause).advise("A cluster with the builtin stack has it: a9s create cluster a8s"))
 }
 
 /// The stack should be able to do something.

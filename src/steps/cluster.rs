@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::provider::{ClusterName, Provider, State};
 use crate::step::{Context, Observation, Step};
 
@@ -86,7 +86,7 @@ impl Step for Cluster {
     async fn observe(&self) -> Result<Observation, Finding> {
         let state = match self.provider.state(&self.name).await {
             // A cluster whose record is damaged can still be deleted.
-            Err(finding) if self.wanted == Wanted::Deleted && finding.id == "state-damaged" => {
+            Err(finding) if self.wanted == Wanted::Deleted && finding.id == Id::StateDamaged => {
                 return Ok(Observation::unmet(finding.cause));
             }
             state => state?,
@@ -121,7 +121,6 @@ impl Step for Cluster {
 impl Cluster {
     fn absent(&self) -> Finding {
         let cause = format!("there is no {} cluster {}", self.provider.name(), self.name);
-        Finding::new("no-cluster", Class::Missing, cause)
-            .advise(format!("Create it with: a9s create cluster a8s -c {}", self.name))
+        Finding::new(Id::NoCluster, cause).advise(format!("Create it with: a9s create cluster a8s -c {}", self.name))
     }
 }

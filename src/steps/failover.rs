@@ -17,7 +17,7 @@ use serde_json::json;
 use super::capability::{self, Capability};
 use super::instance::labels;
 use super::resource::{self, next_change};
-use crate::finding::{Class, Evidence, Finding};
+use crate::finding::{Evidence, Finding, Id};
 use crate::kubernetes::{Access, Error, diagnosis};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
@@ -61,20 +61,20 @@ impl Failover {
         let reference = Reference::new(Kind::Instance, namespace, &self.instance);
         let Some(there) = resource::get(client, &reference).await? else {
             let cause = format!("there is no instance {name} in the namespace {namespace}");
-            return Err(Finding::new("no-instance", Class::Missing, cause));
+            return Err(Finding::new(Id::NoInstance, cause));
         };
         capability::require(client, Capability::Failover).await?;
         let replicas = there.data["spec"]["replicas"].as_i64().unwrap_or(1);
         if replicas < 2 {
             let cause = format!("the instance {name} has {replicas} members: there is nobody to fail over to");
-            return Err(Finding::new("no-other-member", Class::Refused, cause)
+            return Err(Finding::new(Id::NoOtherMember, cause)
                 .advise(format!("Give it more: a9s create pg instance --name {name} --replicas 3")));
         }
         let lease = self.leases(client.clone()).get_opt(name).await.map_err(|error| Error::request(what(), error))?;
         let Some(lease) = lease else {
             let cause =
                 format!("the instance {name} has no Lease yet: it has no primary, or its stack has other means");
-            return Err(Finding::new("no-lease", Class::Refused, cause));
+            return Err(Finding::new(Id::NoLease, cause));
         };
         let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.as_str());
         let pods = pods.list(&ListParams::default().labels(&labels(&self.instance))).await;
@@ -90,15 +90,14 @@ impl Failover {
     fn check(&self, found: &Found) -> Result<(), Finding> {
         if let Some(refused) = found.record.refused.as_ref().filter(|refused| refused.id == self.id) {
             let cause = format!("the primary refused the failover: {}", refused.reason);
-            return Err(Finding::new("failover-refused", Class::Refused, cause));
+            return Err(Finding::new(Id::FailoverRefused, cause));
         }
         if let Some(to) = &self.to
             && !found.pods.iter().any(|pod| pod.name_any() == *to)
         {
             let names: Vec<String> = found.pods.iter().map(ResourceExt::name_any).collect();
             let cause = format!("{to} is no member of the instance {}", self.instance);
-            return Err(Finding::new("no-member", Class::Missing, cause)
-                .advise(format!("Its members are {}.", names.join(", "))));
+            return Err(Finding::new(Id::NoMember, cause).advise(format!("Its members are {}.", names.join(", "))));
         }
         Ok(())
     }
@@ -139,7 +138,7 @@ impl Step for Failover {
             Some(holder) if before.as_ref() == Some(&holder.pod) && !self.is_asked(&found) => {
                 let other = self.to.as_deref().unwrap_or("another member");
                 let cause = format!("{} leads again: {other} did not take its place in time", holder.pod);
-                return Err(Finding::new("failover-undone", Class::Failed, cause));
+                return Err(Finding::new(Id::FailoverUndone, cause));
             }
             Some(holder) => match before {
                 Some(before) if before != holder.pod && self.to.is_none() => {
@@ -149,7 +148,7 @@ impl Step for Failover {
                 Some(before) if before != holder.pod => {
                     let wanted = self.to.clone().unwrap_or_default();
                     let cause = format!("{} has become the primary instead of {wanted}, which was behind", holder.pod);
-                    return Err(Finding::new("failover-elsewhere", Class::Failed, cause));
+                    return Err(Finding::new(Id::FailoverElsewhere, cause));
                 }
                 _ => Observation::unmet(format!("{} is the primary", holder.pod)),
             },
@@ -162,7 +161,7 @@ impl Step for Failover {
         self.check(&found)?;
         *self.before.lock().unwrap_or_else(PoisonError::into_inner) = found.record.holder.map(|holder| holder.pod);
         let request = serde_json::to_string(&Switchover { id: self.id.clone(), to: self.to.clone() });
-        let request = request.map_err(|error| Finding::new("failover", Class::Failed, error))?;
+        let request = request.map_err(|error| Finding::new(Id::Internal, error))?;
         context.command(format!("kubectl annotate lease {} '{SWITCHOVER}={request}'", self.instance));
         let patch = Patch::Merge(json!({"metadata": {"annotations": {(SWITCHOVER): request}}}));
         let patched = self.leases(client).patch(self.instance.as_str(), &PatchParams::default(), &patch).await;

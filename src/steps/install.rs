@@ -16,7 +16,7 @@ use super::images;
 use super::release::{Fetched, Wanted};
 use super::stack::{self, Part, Probe, Site, Source};
 use crate::config::WorkingDirectory;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::images::ImageMap;
 use crate::manifest::release::{BACKUP_CONFIG, MANIFESTS, Version};
@@ -237,7 +237,7 @@ fn settings(directory: &WorkingDirectory) -> Result<[Value; 2], Finding> {
     use base64::Engine as _;
     let read = |name: &str| {
         fs_err::read(directory.backup_config().join(name))
-            .map_err(|error| Finding::new("manifests-missing", Class::Missing, error.to_string()))
+            .map_err(|error| Finding::new(Id::ManifestsMissing, error.to_string()))
     };
     let encoded = |name: &str| read(name).map(|bytes| base64::engine::general_purpose::STANDARD.encode(bytes));
     let metadata = |name: &str| json!({"name": name, "namespace": a8s_operators::SYSTEM_NAMESPACE});
@@ -293,8 +293,8 @@ fn cert_manager_source(images: ImageMap, path: PathBuf, cluster: Option<Arc<Acce
                 // Somebody else looks after it.
                 return Ok(Vec::new());
             }
-            let text = fs_err::read_to_string(&path)
-                .map_err(|error| Finding::new("manifests-missing", Class::Missing, error.to_string()))?;
+            let text =
+                fs_err::read_to_string(&path).map_err(|error| Finding::new(Id::ManifestsMissing, error.to_string()))?;
             Ok(kustomization::objects_of(&path, &text)?)
         })
     })
@@ -342,7 +342,7 @@ pub fn released(images: ImageMap, release: std::path::PathBuf, directory: Workin
         Box::pin(async move {
             let read = |name: &str| {
                 fs_err::read(directory.backup_config().join(name))
-                    .map_err(|error| Finding::new("manifests-missing", Class::Missing, error.to_string()))
+                    .map_err(|error| Finding::new(Id::ManifestsMissing, error.to_string()))
             };
             render(&release, &read)
         })

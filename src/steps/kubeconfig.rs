@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 
 use crate::config::write_private;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::kubeconfig::{self, Entry};
 use crate::step::{Context, Observation, Step};
 
@@ -53,7 +53,7 @@ impl Step for Written {
             context.command(format!("kubectl config use-context {}", self.context));
             write_private(&self.introduced, b"").map_err(|error| {
                 let cause = format!("cannot write {}: {error}", self.introduced.display());
-                Finding::new("state-unwritable", Class::Failed, cause)
+                Finding::new(Id::StateUnwritable, cause)
             })?;
         }
         Ok(())

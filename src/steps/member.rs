@@ -8,7 +8,7 @@ use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client, ResourceExt};
 
 use super::instance::labels;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Error};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::step::{Context, Observation, Step};
@@ -75,7 +75,7 @@ impl Killed {
                 Member::Number(number) => format!("member {number}"),
             };
             let (namespace, instance) = (&self.namespace, &self.instance);
-            Finding::new("no-member", Class::Missing, format!("the instance {namespace}/{instance} has no {which}"))
+            Finding::new(Id::NoMember, format!("the instance {namespace}/{instance} has no {which}"))
         })
     }
 }

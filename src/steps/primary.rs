@@ -8,7 +8,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::instance::labels;
 use super::resource;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::{Error, diagnosis};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
@@ -32,7 +32,7 @@ pub enum Primary {
 /// There is no such instance, it has no members, or its pod cannot become ready by waiting.
 pub async fn find(client: &Client, namespace: &Namespace, instance: &ObjectName) -> Result<Primary, Finding> {
     let missing = || format!("Can't find primary pod of service instance: {namespace}/{instance}");
-    let absent = |why| Finding::new("no-instance", Class::Missing, format!("{}: {why}", missing()));
+    let absent = |why| Finding::new(Id::NoInstance, format!("{}: {why}", missing()));
     let what = || format!("list the pods of the instance {namespace}/{instance}");
     let reference = Reference::new(Kind::Instance, namespace, instance);
     let there = resource::get(client, &reference).await?;
@@ -73,7 +73,7 @@ pub async fn wait_for(
         match find(client, namespace, instance).await? {
             Primary::Ready(pod) => return Ok(pod),
             Primary::Awaited(why) if Instant::now() > patience => {
-                return Err(Finding::new("no-primary", Class::Missing, why)
+                return Err(Finding::new(Id::NoPrimary, why)
                     .advise(format!("How is it? kubectl get postgresql,pods -n {namespace}")));
             }
             Primary::Awaited(why) => progress(why),

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 
 use crate::config::WorkingDirectory;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::manifest::fetch::Fetcher;
 use crate::manifest::release::{self, Version};
 use crate::step::{Context, Observation, Step};
@@ -120,7 +120,7 @@ impl Fetched {
         let Some(url) = self.wanted.url() else { return Ok(()) };
         context.progress(format!("fetching {url}"));
         let body = Fetcher::new()?.get(&url).await.map_err(|finding| match finding.id {
-            "fetch-not-found" => finding.advise("Is there such a version? Name another with --deployment-version."),
+            Id::FetchNotFound => finding.advise("Is there such a version? Name another with --deployment-version."),
             _ => finding.advise("Name a directory with the documents: --deployment-version DIRECTORY"),
         })?;
         self.keep(&body)?;
@@ -130,7 +130,7 @@ impl Fetched {
 
     /// Puts it in place: complete, or not at all.
     fn keep(&self, body: &[u8]) -> Result<(), Finding> {
-        let failed = |error: std::io::Error| Finding::new("files-unwritable", Class::Failed, error.to_string());
+        let failed = |error: std::io::Error| Finding::new(Id::WorkingDirectory, error.to_string());
         let path = self.wanted.path(&self.directory);
         let mut name = path.clone().into_os_string();
         name.push(".new");
@@ -204,7 +204,7 @@ impl Step for Fetched {
                 Wanted::Document { .. } if path.is_file() => {}
                 Wanted::Document { .. } => {
                     let cause = format!("there is no file {}", path.display());
-                    return Err(Finding::new("manifests-missing", Class::Missing, cause));
+                    return Err(Finding::new(Id::ManifestsMissing, cause));
                 }
             }
             return Ok(Observation::satisfied(format!("{} is used", path.display())));
@@ -327,7 +327,7 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let directory = WorkingDirectory(home.path().join("a9s"));
         let wanted = Wanted::Manifests(Version::Directory(home.path().to_owned()));
-        assert_eq!(run(&directory, &wanted).await.unwrap_err().id, "manifests-missing");
+        assert_eq!(run(&directory, &wanted).await.unwrap_err().id, Id::ManifestsMissing);
         fs_err::create_dir_all(home.path().join(release::MANIFESTS)).unwrap();
         assert!(!run(&directory, &wanted).await.unwrap());
         assert_eq!(wanted.path(&directory), home.path());

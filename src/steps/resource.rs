@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::condition::{self, Verdict};
 use super::written;
-use crate::finding::{Class, Evidence, Finding};
+use crate::finding::{Evidence, Finding, Id};
 use crate::kubernetes::{Access, Error, apply, diagnosis};
 use crate::manifest::resource::{Kind, Reference, Resource};
 use crate::step::{Context, Handle, Observation, Plan, Step};
@@ -65,8 +65,7 @@ impl Step for Exists {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        let missing =
-            |why: &str| Finding::new(self.reference.kind.missing(), Class::Missing, format!("{}{why}", self.otherwise));
+        let missing = |why: &str| Finding::new(self.reference.kind.missing(), format!("{}{why}", self.otherwise));
         match get(&self.access.client().await?, &self.reference).await? {
             None => Err(missing("")),
             Some(there) if there.metadata.deletion_timestamp.is_some() => Err(missing(": it is being deleted")),
@@ -89,7 +88,7 @@ pub struct Manifest {
 
 impl Manifest {
     fn document(&self) -> Result<String, Finding> {
-        self.resource.document().map_err(|error| Finding::new("manifest", Class::Failed, error))
+        self.resource.document().map_err(|error| Finding::new(Id::Internal, error))
     }
 }
 
@@ -162,11 +161,11 @@ impl Applied {
         if let Some(path) = self.difference(there) {
             let (found, wanted) = (at(&there.data, &path), at(&self.resource.object().data, &path));
             let cause = format!("{about}, and its {path} is {found} instead of {wanted}");
-            return Some(Finding::new("other-spec", Class::Refused, cause).advise("Choose another --name."));
+            return Some(Finding::new(Id::OtherSpec, cause).advise("Choose another --name."));
         }
         match condition::verdict(*kind, there) {
             Verdict::Failed(why) => Some(
-                Finding::new("failed-before", Class::Refused, format!("{about}, and has failed: {why}"))
+                Finding::new(Id::FailedBefore, format!("{about}, and has failed: {why}"))
                     .advise("Choose another --name, or delete it first."),
             ),
             _ => None,
@@ -190,7 +189,7 @@ async fn former(client: &Client, order: &Reference, there: &DynamicObject) -> Re
          one was made later",
         kind.noun()
     );
-    Ok(Some(Finding::new("former-instance", Class::Refused, cause).advise("Choose another --name.")))
+    Ok(Some(Finding::new(Id::FormerInstance, cause).advise("Choose another --name.")))
 }
 
 /// The value at a path such as `spec.serviceInstance.name`, as a person would write it.
@@ -318,7 +317,7 @@ impl Step for Settled {
         let client = self.access.client().await?;
         let Some(object) = get(&client, &self.reference).await? else {
             let cause = format!("the {} is not there any more: somebody has deleted it", self.reference);
-            return Err(Finding::new("deleted-meanwhile", Class::Failed, cause));
+            return Err(Finding::new(Id::DeletedMeanwhile, cause));
         };
         Ok(match condition::verdict(self.reference.kind, &object) {
             Verdict::Done(what) => {
@@ -329,7 +328,7 @@ impl Step for Settled {
             Verdict::Failed(why) => {
                 let Reference { kind, namespace, name, .. } = &self.reference;
                 let cause = format!("{}: {name} in the namespace {namespace}: {why}", phrase_of_failure(*kind));
-                return Err(Finding::new("permanently-failed", Class::Failed, cause));
+                return Err(Finding::new(Id::PermanentlyFailed, cause));
             }
         })
     }
@@ -442,7 +441,7 @@ impl Deleted {
         };
         if Trouble::of(&condition).is_permanent() && self.held_up.get_or_init(Instant::now).elapsed() > MENDED {
             let cause = format!("the {} can't be deleted: {}", self.reference, condition.message);
-            return Err(Finding::new("deletion-held-up", Class::Failed, cause)
+            return Err(Finding::new(Id::DeletionHeldUp, cause)
                 .advise("Mend that; what is being deleted goes as soon as it can."));
         }
         Ok(condition::line(&condition))
@@ -507,6 +506,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::finding::Class;
 
     fn applied(spec: Value) -> Applied {
         let reference = Reference::new(Kind::Backup, &"shop".parse().unwrap(), &"b".parse().unwrap());
@@ -535,7 +535,7 @@ mod tests {
     #[test]
     fn an_order_for_another_instance_is_a_conflict_that_names_both() {
         let finding = applied(of("solo", "Postgresql")).conflict(&there(of("other", "Postgresql"), json!([]))).unwrap();
-        assert_eq!(finding.class, Class::Refused);
+        assert_eq!(finding.class(), Class::Refused);
         assert_eq!(
             finding.cause,
             "the backup b exists already in the namespace shop, and its spec.serviceInstance.name is other instead of solo"

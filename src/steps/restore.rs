@@ -14,7 +14,7 @@ use super::condition::{self, Verdict};
 use super::instance::Ready;
 use super::look;
 use super::resource::{Applied, Existing, Exists, Manifest, Ordered, Settled, get, order};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Error};
 use crate::manifest::instance;
 use crate::manifest::names::ObjectName;
@@ -28,7 +28,7 @@ const MADE_FOR: &str = "a8s.a9s/made-for";
 fn no_backup(backup: &Reference) -> Finding {
     let Reference { namespace, name, .. } = backup;
     let cause = format!("Can't create restore for non-existing backup {name} in namespace {namespace}");
-    Finding::new(Kind::Backup.missing(), Class::Missing, cause)
+    Finding::new(Kind::Backup.missing(), cause)
 }
 
 /// A backup that is to be restored.
@@ -45,7 +45,7 @@ pub async fn backup(client: &Client, backup: &Reference) -> Result<DynamicObject
 /// It names none.
 pub fn source(backup: &Reference, there: &DynamicObject) -> Result<ObjectName, Finding> {
     condition::instance(there).parse().map_err(|why: String| {
-        Finding::new("no-source", Class::Refused, format!("the {backup} does not say which instance it is of: {why}"))
+        Finding::new(Id::NoSource, format!("the {backup} does not say which instance it is of: {why}"))
     })
 }
 
@@ -79,7 +79,7 @@ async fn copied(
     let Some((bytes, major)) = condition::made_of(backup) else {
         let to = &reference.name;
         let cause = format!("neither the instance {to} nor the instance {} is there to copy", source.name);
-        return Err(Finding::new(Kind::Instance.missing(), Class::Missing, cause).advise(
+        return Err(Finding::new(Kind::Instance.missing(), cause).advise(
             "Make an instance, a9s create pg instance --name NAME, and restore into it: a9s create pg restore -i NAME.",
         ));
     };
@@ -112,7 +112,7 @@ pub async fn new(
         (None, None) => copied(client, source, reference, backup).await?,
         (None, Some(_)) => {
             let cause = format!("there is a {restore} already, and no instance {to}");
-            return Err(Finding::new("other-spec", Class::Refused, cause).advise("Choose another --name."));
+            return Err(Finding::new(Id::OtherSpec, cause).advise("Choose another --name."));
         }
         // Nothing is ordered again, so no content is replaced.
         (Some(there), Some(order)) if condition::instance(&order) == to.as_str() => {
@@ -123,7 +123,7 @@ pub async fn new(
             let why = if is_for_this { "has been restored before" } else { "was not made for this" };
             let cause =
                 format!("there is an instance {to} already, which {why}: the {restore} would replace its content");
-            return Err(Finding::new("instance-taken", Class::Refused, cause)
+            return Err(Finding::new(Id::InstanceTaken, cause)
                 .advise(format!("To replace its content: a9s create pg restore -b {} -i {to}", backup.name_any()))
                 .advise("Or choose a name that is free."));
         }
@@ -170,7 +170,7 @@ impl Step for Restorable {
         let there = backup(&client, &self.backup).await?;
         let unusable = |why: String| {
             let cause = format!("the {} can't be restored: {why}", self.backup);
-            Err(Finding::new("backup-unusable", Class::Missing, cause))
+            Err(Finding::new(Id::BackupUnusable, cause))
         };
         match condition::verdict(Kind::Backup, &there) {
             Verdict::Done(_) => {}
@@ -207,7 +207,7 @@ impl Restorable {
                 let way_out = format!(
                     "Wait until it is complete, or delete it: a9s delete pg {noun} --name {name} -n {namespace}"
                 );
-                return Err(Finding::new("instance-busy", Class::Refused, cause).advise(way_out));
+                return Err(Finding::new(Id::InstanceBusy, cause).advise(way_out));
             }
         }
         Ok(())

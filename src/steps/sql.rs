@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use tokio::io::AsyncRead;
 
 use super::primary::{self, Primary};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::kubernetes::exec::{self, Container, Ended};
 use crate::manifest::names::{Namespace, ObjectName};
@@ -135,8 +135,8 @@ impl Sql {
             (None, Some(code)) => format!("psql ended with exit code {code} in the pod {pod}"),
             (None, None) => format!("the SQL was cut off in the pod {pod}: {}", ended.message),
         };
-        let id = if ended.code.is_some() { "sql-failed" } else { "sql-cut-off" };
-        let finding = Finding::new(id, Class::Failed, cause).with("psql", lines.into_iter().take(ERROR_LINES));
+        let id = if ended.code.is_some() { Id::SqlFailed } else { Id::SqlCutOff };
+        let finding = Finding::new(id, cause).with("psql", lines.into_iter().take(ERROR_LINES));
         match self.source {
             Source::File(_) => finding
                 .advise("Statements before the failing one have taken effect, unless the file has a transaction."),
@@ -158,8 +158,7 @@ impl Sql {
 /// # Errors
 /// It is not there, can't be read, or is no file.
 pub fn open_file(path: &std::path::Path) -> Result<(std::fs::File, u64), Finding> {
-    let failed =
-        |why: String| Finding::new("no-file", Class::Missing, format!("Can't upload file {}: {why}", path.display()));
+    let failed = |why: String| Finding::new(Id::NoFile, format!("Can't upload file {}: {why}", path.display()));
     let file = std::fs::File::open(crate::caller::path(path)).map_err(|error| failed(error.to_string()))?;
     let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
     if !metadata.is_file() {
@@ -239,6 +238,7 @@ impl Step for Sql {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Class;
 
     fn sql(source: Source, keep: bool) -> Sql {
         Sql {
@@ -266,13 +266,13 @@ mod tests {
             finding.cause,
             "the SQL failed in the pod solo-0: posts/broken.sql:3: ERROR:  relation \"nowhere\" does not exist"
         );
-        assert_eq!(finding.class, Class::Failed);
+        assert_eq!(finding.class(), Class::Failed);
     }
 
     #[test]
     fn a_file_that_is_not_there_is_missing() {
-        assert_eq!(open_file(std::path::Path::new("/nowhere/x.sql")).unwrap_err().class, Class::Missing);
-        assert_eq!(open_file(std::path::Path::new("/tmp")).unwrap_err().class, Class::Missing);
+        assert_eq!(open_file(std::path::Path::new("/nowhere/x.sql")).unwrap_err().class(), Class::Missing);
+        assert_eq!(open_file(std::path::Path::new("/tmp")).unwrap_err().class(), Class::Missing);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::instance;
 use super::resource::{self, get};
 use super::restore::{self, Destination};
 use super::sql::{Source, Sql};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::order;
@@ -57,7 +57,7 @@ impl Subject {
     pub async fn of(client: &Client, backup: Reference) -> Result<Self, Finding> {
         let Some(object) = get(client, &backup).await? else {
             let cause = format!("there is no {backup} in the namespace {}", backup.namespace);
-            return Err(Finding::new(Kind::Backup.missing(), Class::Missing, cause));
+            return Err(Finding::new(Kind::Backup.missing(), cause));
         };
         let source = restore::source(&backup, &object)?;
         let uid = object.uid().unwrap_or_default();
@@ -68,7 +68,7 @@ impl Subject {
             && !there.labels().contains_key(LABEL)
         {
             let cause = format!("the instance {name} is there, and is not a scratch instance of a verification");
-            return Err(Finding::new("name-taken", Class::Refused, cause));
+            return Err(Finding::new(Id::NameTaken, cause));
         }
         let like = Reference::new(Kind::Instance, &backup.namespace, &source);
         let mut scratch = restore::like(client, &like, &name, &object).await?;
@@ -97,11 +97,12 @@ impl Subject {
         };
         let restored = restore::add(&mut plan, access, &wanted, None);
         let namespace = &self.backup.namespace;
-        let read = Examined::new(access, namespace, &self.scratch.reference.name, &format!("{CONTENT}{STRUCTURE}"));
-        let read = Arc::new(read);
+        let script = format!("{CONTENT}{STRUCTURE}");
+        let restored_from = Some(self.backup.name.clone());
+        let read = Arc::new(Examined::new(access, namespace, &self.scratch.reference.name, restored_from, &script));
         plan.push(&[restored.handle], read.clone());
         let live = live.then(|| {
-            let live = Arc::new(Examined::new(access, namespace, &self.source, CONTENT));
+            let live = Arc::new(Examined::new(access, namespace, &self.source, None, CONTENT));
             plan.push(&[], live.clone());
             live
         });
@@ -119,9 +120,13 @@ impl Subject {
 }
 
 /// A name that no two backups share, and that the same backup always has: another run finds what one has left.
-fn scratch_name(uid: &str) -> Result<ObjectName, Finding> {
+/// What the instance is called that the verification of the backup with this UID restores into.
+///
+/// # Errors
+/// The UID is none.
+pub fn scratch_name(uid: &str) -> Result<ObjectName, Finding> {
     let short: String = uid.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
-    format!("verify-{}", short.to_lowercase()).parse().map_err(|why| Finding::new("no-uid", Class::Failed, why))
+    format!("verify-{}", short.to_lowercase()).parse().map_err(|why| Finding::new(Id::Internal, why))
 }
 
 /// Every table of every database of an instance should have been read to the end, in this run.
@@ -129,16 +134,24 @@ pub struct Examined {
     access: Arc<Access>,
     namespace: Namespace,
     instance: ObjectName,
+    restored_from: Option<ObjectName>,
     script: String,
     content: Mutex<Option<Content>>,
 }
 
 impl Examined {
-    fn new(access: &Arc<Access>, namespace: &Namespace, instance: &ObjectName, script: &str) -> Self {
+    fn new(
+        access: &Arc<Access>,
+        namespace: &Namespace,
+        instance: &ObjectName,
+        restored_from: Option<ObjectName>,
+        script: &str,
+    ) -> Self {
         Self {
             access: access.clone(),
             namespace: namespace.clone(),
             instance: instance.clone(),
+            restored_from,
             script: script.to_owned(),
             content: Mutex::default(),
         }
@@ -164,9 +177,20 @@ impl Examined {
             output: Mutex::new(Box::new(keep)),
             done: Mutex::default(),
         };
-        sql.converge(context).await?;
+        sql.converge(context).await.map_err(|finding| self.of_backup(finding))?;
         let bytes = output.lock().unwrap_or_else(PoisonError::into_inner);
         Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
+    /// What the server can't read of the content that it was given is damage of the backup.
+    fn of_backup(&self, finding: Finding) -> Finding {
+        match (&self.restored_from, finding.id) {
+            (Some(backup), Id::SqlFailed) => {
+                let cause = format!("the backup {backup} restores, but can't be read to its end: {}", finding.cause);
+                Finding { evidence: finding.evidence, ..Finding::new(Id::BackupDamaged, cause) }
+            }
+            _ => finding,
+        }
     }
 }
 

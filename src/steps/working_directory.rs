@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 
 use crate::config::{ConfigFile, WorkingDirectory};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::step::{Context, Observation, Step};
 
 /// Generated files and the configuration should be gone. What others put into the working directory stays.
@@ -59,7 +59,7 @@ impl Step for Removed {
         for path in self.generated() {
             let is_directory = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
             let removed = if is_directory { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) };
-            removed.map_err(|error| Finding::new("files-unremovable", Class::Failed, error.to_string()))?;
+            removed.map_err(|error| Finding::new(Id::WorkingDirectory, error.to_string()))?;
         }
         if let Some(directory) = &self.directory {
             // Only if nothing of anybody else is in it.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use crate::config::write_private;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::step::Observation;
 
 /// Whether the file has the document.
@@ -20,9 +20,8 @@ pub fn observe(path: &Path, document: &str) -> Observation {
 /// # Errors
 /// The directory or the file can't be written.
 pub fn write(path: &Path, document: &str) -> Result<(), Finding> {
-    let failed = |error: std::io::Error| {
-        Finding::new("working-directory", Class::Failed, format!("cannot write the manifest: {error}"))
-    };
+    let failed =
+        |error: std::io::Error| Finding::new(Id::WorkingDirectory, format!("cannot write the manifest: {error}"));
     if let Some(directory) = path.parent() {
         fs_err::create_dir_all(directory).map_err(failed)?;
     }

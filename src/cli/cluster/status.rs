@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::cli::Session;
 use crate::cli::arguments::ProviderChoice;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::provider::{ClusterName, Options, State};
 
 /// Arguments of `cluster status`.
@@ -28,7 +28,7 @@ impl Status {
         match &state {
             State::Absent => {
                 let cause = format!("there is no {} cluster {name}", provider.name());
-                return Err(Finding::new("no-cluster", Class::Missing, cause)
+                return Err(Finding::new(Id::NoCluster, cause)
                     .advise(format!("Create it with: a9s create cluster a8s -c {name}")));
             }
             State::Stopped { why } => console.warning(format!("The Kubernetes Cluster {name} is stopped: {why}.")),

@@ -13,7 +13,7 @@ use crate::conformance::catalogue::Sources;
 use crate::conformance::compare::compare;
 use crate::conformance::options::{Options, Selectors};
 use crate::conformance::results::Results;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 
 /// Arguments of `conformance compare`.
 #[derive(Debug, Args)]
@@ -82,9 +82,7 @@ impl Compare {
         session.console.document(&comparison);
         match comparison.differences() {
             0 => Ok(()),
-            count => {
-                Err(Finding::new("runs-differ", Class::Failed, format!("the two runs differ in {count} scenarios")))
-            }
+            count => Err(Finding::new(Id::RunsDiffer, format!("the two runs differ in {count} scenarios"))),
         }
     }
 

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::cli::Session;
 use crate::conformance::catalogue::{Catalogue, Sources};
 use crate::conformance::options::Selectors;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 
 /// Arguments of `conformance list`.
 #[derive(Debug, Args)]
@@ -20,7 +20,7 @@ impl List {
         let catalogue = Catalogue::read(sources);
         let selected = catalogue.select(&self.selectors.filter());
         if selected.is_empty() {
-            return Err(Finding::new("no-scenario", Class::Failed, "no scenario matches the filter"));
+            return Err(Finding::new(Id::NoScenario, "no scenario matches the filter"));
         }
         let mut feature = "";
         for entry in &selected {

@@ -10,7 +10,7 @@ use crate::conformance::catalogue::Sources;
 use crate::conformance::options::Options;
 use crate::conformance::recorder::Say;
 use crate::conformance::results::{Results, Verdict};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 
 /// Arguments of `conformance run`.
 #[derive(Debug, Args)]
@@ -34,10 +34,10 @@ impl RunSuite {
 pub(super) fn results_of_run(session: &Session, options: &Options, sources: &Sources) -> Result<Results, Finding> {
     let program = match &options.program {
         Some(program) => program.clone(),
-        None => std::env::current_exe().map_err(|error| Finding::new("no-program", Class::Failed, error))?,
+        None => std::env::current_exe().map_err(|error| Finding::new(Id::Internal, error))?,
     };
     let from_folder = options.features.as_deref().map(Sources::from_directory).transpose();
-    let from_folder = from_folder.map_err(|error| Finding::new("no-features", Class::Missing, error))?;
+    let from_folder = from_folder.map_err(|error| Finding::new(Id::NoFeatures, error))?;
     let sources = from_folder.as_ref().unwrap_or(sources);
     let console = session.console.clone();
     let say: Say = match console.words() {
@@ -49,15 +49,15 @@ pub(super) fn results_of_run(session: &Session, options: &Options, sources: &Sou
 
 /// The exit code agrees with the last line.
 fn verdict(results: &Results) -> Result<(), Finding> {
-    let (id, class, cause) = match results.verdict {
+    let (id, cause) = match results.verdict {
         Verdict::Passed => return Ok(()),
         Verdict::Failed => {
             let bad = results.counts.failed + results.problems.len();
-            ("not-conformant", Class::Failed, format!("{bad} of the run's checks failed"))
+            (Id::NotConformant, format!("{bad} of the run's checks failed"))
         }
         Verdict::Interrupted | Verdict::ClusterLost => return partial(results),
     };
-    Err(Finding::new(id, class, cause))
+    Err(Finding::new(id, cause))
 }
 
 /// A run that was cut off is an error, whatever its scenarios say.
@@ -66,12 +66,10 @@ fn verdict(results: &Results) -> Result<(), Finding> {
 /// It was.
 pub(super) fn partial(results: &Results) -> Result<(), Finding> {
     match results.verdict {
-        Verdict::Interrupted => {
-            Err(Finding::new("interrupted", Class::Interrupted, "interrupted: the report tells of a part"))
-        }
+        Verdict::Interrupted => Err(Finding::new(Id::Interrupted, "interrupted: the report tells of a part")),
         Verdict::ClusterLost => {
             let cause = "the cluster stopped answering: the report tells of a part";
-            Err(Finding::new("cluster-lost", Class::Missing, cause))
+            Err(Finding::new(Id::ClusterLost, cause))
         }
         Verdict::Passed | Verdict::Failed => Ok(()),
     }

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::cli::Session;
 use crate::conformance::catalogue::{Catalogue, Entry, Sources};
 use crate::conformance::options::Selectors;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 
 /// Arguments of `conformance show`.
 #[derive(Debug, Args)]
@@ -27,7 +27,7 @@ impl Show {
             selected.retain(|entry| entry.id.to_lowercase().contains(&text));
         }
         if selected.is_empty() {
-            return Err(Finding::new("no-scenario", Class::Failed, "no scenario matches the filter"));
+            return Err(Finding::new(Id::NoScenario, "no scenario matches the filter"));
         }
         for entry in &selected {
             session.console.line(render(entry));

@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::order::OrderArguments;
 use crate::cli::Session;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::manifest::names::{self, Namespace, ObjectName};
 use crate::manifest::order;
 use crate::manifest::resource::{Kind, Reference, Resource};
@@ -73,7 +73,7 @@ impl CreateBinding {
         console.info(format!("The YAML manifest is located at: {}", path.display()));
         if session.global.verbose || self.order.no_apply {
             console.line(" The YAML manifest contains: ");
-            let document = binding.document().map_err(|error| Finding::new("manifest", Class::Failed, error))?;
+            let document = binding.document().map_err(|error| Finding::new(Id::Internal, error))?;
             console.raw(document.as_bytes());
         }
         if !self.order.no_apply {

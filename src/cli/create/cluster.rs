@@ -90,6 +90,8 @@ impl CreateCluster {
             Some(path) => crate::caller::path(path),
             None => kubeconfig::paths().into_iter().next().ok_or(crate::config::Error::NoHome)?,
         };
+        // A file that can't take the context is told before anything is made.
+        kubeconfig::check(&kubeconfig)?;
         session.console.heading("Let's set up a Kubernetes stack together...");
         let installation = Installation { directory: directory.clone(), stack, images, choice: choice.clone() };
         let plan = plan(&provider, &self.cluster_name, &kubeconfig, is_ours, installation);

@@ -10,7 +10,7 @@ use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run};
 use crate::cli::version::majors;
 use crate::config::WorkingDirectory;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::instance::{ApiVersion, Instance, Size};
 use crate::manifest::names::{self, Namespace, ObjectName};
@@ -134,8 +134,7 @@ impl CreateInstance {
         let chosen = a8s_operators::postgresql::choose(u32::from(wanted), there.iter().copied(), self.strict_version)
             .map_err(|error| {
             let list: Vec<String> = there.iter().map(u32::to_string).collect();
-            Finding::new("no-such-version", Class::Missing, error)
-                .advise(format!("The cluster has: {}.", list.join(", ")))
+            Finding::new(Id::NoSuchVersion, error).advise(format!("The cluster has: {}.", list.join(", ")))
         })?;
         if chosen != u32::from(wanted) {
             let text = format!("The cluster has no PostgreSQL {wanted}; the instance will run PostgreSQL {chosen}.");
@@ -170,8 +169,7 @@ impl CreateInstance {
         console.info(format!("The YAML manifest is located at: {}", path.display()));
         if session.global.verbose || self.no_apply {
             console.line(" The YAML manifest contains: ");
-            let document =
-                instance.resource().document().map_err(|error| Finding::new("manifest", Class::Failed, error))?;
+            let document = instance.resource().document().map_err(|error| Finding::new(Id::Internal, error))?;
             console.raw(document.as_bytes());
         }
         if !self.no_apply {
@@ -187,7 +185,7 @@ impl CreateInstance {
 
 fn namespace(text: &str) -> Result<Namespace, Finding> {
     text.parse().map_err(|why: String| {
-        Finding::new("bad-namespace", Class::Usage, format!("the context's namespace {text:?} can't be used: {why}"))
+        Finding::new(Id::BadNamespace, format!("the context's namespace {text:?} can't be used: {why}"))
     })
 }
 

@@ -11,7 +11,7 @@ use super::instance::chosen_namespace;
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run};
 use crate::config::WorkingDirectory;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{ApiVersion, Kind, Reference, Resource};
@@ -49,9 +49,7 @@ impl OrderArguments {
     /// There is no context, and one is needed.
     pub async fn reference(&self, access: &Access, kind: Kind, name: &ObjectName) -> Result<Reference, Finding> {
         let namespace = match chosen_namespace(self.namespace.as_ref(), access).await {
-            Err(_) if self.no_apply => {
-                "default".parse().map_err(|why| Finding::new("bad-namespace", Class::Usage, why))
-            }
+            Err(_) if self.no_apply => "default".parse().map_err(|why| Finding::new(Id::BadNamespace, why)),
             namespace => namespace,
         }?;
         Ok(Reference { kind, namespace, name: name.clone(), api_version: self.api_version.clone() })
@@ -97,7 +95,7 @@ impl Order<'_> {
         session.console.info(format!("The YAML manifest is located at: {}", path.display()));
         if session.global.verbose || self.arguments.no_apply {
             session.console.line(" The YAML manifest contains: ");
-            let document = self.resource.document().map_err(|error| Finding::new("manifest", Class::Failed, error))?;
+            let document = self.resource.document().map_err(|error| Finding::new(Id::Internal, error))?;
             session.console.raw(document.as_bytes());
         }
         if let Some(end) = &end {

@@ -9,7 +9,7 @@ use super::cluster::{generated_directory, summary};
 use super::stack_arguments::StackArguments;
 use crate::cli::arguments::Run;
 use crate::cli::{Session, group, prompt};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Connection, Error, Target};
 use crate::provider::{self, ClusterName, Name, Options, Provider};
 use crate::step::Plan;
@@ -73,7 +73,7 @@ impl Chosen {
             [context] => Ok(Target { context: Some(context.clone()), ..target }),
             several @ [_, ..] => {
                 let cause = format!("{name} may be any of the contexts {}", several.join(", "));
-                Err(Finding::new("ambiguous-context", Class::Refused, cause).advise("Name one of them with -c."))
+                Err(Finding::new(Id::AmbiguousContext, cause).advise("Name one of them with -c."))
             }
             [] => {
                 let known: Vec<&str> = contexts.iter().map(|(context, _)| context.as_str()).collect();

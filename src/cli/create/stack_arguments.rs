@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::store::BackupStore;
 use crate::cli::Session;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::manifest::images::ImageMap;
 use crate::manifest::release::{self, Version};
 use crate::provider::{ClusterName, Name, Provider};
@@ -73,8 +73,7 @@ impl StackArguments {
         match self.name(kind) {
             StackName::Builtin => Ok(Stack::Builtin { provider }),
             StackName::Upstream if kind == Some(Name::Embedded) => Err(Finding::new(
-                "stack-unsupported",
-                Class::Refused,
+                Id::StackUnsupported,
                 "the embedded cluster runs no container images: the upstream stack can't run on it",
             )
             .advise("Leave out --stack, or take another provider: -p kind")),

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use crate::caller;
 use crate::cli::{Session, prompt};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::step::{Event, Reporter};
 use crate::steps::backup_config::{Provider, Secret, Wish};
 
@@ -123,7 +123,7 @@ impl BackupStore {
         }
         if let Some(path) = key.file {
             let content = fs_err::read_to_string(caller::path(path))
-                .map_err(|error| Finding::new("key-unreadable", Class::Missing, error.to_string()))?;
+                .map_err(|error| Finding::new(Id::KeyUnreadable, error.to_string()))?;
             return Ok(Some(content.trim_end().to_owned()));
         }
         let given = caller::variable(key.variable).and_then(|given| given.into_string().ok());
@@ -136,7 +136,7 @@ impl BackupStore {
 
 fn ask(key: &Key<'_>) -> Result<String, Finding> {
     let missing = || {
-        Finding::new("no-key", Class::Usage, format!("the backup provider AWS needs a --{}", key.name))
+        Finding::new(Id::NoKey, format!("the backup provider AWS needs a --{}", key.name))
             .advise(format!("Give it in the variable {} or in a file with --{}-file.", key.variable, key.name))
     };
     if !caller::can_answer() {

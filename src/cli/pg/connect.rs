@@ -18,7 +18,7 @@ use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::create::chosen_namespace;
 use crate::cli::describe::not_there;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Error, forward};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
@@ -95,7 +95,7 @@ impl Passfile {
     /// PostgreSQL manual, "The Password File". Nobody else can read it, and nobody can have put it there before.
     fn write(port: u16, credentials: &Credentials) -> Result<Self, Finding> {
         let failed = |error: std::io::Error| {
-            Finding::new("passfile", Class::Failed, format!("cannot write the file with the password: {error}"))
+            Finding::new(Id::Passfile, format!("cannot write the file with the password: {error}"))
         };
         let directory = caller::variable("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_dir());
         let name = format!("a9s-{:016x}.pgpass", rand::random::<u64>());
@@ -142,7 +142,7 @@ impl Connect {
         cancel: &Cancel,
     ) -> Result<(), Finding> {
         let pod = primary::wait_for(client, namespace, instance, std::time::Duration::MAX, |_| {}).await?;
-        let failed = |error| Finding::new("no-port", Class::Failed, format!("cannot listen on 127.0.0.1: {error}"));
+        let failed = |error| Finding::new(Id::NoPort, format!("cannot listen on 127.0.0.1: {error}"));
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
         let port = listener.local_addr().map_err(failed)?.port();
         session
@@ -198,9 +198,9 @@ async fn credentials(
     let found = found.map_err(|error| Error::request(format!("get the Secret {namespace}/{name}"), error))?;
     let word = |key: &str| {
         let bytes = found.data.as_ref().and_then(|data| data.get(key));
-        bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok()).ok_or_else(|| {
-            Finding::new("no-credentials", Class::Missing, format!("the Secret {namespace}/{name} has no {key}"))
-        })
+        bytes
+            .and_then(|bytes| String::from_utf8(bytes.0.clone()).ok())
+            .ok_or_else(|| Finding::new(Id::NoCredentials, format!("the Secret {namespace}/{name} has no {key}")))
     };
     Ok(Credentials { username: word("username")?, password: word("password")? })
 }
@@ -211,7 +211,7 @@ async fn bound_to(client: &Client, binding: &Reference) -> Result<(Namespace, Ob
     let namespace = found.data["spec"]["instance"]["namespace"].as_str().unwrap_or(binding.namespace.as_str());
     let instance = (namespace.parse(), condition::instance(&found).parse());
     let (Ok(namespace), Ok(instance)) = instance else {
-        return Err(Finding::new("no-service-binding", Class::Missing, format!("the {binding} names no instance")));
+        return Err(Finding::new(Id::NoServiceBinding, format!("the {binding} names no instance")));
     };
     Ok((namespace, instance))
 }
@@ -219,7 +219,7 @@ async fn bound_to(client: &Client, binding: &Reference) -> Result<(Namespace, Ob
 /// The service binding must be there, be this instance's, and be usable.
 async fn bound(client: &Client, binding: &Reference, instance: &Reference) -> Result<(), Finding> {
     let found = resource::get(client, binding).await?.ok_or_else(|| not_there(binding))?;
-    let missing = |why: &str| Finding::new("no-service-binding", Class::Missing, format!("the {binding} {why}"));
+    let missing = |why: &str| Finding::new(Id::NoServiceBinding, format!("the {binding} {why}"));
     if !condition::is_for(&found, instance) {
         return Err(missing(&format!("is to another instance than {}/{}", instance.namespace, instance.name)));
     }

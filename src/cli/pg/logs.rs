@@ -10,7 +10,7 @@ use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::create::chosen_namespace;
 use crate::cli::describe::not_there;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference};
@@ -46,7 +46,7 @@ impl Logs {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         if self.follow && !session.console.words() {
             let cause = "--follow never ends, and a document of -o json or yaml has an end";
-            return Err(Finding::new("usage", Class::Usage, cause));
+            return Err(Finding::new(Id::Usage, cause));
         }
         let name = named.instance(self.name.as_ref())?;
         session.block_on(async |cancel| {

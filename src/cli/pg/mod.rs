@@ -13,7 +13,7 @@ mod verify;
 use clap::{Args, Subcommand};
 
 use super::{Session, group};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::manifest::names::{Namespace, ObjectName};
 
 /// Arguments of `pg`.
@@ -60,9 +60,9 @@ struct Named {
 impl Named {
     /// The instance: named by the command's own argument, or by `--service-instance`.
     fn instance(&self, own: Option<&ObjectName>) -> Result<ObjectName, Finding> {
-        own.or(self.instance.as_ref()).cloned().ok_or_else(|| {
-            Finding::new("no-instance-named", Class::Usage, "no instance is named: use --service-instance (-i)")
-        })
+        own.or(self.instance.as_ref())
+            .cloned()
+            .ok_or_else(|| Finding::new(Id::NoInstanceNamed, "no instance is named: use --service-instance (-i)"))
     }
 }
 

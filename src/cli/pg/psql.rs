@@ -9,7 +9,7 @@ use super::status::interrupted;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::create::chosen_namespace;
-use crate::finding::{Class, Finding};
+use crate::finding::{Class, Finding, Id};
 use crate::kubernetes::exec::Container;
 use crate::kubernetes::{Access, terminal};
 use crate::manifest::names::ObjectName;
@@ -39,7 +39,7 @@ impl Psql {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         let instance = named.instance(self.name.as_ref())?;
         if !session.console.words() {
-            return Err(Finding::new("no-document", Class::Usage, "psql's output is no document: leave out --output"));
+            return Err(Finding::new(Id::NoDocument, "psql's output is no document: leave out --output"));
         }
         let code = session.block_on(async |cancel| {
             let access = Access::new(self.cluster.target());
@@ -57,9 +57,7 @@ impl Psql {
                 command.extend(self.arguments.iter().cloned());
                 let container = Container { namespace: namespace.to_string(), pod, container: CONTAINER.to_owned() };
                 let ended = terminal::run(client, &container, command, FAREWELL).await?;
-                ended.code.ok_or_else(|| {
-                    Finding::new("psql-cut-off", Class::Failed, format!("psql was cut off: {}", ended.message))
-                })
+                ended.code.ok_or_else(|| Finding::new(Id::PsqlCutOff, format!("psql was cut off: {}", ended.message)))
             };
             tokio::select! {
                 code = work => code,

@@ -11,7 +11,7 @@ use crate::cli::arguments::ClusterTarget;
 use crate::cli::create::chosen_namespace;
 use crate::cli::describe::not_there;
 use crate::cli::list::table;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference};
@@ -38,7 +38,7 @@ impl Status {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         if self.watch && !session.console.words() {
             let cause = "--watch never ends, and a document of -o json or yaml has an end";
-            return Err(Finding::new("usage", Class::Usage, cause));
+            return Err(Finding::new(Id::Usage, cause));
         }
         let name = named.instance(self.name.as_ref())?;
         session.block_on(async |cancel| {
@@ -69,7 +69,7 @@ impl Status {
 
 /// The finding of a look that was interrupted.
 pub fn interrupted() -> Finding {
-    Finding::new("interrupted", Class::Interrupted, "interrupted")
+    Finding::new(Id::Interrupted, "interrupted")
 }
 
 fn render(status: &status::Status, now: Timestamp) -> String {

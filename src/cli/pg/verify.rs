@@ -12,7 +12,7 @@ use crate::cli::arguments::{ClusterTarget, Run};
 use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::cli::list::table;
 use crate::config::WorkingDirectory;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference};
@@ -82,7 +82,7 @@ impl Verify {
                         "the backup {} restores, but {} is damaged: {}",
                         self.backup, damage.damaged, damage.why
                     );
-                    Err(Finding::new("backup-damaged", Class::Failed, cause))
+                    Err(Finding::new(Id::BackupDamaged, cause))
                 }
             }
         })

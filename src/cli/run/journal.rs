@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::playbook::Playbook;
 use crate::config::write_private;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 
 /// The journal of one playbook.
 #[derive(Debug)]
@@ -125,7 +125,7 @@ impl Journal {
 }
 
 fn unwritable(error: std::io::Error) -> Finding {
-    Finding::new("playbook-journal", Class::Failed, format!("the journal of the playbook can't be used: {error}"))
+    Finding::new(Id::PlaybookJournal, format!("the journal of the playbook can't be used: {error}"))
 }
 
 /// The same in every run of this build, which is all that is needed.

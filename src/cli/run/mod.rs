@@ -16,7 +16,7 @@ use self::playbook::{Phase, Playbook, Step};
 use super::arguments::duration;
 use super::{Session, caller, run_command};
 use crate::config::home;
-use crate::finding::{Class, Finding};
+use crate::finding::{Class, Finding, Id};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -106,8 +106,7 @@ impl Drive<'_> {
                 Ok(done)
             }
             (State::Changed, true) => Err(Finding::new(
-                "playbook-changed",
-                Class::Refused,
+                Id::PlaybookChanged,
                 format!("{} was changed since its last run, so that run can't be resumed", self.playbook.name),
             )
             .advise("Run it from its beginning: leave --resume out.")),
@@ -162,7 +161,7 @@ impl Drive<'_> {
         self.done.push(json!({"command": step.line(), "line": step.at, "seconds": seconds, "error": outcome}));
         result.map_err(|mut finding| {
             finding.cause = format!("{}: line {}: {}", self.playbook.name, step.at, finding.cause);
-            match finding.class {
+            match finding.class() {
                 Class::Interrupted => finding.advise("a9s run --resume goes on with this step."),
                 _ => finding.advise("Once the cause is mended, --resume goes on with this step."),
             }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::cli::Cli;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::yaml::{self, Located};
 
 /// The document. What comes `before` and `after` is run once, `steps` as often as is asked for.
@@ -98,13 +98,12 @@ impl Playbook {
     /// # Errors
     /// It can't be read, is not a playbook, or holds a command that is wrong; all of those are named with their lines.
     pub fn read(file: &Path) -> Result<Self, Finding> {
-        let text = fs_err::read_to_string(file).map_err(|error| {
-            Finding::new("no-playbook", Class::Missing, format!("can't read the playbook: {error}"))
-        })?;
+        let text = fs_err::read_to_string(file)
+            .map_err(|error| Finding::new(Id::NoPlaybook, format!("can't read the playbook: {error}")))?;
         let base = std::path::absolute(file).ok().and_then(|file| Some(file.parent()?.to_owned())).unwrap_or_default();
         Self::parse(&text, &base).map_err(|wrong| {
             let (first, rest) = wrong.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
-            Finding::new("playbook-wrong", Class::Usage, format!("{}: {first}", file.display()))
+            Finding::new(Id::PlaybookWrong, format!("{}: {first}", file.display()))
                 .with("and", rest.iter().map(|text| format!("{}: {text}", file.display())))
                 .advise("a9s run --schema describes playbooks.")
         })

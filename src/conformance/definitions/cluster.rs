@@ -1,6 +1,6 @@
 //! Clusters: making, stopping, killing and deleting them.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use cucumber::{given, then, when};
 use futures::future::try_join_all;
@@ -13,6 +13,7 @@ use nix::unistd::Pid;
 
 use super::backup;
 use crate::conformance::command;
+use crate::conformance::database;
 use crate::conformance::inventory::{self, Process};
 use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
@@ -113,6 +114,29 @@ async fn freeze_process(world: &mut World) -> Result<(), Failure> {
     let process = process_of_cluster(world)?;
     world.frozen.push(process.pid);
     Ok(kill(Pid::from_raw(process.pid), Signal::SIGSTOP).map_err(std::io::Error::from)?)
+}
+
+/// The command is cut off from what it waits for, and has to come to its end by itself.
+#[when(regex = r#"^I run `a9s (.+)`, and the cluster's process is killed while "(.+)" runs it$"#)]
+async fn kill_process_meanwhile(world: &mut World, line: String, instance: String) -> Result<(), Failure> {
+    const RUNNING: &str =
+        "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep%' AND pid <> pg_backend_pid()";
+    let login = observe::login(&world.client().await?, world.namespace(), &instance).await?;
+    let words = command::words(&line);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let started = Instant::now();
+    let child = command::start_a9s(&world.surroundings, &words)?;
+    until("the statement to run", Duration::from_secs(10), || async {
+        let running = database::ask(&login, "postgres", RUNNING).await?;
+        Ok(Look::when(running == ["1"], "it does not run yet"))
+    })
+    .await?;
+    kill_process(world).await?;
+    let output = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output())
+        .await
+        .map_err(|_| Failure::unexpected("an end within 60 s", line.clone()))??;
+    world.remember(command::Outcome::of(line, &output, started.elapsed()));
+    Ok(())
 }
 
 #[given("the cluster's process has been killed")]

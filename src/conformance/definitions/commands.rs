@@ -7,6 +7,7 @@ use cucumber::{given, then, when};
 
 use crate::conformance::command::{self, Outcome};
 use crate::conformance::{Failure, World};
+use crate::finding::Id;
 
 #[given(regex = r"^I (?:have run|run) `(.+)`$")]
 #[when(regex = r"^I run `(.+)`$")]
@@ -35,6 +36,16 @@ async fn run_with_input(world: &mut World, line: String, step: &Step) -> Result<
     let words = command::words(&world.expand(&line));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     world.kubectl(&words, Some(text.as_bytes())).await.map(drop)
+}
+
+/// The kernel's full(4): nothing can be written to it.
+#[when(regex = r"^I run `a9s (.+)` where standard output is full$")]
+async fn run_full(world: &mut World, line: String) -> Result<(), Failure> {
+    let words = command::words(&world.expand(&line));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let outcome = command::a9s_to_full(&world.surroundings, &words).await?;
+    world.remember(outcome);
+    Ok(())
 }
 
 #[given("that has worked")]
@@ -181,6 +192,17 @@ async fn one_clear_sentence(world: &mut World) -> Result<(), Failure> {
         [] if outcome.stderr.starts_with("error: ") && !trace => Ok(()),
         _ => Err(Failure::unexpected("one clear sentence on standard error", outcome.transcript())),
     }
+}
+
+/// Its exit code is the one that the list of findings gives it.
+#[then(expr = "it ends with the finding {string}")]
+async fn ends_with_finding(world: &mut World, name: String) -> Result<(), Failure> {
+    let id = Id::ALL.iter().find(|id| id.name() == name);
+    let id = id.ok_or_else(|| Failure::unexpected("a finding of docs/findings.md", &name))?;
+    let outcome = world.last()?;
+    outcome.require_code(i32::from(id.class().exit_code()))?;
+    contains(&outcome.stderr, &format!(" [{id}]"), "standard error", outcome)?;
+    one_clear_sentence(world).await
 }
 
 fn contains(text: &str, wanted: &str, place: &str, outcome: &command::Outcome) -> Result<(), Failure> {

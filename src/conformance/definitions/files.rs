@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use cucumber::gherkin::Step;
 use cucumber::{given, then, when};
@@ -26,6 +27,22 @@ async fn unreadable(world: &mut World, path: String) -> Result<(), Failure> {
         fs_err::remove_file(&path)?;
     }
     Ok(fs_err::create_dir(&path)?)
+}
+
+/// A program that died with it would have left an older one.
+#[given("another program holds the lock of the kubeconfig")]
+async fn locked_kubeconfig(world: &mut World) -> Result<(), Failure> {
+    let mut name = world.surroundings.kubeconfig.clone().into_os_string();
+    name.push(".lock");
+    let path = PathBuf::from(name);
+    fs_err::create_dir_all(path.parent().unwrap_or(&path))?;
+    let lock = fs_err::File::create(&path)?;
+    Ok(lock.set_modified(SystemTime::now() + Duration::from_secs(3600))?)
+}
+
+#[given(expr = "the variable {string} is empty")]
+async fn empty_variable(world: &mut World, name: String) {
+    world.surroundings.env.push((name, String::new()));
 }
 
 #[given(expr = "the variable {string} is {string}")]
@@ -60,6 +77,12 @@ async fn program(world: &mut World, name: String, step: &Step) -> Result<(), Fai
     world.surroundings.env.retain(|(variable, _)| variable != "PATH");
     world.surroundings.env.push(("PATH".to_owned(), format!("{}:/usr/bin:/bin", directory.display())));
     Ok(())
+}
+
+#[given(expr = "I may run the file {string}")]
+async fn executable(world: &mut World, path: String) -> Result<(), Failure> {
+    let path = world.surroundings.home.join(world.expand(&path));
+    Ok(fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?)
 }
 
 /// A word for sh(1).

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use cucumber::{then, when};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, BufReader, Lines};
+use tokio::process::{Child, ChildStderr};
 
 use crate::conformance::command;
 use crate::conformance::{Failure, World};
@@ -96,41 +97,76 @@ async fn killed_after(world: &World, words: &[&str], delay: Duration) -> Result<
 /// Ctrl-C, once the command has said that it waits.
 #[when(regex = r"^I run `a9s (.+)` and interrupt it while it waits$")]
 async fn interrupt(world: &mut World, line: String) -> Result<(), Failure> {
-    let words = command::words(&world.expand(&line));
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let started = Instant::now();
-    let mut child = command::start_a9s(&world.surroundings, &words)?;
-    let stderr = child.stderr.take().ok_or(Failure::Missing("standard error"))?;
-    let mut lines = BufReader::new(stderr).lines();
-    let mut said = String::new();
-    let end = tokio::time::Instant::now() + Duration::from_secs(60);
-    while let Ok(line) = tokio::time::timeout_at(end, lines.next_line()).await
-        && let Some(line) = line?
-    {
-        said.push_str(&line);
-        said.push('\n');
-        if line.contains("wait for") {
-            break;
-        }
-    }
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
+    let waiting = Waiting::start(world, &line).await?;
+    let pid = waiting.child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
     kill(Pid::from_raw(pid), Signal::SIGINT).map_err(std::io::Error::from)?;
-    let output = async {
-        while let Some(line) = lines.next_line().await? {
+    let outcome = waiting.end().await?;
+    world.remember(outcome);
+    Ok(())
+}
+
+/// The first command has to come to its end by itself.
+#[when(regex = r"^I run `a9s (.+)`, and once it waits `a9s (.+)` is run$")]
+async fn meanwhile(world: &mut World, line: String, other: String) -> Result<(), Failure> {
+    let waiting = Waiting::start(world, &line).await?;
+    let words = command::words(&world.expand(&other));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    command::a9s(&world.surroundings, &words).await?.require_success()?;
+    let outcome = waiting.end().await?;
+    world.remember(outcome);
+    Ok(())
+}
+
+/// A command that has said that it waits.
+struct Waiting {
+    line: String,
+    child: Child,
+    lines: Lines<BufReader<ChildStderr>>,
+    said: String,
+    started: Instant,
+}
+
+impl Waiting {
+    async fn start(world: &World, line: &str) -> Result<Self, Failure> {
+        let line = world.expand(line);
+        let words = command::words(&line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let started = Instant::now();
+        let mut child = command::start_a9s(&world.surroundings, &words)?;
+        let stderr = child.stderr.take().ok_or(Failure::Missing("standard error"))?;
+        let mut lines = BufReader::new(stderr).lines();
+        let mut said = String::new();
+        let end = tokio::time::Instant::now() + Duration::from_secs(60);
+        while let Ok(line) = tokio::time::timeout_at(end, lines.next_line()).await
+            && let Some(line) = line?
+        {
             said.push_str(&line);
             said.push('\n');
+            if line.contains("wait for") {
+                break;
+            }
         }
-        child.wait_with_output().await
-    };
-    let output = tokio::time::timeout(Duration::from_secs(20), output)
-        .await
-        .map_err(|_| Failure::unexpected("an end within 20 s of the interrupt", line.clone()))??;
-    world.remember(command::Outcome {
-        line,
-        status: output.status,
-        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-        stderr: said,
-        took: started.elapsed(),
-    });
-    Ok(())
+        Ok(Self { line, child, lines, said, started })
+    }
+
+    async fn end(self) -> Result<command::Outcome, Failure> {
+        let Self { line, child, mut lines, mut said, started } = self;
+        let output = async {
+            while let Some(line) = lines.next_line().await? {
+                said.push_str(&line);
+                said.push('\n');
+            }
+            child.wait_with_output().await
+        };
+        let output = tokio::time::timeout(Duration::from_secs(20), output)
+            .await
+            .map_err(|_| Failure::unexpected("an end within 20 s", line.clone()))??;
+        Ok(command::Outcome {
+            line,
+            status: output.status,
+            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+            stderr: said,
+            took: started.elapsed(),
+        })
+    }
 }

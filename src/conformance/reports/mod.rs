@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::recorder::Say;
 use super::results::{FILE, Results};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 
 /// The page.
 const PAGE: &str = "index.html";
@@ -27,7 +27,7 @@ const EVIDENCE: &str = "evidence";
 /// The folder can't be written.
 pub fn prepare(folder: &Path, say: &Say) -> Result<Option<Results>, Finding> {
     let unwritable = |error: std::io::Error| {
-        Finding::new("report-unwritable", Class::Missing, format!("the report's folder can't be written: {error}"))
+        Finding::new(Id::ReportUnwritable, format!("the report's folder can't be written: {error}"))
             .advise("Name another folder with --report.")
     };
     fs_err::create_dir_all(folder).map_err(unwritable)?;
@@ -116,7 +116,7 @@ mod tests {
         fs_err::write(&file, "in the way").unwrap();
         for folder in [file.clone(), file.join("below"), "/proc/nowhere".into()] {
             let finding = prepare(&folder, &silent()).unwrap_err();
-            assert_eq!((finding.id, finding.class), ("report-unwritable", Class::Missing));
+            assert_eq!(finding.id, Id::ReportUnwritable);
         }
         assert_eq!(fs_err::read_to_string(file).unwrap(), "in the way");
     }

@@ -16,7 +16,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::Value;
 
 use self::document::Kustomization;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::yaml;
 
 /// Names a kustomization may have (sigs.k8s.io/kustomize `api/konfig`).
@@ -64,9 +64,9 @@ impl From<Error> for Finding {
     fn from(error: Error) -> Self {
         let cause = crate::finding::chain(&error);
         match error {
-            Error::Read { .. } | Error::NotThere { .. } => Self::new("manifests-missing", Class::Missing, cause),
-            Error::Document { .. } => Self::new("manifests-damaged", Class::Refused, cause),
-            Error::Unsupported { .. } => Self::new("kustomization-unsupported", Class::Refused, cause)
+            Error::Read { .. } | Error::NotThere { .. } => Self::new(Id::ManifestsMissing, cause),
+            Error::Document { .. } => Self::new(Id::ManifestsDamaged, cause),
+            Error::Unsupported { .. } => Self::new(Id::KustomizationUnsupported, cause)
                 .advise("Render it with: kubectl kustomize, and name the directory of the result."),
         }
     }

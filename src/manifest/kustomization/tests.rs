@@ -4,6 +4,7 @@ use rstest::rstest;
 use serde_json::json;
 
 use super::*;
+use crate::finding::Class;
 
 fn fixture() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/stack/deploy")
@@ -37,7 +38,7 @@ fn the_structure_of_the_released_documents_is_rendered() {
 #[test]
 fn files_with_credentials_that_nobody_made_are_missing_by_name() {
     let finding = Finding::from(render(&fixture().join("a8s/manifests"), &Files::default()).unwrap_err());
-    assert_eq!(finding.class, Class::Missing);
+    assert_eq!(finding.class(), Class::Missing);
     assert!(finding.cause.contains("backup-config/backup-store-config.yaml"), "{}", finding.cause);
 }
 

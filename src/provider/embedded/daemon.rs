@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 
 use super::places::Place;
 use super::record::Record;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 
 /// First argument of the process.
 pub const WORD: &str = "__cluster";
@@ -63,7 +63,7 @@ pub fn serving(place: &Place) -> Vec<i32> {
 /// It can't be started.
 pub fn spawn(place: &Place) -> Result<Child, Finding> {
     let failed = |error: std::io::Error| {
-        Finding::new("cluster-not-started", Class::Failed, format!("cannot start the cluster's process: {error}"))
+        Finding::new(Id::ClusterNotStarted, format!("cannot start the cluster's process: {error}"))
     };
     let log = fs_err::OpenOptions::new().create(true).append(true).mode(0o600).open(place.log()).map_err(failed)?;
     let errors = log.try_clone().map_err(failed)?;
@@ -101,7 +101,7 @@ pub fn ended(place: &Place, status: std::process::ExitStatus, from: u64) -> Find
         None => format!("the cluster's process ended while starting ({how})"),
     };
     let advice = format!("The whole log is {}.", place.log().display());
-    Finding::new("cluster-not-started", Class::Failed, cause).with("log of the cluster", lines).advise(advice)
+    Finding::new(Id::ClusterNotStarted, cause).with("log of the cluster", lines).advise(advice)
 }
 
 /// The last lines of the log that were written after the position `from`.

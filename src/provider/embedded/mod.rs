@@ -21,7 +21,7 @@ use nix::unistd::Uid;
 use self::places::{Place, Places, ServerUser};
 use self::record::{Found, Record};
 use super::{ClusterName, Name, Options, Provider, State, ready};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Target;
 use crate::step::Context;
 
@@ -58,20 +58,19 @@ impl Embedded {
         if !Uid::effective().is_root() {
             return match wanted {
                 None => Ok(None),
-                Some(name) => {
-                    Err(Finding::new("run-as", Class::Refused, format!("only root can run servers as {name}")))
-                }
+                Some(name) => Err(Finding::new(Id::RunAs, format!("only root can run servers as {name}"))),
             };
         }
         let name = wanted.unwrap_or("postgres");
         let user = nix::unistd::User::from_name(name).ok().flatten().ok_or_else(|| {
-            Finding::new("no-server-user", Class::Missing, format!("there is no user {name} to run PostgreSQL as"))
+            Finding::new(Id::NoServerUser, format!("there is no user {name} to run PostgreSQL as"))
                 .advise("Install PostgreSQL, which makes the user postgres: apt-get install postgresql")
                 .advise("Or name another user with --run-as.")
         })?;
         if user.uid.is_root() {
-            return Err(Finding::new("run-as", Class::Refused, "PostgreSQL does not run as root")
-                .advise("Name another user with --run-as."));
+            return Err(
+                Finding::new(Id::RunAs, "PostgreSQL does not run as root").advise("Name another user with --run-as.")
+            );
         }
         Ok(Some(ServerUser { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
     }
@@ -183,7 +182,7 @@ impl Provider for Embedded {
         match record::look(&place) {
             Ok(_) => {}
             // A damaged record is ours all the same.
-            Err(finding) if finding.id == "state-damaged" => {}
+            Err(finding) if finding.id == Id::StateDamaged => {}
             Err(finding) => return Err(finding),
         }
         if place.directory.exists() {
@@ -198,7 +197,7 @@ impl Provider for Embedded {
         let entries = match fs_err::read_dir(&self.places.state) {
             Ok(entries) => entries,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(Finding::new("state-unreadable", Class::Failed, error.to_string())),
+            Err(error) => return Err(Finding::new(Id::StateUnreadable, error.to_string())),
         };
         let mut names: Vec<ClusterName> = entries
             .flatten()
@@ -216,7 +215,7 @@ impl Provider for Embedded {
 
     async fn load(&self, _cluster: &ClusterName, images: &[String], _context: &Context) -> Result<(), Finding> {
         let cause = format!("the embedded cluster runs programs of this machine and can't load {}", images.join(", "));
-        Err(Finding::new("no-images", Class::Refused, cause))
+        Err(Finding::new(Id::ImagesUnsupported, cause))
     }
 
     fn kubeconfig(&self, cluster: &ClusterName) -> PathBuf {
@@ -233,7 +232,7 @@ impl Provider for Embedded {
             Found::Nothing => return Err(no_cluster(cluster)),
         };
         let Some(admission) = record.admission else {
-            return Err(Finding::new("cluster-stopped", Class::Missing, format!("the cluster {cluster} does not run"))
+            return Err(Finding::new(Id::ClusterStopped, format!("the cluster {cluster} does not run"))
                 .advise(format!("Start it with: a9s cluster start -c {cluster}")));
         };
         let webhook = manifests::Webhook::Url { url: admission.url, ca_pem: admission.ca_pem };
@@ -251,7 +250,7 @@ impl Provider for Embedded {
 /// The servers are programs of this host.
 fn postgresql_is_installed() -> Result<(), Finding> {
     if a8s_operators::postgresql::installations().is_empty() {
-        return Err(Finding::new("no-postgresql", Class::Missing, "no PostgreSQL server is installed on this machine")
+        return Err(Finding::new(Id::NoPostgresql, "no PostgreSQL server is installed on this machine")
             .advise("Install one, on Debian with: apt-get install postgresql"));
     }
     Ok(())
@@ -262,7 +261,7 @@ fn administrator(place: &Place) -> Target {
 }
 
 fn no_cluster(cluster: &ClusterName) -> Finding {
-    Finding::new("no-cluster", Class::Missing, format!("there is no embedded cluster {cluster}"))
+    Finding::new(Id::NoCluster, format!("there is no embedded cluster {cluster}"))
         .advise(format!("Create it with: a9s create cluster a8s -c {cluster}"))
 }
 
@@ -270,9 +269,8 @@ fn no_cluster(cluster: &ClusterName) -> Finding {
 async fn take_turn(place: &Place) -> Result<Flock<std::fs::File>, Finding> {
     use std::os::unix::fs::MetadataExt;
     let path = place.lock();
-    let failed = |error: std::io::Error| {
-        Finding::new("state-unwritable", Class::Failed, format!("cannot lock {}: {error}", path.display()))
-    };
+    let failed =
+        |error: std::io::Error| Finding::new(Id::StateUnwritable, format!("cannot lock {}: {error}", path.display()));
     loop {
         let file = fs_err::OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?.into_parts().0;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
@@ -305,7 +303,7 @@ async fn wait_until_ready(place: &Place, mut child: Option<std::process::Child>,
                 (Some(_), true) if ready(&administrator(place)).await.is_ok() => return Ok(()),
                 (None, _) if child.is_none() => {
                     let cause = "the cluster's process ended while starting";
-                    return Err(Finding::new("cluster-not-started", Class::Failed, cause)
+                    return Err(Finding::new(Id::ClusterNotStarted, cause)
                         .with("log of the cluster", daemon::log_since(place, from)));
                 }
                 _ => {}
@@ -318,7 +316,7 @@ async fn wait_until_ready(place: &Place, mut child: Option<std::process::Child>,
 /// Removes a cluster's files; the record goes last, so that a cut-off deletion can be repeated.
 fn remove_all(place: &Place) -> Result<(), Finding> {
     let failed = |error: std::io::Error| {
-        Finding::new("state-unremovable", Class::Failed, format!("cannot remove the cluster: {error}"))
+        Finding::new(Id::StateUnremovable, format!("cannot remove the cluster: {error}"))
             .advise("Run the same command again once that is cleared.")
     };
     let gone = |result: std::io::Result<()>| match result {

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use nix::unistd::{AccessFlags, Uid, access};
 
 use crate::config::home;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::provider::ClusterName;
 
 /// A cluster with one small instance needs about this much.
@@ -55,14 +55,13 @@ impl Places {
         let root = Uid::effective().is_root();
         let variable = |name| crate::caller::variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
         let no_home = || {
-            Finding::new("no-home", Class::Missing, "no home directory is known: HOME is not set")
-                .advise("Set HOME or A9S_STATE_DIR.")
+            Finding::new(Id::NoHome, "no home directory is known: HOME is not set").advise("Set HOME or A9S_STATE_DIR.")
         };
         let state = match variable("A9S_STATE_DIR") {
             Some(directory) if directory.is_absolute() => directory,
             Some(directory) => {
                 let cause = format!("A9S_STATE_DIR is not an absolute path: {}", directory.display());
-                return Err(Finding::new("state-directory", Class::Usage, cause));
+                return Err(Finding::new(Id::StateDirectory, cause));
             }
             None if root => PathBuf::from("/var/lib/a9s"),
             None => match variable("XDG_STATE_HOME").filter(|directory| directory.is_absolute()) {
@@ -133,7 +132,7 @@ impl Place {
             let ancestor = existing_ancestor(directory)?;
             access(ancestor, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| {
                 let cause = format!("cannot write to {}: {}", ancestor.display(), errno.desc());
-                Finding::new("directory-blocked", Class::Failed, cause)
+                Finding::new(Id::DirectoryBlocked, cause)
                     .advise("Make it writable, or name another place with A9S_STATE_DIR.")
             })?;
             if let Some(user) = run_as {
@@ -142,8 +141,7 @@ impl Place {
         }
         if self.run.as_os_str().len() > SOCKETS {
             let cause = format!("the directory for sockets has a path that is too long: {}", self.run.display());
-            return Err(Finding::new("directory-too-long", Class::Failed, cause)
-                .advise("Set XDG_RUNTIME_DIR to a shorter one."));
+            return Err(Finding::new(Id::DirectoryTooLong, cause).advise("Set XDG_RUNTIME_DIR to a shorter one."));
         }
         let ancestor = existing_ancestor(&self.directory)?;
         if let Ok(system) = nix::sys::statvfs::statvfs(ancestor) {
@@ -155,7 +153,7 @@ impl Place {
                     free >> 20,
                     SPACE >> 20
                 );
-                return Err(Finding::new("disk-full", Class::Failed, cause)
+                return Err(Finding::new(Id::DiskFull, cause)
                     .advise("Free some space, or name another place with A9S_STATE_DIR."));
             }
         }
@@ -169,11 +167,7 @@ impl Place {
     pub fn make(&self) -> Result<(), Finding> {
         for directory in [&self.directory, &self.run] {
             let failed = |error: std::io::Error| {
-                Finding::new(
-                    "directory-blocked",
-                    Class::Failed,
-                    format!("cannot make {}: {error}", directory.display()),
-                )
+                Finding::new(Id::DirectoryBlocked, format!("cannot make {}: {error}", directory.display()))
             };
             fs_err::create_dir_all(directory).map_err(failed)?;
             for ours in [directory.as_path(), directory.parent().unwrap_or(directory)] {
@@ -200,8 +194,7 @@ fn existing_ancestor(path: &Path) -> Result<&Path, Finding> {
         Ok(found)
     } else {
         let cause = format!("{} is in the way: it is not a directory", found.display());
-        Err(Finding::new("directory-blocked", Class::Failed, cause)
-            .advise("Move it away, or name another place with A9S_STATE_DIR."))
+        Err(Finding::new(Id::DirectoryBlocked, cause).advise("Move it away, or name another place with A9S_STATE_DIR."))
     }
 }
 
@@ -224,7 +217,7 @@ fn traversable(directory: &Path, user: &ServerUser) -> Result<(), Finding> {
                 ancestor.display(),
                 metadata.mode() & 0o7777
             );
-            return Err(Finding::new("directory-blocked", Class::Failed, cause)
+            return Err(Finding::new(Id::DirectoryBlocked, cause)
                 .advise(format!("Allow it with: chmod o+x {}", ancestor.display()))
                 .advise("Or name another place with A9S_STATE_DIR."));
         }
@@ -267,7 +260,7 @@ mod tests {
         let file = root.path().join("state");
         fs_err::write(&file, "").unwrap();
         let finding = places(&file).of(&"a8s".parse().unwrap()).check(None).unwrap_err();
-        assert_eq!(finding.id, "directory-blocked");
+        assert_eq!(finding.id, Id::DirectoryBlocked);
         assert!(finding.cause.contains("state"));
     }
 

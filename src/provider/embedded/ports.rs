@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use a8s_operators::agent::{BACKUP_PORT, METRICS_PORT, REST_PORT, SQL_PORT};
 use tokio::net::TcpSocket;
 
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 
 /// The ports of an instance's pod.
 const PORTS: [u16; 4] = [SQL_PORT, REST_PORT, BACKUP_PORT, METRICS_PORT];
@@ -42,7 +42,7 @@ fn taken(port: u16) -> Finding {
         holder(port).map_or_else(|| "another program".to_owned(), |(pid, name)| format!("{name} (process {pid})"));
     let cause =
         format!("{who} listens on port {port} of every address of this machine, where the instances' members listen");
-    Finding::new("port-taken", Class::Refused, cause)
+    Finding::new(Id::PortTaken, cause)
         .advise(format!("Let it listen on one address only, such as 127.0.0.1:{port}, or on another port."))
 }
 

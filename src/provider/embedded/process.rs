@@ -27,7 +27,7 @@ use super::images::Images;
 use super::places::{Place, Places};
 use super::record::{self, Admission, Found, Record};
 use crate::config::write_private;
-use crate::finding::{Class, Finding, chain};
+use crate::finding::{Finding, Id, chain};
 use crate::kubernetes::apply::{self, Kind};
 use crate::yaml;
 
@@ -51,14 +51,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         .init();
     let result = match arguments.into_iter().next() {
         Some(directory) => start(Path::new(&directory)),
-        None => Err(Finding::new("usage", Class::Usage, "the directory of a cluster is expected")),
+        None => Err(Finding::new(Id::Usage, "the directory of a cluster is expected")),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(finding) => {
             // The command that started us looks for this line.
             eprint(&format!("error: {}", finding.cause));
-            ExitCode::from(finding.class.exit_code())
+            ExitCode::from(finding.class().exit_code())
         }
     }
 }
@@ -90,7 +90,7 @@ fn detach() {
 }
 
 fn start(directory: &Path) -> Result<(), Finding> {
-    let failed = |error: std::io::Error| Finding::new("no-resources", Class::Failed, format!("cannot start: {error}"));
+    let failed = |error: std::io::Error| Finding::new(Id::NoResources, format!("cannot start: {error}"));
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().map_err(failed)?;
@@ -105,19 +105,20 @@ fn start(directory: &Path) -> Result<(), Finding> {
 
 async fn run(directory: &Path, terminate: &mut Signal, interrupt: &mut Signal) -> Result<(), Finding> {
     let name = directory.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
-    let name = name.ok_or_else(|| Finding::new("usage", Class::Usage, "the directory is not a cluster's"))?;
+    let name = name.ok_or_else(|| Finding::new(Id::Usage, "the directory is not a cluster's"))?;
     let mut places = Places::of_user()?;
     places.state = directory.parent().unwrap_or(Path::new("/")).to_owned();
     let place = places.of(&name);
     let Found::Cluster(record) = record::look(&place)? else {
-        return Err(Finding::new("usage", Class::Usage, "there is no cluster in the directory"));
+        return Err(Finding::new(Id::Usage, "there is no cluster in the directory"));
     };
-    let run_as = match &record.run_as {
-        None => None,
-        Some(user) => Some(HostUser::named(user).ok_or_else(|| {
-            Finding::new("no-server-user", Class::Missing, format!("there is no user {user} to run PostgreSQL as"))
-        })?),
-    };
+    let run_as =
+        match &record.run_as {
+            None => None,
+            Some(user) => Some(HostUser::named(user).ok_or_else(|| {
+                Finding::new(Id::NoServerUser, format!("there is no user {user} to run PostgreSQL as"))
+            })?),
+        };
     let images = Arc::new(Images::new(postgresql::installations(), templates(&place, record.run_as.as_deref())));
     let starting = Cluster::start(ClusterOptions {
         name: record.name.clone(),
@@ -129,7 +130,7 @@ async fn run(directory: &Path, terminate: &mut Signal, interrupt: &mut Signal) -
         stop_grace: STOP_GRACE,
     });
     let cluster = tokio::select! {
-        started = starting => started.map_err(|error| Finding::new("cluster-not-started", Class::Failed, chain(&error)))?,
+        started = starting => started.map_err(|error| Finding::new(Id::ClusterNotStarted, chain(&error)))?,
         _ = terminate.recv() => return Ok(()),
         _ = interrupt.recv() => return Ok(()),
     };
@@ -241,14 +242,14 @@ fn write_kubeconfig(cluster: &Cluster, place: &Place) -> Result<(), Finding> {
         }}],
         "contexts": [{"name": "admin", "context": {"cluster": "admin", "user": "admin"}}],
     });
-    let failed = |error: String| Finding::new("state-unwritable", Class::Failed, error);
+    let failed = |error: String| Finding::new(Id::StateUnwritable, error);
     let text = yaml::write(&document).map_err(|error| failed(error.to_string()))?;
     write_private(&place.kubeconfig(), text.as_bytes()).map_err(|error| failed(error.to_string()))
 }
 
 /// Serves admission on the address of the API server, which nobody else uses.
 async fn serve_admission(url: &str, shutdown: &CancellationToken) -> Result<Admission, Finding> {
-    let failed = |error: String| Finding::new("admission", Class::Failed, format!("cannot serve admission: {error}"));
+    let failed = |error: String| Finding::new(Id::ClusterNotStarted, format!("cannot serve admission: {error}"));
     let uri: http::Uri = url.parse().map_err(|error: http::uri::InvalidUri| failed(error.to_string()))?;
     let host = uri.host().unwrap_or("127.0.0.1").to_owned();
     let address: IpAddr = host.parse().map_err(|error: std::net::AddrParseError| failed(error.to_string()))?;

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::places::Place;
 use crate::config::write_private;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 
 /// The format of a cluster's directory that this program writes and reads.
 pub const FORMAT: u64 = 1;
@@ -87,9 +87,8 @@ impl Record {
     pub fn write(&self, place: &Place) -> Result<(), Finding> {
         let path = place.cluster_file();
         let text = serde_json::to_vec_pretty(self).unwrap_or_default();
-        write_private(&path, &text).map_err(|error| {
-            Finding::new("state-unwritable", Class::Failed, format!("cannot write {}: {error}", path.display()))
-        })
+        write_private(&path, &text)
+            .map_err(|error| Finding::new(Id::StateUnwritable, format!("cannot write {}: {error}", path.display())))
     }
 }
 
@@ -131,7 +130,7 @@ fn parse(text: &str, path: &Path) -> Result<Record, Finding> {
         let age = if format > FORMAT { "a newer" } else { "an older" };
         let cause =
             format!("{} has the format {format} of {age} a9s; this one reads the format {FORMAT}", path.display());
-        return Err(Finding::new("state-format", Class::Refused, cause).advise(
+        return Err(Finding::new(Id::StateFormat, cause).advise(
             "Use the a9s that made the cluster, or name another place with A9S_STATE_DIR. Nothing was changed.",
         ));
     }
@@ -139,17 +138,13 @@ fn parse(text: &str, path: &Path) -> Result<Record, Finding> {
 }
 
 fn damaged(path: &Path, why: &str) -> Finding {
-    Finding::new("state-damaged", Class::Failed, format!("{} is damaged: {why}", path.display()))
+    Finding::new(Id::StateDamaged, format!("{} is damaged: {why}", path.display()))
         .advise("Nothing was changed. Restore the file, or delete the cluster with: a9s delete cluster a8s -c NAME")
 }
 
 fn foreign(directory: &Path) -> Finding {
-    Finding::new(
-        "state-foreign",
-        Class::Refused,
-        format!("{} is there and is not a cluster of a9s", directory.display()),
-    )
-    .advise("Nothing was changed. Use another name (-c), or another place (A9S_STATE_DIR).")
+    Finding::new(Id::StateForeign, format!("{} is there and is not a cluster of a9s", directory.display()))
+        .advise("Nothing was changed. Use another name (-c), or another place (A9S_STATE_DIR).")
 }
 
 #[cfg(test)]
@@ -166,7 +161,7 @@ mod tests {
     fn what_is_not_ours_is_refused_and_not_touched() {
         let directory = tempfile::tempdir().unwrap();
         fs_err::write(directory.path().join("precious.txt"), "mine").unwrap();
-        assert_eq!(look(&place(directory.path())).unwrap_err().id, "state-foreign");
+        assert_eq!(look(&place(directory.path())).unwrap_err().id, Id::StateForeign);
     }
 
     #[test]
@@ -175,10 +170,10 @@ mod tests {
         let place = place(directory.path());
         fs_err::write(place.cluster_file(), r#"{"format": 999, "name": "a8s"}"#).unwrap();
         let finding = look(&place).unwrap_err();
-        assert_eq!(finding.id, "state-format");
+        assert_eq!(finding.id, Id::StateFormat);
         assert!(finding.cause.contains("999"));
         fs_err::write(place.cluster_file(), "{\"format\": 1,").unwrap();
-        assert_eq!(look(&place).unwrap_err().id, "state-damaged");
+        assert_eq!(look(&place).unwrap_err().id, Id::StateDamaged);
     }
 
     #[test]

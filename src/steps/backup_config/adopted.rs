@@ -13,7 +13,7 @@ use tokio::sync::OnceCell;
 
 use super::{Choice, Store};
 use crate::config::{WorkingDirectory, write_private};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Error;
 use crate::step::{Context, Observation, Step};
 use crate::steps::stack::{Origin, Site};
@@ -60,7 +60,7 @@ fn store(document: &str, credentials: Credentials, choice: &Choice) -> Result<Op
     match Config::parse(document) {
         Ok(config) => Ok(Some(Store::of(config, credentials))),
         Err(_) if choice.names_a_provider() => Ok(None),
-        Err(error) => Err(Finding::new("backup-store", Class::Refused, error.to_string())
+        Err(error) => Err(Finding::new(Id::BackupConfigDamaged, error.to_string())
             .advise("Correct it, or say with --backup-provider and its flags where backups go.")),
     }
 }
@@ -94,7 +94,7 @@ impl Adopted {
                     "the cluster has another encryption password than {}: its backups could not be read any more",
                     self.path().display()
                 );
-                Err(Finding::new("other-password", Class::Refused, cause)
+                Err(Finding::new(Id::OtherPassword, cause)
                     .advise("Move that file away to go on with the cluster's password."))
             }
             Err(_) => Ok(Some("this working directory does not have the cluster's encryption password")),
@@ -140,7 +140,7 @@ impl Step for Adopted {
         let Some(password) = &found.password else { return Ok(()) };
         fs_err::create_dir_all(self.directory.backup_config())
             .and_then(|()| write_private(&self.path(), password))
-            .map_err(|error| Finding::new("files-unwritable", Class::Failed, error.to_string()))
+            .map_err(|error| Finding::new(Id::WorkingDirectory, error.to_string()))
     }
 
     async fn confirm(&self) -> Result<Observation, Finding> {

@@ -16,7 +16,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 pub use self::adopted::Adopted;
 pub use self::store::{Choice, Provider, Secret, Store, Wish};
 use crate::config::{WorkingDirectory, write_private};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::step::{Context, Observation, Step};
 
 /// All files, by the names that the kustomization of the released stack wants.
@@ -45,7 +45,7 @@ impl Written {
     /// Path and content of every file whose content is given.
     fn files(&self) -> Result<Vec<(PathBuf, String)>, Finding> {
         let (directory, store) = (self.directory.backup_config(), self.choice.store());
-        let document = store.document().map_err(|error| Finding::new("manifest", Class::Failed, error))?;
+        let document = store.document().map_err(|error| Finding::new(Id::Internal, error))?;
         Ok(vec![
             (directory.join(ACCESS_KEY), store.credentials.access_key),
             (directory.join(SECRET_KEY), store.credentials.secret_key),
@@ -86,7 +86,7 @@ impl Step for Written {
 
     async fn converge(&self, _context: &Context) -> Result<(), Finding> {
         let failed = |error: std::io::Error| {
-            Finding::new("working-directory", Class::Failed, format!("cannot write the working directory: {error}"))
+            Finding::new(Id::WorkingDirectory, format!("cannot write the working directory: {error}"))
                 .advise("Make it writable and leave some space on its disk.")
         };
         fs_err::create_dir_all(self.directory.user_manifests()).map_err(failed)?;

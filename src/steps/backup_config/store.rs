@@ -6,7 +6,7 @@ use a8s_operators::object_store::manifests::ENDPOINT;
 use a8s_operators::store::{Config, Credentials};
 use serde_json::json;
 
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::yaml;
 
 /// Whose store it is.
@@ -78,10 +78,10 @@ impl Store {
         let Credentials { access_key, secret_key } = &self.credentials;
         for (flag, key) in [("backup-store-accesskey", access_key), ("backup-store-secretkey", secret_key)] {
             if key.is_empty() {
-                return Err(Finding::new("empty-key", Class::Usage, format!("The {flag} can't be empty!")));
+                return Err(Finding::new(Id::EmptyKey, format!("The {flag} can't be empty!")));
             }
         }
-        let wrong = |why: String| Finding::new("backup-store", Class::Usage, why);
+        let wrong = |why: String| Finding::new(Id::BackupStore, why);
         let document = self.document().map_err(|error| wrong(error.to_string()))?;
         Config::parse(&document).map(drop).map_err(|error| wrong(error.reason()))
     }
@@ -199,6 +199,7 @@ impl Choice {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::finding::Class;
 
     fn aws() -> Store {
         let credentials = Credentials { access_key: "key".to_owned(), secret_key: "secret".to_owned() };
@@ -222,7 +223,7 @@ mod tests {
         keyless.credentials.secret_key.clear();
         for (store, word) in [(bucket, "UPPER"), (endpoint, "ftp://host"), (keyless, "backup-store-secretkey")] {
             let finding = store.check().unwrap_err();
-            assert!(finding.class == Class::Usage && finding.cause.contains(word), "{finding:?}");
+            assert!(finding.class() == Class::Usage && finding.cause.contains(word), "{finding:?}");
         }
     }
 

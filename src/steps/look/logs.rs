@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::sync::mpsc::Sender;
 
 use super::ask;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Error;
 use crate::manifest::names::Namespace;
 use crate::manifest::resource::Reference;
@@ -91,7 +91,7 @@ fn containers(pod: &Pod) -> impl Iterator<Item = &str> {
 }
 
 fn lacks(instance: &Reference, what: &str, there: &[String]) -> Finding {
-    let finding = Finding::new("no-member", Class::Missing, format!("the {instance} has no {what}"));
+    let finding = Finding::new(Id::NoMember, format!("the {instance} has no {what}"));
     if there.is_empty() { finding } else { finding.advise(format!("It has: {}.", there.join(", "))) }
 }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 
 use super::Source;
 use super::objects::rank;
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::step::{Context, Observation, Step};
 use crate::steps::written;
 use crate::yaml;
@@ -31,7 +31,7 @@ impl Manifests {
             let mut objects = source.objects().await?.to_vec();
             objects.sort_by_key(rank);
             let documents: Result<Vec<String>, yaml::Error> = objects.iter().map(yaml::write).collect();
-            let documents = documents.map_err(|error| Finding::new("manifest", Class::Failed, error.to_string()))?;
+            let documents = documents.map_err(|error| Finding::new(Id::Internal, error.to_string()))?;
             files.push((self.path(part), documents.join("---\n")));
         }
         Ok(files)
@@ -79,7 +79,7 @@ impl Step for Manifests {
     async fn converge(&self, _context: &Context) -> Result<(), Finding> {
         for path in self.stale() {
             let removed = fs_err::remove_file(&path);
-            removed.map_err(|error| Finding::new("working-directory", Class::Failed, error.to_string()))?;
+            removed.map_err(|error| Finding::new(Id::WorkingDirectory, error.to_string()))?;
         }
         for (path, document) in self.files().await? {
             written::write(&path, &document)?;

@@ -28,7 +28,7 @@ pub use self::removal::{Removed, dependants, lost};
 pub use self::rollouts::Rollouts;
 pub use self::site::{Origin, Site};
 pub use self::source::{Source, values as builtin_values, values_of};
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Error;
 use crate::manifest::instance;
 use crate::step::{Handle, Plan};
@@ -154,7 +154,7 @@ pub async fn require(client: &Client) -> Result<(), Finding> {
     let name = format!("postgresqls.{}", instance::GROUP);
     match api.get_opt(&name).await {
         Ok(Some(_)) => Ok(()),
-        Ok(None) => Err(Finding::new("no-stack", Class::Missing, "the a8s stack is not installed on this cluster")
+        Ok(None) => Err(Finding::new(Id::NoStack, "the a8s stack is not installed on this cluster")
             .advise("Create a cluster with it: a9s create cluster a8s")
             .advise("Or install it on this cluster: a9s create stack a8s")),
         Err(error) => Err(Error::request("look for the a8s stack", error).into()),

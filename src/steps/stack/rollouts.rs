@@ -19,7 +19,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Api, Client, ResourceExt};
 
 use super::{Installing, objects};
-use crate::finding::{Class, Evidence, Finding};
+use crate::finding::{Evidence, Finding, Id};
 use crate::kubernetes::{Error, apply, diagnosis};
 use crate::step::{Context, Observation, Step};
 
@@ -219,7 +219,7 @@ fn of_job(name: &str, there: Option<&Job>) -> Result<Progress, Finding> {
     }
     if let Some(condition) = has("Failed") {
         let message = condition.message.as_deref().unwrap_or("it failed");
-        return Err(Finding::new("job-failed", Class::Failed, format!("the Job {name} has failed: {message}")));
+        return Err(Finding::new(Id::JobFailed, format!("the Job {name} has failed: {message}")));
     }
     Ok(Progress::Waits(format!("the Job {name} is not done")))
 }
@@ -337,7 +337,7 @@ mod tests {
                 .unwrap()
         };
         assert!(matches!(of_job("j", Some(&job("Complete"))), Ok(Progress::Done)));
-        assert_eq!(of_job("j", Some(&job("Failed"))).err().unwrap().id, "job-failed");
+        assert_eq!(of_job("j", Some(&job("Failed"))).err().unwrap().id, Id::JobFailed);
         assert!(matches!(of_job("j", None), Ok(Progress::Waits(..))));
     }
 }

@@ -8,7 +8,7 @@ use kube::api::DynamicObject;
 use serde_json::Value;
 use tokio::sync::OnceCell;
 
-use crate::finding::{Class, Finding};
+use crate::finding::{Finding, Id};
 use crate::manifest::images::ImageMap;
 use crate::manifest::ports;
 
@@ -68,5 +68,5 @@ fn object(value: Value) -> Result<DynamicObject, Finding> {
 }
 
 fn damaged(why: &str) -> Finding {
-    Finding::new("manifests-damaged", Class::Refused, format!("a document of the stack is not an object: {why}"))
+    Finding::new(Id::ManifestsDamaged, format!("a document of the stack is not an object: {why}"))
 }

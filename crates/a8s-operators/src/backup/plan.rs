@@ -36,7 +36,7 @@ pub struct Seen {
     pub has_instance: bool,
     /// Its primary, if it is ready.
     pub primary: Option<Pod>,
-    /// Whether the pod that has the order is there and not ending.
+    /// Whether the pod that has the order is there, also while it ends.
     pub has_pod: bool,
     /// Another order for the instance that runs, such as `backup nightly`.
     pub other: Option<String>,

@@ -111,7 +111,8 @@ impl Context {
         Ok(Seen {
             has_instance: instance.is_some_and(|instance| instance.metadata.deletion_timestamp.is_none()),
             primary: pods.items.iter().filter(is_usable).find(|pod| is_ready_primary(pod)).map(target),
-            has_pod: pods.items.iter().filter(is_usable).any(has_order),
+            // Also while it ends: until it is gone, its agent may store another object.
+            has_pod: pods.items.iter().any(has_order),
             other: None,
             silence: self.silence(object),
             now: Timestamp::now(),

@@ -40,6 +40,9 @@ impl ApiServer {
             return logs(&*kubelet, &pod, query).await;
         }
         let (namespace, name) = (target.namespace.as_str(), target.name.as_str());
+        if !has_node(&pod) {
+            return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
+        }
         let response = match target.subresource.as_str() {
             "exec" => {
                 container(&pod, query.get("container"), false)?;
@@ -54,6 +57,9 @@ impl ApiServer {
 
 async fn logs(kubelet: &dyn Kubelet, pod: &Arc<Object>, query: &Query) -> Result<Response<Body>, Status> {
     let container = container(pod, query.get("container"), true)?;
+    if !has_node(pod) {
+        return Ok(body::typed(StatusCode::OK, "text/plain", ""));
+    }
     let positive = |name: &str| -> Result<Option<u64>, Status> {
         match query.number(name)? {
             None => Ok(None),
@@ -80,6 +86,12 @@ async fn logs(kubelet: &dyn Kubelet, pod: &Arc<Object>, query: &Query) -> Result
     let mut response = body::typed(StatusCode::OK, "text/plain", "");
     *response.body_mut() = body::stream(lines.map(|piece| piece));
     Ok(response)
+}
+
+/// Whether a pod has been given to a node. Without one, its log is empty and nothing can be run in it
+/// (`pkg/registry/core/pod/strategy.go`).
+fn has_node(pod: &Object) -> bool {
+    pod.value["spec"]["nodeName"].as_str().is_some_and(|name| !name.is_empty())
 }
 
 /// The container that is meant (`pkg/registry/core/pod/strategy.go`).

@@ -1,11 +1,15 @@
 //! Findings: one diagnosed cause each, with what was seen and what to do about it.
 //!
-//! Modules have error enums of their own; where an error reaches a person it becomes a [`Finding`]. Its identifier is
-//! stable, so that scripts and documentation can rely on it, and its [`Class`] decides the exit code.
+//! Modules have error enums of their own; where an error reaches a person it becomes a [`Finding`]. Its [`Id`] is
+//! stable, so that scripts and documentation can rely on it, and belongs to a [`Class`], which decides the exit code.
+
+mod id;
 
 use std::fmt;
 
 use serde::Serialize;
+
+pub use id::Id;
 
 /// What kind of failure a finding is. It decides the exit code of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize)]
@@ -51,10 +55,9 @@ pub struct Evidence {
 /// One diagnosed cause.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
-    /// Stable identifier, kebab-case.
-    pub id: &'static str,
-    /// Its class, hence the exit code.
-    pub class: Class,
+    /// Which cause it is. As a document: the fields `id` and `class`.
+    #[serde(flatten)]
+    pub id: Id,
     /// The cause in one line.
     pub cause: String,
     /// What was seen.
@@ -67,10 +70,15 @@ pub struct Finding {
 
 impl Finding {
     /// A finding without evidence and advice. A cause of several lines is joined into one.
-    pub fn new(id: &'static str, class: Class, cause: impl fmt::Display) -> Self {
+    pub fn new(id: Id, cause: impl fmt::Display) -> Self {
         let said = without_numbers(&cause.to_string());
         let lines: Vec<&str> = said.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
-        Self { id, class, cause: lines.join(" "), evidence: Vec::new(), advice: Vec::new() }
+        Self { id, cause: lines.join(" "), evidence: Vec::new(), advice: Vec::new() }
+    }
+
+    /// Its class, hence the exit code.
+    pub const fn class(&self) -> Class {
+        self.id.class()
     }
 
     /// The finding with one more suggestion.
@@ -135,9 +143,9 @@ mod tests {
 
     #[test]
     fn numbers_of_errors_of_the_system_are_left_out() {
-        let cause = Finding::new("x", Class::Failed, "cannot read a: No such file (os error 2): b (os error 13)").cause;
+        let cause = Finding::new(Id::Internal, "cannot read a: No such file (os error 2): b (os error 13)").cause;
         assert_eq!(cause, "cannot read a: No such file: b");
-        assert_eq!(Finding::new("x", Class::Failed, "a (os error x) b").cause, "a (os error x) b");
+        assert_eq!(Finding::new(Id::Internal, "a (os error x) b").cause, "a (os error x) b");
     }
 
     #[test]
@@ -149,7 +157,7 @@ mod tests {
 
     #[test]
     fn a_cause_is_one_line() {
-        assert_eq!(Finding::new("x", Class::Failed, "first\n  second\n").cause, "first second");
+        assert_eq!(Finding::new(Id::Internal, "first\n  second\n").cause, "first second");
     }
 
     #[test]

@@ -1,0 +1,345 @@
+@negative
+Feature: Findings
+  Whatever ends a command is one of the findings in the list: its identifier, its exit code, and one clear sentence. A whole
+  run of the features brings about all of them; here are those that no other feature needs.
+
+  @core
+  Scenario Outline: In an empty home: <finding>, because <why>
+    Given an empty home and no cluster
+    And the file "in-the-way" with:
+      """
+      neither a directory nor a document
+      """
+    And the variable "<variable>" is "<value>"
+    When I run `a9s <line>`
+    Then it ends with the finding "<finding>"
+
+    Examples:
+      | finding            | why                                         | variable      | value                | line |
+      | state-unreadable   | a file is where the clusters should be      | A9S_STATE_DIR | {home}/in-the-way    | cluster list |
+      | state-directory    | the directory of the clusters is relative   | A9S_STATE_DIR | here                 | cluster status |
+      | no-certificates    | the system trusts nobody                    | SSL_CERT_FILE | {home}/nowhere       | images list --deployment-version v0.0.0 |
+      | fetch-failed       | no name is known without a network          | https_proxy   | http://127.0.0.1:1   | images list --deployment-version v0.0.0 |
+      | no-features        | there is no such folder                     |               |                      | conformance run --features nowhere |
+      | no-such-door       | there is no such door                       | A9S_DOOR      | window               | conformance run --tags @smoke |
+      | images-unsupported | the embedded cluster runs no images         |               |                      | images load -p embedded |
+      | no-instance-named  | the command needs one                       |               |                      | pg apply --sql 'SELECT 1' |
+
+  @core @cluster @embedded-only
+  Scenario Outline: A cluster that cannot be made: <finding>, because <why>
+    Given an empty home and no cluster
+    And the variable "<variable>" is "<value>"
+    When I run `a9s create cluster a8s --yes`
+    Then it ends with the finding "<finding>"
+    And nothing of the cluster is left
+
+    Examples:
+      | finding            | why                                         | variable      | value      |
+      | config-unwritable  | nobody can make a file in that home         | HOME          | /proc      |
+
+  @core @cluster @embedded-only @root
+  Scenario Outline: A user who cannot run PostgreSQL: <finding>
+    Given an empty home and no cluster
+    When I run `a9s create cluster a8s --yes --run-as <user>`
+    Then it ends with the finding "<finding>"
+
+    Examples:
+      | finding        | user                     |
+      | no-server-user | nobody-of-that-name      |
+      | run-as         | root                     |
+
+  @core @cluster @embedded-only @root
+  Scenario: PostgreSQL's user cannot get to the directory of the clusters
+    Given an empty home and no cluster
+    And the variable "A9S_STATE_DIR" is "{home}/clusters"
+    When I run `a9s create cluster a8s --yes`
+    Then it ends with the finding "directory-blocked"
+    And standard error says "chmod o+x {home}"
+
+  @core @cluster @embedded-only
+  Scenario Outline: A kubeconfig that is not what it should be: <finding>
+    Given an empty home and no cluster
+    And the file "<file>" with:
+      """
+      {{{
+      """
+    When I run `a9s create cluster a8s --yes`
+    Then it ends with the finding "<finding>"
+
+    Examples:
+      | finding            | file                |
+      | kubeconfig-damaged | .kube/config        |
+      | kubeconfig-io      | .kube/config/a-file |
+
+  @core @cluster @embedded-only
+  Scenario: A record of a cluster that is damaged
+    Given an empty home and no cluster
+    And the file "{state}/a8s/cluster.json" with:
+      """
+      {
+      """
+    When I run `a9s cluster status`
+    Then it ends with the finding "state-damaged"
+
+  @full @cluster @embedded-only
+  Scenario: The kubeconfig is locked for longer than a command waits
+    Given an empty home and no cluster
+    And another program holds the lock of the kubeconfig
+    When I run `a9s create cluster a8s --yes`
+    Then it ends with the finding "kubeconfig-locked"
+
+  @core @process
+  Scenario: Nobody can write to standard output
+    Given an empty home and no cluster
+    When I run `a9s version` where standard output is full
+    Then it ends with the finding "output-unwritable"
+
+  @core
+  Scenario Outline: A store for backups that cannot be one: <finding>, because <why>
+    Given an empty home and no cluster
+    And the file "empty" with:
+      """
+      """
+    When I run `a9s create cluster a8s --yes --backup-provider AWS --backup-bucket shop <flags>`
+    Then it ends with the finding "<finding>"
+
+    Examples:
+      | finding        | why                     | flags |
+      | no-key         | the keys are not given  |       |
+      | key-unreadable | there is no such file   | --backup-store-accesskey a --backup-store-secretkey-file nowhere |
+      | backup-store   | the address is none     | --backup-store-accesskey a --backup-store-secretkey b --backup-store-endpoint nowhere |
+      | empty-key      | the file is empty       | --backup-store-accesskey a --backup-store-secretkey-file empty |
+
+  @full
+  Scenario Outline: An instance that serves: <finding>, because <why>
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    And the variable "<variable>" is "<value>"
+    When I run `a9s <line>`
+    Then it ends with the finding "<finding>"
+
+    Examples:
+      | finding      | why                                           | variable        | value | line |
+      | no-document  | psql writes what it likes                     |                 |       | pg psql solo -o json |
+      | passfile     | nobody can make a file there                  | XDG_RUNTIME_DIR | /proc | pg connect solo |
+      | suite-not-started | nobody can make a directory there        | TMPDIR          | /proc | conformance run --tags @smoke |
+
+  @full
+  Scenario: An instance that was ordered just now has nobody yet to fail over from
+    Given a cluster with the a8s stack
+    When I apply the object:
+      """
+      apiVersion: postgresql.anynines.com/v1beta3
+      kind: Postgresql
+      metadata: {name: soon}
+      spec: {replicas: 2, volumeSize: 1Gi, version: 15}
+      """
+    And I run `a9s pg failover soon --yes`
+    Then it ends with the finding "no-lease"
+
+  @full
+  Scenario: An instance that has a place on no node
+    Given a cluster with the a8s stack
+    When I apply the object:
+      """
+      apiVersion: postgresql.anynines.com/v1beta3
+      kind: Postgresql
+      metadata: {name: never}
+      spec: {replicas: 1, volumeSize: 1Gi, version: 15, resources: {requests: {cpu: "100000"}}}
+      """
+    And I run `a9s pg apply -i never --sql 'SELECT 1' --yes`
+    Then it ends with the finding "no-primary"
+
+  @full
+  Scenario: Somebody deletes what a command waits for
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    When I scale "solo" to 0 members
+    And I run `a9s create pg backup -i solo --name gone`, and once it waits `a9s delete pg backup --name gone --yes` is run
+    Then it ends with the finding "deleted-meanwhile"
+
+  @full
+  Scenario: Somebody else owns a field
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    When I run `kubectl patch postgresql solo --type merge --field-manager somebody -p '{"spec": {"replicas": 2}}'`
+    And I run `a9s create pg instance --name solo --replicas 1 --yes`
+    Then it ends with the finding "conflict"
+
+  @full
+  Scenario: The backup is of an instance with no name
+    Given a cluster with the a8s stack
+    When I apply the object:
+      """
+      {apiVersion: backups.anynines.com/v1beta3, kind: Backup, metadata: {name: odd}, spec: {serviceInstance: {apiGroup: postgresql.anynines.com, kind: Postgresql, name: "Not a name"}}}
+      """
+    And I run `a9s create pg restore --to new -b odd --yes`
+    Then it ends with the finding "no-source"
+
+  @full
+  Scenario: Credentials that the cluster does not know
+    Given a cluster with the a8s stack
+    When I run `kubectl config set-credentials nobody --token nonsense`
+    And I run `kubectl config set-context --current --user nobody`
+    And I run `a9s list pg instances`
+    Then it ends with the finding "unauthorized"
+
+  @full
+  Scenario: A context whose namespace cannot be one
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    When I run `kubectl config set-context --current --namespace UPPER`
+    And I run `a9s pg apply -i solo --sql 'SELECT 1' --yes`
+    Then it ends with the finding "bad-namespace"
+
+  @full @ha
+  Scenario: A standby that does not follow cannot be the next primary
+    Given a cluster with the a8s stack
+    And an instance "trio" of 3 members
+    And the member "trio-0" is the primary of "trio"
+    And I apply the statement "ALTER ROLE standby NOLOGIN" to "trio"
+    And I apply the statement "SELECT pg_terminate_backend(pid) FROM pg_stat_replication" to "trio"
+    And I run `a9s pg failover trio --to trio-1 --yes`
+    Then it ends with the finding "failover-refused"
+
+  @core @cluster @embedded-only
+  Scenario: Something is where the record of a cluster on kind would be
+    Given an empty home and no cluster
+    And a program "docker" that answers:
+      | asked  | says                                       | exit code |
+      | info   | {"MemTotal": 16000000000}                  | 0         |
+      | images | a9s/operators:{version}\na9s/postgresql:15 | 0         |
+      | ps     |                                            | 0         |
+    And a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+      | delete  |                                   | 0         |
+    And the file "{state}/.kind" with:
+      """
+      in the way
+      """
+    When I run `a9s create cluster a8s -p kind --stack builtin --no-precheck --yes`
+    Then it ends with the finding "state-unwritable"
+
+  @core @cluster @embedded-only
+  Scenario: The record of a cluster on kind cannot be removed
+    Given an empty home and no cluster
+    And a program "docker" that answers:
+      | asked  | says                                   | exit code |
+      | info   | {"MemTotal": 16000000000}              | 0         |
+      | ps     | 0123456789ab a8s-control-plane running | 0         |
+    And a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+      | delete  |                                   | 0         |
+    And the file "{state}/.kind/a8s" with:
+      """
+      in the way
+      """
+    When I run `a9s delete cluster a8s -c a8s -p kind --yes`
+    Then it ends with the finding "state-unremovable"
+
+  @core
+  Scenario: A program that is none
+    Given an empty home and no cluster
+    And a program "kind" that answers:
+      | asked | says | exit code |
+    And the file "bin/docker" with:
+      """
+      #!/nowhere
+      """
+    And I may run the file "bin/docker"
+    When I run `a9s create cluster a8s -p kind --yes`
+    Then it ends with the finding "tool-unusable"
+
+  @core
+  Scenario: A kustomization that asks for more than is known
+    Given an empty home and no cluster
+    And the file "release/deploy/a8s/manifests/kustomization.yaml" with:
+      """
+      resources:
+      - https://example.test/more.yaml
+      """
+    And the file "cert-manager.yaml" with:
+      """
+      {apiVersion: v1, kind: Namespace, metadata: {name: cert-manager}}
+      """
+    When I run `a9s images list --deployment-version ./release --cert-manager ./cert-manager.yaml`
+    Then it ends with the finding "kustomization-unsupported"
+
+  @full
+  Scenario: The configuration of the store is damaged
+    Given a cluster of its own
+    When I run `kubectl patch configmap a8s-backup-store-config -n a8s-system --type merge -p '{"data": {"backup-store-config.yaml": "}"}}'`
+    And I run `a9s create stack a8s -c a8s --yes`
+    Then it ends with the finding "backup-config-damaged"
+
+  @core
+  Scenario: A file is where the manifests would be
+    Given a cluster with the a8s stack
+    And the file "a9s/usermanifests" with:
+      """
+      in the way
+      """
+    When I run `a9s create pg instance --name solo --yes`
+    Then it ends with the finding "working-directory"
+
+  @full @cluster @embedded-only
+  Scenario: A stack that does not say that it can do it
+    Given a cluster of its own
+    And an instance "trio" of 2 members
+    When I run `kubectl delete configmap a8s-stack -n a8s-system`
+    And I run `a9s pg failover trio --yes`
+    Then it ends with the finding "no-capability"
+    When I run `a9s create stack a8s -c a8s --yes`
+    Then the command succeeds
+
+  @full @cluster @embedded-only
+  Scenario Outline: The cluster goes away while a statement runs: <finding>
+    Given a cluster of its own
+    And an instance "solo"
+    When I run `a9s <line>`, and the cluster's process is killed while "solo" runs it
+    Then it ends with the finding "<finding>"
+
+    Examples:
+      | finding     | line                                                   |
+      | sql-cut-off | pg apply -i solo --sql 'SELECT pg_sleep(60)' --yes     |
+      | psql-cut-off | pg psql solo -- -c 'SELECT pg_sleep(60)'              |
+
+  @core
+  Scenario: The journal of a playbook cannot be written
+    Given an empty home and no cluster
+    And the file "play.yaml" with:
+      """
+      name: play
+      steps:
+      - create cluster a8s:
+      """
+    And the file "{state}/.playbooks" with:
+      """
+      in the way
+      """
+    When I run `a9s run play.yaml`
+    Then it ends with the finding "playbook-journal"
+
+  @core
+  Scenario: Two runs that do not agree
+    Given an empty home and no cluster
+    And the file "one/report.json" with:
+      """
+      {"schema": "a9s.conformance/v1", "verdict": "passed", "started": "2030-01-01T00:00:00Z", "seconds": 1, "environment": {},
+       "selection": {"available": 1, "jobs": 1, "retries": 0, "door": "cli"}, "problems": [],
+       "counts": {"passed": 1, "flaky": 0, "failed": 0, "skipped": 0, "notRun": 0, "quarantined": 0},
+       "scenarios": [{"id": "A: b", "feature": "A", "name": "b", "place": "features/a.feature:1", "tags": [], "outcome": "passed"}]}
+      """
+    And the file "two/report.json" with:
+      """
+      {"schema": "a9s.conformance/v1", "verdict": "failed", "started": "2030-01-01T00:00:00Z", "seconds": 1, "environment": {},
+       "selection": {"available": 1, "jobs": 1, "retries": 0, "door": "cli"}, "problems": [],
+       "counts": {"passed": 0, "flaky": 0, "failed": 1, "skipped": 0, "notRun": 0, "quarantined": 0},
+       "scenarios": [{"id": "A: b", "feature": "A", "name": "b", "place": "features/a.feature:1", "tags": [], "outcome": "failed"}]}
+      """
+    When I run `a9s conformance compare one two`
+    Then it ends with the finding "runs-differ"
+    When I run `a9s conformance compare one one`
+    Then the command succeeds
