@@ -20,6 +20,7 @@ use kube::runtime::watcher;
 use serde_json::json;
 use std::collections::BTreeSet;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// Watches all Backups, and the pods of their instances, until `shutdown`.
@@ -241,7 +242,7 @@ async fn fail(context: &Context, backup: &Backup, trouble: &Trouble, had_order: 
     }
     context.tell(backup, json!({"conditions": changed(backup, changes)})).await?;
     context.report(backup, false, "Failed", &trouble.message).await;
-    Ok(if had_order { Action::requeue(std::time::Duration::ZERO) } else { Action::await_change() })
+    Ok(if had_order { Action::requeue(Duration::ZERO) } else { Action::await_change() })
 }
 
 /// Removes what a failed Backup has left.
@@ -268,6 +269,8 @@ async fn clean(context: &Context, backup: &Backup) -> Result<Action, Error> {
 
 /// So often the objects of a Backup are deleted in a row.
 const ROUNDS: usize = 10;
+/// How long a store may take to carry out what an agent has asked for that has ended since.
+const SETTLED: Duration = Duration::from_secs(3);
 /// What is said of a complete Backup of which the store has nothing.
 const NOT_IN_STORE: &str =
     "the store has nothing of the backup: if it was made with another store, its objects are still there";
@@ -275,7 +278,7 @@ const NOT_IN_STORE: &str =
 /// Removes everything of a Backup: first its agent ends, then the objects go, then the Backup itself.
 async fn delete(context: &Context, backup: &Backup) -> Result<Action, Error> {
     let asked = backup.metadata.deletion_timestamp.as_ref().map(|time| time.0);
-    let waited = asked.and_then(|time| std::time::Duration::try_from(jiff::Timestamp::now().duration_since(time)).ok());
+    let waited = asked.and_then(|time| Duration::try_from(jiff::Timestamp::now().duration_since(time)).ok());
     if backup.is_running() && waited.is_some_and(|waited| waited < FAREWELL) && context.seen(backup).await?.has_pod {
         return Ok(Action::requeue(LOOK / 4));
     }
@@ -285,12 +288,17 @@ async fn delete(context: &Context, backup: &Backup) -> Result<Action, Error> {
         Ok(way) => way,
         Err(trouble) => return hold(context, backup, &trouble).await,
     };
+    let is = |type_| conditions::is_true(backup.conditions(), type_);
+    let mut unsettled = backup.order().is_some() && !is(COMPLETE);
     let mut removed = 0;
     // Until there is nothing: an agent that did not hear of it may just have stored another object.
     for _ in 0..ROUNDS {
         match way.store.delete_below(&place).await {
+            Ok(_) if unsettled => {
+                unsettled = false;
+                tokio::time::sleep(SETTLED).await;
+            }
             Ok(0) => {
-                let is = |type_| conditions::is_true(backup.conditions(), type_);
                 if removed == 0 && is(COMPLETE) && !is(TERMINATING) {
                     context.report(backup, false, "NotInStore", NOT_IN_STORE).await;
                 }
