@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::time::Duration;
 
+use futures::StreamExt;
+use kube::api::{WatchEvent, WatchParams};
 use kube::runtime::wait::{Condition, await_condition};
 use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
@@ -11,6 +13,29 @@ use super::Error;
 
 /// Between two watches, where one has ended because the server was away for a moment.
 const AGAIN: Duration = Duration::from_secs(1);
+
+/// As [`until`], for an object that was looked for and not found: goes on from the resource version of that look.
+///
+/// # Errors
+/// The cluster refuses to be watched.
+pub async fn since<K>(api: Api<K>, name: &str, what: &str, version: &str, is_so: impl Condition<K>) -> Result<(), Error>
+where
+    K: Resource + Clone + Debug + Send + DeserializeOwned + 'static,
+{
+    let of_it = WatchParams::default().fields(&format!("metadata.name={name}"));
+    if let Ok(events) = api.watch(&of_it, version).await {
+        let mut events = std::pin::pin!(events);
+        while let Some(Ok(event)) = events.next().await {
+            if let WatchEvent::Added(found) | WatchEvent::Modified(found) = event
+                && is_so.matches_object(Some(&found))
+            {
+                return Ok(());
+            }
+        }
+    }
+    // The watch has ended, or the version is too old: from the beginning.
+    until(api, name, what, is_so).await
+}
 
 /// Waits until an object is as wanted; `what` is an infinitive. It ends no sooner: whoever calls has a deadline.
 ///

@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
-use kube::api::DynamicObject;
+use kube::api::{DynamicObject, PostParams};
 use kube::{Api, ResourceExt};
 
 use crate::kubernetes::{Error, FIELD_MANAGER, apply};
@@ -46,6 +46,19 @@ impl Origins {
 
     fn seen(&self, object: &DynamicObject) -> Option<bool> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&apply::describe(object)).copied()
+    }
+
+    /// Makes an object, marked; says whether there was none.
+    ///
+    /// # Errors
+    /// The request fails.
+    pub async fn create(&self, api: &Api<DynamicObject>, object: &DynamicObject) -> Result<bool, Error> {
+        let parameters = PostParams { dry_run: false, field_manager: Some(FIELD_MANAGER.to_owned()) };
+        match api.create(&parameters, &marked(object)).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(Error::request(format!("create {}", apply::describe(object)), error)),
+        }
     }
 
     /// Applies an object, and marks it unless it was there before. Nobody has looked where nothing of a part can be; what

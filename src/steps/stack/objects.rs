@@ -1,8 +1,8 @@
 //! Objects on a cluster, in the order in which they can be: namespaces, then what others refer to, then what makes pods,
 //! then what reviews requests.
 
-use std::collections::{BTreeSet, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
@@ -38,7 +38,13 @@ pub(super) fn kind(object: &DynamicObject) -> &str {
 const RULES_SINCE: u32 = 25;
 const RULES: &str = "x-kubernetes-validations";
 
-/// Takes rules out of a definition; says whether there were any. Our admission refuses what they would refuse.
+/// A definition without its rules, if it has any. Our admission refuses what they would refuse.
+fn plain(object: &DynamicObject) -> Option<DynamicObject> {
+    let mut plain = object.clone();
+    (rank(object) == 1 && without_rules(&mut plain.data)).then_some(plain)
+}
+
+/// Takes rules out; says whether there were any.
 fn without_rules(value: &mut Value) -> bool {
     match value {
         Value::Object(map) => {
@@ -75,17 +81,15 @@ fn accounts(client: &Client, namespace: &str) -> Api<ServiceAccount> {
 /// The namespaces of a part should be there, and ready for pods.
 pub struct Namespaces {
     part: Arc<Installing>,
-    /// Those that were not there when this run looked.
-    missing: StdMutex<BTreeSet<String>>,
+    /// When this run looked for the accounts of namespaces that had none, as resource versions: waiting goes on from there.
+    looked: StdMutex<HashMap<String, String>>,
     origins: Origins,
-    /// Whether one was being deleted when this run looked.
-    going: AtomicBool,
 }
 
 impl Namespaces {
     /// The step.
     pub fn new(part: Arc<Installing>) -> Self {
-        Self { part, missing: StdMutex::default(), origins: Origins::default(), going: AtomicBool::new(false) }
+        Self { part, looked: StdMutex::default(), origins: Origins::default() }
     }
 
     /// Those that this run has not seen to yet.
@@ -94,33 +98,54 @@ impl Namespaces {
         Ok(namespaces.filter(|object| self.part.site.origin(&object.name_any()).is_none()).collect())
     }
 
-    /// What is missing or different in a namespace.
+    /// What is missing or different in a namespace. The account is looked for first: where it is, the namespace is.
     async fn difference(&self, client: &Client, object: &DynamicObject) -> Result<Option<String>, Error> {
         let name = object.name_any();
+        let account = ListParams::default().fields(&format!("metadata.name={DEFAULT_ACCOUNT}"));
+        let found = accounts(client, &name).list_metadata(&account).await;
+        let found = found.map_err(|error| Error::request("look for the default ServiceAccount", error))?;
+        if found.items.is_empty() {
+            let version = found.metadata.resource_version.unwrap_or_default();
+            self.looked.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), version);
+            return Ok(Some(format!("the namespace {name} is not there, or has no ServiceAccount default yet")));
+        }
         let there = apply::get(&api(client, object).await?, object).await?;
-        // What is being deleted will be made anew.
-        let stays = there.as_ref().filter(|there| there.metadata.deletion_timestamp.is_none());
-        self.origins.note(object, stays);
-        let Some(there) = there else {
-            self.missing.lock().unwrap_or_else(PoisonError::into_inner).insert(name.clone());
-            return Ok(Some(format!("the namespace {name} is not there")));
-        };
-        if there.metadata.deletion_timestamp.is_some() {
-            self.going.store(true, Ordering::SeqCst);
-            return Ok(Some(format!("the namespace {name} is still being deleted")));
-        }
-        if let Some(path) = apply::holds(object, &there) {
-            return Ok(Some(format!("the namespace {name} differs at {path}")));
-        }
-        let account = accounts(client, &name).get_opt(DEFAULT_ACCOUNT).await;
-        let account = account.map_err(|error| Error::request("look for the default ServiceAccount", error))?;
-        Ok(account.is_none().then(|| format!("the namespace {name} has no ServiceAccount default yet")))
+        Ok(match there {
+            None => Some(format!("the namespace {name} is not there")),
+            Some(there) if there.metadata.deletion_timestamp.is_some() => {
+                Some(format!("the namespace {name} is still being deleted"))
+            }
+            Some(there) => apply::holds(object, &there).map(|path| format!("the namespace {name} differs at {path}")),
+        })
     }
 
-    fn origin(&self, name: &str) -> Origin {
-        match self.missing.lock().unwrap_or_else(PoisonError::into_inner).contains(name) {
-            true => Origin::Made,
-            false => Origin::Found,
+    /// Makes a namespace, or brings the one that is there to what is wanted.
+    async fn make(&self, api: &Api<DynamicObject>, object: &DynamicObject, context: &Context) -> Result<Origin, Error> {
+        while !self.origins.create(api, object).await? {
+            match apply::get(api, object).await? {
+                // What is being deleted can't be applied to; it must be gone first.
+                Some(there) if there.metadata.deletion_timestamp.is_some() => {
+                    context.progress(format!("waiting for the namespace {} to be gone", object.name_any()));
+                    tokio::time::sleep(GONE).await;
+                }
+                Some(there) => {
+                    self.origins.note(object, Some(&there));
+                    self.origins.apply(api, object).await?;
+                    return Ok(Origin::Found);
+                }
+                None => {}
+            }
+        }
+        Ok(Origin::Made)
+    }
+
+    async fn ready_for_pods(&self, client: &Client, name: &str) -> Result<(), Error> {
+        let is_there = |account: Option<&ServiceAccount>| account.is_some();
+        let what = format!("wait for the ServiceAccount {DEFAULT_ACCOUNT} of the namespace {name}");
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        match looked {
+            Some(version) => wait::since(accounts(client, name), DEFAULT_ACCOUNT, &what, &version, is_there).await,
+            None => wait::until(accounts(client, name), DEFAULT_ACCOUNT, &what, is_there).await,
         }
     }
 }
@@ -150,19 +175,10 @@ impl Step for Namespaces {
         let client = self.part.site.client().await?;
         for object in self.open().await? {
             let (api, name) = (api(&client, object).await?, object.name_any());
-            // What is being deleted can't be applied to; it must be gone first.
-            while self.going.load(Ordering::SeqCst)
-                && apply::get(&api, object).await?.is_some_and(|there| there.metadata.deletion_timestamp.is_some())
-            {
-                context.progress(format!("waiting for the namespace {name} to be gone"));
-                tokio::time::sleep(GONE).await;
-            }
-            self.origins.apply(&api, object).await?;
-            context.progress(format!("waiting for the ServiceAccount default of the namespace {name}"));
-            let is_there = |account: Option<&ServiceAccount>| account.is_some();
-            let what = format!("wait for the ServiceAccount default of the namespace {name}");
-            wait::until(accounts(&client, &name), DEFAULT_ACCOUNT, &what, is_there).await?;
-            self.part.site.prepared(&name, self.origin(&name));
+            let origin = self.make(&api, object, context).await?;
+            context.progress(format!("waiting for the ServiceAccount {DEFAULT_ACCOUNT} of the namespace {name}"));
+            self.ready_for_pods(&client, &name).await?;
+            self.part.site.prepared(&name, origin);
         }
         Ok(())
     }
@@ -175,7 +191,8 @@ impl Step for Namespaces {
 /// The objects of a part should be on the cluster.
 pub struct Objects {
     part: Arc<Installing>,
-    adapted: OnceCell<Vec<DynamicObject>>,
+    /// Whether the server is too old for rules; asked where it makes a difference.
+    is_old: OnceCell<bool>,
     apis: Mutex<HashMap<(String, String, String), Api<DynamicObject>>>,
     origins: Origins,
 }
@@ -183,24 +200,16 @@ pub struct Objects {
 impl Objects {
     /// The step.
     pub fn new(part: Arc<Installing>) -> Self {
-        Self { part, adapted: OnceCell::new(), apis: Mutex::default(), origins: Origins::default() }
+        Self { part, is_old: OnceCell::new(), apis: Mutex::default(), origins: Origins::default() }
     }
 
-    /// The objects as this server can take them.
-    async fn objects(&self, client: &Client) -> Result<&[DynamicObject], Finding> {
-        let adapted = self.adapted.get_or_try_init(async || {
-            let objects = self.part.source.objects().await?.to_vec();
-            let mut plain = objects.clone();
-            let definitions = plain.iter_mut().filter(|object| rank(object) == 1);
-            if !definitions.fold(false, |had, definition| had | without_rules(&mut definition.data)) {
-                return Ok::<_, Finding>(objects);
-            }
+    async fn is_old(&self, client: &Client) -> Result<bool, Error> {
+        let is_old = self.is_old.get_or_try_init(async || {
             let version = client.apiserver_version().await;
             let version = version.map_err(|error| Error::request("ask the cluster for its version", error))?;
-            let is_old = is_before(&version, RULES_SINCE);
-            Ok(if is_old { plain } else { objects })
+            Ok(is_before(&version, RULES_SINCE))
         });
-        Ok(adapted.await?)
+        Ok(*is_old.await?)
     }
 
     async fn api(&self, client: &Client, object: &DynamicObject) -> Result<Api<DynamicObject>, Error> {
@@ -224,12 +233,14 @@ impl Objects {
         };
         let there = apply::get(&api, object).await?;
         self.origins.note(object, there.as_ref());
-        Ok(match there {
-            None => Some(format!("{} is not there", apply::describe(object))),
-            Some(there) => {
-                apply::holds(object, &there).map(|path| format!("{} differs at {path}", apply::describe(object)))
+        let Some(there) = there else { return Ok(Some(format!("{} is not there", apply::describe(object)))) };
+        let differs = match apply::holds(object, &there) {
+            Some(path) if path.contains(RULES) && self.is_old(client).await? => {
+                plain(object).and_then(|plain| apply::holds(&plain, &there))
             }
-        })
+            differs => differs,
+        };
+        Ok(differs.map(|path| format!("{} differs at {path}", apply::describe(object))))
     }
 
     async fn apply(&self, client: &Client, object: &DynamicObject, context: &Context) -> Result<(), Error> {
@@ -238,6 +249,10 @@ impl Objects {
         loop {
             match self.origins.apply(&api, object).await {
                 Err(error) if error.is_webhook_away() => pauses.after(&error, context).await,
+                Err(error) if error.status().is_some() => match plain(object) {
+                    Some(plain) if self.is_old(client).await? => return self.origins.apply(&api, &plain).await,
+                    _ => return Err(error),
+                },
                 applied => return applied,
             }
         }
@@ -259,7 +274,7 @@ impl Step for Objects {
             return Ok(Observation::unmet("it is not there"));
         }
         let client = self.part.site.client().await?;
-        let objects = self.objects(&client).await?;
+        let objects = self.part.source.objects().await?;
         let mut looks: FuturesUnordered<_> = objects.iter().map(|object| self.difference(&client, object)).collect();
         let mut found = Vec::new();
         while let Some(difference) = looks.next().await {
@@ -274,7 +289,7 @@ impl Step for Objects {
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         let client = self.part.site.client().await?;
-        let objects = self.objects(&client).await?;
+        let objects = self.part.source.objects().await?;
         self.part.fresh.store(true, Ordering::SeqCst);
         context.command("kubectl apply --server-side --force-conflicts --field-manager a9s -f STACK");
         for turn in 1..=4 {
