@@ -213,6 +213,54 @@ Feature: Looking at what is there
     Then the command succeeds
     And standard error says "the instance grow is gone"
 
+  @core
+  Scenario Outline: A proxy is not asked for what is on this machine: <variable>
+    Given an instance "solo"
+    And the variable "<variable>" is "http://127.0.0.1:1"
+    When I run `a9s list pg instances`
+    Then the command succeeds
+    And standard output says "solo"
+
+    Examples:
+      | variable    |
+      | HTTPS_PROXY |
+      | https_proxy |
+
+  @full @negative
+  Scenario Outline: A dry run changes nothing: a9s <command>
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    And service bindings "app" to "solo"
+    When I run `a9s <command> --dry-run`
+    Then the command succeeds
+    And the instance "solo" is ready
+    And the backup "nightly" is complete
+
+    Examples:
+      | command                                              |
+      | delete pg instance --name solo                       |
+      | delete pg backup --name nightly                      |
+      | delete pg servicebinding --name app                  |
+      | create pg instance --name solo --replicas 3          |
+      | create pg restore --to other -b nightly              |
+      | pg verify nightly                                    |
+
+  @full
+  Scenario: Checking an answer, and killing a member, as commands
+    Given an instance "solo"
+    When I run `a9s pg check -i solo --sql 'SELECT 1' --is 1`
+    Then the command succeeds
+    When I run `a9s pg check -i solo --sql 'SELECT 1' --is 2 --timeout 2s`
+    Then the command fails with exit code 4
+    When I run `a9s pg kill -i solo --member 0 --yes`
+    Then the command succeeds
+    And the instance "solo" is ready
+
+  @core
+  Scenario: An API version that the cluster has not
+    When I run `a9s create pg instance --name other --yes --api-version v9`
+    Then it ends with the finding "not-found"
+
   @negative
   Scenario Outline: What is not there: <command>
     When I run `a9s <command>`

@@ -76,6 +76,26 @@ Feature: The suite itself
     And standard output says "1 scenarios ran in both"
     And the file "two/other/report.json" says "a9s.conformance/v1"
 
+  @full
+  Scenario: Two runs that are made to be compared, each on clusters of its own
+    Given an empty home and no cluster
+    When I run `a9s conformance compare run:embedded run:embedded --name 'blog data set' --report runs`
+    Then standard output says "1 passed, 0 failed"
+    And standard output says "1 scenarios ran in both"
+    And the file "runs/one/report.json" says "a9s.conformance/v1"
+    And the file "runs/other/report.json" says "a9s.conformance/v1"
+
+  @core @negative
+  Scenario: A run that cannot begin leaves the report that is there
+    Given an empty home and no cluster
+    And the file "kept/report.json" with:
+      """
+      {"kept": true}
+      """
+    When I run `a9s conformance run --context nowhere --report kept`
+    Then the command fails with exit code 3
+    And the file "kept/report.json" says "kept"
+
   @full @embedded-only
   Scenario: A failure on an existing cluster is told with its evidence, and can be run again
     Given a cluster with the a8s stack

@@ -18,12 +18,22 @@ Feature: Findings
       | finding            | why                                         | variable      | value                | line |
       | state-unreadable   | a file is where the clusters should be      | A9S_STATE_DIR | {home}/in-the-way    | cluster list |
       | state-directory    | the directory of the clusters is relative   | A9S_STATE_DIR | here                 | cluster status |
-      | no-certificates    | the system trusts nobody                    | SSL_CERT_FILE | {home}/nowhere       | images list --deployment-version v0.0.0 |
-      | fetch-failed       | no name is known without a network          | https_proxy   | http://127.0.0.1:1   | images list --deployment-version v0.0.0 |
       | no-features        | there is no such folder                     |               |                      | conformance run --features nowhere |
-      | no-such-door       | there is no such door                       | A9S_DOOR      | window               | conformance run --tags @smoke |
       | images-unsupported | the embedded cluster runs no images         |               |                      | images load -p embedded |
       | no-instance-named  | the command needs one                       |               |                      | pg apply --sql 'SELECT 1' |
+
+  @core @process
+  Scenario Outline: In surroundings that are not right: <finding>, because <why>
+    Given an empty home and no cluster
+    And the variable "<variable>" is "<value>"
+    When I run `a9s <line>`
+    Then it ends with the finding "<finding>"
+
+    Examples:
+      | finding           | why                              | variable      | value          | line |
+      | no-certificates   | the system trusts nobody         | SSL_CERT_FILE | {home}/nowhere | images list --deployment-version v0.0.0 |
+      | no-such-door      | there is no such door            | A9S_DOOR      | window         | conformance run --tags @smoke |
+      | suite-not-started | nobody can make a directory there | TMPDIR       | /proc          | conformance run --tags @smoke |
 
   @core @cluster @embedded-only
   Scenario Outline: A cluster that cannot be made: <finding>, because <why>
@@ -122,7 +132,6 @@ Feature: Findings
       | finding      | why                                           | variable        | value | line |
       | no-document  | psql writes what it likes                     |                 |       | pg psql solo -o json |
       | passfile     | nobody can make a file there                  | XDG_RUNTIME_DIR | /proc | pg connect solo |
-      | suite-not-started | nobody can make a directory there        | TMPDIR          | /proc | conformance run --tags @smoke |
 
   @full
   Scenario: An instance that was ordered just now has nobody yet to fail over from
@@ -132,7 +141,7 @@ Feature: Findings
       apiVersion: postgresql.anynines.com/v1beta3
       kind: Postgresql
       metadata: {name: soon}
-      spec: {replicas: 2, volumeSize: 1Gi, version: 15}
+      spec: {replicas: 2, volumeSize: 1Gi, version: 15, resources: {requests: {cpu: "100000"}}}
       """
     And I run `a9s pg failover soon --yes`
     Then it ends with the finding "no-lease"
@@ -171,7 +180,10 @@ Feature: Findings
     Given a cluster with the a8s stack
     When I apply the object:
       """
-      {apiVersion: backups.anynines.com/v1beta3, kind: Backup, metadata: {name: odd}, spec: {serviceInstance: {apiGroup: postgresql.anynines.com, kind: Postgresql, name: "Not a name"}}}
+      apiVersion: backups.anynines.com/v1beta3
+      kind: Backup
+      metadata: {name: odd}
+      spec: {serviceInstance: {apiGroup: postgresql.anynines.com, kind: Postgresql, name: "Not a name"}}
       """
     And I run `a9s create pg restore --to new -b odd --yes`
     Then it ends with the finding "no-source"

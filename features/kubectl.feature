@@ -55,6 +55,7 @@ Feature: kubectl as the judge
     Then the command succeeds
 
   Scenario: A pod that has a place on no node has no log, and nothing can be run in it
+    Given an instance "solo"
     When I apply the object:
       """
       apiVersion: v1

@@ -127,10 +127,21 @@ Feature: Clusters in Docker that can't be made
       | asked | says                                           | exit code |
       | ps    | 0123456789ab demo-control-plane running        | 0         |
       | stop  | demo-control-plane                             | 0         |
-    When I run `a9s cluster stop -p kind -c demo --timeout 1s`
+    When I run `a9s cluster stop -p kind -c demo --timeout 1s --yes`
     Then the command fails with exit code 4
     When I run `a9s cluster status -p kind -c demo`
     Then standard output says "is not ready"
+
+  Scenario: A cluster of somebody else is not stopped without asking
+    Given a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+    And a program "docker" that answers:
+      | asked | says                                   | exit code |
+      | ps    | 0123456789ab a8s-control-plane running | 0         |
+    When I run `a9s cluster stop -p kind`
+    Then it ends with the finding "confirmation-needed"
+    And standard error says "which a9s did not make"
 
   @embedded-only
   Scenario: A cluster in Docker that could not be made is in nobody's way
@@ -151,8 +162,9 @@ Feature: Clusters in Docker that can't be made
       | config get   | docker          | 0         |
       | profile list | {"valid": []}   | 0         |
     And a program "docker" that answers:
-      | asked | says   | exit code |
-      | info  | <info> | <ends>    |
+      | asked  | says                                       | exit code |
+      | info   | <info>                                     | <ends>    |
+      | images | a9s/operators:{version}\na9s/postgresql:15 | 0         |
     When I run `a9s create cluster a8s -p minikube --stack builtin --yes`
     Then the command fails with exit code 3
     And the reason is one clear sentence
@@ -172,8 +184,10 @@ Feature: Clusters in Docker that can't be made
       | profile list | {"valid": []} | 0         |
       | start        | X <says>      | 81        |
     And a program "docker" that answers:
-      | asked | says                                   | exit code |
-      | info  | Cannot connect to the Docker daemon at | 1         |
+      | asked         | says                                       | exit code |
+      | info          | Cannot connect to the Docker daemon at     | 1         |
+      | images        | a9s/operators:{version}\na9s/postgresql:15 | 0         |
+      | image inspect | sha256:1                                   | 0         |
     When I run `a9s create cluster a8s -p minikube --stack builtin --yes`
     Then the command fails with exit code <code>
     And the reason is one clear sentence
@@ -183,4 +197,5 @@ Feature: Clusters in Docker that can't be made
       | what                                       | code | version | driver | set | says                                         | cause                |
       | it is too old                              | 3    | v1.9.2  | docker | 0   |                                              | 1.30.0               |
       | with a driver of its own, Docker is spared | 1    | v1.36.0 | kvm2   | 0   | Exiting due to RSRC_INSUFFICIENT_CORES: none | INSUFFICIENT_CORES   |
-      | without a driver, Docker is not needed     | 1    | v1.36.0 |        | 14  | Exiting due to DRV_NOT_HEALTHY: no driver    | DRV_NOT_HEALTHY      |
+      | without a driver, Docker is not needed     | 3    | v1.36.0 |        | 14  | Exiting due to DRV_NOT_HEALTHY: no driver    | DRV_NOT_HEALTHY      |
+      | its driver has too little memory           | 3    | v1.36.0 | kvm2   | 0   | Exiting due to RSRC_INSUFFICIENT_REQ_MEMORY: | INSUFFICIENT_REQ_MEMORY |

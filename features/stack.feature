@@ -80,6 +80,15 @@ Feature: The stack on a cluster that is there
     And the API server answers "/apis/apps/v1/namespaces/minio-dev/statefulsets/minio" with 404 and the reason "NotFound"
     And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
 
+  @full @cluster @embedded-only @kubectl
+  Scenario: Instances of a stack that others have installed stay
+    Given a cluster of its own
+    And an instance "theirs"
+    When I run `kubectl annotate crd postgresqls.postgresql.anynines.com a8s.a9s/installed-`
+    And I run `a9s delete stack a8s -c a8s --yes`
+    Then the command succeeds
+    And there is still an instance "theirs"
+
   @full @cluster @embedded-only @process @kubectl
   Scenario: Objects of others whose kinds go with the stack are named, and asked about
     Given a cluster of its own
@@ -131,7 +140,7 @@ Feature: The stack on a cluster that is there
     Then the command fails with exit code 5
     And standard output says "Invalid choice"
     And standard output says "the builtin a8s stack on the cluster of the context prod (https://"
-    And standard output says "namespace a8s-system"
+    And standard output says "namespaces a8s-system, minio-dev"
     And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
 
   @full @cluster @embedded-only

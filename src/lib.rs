@@ -13,6 +13,7 @@ pub mod finding;
 pub mod kubernetes;
 pub mod manifest;
 pub mod provider;
+mod proxy;
 pub mod step;
 pub mod steps;
 pub mod yaml;

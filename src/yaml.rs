@@ -137,6 +137,36 @@ mod tests {
         assert_eq!(read::<Value>(&text).unwrap(), json!({"a": 1, "b": -2, "c": 0.5, "d": 1e300, "e": 3}));
     }
 
+    /// The files with snapshots below a directory.
+    fn snapshots(directory: &std::path::Path) -> Vec<std::path::PathBuf> {
+        let entries = fs_err::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        entries
+            .flat_map(|path| match path.is_dir() {
+                true => snapshots(&path),
+                false => Vec::from_iter(path.extension().is_some_and(|it| it == "snap").then_some(path)),
+            })
+            .collect()
+    }
+
+    #[test]
+    fn every_manifest_that_is_generated_means_the_same_in_both_versions_of_yaml() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut documents = 0;
+        for file in [root.join("snapshots"), root.join("crates")].iter().flat_map(|directory| snapshots(directory)) {
+            let text = fs_err::read_to_string(&file).unwrap();
+            // Its own head comes first.
+            let Some((_, text)) = text.trim_start_matches("---\n").split_once("\n---\n") else { continue };
+            for document in text.split("---\n").filter(|document| document.starts_with("apiVersion: ")) {
+                let kubectl: Value = read(document).unwrap();
+                assert_eq!(kubectl, serde_saphyr::from_str::<Value>(document).unwrap(), "{}", file.display());
+                let again: Value = read(&write(&kubectl).unwrap()).unwrap();
+                assert_eq!(write(&again).unwrap(), write(&kubectl).unwrap(), "{}", file.display());
+                documents += 1;
+            }
+        }
+        assert!(documents > 50, "only {documents} documents were found");
+    }
+
     fn values() -> impl Strategy<Value = Value> {
         let scalars = prop_oneof![
             Just(Value::Null),

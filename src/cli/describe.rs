@@ -58,7 +58,7 @@ impl Describe {
 
 impl DescribePg {
     fn run(self, session: &Session) -> Result<(), Finding> {
-        session.block_on(async |_| {
+        session.look(async {
             let access = Access::new(self.cluster.target());
             let namespace = chosen_namespace(self.namespace.as_ref(), &access).await?;
             let reference = Reference::new(self.kind, &namespace, &self.name);

@@ -87,8 +87,9 @@ impl Of {
     fn documents(&self, session: &Session) -> Result<Vec<Value>, Finding> {
         if self.stack.name(None) == StackName::Builtin {
             let docker = provider::docker::docker();
-            let options = session
-                .block_on(async |_| provider::builtin::options(&docker.run(&provider::builtin::LISTING).await?))?;
+            let options = session.look(async {
+                provider::builtin::options(&provider::docker::ask(&docker, &provider::builtin::LISTING).await?)
+            })?;
             let mut documents = stack::builtin_values(&options)?;
             if self.stack.installs_a_store() {
                 let credentials = Credentials { access_key: String::new(), secret_key: String::new() };

@@ -59,7 +59,7 @@ impl List {
 impl ListPg {
     fn run(self, session: &Session) -> Result<(), Finding> {
         let Some(kind) = self.kind else { return Ok(()) };
-        session.block_on(async |_| {
+        session.look(async {
             let access = Access::new(self.cluster.target());
             let namespace = match self.all_namespaces {
                 true => None,

@@ -15,6 +15,9 @@ use crate::finding::{Class, Finding, Id};
 use crate::provider::{self, Provider};
 use crate::step::{Cancel, Journal, Outcome, Plan, Runner};
 
+/// How long a cluster may take to say how it is, before a command does anything.
+const LOOK: Duration = Duration::from_secs(60);
+
 /// What a command works with.
 pub struct Session {
     /// Arguments of every command.
@@ -52,6 +55,24 @@ impl Session {
         F: Future<Output = Result<T, Finding>>,
     {
         self.drive(tokio::runtime::Builder::new_current_thread(), work)
+    }
+
+    /// Looks at a cluster, before anything is done: what does not answer is not waited for for ever.
+    ///
+    /// # Errors
+    /// The finding of `look`, an interrupt, or that nothing answered.
+    pub fn look<T>(&self, look: impl Future<Output = Result<T, Finding>>) -> Result<T, Finding> {
+        self.block_on(async |cancel| {
+            tokio::select! {
+                looked = look => looked,
+                () = cancel.cancelled() => Err(Finding::new(Id::Interrupted, "interrupted")),
+                () = tokio::time::sleep(LOOK) => {
+                    let cause = format!("the cluster did not answer within {} s", LOOK.as_secs());
+                    Err(Finding::new(Id::ClusterUnreachable, cause)
+                        .advise("Is the cluster running? a9s cluster status says so; a9s cluster start starts it."))
+                }
+            }
+        })
     }
 
     /// As [`Session::block_on`], for work that has more to do at the same time than wait.

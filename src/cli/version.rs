@@ -52,7 +52,7 @@ impl Version {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         let cluster = match self.client {
             true => None,
-            false => Some(session.block_on(async |_| Ok(installed(&self.cluster.target()).await))?),
+            false => Some(session.look(async { Ok(installed(&self.cluster.target()).await) })?),
         };
         let answer = Answer { version: env!("CARGO_PKG_VERSION"), commit: option_env!("A9S_COMMIT"), cluster };
         let console = &session.console;

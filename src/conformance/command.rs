@@ -9,7 +9,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use kube::config::Kubeconfig;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::failure::Failure;
@@ -191,7 +191,7 @@ async fn in_process(surroundings: &Surroundings, words: &[&str]) -> Result<Outco
         let caller = Caller { variables, directory, program, said: RefCell::default() };
         caller::instead(caller, || crate::cli::run_in_process(&words))
     });
-    let Ok(ended) = tokio::time::timeout(longest(), command).await else { return Err(too_long(&line)) };
+    let Ok(ended) = tokio::time::timeout(longest(), command).await else { return Err(too_long(&line, "")) };
     let (code, said) =
         ended.map_err(|error| Failure::Run { program: line.clone(), cause: std::io::Error::other(error) })?;
     Ok(Outcome {
@@ -203,11 +203,11 @@ async fn in_process(surroundings: &Surroundings, words: &[&str]) -> Result<Outco
     })
 }
 
-fn too_long(line: &str) -> Failure {
+fn too_long(line: &str, said: &str) -> Failure {
     Failure::Deadline {
         what: format!("the end of `{line}`"),
         waited: longest(),
-        last: "it was still running and has been given up".to_owned(),
+        last: format!("it was still running and has been given up{said}"),
     }
 }
 
@@ -274,7 +274,7 @@ pub async fn in_terminal(surroundings: &Surroundings, line: &str, answers: &[&st
             }
         }
     };
-    let Ok(output) = tokio::time::timeout(longest(), converse).await else { return Err(too_long(line)) };
+    let Ok(output) = tokio::time::timeout(longest(), converse).await else { return Err(too_long(line, "")) };
     let output = std::process::Output { stdout: shown, ..output.map_err(failed)? };
     Ok(Outcome::of(line.to_owned(), &output, started.elapsed()))
 }
@@ -324,10 +324,34 @@ async fn run(
             let _ = pipe.write_all(bytes).await;
         }
     };
-    let ended = tokio::time::timeout(longest(), async { tokio::join!(feed, child.wait_with_output()).1 });
-    let Ok(output) = ended.await else { return Err(too_long(&line)) };
-    let output = output.map_err(failed)?;
-    Ok(Outcome::of(line, &output, started.elapsed()))
+    let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+    let (said, complained) = (child.stdout.take(), child.stderr.take());
+    let ended = tokio::time::timeout(longest(), async {
+        tokio::join!(feed, read(said, &mut stdout), read(complained, &mut stderr), child.wait()).3
+    });
+    match ended.await {
+        Ok(status) => {
+            let output = std::process::Output { status: status.map_err(failed)?, stdout, stderr };
+            Ok(Outcome::of(line, &output, started.elapsed()))
+        }
+        // It is killed when it is dropped; what it said tells what it waited for.
+        Err(_) => Err(too_long(&line, &format!("{}{}", tail(&stdout), tail(&stderr)))),
+    }
+}
+
+async fn read(stream: Option<impl AsyncRead + Unpin>, into: &mut Vec<u8>) {
+    if let Some(mut stream) = stream {
+        // What can't be read is not said.
+        let _ = stream.read_to_end(into).await;
+    }
+}
+
+/// The last lines of what was said.
+fn tail(said: &[u8]) -> String {
+    const LINES: usize = 10;
+    let text = String::from_utf8_lossy(said);
+    let lines: Vec<&str> = text.lines().collect();
+    lines.iter().skip(lines.len().saturating_sub(LINES)).map(|line| format!("\n{line}")).collect()
 }
 
 /// What a program of this machine says that a scenario needs beside the one under test. It is quick: it is waited for here.

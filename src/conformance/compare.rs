@@ -51,16 +51,16 @@ pub fn compare(one: &Results, other: &Results) -> Comparison {
             continue;
         };
         let ran = |scenario: &Scenario| !matches!(scenario.outcome, Outcome::Skipped | Outcome::NotRun);
-        match (ran(mine), ran(theirs)) {
-            (true, true) => {
+        match (mine.outcome, theirs.outcome) {
+            _ if !ran(mine) && !ran(theirs) => {}
+            (Outcome::Skipped, _) | (_, Outcome::Skipped) => comparison.not_comparable.push(id.clone()),
+            _ => {
                 comparison.common += 1;
                 let found = differences(mine, theirs);
                 if !found.is_empty() {
                     comparison.different.insert(id.clone(), found);
                 }
             }
-            (false, false) => {}
-            _ => comparison.not_comparable.push(id.clone()),
         }
     }
     comparison.only_in_other = right.into_keys().filter(|id| !left.contains_key(id)).collect();
@@ -72,6 +72,10 @@ fn differences(one: &Scenario, other: &Scenario) -> Vec<Difference> {
     if one.outcome != other.outcome {
         let text = |scenario: &Scenario| scenario.outcome.text().to_owned();
         found.push(Difference { what: "verdict".to_owned(), one: text(one), other: text(other) });
+    }
+    // Of one that had no turn there is nothing else to be said.
+    if one.outcome == Outcome::NotRun || other.outcome == Outcome::NotRun {
+        return found;
     }
     let (mine, theirs) = (Names::default().text(&one.message), Names::default().text(&other.message));
     if mine != theirs {

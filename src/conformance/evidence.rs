@@ -10,7 +10,6 @@ use kube::{Api, Client, ResourceExt};
 use super::database;
 use super::definitions::backup;
 use super::failure::Failure;
-use super::observations;
 use super::observe;
 use super::secrets::Secrets;
 use super::stage::Stage;
@@ -40,11 +39,8 @@ const QUESTIONS: [(&str, &str); 7] = [
 ];
 
 /// Writes what can be had to the scenario's folder below the report's, and gives its path from there.
-pub async fn keep(world: &World, mut secrets: Secrets) -> PathBuf {
+pub async fn keep(world: &World, secrets: Secrets) -> PathBuf {
     let path = Path::new("evidence").join(world.slug());
-    if let Ok(client) = observe::client(&world.surroundings).await {
-        secrets.extend(observations::secrets_of(&client, SYSTEM).await);
-    }
     let folder = Folder { path: Stage::get().report.join(&path), secrets };
     if let Err(error) = write(world, &folder).await {
         // What is missing is part of the evidence.

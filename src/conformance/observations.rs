@@ -17,6 +17,9 @@ use super::world::World;
 /// Looking must not hold up the run: a cluster that was killed has nothing to show.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The namespaces of the stack and of its store.
+const SYSTEM: [&str; 2] = ["a8s-system", "minio-dev"];
+
 /// Kinds that say nothing about what a user has: they have other names every time, or everybody has them.
 const IGNORED: [&str; 3] = ["controllerrevision", "endpointslice", "event"];
 
@@ -34,7 +37,10 @@ pub struct Seen {
 
 /// Looks.
 pub async fn look(world: &World) -> Seen {
-    let (objects, events, secrets) = tokio::time::timeout(PATIENCE, objects(world)).await.unwrap_or_default();
+    let mut all = world.secrets.clone();
+    all.extend(tokio::time::timeout(PATIENCE, secrets(world)).await.unwrap_or_default());
+    let secrets = all;
+    let (objects, events) = tokio::time::timeout(PATIENCE, objects(world)).await.unwrap_or_default();
     let names = names(world);
     let commands: Vec<Value> = world
         .outcomes()
@@ -77,13 +83,21 @@ fn clipped(text: &str) -> String {
     format!("{start}…")
 }
 
-async fn objects(world: &World) -> (Map<String, Value>, BTreeSet<String>, Secrets) {
-    let (mut found, mut said) = (Map::new(), BTreeSet::new());
+/// The values of all Secrets of a scenario's namespaces, and of those of the stack.
+pub async fn secrets(world: &World) -> Secrets {
     let mut secrets = Secrets::default();
-    let Ok(client) = observe::client(&world.surroundings).await else { return (found, said, secrets) };
+    let Ok(client) = observe::client(&world.surroundings).await else { return secrets };
+    for namespace in world.namespaces().iter().map(String::as_str).chain(SYSTEM) {
+        secrets.extend(secrets_of(&client, namespace).await);
+    }
+    secrets
+}
+
+async fn objects(world: &World) -> (Map<String, Value>, BTreeSet<String>) {
+    let (mut found, mut said) = (Map::new(), BTreeSet::new());
+    let Ok(client) = observe::client(&world.surroundings).await else { return (found, said) };
     let names = names(world);
     for namespace in world.namespaces() {
-        secrets.extend(secrets_of(&client, namespace).await);
         let prefix = names.text(namespace);
         said.extend(
             events(&client, namespace).await.into_iter().map(|event| format!("{prefix}/{}", names.text(&event))),
@@ -97,7 +111,7 @@ async fn objects(world: &World) -> (Map<String, Value>, BTreeSet<String>, Secret
             }
         }
     }
-    (found, said, secrets)
+    (found, said)
 }
 
 /// What events say, each once, however often it has happened.
@@ -115,7 +129,7 @@ async fn events(client: &Client, namespace: &str) -> Vec<String> {
 }
 
 /// The values of all Secrets of a namespace.
-pub async fn secrets_of(client: &Client, namespace: &str) -> Secrets {
+async fn secrets_of(client: &Client, namespace: &str) -> Secrets {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     api.list(&ListParams::default()).await.map(|list| Secrets::of(&list.items)).unwrap_or_default()
 }

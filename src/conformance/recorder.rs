@@ -80,11 +80,12 @@ impl Shared {
             (None, [first, .., last]) if last.message.is_empty() => (Outcome::Flaky, first.message.clone()),
             (None, [.., last]) => (Outcome::Failed, last.message.clone()),
         };
-        if let Some(cut) = cut {
+        let notes = Stage::get().notes_of(&key);
+        if let Some(mut cut) = cut {
+            cut.why = cut.why.iter().map(|why| notes.secrets.hide(why)).collect();
             attempts.push(cut.attempt(record.begun, SystemTime::now()));
         }
         scenario.attempts = attempts;
-        let notes = Stage::get().notes_of(&key);
         scenario.evidence = notes.evidence;
         scenario.observations = notes.observations;
         scenario

@@ -31,6 +31,9 @@ const PULSE: Duration = Duration::from_secs(2);
 /// How long the cluster may take to clear away what belonged to the last namespace.
 const SETTLING: Duration = Duration::from_secs(20);
 
+/// How long the cluster may take to say its version.
+const ANSWER: Duration = Duration::from_secs(5);
+
 /// So many looks without an answer in a row, and the cluster is lost.
 const LOST_AFTER: usize = 5;
 
@@ -46,7 +49,7 @@ pub async fn run(
     say: Say,
     cancel: Cancel,
 ) -> Result<Results, Finding> {
-    let door = std::env::var("A9S_DOOR").unwrap_or_default();
+    let door = crate::caller::variable("A9S_DOOR").unwrap_or_default().to_string_lossy().into_owned();
     let door: Door = door.parse().map_err(|why: String| Finding::new(Id::NoSuchDoor, why))?;
     let filter = options.filter()?;
     let catalogue = Catalogue::read(sources);
@@ -66,6 +69,7 @@ pub async fn run(
     let patience = options.patience.map(|seconds| Duration::from_secs(seconds.get().into()));
     let stage = Stage::open(program, &options.report, existing, door, patience)
         .map_err(|failure| Finding::new(Id::SuiteNotStarted, failure))?;
+    reports::clear(&options.report)?;
     let mut run = Run { options, catalogue: &catalogue, stage, say, previous, problems: Vec::new() };
     run.problems.extend(catalogue.problems.iter().cloned());
     run.problems.extend(Catalogue::undefined(&selected));
@@ -341,6 +345,11 @@ async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
     let Some(world) = world else { return };
     let seen = observations::look(world).await;
     let mut notes = Notes { observations: seen.observations, secrets: seen.secrets.clone(), evidence: None };
+    if let Some(key) = world.key() {
+        // The run may end before the rest is known.
+        let evidence = Stage::get().notes_of(&key).evidence;
+        Stage::get().note(key, Notes { evidence, ..notes.clone() });
+    }
     if !matches!(finished, ScenarioFinished::StepPassed) {
         if world.is_shared() {
             answer_of_shared_cluster().await;
@@ -375,7 +384,8 @@ async fn answer_of_shared_cluster() {
 async fn answers(stage: &Stage) -> Option<bool> {
     let (surroundings, _) = stage.shared_if_there()?;
     let client = observe::client(surroundings).await.ok()?;
-    Some(matches!(client.apiserver_version().await, Ok(_) | Err(kube::Error::Api(_))))
+    let answer = tokio::time::timeout(ANSWER, client.apiserver_version()).await;
+    Some(matches!(answer, Ok(Ok(_) | Err(kube::Error::Api(_)))))
 }
 
 /// Resolves when the cluster that scenarios share does not answer any more.

@@ -112,13 +112,13 @@ impl Stage {
         door: Door,
         patience: Option<Duration>,
     ) -> Result<&'static Self, Failure> {
+        if !program.is_file() {
+            return Err(Failure::unexpected("a program to test", format!("nothing at {}", program.display())));
+        }
         let run = format!("{:08x}", rand::random::<u32>());
         let directory = std::env::temp_dir().join(format!("a9s-e2e-{run}"));
         fs_err::create_dir_all(&directory)?;
         fs_err::set_permissions(&directory, std::fs::Permissions::from_mode(0o755))?;
-        if !program.is_file() {
-            return Err(Failure::unexpected("a program to test", format!("nothing at {}", program.display())));
-        }
         let stage = Self {
             directory,
             program: std::path::absolute(program)?,

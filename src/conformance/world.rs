@@ -22,8 +22,10 @@ use super::failure::Failure;
 use super::inventory;
 use super::ledger::Ledger;
 use super::nodes::Spoilt;
+use super::observations;
 use super::observe::{self, Login, Look, SOON, until};
 use super::recorder::Key;
+use super::secrets::Secrets;
 use super::stage::Stage;
 
 /// Marks the namespaces of a run, so that anybody can find what one has left that was killed.
@@ -40,6 +42,9 @@ pub struct Connected {
     /// Since when it runs.
     pub since: std::time::Instant,
 }
+
+/// How long the cluster may take to tell its Secrets.
+const SECRETS: Duration = Duration::from_secs(2);
 
 /// State of one scenario.
 #[derive(cucumber::World)]
@@ -77,6 +82,8 @@ pub struct World {
     pub clients: Vec<tokio_postgres::Client>,
     /// A way to an instance that was opened earlier.
     pub forward: Option<observe::Login>,
+    /// What must not be told: the values of Secrets as they were seen, also of those that are gone since.
+    pub secrets: Secrets,
     key: Option<Key>,
     slug: String,
     directory: PathBuf,
@@ -115,6 +122,7 @@ impl World {
             notes: BTreeMap::new(),
             clients: Vec::new(),
             forward: None,
+            secrets: Secrets::default(),
             key: None,
             slug: String::new(),
             directory,
@@ -248,7 +256,16 @@ impl World {
         self.audit_mark = fs_err::metadata(self.audit_log()).map_or(0, |metadata| metadata.len());
         let outcome = command::a9s(&self.surroundings, words).await?;
         self.outcomes.push(outcome);
+        if words.first() == Some(&"create") {
+            self.note_secrets().await;
+        }
         self.last()
+    }
+
+    /// Takes note of what must not be told, as far as the cluster says it.
+    pub async fn note_secrets(&mut self) {
+        let found = tokio::time::timeout(SECRETS, observations::secrets(self)).await;
+        self.secrets.extend(found.unwrap_or_default());
     }
 
     /// Runs `kubectl` and remembers what it did.

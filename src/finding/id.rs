@@ -16,7 +16,7 @@ macro_rules! ids {
         }
 
         impl Id {
-            /// All of them, in the order of the documentation.
+            /// All of them, in the order of the table.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
             /// As it is printed: kebab-case.
@@ -178,7 +178,7 @@ ids! {
     NotConformant "not-conformant" Failed "Scenarios or checks of the run failed."
     ClusterLost "cluster-lost" Missing "The cluster stopped answering during the run."
     SuiteNotStarted "suite-not-started" Missing "What the suite needs to run could not be set up."
-    NoPermission "no-permission" Missing "The context's user may not do what the suite has to."
+    NoPermission "no-permission" Missing "The context's user may not do what the suite has to, or is not let in."
     NoFeatures "no-features" Missing "The folder with the features can't be read."
     NoScenario "no-scenario" Failed "No scenario matches."
     NoSuchDoor "no-such-door" Usage "The scenarios can't be run through that door."

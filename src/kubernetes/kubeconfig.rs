@@ -166,7 +166,7 @@ fn is_named_in(document: &Map<String, Value>, name: &str) -> bool {
     ["clusters", "users", "contexts"].iter().any(|list| find(document, list, name).is_some())
 }
 
-/// Whether entries can be written to the file: one that is not there is made.
+/// Looks whether the file, if it is there, is a kubeconfig.
 ///
 /// # Errors
 /// It can't be read or is damaged.

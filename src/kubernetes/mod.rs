@@ -69,6 +69,11 @@ impl Target {
         if !kubeconfig.contexts.iter().any(|entry| entry.name == context) {
             return Err(Error::UnknownContext { context });
         }
+        let of_context = kubeconfig.contexts.iter().find(|entry| entry.name == context);
+        let cluster = of_context.and_then(|entry| Some(entry.context.as_ref()?.cluster.clone()));
+        let names_proxy = kubeconfig.clusters.iter().any(|entry| {
+            Some(&entry.name) == cluster.as_ref() && entry.cluster.as_ref().is_some_and(|it| it.proxy_url.is_some())
+        });
         let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
         let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
             .await
@@ -77,6 +82,10 @@ impl Target {
             return Err(Error::Expired { context, end });
         }
         config.connect_timeout = Some(CONNECT);
+        // The library would send even what is on this machine to a proxy of the environment.
+        if !names_proxy {
+            config.proxy_url = crate::proxy::of(&config.cluster_url).map(|proxy| proxy.address);
+        }
         config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
         let namespace = config.default_namespace.clone();
         let server = config.cluster_url.to_string();

@@ -1,19 +1,23 @@
 //! Fetching over https, for released documents and for looking at image registries. Redirects are followed; plain http is
 //! only spoken with this machine.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, LOCATION, USER_AGENT};
 use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Empty, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_rustls::{ConfigBuilderExt as _, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::rt::TokioExecutor;
+use rustls::ClientConfig;
 
 use crate::finding::{Finding, Id, chain};
 use crate::kubernetes::AGENT;
+use crate::proxy::{self, Proxy};
 
 /// The largest body that is read.
 const LARGEST: usize = 64 << 20;
@@ -36,6 +40,7 @@ pub struct Answer {
 /// Speaks https with certificates as this system trusts them.
 #[derive(Clone)]
 pub struct Fetcher {
+    certificates: ClientConfig,
     client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
 }
 
@@ -45,16 +50,31 @@ impl Fetcher {
     /// # Errors
     /// The system has none.
     pub fn new() -> Result<Self, Finding> {
-        let connector = HttpsConnectorBuilder::new()
-            .with_provider_and_native_roots(rustls::crypto::ring::default_provider())
-            .map_err(|_| {
-                Finding::new(Id::NoCertificates, "this system trusts no certificates")
-                    .advise("Install them, on Debian with: apt-get install ca-certificates")
-            })?
-            .https_or_http()
-            .enable_http1()
-            .build();
-        Ok(Self { client: Client::builder(TokioExecutor::new()).build(connector) })
+        let untrusting = |error: &dyn std::fmt::Display| {
+            Finding::new(Id::NoCertificates, "this system trusts no certificates")
+                .with("what was looked for", [error.to_string()])
+                .advise("Install them, on Debian with: apt-get install ca-certificates")
+        };
+        let certificates = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|error| untrusting(&error))?
+            .with_native_roots()
+            .map_err(|error| untrusting(&error))?
+            .with_no_client_auth();
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(certificates.clone()).https_or_http().enable_http1().build();
+        Ok(Self { certificates, client: Client::builder(TokioExecutor::new()).build(connector) })
+    }
+
+    fn through(&self, proxy: Proxy) -> Client<HttpsConnector<Tunnel<HttpConnector>>, Empty<Bytes>> {
+        let tunnel = Tunnel::new(proxy.address, HttpConnector::new());
+        let tunnel = match proxy.authorization {
+            Some(authorization) => tunnel.with_auth(authorization),
+            None => tunnel,
+        };
+        let connector = HttpsConnectorBuilder::new().with_tls_config(self.certificates.clone());
+        let connector = connector.https_only().enable_http1().wrap_connector(tunnel);
+        Client::builder(TokioExecutor::new()).build(connector)
     }
 
     /// Asks, following redirects. Every status is an answer.
@@ -98,7 +118,11 @@ impl Fetcher {
         *request.uri_mut() = uri;
         *request.headers_mut() = headers.clone();
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
-        let answer = self.client.request(request).await.map_err(|error| unreachable(url, &chain(&error)))?;
+        let answer = match proxy::of(request.uri()) {
+            Some(proxy) => self.through(proxy).request(request).await,
+            None => self.client.request(request).await,
+        };
+        let answer = answer.map_err(|error| unreachable(url, &chain(&error)))?;
         let (head, body) = answer.into_parts();
         let body = Limited::new(body, LARGEST).collect().await.map_err(|error| unreachable(url, &error.to_string()))?;
         Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })

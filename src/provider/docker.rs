@@ -93,6 +93,20 @@ pub async fn engine(docker: &Tool) -> Result<Engine, Finding> {
     })
 }
 
+/// Asks docker; where it fails, the reason is looked for in what the daemon says.
+///
+/// # Errors
+/// It is not installed, its daemon does not answer or refuses us, or the command fails.
+pub async fn ask(docker: &Tool, arguments: &[&str]) -> Result<String, Finding> {
+    match docker.run(arguments).await {
+        Err(finding) if finding.id == Id::ToolFailed => match engine(docker).await {
+            Err(reason) => Err(reason),
+            Ok(_) => Err(finding),
+        },
+        answer => answer,
+    }
+}
+
 /// Checks the machine for a cluster of so many nodes.
 ///
 /// # Errors

@@ -10,6 +10,11 @@ use std::time::Duration;
 
 use a8s_operators::manifests;
 use async_trait::async_trait;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Node as KubernetesNode;
+use k8s_openapi::api::storage::v1::StorageClass;
+use kube::Api;
+use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use super::docker::{self, docker};
@@ -17,7 +22,7 @@ use super::tool::{self, Tool};
 use super::{ClusterName, Name, Options, Provider, State, builtin, ready};
 use crate::config::write_private;
 use crate::finding::{Finding, Id};
-use crate::kubernetes::Target;
+use crate::kubernetes::{Connection, Target};
 use crate::step::Context;
 use crate::yaml;
 
@@ -29,6 +34,8 @@ pub const LABEL: &str = "io.x-k8s.kind.cluster";
 const NODES: u16 = 3;
 /// Is in the name of every control plane: nodes are named after the cluster and their roles (`pkg/cluster/constants`).
 const CONTROL_PLANE: &str = "control-plane";
+/// Within so many minutes of its mark, the making of a cluster has its nodes: their image may have to be pulled first.
+const LONGEST: i64 = 60;
 /// How long a cluster whose making was cut off gets to come up by itself: kind may have gone on without us.
 const HALF_MADE: Duration = Duration::from_secs(20);
 /// Between two looks at a cluster that starts.
@@ -51,6 +58,7 @@ struct Node {
     name: String,
     running: bool,
     image: String,
+    created: Option<Timestamp>,
 }
 
 impl Kind {
@@ -88,24 +96,20 @@ impl Kind {
 
     async fn nodes(&self, cluster: &ClusterName) -> Result<Vec<Node>, Finding> {
         let filter = format!("label={LABEL}={cluster}");
-        let format = "{{.ID}} {{.Names}} {{.State}} {{.Image}}";
+        let format = "{{.ID}} {{.Names}} {{.State}} {{.Image}} {{.CreatedAt}}";
         let text = self.ask(&["ps", "--all", "--no-trunc", "--filter", &filter, "--format", format]).await?;
         let mut nodes: Vec<Node> = text.lines().filter_map(node).collect();
         nodes.sort();
         Ok(nodes)
     }
 
-    /// Asks docker; where it fails, the reason is looked for in what the daemon says.
+    /// Asks docker. Where it is not installed, kind may not be, either.
     async fn ask(&self, arguments: &[&str]) -> Result<String, Finding> {
-        match self.docker.run(arguments).await {
+        match docker::ask(&self.docker, arguments).await {
             Err(finding) if finding.id == Id::NoTool => {
                 tool::all_there(&[&self.kind, &self.docker])?;
                 Err(finding)
             }
-            Err(finding) if finding.id == Id::ToolFailed => match docker::engine(&self.docker).await {
-                Err(reason) => Err(reason),
-                Ok(_) => Err(finding),
-            },
             answer => answer,
         }
     }
@@ -119,20 +123,58 @@ impl Kind {
         let path = self.file(cluster, "kubeconfig");
         self.forget(cluster, "introduced");
         self.forget(cluster, "made");
-        self.write(cluster, "making", "")?;
+        let nodes = self.options.nodes.unwrap_or(NODES);
+        self.write(cluster, "making", &nodes.to_string())?;
         let path = path.to_string_lossy().into_owned();
         let mut arguments =
             vec!["create", "cluster", "--name", cluster.as_str(), "--kubeconfig", &path, "--config", "-"];
         if let Some(image) = &self.options.node_image {
             arguments.extend(["--image", image]);
         }
-        let made = self.kind.act(&arguments, Some(&configuration(self.options.nodes.unwrap_or(NODES))), context).await;
+        let made = self.kind.act(&arguments, Some(&configuration(nodes)), context).await;
         if let Err(finding) = made {
             // kind has taken back what it did; only a kill leaves the mark.
             self.forget(cluster, "making");
             return Err(explained(finding));
         }
         self.adopt(cluster, &self.nodes(cluster).await?)
+    }
+
+    /// Whether the making of these nodes was begun here, and has not come to its end. Somebody else may have made a cluster of
+    /// that name long after one of ours was cut off.
+    fn is_half_made(&self, cluster: &ClusterName, nodes: &[Node]) -> bool {
+        let begun = std::fs::metadata(self.file(cluster, "making")).and_then(|metadata| metadata.modified());
+        let begun = begun.ok().and_then(|time| Timestamp::try_from(time).ok());
+        begun.is_some_and(|begun| {
+            let is_of_it =
+                |created: Timestamp| created.duration_since(begun).abs() < SignedDuration::from_mins(LONGEST);
+            nodes.iter().all(|node| node.created.is_none_or(is_of_it))
+        })
+    }
+
+    /// Whether a cluster has what kind makes after its API server: all nodes ready, and a class of volumes.
+    async fn is_whole(&self, cluster: &ClusterName, nodes: &[Node]) -> bool {
+        let wanted = std::fs::read_to_string(self.file(cluster, "making")).unwrap_or_default().parse();
+        let target = Target { kubeconfig: Some(self.file(cluster, "kubeconfig")), context: None };
+        let Ok(Connection { client, .. }) = target.connect().await else { return false };
+        let (there, classes): (Api<KubernetesNode>, Api<StorageClass>) = (Api::all(client.clone()), Api::all(client));
+        let all = ListParams::default();
+        let (Ok(there), Ok(classes)) = (there.list(&all).await, classes.list_metadata(&all).await) else {
+            return false;
+        };
+        let ready = there.iter().filter(|node| is_ready(node)).count();
+        ready == wanted.unwrap_or(nodes.len()) && ready == nodes.len() && !classes.items.is_empty()
+    }
+
+    /// Waits a while for a cluster that was made half to be whole.
+    async fn comes_up(&self, cluster: &ClusterName, nodes: &[Node]) -> bool {
+        let whole = async {
+            self.wait_until_ready(cluster).await;
+            while !self.is_whole(cluster, nodes).await {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        self.export(cluster).await.is_ok() && tokio::time::timeout(HALF_MADE, whole).await.is_ok()
     }
 
     /// Notes that these nodes are a whole cluster of ours.
@@ -184,7 +226,16 @@ fn node(line: &str) -> Option<Node> {
     let mut words = line.split_whitespace();
     let (id, name, state) = (words.next()?, words.next()?, words.next()?);
     let image = words.next().unwrap_or_default().to_owned();
-    Some(Node { id: id.to_owned(), name: name.to_owned(), running: state == "running", image })
+    // 2030-01-31 12:00:00 +0000 UTC
+    let created: Vec<&str> = words.take(3).collect();
+    let created = jiff::fmt::strtime::parse("%Y-%m-%d %H:%M:%S %z", created.join(" "));
+    let created = created.and_then(|time| time.to_timestamp()).ok();
+    Some(Node { id: id.to_owned(), name: name.to_owned(), running: state == "running", image, created })
+}
+
+fn is_ready(node: &KubernetesNode) -> bool {
+    let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
 /// kind's configuration: one control plane, the others workers.
@@ -237,7 +288,7 @@ impl Provider for Kind {
             let runs = nodes.iter().any(|node| node.running);
             return Ok(if runs { State::Unready { why } } else { State::Stopped { why } });
         }
-        if self.file(cluster, "making").exists() {
+        if self.is_half_made(cluster, &nodes) {
             return Ok(State::Unready { why: "it was made half".to_owned() });
         }
         Ok(super::state_by(self.file(cluster, "kubeconfig")).await)
@@ -255,18 +306,14 @@ impl Provider for Kind {
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
         let nodes = self.nodes(cluster).await?;
         let mark = std::fs::read_to_string(self.file(cluster, "made")).unwrap_or_default();
-        Ok(nodes.is_empty() || self.file(cluster, "making").exists() || mark == Self::mark(&nodes))
+        Ok(nodes.is_empty() || self.is_half_made(cluster, &nodes) || mark == Self::mark(&nodes))
     }
 
     async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         let mut nodes = self.nodes(cluster).await?;
-        if !nodes.is_empty() && self.file(cluster, "making").exists() {
+        if !nodes.is_empty() && self.is_half_made(cluster, &nodes) {
             context.progress("its making was cut off; looking whether it comes up");
-            let came_up = async {
-                self.export(cluster).await.ok()?;
-                tokio::time::timeout(HALF_MADE, self.wait_until_ready(cluster)).await.ok()
-            };
-            if came_up.await.is_some() {
+            if self.comes_up(cluster, &nodes).await {
                 self.adopt(cluster, &nodes)?;
             } else {
                 context.note(format!("The cluster {cluster} was made half: it is made anew."));
@@ -296,7 +343,12 @@ impl Provider for Kind {
         self.export(cluster).await?;
         context.progress("waiting for its API server");
         self.wait_until_ready(cluster).await;
-        if self.file(cluster, "making").exists() {
+        if self.is_half_made(cluster, &nodes) {
+            if !self.is_whole(cluster, &nodes).await {
+                let cause = format!("the making of the kind cluster {cluster} was cut off, and not all of it is there");
+                let advice = format!("Have it made to its end: a9s create cluster a8s -p kind -c {cluster}");
+                return Err(Finding::new(Id::HalfDeleted, cause).advise(advice));
+            }
             self.adopt(cluster, &nodes)?;
         }
         Ok(())
@@ -408,7 +460,15 @@ mod tests {
     async fn a_cluster_whose_making_was_cut_off_is_gone_on_with(#[case] wanted: Wanted) {
         let directory = tempfile::tempdir().unwrap();
         let ok = || answer("200 OK", "content-type: text/plain\r\n", b"ok");
-        let (url, _asked) = server((0..6).map(|_| ok()).collect()).await;
+        let list = |kind: &str, item: serde_json::Value| {
+            let list = json!({"apiVersion": "v1", "kind": kind, "metadata": {}, "items": [item]});
+            answer("200 OK", "content-type: application/json\r\n", list.to_string().as_bytes())
+        };
+        let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+        let nodes = list("NodeList", json!({"metadata": {"name": "demo-control-plane"}, "status": ready}));
+        let classes = list("PartialObjectMetadataList", json!({"metadata": {"name": "standard"}}));
+        let answers = [ok(), nodes, classes].into_iter().chain((0..6).map(|_| ok()));
+        let (url, _asked) = server(answers.collect()).await;
         let text = format!(
             "{{apiVersion: v1, kind: Config, current-context: demo, contexts: [{{name: demo, context: {{cluster: demo, user: demo}}}}], \
              clusters: [{{name: demo, cluster: {{server: '{url}'}}}}], users: [{{name: demo, user: {{}}}}]}}"
@@ -416,7 +476,7 @@ mod tests {
         fs_err::write(directory.path().join("kubeconfig"), text).unwrap();
         let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
         assert!(!kind.made(&name).await.unwrap(), "nothing says that it is ours");
-        kind.write(&name, "making", "").unwrap();
+        kind.write(&name, "making", "1").unwrap();
         assert_eq!(kind.state(&name).await.unwrap(), State::Unready { why: "it was made half".to_owned() });
         assert!(kind.made(&name).await.unwrap(), "its making was begun here");
         let mut plan = Plan::new("test");

@@ -106,7 +106,7 @@ impl Minikube {
         if let Some(image) = &self.options.node_image {
             arguments.extend(["--base-image", image]);
         }
-        self.tool(cluster).act(&arguments, None, context).await?;
+        self.tool(cluster).act(&arguments, None, context).await.map_err(explained)?;
         context.progress("waiting for its API server");
         let target = Target { kubeconfig: Some(self.file(cluster, "kubeconfig")), context: None };
         while ready(&target).await.is_err() {
@@ -114,6 +114,27 @@ impl Minikube {
         }
         Ok(())
     }
+}
+
+/// The causes that people meet, by the reasons that minikube gives (k8s.io/minikube `pkg/minikube/reason`).
+fn explained(finding: Finding) -> Finding {
+    let said = finding.evidence.iter().flat_map(|evidence| &evidence.lines).cloned().collect::<Vec<_>>().join(" ");
+    let said = format!("{} {said}", finding.cause);
+    let Some((_, rest)) = said.split_once("Exiting due to ") else { return finding };
+    let reason = rest.split([':', ' ']).next().unwrap_or_default();
+    let (id, advice) = match reason {
+        _ if reason.contains("STORAGE") => (Id::TooLittleDisk, "Make room, for example with: docker system prune"),
+        _ if reason.contains("MEM") => (Id::TooLittleMemory, "Give it less with --cluster-memory, or the driver more."),
+        _ if reason.starts_with("PROVIDER_") || reason.starts_with("DRV_") => {
+            (Id::ToolUnusable, "minikube needs a driver that works here: https://minikube.sigs.k8s.io/docs/drivers")
+        }
+        _ if reason.contains("IMAGE") || reason.starts_with("INET_") => {
+            (Id::ImagePull, "Name an image that is there with --node-image, or check the network.")
+        }
+        _ => return finding,
+    };
+    let cause = format!("minikube cannot start: {}", rest.trim());
+    Finding { evidence: finding.evidence, ..Finding::new(id, cause).advise(advice) }
 }
 
 fn profiles(json: &str) -> Option<Vec<(String, String)>> {
@@ -250,7 +271,7 @@ impl Provider for Minikube {
     }
 
     async fn builtin_stack(&self, _cluster: &ClusterName) -> Result<manifests::Options, Finding> {
-        builtin::options(&self.docker.run(&builtin::LISTING).await?)
+        builtin::options(&docker::ask(&self.docker, &builtin::LISTING).await?)
     }
 
     async fn remarks(&self, _cluster: &ClusterName) -> Vec<String> {

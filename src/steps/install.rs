@@ -21,7 +21,7 @@ use crate::kubernetes::Access;
 use crate::manifest::images::ImageMap;
 use crate::manifest::release::{BACKUP_CONFIG, MANIFESTS, Version};
 use crate::manifest::{kustomization, minio};
-use crate::provider::{ClusterName, Name, Provider};
+use crate::provider::{ClusterName, Provider};
 use crate::step::{Handle, Plan};
 
 /// Finds the controller of cert-manager, whoever has installed it where (its own chart's `labels`).
@@ -91,8 +91,7 @@ pub struct Installation {
 /// made after them: where they fail, nothing has been.
 pub fn prepare(plan: &mut Plan, after: &[Handle], installation: &Installation) -> Vec<Handle> {
     match &installation.stack {
-        // minikube need not use Docker itself.
-        Stack::Builtin { provider: Some((provider, cluster)) } if provider.name() == Name::Kind => {
+        Stack::Builtin { provider: Some((provider, cluster)) } if provider.has_nodes() => {
             vec![plan.after(after, images::Built { provider: provider.clone(), cluster: cluster.clone() })]
         }
         Stack::Builtin { .. } => Vec::new(),

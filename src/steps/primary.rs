@@ -32,13 +32,13 @@ pub enum Primary {
 /// There is no such instance, it has no members, or its pod cannot become ready by waiting.
 pub async fn find(client: &Client, namespace: &Namespace, instance: &ObjectName) -> Result<Primary, Finding> {
     let missing = || format!("Can't find primary pod of service instance: {namespace}/{instance}");
-    let absent = |why| Finding::new(Id::NoInstance, format!("{}: {why}", missing()));
     let what = || format!("list the pods of the instance {namespace}/{instance}");
     let reference = Reference::new(Kind::Instance, namespace, instance);
     let there = resource::get(client, &reference).await?;
-    let there = there.ok_or_else(|| absent("the instance does not exist"))?;
+    let there =
+        there.ok_or_else(|| Finding::new(Id::NoInstance, format!("{}: the instance does not exist", missing())))?;
     if there.data["spec"]["replicas"] == 0 {
-        return Err(absent("the instance has no members"));
+        return Err(Finding::new(Id::NoPrimary, format!("{}: the instance has no members", missing())));
     }
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.as_str());
     let selector = format!("a8s.a9s/replication-role=master,{}", labels(instance));

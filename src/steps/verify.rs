@@ -119,8 +119,8 @@ impl Subject {
     }
 }
 
-/// A name that no two backups share, and that the same backup always has: another run finds what one has left.
-/// What the instance is called that the verification of the backup with this UID restores into.
+/// What the instance is called that the verification of the backup with this UID restores into. No two backups share the
+/// name, and the same backup always has it: another run finds what one has left.
 ///
 /// # Errors
 /// The UID is none.
@@ -128,6 +128,9 @@ pub fn scratch_name(uid: &str) -> Result<ObjectName, Finding> {
     let short: String = uid.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
     format!("verify-{}", short.to_lowercase()).parse().map_err(|why| Finding::new(Id::Internal, why))
 }
+
+/// Errors of a server that say nothing of what it reads.
+const WELL: [&str; 2] = ["out of memory", "canceling statement"];
 
 /// Every table of every database of an instance should have been read to the end, in this run.
 pub struct Examined {
@@ -184,8 +187,10 @@ impl Examined {
 
     /// What the server can't read of the content that it was given is damage of the backup.
     fn of_backup(&self, finding: Finding) -> Finding {
-        match (&self.restored_from, finding.id) {
-            (Some(backup), Id::SqlFailed) => {
+        // Other words are of a server that has no memory or is being stopped, or of psql itself.
+        let is_refusal = finding.cause.contains("ERROR:") && !WELL.iter().any(|word| finding.cause.contains(word));
+        match &self.restored_from {
+            Some(backup) if finding.id == Id::SqlFailed && is_refusal => {
                 let cause = format!("the backup {backup} restores, but can't be read to its end: {}", finding.cause);
                 Finding { evidence: finding.evidence, ..Finding::new(Id::BackupDamaged, cause) }
             }

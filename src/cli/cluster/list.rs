@@ -19,7 +19,7 @@ pub struct List {
 impl List {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         let provider = session.provider(&self.provider, Options::default())?;
-        let found = session.block_on(async |_| {
+        let found = session.look(async {
             let names = provider.list().await?;
             let looks = names.into_iter().map(async |name| {
                 let state = provider.state(&name).await;

@@ -23,7 +23,7 @@ impl Status {
         let provider = session.provider(&self.provider, Options::default())?;
         let name = &self.cluster_name;
         let (state, remarks) =
-            session.block_on(async |_| Ok((provider.state(name).await?, provider.remarks(name).await)))?;
+            session.look(async { Ok((provider.state(name).await?, provider.remarks(name).await)) })?;
         let console = &session.console;
         match &state {
             State::Absent => {

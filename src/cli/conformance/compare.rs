@@ -2,16 +2,22 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::process::Stdio;
 use std::str::FromStr;
 
 use clap::Args;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::{ChildStderr, ChildStdout, Command};
 
-use super::run::{partial, results_of_run};
+use super::run::partial;
+use crate::caller;
 use crate::cli::Session;
-use crate::cli::arguments::ClusterTarget;
-use crate::conformance::catalogue::Sources;
+use crate::cli::progress::eprint_line;
 use crate::conformance::compare::compare;
-use crate::conformance::options::{Options, Selectors};
+use crate::conformance::options::Selectors;
 use crate::conformance::results::Results;
 use crate::finding::{Finding, Id};
 
@@ -65,7 +71,7 @@ impl FromStr for Side {
 }
 
 impl Compare {
-    pub(super) fn run(self, session: &Session, sources: &Sources) -> Result<(), Finding> {
+    pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         // What can be read is read first: a run is not made in vain.
         let [one, other] = [(&self.one, "one"), (&self.other, "other")];
         let read = |(side, _): (&Side, _)| match side {
@@ -75,7 +81,7 @@ impl Compare {
         let (read_one, read_other) = (read(one)?, read(other)?);
         let made = |read: Option<Results>, (side, name): (&Side, &str)| match read {
             Some(results) => Ok(results),
-            None => self.made(session, sources, side, name),
+            None => self.made(session, side, name),
         };
         let comparison = compare(&made(read_one, one)?, &made(read_other, other)?);
         session.console.raw(comparison.text().as_bytes());
@@ -86,29 +92,85 @@ impl Compare {
         }
     }
 
-    /// Runs one side. That scenarios fail is for the comparison to tell; a run that is a part only is no side of one.
-    fn made(&self, session: &Session, sources: &Sources, side: &Side, name: &str) -> Result<Results, Finding> {
-        let context = match side {
-            Side::Context(context) => Some(context.clone()),
-            _ => None,
-        };
-        let kubeconfig = self.kubeconfig.clone().filter(|_| context.is_some());
-        let options = Options {
-            selectors: self.selectors.clone(),
-            cluster: ClusterTarget { kubeconfig, context },
-            jobs: self.jobs,
-            fail_fast: false,
-            retries: 0,
-            patience: None,
-            report: self.report.join(name),
-            rerun_failed: None,
-            features: None,
-            program: self.program.clone(),
-        };
-        let results = results_of_run(session, &options, sources)?;
-        partial(&results)?;
-        Ok(results)
+    /// Runs one side, in a process of its own: a run has its process to itself. That scenarios fail is for the comparison to
+    /// tell; a run that is a part only is no side of one.
+    fn made(&self, session: &Session, side: &Side, name: &str) -> Result<Results, Finding> {
+        let failed =
+            |error: std::io::Error| Finding::new(Id::SuiteNotStarted, format!("cannot run the suite: {error}"));
+        let report = caller::path(&self.report).join(name);
+        let mut command = Command::new(caller::program().map_err(failed)?);
+        command
+            .args(["conformance", "run", "--output", "json", "--jobs", &self.jobs.to_string(), "--report"])
+            .arg(&report);
+        if let Side::Context(context) = side {
+            command.args(["--context", context]);
+            command
+                .args(self.kubeconfig.iter().flat_map(|path| ["--kubeconfig".into(), path.clone().into_os_string()]));
+        }
+        command.args(self.selectors.tags.iter().flat_map(|tags| ["--tags", tags]));
+        command.args(self.selectors.name.iter().flat_map(|name| ["--name", name.as_str()]));
+        command.args(self.program.iter().flat_map(|path| ["--program".into(), path.clone().into_os_string()]));
+        command.env_clear().envs(caller::variables());
+        // An interrupt is handed on once, and not by the terminal, too.
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
+        let (status, said) = session.block_on(async |cancel| {
+            let mut child = command.spawn().map_err(failed)?;
+            let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
+            let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+            let run = async { tokio::join!(document(stdout), progress(session, stderr), child.wait()) };
+            let interrupt = async {
+                cancel.cancelled().await;
+                let _ = pid.map(|pid| kill(pid, Signal::SIGINT));
+                std::future::pending().await
+            };
+            let (said, (), ended) = tokio::select! {
+                ended = run => ended,
+                () = interrupt => unreachable!("it only hands on"),
+            };
+            Ok((ended.map_err(failed)?, said))
+        })?;
+        match status.code() {
+            Some(0 | 1) => {
+                let results = Results::read(&report)?;
+                partial(&results)?;
+                Ok(results)
+            }
+            _ => Err(finding(&said["error"])),
+        }
     }
+}
+
+/// The document that a run ends with.
+async fn document(stdout: Option<ChildStdout>) -> Value {
+    let mut said = Vec::new();
+    if let Some(mut stdout) = stdout {
+        // What can't be read is no document.
+        let _ = stdout.read_to_end(&mut said).await;
+    }
+    serde_json::from_slice(&said).unwrap_or_default()
+}
+
+/// Hands on what a run says of its scenarios. How it ended is told by whoever reads its document.
+async fn progress(session: &Session, stderr: Option<ChildStderr>) {
+    let Some(stderr) = stderr else { return };
+    let mut lines = BufReader::new(stderr).lines();
+    let mut is_over = false;
+    while let Ok(Some(line)) = lines.next_line().await {
+        is_over |= line.starts_with(" ❌");
+        match session.console.words() {
+            _ if is_over => {}
+            true => session.console.line(line),
+            false => eprint_line(&line),
+        }
+    }
+}
+
+/// The finding that a document tells of.
+fn finding(error: &Value) -> Finding {
+    let id = Id::ALL.iter().find(|id| error["id"] == id.name()).copied().unwrap_or(Id::SuiteNotStarted);
+    let cause = error["cause"].as_str().unwrap_or("the run ended without saying why");
+    let advice = error["advice"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    advice.fold(Finding::new(id, cause), Finding::advise)
 }
 
 #[cfg(test)]

@@ -52,7 +52,7 @@ impl Conformance {
             Some(What::Run(run)) => run.run(session, sources),
             Some(What::List(list)) => list.run(session, sources),
             Some(What::Show(show)) => show.run(session, sources),
-            Some(What::Compare(compare)) => compare.run(session, sources),
+            Some(What::Compare(compare)) => compare.run(session),
         }
     }
 }

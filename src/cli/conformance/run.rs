@@ -31,7 +31,7 @@ impl RunSuite {
 ///
 /// # Errors
 /// The run could not begin.
-pub(super) fn results_of_run(session: &Session, options: &Options, sources: &Sources) -> Result<Results, Finding> {
+fn results_of_run(session: &Session, options: &Options, sources: &Sources) -> Result<Results, Finding> {
     let program = match &options.program {
         Some(program) => program.clone(),
         None => std::env::current_exe().map_err(|error| Finding::new(Id::Internal, error))?,

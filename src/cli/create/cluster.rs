@@ -10,7 +10,7 @@ use super::stack_arguments::StackArguments;
 use crate::cli::arguments::{ProviderChoice, Run};
 use crate::cli::{Session, group, prompt};
 use crate::config::WorkingDirectory;
-use crate::finding::Finding;
+use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Target, kubeconfig};
 use crate::provider::{ClusterName, Name, Options, Provider};
 use crate::step::{Event, Plan, Reporter};
@@ -90,7 +90,7 @@ impl CreateCluster {
             Some(path) => crate::caller::path(path),
             None => kubeconfig::paths().into_iter().next().ok_or(crate::config::Error::NoHome)?,
         };
-        // A file that can't take the context is told before anything is made.
+        // What is no kubeconfig is told before anything is made.
         kubeconfig::check(&kubeconfig)?;
         session.console.heading("Let's set up a Kubernetes stack together...");
         let installation = Installation { directory: directory.clone(), stack, images, choice: choice.clone() };
@@ -102,7 +102,7 @@ impl CreateCluster {
             let cluster =
                 format!("{made} a Kubernetes Cluster using {} named: {}.", provider.name(), self.cluster_name);
             let stack = arguments.stack.name(Some(provider.name()));
-            for remark in session.block_on(async |_| Ok(provider.remarks(&self.cluster_name).await))? {
+            for remark in session.look(async { Ok(provider.remarks(&self.cluster_name).await) })? {
                 session.console.info(remark);
             }
             summary(session, &cluster, stack, choice.store().is_minio());
@@ -153,8 +153,13 @@ impl CreateClusterA8s {
 
 /// Whether this program has made the cluster, or will.
 fn is_ours(session: &Session, provider: &dyn Provider, cluster: &ClusterName) -> Result<bool, Finding> {
-    // Trouble with the provider is the plan's to tell.
-    session.block_on(async |_| Ok(!matches!(provider.made(cluster).await, Ok(false))))
+    session.look(async {
+        match provider.made(cluster).await {
+            // What is not installed is the plan's to tell, and has made nothing.
+            Err(finding) if finding.id == Id::NoTool => Ok(true),
+            made => made,
+        }
+    })
 }
 
 /// A cluster that this program did not make is not touched without asking.

@@ -14,7 +14,7 @@ use crate::kubernetes::{Access, Connection, Error, Target};
 use crate::provider::{self, ClusterName, Name, Options, Provider};
 use crate::step::Plan;
 use crate::steps::backup_config::{self, Choice};
-use crate::steps::install::{self, Installation};
+use crate::steps::install::{self, Installation, StackName};
 
 /// Arguments of `create stack`.
 #[derive(Debug, Args)]
@@ -169,7 +169,7 @@ impl CreateStackA8s {
             return self.write(session);
         }
         let (choice, images) = (Choice::new(self.stack.wish(session)?), self.stack.images()?);
-        let (connection, maker, is_ours) = session.block_on(async |_| {
+        let (connection, maker, is_ours) = session.look(async {
             let connection = self.cluster.connect().await?;
             let maker = maker(&connection).await;
             let is_ours = match &maker {
@@ -181,9 +181,16 @@ impl CreateStackA8s {
         let name = self.stack.name(maker.as_ref().map(|(provider, _)| provider.name()));
         let stack = self.stack.stack(maker.clone())?;
         if !is_ours && !self.run.dry_run {
-            let what = format!("installing the {name} a8s stack on the cluster of the context {}", connection.context);
-            let question = format!("Go on with {what} ({}, namespace a8s-system)?", connection.server);
-            prompt::confirm(session, &question, &what)?;
+            let mut namespaces = vec!["a8s-system"];
+            namespaces.extend(self.stack.installs_a_store().then_some("minio-dev"));
+            namespaces.extend((name == StackName::Upstream).then_some("cert-manager"));
+            let what = format!(
+                "installing the {name} a8s stack on the cluster of the context {} ({}, namespaces {})",
+                connection.context,
+                connection.server,
+                namespaces.join(", ")
+            );
+            prompt::confirm(session, &format!("Go on with {what}?"), &what)?;
         }
         let directory = generated_directory(session, &self.run)?;
         session.console.heading("Let's set up a Kubernetes stack together...");

@@ -56,11 +56,13 @@ impl DeleteCluster {
         let name = arguments.cluster_name.clone();
         let config = ConfigFile::of_user()?;
         let directory = config.read()?.working_dir.map(crate::config::WorkingDirectory);
-        let there = session.block_on(async |_| Ok(!matches!(provider.state(&name).await, Ok(State::Absent))))?;
+        let there = session.look(async { Ok(!matches!(provider.state(&name).await, Ok(State::Absent))) })?;
         if (there || arguments.all) && !arguments.run.dry_run {
+            let ours = !there || session.look(provider.made(&name))?;
+            let whose = if ours { "" } else { ", which a9s did not make" };
             let what = match arguments.all {
-                true => format!("deleting the cluster {name}, all generated files and the configuration"),
-                false => format!("deleting the cluster {name} with everything in it"),
+                true => format!("deleting the cluster {name}{whose}, all generated files and the configuration"),
+                false => format!("deleting the cluster {name}{whose}, with everything in it"),
             };
             prompt::confirm(session, &format!("Go on with {what}?"), &what)?;
         }

@@ -49,7 +49,7 @@ impl DeleteStack {
 
 impl DeleteStackA8s {
     fn run(self, session: &Session) -> Result<(), Finding> {
-        let (connection, lost, dependants) = session.block_on(async |_| {
+        let (connection, lost, dependants) = session.look(async {
             let connection = self.cluster.connect().await?;
             let lost = stack::lost(&connection.client).await?;
             let dependants = stack::dependants(&connection.client).await?;

@@ -40,11 +40,6 @@ async fn locked_kubeconfig(world: &mut World) -> Result<(), Failure> {
     Ok(lock.set_modified(SystemTime::now() + Duration::from_secs(3600))?)
 }
 
-#[given(expr = "the variable {string} is empty")]
-async fn empty_variable(world: &mut World, name: String) {
-    world.surroundings.env.push((name, String::new()));
-}
-
 #[given(expr = "the variable {string} is {string}")]
 #[when(expr = "the variable {string} is {string}")]
 async fn variable(world: &mut World, name: String, value: String) -> Result<(), Failure> {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, TestSuite};
 
-use crate::conformance::results::{Attempt, Outcome, Results, Scenario};
+use crate::conformance::results::{Attempt, Outcome, Results, Scenario, Verdict};
 
 /// The document.
 ///
@@ -25,14 +25,20 @@ pub fn document(results: &Results) -> std::io::Result<String> {
             }
         }
     }
-    if !results.problems.is_empty() {
-        let mut suite = TestSuite::new("the run");
-        for problem in &results.problems {
-            let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-            status.set_message(problem.as_str());
-            suite.add_test_case(TestCase::new(problem.as_str(), status));
+    let cut_off = match results.verdict {
+        Verdict::Interrupted | Verdict::ClusterLost => {
+            Some(format!("{}: what is here is a part", results.verdict.text()))
         }
-        suites.push(suite);
+        Verdict::Passed | Verdict::Failed => None,
+    };
+    let mut run = TestSuite::new("the run");
+    for problem in results.problems.iter().chain(&cut_off) {
+        let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
+        status.set_message(problem.as_str());
+        run.add_test_case(TestCase::new(problem.as_str(), status));
+    }
+    if !run.test_cases.is_empty() {
+        suites.push(run);
     }
     report.add_test_suites(suites);
     report.to_string().map_err(std::io::Error::other)

@@ -20,16 +20,11 @@ const ARCHIVE: &str = "a9s-conformance.tar.gz";
 /// The folder of evidence.
 const EVIDENCE: &str = "evidence";
 
-/// Makes the folder before anything is run, and takes out what an earlier run left in it; that run's results are given
-/// back. Files of others stay.
+/// Makes the folder before anything is run, and gives back the results that an earlier run left in it.
 ///
 /// # Errors
 /// The folder can't be written.
 pub fn prepare(folder: &Path, say: &Say) -> Result<Option<Results>, Finding> {
-    let unwritable = |error: std::io::Error| {
-        Finding::new(Id::ReportUnwritable, format!("the report's folder can't be written: {error}"))
-            .advise("Name another folder with --report.")
-    };
     fs_err::create_dir_all(folder).map_err(unwritable)?;
     let probe = folder.join(".a9s-probe");
     fs_err::write(&probe, b"").and_then(|()| fs_err::remove_file(&probe)).map_err(unwritable)?;
@@ -43,11 +38,23 @@ pub fn prepare(folder: &Path, say: &Say) -> Result<Option<Results>, Finding> {
             }
         },
     };
+    Ok(previous)
+}
+
+/// Takes out what an earlier run left in the folder, once another run begins. Files of others stay.
+///
+/// # Errors
+/// The folder can't be written.
+pub fn clear(folder: &Path) -> Result<(), Finding> {
     for name in [FILE, JUNIT, PAGE, ARCHIVE] {
         remove(fs_err::remove_file(folder.join(name))).map_err(unwritable)?;
     }
-    remove(fs_err::remove_dir_all(folder.join(EVIDENCE))).map_err(unwritable)?;
-    Ok(previous)
+    remove(fs_err::remove_dir_all(folder.join(EVIDENCE))).map_err(unwritable)
+}
+
+fn unwritable(error: std::io::Error) -> Finding {
+    Finding::new(Id::ReportUnwritable, format!("the report's folder can't be written: {error}"))
+        .advise("Name another folder with --report.")
 }
 
 fn remove(result: std::io::Result<()>) -> std::io::Result<()> {
@@ -131,6 +138,8 @@ mod tests {
         write(&sample(), None, &folder).unwrap();
         assert!(folder.join(ARCHIVE).exists());
         assert_eq!(prepare(&folder, &silent()).unwrap().unwrap(), sample());
+        assert!(folder.join(FILE).exists(), "no other run has begun");
+        clear(&folder).unwrap();
         let left: Vec<_> = below(&folder, Path::new("")).unwrap();
         assert_eq!(left, [PathBuf::from("notes.txt")]);
         fs_err::write(folder.join(FILE), "{").unwrap();

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 use tokio::sync::OnceCell;
 
-use super::{Choice, Store};
+use super::{Choice, Provider, Store};
 use crate::config::{WorkingDirectory, write_private};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Error;
@@ -44,8 +44,12 @@ impl Found {
         let document = there.and_then(|map| map.data?.remove(CONFIG_KEY));
         let store = match (document, Credentials::of(&secret)) {
             (Some(document), Ok(credentials)) => store(&document, credentials, choice)?,
-            // What is damaged is made whole again.
-            _ => None,
+            _ if choice.names_a_provider() => None,
+            // What was made half, or is damaged, is made whole again where it is certain what it was.
+            (Some(document), Err(_)) if is_minio(&document) => None,
+            (None, Ok(credentials)) if credentials == Store::usual(Provider::Minio).credentials => None,
+            (None, Err(_)) => None,
+            _ => return Err(damaged("a part of the configuration of backups is not there")),
         };
         let password = secret.data.and_then(|mut data| data.remove(PASSWORD)).map(|value| value.0);
         Ok(Self { password, store })
@@ -60,9 +64,19 @@ fn store(document: &str, credentials: Credentials, choice: &Choice) -> Result<Op
     match Config::parse(document) {
         Ok(config) => Ok(Some(Store::of(config, credentials))),
         Err(_) if choice.names_a_provider() => Ok(None),
-        Err(error) => Err(Finding::new(Id::BackupConfigDamaged, error.to_string())
-            .advise("Correct it, or say with --backup-provider and its flags where backups go.")),
+        Err(error) => Err(damaged(error)),
     }
+}
+
+/// Whether a configuration is of the store that the program installs.
+fn is_minio(document: &str) -> bool {
+    let nobody = || Credentials { access_key: String::new(), secret_key: String::new() };
+    Config::parse(document).is_ok_and(|config| Store::of(config, nobody()).is_minio())
+}
+
+fn damaged(why: impl std::fmt::Display) -> Finding {
+    Finding::new(Id::BackupConfigDamaged, why)
+        .advise("Correct it, or say with --backup-provider and its flags where backups go.")
 }
 
 impl Adopted {

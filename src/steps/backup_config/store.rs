@@ -37,7 +37,7 @@ pub struct Store {
 
 impl Store {
     /// The store of a provider when nothing is said. MinIO's keys are known to everybody: no other store ever gets them.
-    fn usual(provider: Provider) -> Self {
+    pub(super) fn usual(provider: Provider) -> Self {
         let (access_key, secret_key) = match provider {
             Provider::Minio => ("a8s-user", "a8s-password"),
             Provider::Aws => ("", ""),

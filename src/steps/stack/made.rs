@@ -53,6 +53,7 @@ impl Origins {
     /// # Errors
     /// The request fails.
     pub async fn create(&self, api: &Api<DynamicObject>, object: &DynamicObject) -> Result<bool, Error> {
+        // What it has now is not of an apply: of a namespace nothing is ever taken back.
         let parameters = PostParams { dry_run: false, field_manager: Some(FIELD_MANAGER.to_owned()) };
         match api.create(&parameters, &marked(object)).await {
             Ok(_) => Ok(true),

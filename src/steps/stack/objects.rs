@@ -1,6 +1,7 @@
 //! Objects on a cluster, in the order in which they can be: namespaces, then what others refer to, then what makes pods,
 //! then what reviews requests.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
@@ -12,15 +13,15 @@ use futures::future::try_join_all;
 use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{DynamicObject, ListParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 
 use super::admission::Pauses;
-use super::made::Origins;
+use super::made::{Origins, is_made};
 use super::{Installing, Origin};
-use crate::finding::Finding;
+use crate::finding::{Finding, Id};
 use crate::kubernetes::apply::{self, Kind};
 use crate::kubernetes::{Error, is_before, wait};
 use crate::step::{Context, Observation, Step};
@@ -133,7 +134,7 @@ impl Namespaces {
                     self.origins.apply(api, object).await?;
                     return Ok(Origin::Found);
                 }
-                None => {}
+                None => tokio::time::sleep(GONE).await,
             }
         }
         Ok(Origin::Made)
@@ -188,6 +189,32 @@ impl Step for Namespaces {
     }
 }
 
+/// Whether the pods of a workload are selected otherwise than is wanted, which can't be changed.
+fn selects_otherwise(wanted: &DynamicObject, there: &DynamicObject) -> bool {
+    matches!(kind(wanted), "Deployment" | "StatefulSet" | "DaemonSet")
+        && apply::difference(&wanted.data["spec"]["selector"], &there.data["spec"]["selector"]).is_some()
+}
+
+/// Whether a Job has come to an end that is none.
+fn has_failed(there: &DynamicObject) -> bool {
+    let conditions = there.data["status"]["conditions"].as_array();
+    kind(there) == "Job"
+        && conditions
+            .into_iter()
+            .flatten()
+            .any(|condition| condition["type"] == "Failed" && condition["status"] == "True")
+}
+
+/// Removes a Job of ours with its pods, so that it can be made anew.
+async fn remove_job(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), Error> {
+    let what = || format!("remove {}", apply::describe(object));
+    let Some(there) = apply::get(api, object).await?.filter(is_made) else { return Ok(()) };
+    let removed = api.delete(&object.name_any(), &DeleteParams::foreground()).await;
+    removed.map_err(|error| Error::request(what(), error))?;
+    let gone = kube::runtime::wait::conditions::is_deleted(there.metadata.uid.as_deref().unwrap_or_default());
+    wait::until(api.clone(), &object.name_any(), &what(), gone).await
+}
+
 /// The objects of a part should be on the cluster.
 pub struct Objects {
     part: Arc<Installing>,
@@ -224,7 +251,10 @@ impl Objects {
     }
 
     /// What is missing or different, if anything.
-    async fn difference(&self, client: &Client, object: &DynamicObject) -> Result<Option<String>, Error> {
+    ///
+    /// # Errors
+    /// The request fails, or a workload of others is in the place of one of the stack.
+    async fn difference(&self, client: &Client, object: &DynamicObject) -> Result<Option<String>, Finding> {
         let api = match self.api(client, object).await {
             Err(error) if error.is_not_found() || error.is_unknown_kind() => {
                 return Ok(Some(format!("the kind of {} is not served", apply::describe(object))));
@@ -234,6 +264,15 @@ impl Objects {
         let there = apply::get(&api, object).await?;
         self.origins.note(object, there.as_ref());
         let Some(there) = there else { return Ok(Some(format!("{} is not there", apply::describe(object)))) };
+        if !is_made(&there) && selects_otherwise(object, &there) {
+            let cause = format!("the {} is of others, and can't become what is installed", apply::describe(object));
+            return Err(Finding::new(Id::Conflict, cause)
+                .advise("Delete it, if nobody needs it any more.")
+                .advise("If it is the object store of backups, go on with it: --backup-provider AWS --backup-store-endpoint URL"));
+        }
+        if has_failed(&there) {
+            return Ok(Some(format!("the {} has failed", apply::describe(object))));
+        }
         let differs = match apply::holds(object, &there) {
             Some(path) if path.contains(RULES) && self.is_old(client).await? => {
                 plain(object).and_then(|plain| apply::holds(&plain, &there))
@@ -245,12 +284,20 @@ impl Objects {
 
     async fn apply(&self, client: &Client, object: &DynamicObject, context: &Context) -> Result<(), Error> {
         let api = self.api(client, object).await?;
+        if kind(object) == "Job" && apply::get(&api, object).await?.is_some_and(|there| has_failed(&there)) {
+            remove_job(&api, object).await?;
+        }
         let mut pauses = Pauses::begin();
+        let mut object = Cow::Borrowed(object);
         loop {
-            match self.origins.apply(&api, object).await {
+            match self.origins.apply(&api, &object).await {
                 Err(error) if error.is_webhook_away() => pauses.after(&error, context).await,
-                Err(error) if error.status().is_some() => match plain(object) {
-                    Some(plain) if self.is_old(client).await? => return self.origins.apply(&api, &plain).await,
+                // What a Job runs can't be changed.
+                Err(error) if kind(&object) == "Job" && error.status().is_some_and(|status| status.code == 422) => {
+                    remove_job(&api, &object).await?;
+                }
+                Err(error) if error.status().is_some() => match plain(&object) {
+                    Some(plain) if self.is_old(client).await? => object = Cow::Owned(plain),
                     _ => return Err(error),
                 },
                 applied => return applied,

@@ -69,10 +69,18 @@ async fn all_of(client: &Client, resource: &ApiResource) -> Result<Vec<DynamicOb
     Ok(list.items)
 }
 
-/// Every object of the stack's custom resources, with its API.
+/// Every object of the stack's custom resources, with its API. Those of a definition that the program has not made belong to
+/// a stack that others have installed.
 async fn custom(client: &Client) -> Result<Vec<(Api<DynamicObject>, DynamicObject)>, Error> {
+    let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let mut found = Vec::new();
     for (group, kind, plural) in RESOURCES {
+        let definition = definitions.get_metadata_opt(&format!("{plural}.{group}")).await;
+        let definition =
+            definition.map_err(|error| Error::request(format!("look for the definition {kind}"), error))?;
+        if !definition.is_some_and(|definition| is_made(&definition)) {
+            continue;
+        }
         let resource = ApiResource {
             group: group.to_owned(),
             version: a8s_api::VERSION.to_owned(),

@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use futures::StreamExt;
+use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
@@ -255,10 +256,9 @@ impl Step for Rollouts {
     /// The cluster's controllers do it; here it is seen.
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         let client = self.part.site.client().await?;
-        for object in self.workloads().await? {
-            self.follow(&client, object, context).await?;
-        }
-        Ok(())
+        // At the same time: one that can't come up is told, though another is still on its way.
+        let follow = |object| self.follow(&client, object, context);
+        try_join_all(self.workloads().await?.into_iter().map(follow)).await.map(drop)
     }
 
     async fn confirm(&self) -> Result<Observation, Finding> {

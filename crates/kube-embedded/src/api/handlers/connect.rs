@@ -40,14 +40,14 @@ impl ApiServer {
             return logs(&*kubelet, &pod, query).await;
         }
         let (namespace, name) = (target.namespace.as_str(), target.name.as_str());
+        if matches!(target.subresource.as_str(), "exec" | "attach") {
+            container(&pod, query.get("container"), false)?;
+        }
         if !has_node(&pod) {
             return Err(Status::bad_request(format!("pod {name} does not have a host assigned")));
         }
         let response = match target.subresource.as_str() {
-            "exec" => {
-                container(&pod, query.get("container"), false)?;
-                streaming::exec(request, kubelet, namespace, name).await?
-            }
+            "exec" => streaming::exec(request, kubelet, namespace, name).await?,
             "attach" => streaming::attach(request, kubelet, namespace, name)?,
             _ => streaming::port_forward(request, kubelet, namespace, name).await?,
         };
@@ -57,9 +57,6 @@ impl ApiServer {
 
 async fn logs(kubelet: &dyn Kubelet, pod: &Arc<Object>, query: &Query) -> Result<Response<Body>, Status> {
     let container = container(pod, query.get("container"), true)?;
-    if !has_node(pod) {
-        return Ok(body::typed(StatusCode::OK, "text/plain", ""));
-    }
     let positive = |name: &str| -> Result<Option<u64>, Status> {
         match query.number(name)? {
             None => Ok(None),
@@ -82,6 +79,9 @@ async fn logs(kubelet: &dyn Kubelet, pod: &Arc<Object>, query: &Query) -> Result
     };
     let reference =
         ContainerRef { namespace: pod.key.namespace.clone(), pod: pod.key.name.clone(), container: Some(container) };
+    if !has_node(pod) {
+        return Ok(body::typed(StatusCode::OK, "text/plain", ""));
+    }
     let lines = kubelet.logs(&reference, &options).await?;
     let mut response = body::typed(StatusCode::OK, "text/plain", "");
     *response.body_mut() = body::stream(lines.map(|piece| piece));
