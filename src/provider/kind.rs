@@ -133,8 +133,10 @@ impl Kind {
         }
         let made = self.kind.act(&arguments, Some(&configuration(nodes)), context).await;
         if let Err(finding) = made {
-            // kind has taken back what it did; only a kill leaves the mark.
-            self.forget(cluster, "making");
+            // kind takes back what it did, unless it was killed.
+            if self.nodes(cluster).await.is_ok_and(|nodes| nodes.is_empty()) {
+                self.forget(cluster, "making");
+            }
             return Err(explained(finding));
         }
         self.adopt(cluster, &self.nodes(cluster).await?)
