@@ -79,6 +79,7 @@ Feature: Backups
     Given an instance "solo"
     And a backup "nightly" of "solo"
     When I delete the instance "solo"
+    And a second has passed
     And I create an instance "solo"
     And I run `a9s create pg backup --name nightly -i solo --yes`
     Then the command fails with exit code 5
@@ -89,6 +90,7 @@ Feature: Backups
     When I create a restore "back" of the backup "nightly" into "solo"
     Then the command succeeds
     When I delete the instance "solo"
+    And a second has passed
     And I create an instance "solo"
     And I create a restore "back" of the backup "nightly" into "solo"
     Then the command fails with exit code 5

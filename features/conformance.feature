@@ -85,6 +85,23 @@ Feature: The suite itself
     And the file "runs/one/report.json" says "a9s.conformance/v1"
     And the file "runs/other/report.json" says "a9s.conformance/v1"
 
+  @full
+  Scenario: A run that ends with the first failure goes on after one that is quarantined
+    Given an empty home and no cluster
+    And the file "f/odd.feature" with:
+      """
+      Feature: Odd
+        @quarantine-anna-2099-01-01
+        Scenario: Held
+          Given an empty home and no cluster
+          Then there is a file "nowhere"
+        Scenario: Passes
+          Given an empty home and no cluster
+      """
+    When I run `a9s conformance run --features f --jobs 1 --fail-fast`
+    Then the command succeeds
+    And standard output says "1 passed, 0 failed, 1 quarantined"
+
   @core @negative
   Scenario: A run that cannot begin leaves the report that is there
     Given an empty home and no cluster

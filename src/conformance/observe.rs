@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use a8s_operators::store;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::api::ListParams;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::Kubeconfig;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
-use kube::{Api, Client, Config, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use super::command::Surroundings;
@@ -71,7 +71,8 @@ where
 /// A kubeconfig that is not there or not usable.
 pub async fn client(surroundings: &Surroundings) -> Result<Client, Failure> {
     let kubeconfig = Kubeconfig::read_from(&surroundings.kubeconfig)?;
-    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await?;
+    let context = kubeconfig.current_context.clone().unwrap_or_default();
+    let mut config = crate::kubernetes::config_of(kubeconfig, &context).await?;
     config.connect_timeout = Some(Duration::from_secs(5));
     config.read_timeout = Some(Duration::from_secs(60));
     Ok(Client::try_from(config)?)

@@ -83,7 +83,7 @@ ids! {
     TooLittleDisk "too-little-disk" Missing "The Docker engine has less disk than the nodes need."
     Inotify "inotify" Missing "The nodes ran out of inotify instances."
     ClusterExists "cluster-exists" Refused "The name is taken by a cluster that a9s did not make."
-    HalfDeleted "half-deleted" Refused "Only some of the cluster's nodes are left."
+    HalfDeleted "half-deleted" Refused "Only a part of the cluster is there."
     ClusterStopped "cluster-stopped" Missing "The cluster is there and does not run."
     ClusterNotStarted "cluster-not-started" Failed "The cluster's process ended or did not become ready; its log is shown."
     PortTaken "port-taken" Refused "Another program listens on a port that the cluster was told to use."

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use http::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::apimachinery::pkg::version::Info;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tokio::sync::OnceCell;
 
@@ -69,23 +69,12 @@ impl Target {
         if !kubeconfig.contexts.iter().any(|entry| entry.name == context) {
             return Err(Error::UnknownContext { context });
         }
-        let of_context = kubeconfig.contexts.iter().find(|entry| entry.name == context);
-        let cluster = of_context.and_then(|entry| Some(entry.context.as_ref()?.cluster.clone()));
-        let names_proxy = kubeconfig.clusters.iter().any(|entry| {
-            Some(&entry.name) == cluster.as_ref() && entry.cluster.as_ref().is_some_and(|it| it.proxy_url.is_some())
-        });
-        let options = KubeConfigOptions { context: Some(context.clone()), ..KubeConfigOptions::default() };
-        let mut config = Config::from_custom_kubeconfig(kubeconfig, &options)
-            .await
-            .map_err(|source| Error::Kubeconfig { source: Box::new(source) })?;
+        let mut config =
+            config_of(kubeconfig, &context).await.map_err(|source| Error::Kubeconfig { source: Box::new(source) })?;
         if let Some(end) = certificate::expired(&config.auth_info) {
             return Err(Error::Expired { context, end });
         }
         config.connect_timeout = Some(CONNECT);
-        // The library would send even what is on this machine to a proxy of the environment.
-        if !names_proxy {
-            config.proxy_url = crate::proxy::of(&config.cluster_url).map(|proxy| proxy.address);
-        }
         config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
         let namespace = config.default_namespace.clone();
         let server = config.cluster_url.to_string();
@@ -126,6 +115,24 @@ impl Target {
         }
         merged.ok_or(Error::NoKubeconfig { looked: paths })
     }
+}
+
+/// How a context's cluster is reached. The library would send even what is on this machine to a proxy of the environment.
+///
+/// # Errors
+/// What the kubeconfig says can't be used.
+pub async fn config_of(kubeconfig: Kubeconfig, context: &str) -> Result<Config, KubeconfigError> {
+    let of_context = kubeconfig.contexts.iter().find(|entry| entry.name == context);
+    let cluster = of_context.and_then(|entry| Some(entry.context.as_ref()?.cluster.clone()));
+    let names_proxy = kubeconfig.clusters.iter().any(|entry| {
+        Some(&entry.name) == cluster.as_ref() && entry.cluster.as_ref().is_some_and(|it| it.proxy_url.is_some())
+    });
+    let options = KubeConfigOptions { context: Some(context.to_owned()), ..KubeConfigOptions::default() };
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &options).await?;
+    if !names_proxy {
+        config.proxy_url = crate::proxy::of(&config.cluster_url).map(|proxy| proxy.address);
+    }
+    Ok(config)
 }
 
 /// A cluster that steps will talk to; the connection is made when the first one needs it.

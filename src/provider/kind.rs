@@ -133,11 +133,13 @@ impl Kind {
         }
         let made = self.kind.act(&arguments, Some(&configuration(nodes)), context).await;
         if let Err(finding) = made {
-            // kind takes back what it did, unless it was killed.
-            if self.nodes(cluster).await.is_ok_and(|nodes| nodes.is_empty()) {
+            let finding = explained(finding);
+            // kind takes back what it did, unless it was killed; what others have made is not ours.
+            let is_theirs = finding.id == Id::ClusterExists;
+            if is_theirs || self.nodes(cluster).await.is_ok_and(|nodes| nodes.is_empty()) {
                 self.forget(cluster, "making");
             }
-            return Err(explained(finding));
+            return Err(finding);
         }
         self.adopt(cluster, &self.nodes(cluster).await?)
     }
@@ -342,17 +344,18 @@ impl Provider for Kind {
         if nodes.iter().any(|node| !node.running) {
             self.power(cluster, "start", context).await?;
         }
-        self.export(cluster).await?;
         context.progress("waiting for its API server");
-        self.wait_until_ready(cluster).await;
-        if self.is_half_made(cluster, &nodes) {
-            if !self.is_whole(cluster, &nodes).await {
-                let cause = format!("the making of the kind cluster {cluster} was cut off, and not all of it is there");
-                let advice = format!("Have it made to its end: a9s create cluster a8s -p kind -c {cluster}");
-                return Err(Finding::new(Id::HalfDeleted, cause).advise(advice));
-            }
-            self.adopt(cluster, &nodes)?;
+        if !self.is_half_made(cluster, &nodes) {
+            self.export(cluster).await?;
+            self.wait_until_ready(cluster).await;
+            return Ok(());
         }
+        if !self.comes_up(cluster, &nodes).await {
+            let cause = format!("the making of the kind cluster {cluster} was cut off, and not all of it is there");
+            let advice = format!("Have it made to its end: a9s create cluster a8s -p kind -c {cluster}");
+            return Err(Finding::new(Id::HalfDeleted, cause).advise(advice));
+        }
+        self.adopt(cluster, &nodes)?;
         Ok(())
     }
 

@@ -118,9 +118,9 @@ impl Minikube {
 
 /// The causes that people meet, by the reasons that minikube gives (k8s.io/minikube `pkg/minikube/reason`).
 fn explained(finding: Finding) -> Finding {
-    let said = finding.evidence.iter().flat_map(|evidence| &evidence.lines).cloned().collect::<Vec<_>>().join(" ");
-    let said = format!("{} {said}", finding.cause);
-    let Some((_, rest)) = said.split_once("Exiting due to ") else { return finding };
+    let lines = finding.evidence.iter().flat_map(|evidence| &evidence.lines).chain([&finding.cause]);
+    let said = lines.filter_map(|line| line.split_once("Exiting due to ")).map(|(_, rest)| rest.to_owned()).next();
+    let Some(rest) = said else { return finding };
     let reason = rest.split([':', ' ']).next().unwrap_or_default();
     let (id, advice) = match reason {
         _ if reason.contains("STORAGE") => (Id::TooLittleDisk, "Make room, for example with: docker system prune"),

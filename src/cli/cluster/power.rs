@@ -11,7 +11,7 @@ use crate::cli::create::journal_directory;
 use crate::cli::prompt;
 use crate::finding::Finding;
 use crate::kubernetes::kubeconfig;
-use crate::provider::{ClusterName, Options, Provider, State};
+use crate::provider::{ClusterName, Options};
 use crate::step::Plan;
 use crate::steps;
 use crate::steps::cluster::Wanted;
@@ -31,11 +31,6 @@ pub struct Power {
     run: Run,
 }
 
-/// Whether this program has made a cluster; one that is not there is nobody else's.
-async fn is_ours(provider: &dyn Provider, name: &ClusterName) -> Result<bool, Finding> {
-    Ok(provider.state(name).await? == State::Absent || provider.made(name).await?)
-}
-
 impl Power {
     pub(super) fn start(self, session: &Session) -> Result<(), Finding> {
         self.bring_to(session, Wanted::Started, "started")
@@ -48,7 +43,7 @@ impl Power {
     fn bring_to(self, session: &Session, wanted: Wanted, done: &str) -> Result<(), Finding> {
         let provider = session.provider(&self.provider, Options::default())?;
         let name = self.cluster_name;
-        if wanted == Wanted::Stopped && !self.run.dry_run && !session.look(is_ours(provider.as_ref(), &name))? {
+        if wanted == Wanted::Stopped && !self.run.dry_run && !session.look(provider.made(&name))? {
             let what = format!("stopping the {} cluster {name}, which a9s did not make", provider.name());
             prompt::confirm(session, &format!("Go on with {what}?"), &what)?;
         }

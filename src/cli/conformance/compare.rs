@@ -104,16 +104,17 @@ impl Compare {
             .arg(&report);
         if let Side::Context(context) = side {
             command.args(["--context", context]);
-            command
-                .args(self.kubeconfig.iter().flat_map(|path| ["--kubeconfig".into(), path.clone().into_os_string()]));
+            command.args(
+                self.kubeconfig.iter().flat_map(|path| ["--kubeconfig".into(), caller::path(path).into_os_string()]),
+            );
         }
         command.args(self.selectors.tags.iter().flat_map(|tags| ["--tags", tags]));
         command.args(self.selectors.name.iter().flat_map(|name| ["--name", name.as_str()]));
-        command.args(self.program.iter().flat_map(|path| ["--program".into(), path.clone().into_os_string()]));
+        command.args(self.program.iter().flat_map(|path| ["--program".into(), caller::path(path).into_os_string()]));
         command.env_clear().envs(caller::variables());
         // An interrupt is handed on once, and not by the terminal, too.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-        let (status, said) = session.block_on(async |cancel| {
+        let said = session.block_on(async |cancel| {
             let mut child = command.spawn().map_err(failed)?;
             let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
             let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -127,15 +128,13 @@ impl Compare {
                 ended = run => ended,
                 () = interrupt => unreachable!("it only hands on"),
             };
-            Ok((ended.map_err(failed)?, said))
+            ended.map_err(failed)?;
+            Ok(said)
         })?;
-        match status.code() {
-            Some(0 | 1) => {
-                let results = Results::read(&report)?;
-                partial(&results)?;
-                Ok(results)
-            }
-            _ => Err(finding(&said["error"])),
+        // What it found, or why it could not begin.
+        match serde_json::from_value::<Results>(said.clone()) {
+            Ok(results) => partial(&results).map(|()| results),
+            Err(_) => Err(finding(&said["error"])),
         }
     }
 }

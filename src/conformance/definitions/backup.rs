@@ -7,8 +7,8 @@ use a8s_operators::archive::manifest::{self, Manifest};
 use a8s_operators::store::{Limits, Names, Settings, Store};
 use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
-use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use kube::{Api, Client};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -23,10 +23,15 @@ use crate::steps::verify::scratch_name;
 const LONG: Duration = Duration::from_secs(150);
 const SYSTEM: &str = "a8s-system";
 
-/// The store that the cluster is configured for.
+/// The store that the scenario's cluster is configured for.
 pub(in crate::conformance) async fn store(world: &World) -> Result<Store, Failure> {
-    let client = world.client().await?;
-    let settings = settings(world).await?;
+    store_of(world.client().await?).await
+}
+
+/// The store that a cluster is configured for.
+pub(in crate::conformance) async fn store_of(client: Client) -> Result<Store, Failure> {
+    let settings = Settings::read(&client, SYSTEM).await;
+    let settings = settings.map_err(|error| Failure::unexpected("the store's settings", error.to_string()))?;
     let config = observe::of_store(&client, settings.config).await?;
     let limits = Limits { silence: Duration::from_secs(5), patience: Duration::from_secs(5) };
     let store = Store::new(&config, &settings.credentials, Names::of_cluster(client), limits);

@@ -28,6 +28,12 @@ async fn apply(world: &mut World, step: &Step) -> Result<(), Failure> {
     world.kubectl(&["apply", "-f", "-"], Some(text.as_bytes())).await.map(drop)
 }
 
+/// When an object was made is told in whole seconds (metav1.Time): of two within one second nobody can tell which is older.
+#[when("a second has passed")]
+async fn second(_: &mut World) {
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+}
+
 #[when("my kubeconfig has no certificate")]
 async fn anonymous(world: &mut World) -> Result<(), Failure> {
     become_user(world, &serde_json::json!({}))

@@ -38,10 +38,15 @@ impl Found {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
         let there = secrets.get_opt(CREDENTIALS).await;
         let there = there.map_err(|error| unread("secret", CREDENTIALS, error))?;
-        let Some(secret) = there else { return Ok(Self::default()) };
+        let secret = there;
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
         let there = maps.get_opt(CONFIG).await.map_err(|error| unread("configmap", CONFIG, error))?;
         let document = there.and_then(|map| map.data?.remove(CONFIG_KEY));
+        let Some(secret) = secret else {
+            // One was made without the other: a cut between the two.
+            let is_other = document.is_some_and(|document| !is_minio(&document)) && !choice.names_a_provider();
+            return if is_other { Err(damaged(HALF)) } else { Ok(Self::default()) };
+        };
         let store = match (document, Credentials::of(&secret)) {
             (Some(document), Ok(credentials)) => store(&document, credentials, choice)?,
             _ if choice.names_a_provider() => None,
@@ -49,7 +54,7 @@ impl Found {
             (Some(document), Err(_)) if is_minio(&document) => None,
             (None, Ok(credentials)) if credentials == Store::usual(Provider::Minio).credentials => None,
             (None, Err(_)) => None,
-            _ => return Err(damaged("a part of the configuration of backups is not there")),
+            _ => return Err(damaged(HALF)),
         };
         let password = secret.data.and_then(|mut data| data.remove(PASSWORD)).map(|value| value.0);
         Ok(Self { password, store })
@@ -67,6 +72,8 @@ fn store(document: &str, credentials: Credentials, choice: &Choice) -> Result<Op
         Err(error) => Err(damaged(error)),
     }
 }
+
+const HALF: &str = "a part of the configuration of backups is not there";
 
 /// Whether a configuration is of the store that the program installs.
 fn is_minio(document: &str) -> bool {

@@ -205,14 +205,15 @@ fn has_failed(there: &DynamicObject) -> bool {
             .any(|condition| condition["type"] == "Failed" && condition["status"] == "True")
 }
 
-/// Removes a Job of ours with its pods, so that it can be made anew.
-async fn remove_job(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), Error> {
+/// Removes a Job of ours with its pods, so that it can be made anew; says whether there was one.
+async fn remove_job(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<bool, Error> {
     let what = || format!("remove {}", apply::describe(object));
-    let Some(there) = apply::get(api, object).await?.filter(is_made) else { return Ok(()) };
+    let Some(there) = apply::get(api, object).await?.filter(is_made) else { return Ok(false) };
     let removed = api.delete(&object.name_any(), &DeleteParams::foreground()).await;
     removed.map_err(|error| Error::request(what(), error))?;
     let gone = kube::runtime::wait::conditions::is_deleted(there.metadata.uid.as_deref().unwrap_or_default());
-    wait::until(api.clone(), &object.name_any(), &what(), gone).await
+    wait::until(api.clone(), &object.name_any(), &what(), gone).await?;
+    Ok(true)
 }
 
 /// The objects of a part should be on the cluster.
@@ -284,8 +285,9 @@ impl Objects {
 
     async fn apply(&self, client: &Client, object: &DynamicObject, context: &Context) -> Result<(), Error> {
         let api = self.api(client, object).await?;
+        let mut is_anew = false;
         if kind(object) == "Job" && apply::get(&api, object).await?.is_some_and(|there| has_failed(&there)) {
-            remove_job(&api, object).await?;
+            is_anew = remove_job(&api, object).await?;
         }
         let mut pauses = Pauses::begin();
         let mut object = Cow::Borrowed(object);
@@ -294,7 +296,10 @@ impl Objects {
                 Err(error) if error.is_webhook_away() => pauses.after(&error, context).await,
                 // What a Job runs can't be changed.
                 Err(error) if kind(&object) == "Job" && error.status().is_some_and(|status| status.code == 422) => {
-                    remove_job(&api, &object).await?;
+                    if is_anew || !remove_job(&api, &object).await? {
+                        return Err(error);
+                    }
+                    is_anew = true;
                 }
                 Err(error) if error.status().is_some() => match plain(&object) {
                     Some(plain) if self.is_old(client).await? => object = Cow::Owned(plain),
