@@ -12,8 +12,14 @@ use super::progress::Progress;
 use super::prompt;
 use crate::config::{ConfigFile, WorkingDirectory};
 use crate::finding::{Class, Finding, Id};
+use crate::kubernetes::DOES_IT_RUN;
 use crate::provider::{self, Provider};
 use crate::step::{Cancel, Journal, Outcome, Plan, Runner};
+
+/// Ctrl-C, where nothing was done that stays.
+pub fn interrupted() -> Finding {
+    Finding::new(Id::Interrupted, "interrupted")
+}
 
 /// How long a cluster may take to say how it is, before a command does anything.
 const LOOK: Duration = Duration::from_secs(60);
@@ -65,11 +71,11 @@ impl Session {
         self.block_on(async |cancel| {
             tokio::select! {
                 looked = look => looked,
-                () = cancel.cancelled() => Err(Finding::new(Id::Interrupted, "interrupted")),
+                () = cancel.cancelled() => Err(interrupted()),
                 () = tokio::time::sleep(LOOK) => {
                     let cause = format!("the cluster did not answer within {} s", LOOK.as_secs());
                     Err(Finding::new(Id::ClusterUnreachable, cause)
-                        .advise("Is the cluster running? a9s cluster status says so; a9s cluster start starts it."))
+                        .advise(DOES_IT_RUN))
                 }
             }
         })

@@ -356,20 +356,18 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
 async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
     let Some(world) = world else { return };
     let seen = observations::look(world).await;
-    let mut notes = Notes { observations: seen.observations, secrets: seen.secrets.clone(), evidence: None };
+    // What passes now may have failed before; then that is what there is evidence of.
+    let evidence = world.key().and_then(|key| Stage::get().notes_of(&key).evidence);
+    let mut notes = Notes { observations: seen.observations, secrets: seen.secrets.clone(), evidence };
     if let Some(key) = world.key() {
         // The run may end before the rest is known.
-        let evidence = Stage::get().notes_of(&key).evidence;
-        Stage::get().note(key, Notes { evidence, ..notes.clone() });
+        Stage::get().note(key, notes.clone());
     }
     if !matches!(finished, ScenarioFinished::StepPassed) {
         if world.is_shared() {
             answer_of_shared_cluster().await;
         }
         notes.evidence = Some(evidence::keep(world, seen.secrets.clone()).await);
-    } else if let Some(key) = world.key() {
-        // What passes now may have failed before; then that is what there is evidence of.
-        notes.evidence = Stage::get().notes_of(&key).evidence;
     }
     let words: Vec<String> = world.end().await.into_iter().map(|leak| format!("left over: {leak}")).collect();
     if !words.is_empty() && notes.evidence.is_none() {

@@ -19,6 +19,11 @@ macro_rules! ids {
             /// All of them, in the order of the table.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
+            /// The one that is printed so.
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|id| id.name() == name)
+            }
+
             /// As it is printed: kebab-case.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)+ }

@@ -6,6 +6,9 @@ use kube::config::KubeconfigError;
 
 use crate::finding::{Finding, Id, chain};
 
+/// What to do about a cluster that does not answer.
+pub const DOES_IT_RUN: &str = "Is the cluster running? a9s cluster status says so; a9s cluster start starts it.";
+
 /// What failed on what.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -164,8 +167,9 @@ impl From<Error> for Finding {
             Error::Expired { .. } => Self::new(Id::CertificateExpired, cause)
                 .advise("Get new credentials from whoever runs the cluster, and put them into the kubeconfig."),
             Error::Unanswered { .. } => Self::new(Id::ClusterUnreachable, cause),
-            Error::Request { .. } | Error::Watch { .. } if unreachable => Self::new(Id::ClusterUnreachable, cause)
-                .advise("Is the cluster running? a9s cluster status says so; a9s cluster start starts it."),
+            Error::Request { .. } | Error::Watch { .. } if unreachable => {
+                Self::new(Id::ClusterUnreachable, cause).advise(DOES_IT_RUN)
+            }
             Error::Request { .. } | Error::Watch { .. } => Self::new(Id::RequestFailed, cause),
         }
     }

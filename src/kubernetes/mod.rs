@@ -20,7 +20,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Client, Config};
 use tokio::sync::OnceCell;
 
-pub use self::error::Error;
+pub use self::error::{DOES_IT_RUN, Error};
 use crate::finding::Finding;
 
 /// How the program calls itself to the API server.

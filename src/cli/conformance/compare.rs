@@ -8,6 +8,7 @@ use std::str::FromStr;
 use clap::Args;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde::Deserialize;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{ChildStderr, ChildStdout, Command};
@@ -132,7 +133,7 @@ impl Compare {
             Ok(said)
         })?;
         // What it found, or why it could not begin.
-        match serde_json::from_value::<Results>(said.clone()) {
+        match Results::deserialize(&said) {
             Ok(results) => partial(&results).map(|()| results),
             Err(_) => Err(finding(&said["error"])),
         }
@@ -166,7 +167,7 @@ async fn progress(session: &Session, stderr: Option<ChildStderr>) {
 
 /// The finding that a document tells of.
 fn finding(error: &Value) -> Finding {
-    let id = Id::ALL.iter().find(|id| error["id"] == id.name()).copied().unwrap_or(Id::SuiteNotStarted);
+    let id = error["id"].as_str().and_then(Id::named).unwrap_or(Id::SuiteNotStarted);
     let cause = error["cause"].as_str().unwrap_or("the run ended without saying why");
     let advice = error["advice"].as_array().into_iter().flatten().filter_map(Value::as_str);
     advice.fold(Finding::new(id, cause), Finding::advise)

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use a8s_operators::object_store;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
@@ -181,8 +182,8 @@ impl CreateStackA8s {
         let name = self.stack.name(maker.as_ref().map(|(provider, _)| provider.name()));
         let stack = self.stack.stack(maker.clone())?;
         if !is_ours && !self.run.dry_run {
-            let mut namespaces = vec!["a8s-system"];
-            namespaces.extend(self.stack.installs_a_store().then_some("minio-dev"));
+            let mut namespaces = vec![a8s_operators::SYSTEM_NAMESPACE];
+            namespaces.extend(self.stack.installs_a_store().then_some(object_store::manifests::NAMESPACE));
             namespaces.extend((name == StackName::Upstream).then_some("cert-manager"));
             let what = format!(
                 "installing the {name} a8s stack on the cluster of the context {} ({}, namespaces {})",

@@ -12,12 +12,12 @@ use serde_json::json;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Named;
-use super::status::interrupted;
 use crate::caller;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::create::chosen_namespace;
 use crate::cli::describe::not_there;
+use crate::cli::session::interrupted;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Error, forward};
 use crate::manifest::names::{Namespace, ObjectName};

@@ -5,11 +5,11 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use super::Named;
-use super::status::interrupted;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::create::chosen_namespace;
 use crate::cli::describe::not_there;
+use crate::cli::session::interrupted;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::names::ObjectName;

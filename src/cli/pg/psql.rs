@@ -5,10 +5,10 @@ use std::sync::atomic::Ordering;
 use clap::Args;
 
 use super::Named;
-use super::status::interrupted;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::create::chosen_namespace;
+use crate::cli::session::interrupted;
 use crate::finding::{Class, Finding, Id};
 use crate::kubernetes::exec::Container;
 use crate::kubernetes::{Access, terminal};

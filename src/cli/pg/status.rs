@@ -11,6 +11,7 @@ use crate::cli::arguments::ClusterTarget;
 use crate::cli::create::chosen_namespace;
 use crate::cli::describe::not_there;
 use crate::cli::list::table;
+use crate::cli::session::interrupted;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::names::ObjectName;
@@ -65,11 +66,6 @@ impl Status {
             }
         })
     }
-}
-
-/// The finding of a look that was interrupted.
-pub fn interrupted() -> Finding {
-    Finding::new(Id::Interrupted, "interrupted")
 }
 
 fn render(status: &status::Status, now: Timestamp) -> String {

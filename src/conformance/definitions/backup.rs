@@ -30,8 +30,7 @@ pub(in crate::conformance) async fn store(world: &World) -> Result<Store, Failur
 
 /// The store that a cluster is configured for.
 pub(in crate::conformance) async fn store_of(client: Client) -> Result<Store, Failure> {
-    let settings = Settings::read(&client, SYSTEM).await;
-    let settings = settings.map_err(|error| Failure::unexpected("the store's settings", error.to_string()))?;
+    let settings = settings_of(&client).await?;
     let config = observe::of_store(&client, settings.config).await?;
     let limits = Limits { silence: Duration::from_secs(5), patience: Duration::from_secs(5) };
     let store = Store::new(&config, &settings.credentials, Names::of_cluster(client), limits);
@@ -40,7 +39,11 @@ pub(in crate::conformance) async fn store_of(client: Client) -> Result<Store, Fa
 
 /// Where the cluster's backups go, and with what secrets.
 pub(in crate::conformance) async fn settings(world: &World) -> Result<Settings, Failure> {
-    let settings = Settings::read(&world.client().await?, SYSTEM).await;
+    settings_of(&world.client().await?).await
+}
+
+async fn settings_of(client: &Client) -> Result<Settings, Failure> {
+    let settings = Settings::read(client, SYSTEM).await;
     settings.map_err(|error| Failure::unexpected("the store's settings", error.to_string()))
 }
 

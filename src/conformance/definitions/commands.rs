@@ -197,8 +197,7 @@ async fn one_clear_sentence(world: &mut World) -> Result<(), Failure> {
 /// Its exit code is the one that the list of findings gives it.
 #[then(expr = "it ends with the finding {string}")]
 async fn ends_with_finding(world: &mut World, name: String) -> Result<(), Failure> {
-    let id = Id::ALL.iter().find(|id| id.name() == name);
-    let id = id.ok_or_else(|| Failure::unexpected("a finding of docs/findings.md", &name))?;
+    let id = Id::named(&name).ok_or_else(|| Failure::unexpected("a finding of docs/findings.md", &name))?;
     let outcome = world.last()?;
     outcome.require_code(i32::from(id.class().exit_code()))?;
     contains(&outcome.stderr, &format!(" [{id}]"), "standard error", outcome)?;

@@ -3,14 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use a8s_operators::SYSTEM_NAMESPACE;
 use a8s_operators::object_store::manifests::NAMESPACE;
-use a8s_operators::store::{Credentials, Limits, Names, PASSWORD, Settings, Store};
+use a8s_operators::store::{Credentials, Limits, Names, PASSWORD, Store};
 use bytes::Bytes;
 use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::Api;
 
+use super::backup::settings;
 use crate::conformance::beside::ObjectStore;
 use crate::conformance::{Failure, World, observe};
 
@@ -19,12 +19,6 @@ const KEYS: &str = "store-keys";
 const COPY: &str = "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password";
 /// No object of ours in the features is larger.
 const LARGEST: u64 = 1 << 20;
-
-async fn settings(world: &World) -> Result<Settings, Failure> {
-    Settings::read(&world.client().await?, SYSTEM_NAMESPACE)
-        .await
-        .map_err(|error| Failure::unexpected("settings of the store", error.to_string()))
-}
 
 async fn client(world: &World, credentials: Option<Credentials>) -> Result<Store, Failure> {
     let settings = settings(world).await?;

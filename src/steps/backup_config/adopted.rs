@@ -36,27 +36,22 @@ struct Found {
 impl Found {
     async fn on(client: &Client, choice: &Choice) -> Result<Self, Finding> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-        let there = secrets.get_opt(CREDENTIALS).await;
-        let there = there.map_err(|error| unread("secret", CREDENTIALS, error))?;
-        let secret = there;
+        let secret = secrets.get_opt(CREDENTIALS).await.map_err(|error| unread("secret", CREDENTIALS, error))?;
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
         let there = maps.get_opt(CONFIG).await.map_err(|error| unread("configmap", CONFIG, error))?;
         let document = there.and_then(|map| map.data?.remove(CONFIG_KEY));
-        let Some(secret) = secret else {
-            // One was made without the other: a cut between the two.
-            let is_other = document.is_some_and(|document| !is_minio(&document)) && !choice.names_a_provider();
-            return if is_other { Err(damaged(HALF)) } else { Ok(Self::default()) };
-        };
-        let store = match (document, Credentials::of(&secret)) {
-            (Some(document), Ok(credentials)) => store(&document, credentials, choice)?,
+        let credentials = secret.as_ref().and_then(|secret| Credentials::of(secret).ok());
+        let store = match (document, credentials) {
+            (Some(document), Some(credentials)) => store(&document, credentials, choice)?,
             _ if choice.names_a_provider() => None,
             // What was made half, or is damaged, is made whole again where it is certain what it was.
-            (Some(document), Err(_)) if is_minio(&document) => None,
-            (None, Ok(credentials)) if credentials == Store::usual(Provider::Minio).credentials => None,
-            (None, Err(_)) => None,
-            _ => return Err(damaged(HALF)),
+            (Some(document), None) if is_minio(&document) => None,
+            (None, Some(credentials)) if credentials == Store::usual(Provider::Minio).credentials => None,
+            (None, None) => None,
+            _ => return Err(damaged("a part of the configuration of backups is not there")),
         };
-        let password = secret.data.and_then(|mut data| data.remove(PASSWORD)).map(|value| value.0);
+        let password =
+            secret.and_then(|secret| secret.data).and_then(|mut data| data.remove(PASSWORD)).map(|value| value.0);
         Ok(Self { password, store })
     }
 }
@@ -72,8 +67,6 @@ fn store(document: &str, credentials: Credentials, choice: &Choice) -> Result<Op
         Err(error) => Err(damaged(error)),
     }
 }
-
-const HALF: &str = "a part of the configuration of backups is not there";
 
 /// Whether a configuration is of the store that the program installs.
 fn is_minio(document: &str) -> bool {

@@ -20,6 +20,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::admission::Pauses;
 use super::made::{Origins, is_made};
+use super::rollouts::has_failed;
 use super::{Installing, Origin};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::apply::{self, Kind};
@@ -195,20 +196,15 @@ fn selects_otherwise(wanted: &DynamicObject, there: &DynamicObject) -> bool {
         && apply::difference(&wanted.data["spec"]["selector"], &there.data["spec"]["selector"]).is_some()
 }
 
-/// Whether a Job has come to an end that is none.
-fn has_failed(there: &DynamicObject) -> bool {
-    let conditions = there.data["status"]["conditions"].as_array();
-    kind(there) == "Job"
-        && conditions
-            .into_iter()
-            .flatten()
-            .any(|condition| condition["type"] == "Failed" && condition["status"] == "True")
-}
-
-/// Removes a Job of ours with its pods, so that it can be made anew; says whether there was one.
-async fn remove_job(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<bool, Error> {
+/// Removes a Job of ours that `is_so`, with its pods, so that it can be made anew; says whether there was one.
+async fn remove_job(
+    api: &Api<DynamicObject>,
+    object: &DynamicObject,
+    is_so: fn(&DynamicObject) -> bool,
+) -> Result<bool, Error> {
     let what = || format!("remove {}", apply::describe(object));
-    let Some(there) = apply::get(api, object).await?.filter(is_made) else { return Ok(false) };
+    let there = apply::get(api, object).await?;
+    let Some(there) = there.filter(|there| is_made(there) && is_so(there)) else { return Ok(false) };
     let removed = api.delete(&object.name_any(), &DeleteParams::foreground()).await;
     removed.map_err(|error| Error::request(what(), error))?;
     let gone = kube::runtime::wait::conditions::is_deleted(there.metadata.uid.as_deref().unwrap_or_default());
@@ -285,10 +281,7 @@ impl Objects {
 
     async fn apply(&self, client: &Client, object: &DynamicObject, context: &Context) -> Result<(), Error> {
         let api = self.api(client, object).await?;
-        let mut is_anew = false;
-        if kind(object) == "Job" && apply::get(&api, object).await?.is_some_and(|there| has_failed(&there)) {
-            is_anew = remove_job(&api, object).await?;
-        }
+        let mut is_anew = kind(object) == "Job" && remove_job(&api, object, has_failed).await?;
         let mut pauses = Pauses::begin();
         let mut object = Cow::Borrowed(object);
         loop {
@@ -296,7 +289,7 @@ impl Objects {
                 Err(error) if error.is_webhook_away() => pauses.after(&error, context).await,
                 // What a Job runs can't be changed.
                 Err(error) if kind(&object) == "Job" && error.status().is_some_and(|status| status.code == 422) => {
-                    if is_anew || !remove_job(&api, &object).await? {
+                    if is_anew || !remove_job(&api, &object, |_| true).await? {
                         return Err(error);
                     }
                     is_anew = true;

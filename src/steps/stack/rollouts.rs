@@ -168,7 +168,15 @@ fn selector(object: &DynamicObject) -> Selector {
     Selector::try_from(written).unwrap_or_default()
 }
 
+/// Whether an object is a Job that has come to an end that is none.
+pub(super) fn has_failed(there: &DynamicObject) -> bool {
+    objects::kind(there) == "Job" && judge(there, Some(there)).is_err()
+}
+
 /// How far a workload is, as it is there.
+///
+/// # Errors
+/// It is a Job that has failed.
 fn judge(wanted: &DynamicObject, there: Option<&DynamicObject>) -> Result<Progress, Finding> {
     fn typed<K: serde::de::DeserializeOwned>(there: Option<&DynamicObject>) -> Option<K> {
         serde_json::to_value(there?).and_then(serde_json::from_value).ok()
