@@ -41,17 +41,18 @@ Feature: Who may do what
     Then the answer is 422 Invalid: "<word>"
     And there is no instance "wrong"
 
+    # No node has room for members of the size of "too many replicas": were it admitted, none would run.
     Examples:
-      | what                  | spec                                                        | word               |
-      | no version            | {"replicas": 1}                                             | spec.version       |
-      | a version too high    | {"version": 99}                                             | spec.version       |
-      | a version as text     | {"version": "fifteen"}                                      | spec.version       |
-      | negative replicas     | {"version": 15, "replicas": -1}                             | spec.replicas      |
-      | too many replicas     | {"version": 15, "replicas": 2147483647}                     | must be no more than 99 |
-      | an unknown extension  | {"version": 15, "extensions": ["nix"]}                      | Only the following extensions are supported |
-      | an extension twice    | {"version": 15, "extensions": ["ltree", "ltree"]}           | spec.extensions    |
-      | a setting of no range | {"version": 15, "parameters": {"maxConnections": 0}}        | maxConnections     |
-      | a word of no list     | {"version": 15, "parameters": {"logStatement": "some"}}     | logStatement       |
+      | what                  | spec                                                                                                       | word                                        |
+      | no version            | {"replicas": 1}                                                                                            | spec.version                                |
+      | a version too high    | {"version": 99}                                                                                            | spec.version                                |
+      | a version as text     | {"version": "fifteen"}                                                                                     | spec.version                                |
+      | negative replicas     | {"version": 15, "replicas": -1}                                                                            | spec.replicas                               |
+      | too many replicas     | {"version": 15, "replicas": 2147483647, "resources": {"requests": {"cpu": "1k"}, "limits": {"cpu": "1k"}}} | must be no more than 99                     |
+      | an unknown extension  | {"version": 15, "extensions": ["nix"]}                                                                     | Only the following extensions are supported |
+      | an extension twice    | {"version": 15, "extensions": ["ltree", "ltree"]}                                                          | spec.extensions                             |
+      | a setting of no range | {"version": 15, "parameters": {"maxConnections": 0}}                                                       | maxConnections                              |
+      | a word of no list     | {"version": 15, "parameters": {"logStatement": "some"}}                                                    | logStatement                                |
 
   Scenario Outline: A body that is none: <what>
     When I <verb> this to `<path>` as `<media>`:

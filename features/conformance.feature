@@ -242,7 +242,7 @@ Feature: The suite itself
         Scenario: Three
           Then every member of "odd" soon answers "SELECT 1" with "2"
       """
-    When I run `a9s conformance run --features f --jobs 2 --report one` and interrupt it after <moment> ms
+    When I run `a9s conformance run --features f --jobs 2 --report one` and interrupt it after <moment> ms as `timeout` does
     Then the command fails with exit code 130
     And it took less than 15 seconds
     And standard output does not say "left over"

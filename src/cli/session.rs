@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::arguments::{Global, ProviderChoice, Run};
 use super::console::Console;
@@ -23,6 +23,9 @@ pub fn interrupted() -> Finding {
 
 /// How long a cluster may take to say how it is, before a command does anything.
 const LOOK: Duration = Duration::from_secs(60);
+
+/// Signals within this time ask once: `timeout` sends one to the process and one to its group.
+const ASKED_ONCE: Duration = Duration::from_millis(500);
 
 /// What a command works with.
 pub struct Session {
@@ -250,7 +253,11 @@ async fn cancel_on_signals(cancel: Cancel) {
     };
     next().await;
     cancel.cancel();
+    let asked = Instant::now();
     next().await;
+    while asked.elapsed() < ASKED_ONCE {
+        next().await;
+    }
     // Whoever asks twice does not want to wait for anything.
     std::process::exit(i32::from(Class::Interrupted.exit_code()));
 }

@@ -2,6 +2,7 @@
 //! of the servers. No secret is in it.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
@@ -15,8 +16,11 @@ use super::secrets::Secrets;
 use super::stage::Stage;
 use super::world::World;
 
-/// How long the store may take to answer.
-const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
+/// How long a store or a server may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long all of it may take: a hundred members of a busy machine would hold up the run for longer than it takes.
+const LIMIT: Duration = Duration::from_secs(60);
 
 /// Where the operators are.
 const SYSTEM: &str = "a8s-system";
@@ -42,10 +46,13 @@ const QUESTIONS: [(&str, &str); 7] = [
 pub async fn keep(world: &World, secrets: Secrets) -> PathBuf {
     let path = Path::new("evidence").join(world.slug());
     let folder = Folder { path: Stage::get().report.join(&path), secrets };
-    if let Err(error) = write(world, &folder).await {
-        // What is missing is part of the evidence.
-        let _ = folder.write("incomplete.txt", &error.to_string());
-    }
+    let missing = match tokio::time::timeout(LIMIT, write(world, &folder)).await {
+        Ok(Ok(())) => return path,
+        Ok(Err(error)) => error.to_string(),
+        Err(_) => format!("what takes more than {} s is not here\n", LIMIT.as_secs()),
+    };
+    // What is missing is part of the evidence.
+    let _ = folder.write("incomplete.txt", &missing);
     path
 }
 

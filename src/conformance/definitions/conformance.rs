@@ -24,8 +24,9 @@ async fn interrupt_once(world: &mut World, line: String, text: String) -> Result
     .await
 }
 
-/// At any moment: what it is doing then is different on every machine.
-#[when(regex = r"^I run `a9s (.+)` and interrupt it after (\d+) ms$")]
+/// At any moment: what it is doing then is different on every machine. `timeout` sends a signal to the process and to its
+/// group, that is twice to the process.
+#[when(regex = r"^I run `a9s (.+)` and interrupt it after (\d+) ms as `timeout` does$")]
 async fn interrupt_after(world: &mut World, line: String, moment: u64) -> Result<(), Failure> {
     let words = command::words(&world.expand(&line));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
@@ -35,6 +36,8 @@ async fn interrupt_after(world: &mut World, line: String, moment: u64) -> Result
     // A failure means that it has ended before: its exit code tells.
     let interrupting = async {
         tokio::time::sleep(Duration::from_millis(moment)).await;
+        let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
+        tokio::time::sleep(Duration::from_millis(10)).await;
         let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
     };
     let ended = async { tokio::join!(child.wait_with_output(), interrupting) };
