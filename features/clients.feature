@@ -51,6 +51,9 @@ Feature: Looking at what is there
     And the document has a number at "/members/1/lagBytes"
     And the document has a number at "/members/2/lagBytes"
     And the document has no value at "/unknown"
+    When I run `a9s pg failover -i trio --to trio-2 --dry-run`
+    Then the command succeeds
+    And the member "trio-0" is the primary of "trio"
 
   @full @embedded-only
   Scenario: A member that does not answer hides nothing else and holds up nobody
@@ -243,7 +246,12 @@ Feature: Looking at what is there
       | delete pg servicebinding --name app                  |
       | create pg instance --name solo --replicas 3          |
       | create pg restore --to other -b nightly              |
+      | delete pg restore --name back                        |
       | pg verify nightly                                    |
+      | pg apply -i solo --sql 'DROP DATABASE nix'           |
+      | pg check -i solo --sql 'SELECT 1' --is 1             |
+      | create pg backup --name later -i solo                |
+      | pg kill -i solo --member 0                           |
 
   @full
   Scenario: Checking an answer, and killing a member, as commands
@@ -255,6 +263,42 @@ Feature: Looking at what is there
     When I run `a9s pg kill -i solo --member 0 --yes`
     Then the command succeeds
     And the instance "solo" is ready
+
+  @full
+  Scenario: Rows that are written while a member is killed are all there
+    Given an instance "solo"
+    When I run `a9s pg kill -i solo --member primary --ledger --yes`
+    Then the command succeeds
+    And standard output says "and all of them are there"
+    And "solo" answers "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'a9s_ledger%'" with "0"
+
+  @full @failover
+  Scenario: Rows that are written during a failover are all there
+    Given an instance "trio" with `--replicas 3`
+    When I run `a9s pg failover trio --ledger --yes -o json`
+    Then the command succeeds
+    And the value at `/ledger/lost` of the document is `0`
+    And the document has a number at "/ledger/longestPauseSeconds"
+
+  @full @negative
+  Scenario: Rows that were acknowledged and are not there are named
+    Given an instance "solo"
+    And an SQL file "forgetful.sql":
+      """
+      CREATE FUNCTION forget() RETURNS event_trigger LANGUAGE plpgsql AS $$
+      DECLARE made record;
+      BEGIN
+        FOR made IN SELECT * FROM pg_event_trigger_ddl_commands() WHERE object_type = 'table' LOOP
+          EXECUTE format('CREATE RULE forget AS ON INSERT TO %s DO INSTEAD NOTHING', made.object_identity);
+        END LOOP;
+      END $$;
+      CREATE EVENT TRIGGER forgetful ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION forget();
+      """
+    And I apply the file "forgetful.sql" to "solo"
+    When I run `a9s pg kill -i solo --member 0 --ledger --yes`
+    Then it ends with the finding "rows-lost"
+    And standard error says "acknowledged rows are lost"
+    And standard error says "is in the table a9s_ledger_"
 
   @core
   Scenario: An API version that the cluster has not

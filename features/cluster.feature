@@ -40,6 +40,32 @@ Feature: Clusters
     And the program has sent no changing request
     And the cluster answers
 
+  @full
+  Scenario: A cluster of another name, with its context in another file
+    Given an empty home and no cluster
+    When I run `a9s create cluster -p embedded -c own a8s --kubeconfig own.yaml --timeout 5m --yes`
+    Then the command succeeds
+    And the file "own.yaml" says "a9s-own"
+    And there is no file ".kube/config"
+    When I run `a9s cluster list -p embedded`
+    Then standard output says "own"
+    When I run `a9s cluster stop -c own --dry-run`
+    Then standard output says "(to do"
+    When I run `a9s cluster stop -c own --timeout 1m --yes`
+    Then the command succeeds
+    When I run `a9s cluster start -p embedded -c own --kubeconfig other.yaml --timeout 5m --dry-run`
+    Then standard output says "(to do"
+    And there is no file "other.yaml"
+    When I run `a9s cluster start -p embedded -c own --kubeconfig other.yaml --timeout 5m --yes`
+    Then the command succeeds
+    And the file "other.yaml" says "a9s-own"
+    When I run `a9s delete cluster -p embedded a8s -c own --kubeconfig other.yaml --timeout 1m --dry-run`
+    Then the file "other.yaml" says "a9s-own"
+    When I run `a9s delete cluster -p embedded a8s -c own --kubeconfig other.yaml --timeout 1m --yes`
+    Then the command succeeds
+    And there is no file "{state}/own"
+    And the file "own.yaml" says "a9s-own"
+
   @core
   Scenario: Deleting a cluster that does not exist
     Given an empty home and no cluster

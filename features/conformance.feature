@@ -10,9 +10,14 @@ Feature: The suite itself
     Then the command succeeds
     And standard output says "SQL in an instance"
     And standard output says "The blog data set from a file"
+    When I run `a9s conformance list --tags @smoke --name 'blog data set'`
+    Then standard output says "The blog data set from a file"
+    And standard output does not say "The objects of an instance"
     When I run `a9s conformance show 'blog data set'`
     Then the command succeeds
     And standard output says "Given the blog data set as "
+    When I run `a9s conformance show --tags @smoke --name 'blog data set'`
+    Then standard output says "Given the blog data set as "
     When I run `a9s conformance list -o json`
     Then the command succeeds
     And standard output is one JSON document
@@ -71,7 +76,7 @@ Feature: The suite itself
     When I run `a9s conformance compare one one`
     Then the command succeeds
     And standard output says "1 scenarios ran in both, 0 of them differ"
-    When I run `a9s conformance compare one run:a9s-a8s --name 'blog data set' --report two`
+    When I run `a9s conformance compare one run:a9s-a8s --kubeconfig {kubeconfig} --name 'blog data set' --report two`
     Then standard output says "1 passed, 0 failed"
     And standard output says "1 scenarios ran in both"
     And the file "two/other/report.json" says "a9s.conformance/v1"
@@ -79,7 +84,7 @@ Feature: The suite itself
   @full
   Scenario: Two runs that are made to be compared, each on clusters of its own
     Given an empty home and no cluster
-    When I run `a9s conformance compare run:embedded run:embedded --name 'blog data set' --report runs`
+    When I run `a9s conformance compare run:embedded run:embedded --tags @smoke --name 'blog data set' --jobs 1 --report runs`
     Then standard output says "1 passed, 0 failed"
     And standard output says "1 scenarios ran in both"
     And the file "runs/one/report.json" says "a9s.conformance/v1"

@@ -172,8 +172,11 @@ Feature: Findings
     Given a cluster with the a8s stack
     And an instance "solo"
     When I run `kubectl patch postgresql solo --type merge --field-manager somebody -p '{"spec": {"replicas": 2}}'`
-    And I run `a9s create pg instance --name solo --replicas 1 --yes`
+    And I run `a9s create pg instance --name solo --replicas 3 --yes`
     Then it ends with the finding "conflict"
+    When I run `a9s create pg instance --name solo --replicas 3 --force-conflicts --yes`
+    Then the command succeeds
+    And "solo" has one primary and 2 standbys
 
   @full
   Scenario: The backup is of an instance with no name

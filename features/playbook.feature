@@ -29,6 +29,11 @@ Feature: Playbooks
     And standard output says "rows is done: 7 steps, 2 rounds."
     And "solo" answers "SELECT count(*) FROM rows" with "2"
 
+  Scenario: What a playbook may hold is told, for editors
+    When I run `a9s run --schema`
+    Then the command succeeds
+    And standard output is one JSON document
+
   @full
   Scenario: A playbook knows from its rounds what has to be there, and finds what is lost
     Given a cluster with the a8s stack

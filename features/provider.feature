@@ -155,6 +155,57 @@ Feature: Clusters in Docker that can't be made
     Then the command succeeds
     And the cluster answers
 
+  Scenario: What is said of nodes reaches minikube
+    Given a program "minikube" that answers:
+      | asked                                                                                                      | says                                        | exit code |
+      | version                                                                                                    | v1.36.0                                     | 0         |
+      | config get                                                                                                 | kvm2                                        | 0         |
+      | profile list                                                                                               | {"valid": []}                               | 0         |
+      | start --profile a8s --nodes 2 --memory 3gb --embed-certs --interactive=false --base-image example.com/node | X Exiting due to GUEST_START: all was said  | 80        |
+    When I run `a9s create cluster a8s -p minikube --stack builtin --cluster-nr-of-nodes 2 --cluster-memory 3gb --node-image example.com/node --yes`
+    Then the command fails with exit code 1
+    And standard error says "all was said"
+
+  @embedded-only
+  Scenario: What is said of nodes has no effect where there are none
+    Given the file "map.yaml" with:
+      """
+      example.com/moved:1: example.com/here:2
+      """
+    When I run `a9s create cluster a8s --cluster-nr-of-nodes 2 --cluster-memory 3gb --node-image example.com/node --cert-manager v1.12.0 --image-map map.yaml --dry-run`
+    Then the command succeeds
+    And standard error says "--cert-manager has no effect"
+    And standard error says "--cluster-nr-of-nodes has no effect"
+    And standard error says "--cluster-memory has no effect"
+    And standard error says "--node-image has no effect"
+
+  Scenario: Images that moved are loaded under their new names
+    Given a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+    And a program "docker" that answers:
+      | asked                              | says                                                | exit code |
+      | ps                                 | 0123456789ab demo-control-plane running             | 0         |
+      | image inspect                      | Error: No such image                                | 1         |
+    And the file "release/deploy/a8s/manifests/kustomization.yaml" with:
+      """
+      resources: [pod.yaml]
+      """
+    And the file "release/deploy/a8s/manifests/pod.yaml" with:
+      """
+      {apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: "example.com/moved:1"}]}}
+      """
+    And the file "cert-manager.yaml" with:
+      """
+      {apiVersion: v1, kind: Namespace, metadata: {name: cert-manager}}
+      """
+    And the file "map.yaml" with:
+      """
+      example.com/moved:1: example.com/here:2
+      """
+    When I run `a9s images load -p kind -c demo --deployment-version ./release --cert-manager ./cert-manager.yaml --image-map map.yaml --backup-provider AWS --timeout 1m --dry-run`
+    Then standard error says "does not have the image example.com/here:2"
+
   Scenario Outline: minikube with the driver docker: <what>
     Given a program "minikube" that answers:
       | asked        | says            | exit code |

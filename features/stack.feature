@@ -78,6 +78,7 @@ Feature: The stack on a cluster that is there
     And the API server answers "/api/v1/namespaces/minio-dev/configmaps/precious" with 200
     And the API server answers "/api/v1/namespaces/minio-dev/services/minio" with 200
     And the API server answers "/apis/apps/v1/namespaces/minio-dev/statefulsets/minio" with 404 and the reason "NotFound"
+    And the API server answers "/api/v1/namespaces/minio-dev/persistentvolumeclaims/data-minio-0" with 404 and the reason "NotFound"
     And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
 
   @full @cluster @embedded-only @kubectl
@@ -94,7 +95,22 @@ Feature: The stack on a cluster that is there
     Given a cluster of its own
     And the file "release/deploy/a8s/manifests/kustomization.yaml" with:
       """
-      resources: []
+      resources: [definition.yaml]
+      """
+    And the file "release/deploy/a8s/manifests/definition.yaml" with:
+      """
+      apiVersion: apiextensions.k8s.io/v1
+      kind: CustomResourceDefinition
+      metadata: {name: postgresqls.postgresql.anynines.com}
+      spec:
+        group: postgresql.anynines.com
+        scope: Namespaced
+        names: {kind: Postgresql, plural: postgresqls, singular: postgresql, listKind: PostgresqlList}
+        versions:
+        - name: v1beta3
+          served: true
+          storage: true
+          schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
       """
     And the file "cert-manager.yaml" with:
       """
@@ -116,6 +132,7 @@ Feature: The stack on a cluster that is there
           schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
       """
     When I run `kubectl config rename-context a9s-a8s prod`
+    And I run `a9s delete stack a8s --context prod --yes`
     And I run `a9s create stack a8s --context prod --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
     Then the command succeeds
     When I apply the object:
@@ -129,6 +146,60 @@ Feature: The stack on a cluster that is there
     When I run `a9s delete stack a8s --context prod --yes`
     Then the command succeeds
     And the API server answers "/apis/cert-manager.io/v1" with 404 and the reason "NotFound"
+
+  @full @cluster @embedded-only @kubectl
+  Scenario: One stack does not take the place of another
+    Given a cluster of its own
+    And an instance "solo"
+    And the file "release/deploy/a8s/manifests/kustomization.yaml" with:
+      """
+      resources: [definition.yaml]
+      """
+    And the file "release/deploy/a8s/manifests/definition.yaml" with:
+      """
+      apiVersion: apiextensions.k8s.io/v1
+      kind: CustomResourceDefinition
+      metadata: {name: postgresqls.postgresql.anynines.com}
+      spec:
+        group: postgresql.anynines.com
+        scope: Namespaced
+        names: {kind: Postgresql, plural: postgresqls, singular: postgresql, listKind: PostgresqlList}
+        versions:
+        - name: v1beta3
+          served: true
+          storage: true
+          schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+      """
+    And the file "cert-manager.yaml" with:
+      """
+      apiVersion: v1
+      kind: Namespace
+      metadata: {name: cert-manager}
+      ---
+      apiVersion: apiextensions.k8s.io/v1
+      kind: CustomResourceDefinition
+      metadata: {name: issuers.cert-manager.io}
+      spec:
+        group: cert-manager.io
+        scope: Namespaced
+        names: {kind: Issuer, plural: issuers, singular: issuer, listKind: IssuerList}
+        versions:
+        - name: v1
+          served: true
+          storage: true
+          schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
+      """
+    When I run `kubectl config rename-context a9s-a8s prod`
+    And I run `a9s create stack a8s --context prod --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --yes`
+    Then it ends with the finding "stack-other"
+    And standard error says "the builtin a8s stack is installed there"
+    And standard error says "--stack builtin"
+    And the API server answers "/api/v1/namespaces/cert-manager" with 404 and the reason "NotFound"
+    When I run `a9s delete stack a8s --context prod --yes`
+    And I run `a9s create stack a8s --context prod --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
+    Then the command succeeds
+    When I run `a9s create stack a8s --context prod --stack builtin --yes`
+    Then it ends with the finding "stack-other"
 
   @full @cluster @embedded-only @process @kubectl
   Scenario: A cluster that a9s does not know is named before it is touched
@@ -322,9 +393,13 @@ Feature: The stack on a cluster that is there
       """
       {apiVersion: v1, kind: Namespace, metadata: {name: cert-manager}}
       """
-    When I run `a9s images list --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml`
+    When I run `a9s images list --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --timeout 1m`
     Then the command succeeds
     And standard output says "quay.io/brancz/kube-rbac-proxy:v0.8.0"
+    And standard output says "minio"
+    When I run `a9s images list --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --backup-provider AWS`
+    Then the command succeeds
+    And standard output does not say "minio"
 
   @negative
   Scenario: Images that can't be pulled are named, each with the reason
@@ -345,7 +420,7 @@ Feature: The stack on a cluster that is there
       """
       example.com/moved:1: 127.0.0.1:1/here:2
       """
-    When I run `a9s images verify --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --image-map {home}/map.yaml --backup-provider AWS`
+    When I run `a9s images verify --stack upstream --timeout 1m --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --image-map {home}/map.yaml --backup-provider AWS`
     Then the command fails with exit code 3
     And the reason is one clear sentence
     And standard error says "of 1 images cannot be pulled"

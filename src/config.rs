@@ -252,7 +252,7 @@ impl WorkingDirectory {
 /// As of the file operations.
 pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
     // A symbolic link stays one: its target is replaced.
-    let path = fs_err::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    let path = fs_err::canonicalize(path).or_else(|_| std::path::absolute(path))?;
     let directory = path.parent().unwrap_or(Path::new("/"));
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = directory.join(format!(".{name}.{}.{:x}", std::process::id(), rand::random::<u32>()));

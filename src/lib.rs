@@ -2,7 +2,7 @@
 //!
 //! What a person types goes through [`cli`] into a plan of [`steps`], which the engine in [`step`] runs against a
 //! cluster that a [`provider`] made. [`kubernetes`] holds what steps need to talk to a cluster, [`manifest`] the
-//! documents they send, [`config`] the configuration file and the working directory. What goes wrong reaches the
+//! documents they send, [`postgres`] a client of servers, [`config`] the configuration file and the working directory. What goes wrong reaches the
 //! person as a [`finding`].
 
 pub mod caller;
@@ -12,6 +12,7 @@ pub mod conformance;
 pub mod finding;
 pub mod kubernetes;
 pub mod manifest;
+pub mod postgres;
 pub mod provider;
 mod proxy;
 pub mod step;

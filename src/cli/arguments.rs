@@ -47,7 +47,14 @@ pub struct Run {
     /// Only look: print what would be done, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// When it gives up.
+    #[command(flatten)]
+    pub deadline: Deadline,
+}
 
+/// How long a command may take.
+#[derive(Debug, Clone, Args)]
+pub struct Deadline {
     /// Give up after this time, for example 90s or 10m
     #[arg(long, value_name = "DURATION", default_value = "10m", value_parser = duration)]
     pub timeout: Duration,

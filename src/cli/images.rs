@@ -9,8 +9,9 @@ use comfy_table::{Table, presets};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use super::arguments::{ProviderChoice, Run};
-use super::create::StackArguments;
+use super::arguments::{Deadline, ProviderChoice, Run};
+use super::create::{StoreProvider, WhichStack};
+use super::session::interrupted;
 use super::{Session, group};
 use crate::finding::{Finding, Id};
 use crate::manifest::fetch::Fetcher;
@@ -36,9 +37,9 @@ pub struct Images {
 #[derive(Debug, Subcommand)]
 enum What {
     /// List the images that the stack needs, and where the image map has them
-    List(Of),
+    List(Look),
     /// Ask the registries whether every image can be pulled
-    Verify(Of),
+    Verify(Look),
     /// Bring the images from this machine's Docker engine to the nodes of a kind or minikube cluster
     Load(Load),
 }
@@ -46,15 +47,25 @@ enum What {
 #[derive(Debug, Args)]
 struct Of {
     #[command(flatten)]
-    stack: StackArguments,
+    stack: WhichStack,
     #[command(flatten)]
-    run: Run,
+    store: StoreProvider,
+}
+
+#[derive(Debug, Args)]
+struct Look {
+    #[command(flatten)]
+    of: Of,
+    #[command(flatten)]
+    deadline: Deadline,
 }
 
 #[derive(Debug, Args)]
 struct Load {
     #[command(flatten)]
     of: Of,
+    #[command(flatten)]
+    run: Run,
     #[command(flatten)]
     provider: ProviderChoice,
     /// Name of the cluster
@@ -71,8 +82,8 @@ struct Listed {
 impl Images {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         match self.what {
-            Some(What::List(of)) => of.list(session),
-            Some(What::Verify(of)) => of.verify(session),
+            Some(What::List(look)) => look.list(session),
+            Some(What::Verify(look)) => look.verify(session),
             Some(What::Load(load)) => load.run(session),
             None => {
                 group(session, &["images"], "Please use a sub-command.");
@@ -84,14 +95,14 @@ impl Images {
 
 impl Of {
     /// The documents of the stack, with the images they name by themselves.
-    fn documents(&self, session: &Session) -> Result<Vec<Value>, Finding> {
+    fn documents(&self, session: &Session, deadline: &Deadline) -> Result<Vec<Value>, Finding> {
         if self.stack.name(None) == StackName::Builtin {
             let docker = provider::docker::docker();
             let options = session.look(async {
                 provider::builtin::options(&provider::docker::ask(&docker, &provider::builtin::LISTING).await?)
             })?;
             let mut documents = stack::builtin_values(&options)?;
-            if self.stack.installs_a_store() {
+            if self.store.is_minio() {
                 let credentials = Credentials { access_key: String::new(), secret_key: String::new() };
                 let options = object_store::manifests::Options { bucket: String::new(), credentials };
                 documents.extend(stack::values_of(&object_store::manifests::manifests(&options))?);
@@ -104,23 +115,25 @@ impl Of {
         let mut plan = Plan::new("images");
         plan.add(Fetched::new(directory.clone(), wanted.clone()));
         plan.add(Fetched::new(directory.clone(), cert_manager.clone()));
-        session.block_on(async |cancel| session.runner(cancel, self.run.timeout, None).run(&plan).await)?;
+        session.block_on(async |cancel| session.runner(cancel, deadline.timeout, None).run(&plan).await)?;
         // What the generated files say names no image.
         let mut documents = install::render(&wanted.path(&directory), &|_| Ok(Vec::new()))?;
         let path = cert_manager.path(&directory);
         let text =
             fs_err::read_to_string(&path).map_err(|error| Finding::new(Id::ManifestsMissing, error.to_string()))?;
         documents.extend(kustomization::objects_of(&path, &text)?);
-        if self.stack.installs_a_store() {
+        if self.store.is_minio() {
             let (bucket, access_key, secret_key) = Default::default();
             documents.extend(minio::documents(&minio::Store { bucket, access_key, secret_key }));
         }
         Ok(documents)
     }
+}
 
+impl Look {
     fn images(&self, session: &Session) -> Result<Vec<Listed>, Finding> {
-        let map = self.stack.images()?;
-        Ok(listed(&self.documents(session)?, &map))
+        let map = self.of.stack.images()?;
+        Ok(listed(&self.of.documents(session, &self.deadline)?, &map))
     }
 
     fn list(&self, session: &Session) -> Result<(), Finding> {
@@ -140,7 +153,7 @@ impl Of {
     fn verify(&self, session: &Session) -> Result<(), Finding> {
         let images = self.images(session)?;
         let fetcher = Fetcher::new()?;
-        let verdicts: Vec<(String, Verdict)> = session.block_on(async |_| {
+        let verdicts: Vec<(String, Verdict)> = session.block_on(async |cancel| {
             let looks = images.iter().map(|listed| {
                 let (fetcher, image) = (&fetcher, listed.image.clone());
                 async move {
@@ -149,7 +162,13 @@ impl Of {
                     (image, verdict)
                 }
             });
-            Ok(futures::stream::iter(looks).buffered(AT_ONCE).collect().await)
+            tokio::select! {
+                verdicts = futures::stream::iter(looks).buffered(AT_ONCE).collect() => Ok(verdicts),
+                () = cancel.cancelled() => Err(interrupted()),
+                () = tokio::time::sleep(self.deadline.timeout) => {
+                    Err(Finding::new(Id::Deadline, "the registries did not answer in time"))
+                }
+            }
         })?;
         let mut bad = Vec::new();
         for (image, verdict) in &verdicts {
@@ -201,7 +220,7 @@ impl Load {
             return Err(Finding::new(Id::ImagesUnsupported, "the embedded cluster runs programs of this machine")
                 .advise("Name a cluster with nodes: -p kind or -p minikube"));
         }
-        let documents = self.of.documents(session)?;
+        let documents = self.of.documents(session, &self.run.deadline)?;
         let source = stack::Source::new(self.of.stack.images()?, move || {
             let documents = documents.clone();
             Box::pin(async move { Ok(documents) })
@@ -209,7 +228,7 @@ impl Load {
         let mut plan = Plan::new("images load");
         let cluster = self.cluster_name.clone();
         plan.add(Loaded { provider: Arc::clone(&provider), cluster: cluster.clone(), sources: vec![source] });
-        let outcome = session.block_on(async |cancel| session.carry_out(&plan, &self.of.run, cancel, None).await)?;
+        let outcome = session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, None).await)?;
         if let Some(outcome) = outcome {
             session.console.success(format!("The images are on the nodes of {cluster}."));
             session.console.document(&json!({"cluster": cluster, "changed": outcome.changed()}));

@@ -51,7 +51,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Create clusters and PostgreSQL resources
-    Create(create::Create),
+    Create(Box<create::Create>),
     /// Delete clusters and PostgreSQL resources
     Delete(delete::Delete),
     /// List PostgreSQL resources
@@ -238,7 +238,11 @@ fn log_to_stderr() {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
+    use crate::conformance::catalogue::{Catalogue, Sources};
+    use crate::conformance::command::words;
 
     #[test]
     fn the_command_line_is_consistent() {
@@ -290,6 +294,61 @@ mod tests {
             fs_err::write(&path, &text).unwrap();
         }
         assert!(fs_err::read_to_string(&path).unwrap_or_default() == text, "docs/commands.md is not what --help says");
+    }
+
+    /// Adds what a command line sets, as `command --flag`.
+    fn note(command: &clap::Command, path: &str, matches: &clap::ArgMatches, used: &mut BTreeSet<String>) {
+        for argument in command.get_arguments() {
+            let id = argument.get_id().as_str();
+            if matches.value_source(id) == Some(clap::parser::ValueSource::CommandLine) {
+                used.insert(flag(path, argument));
+            }
+        }
+        if let Some((name, matches)) = matches.subcommand()
+            && let Some(command) = command.find_subcommand(name)
+        {
+            note(command, &format!("{path} {name}"), matches, used);
+        }
+    }
+
+    /// What has a heading of its own is the same in all the commands that have it.
+    fn flag(path: &str, argument: &clap::Arg) -> String {
+        let name = argument.get_long().map_or_else(|| argument.get_id().to_string(), |long| format!("--{long}"));
+        if argument.get_help_heading().is_some() { name } else { format!("{path} {name}") }
+    }
+
+    /// The features are complete in this respect too: what no scenario says, nobody has seen work.
+    #[test]
+    fn every_flag_is_in_a_feature() {
+        let mut root = Cli::command();
+        root.build();
+        let features = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("features");
+        let catalogue = Catalogue::read(&Sources::from_directory(&features).unwrap());
+        let steps = catalogue.entries.iter().flat_map(|entry| entry.steps());
+        let mut used = BTreeSet::new();
+        let instance = regex::Regex::new(r#"instance "([^"]+)" with `"#).unwrap();
+        for step in steps {
+            let text = instance.replace(&step.value, "`a9s create pg instance --name $1 ");
+            let Some((_, rest)) = text.split_once("`a9s ") else { continue };
+            let line = rest.split_once('`').map_or(rest, |(line, _)| line);
+            let line = line.replace("{namespace}", "e2e").replace(['{', '}'], "");
+            let words = ["a9s".to_owned()].into_iter().chain(words(&line));
+            if let Ok(matches) = root.clone().try_get_matches_from(words) {
+                note(&root, "a9s", &matches, &mut used);
+            }
+        }
+        let mut unseen = BTreeSet::new();
+        each(&mut root, "a9s", &mut |path, command| {
+            if path.contains("_help") {
+                return;
+            }
+            let path = path.replace('_', " ");
+            let arguments = command.get_arguments().filter(|argument| {
+                !argument.is_hide_set() && argument.get_id() != "help" && argument.get_id() != "version"
+            });
+            unseen.extend(arguments.map(|argument| flag(&path, argument)).filter(|flag| !used.contains(flag)));
+        });
+        assert_eq!(unseen, BTreeSet::new(), "in no feature");
     }
 
     #[test]

@@ -55,7 +55,7 @@ impl Session {
         session
     }
 
-    /// Runs the asynchronous part of a command. An interrupt cancels `work`'s token; a second one ends the program.
+    /// Runs the asynchronous part of a command. An interrupt cancels `work`'s token; another one, later, ends the program.
     ///
     /// # Errors
     /// The finding of `work`, or the system has no resources for it.
@@ -138,7 +138,7 @@ impl Session {
         cancel: Cancel,
         directory: Option<&WorkingDirectory>,
     ) -> Result<Option<Outcome>, Finding> {
-        let runner = self.runner(cancel, run.timeout, directory);
+        let runner = self.runner(cancel, run.deadline.timeout, directory);
         if !run.dry_run {
             return runner.run(plan).await.map(Some);
         }

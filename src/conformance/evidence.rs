@@ -8,13 +8,13 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, Client, ResourceExt};
 
-use super::database;
 use super::definitions::backup;
 use super::failure::Failure;
 use super::observe;
 use super::secrets::Secrets;
 use super::stage::Stage;
 use super::world::World;
+use crate::postgres::{self, Login};
 
 /// How long a store or a server may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -146,7 +146,7 @@ async fn sql_state(client: &Client, namespace: &str, instance: &str, pod: &Pod) 
     let login = async {
         let login = observe::login(client, namespace, instance).await?;
         let (host, port) = observe::of_member(client, pod).await?;
-        Ok::<_, Failure>(observe::Login { host, port, ..login })
+        Ok::<_, Failure>(Login { host, port, ..login })
     };
     let login = match login.await {
         Ok(login) => login,
@@ -154,7 +154,7 @@ async fn sql_state(client: &Client, namespace: &str, instance: &str, pod: &Pod) 
     };
     let mut text = String::new();
     for (title, question) in QUESTIONS {
-        let answer = tokio::time::timeout(PATIENCE, database::ask(&login, database::DATABASE, question)).await;
+        let answer = tokio::time::timeout(PATIENCE, postgres::ask(&login, postgres::DATABASE, question)).await;
         let said = match &answer {
             Ok(Ok(rows)) => rows.join("\n"),
             Ok(Err(failure)) => failure.to_string(),

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::postgres;
+
 /// The reason a scenario fails. Its text is what the report prints under the step.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
@@ -40,9 +42,9 @@ pub enum Failure {
     /// A kubeconfig can't be used.
     #[error("kubeconfig: {0}")]
     Kubeconfig(#[from] kube::config::KubeconfigError),
-    /// PostgreSQL said no, with the server's own words where it has any.
-    #[error("PostgreSQL: {}", database_words(.0))]
-    Database(#[from] tokio_postgres::Error),
+    /// PostgreSQL said no, or nothing.
+    #[error(transparent)]
+    Database(#[from] postgres::Error),
     /// A file or a socket.
     #[error(transparent)]
     File(#[from] std::io::Error),
@@ -58,9 +60,8 @@ impl Failure {
     }
 }
 
-fn database_words(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(answer) => answer.to_string(),
-        None => std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}")),
+impl From<tokio_postgres::Error> for Failure {
+    fn from(error: tokio_postgres::Error) -> Self {
+        Self::Database(error.into())
     }
 }

@@ -17,6 +17,7 @@ use super::command::Surroundings;
 use super::failure::Failure;
 use super::stage::Stage;
 use super::ways::Goal;
+use crate::postgres::Login;
 
 /// Most things have to happen within this time.
 pub const SOON: Duration = Duration::from_secs(60);
@@ -201,19 +202,6 @@ pub async fn primary(client: &Client, namespace: &str, instance: &str) -> Result
         (None, _) => Err(Failure::unexpected(format!("one primary of {instance}"), "none")),
         (Some(_), more) => Err(Failure::unexpected(format!("one primary of {instance}"), format!("{}", more + 1))),
     }
-}
-
-/// Address, user name and password with which a client reaches an instance.
-#[derive(Debug, Clone)]
-pub struct Login {
-    /// The address of the Service that leads to the primary.
-    pub host: String,
-    /// Its port.
-    pub port: u16,
-    /// The administrator's name.
-    pub user: String,
-    /// The administrator's password.
-    pub password: String,
 }
 
 /// The administrator's way in: the address of Service `X-master`, the words of Secret `postgres.credentials.X`.

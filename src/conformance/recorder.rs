@@ -3,7 +3,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use cucumber::event::{Cucumber, Feature, Hook, RetryableScenario, Rule, Scenario, Step, StepError};
 use cucumber::gherkin;
@@ -64,6 +64,16 @@ impl Shared {
     /// Scenarios that have ended.
     pub fn ended(&self) -> usize {
         self.lock().ended.len()
+    }
+
+    /// A scenario that has been running for longer than `limit`, and the step that it is at.
+    pub fn overdue(&self, limit: Duration) -> Option<String> {
+        let now = SystemTime::now();
+        let record = self.lock();
+        let is_over = |running: &Running| now.duration_since(running.since).is_ok_and(|age| age > limit);
+        let (key, running) = record.running.iter().find(|(_, running)| is_over(running))?;
+        let step = running.steps.last().map_or("its beginning", |step| step.text.as_str());
+        Some(format!("{}: {} (at {step})", key.feature, key.name))
     }
 
     /// What became of a scenario that was to run.
@@ -265,4 +275,27 @@ fn words(info: &cucumber::event::Info) -> String {
         .cloned()
         .or_else(|| info.downcast_ref::<&str>().map(|text| (*text).to_owned()))
         .unwrap_or_else(|| "it panicked".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scenario_that_does_not_end_is_named_with_its_step() {
+        let shared = Shared::new();
+        let step = StepResult {
+            text: "Then it waits".to_owned(),
+            line: 3,
+            outcome: Outcome::NotRun,
+            start: 0.0,
+            seconds: 0.0,
+        };
+        let running =
+            Running { since: SystemTime::now() - Duration::from_secs(61), steps: vec![step], why: Vec::new() };
+        let key = Key { feature: "Waits".to_owned(), line: 2, name: "For ever".to_owned() };
+        shared.lock().running.insert(key, running);
+        assert_eq!(shared.overdue(Duration::from_secs(62)), None);
+        assert_eq!(shared.overdue(Duration::from_secs(60)).as_deref(), Some("Waits: For ever (at Then it waits)"));
+    }
 }

@@ -28,6 +28,9 @@ use crate::step::Cancel;
 /// Between two looks at whether the cluster is there.
 const PULSE: Duration = Duration::from_secs(2);
 
+/// How long a scenario may take. Its waits have deadlines of their own, so this ends only what has none by mistake.
+const LIMIT: Duration = Duration::from_secs(30 * 60);
+
 /// How long the cluster may take to clear away what belonged to the last namespace.
 const SETTLING: Duration = Duration::from_secs(20);
 
@@ -148,10 +151,12 @@ impl Run<'_> {
         // A run that can't tell the truth does not begin.
         if self.problems.is_empty() {
             let before = Inventory::take(&self.stage.directory);
-            verdict = self.scenarios(&turn, &record, cancel.clone()).await;
+            let overdue;
+            (verdict, overdue) = self.scenarios(&turn, &record, cancel.clone()).await;
+            self.problems.extend(overdue);
             let mut leaks = Vec::new();
             // Scenarios that were cut off have left what they had; it goes with their cluster.
-            if matches!(verdict, Verdict::Passed | Verdict::Failed) {
+            if verdict == Verdict::Passed {
                 tokio::select! {
                     left = left_on_cluster(self.stage) => leaks = left,
                     () = cancel.cancelled() => verdict = Verdict::Interrupted,
@@ -212,21 +217,26 @@ impl Run<'_> {
         }
     }
 
-    async fn scenarios(&self, turn: &[&Entry], record: &Shared, cancel: Cancel) -> Verdict {
-        let verdict = tokio::select! {
-            () = self.all(turn, record) => return Verdict::Passed,
+    /// How the run ended, and the problem with which it did.
+    async fn scenarios(&self, turn: &[&Entry], record: &Shared, cancel: Cancel) -> (Verdict, Option<String>) {
+        let ended = tokio::select! {
+            () = self.all(turn, record) => return (Verdict::Passed, None),
             () = cancel.cancelled() => {
                 (self.say)("interrupted: cleaning up\n");
-                Verdict::Interrupted
+                (Verdict::Interrupted, None)
             }
             () = lost(self.stage) => {
                 (self.say)(&format!("the cluster has stopped answering after {} scenarios\n", record.ended()));
-                Verdict::ClusterLost
+                (Verdict::ClusterLost, None)
+            }
+            scenario = overdue(record) => {
+                let problem = format!("a scenario did not end within {} min: {scenario}", LIMIT.as_secs() / 60);
+                (Verdict::Failed, Some(problem))
             }
         };
         // The runner keeps panics quiet, and was cut off before it could undo that.
         drop(std::panic::take_hook());
-        verdict
+        ended
     }
 
     /// Those that decide, then those that do not: what is quarantined must not end a run that ends with the first failure.
@@ -396,6 +406,16 @@ async fn answers(stage: &Stage) -> Option<bool> {
     let client = observe::client(surroundings).await.ok()?;
     let answer = tokio::time::timeout(ANSWER, client.apiserver_version()).await;
     Some(matches!(answer, Ok(Ok(_) | Err(kube::Error::Api(_)))))
+}
+
+/// Resolves when a scenario has not ended in time: whatever it waits for should have had a deadline.
+async fn overdue(record: &Shared) -> String {
+    loop {
+        tokio::time::sleep(PULSE).await;
+        if let Some(scenario) = record.overdue(LIMIT) {
+            return scenario;
+        }
+    }
 }
 
 /// Resolves when the cluster that scenarios share does not answer any more.

@@ -20,13 +20,13 @@ use super::cut::Cut;
 use super::definitions::backup;
 use super::failure::Failure;
 use super::inventory;
-use super::ledger::Ledger;
 use super::nodes::Spoilt;
 use super::observations;
-use super::observe::{self, Login, Look, SOON, until};
+use super::observe::{self, Look, SOON, until};
 use super::recorder::Key;
 use super::secrets::Secrets;
 use super::stage::Stage;
+use crate::postgres::{Ledger, Login};
 
 /// Marks the namespaces of a run, so that anybody can find what one has left that was killed.
 const RUN_LABEL: &str = "conformance.a9s/run";
@@ -81,7 +81,7 @@ pub struct World {
     /// Clients that stay connected.
     pub clients: Vec<tokio_postgres::Client>,
     /// A way to an instance that was opened earlier.
-    pub forward: Option<observe::Login>,
+    pub forward: Option<Login>,
     /// What must not be told: the values of Secrets as they were seen, also of those that are gone since.
     pub secrets: Secrets,
     key: Option<Key>,
@@ -291,13 +291,16 @@ impl World {
         self.outcomes.last().ok_or(Failure::Missing("command"))
     }
 
-    /// Fills in the scenario's `{namespace}`, `{home}`, `{state}` directory, `{kubeconfig}` and `{store}` (the URL of one beside
-    /// the cluster), and the program's `{version}`.
+    /// Fills in the scenario's `{namespace}`, `{home}`, `{state}` directory, `{kubeconfig}`, its current `{context}` and
+    /// `{store}` (the URL of one beside the cluster), and the program's `{version}`.
     pub fn expand(&self, text: &str) -> String {
+        let context = || Kubeconfig::read_from(&self.surroundings.kubeconfig).ok()?.current_context;
+        let context = text.contains("{context}").then(context).flatten().unwrap_or_default();
         text.replace("{namespace}", self.namespace())
             .replace("{version}", env!("CARGO_PKG_VERSION"))
             .replace("{home}", &self.surroundings.home.to_string_lossy())
             .replace("{state}", &self.surroundings.state.to_string_lossy())
+            .replace("{context}", &context)
             .replace("{kubeconfig}", &self.surroundings.kubeconfig.to_string_lossy())
             .replace("{store}", &self.store.as_ref().map(ObjectStore::url).unwrap_or_default())
     }

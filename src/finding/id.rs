@@ -108,6 +108,7 @@ ids! {
 
     // The stack.
     NoStack "no-stack" Missing "The a8s stack is not installed on the cluster."
+    StackOther "stack-other" Refused "Another a8s stack is installed on the cluster."
     StackUnsupported "stack-unsupported" Refused "That stack can't run on that provider."
     ImagesUnsupported "images-unsupported" Refused "The provider runs no container images."
     NoImages "no-images" Missing "An image is not on this machine."
@@ -164,6 +165,7 @@ ids! {
     FailoverElsewhere "failover-elsewhere" Failed "Another member than the named one has become the primary."
 
     // SQL and logins.
+    RowsLost "rows-lost" Failed "Rows that were acknowledged while something was done are not there."
     NoFile "no-file" Missing "The file can't be read."
     SqlFailed "sql-failed" Failed "PostgreSQL refused a statement; its words are in the cause."
     SqlCutOff "sql-cut-off" Failed "The connection ended before the statement did."

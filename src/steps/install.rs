@@ -75,6 +75,16 @@ pub enum Stack {
     },
 }
 
+impl Stack {
+    /// What it is called.
+    pub const fn name(&self) -> StackName {
+        match self {
+            Self::Builtin { .. } => StackName::Builtin,
+            Self::Upstream { .. } => StackName::Upstream,
+        }
+    }
+}
+
 /// What is to be installed.
 pub struct Installation {
     /// Where what is fetched and generated lies.
@@ -108,7 +118,7 @@ pub fn prepare(plan: &mut Plan, after: &[Handle], installation: &Installation) -
 pub fn add(plan: &mut Plan, after: &[Handle], access: Arc<Access>, installation: Installation) -> Handle {
     let Installation { directory, stack, images, choice } = installation;
     let site = Site::new(access);
-    let record = add_record(plan, after, &site);
+    let record = add_record(plan, after, &site, stack.name());
     let adopted = backup_config::Adopted::new(site.clone(), directory.clone(), choice.clone());
     let adopted = plan.after(&[record], adopted);
     let written = backup_config::Written { directory: directory.clone(), choice: choice.clone() };
@@ -126,7 +136,7 @@ pub fn add(plan: &mut Plan, after: &[Handle], access: Arc<Access>, installation:
             }
             let source = released(images, wanted.path(&directory), directory);
             let probe = Some(stack::instance_probe());
-            stack::install(plan, &needed, Part { site, title: "the a8s System", id: "stack", source, probe })
+            stack::install(plan, &needed, Part { site, title: "the a8s System", id: stack::STACK, source, probe })
         }
     }
 }
@@ -160,8 +170,8 @@ pub fn write(plan: &mut Plan, installation: Installation) -> Vec<PathBuf> {
     paths
 }
 
-/// Adds the namespace of the stack, in which everything that is installed is on record.
-fn add_record(plan: &mut Plan, after: &[Handle], site: &Arc<Site>) -> Handle {
+/// Adds the namespace of the stack, in which everything that is installed is on record: no other stack is.
+fn add_record(plan: &mut Plan, after: &[Handle], site: &Arc<Site>, wanted: StackName) -> Handle {
     let space = Part {
         site: site.clone(),
         title: "the record of the installation",
@@ -171,7 +181,8 @@ fn add_record(plan: &mut Plan, after: &[Handle], site: &Arc<Site>) -> Handle {
         }),
         probe: None,
     };
-    stack::prepare(plan, after, space)
+    let record = stack::prepare(plan, after, space);
+    plan.after(&[record], stack::OneStack { site: site.clone(), wanted })
 }
 
 struct Builtin {
@@ -199,7 +210,7 @@ fn add_builtin(plan: &mut Plan, after: &[Handle], written: Handle, builtin: Buil
     }
     let source = with_settings(operators, directory);
     let probe = Some(stack::instance_probe());
-    let mut parts = vec![Part { site: site.clone(), title: "the a8s System", id: "stack", source, probe }];
+    let mut parts = vec![Part { site: site.clone(), title: "the a8s System", id: stack::STACK, source, probe }];
     parts.extend(own.map(|source| Part { site, title: "the object store", id: "object-store", source, probe: None }));
     stack::install_together(plan, &needed, parts)
 }

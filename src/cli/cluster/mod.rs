@@ -22,7 +22,7 @@ enum What {
     /// Print the configured working directory, without a newline
     Pwd(pwd::Pwd),
     /// Start a cluster that is stopped
-    Start(power::Power),
+    Start(power::Start),
     /// Stop a cluster; its objects and data stay
     Stop(power::Power),
     /// List the clusters there are
@@ -35,7 +35,7 @@ impl Cluster {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         match self.what {
             Some(What::Pwd(pwd)) => pwd.run(session),
-            Some(What::Start(power)) => power.start(session),
+            Some(What::Start(start)) => start.run(session),
             Some(What::Stop(power)) => power.stop(session),
             Some(What::List(list)) => list.run(session),
             Some(What::Status(status)) => status.run(session),

@@ -16,7 +16,17 @@ use crate::step::Plan;
 use crate::steps;
 use crate::steps::cluster::Wanted;
 
-/// Arguments of `cluster start` and `cluster stop`.
+/// Arguments of `cluster start`.
+#[derive(Debug, Args)]
+pub struct Start {
+    #[command(flatten)]
+    power: Power,
+    /// Keep the context in this kubeconfig file up to date instead of the first of $KUBECONFIG or ~/.kube/config
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+/// Arguments of `cluster stop`, which `cluster start` has too.
 #[derive(Debug, Args)]
 pub struct Power {
     #[command(flatten)]
@@ -24,23 +34,31 @@ pub struct Power {
     /// Name of the cluster
     #[arg(short, long, value_name = "NAME", default_value = "a8s")]
     cluster_name: ClusterName,
-    /// Keep the context in this kubeconfig file up to date instead of the first of $KUBECONFIG or ~/.kube/config
-    #[arg(long, value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
     #[command(flatten)]
     run: Run,
 }
 
+impl Start {
+    pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
+        let named = self.kubeconfig.map(|path| crate::caller::path(&path));
+        let kubeconfig = named.or_else(|| kubeconfig::paths().into_iter().next());
+        self.power.bring_to(session, Wanted::Started, "started", kubeconfig)
+    }
+}
+
 impl Power {
-    pub(super) fn start(self, session: &Session) -> Result<(), Finding> {
-        self.bring_to(session, Wanted::Started, "started")
-    }
-
     pub(super) fn stop(self, session: &Session) -> Result<(), Finding> {
-        self.bring_to(session, Wanted::Stopped, "stopped")
+        self.bring_to(session, Wanted::Stopped, "stopped", None)
     }
 
-    fn bring_to(self, session: &Session, wanted: Wanted, done: &str) -> Result<(), Finding> {
+    /// Brings the cluster there, and its context in a kubeconfig up to date: it may have another address than before.
+    fn bring_to(
+        self,
+        session: &Session,
+        wanted: Wanted,
+        done: &str,
+        kubeconfig: Option<PathBuf>,
+    ) -> Result<(), Finding> {
         let provider = session.provider(&self.provider, Options::default())?;
         let name = self.cluster_name;
         if wanted == Wanted::Stopped && !self.run.dry_run && !session.look(provider.made(&name))? {
@@ -49,9 +67,7 @@ impl Power {
         }
         let mut plan = Plan::new(format!("cluster {}", if wanted == Wanted::Started { "start" } else { "stop" }));
         let brought = plan.add(steps::cluster::Cluster { provider: provider.clone(), name: name.clone(), wanted });
-        let path = self.kubeconfig.or_else(|| kubeconfig::paths().into_iter().next());
-        if let (Wanted::Started, Some(path)) = (wanted, path) {
-            // It may have another address than before.
+        if let Some(path) = kubeconfig {
             plan.after(
                 &[brought],
                 steps::kubeconfig::Written {

@@ -79,8 +79,8 @@ impl CreateCluster {
         };
         let provider = session.provider(&self.provider, options)?;
         arguments.warn_about_unused(session, provider.name());
-        let (choice, images) = (Choice::new(arguments.stack.wish(session)?), arguments.stack.images()?);
-        let stack = arguments.stack.stack(Some((provider.clone(), self.cluster_name.clone())))?;
+        let (choice, images) = (Choice::new(arguments.stack.wish(session)?), arguments.stack.which.images()?);
+        let stack = arguments.stack.which.stack(Some((provider.clone(), self.cluster_name.clone())))?;
         let is_ours = is_ours(session, provider.as_ref(), &self.cluster_name)?;
         if !is_ours && !arguments.run.dry_run {
             ask_about_foreign(session, provider.as_ref(), &self.cluster_name)?;
@@ -101,7 +101,7 @@ impl CreateCluster {
             let made = if outcome.step_changed("cluster") { "Created" } else { "Found" };
             let cluster =
                 format!("{made} a Kubernetes Cluster using {} named: {}.", provider.name(), self.cluster_name);
-            let stack = arguments.stack.name(Some(provider.name()));
+            let stack = arguments.stack.which.name(Some(provider.name()));
             for remark in session.look(async { Ok(provider.remarks(&self.cluster_name).await) })? {
                 session.console.info(remark);
             }
@@ -127,12 +127,12 @@ pub(super) fn generated_directory(session: &Session, run: &Run) -> Result<Workin
 impl CreateClusterA8s {
     /// Flags of other providers are taken, so that one command line works everywhere, and said to have no effect.
     fn warn_about_unused(&self, session: &Session, provider: Name) {
-        let stack = self.stack.name(Some(provider));
+        let stack = self.stack.which.name(Some(provider));
         let (is_embedded, is_upstream) = (provider == Name::Embedded, stack == StackName::Upstream);
         let on_cluster = format!("the {provider} cluster");
         let flags = [
-            ("--deployment-version", self.stack.deployment_version.is_some(), is_upstream, "the builtin stack"),
-            ("--cert-manager", self.stack.cert_manager.is_some(), is_upstream, "the builtin stack"),
+            ("--deployment-version", self.stack.which.deployment_version.is_some(), is_upstream, "the builtin stack"),
+            ("--cert-manager", self.stack.which.cert_manager.is_some(), is_upstream, "the builtin stack"),
             (
                 "--cluster-nr-of-nodes",
                 self.cluster_nr_of_nodes.is_some_and(|nodes| nodes != 1),

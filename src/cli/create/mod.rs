@@ -14,7 +14,8 @@ use clap::{Args, Subcommand};
 
 pub(super) use self::instance::{chosen_namespace, journal_directory};
 pub(super) use self::stack::Chosen;
-pub(super) use self::stack_arguments::StackArguments;
+pub(super) use self::stack_arguments::WhichStack;
+pub(super) use self::store::StoreProvider;
 use super::{Session, group};
 use crate::finding::Finding;
 

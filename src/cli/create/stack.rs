@@ -137,8 +137,8 @@ impl CreateStack {
 impl CreateStackA8s {
     /// Writes the manifests and says how to go on.
     fn write(&self, session: &Session) -> Result<(), Finding> {
-        let (wish, images) = (self.stack.wish(session)?, self.stack.images()?);
-        let (name, stack) = (self.stack.name(None), self.stack.stack(None)?);
+        let (wish, images) = (self.stack.wish(session)?, self.stack.which.images()?);
+        let (name, stack) = (self.stack.which.name(None), self.stack.which.stack(None)?);
         let directory = generated_directory(session, &self.run)?;
         // No cluster is asked: what is not said is as this directory has it.
         let choice = Choice::new(wish);
@@ -169,7 +169,7 @@ impl CreateStackA8s {
         if self.no_apply {
             return self.write(session);
         }
-        let (choice, images) = (Choice::new(self.stack.wish(session)?), self.stack.images()?);
+        let (choice, images) = (Choice::new(self.stack.wish(session)?), self.stack.which.images()?);
         let (connection, maker, is_ours) = session.look(async {
             let connection = self.cluster.connect().await?;
             let maker = maker(&connection).await;
@@ -179,8 +179,8 @@ impl CreateStackA8s {
             };
             Ok((connection, maker, is_ours))
         })?;
-        let name = self.stack.name(maker.as_ref().map(|(provider, _)| provider.name()));
-        let stack = self.stack.stack(maker.clone())?;
+        let name = self.stack.which.name(maker.as_ref().map(|(provider, _)| provider.name()));
+        let stack = self.stack.which.stack(maker.clone())?;
         if !is_ours && !self.run.dry_run {
             let mut namespaces = vec![a8s_operators::SYSTEM_NAMESPACE];
             namespaces.extend(self.stack.installs_a_store().then_some(object_store::manifests::NAMESPACE));

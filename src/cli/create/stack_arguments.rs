@@ -18,6 +18,16 @@ use crate::steps::release::CERT_MANAGER;
 /// Arguments of what is installed.
 #[derive(Debug, Clone, Args)]
 pub struct StackArguments {
+    /// Which stack.
+    #[command(flatten)]
+    pub which: WhichStack,
+    #[command(flatten)]
+    store: BackupStore,
+}
+
+/// Arguments that say which stack it is, and where its parts come from.
+#[derive(Debug, Clone, Args)]
+pub struct WhichStack {
     /// What is installed: upstream (the released a8s) or builtin (the operators of this program) [default: builtin on
     /// the embedded cluster, else upstream]
     #[arg(long, value_name = "STACK")]
@@ -32,8 +42,6 @@ pub struct StackArguments {
     /// YAML file that says which images are elsewhere: old name to new name
     #[arg(long, value_name = "FILE")]
     pub image_map: Option<PathBuf>,
-    #[command(flatten)]
-    store: BackupStore,
 }
 
 impl StackArguments {
@@ -49,7 +57,9 @@ impl StackArguments {
     pub fn installs_a_store(&self) -> bool {
         self.store.is_minio()
     }
+}
 
+impl WhichStack {
     /// Images that are elsewhere.
     ///
     /// # Errors

@@ -21,12 +21,26 @@ enum Choice {
     Aws,
 }
 
-/// The flags. What none of them says stays as the cluster has it.
+/// The flag that says whose store it is: with minio, one is part of the stack.
 #[derive(Debug, Clone, Args)]
-pub struct BackupStore {
+pub struct StoreProvider {
     /// Where backups go [default: as it is on the cluster, else minio]
     #[arg(long, value_name = "PROVIDER", ignore_case = true, help_heading = "Backups")]
     backup_provider: Option<Choice>,
+}
+
+impl StoreProvider {
+    /// Whether the store is installed with the stack, as far as the flag says.
+    pub fn is_minio(&self) -> bool {
+        self.backup_provider != Some(Choice::Aws)
+    }
+}
+
+/// The flags. What none of them says stays as the cluster has it.
+#[derive(Debug, Clone, Args)]
+pub struct BackupStore {
+    #[command(flatten)]
+    provider: StoreProvider,
     /// Bucket of backups [default: as it is on the cluster, else a8s-backups]
     #[arg(long, value_name = "BUCKET", help_heading = "Backups")]
     backup_bucket: Option<String>,
@@ -85,13 +99,13 @@ impl BackupStore {
             is_secret: true,
         };
         let wish = Wish {
-            provider: self.backup_provider.map(|choice| match choice {
+            provider: self.provider.backup_provider.map(|choice| match choice {
                 Choice::Minio => Provider::Minio,
                 Choice::Aws => Provider::Aws,
             }),
             bucket: self.backup_bucket.clone(),
             region: self.backup_region.clone(),
-            endpoint: self.backup_store_endpoint.clone().filter(|_| self.backup_provider == Some(Choice::Aws)),
+            endpoint: self.backup_store_endpoint.clone().filter(|_| !self.is_minio()),
             path_style: self.backup_store_pathstyle.then_some(true),
             access_key: self.key(&access)?,
             secret_key: self.key(&secret)?.map(Secret),
@@ -102,7 +116,7 @@ impl BackupStore {
 
     /// Whether the store is installed with the stack, as far as the flags say.
     pub fn is_minio(&self) -> bool {
-        self.backup_provider != Some(Choice::Aws)
+        self.provider.is_minio()
     }
 
     fn warn(&self, session: &Session) {

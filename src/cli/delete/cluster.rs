@@ -69,7 +69,7 @@ impl DeleteCluster {
         let mut plan = Plan::new("delete cluster a8s");
         // The context first: afterwards, nothing tells it from one of the same name that somebody else has made.
         let removed = plan.add(steps::kubeconfig::Removed {
-            paths: arguments.kubeconfig.map_or_else(kubeconfig::paths, |path| vec![path]),
+            paths: arguments.kubeconfig.map_or_else(kubeconfig::paths, |path| vec![crate::caller::path(&path)]),
             context: provider.context(&name),
             source: provider.kubeconfig(&name),
             is_unique: provider.name() == Name::Embedded,

@@ -8,7 +8,7 @@ use serde_json::json;
 
 use super::Named;
 use crate::cli::Session;
-use crate::cli::arguments::{ClusterTarget, Run, duration};
+use crate::cli::arguments::{ClusterTarget, Deadline, Run, duration};
 use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::finding::Finding;
 use crate::kubernetes::Access;
@@ -44,7 +44,7 @@ pub struct Check {
 impl Check {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         let instance = named.instance(None)?;
-        let run = Run { dry_run: self.dry_run, timeout: self.timeout };
+        let run = Run { dry_run: self.dry_run, deadline: Deadline { timeout: self.timeout } };
         let directory = journal_directory();
         session.block_on(async |cancel| {
             let access = Arc::new(Access::new(self.cluster.target()));

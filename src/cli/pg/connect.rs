@@ -3,13 +3,12 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 use fs_err::os::unix::fs::OpenOptionsExt;
-use k8s_openapi::api::core::v1::Secret;
-use kube::{Api, Client};
+use kube::Client;
 use serde_json::json;
-use tokio::net::{TcpListener, TcpStream};
 
 use super::Named;
 use crate::caller;
@@ -19,15 +18,14 @@ use crate::cli::create::chosen_namespace;
 use crate::cli::describe::not_there;
 use crate::cli::session::interrupted;
 use crate::finding::{Finding, Id};
-use crate::kubernetes::{Access, Error, forward};
+use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
 use crate::step::{Cancel, Event, Reporter};
 use crate::steps::binding::secret;
+use crate::steps::credentials::{self, Credentials};
+use crate::steps::gateway::{Gateway, PORT};
 use crate::steps::{condition, primary, resource};
-
-/// The server's port in its pod.
-const PORT: u16 = 5432;
 
 /// Arguments of `pg connect`.
 #[derive(Debug, Args)]
@@ -73,12 +71,6 @@ impl FromStr for Binding {
         };
         Ok(Self { namespace, name: name.parse()? })
     }
-}
-
-/// Name and password.
-struct Credentials {
-    username: String,
-    password: String,
 }
 
 /// A file from which PostgreSQL's clients take the password. It goes when the command ends.
@@ -141,10 +133,9 @@ impl Connect {
         credentials: Credentials,
         cancel: &Cancel,
     ) -> Result<(), Finding> {
-        let pod = primary::wait_for(client, namespace, instance, std::time::Duration::MAX, |_| {}).await?;
-        let failed = |error| Finding::new(Id::NoPort, format!("cannot listen on 127.0.0.1: {error}"));
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
-        let port = listener.local_addr().map_err(failed)?.port();
+        let pod = primary::wait_for(client, namespace, instance, Duration::MAX, |_| {}).await?;
+        let gateway = Gateway::open(client.clone(), namespace.clone(), instance.clone(), Duration::MAX).await?;
+        let port = gateway.port();
         session
             .progress
             .event(&Event::Command(&format!("kubectl port-forward -n {namespace} pod/{pod} {port}:{PORT}")));
@@ -160,22 +151,9 @@ impl Connect {
             "url": url, "host": "127.0.0.1", "port": port, "user": credentials.username, "database": self.database,
             "passfile": passfile.as_ref().map(|file| &file.0), "instance": instance, "namespace": namespace,
         }));
-        loop {
-            let Ok((local, _)) = listener.accept().await else {
-                tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-                continue;
-            };
-            let (client, namespace, instance) = (client.clone(), namespace.clone(), instance.clone());
-            let (progress, cancel) = (session.progress.clone(), cancel.clone());
-            tokio::spawn(async move {
-                tokio::select! {
-                    result = one(client, &namespace, &instance, local) => if let Err(finding) = result {
-                        progress.event(&Event::Warning(&finding.cause));
-                    },
-                    () = cancel.cancelled() => {}
-                }
-            });
-        }
+        let progress = session.progress.clone();
+        gateway.serve(cancel.clone(), move |finding| progress.event(&Event::Warning(&finding.cause))).await;
+        Err(interrupted())
     }
 }
 
@@ -186,23 +164,11 @@ async fn credentials(
     instance: &ObjectName,
     binding: Option<&Reference>,
 ) -> Result<Credentials, Finding> {
-    let (namespace, name) = match binding {
-        None => (namespace, format!("postgres.credentials.{instance}")),
-        Some(binding) => {
-            bound(client, binding, &Reference::new(Kind::Instance, namespace, instance)).await?;
-            (&binding.namespace, secret(&binding.name))
-        }
+    let Some(binding) = binding else {
+        return credentials::of_secret(client, namespace, &credentials::administrator(instance)).await;
     };
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace.as_str());
-    let found = secrets.get(&name).await;
-    let found = found.map_err(|error| Error::request(format!("get the Secret {namespace}/{name}"), error))?;
-    let word = |key: &str| {
-        let bytes = found.data.as_ref().and_then(|data| data.get(key));
-        bytes
-            .and_then(|bytes| String::from_utf8(bytes.0.clone()).ok())
-            .ok_or_else(|| Finding::new(Id::NoCredentials, format!("the Secret {namespace}/{name} has no {key}")))
-    };
-    Ok(Credentials { username: word("username")?, password: word("password")? })
+    bound(client, binding, &Reference::new(Kind::Instance, namespace, instance)).await?;
+    credentials::of_secret(client, &binding.namespace, &secret(&binding.name)).await
 }
 
 /// The instance of a service binding, with its namespace.
@@ -227,11 +193,6 @@ async fn bound(client: &Client, binding: &Reference, instance: &Reference) -> Re
         true => Ok(()),
         false => Err(missing("has no login yet")),
     }
-}
-
-async fn one(client: Client, namespace: &Namespace, instance: &ObjectName, local: TcpStream) -> Result<(), Finding> {
-    let pod = primary::wait_for(&client, namespace, instance, std::time::Duration::MAX, |_| {}).await?;
-    Ok(forward::connect(client, namespace.as_str(), &pod, PORT, local).await?)
 }
 
 /// A connection URI of libpq. Encryption goes all the way to the server.

@@ -6,24 +6,28 @@ use clap::Args;
 use serde_json::json;
 
 use super::Named;
+use super::meanwhile::{self, Meanwhile};
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run};
 use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::finding::Finding;
 use crate::kubernetes::Access;
 use crate::manifest::names::ObjectName;
-use crate::step::Plan;
+use crate::step::Step;
 use crate::steps;
+use crate::steps::ledger::Rows;
 
 /// Arguments of `pg failover`.
 #[derive(Debug, Args)]
 pub struct Failover {
     /// The instance
-    #[arg(value_name = "NAME")]
-    name: ObjectName,
+    #[arg(value_name = "NAME", required_unless_present = "service_instance", conflicts_with = "service_instance")]
+    name: Option<ObjectName>,
     /// Member that becomes the primary, by the name of its pod [default: the one with most data]
     #[arg(long, value_name = "MEMBER")]
     to: Option<ObjectName>,
+    #[command(flatten)]
+    meanwhile: Meanwhile,
     #[command(flatten)]
     cluster: ClusterTarget,
     #[command(flatten)]
@@ -32,27 +36,29 @@ pub struct Failover {
 
 impl Failover {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
+        let name = named.instance(self.name.as_ref())?;
         let directory = journal_directory();
         session.block_on(async |cancel| {
             let access = Arc::new(Access::new(self.cluster.target()));
             let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
             let to = self.to.as_ref().map(ToString::to_string);
-            let name = self.name.clone();
-            let step = Arc::new(steps::failover::Failover::new(access, name.clone(), namespace.clone(), to));
-            let mut plan = Plan::new("pg failover");
-            plan.push(&[], step.clone());
-            let Some(outcome) = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await? else {
-                return Ok(());
-            };
-            let found = outcome.steps.last().map(|step| step.observed.clone()).unwrap_or_default();
+            let rows = || Rows::new(access.clone(), namespace.clone(), name.clone());
+            let step = steps::failover::Failover::new(access.clone(), name.clone(), namespace.clone(), to);
+            let step = Arc::new(step);
+            let watched = self.meanwhile.around("pg failover", step.clone(), rows);
+            let carried_out = watched.carry_out(session, &self.run, cancel, directory.as_ref()).await?;
+            let Some((outcome, rows)) = carried_out else { return Ok(()) };
+            let found = outcome.steps.iter().find(|found| found.step == step.id());
+            let found = found.map(|found| found.observed.clone()).unwrap_or_default();
             let console = &session.console;
             match step.before() {
                 Some(before) => console.success(format!("Failover of {name}: {found} now, {before} was.")),
                 None => console.info(format!("Nothing to do: {found}.")),
             }
+            let ledger = meanwhile::tell(session, rows.as_ref());
             console.document(&json!({
                 "instance": name, "namespace": namespace, "before": step.before(), "changed": outcome.changed(),
-                "steps": outcome.steps,
+                "ledger": ledger, "steps": outcome.steps,
             }));
             Ok(())
         })

@@ -6,12 +6,13 @@ use clap::Args;
 use serde_json::json;
 
 use super::Named;
+use super::meanwhile::{self, Meanwhile};
 use crate::cli::arguments::{ClusterTarget, Run};
 use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::cli::{Session, prompt};
 use crate::finding::Finding;
 use crate::kubernetes::Access;
-use crate::step::Plan;
+use crate::steps::ledger::Rows;
 use crate::steps::member::{Killed, Member};
 
 /// Arguments of `pg kill`.
@@ -20,6 +21,8 @@ pub struct Kill {
     /// Which: primary, or the number of a member
     #[arg(long, value_name = "MEMBER")]
     member: Member,
+    #[command(flatten)]
+    meanwhile: Meanwhile,
     #[command(flatten)]
     cluster: ClusterTarget,
     #[command(flatten)]
@@ -38,15 +41,22 @@ impl Kill {
             let access = Arc::new(Access::new(self.cluster.target()));
             let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
             let (member, done) = (self.member.clone(), Mutex::default());
-            let step = Arc::new(Killed { access, instance, namespace, member, done });
-            let mut plan = Plan::new("pg kill");
-            plan.push(&[], step.clone());
-            let Some(outcome) = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await? else {
-                return Ok(());
+            let rows = || Rows::new(access.clone(), namespace.clone(), instance.clone());
+            let step = Killed {
+                access: access.clone(),
+                instance: instance.clone(),
+                namespace: namespace.clone(),
+                member,
+                done,
             };
+            let step = Arc::new(step);
+            let watched = self.meanwhile.around("pg kill", step.clone(), rows);
+            let carried_out = watched.carry_out(session, &self.run, cancel, directory.as_ref()).await?;
+            let Some((outcome, rows)) = carried_out else { return Ok(()) };
             let pod = step.done.lock().ok().and_then(|done| Some(done.as_ref()?.0.clone())).unwrap_or_default();
             session.console.success(format!("Killed the pod {pod}; it was made anew."));
-            session.console.document(&json!({"pod": pod, "steps": outcome.steps}));
+            let ledger = meanwhile::tell(session, rows.as_ref());
+            session.console.document(&json!({"pod": pod, "ledger": ledger, "steps": outcome.steps}));
             Ok(())
         })
     }

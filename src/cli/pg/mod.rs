@@ -6,6 +6,7 @@ mod connect;
 mod failover;
 mod kill;
 mod logs;
+mod meanwhile;
 mod psql;
 mod status;
 mod verify;

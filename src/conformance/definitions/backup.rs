@@ -13,10 +13,10 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 
-use crate::conformance::database::{self, DATABASE};
 use crate::conformance::inventory;
 use crate::conformance::observe::{self, Look, until};
 use crate::conformance::{Failure, World};
+use crate::postgres::{self, DATABASE};
 use crate::steps::verify::scratch_name;
 
 /// A backup or restore with retries may take so long.
@@ -268,13 +268,13 @@ async fn random_data(world: &mut World, megabytes: u32, name: String) -> Result<
         "CREATE TABLE noise AS SELECT n, (SELECT string_agg(sha256((n::text || m)::bytea), '') \
          FROM generate_series(1, 30) m) AS bytes FROM generate_series(1, {rows}) n"
     );
-    database::ask(&login, DATABASE, &sql).await.map(drop)
+    Ok(postgres::ask(&login, DATABASE, &sql).await.map(drop)?)
 }
 
 #[when(expr = "I create a backup {string} of {string} while a client writes to {string}")]
 async fn while_writing(world: &mut World, name: String, of: String, table: String) -> Result<(), Failure> {
     let login = observe::login(&world.client().await?, world.namespace(), &of).await?;
-    let client = database::connect(&login, DATABASE).await?;
+    let client = postgres::connect(&login, DATABASE).await?;
     let writing = async {
         for number in 1.. {
             client.batch_execute(&format!("INSERT INTO {table} VALUES ('{number}')")).await?;

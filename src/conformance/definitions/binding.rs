@@ -15,10 +15,10 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::files::below;
 use crate::conformance::command;
-use crate::conformance::database;
-use crate::conformance::observe::{self, Login, Look, SOON, until};
+use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::world::Connected;
 use crate::conformance::{Failure, World};
+use crate::postgres::{self, Login};
 
 #[when(expr = "I create a service binding {string} to {string}")]
 async fn create(world: &mut World, name: String, instance: String) -> Result<(), Failure> {
@@ -65,10 +65,10 @@ async fn run(world: &World, namespace: &str, binding: &str, sql: &str) -> Result
     let (login, database) = login(world, namespace, binding).await?;
     // A server may just be coming back.
     until(format!("an answer to {binding}"), SOON, || async {
-        match database::ask(&login, &database, sql).await {
+        match postgres::ask(&login, &database, sql).await {
             Ok(rows) => Ok(Look::Yes(Ok(rows.join("\n")))),
-            Err(Failure::Database(error)) if database::is_answer(&error) => Ok(Look::Yes(Err(error.into()))),
-            Err(other) => Err(other),
+            Err(error) if error.is_answer() => Ok(Look::Yes(Err(error.into()))),
+            Err(other) => Err(other.into()),
         }
     })
     .await?
@@ -161,7 +161,7 @@ async fn tells(world: &mut World, binding: String, text: String) -> Result<(), F
 #[given(expr = "a session of {string} is open")]
 async fn session(world: &mut World, binding: String) -> Result<(), Failure> {
     let (login, database) = login(world, world.namespace(), &binding).await?;
-    let client = database::connect(&login, &database).await?;
+    let client = postgres::connect(&login, &database).await?;
     client.simple_query("SELECT 1").await?;
     world.sessions.insert(binding, client);
     Ok(())
@@ -176,7 +176,7 @@ fn lock(instance: &str) -> String {
 #[given(expr = "no login can be made in {string}")]
 async fn lock_roles(world: &mut World, instance: String) -> Result<(), Failure> {
     let login = observe::login(&world.client().await?, world.namespace(), &instance).await?;
-    let client = database::connect(&login, "postgres").await?;
+    let client = postgres::connect(&login, "postgres").await?;
     client.batch_execute("BEGIN; LOCK TABLE pg_catalog.pg_authid IN SHARE MODE").await?;
     world.sessions.insert(lock(&instance), client);
     Ok(())
@@ -192,7 +192,7 @@ async fn unlock_roles(world: &mut World, instance: String) -> Result<(), Failure
 #[given(expr = "a transaction that has read the table {string} of {string}")]
 async fn read_in_transaction(world: &mut World, table: String, instance: String) -> Result<(), Failure> {
     let login = observe::login(&world.client().await?, world.namespace(), &instance).await?;
-    let client = database::connect(&login, database::DATABASE).await?;
+    let client = postgres::connect(&login, postgres::DATABASE).await?;
     client.batch_execute(&format!("BEGIN; SELECT * FROM {table}")).await?;
     world.sessions.insert(lock(&instance), client);
     Ok(())
@@ -210,8 +210,8 @@ async fn session_ended(world: &mut World, binding: String) -> Result<(), Failure
 #[then(expr = "the login of {string} is refused")]
 async fn login_refused(world: &mut World, binding: String) -> Result<(), Failure> {
     let (login, database) = world.logins.get(&binding).ok_or(Failure::Missing("login"))?;
-    match database::connect(login, database).await {
-        Err(Failure::Database(error)) if error.code().is_some_and(|code| code.code() == "28P01") => Ok(()),
+    match postgres::connect(login, database).await {
+        Err(error) if error.code() == Some("28P01") => Ok(()),
         Err(failure) => Err(Failure::unexpected("a refused login", failure.to_string())),
         Ok(_) => Err(Failure::unexpected("a refused login", "a connection")),
     }
@@ -409,7 +409,7 @@ async fn soon_answers(world: &mut World, instance: String, sql: String, answer: 
     let client = world.client().await?;
     until(format!("{answer} of {instance}"), SOON, || async {
         let login = observe::login(&client, world.namespace(), &instance).await?;
-        let found = database::ask(&login, database::DATABASE, &sql).await?.join("\n");
+        let found = postgres::ask(&login, postgres::DATABASE, &sql).await?.join("\n");
         Ok(Look::when(found == answer, found))
     })
     .await
@@ -463,6 +463,6 @@ async fn at_address(
     let data = told(world, &map).await?;
     let mut login = observe::login(&world.client().await?, world.namespace(), &instance).await?;
     login.host = data["primary"].as_str().unwrap_or_default().to_owned();
-    let found = database::ask(&login, database::DATABASE, &sql).await?.join("\n");
+    let found = postgres::ask(&login, postgres::DATABASE, &sql).await?.join("\n");
     if found == answer { Ok(()) } else { Err(Failure::unexpected(answer, found)) }
 }

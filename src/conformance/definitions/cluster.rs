@@ -13,11 +13,11 @@ use nix::unistd::Pid;
 
 use super::backup;
 use crate::conformance::command;
-use crate::conformance::database;
 use crate::conformance::inventory::{self, Process};
 use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
 use crate::kubernetes::diagnosis::{difference, is_ready};
+use crate::postgres;
 
 #[given("a cluster with the a8s stack")]
 async fn shared_cluster(world: &mut World) -> Result<(), Failure> {
@@ -127,7 +127,7 @@ async fn kill_process_meanwhile(world: &mut World, line: String, instance: Strin
     let started = Instant::now();
     let child = command::start_a9s(&world.surroundings, &words)?;
     until("the statement to run", Duration::from_secs(10), || async {
-        let running = database::ask(&login, "postgres", RUNNING).await?;
+        let running = postgres::ask(&login, "postgres", RUNNING).await?;
         Ok(Look::when(running == ["1"], "it does not run yet"))
     })
     .await?;

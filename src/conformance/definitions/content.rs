@@ -7,18 +7,18 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
-use crate::conformance::database::{self, DATABASE};
-use crate::conformance::observe::{self, Login};
+use crate::conformance::observe;
 use crate::conformance::{Failure, World, command};
+use crate::postgres::{self, DATABASE, Login};
 
 /// Every table with a hash of its rows, as one text.
 async fn content(login: &Login) -> Result<String, Failure> {
     let tables = "SELECT quote_ident(schemaname) || '.' || quote_ident(tablename) FROM pg_tables \
                   WHERE schemaname NOT IN ('pg_catalog', 'information_schema') ORDER BY 1";
     let mut text = String::new();
-    for table in database::ask(login, DATABASE, tables).await? {
+    for table in postgres::ask(login, DATABASE, tables).await? {
         let hash = format!("SELECT md5(coalesce(string_agg(t::text, E'\\n' ORDER BY t::text), '')) FROM {table} t");
-        text += &format!("{table} {}\n", database::ask(login, DATABASE, &hash).await?.join(""));
+        text += &format!("{table} {}\n", postgres::ask(login, DATABASE, &hash).await?.join(""));
     }
     Ok(text)
 }
@@ -60,7 +60,7 @@ async fn same_pod(world: &mut World, instance: String) -> Result<(), Failure> {
 async fn connected(world: &mut World, number: usize, instance: String) -> Result<(), Failure> {
     let login = login(world, &instance).await?;
     for _ in 0..number {
-        let client = database::connect(&login, DATABASE).await?;
+        let client = postgres::connect(&login, DATABASE).await?;
         client.batch_execute("BEGIN; SELECT count(*) FROM pg_class").await?;
         world.clients.push(client);
     }
@@ -89,6 +89,6 @@ async fn forward(world: &mut World, instance: String) -> Result<(), Failure> {
 #[then(expr = "the port-forward answers {string} with {string} at the first attempt")]
 async fn forwarded(world: &mut World, sql: String, answer: String) -> Result<(), Failure> {
     let login = world.forward.clone().ok_or(Failure::Missing("port-forward"))?;
-    let found = database::ask(&login, DATABASE, &sql).await?.join("\n");
+    let found = postgres::ask(&login, DATABASE, &sql).await?.join("\n");
     if found == answer { Ok(()) } else { Err(Failure::unexpected(answer, found)) }
 }

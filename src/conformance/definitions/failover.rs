@@ -16,11 +16,10 @@ use nix::unistd::Pid;
 
 use super::members::{ROLE, member_login, pods, primary_of, standbys};
 use crate::conformance::cut::Cut;
-use crate::conformance::database::{self, DATABASE};
 use crate::conformance::inventory::{self, Process};
-use crate::conformance::ledger::Ledger;
 use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
+use crate::postgres::{self, DATABASE, Ledger};
 
 /// Rows before anything happens.
 const SOME: usize = 50;
@@ -30,7 +29,7 @@ const STILL: Duration = Duration::from_secs(3);
 #[given(expr = "a ledger of {string}")]
 async fn open(world: &mut World, name: String) -> Result<(), Failure> {
     let login = observe::login(&world.client().await?, world.namespace(), &name).await?;
-    world.ledger = Some(Ledger::open(login).await?);
+    world.ledger = Some(Ledger::open(login, "ledger").await?);
     written(world, SOME).await
 }
 
@@ -39,7 +38,7 @@ async fn open(world: &mut World, name: String) -> Result<(), Failure> {
 async fn open_at_primary(world: &mut World, name: String) -> Result<(), Failure> {
     let pod = strike(world, &name).await?;
     let login = member_login(world, &name, &pod).await?;
-    world.ledger = Some(Ledger::open(login).await?);
+    world.ledger = Some(Ledger::open(login, "ledger").await?);
     written(world, SOME).await
 }
 
@@ -308,14 +307,14 @@ async fn incomplete(world: &mut World, name: String) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn close(world: &mut World, name: &str) -> Result<crate::conformance::ledger::Verdict, Failure> {
+async fn close(world: &mut World, name: &str) -> Result<postgres::ledger::Verdict, Failure> {
     let ledger = world.ledger.as_mut().ok_or(Failure::Missing("ledger"))?;
     ledger.pause().await;
     let started = Instant::now();
     let verdict = loop {
         match ledger.close().await {
             Ok(verdict) => break verdict,
-            Err(failure) if started.elapsed() > SOON => return Err(failure),
+            Err(error) if started.elapsed() > SOON => return Err(error.into()),
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     };
@@ -349,7 +348,7 @@ async fn is_fenced(world: &mut World, name: String) -> Result<(), Failure> {
     let (before, _) = world.struck.clone().ok_or(Failure::Missing("blow"))?;
     let pod = pods(world, &name).await?.into_iter().find(|pod| pod.name_any() == before);
     let login = member_login(world, &name, &pod.ok_or(Failure::Missing("former primary"))?).await?;
-    match database::ask(&login, DATABASE, "SELECT pg_is_in_recovery()").await {
+    match postgres::ask(&login, DATABASE, "SELECT pg_is_in_recovery()").await {
         Ok(rows) if rows == ["f"] => Err(Failure::unexpected(format!("{before} not to serve as a primary"), "it does")),
         _ => Ok(()),
     }
@@ -397,7 +396,7 @@ async fn switch_wal(world: &mut World, name: String, segments: usize) -> Result<
     for _ in 0..segments {
         let one = "SELECT pg_logical_emit_message(false, 'conformance', 'x'); SELECT pg_switch_wal()";
         // It is the server that is to stumble over this.
-        if database::ask(&login, DATABASE, one).await.is_err() {
+        if postgres::ask(&login, DATABASE, one).await.is_err() {
             break;
         }
     }

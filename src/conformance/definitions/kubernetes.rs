@@ -13,10 +13,10 @@ use kube::config::Kubeconfig;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::conformance::command;
-use crate::conformance::database::{self, DATABASE};
 use crate::conformance::observe::{self, Look, until};
 use crate::conformance::stage::Stage;
 use crate::conformance::{Failure, World};
+use crate::postgres::{self, DATABASE};
 
 /// How long the account of a new namespace may take.
 const ACCOUNT: Duration = Duration::from_secs(10);
@@ -183,7 +183,7 @@ async fn forwarded(world: &mut World, instance: String, sql: String, answer: Str
     let port = line.split_once("127.0.0.1:").and_then(|(_, rest)| rest.split_once(' ')?.0.parse().ok());
     login.port = port.ok_or_else(|| Failure::unexpected("Forwarding from 127.0.0.1:…", line))?;
     "127.0.0.1".clone_into(&mut login.host);
-    let found = database::ask(&login, DATABASE, &sql).await?.join("\n");
+    let found = postgres::ask(&login, DATABASE, &sql).await?.join("\n");
     if found == answer { Ok(()) } else { Err(Failure::unexpected(answer, found)) }
 }
 

@@ -8,9 +8,9 @@ use k8s_openapi::api::core::v1::{Endpoints, PersistentVolumeClaim, Pod};
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
 
-use crate::conformance::database::{self, DATABASE};
-use crate::conformance::observe::{self, Login, Look, SOON, until};
+use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
+use crate::postgres::{self, DATABASE, Login};
 
 pub(super) const ROLE: &str = "a8s.a9s/replication-role";
 
@@ -87,7 +87,7 @@ async fn leads_to_standbys(world: &mut World, service: String, name: String) -> 
 async fn standbys_refuse(world: &mut World, name: String, sql: String, reason: String) -> Result<(), Failure> {
     for pod in standbys(world, &name).await? {
         let login = member_login(world, &name, &pod).await?;
-        match database::ask(&login, DATABASE, &sql).await {
+        match postgres::ask(&login, DATABASE, &sql).await {
             Err(failure) if failure.to_string().contains(&reason) => {}
             found => return Err(Failure::unexpected(format!("{reason} of {}", pod.name_any()), format!("{found:?}"))),
         }
@@ -136,7 +136,7 @@ pub(super) async fn no_member(world: &mut World, name: String) -> Result<(), Fai
 async fn all_answer(world: &mut World, name: String, sql: String, answer: String) -> Result<(), Failure> {
     until(format!("{answer:?} for {sql} of every member"), SOON, || async {
         for pod in pods(world, &name).await? {
-            let found = database::ask(&member_login(world, &name, &pod).await?, DATABASE, &sql).await?.join("\n");
+            let found = postgres::ask(&member_login(world, &name, &pod).await?, DATABASE, &sql).await?.join("\n");
             if found != answer {
                 return Ok(Look::NotYet(format!("{} says {found:?}", pod.name_any())));
             }
@@ -153,7 +153,7 @@ async fn identifiers(world: &mut World, name: String, other: String) -> Result<(
         for pod in pods(world, instance).await? {
             let login = member_login(world, instance, &pod).await?;
             let query = "SELECT system_identifier FROM pg_control_system()";
-            found.push((instance.clone(), database::ask(&login, DATABASE, query).await?.join("")));
+            found.push((instance.clone(), postgres::ask(&login, DATABASE, query).await?.join("")));
         }
     }
     let of = |instance: &str| {

@@ -10,6 +10,7 @@ mod commands;
 mod conformance;
 mod content;
 mod disk;
+mod disorder;
 mod failover;
 mod files;
 mod instance;

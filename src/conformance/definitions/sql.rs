@@ -7,9 +7,9 @@ use kube::Api;
 use kube::api::AttachParams;
 use tokio::io::AsyncReadExt;
 
-use crate::conformance::database::{self, DATABASE};
 use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
+use crate::postgres::{self, DATABASE};
 
 #[given(expr = "an SQL file {string}:")]
 async fn file(world: &mut World, name: String, step: &Step) -> Result<(), Failure> {
@@ -113,12 +113,10 @@ async fn answers_with(world: &World, namespace: &str, instance: &str, sql: &str,
     let client = world.client().await?;
     let found = until(format!("an answer of {instance}"), SOON, || async {
         let login = observe::login(&client, namespace, instance).await?;
-        match database::ask(&login, DATABASE, sql).await {
+        match postgres::ask(&login, DATABASE, sql).await {
             Ok(rows) => Ok(Look::Yes(Ok(rows.join("\n")))),
-            Err(Failure::Database(error)) if database::is_answer(&error) => {
-                Ok(Look::Yes(Err(Failure::Database(error))))
-            }
-            Err(failure) => Err(failure),
+            Err(error) if error.is_answer() => Ok(Look::Yes(Err(Failure::Database(error)))),
+            Err(error) => Err(error.into()),
         }
     })
     .await??;
@@ -133,19 +131,19 @@ async fn answers_with(world: &World, namespace: &str, instance: &str, sql: &str,
 async fn wrong_password(world: &mut World, instance: String) -> Result<(), Failure> {
     let mut login = observe::login(&world.client().await?, world.namespace(), &instance).await?;
     login.password.push('x');
-    refused(database::connect(&login, DATABASE).await.map(drop), "28P01")
+    refused(postgres::connect(&login, DATABASE).await.map(drop), "28P01")
 }
 
 #[then(expr = "{string} refuses a connection without TLS")]
 async fn without_tls(world: &mut World, instance: String) -> Result<(), Failure> {
     let login = observe::login(&world.client().await?, world.namespace(), &instance).await?;
-    refused(database::connect_in_the_clear(&login, DATABASE).await.map(drop), "28000")
+    refused(postgres::connect_in_the_clear(&login, DATABASE).await.map(drop), "28000")
 }
 
-fn refused(attempt: Result<(), Failure>, code: &str) -> Result<(), Failure> {
+fn refused(attempt: Result<(), postgres::Error>, code: &str) -> Result<(), Failure> {
     match attempt {
-        Err(Failure::Database(error)) if error.code().is_some_and(|found| found.code() == code) => Ok(()),
-        Err(failure) => Err(Failure::unexpected(format!("the refusal {code}"), failure.to_string())),
+        Err(error) if error.code() == Some(code) => Ok(()),
+        Err(error) => Err(Failure::unexpected(format!("the refusal {code}"), error.to_string())),
         Ok(()) => Err(Failure::unexpected(format!("the refusal {code}"), "a connection")),
     }
 }
@@ -159,7 +157,7 @@ async fn settings(world: &mut World, instance: String, step: &Step) -> Result<()
         let mut wrong = Vec::new();
         for row in rows {
             let [name, wanted] = row.as_slice() else { continue };
-            let found = database::ask(&login, DATABASE, &format!("SHOW {name}")).await?.join("");
+            let found = postgres::ask(&login, DATABASE, &format!("SHOW {name}")).await?.join("");
             if found != *wanted {
                 wrong.push(format!("{name} = {found}, not {wanted}"));
             }

@@ -13,10 +13,11 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::objects::rank;
-use super::{Installing, Origin};
-use crate::finding::Finding;
+use super::{Installing, Origin, Site};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::{Error, FIELD_MANAGER};
 use crate::step::{Context, Observation, Step};
+use crate::steps::install::StackName;
 
 /// Where the record is: the namespace of the stack, which goes last.
 const NAMESPACE: &str = a8s_operators::SYSTEM_NAMESPACE;
@@ -121,17 +122,17 @@ impl Inventory {
     pub fn new(parts: Vec<Arc<Installing>>) -> Self {
         Self { parts, found: Mutex::default() }
     }
+}
 
-    /// The record. In a namespace that this run has made there is none, unless another part of the plan has written it.
-    async fn there(&self) -> Result<BTreeMap<String, String>, Finding> {
-        let Some(part) = self.parts.first() else { return Ok(BTreeMap::new()) };
-        let api: Api<ConfigMap> = Api::namespaced(part.site.client().await?, NAMESPACE);
-        if part.site.origin(NAMESPACE) == Some(Origin::Made) {
-            return Ok(BTreeMap::new());
-        }
-        let there = api.get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))?;
-        Ok(there.and_then(|map| map.data).unwrap_or_default())
+/// The record, by the short names of parts. In a namespace that this run has made there is none, unless another part of the
+/// plan has written it.
+async fn record(site: &Site) -> Result<BTreeMap<String, String>, Finding> {
+    if site.origin(NAMESPACE) == Some(Origin::Made) {
+        return Ok(BTreeMap::new());
     }
+    let api: Api<ConfigMap> = Api::namespaced(site.client().await?, NAMESPACE);
+    let there = api.get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))?;
+    Ok(there.and_then(|map| map.data).unwrap_or_default())
 }
 
 async fn wanted(part: &Installing) -> Result<BTreeSet<Entry>, Finding> {
@@ -155,7 +156,8 @@ impl Step for Inventory {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        let there = self.there().await?;
+        let Some(first) = self.parts.first() else { return Ok(Observation::satisfied("there is nothing to note")) };
+        let there = record(&first.site).await?;
         for part in &self.parts {
             if !wanted(part).await?.is_subset(&noted(&there, part)) {
                 *self.found.lock().await = there;
@@ -191,6 +193,54 @@ impl Step for Inventory {
     }
 }
 
+/// No other stack of the program should be on the cluster: operators of both would look after the same instances.
+pub struct OneStack {
+    /// The cluster.
+    pub site: Arc<Site>,
+    /// The stack that is to be there.
+    pub wanted: StackName,
+}
+
+/// Which stack is on record. Only the builtin one says what it can do.
+fn recorded(record: &BTreeMap<String, String>) -> Option<StackName> {
+    let entries = entries(record.get(super::STACK)?);
+    entries.first()?;
+    let says = |entry: &Entry| entry.kind == "ConfigMap" && entry.name == a8s_operators::manifests::STACK;
+    Some(if entries.iter().any(says) { StackName::Builtin } else { StackName::Upstream })
+}
+
+#[async_trait]
+impl Step for OneStack {
+    fn id(&self) -> String {
+        "one-stack".to_owned()
+    }
+
+    fn title(&self) -> String {
+        "see that no other a8s stack is installed".to_owned()
+    }
+
+    async fn observe(&self) -> Result<Observation, Finding> {
+        match recorded(&record(&self.site).await?) {
+            Some(other) if other != self.wanted && !sabotage::sabotaged!("stacks-replace-each-other") => {
+                Err(Finding::new(
+                    Id::StackOther,
+                    format!(
+                        "the {other} a8s stack is installed there, and the {} one would take its place",
+                        self.wanted
+                    ),
+                )
+                .advise(format!("Go on with the one that is there: --stack {other}"))
+                .advise("For the other one, remove it first, with its instances: a9s delete stack a8s"))
+            }
+            _ => Ok(Observation::satisfied("there is none")),
+        }
+    }
+
+    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
+        Ok(())
+    }
+}
+
 /// The order of removal is that of installation, reversed.
 pub(super) fn removal_rank(entry: &Entry) -> std::cmp::Reverse<u8> {
     std::cmp::Reverse(rank(&entry.object()))
@@ -212,5 +262,13 @@ mod tests {
             assert_eq!(Entry::parse(&entry.line()), Some(entry));
         }
         assert_eq!(Entry::parse("rubbish"), None);
+    }
+
+    #[test]
+    fn the_builtin_stack_is_known_from_its_word() {
+        let of = |text: &str| recorded(&[("stack".to_owned(), text.to_owned())].into());
+        assert_eq!(recorded(&BTreeMap::new()), None);
+        assert_eq!(of("apps/v1 Deployment a8s-system x\nv1 ConfigMap a8s-system a8s-stack"), Some(StackName::Builtin));
+        assert_eq!(of("apps/v1 Deployment a8s-system x"), Some(StackName::Upstream));
     }
 }

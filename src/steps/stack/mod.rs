@@ -21,7 +21,7 @@ use kube::api::{ApiResource, DynamicObject};
 use kube::{Client, ResourceExt};
 
 pub use self::admission::Admission;
-pub use self::inventory::Inventory;
+pub use self::inventory::{Inventory, OneStack};
 pub use self::manifests::Manifests;
 pub use self::objects::{Established, Namespaces, Objects};
 pub use self::removal::{Removed, dependants, lost};
@@ -32,6 +32,9 @@ use crate::finding::{Finding, Id};
 use crate::kubernetes::Error;
 use crate::manifest::instance;
 use crate::step::{Handle, Plan};
+
+/// The short name of the part with the operators, whichever stack they are of.
+pub const STACK: &str = "stack";
 
 /// What is installed by one [`install`].
 pub struct Part {

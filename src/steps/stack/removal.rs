@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use a8s_operators::SYSTEM_NAMESPACE;
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, TypeMeta};
 use kube::{Api, Client, ResourceExt};
@@ -32,12 +32,14 @@ pub struct Removed {
     access: Arc<Access>,
     /// What this run has seen on record: the record goes before the namespaces do.
     known: Mutex<BTreeSet<Entry>>,
+    /// The volume claims of StatefulSets that this run has seen: sets go before them.
+    claims: Mutex<BTreeSet<Entry>>,
 }
 
 impl Removed {
     /// The step.
     pub fn new(access: Arc<Access>) -> Self {
-        Self { access, known: Mutex::default() }
+        Self { access, known: Mutex::default(), claims: Mutex::default() }
     }
 
     /// What is, or was a moment ago, on record.
@@ -125,24 +127,69 @@ struct Left {
     of_others: Vec<Entry>,
 }
 
-async fn left(client: &Client, entries: BTreeSet<Entry>) -> Result<Left, Error> {
-    let mut entries: Vec<Entry> = entries.into_iter().collect();
-    entries.sort_by_key(removal_rank);
-    let mut left = Left { made: Vec::new(), of_others: Vec::new() };
-    for entry in entries {
-        let object = entry.object();
-        match objects::api(client, &object).await {
-            Ok(api) => match apply::get(&api, &object).await? {
-                Some(there) if is_made(&there) => left.made.push((entry, api)),
-                Some(_) => left.of_others.push(entry),
-                None => {}
-            },
-            // Its definition is gone, and so is it.
-            Err(error) if error.is_not_found() || error.is_unknown_kind() => {}
-            Err(error) => return Err(error),
-        }
+/// The volume claims that a StatefulSet has made: they stay when it goes. They are called after their template, the set and
+/// the number of the pod (Kubernetes documentation, "StatefulSets", section "Stable Storage").
+async fn claims(client: &Client, set: &DynamicObject) -> Result<Vec<Entry>, Error> {
+    let (namespace, name) = (set.namespace().unwrap_or_default(), set.name_any());
+    let templates = set.data["spec"]["volumeClaimTemplates"].as_array().into_iter().flatten();
+    let prefixes: Vec<String> =
+        templates.filter_map(|template| Some(format!("{}-{name}-", template["metadata"]["name"].as_str()?))).collect();
+    if prefixes.is_empty() || sabotage::sabotaged!("volume-claims-stay") {
+        return Ok(Vec::new());
     }
-    Ok(left)
+    let is_its = |claim: &str| {
+        let mut numbers = prefixes.iter().filter_map(|prefix| claim.strip_prefix(prefix));
+        numbers.any(|number| number.parse::<u32>().is_ok())
+    };
+    let all: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
+    let all = all.list_metadata(&ListParams::default()).await;
+    let all = all.map_err(|error| Error::request(format!("list volume claims in {namespace}"), error))?;
+    let names = all.iter().map(ResourceExt::name_any).filter(|claim| is_its(claim));
+    let kind = ("v1", "PersistentVolumeClaim");
+    Ok(names
+        .map(|name| Entry {
+            api_version: kind.0.to_owned(),
+            kind: kind.1.to_owned(),
+            namespace: namespace.clone(),
+            name,
+        })
+        .collect())
+}
+
+impl Removed {
+    /// What is still there of what is on record.
+    async fn left(&self, client: &Client) -> Result<Left, Error> {
+        let entries = self.entries(client).await?;
+        let mut known = self.claims.lock().await;
+        let mut left = Left { made: Vec::new(), of_others: Vec::new() };
+        for entry in entries {
+            let object = entry.object();
+            match objects::api(client, &object).await {
+                Ok(api) => match apply::get(&api, &object).await? {
+                    Some(there) if is_made(&there) => {
+                        if entry.kind == "StatefulSet" {
+                            known.extend(claims(client, &there).await?);
+                        }
+                        left.made.push((entry, api));
+                    }
+                    Some(_) => left.of_others.push(entry),
+                    None => {}
+                },
+                // Its definition is gone, and so is it.
+                Err(error) if error.is_not_found() || error.is_unknown_kind() => {}
+                Err(error) => return Err(error),
+            }
+        }
+        for entry in known.iter() {
+            let object = entry.object();
+            let api = objects::api(client, &object).await?;
+            if apply::get(&api, &object).await?.is_some() {
+                left.made.push((entry.clone(), api));
+            }
+        }
+        left.made.sort_by_key(|(entry, _)| removal_rank(entry));
+        Ok(left)
+    }
 }
 
 /// Objects of others that would go with the definitions of the stack, such as certificates where cert-manager is part of
@@ -211,7 +258,7 @@ impl Step for Removed {
         if let Some((_, object)) = custom(&client).await?.first() {
             return Ok(Observation::unmet(format!("{} is there", describe(object))));
         }
-        Ok(match left(&client, entries).await?.made.as_slice() {
+        Ok(match self.left(&client).await?.made.as_slice() {
             [] if inventory::is_there(&client).await? => Observation::unmet("the record of what is installed is there"),
             [] => Observation::satisfied("nothing that this program installed is there"),
             [(first, _), rest @ ..] => {
@@ -236,7 +283,7 @@ impl Step for Removed {
             let gone = kube::runtime::wait::conditions::is_deleted(first.metadata.uid.as_deref().unwrap_or_default());
             wait::until(api, &name, &format!("wait for {name} to be gone"), gone).await?;
         }
-        let left = left(&client, self.entries(&client).await?).await?;
+        let left = self.left(&client).await?;
         for (entry, api) in left.made {
             delete(&api, &entry.object()).await?;
         }

@@ -185,6 +185,7 @@ async fn ensure(client: &Client) -> Result<Material, Error> {
     let material = Material::make(before.as_ref(), now).map_err(Error::Make)?;
     let parameters = PostParams::default();
     match there {
+        // It comes with the stack; somebody has deleted it.
         None => {
             let secret = material.clone().into_secret(Secret { type_: Some("Opaque".to_owned()), ..Secret::default() });
             api.create(&parameters, &secret).await.map_err(|error| Error::Secret("create", error))?;

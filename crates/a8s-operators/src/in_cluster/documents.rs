@@ -22,6 +22,7 @@ pub fn documents(image: &str) -> Vec<Value> {
     let [secret_role, webhook_role] = certificate_roles();
     vec![
         service(),
+        secret(),
         secret_role,
         binding("RoleBinding", "Role"),
         webhook_role,
@@ -53,7 +54,12 @@ fn service() -> Value {
     })
 }
 
-/// The Secret of the certificate, and the webhook's configuration; creating can't be limited to a name.
+/// Where the operators keep the certificate of admission: empty, so that it goes with the stack that it came with.
+fn secret() -> Value {
+    json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata(SECRET), "type": "Opaque"})
+}
+
+/// The Secret of the certificate, and the webhook's configuration.
 fn certificate_roles() -> [Value; 2] {
     let own = |kind: &str, rules: Value| {
         let mut role = json!({
@@ -68,7 +74,6 @@ fn certificate_roles() -> [Value; 2] {
         own(
             "Role",
             json!([
-                {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
                 {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [SECRET], "verbs": ["get", "update"]},
             ]),
         ),

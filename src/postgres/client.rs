@@ -16,11 +16,7 @@ use tokio_postgres::config::SslMode;
 use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect, TlsStream};
 use tokio_postgres::{Client, NoTls, SimpleQueryMessage, Socket};
 
-use super::failure::Failure;
-use super::observe::Login;
-
-/// The database that every instance has.
-pub const DATABASE: &str = "a9s_apps_default_db";
+use super::{Error, Login};
 
 /// How long an answer may take: data of hundreds of MB is made by one statement.
 const ANSWER: Duration = Duration::from_secs(120);
@@ -29,10 +25,10 @@ const ANSWER: Duration = Duration::from_secs(120);
 ///
 /// # Errors
 /// What the server said, that it can't be reached, or that it says nothing.
-pub async fn ask(login: &Login, database: &str, sql: &str) -> Result<Vec<String>, Failure> {
-    let answer = async { Ok::<_, Failure>(connect(login, database).await?.simple_query(sql).await?) };
+pub async fn ask(login: &Login, database: &str, sql: &str) -> Result<Vec<String>, Error> {
+    let answer = async { Ok::<_, Error>(connect(login, database).await?.simple_query(sql).await?) };
     let messages = tokio::time::timeout(ANSWER, answer).await;
-    let messages = messages.map_err(|_| Failure::unexpected(format!("an answer within {ANSWER:?}"), "none"))??;
+    let messages = messages.map_err(|_| Error::Silent(ANSWER))??;
     let mut rows = Vec::new();
     for message in messages {
         if let SimpleQueryMessage::Row(row) = message {
@@ -46,7 +42,7 @@ pub async fn ask(login: &Login, database: &str, sql: &str) -> Result<Vec<String>
 ///
 /// # Errors
 /// What the server said, or that it can't be reached.
-pub async fn connect(login: &Login, database: &str) -> Result<Client, Failure> {
+pub async fn connect(login: &Login, database: &str) -> Result<Client, Error> {
     let mut config = settings(login, database);
     config.ssl_mode(SslMode::Require);
     let (client, connection) = config.connect(Tls::new()).await?;
@@ -54,17 +50,11 @@ pub async fn connect(login: &Login, database: &str) -> Result<Client, Failure> {
     Ok(client)
 }
 
-/// An error that the statement or the login has earned, rather than a server that comes or goes (class 57 and 08 of
-/// PostgreSQL's appendix of error codes).
-pub fn is_answer(error: &tokio_postgres::Error) -> bool {
-    error.code().is_some_and(|code| !code.code().starts_with("57") && !code.code().starts_with("08"))
-}
-
 /// Tries a connection without TLS.
 ///
 /// # Errors
 /// The server's refusal, which is what one hopes for.
-pub async fn connect_in_the_clear(login: &Login, database: &str) -> Result<Client, Failure> {
+pub async fn connect_in_the_clear(login: &Login, database: &str) -> Result<Client, Error> {
     let mut config = settings(login, database);
     config.ssl_mode(SslMode::Disable);
     let (client, connection) = config.connect(NoTls).await?;

@@ -1,0 +1,195 @@
+//! Orders at random, several at a time: of what is there, of what is going, of what never was.
+
+use std::time::Duration;
+
+use cucumber::{then, when};
+use futures::{StreamExt, stream};
+use kube::ResourceExt;
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+
+use super::backup::store;
+use crate::conformance::observe::{self, Look, until};
+use crate::conformance::{Failure, World};
+use crate::manifest::resource::Kind;
+use crate::steps::condition::{self, Verdict};
+
+/// Everything has come to rest by then.
+const REST: Duration = Duration::from_secs(180);
+/// Few names, so that orders get in each other's way.
+const INSTANCES: [&str; 2] = ["one", "two"];
+/// Orders of one kind that are there at a time, at most.
+const OF_A_KIND: u32 = 4;
+/// The kinds that people make; what refers to others first.
+const KINDS: [(&str, Kind); 4] = [
+    ("restore", Kind::Restore),
+    ("backup", Kind::Backup),
+    ("servicebinding", Kind::ServiceBinding),
+    ("postgresql", Kind::Instance),
+];
+
+/// Something that somebody wants done.
+enum Order {
+    Make(&'static str, Value),
+    Scale(&'static str, u32),
+    Delete(&'static str, String),
+    Kill(String),
+}
+
+impl Order {
+    fn any(random: &mut StdRng) -> Self {
+        let instance = INSTANCES.choose(random).copied().unwrap_or("one");
+        let of = json!({"apiGroup": "postgresql.anynines.com", "kind": "Postgresql", "name": instance});
+        let number = random.random_range(0..OF_A_KIND);
+        let made = |kind: &'static str, group: &str, type_: &str, spec: Value| {
+            let document = json!({
+                "apiVersion": format!("{group}/v1beta3"), "kind": type_,
+                "metadata": {"name": format!("{kind}-{number}")}, "spec": spec,
+            });
+            Self::Make(kind, document)
+        };
+        match random.random_range(0..20) {
+            0..5 => Self::Make(
+                "postgresql",
+                json!({
+                    "apiVersion": "postgresql.anynines.com/v1beta3", "kind": "Postgresql",
+                    "metadata": {"name": instance}, "spec": {"version": 15, "replicas": 1, "volumeSize": "1Gi"},
+                }),
+            ),
+            5..9 => made("backup", "backups.anynines.com", "Backup", json!({"serviceInstance": of})),
+            9..11 => {
+                let backup = format!("backup-{}", random.random_range(0..OF_A_KIND));
+                let spec = json!({"serviceInstance": of, "backupName": backup});
+                made("restore", "backups.anynines.com", "Restore", spec)
+            }
+            11..13 => {
+                let of =
+                    json!({"apiVersion": "postgresql.anynines.com/v1beta3", "kind": "Postgresql", "name": instance});
+                made("servicebinding", "servicebindings.anynines.com", "ServiceBinding", json!({"instance": of}))
+            }
+            13..14 => Self::Scale(instance, random.random_range(1..3)),
+            14..15 => Self::Delete("postgresql", instance.to_owned()),
+            15..16 => Self::Delete("backup", format!("backup-{number}")),
+            16..17 => Self::Delete("restore", format!("restore-{number}")),
+            17..18 => Self::Delete("servicebinding", format!("servicebinding-{number}")),
+            _ => Self::Kill(format!("{instance}-0")),
+        }
+    }
+
+    /// Gives the order. That it is refused, for what is not there or there already, is as good an end as any.
+    async fn give(&self, world: &World) -> Result<(), Failure> {
+        let (client, namespace) = (world.client().await?, world.namespace());
+        let answer = match self {
+            Self::Make(kind, document) => {
+                let api = observe::objects(&client, namespace, kind)?;
+                let object: DynamicObject = serde_json::from_value(document.clone())?;
+                api.create(&PostParams::default(), &object).await.map(drop)
+            }
+            Self::Scale(name, replicas) => {
+                let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+                let api = observe::objects(&client, namespace, "postgresql")?;
+                api.patch(name, &PatchParams::default(), &patch).await.map(drop)
+            }
+            Self::Delete(kind, name) => {
+                observe::objects(&client, namespace, kind)?.delete(name, &DeleteParams::default()).await.map(drop)
+            }
+            Self::Kill(pod) => {
+                let parameters = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() };
+                observe::objects(&client, namespace, "pod")?.delete(pod, &parameters).await.map(drop)
+            }
+        };
+        match answer {
+            Err(kube::Error::Api(status)) if [404, 409, 422].contains(&status.code) => Ok(()),
+            answer => Ok(answer?),
+        }
+    }
+}
+
+#[when(expr = "{int} orders are given at random, {int} at a time, from the seed {int}")]
+async fn given(world: &mut World, number: usize, at_a_time: usize, seed: u64) -> Result<(), Failure> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let orders: Vec<(Order, Duration)> =
+        (0..number).map(|_| (Order::any(&mut random), Duration::from_millis(random.random_range(0..600)))).collect();
+    let there: &World = world;
+    let mut given = stream::iter(&orders)
+        .map(|(order, pause)| async move {
+            let answer = order.give(there).await;
+            tokio::time::sleep(*pause).await;
+            answer
+        })
+        .buffered(at_a_time);
+    while let Some(answer) = given.next().await {
+        answer?;
+    }
+    Ok(())
+}
+
+/// Why an object is not at rest; nothing if it is.
+async fn unrest(
+    world: &World,
+    kind: &'static str,
+    of: Kind,
+    object: &DynamicObject,
+) -> Result<Option<String>, Failure> {
+    let name = object.name_any();
+    if object.metadata.deletion_timestamp.is_some() {
+        return Ok(Some(format!("the {kind} {name} is being deleted")));
+    }
+    Ok(match condition::verdict(of, object) {
+        Verdict::Done(_) | Verdict::Failed(_) => None,
+        // It waits for its instance, and says so.
+        Verdict::Pending(_) if of == Kind::ServiceBinding => {
+            let instance = object.data["spec"]["instance"]["name"].as_str().unwrap_or_default();
+            let there = observe::object(&world.client().await?, world.namespace(), "postgresql", instance).await?;
+            there.map(|_| format!("the {kind} {name} is not implemented, and its instance is there"))
+        }
+        Verdict::Pending(why) => Some(format!("the {kind} {name}: {why}")),
+    })
+}
+
+#[then("everything comes to rest")]
+async fn rest(world: &mut World) -> Result<(), Failure> {
+    let client = world.client().await?;
+    until("everything to come to rest", REST, || async {
+        let mut restless = Vec::new();
+        for (kind, of) in KINDS {
+            for object in observe::objects(&client, world.namespace(), kind)?.list(&ListParams::default()).await? {
+                restless.extend(unrest(world, kind, of, &object).await?);
+            }
+        }
+        Ok(Look::when(restless.is_empty(), restless.join("; ")))
+    })
+    .await
+}
+
+#[then("everything that was ordered can be deleted, at once")]
+async fn deleted(world: &mut World) -> Result<(), Failure> {
+    let (client, namespace) = (world.client().await?, world.namespace());
+    for (kind, _) in KINDS {
+        let api = observe::objects(&client, namespace, kind)?;
+        api.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
+    }
+    let made = ["postgresql", "backup", "restore", "servicebinding", "statefulset", "pod", "persistentvolumeclaim"];
+    until("everything to be gone", REST, || async {
+        let mut left = Vec::new();
+        for kind in made {
+            let all = observe::objects(&client, namespace, kind)?.list(&ListParams::default()).await?;
+            left.extend(all.iter().map(|object| format!("the {kind} {}", object.name_any())));
+        }
+        Ok(Look::when(left.is_empty(), left.join(", ")))
+    })
+    .await
+}
+
+#[then("the store soon has nothing of this namespace")]
+async fn nothing_in_store(world: &mut World) -> Result<(), Failure> {
+    until("the store to have nothing of this namespace", REST, || async {
+        let left = store(world).await?.list(world.namespace()).await;
+        let left = left.map_err(|error| Failure::unexpected("an answer of the store", error.to_string()))?;
+        Ok(Look::when(left.is_empty(), format!("{left:?}")))
+    })
+    .await
+}

@@ -1,0 +1,153 @@
+//! A ledger of acknowledged rows: a client that writes without a pause, comes back whenever it is cut off, and remembers
+//! every row whose commit it was told of. What it remembers must be there afterwards, whatever happened meanwhile.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+
+use super::{DATABASE, Error, Login, ask, connect};
+
+/// A commit that takes longer has failed, for this client.
+pub const PATIENCE: Duration = Duration::from_secs(2);
+/// Between two attempts to connect, so that the machine has something left for the servers.
+const PAUSE: Duration = Duration::from_millis(5);
+/// Between two rows.
+const PACE: Duration = Duration::from_millis(2);
+
+/// The SQLSTATE `undefined_table`: a server that has lost the table has lost all its rows.
+const NO_TABLE: &str = "42P01";
+
+/// The rows of one instance.
+pub struct Ledger {
+    rows: Arc<Mutex<Vec<Row>>>,
+    writer: Option<JoinHandle<()>>,
+    login: Login,
+    table: String,
+}
+
+/// One acknowledged row.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    id: i64,
+    at: Instant,
+}
+
+/// What the ledger says when it is closed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Rows whose commit was acknowledged.
+    pub acknowledged: usize,
+    /// Of these, the ones that are not there.
+    pub lost: Vec<i64>,
+    /// The longest time without an acknowledged row.
+    pub longest_gap: Duration,
+}
+
+impl Ledger {
+    /// Makes the table of this name, which needs no quotes, and begins to write.
+    ///
+    /// # Errors
+    /// What the server said to the table.
+    pub async fn open(login: Login, table: &str) -> Result<Self, Error> {
+        ask(&login, DATABASE, &format!("CREATE TABLE {table} (id bigint PRIMARY KEY)")).await?;
+        let rows: Arc<Mutex<Vec<Row>>> = Arc::default();
+        let mut ledger = Self { rows, writer: None, login, table: table.to_owned() };
+        ledger.resume();
+        Ok(ledger)
+    }
+
+    /// Writes on.
+    pub fn resume(&mut self) {
+        let first = self.rows().last().map_or(1, |row| row.id + 1_000_000);
+        self.writer = Some(tokio::spawn(write(self.login.clone(), self.table.clone(), self.rows.clone(), first)));
+    }
+
+    fn rows(&self) -> MutexGuard<'_, Vec<Row>> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether nobody writes any more, though nobody has said so: the table is gone.
+    pub fn has_ended(&self) -> bool {
+        self.writer.as_ref().is_none_or(JoinHandle::is_finished)
+    }
+
+    /// Rows acknowledged so far.
+    pub fn count(&self) -> usize {
+        self.rows().len()
+    }
+
+    /// How long after a moment the next row was acknowledged, if one was.
+    pub fn first_after(&self, moment: Instant) -> Option<Duration> {
+        self.rows().iter().find(|row| row.at > moment).map(|row| row.at.duration_since(moment))
+    }
+
+    /// Writes no more.
+    pub async fn pause(&mut self) {
+        if let Some(writer) = self.writer.take() {
+            writer.abort();
+            let _ = writer.await;
+        }
+    }
+
+    /// Writes no more, and compares what it remembers with what is there.
+    ///
+    /// # Errors
+    /// If the server cannot be asked.
+    pub async fn close(&mut self) -> Result<Verdict, Error> {
+        self.pause().await;
+        let answer = match ask(&self.login, DATABASE, &format!("SELECT id FROM {}", self.table)).await {
+            Err(error) if error.code() == Some(NO_TABLE) => Vec::new(),
+            answer => answer?,
+        };
+        let is_believed = sabotage::sabotaged!("lost-rows-are-passed-over");
+        let there: BTreeSet<i64> = answer.iter().filter_map(|row| row.parse().ok()).collect();
+        let rows = self.rows();
+        let lost = rows.iter().map(|row| row.id).filter(|id| !there.contains(id) && !is_believed).collect();
+        let gaps = rows.windows(2).map(|pair| pair[1].at.duration_since(pair[0].at));
+        Ok(Verdict { acknowledged: rows.len(), lost, longest_gap: gaps.max().unwrap_or_default() })
+    }
+
+    /// Removes the table.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn remove(&mut self) -> Result<(), Error> {
+        self.pause().await;
+        ask(&self.login, DATABASE, &format!("DROP TABLE {}", self.table)).await.map(drop)
+    }
+}
+
+impl Drop for Ledger {
+    fn drop(&mut self) {
+        if let Some(writer) = &self.writer {
+            writer.abort();
+        }
+    }
+}
+
+/// Every attempt has a number of its own: of one that was cut off nobody knows whether it was committed.
+async fn write(login: Login, table: String, rows: Arc<Mutex<Vec<Row>>>, first: i64) {
+    let mut client: Option<Client> = None;
+    for id in first.. {
+        let Some(connected) = &client else {
+            client = tokio::time::timeout(PATIENCE, connect(&login, DATABASE)).await.ok().and_then(Result::ok);
+            if client.is_none() {
+                tokio::time::sleep(PAUSE).await;
+            }
+            continue;
+        };
+        let statement = format!("INSERT INTO {table} VALUES ({id})");
+        match tokio::time::timeout(PATIENCE, connected.batch_execute(&statement)).await {
+            Ok(Ok(())) => {
+                let at = Instant::now();
+                rows.lock().unwrap_or_else(PoisonError::into_inner).push(Row { id, at });
+                tokio::time::sleep(PACE).await;
+            }
+            Ok(Err(error)) if error.code().is_some_and(|code| code.code() == NO_TABLE) => return,
+            _ => client = None,
+        }
+    }
+}
