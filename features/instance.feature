@@ -301,3 +301,17 @@ Feature: Instances
     And standard error says "cannot be decreased from 2 to 1"
     And standard error says "cannot be changed from 15 to 16"
     And standard error says "reserved label keys"
+
+  @full
+  Scenario Outline: A Secret whose owner went before it could hold it goes, too: of a <kind>
+    When I apply the object:
+      """
+      {apiVersion: v1, kind: Secret, metadata: {name: left-behind, labels: <labels>, finalizers: [<finalizer>],
+       ownerReferences: [{apiVersion: <group>/v1beta3, kind: <kind>, name: gone, uid: 6a8e1f0c-0000-4000-8000-000000000000, controller: true}]}}
+      """
+    Then there is no secret "left-behind" soon
+
+    Examples:
+      | kind           | group                        | labels                         | finalizer                                  |
+      | Postgresql     | postgresql.anynines.com      | {a8s.a9s/dsi-kind: Postgresql} | a8s.anynines.com/postgresql.operator       |
+      | ServiceBinding | servicebindings.anynines.com | {service-binding: "true"}      | a8s.anynines.com/servicebinding.controller |

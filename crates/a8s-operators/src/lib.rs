@@ -2,7 +2,7 @@
 //!
 //! In reading order: [`manifests`] (what is installed on a cluster), [`admission`] (which instances are refused),
 //! [`instance`] (the controller of `Postgresql`), [`backup`] (the controllers of `Backup` and `Restore`), [`binding`] (of
-//! `ServiceBinding`), [`agent`] (what runs in an instance's containers), [`archive`] (the format of backups), [`store`]
+//! `ServiceBinding`), [`orphans`] (what went on without its owner), [`agent`] (what runs in an instance's containers), [`archive`] (the format of backups), [`store`]
 //! (the client of any S3 store), [`object_store`] (the stack's own store) and [`postgresql`] (the servers of this host);
 //! [`in_cluster`] runs all but the agents as a pod.
 //! Controllers speak to the Kubernetes API, the one of backups also to the store; agents to both and to their own server.
@@ -16,6 +16,7 @@ pub mod in_cluster;
 pub mod instance;
 pub mod manifests;
 pub mod object_store;
+pub mod orphans;
 pub mod postgresql;
 pub mod store;
 
@@ -57,7 +58,8 @@ impl Clients {
 pub async fn run(clients: Clients, options: Options, shutdown: CancellationToken) {
     tokio::join!(
         instance::run(clients.instances.clone(), options.clone(), shutdown.clone()),
-        binding::run(clients.instances, shutdown.clone()),
+        binding::run(clients.instances.clone(), shutdown.clone()),
+        orphans::run(clients.instances, shutdown.clone()),
         backup::run(clients.backups, options, shutdown),
     );
 }

@@ -284,20 +284,26 @@ impl Round<'_> {
         Ok(data.into_iter().filter_map(|(major, image)| Some((major.parse().ok()?, image))).collect())
     }
 
-    /// Carries effects out: what pods need first, then the StatefulSet. Answers with the trouble that stays until
-    /// somebody changes something.
+    /// Carries effects out: what pods need first, and of that the roles before what binds them, then the StatefulSet. Answers
+    /// with the trouble that stays until somebody changes something.
     async fn carry_out(&self, instance: &Postgresql, effects: Vec<Effect>) -> Result<Option<String>, Error> {
-        let is_last = |effect: &Effect| match effect {
-            Effect::Create(object, _) | Effect::Replace(object) => kind(object) == "StatefulSet",
-            _ => false,
+        let turn_of = |effect: &Effect| match effect {
+            Effect::Create(object, _) | Effect::Replace(object) => match kind(object) {
+                "StatefulSet" => 2,
+                "RoleBinding" => 1,
+                _ => 0,
+            },
+            _ => 0,
         };
-        let (last, first): (Vec<_>, Vec<_>) = effects.into_iter().partition(is_last);
-        let done = future::join_all(first.into_iter().map(|effect| self.act(instance, effect))).await;
-        let mut trouble = done.into_iter().collect::<Result<Vec<_>, _>>()?;
-        for effect in last {
-            trouble.push(self.act(instance, effect).await?);
+        let mut turns: [Vec<Effect>; 3] = Default::default();
+        for effect in effects {
+            turns[turn_of(&effect)].push(effect);
         }
-        let texts: Vec<String> = trouble.into_iter().flatten().collect();
+        let mut texts = Vec::new();
+        for turn in turns {
+            let done = future::join_all(turn.into_iter().map(|effect| self.act(instance, effect))).await;
+            texts.extend(done.into_iter().collect::<Result<Vec<_>, _>>()?.into_iter().flatten());
+        }
         Ok((!texts.is_empty()).then(|| texts.join("; ")))
     }
 
