@@ -69,6 +69,7 @@ Feature: The suite itself
     When I run `a9s conformance run --context a9s-a8s --name 'blog data set' --report one`
     Then the command succeeds
     And standard output says "1 passed, 0 failed"
+    And standard output says "namespaces of runs that go on, or were killed: "
     And the file "one/report.json" says "a9s.conformance/v1"
     And the file "one/junit.xml" says "The blog data set from a file"
     And the file "one/index.html" says "The blog data set from a file"
@@ -260,6 +261,30 @@ Feature: The suite itself
       | 1000   |
       | 1500   |
       | 2500   |
+
+  @full @embedded-only
+  Scenario: What a run has left that was killed goes with the next one
+    Given an empty home and no cluster
+    And the file "{state}/runs/empty" with:
+      """
+      """
+    And the variable "TMPDIR" is "{state}/runs"
+    And the file "f/one.feature" with:
+      """
+      Feature: One
+        Scenario: A server
+          Given a cluster with the a8s stack
+          And an instance "odd"
+          Then every member of "odd" soon answers "SELECT 1" with "2"
+        Scenario: Nothing
+          Given an empty home and no cluster
+      """
+    When I run `a9s conformance run --features f --name 'A server' --report one` and kill it after 2500 ms
+    And I run `a9s conformance run --features f --name Nothing --report two`
+    Then the command succeeds
+    And standard output says "removed what a run that was killed has left: {state}/runs/a9s-e2e-"
+    And standard output does not say "but for"
+    And only the files "empty" are below the folder "{state}/runs", and no process uses it
 
   @full @embedded-only @kubectl
   Scenario: What a scenario leaves on a cluster of others fails the run

@@ -1,4 +1,4 @@
-@chaos @needs-backup-objects
+@chaos @disorder @needs-backup-objects
 Feature: Disorder
   Orders come at once, in any order, and for what is not there any more. In the end what is there works or says why not,
   and what is gone has left nothing.

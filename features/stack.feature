@@ -82,6 +82,23 @@ Feature: The stack on a cluster that is there
     And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
 
   @full @cluster @embedded-only @kubectl
+  Scenario: What objects of the stack have made goes with them
+    Given a cluster of its own
+    And a release in small below "release", and a cert-manager in small as "cert-manager.yaml"
+    When I run `kubectl config rename-context a9s-a8s prod`
+    And I run `a9s delete stack a8s --context prod --yes`
+    And I run `kubectl create namespace a8s-system`
+    And I run `a9s create stack a8s --context prod --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
+    Then the command succeeds
+    When I run `kubectl create secret generic serving-cert -n a8s-system --from-literal=a=b`
+    And I run `kubectl annotate secret serving-cert -n a8s-system cert-manager.io/certificate-name=serving`
+    And I run `kubectl create secret generic own-cert -n a8s-system --from-literal=a=b`
+    And I run `a9s delete stack a8s --context prod --yes`
+    Then the command succeeds
+    And the API server answers "/api/v1/namespaces/a8s-system/secrets/serving-cert" with 404 and the reason "NotFound"
+    And the API server answers "/api/v1/namespaces/a8s-system/secrets/own-cert" with 200
+
+  @full @cluster @embedded-only @kubectl
   Scenario: Instances of a stack that others have installed stay
     Given a cluster of its own
     And an instance "theirs"
@@ -93,44 +110,7 @@ Feature: The stack on a cluster that is there
   @full @cluster @embedded-only @process @kubectl
   Scenario: Objects of others whose kinds go with the stack are named, and asked about
     Given a cluster of its own
-    And the file "release/deploy/a8s/manifests/kustomization.yaml" with:
-      """
-      resources: [definition.yaml]
-      """
-    And the file "release/deploy/a8s/manifests/definition.yaml" with:
-      """
-      apiVersion: apiextensions.k8s.io/v1
-      kind: CustomResourceDefinition
-      metadata: {name: postgresqls.postgresql.anynines.com}
-      spec:
-        group: postgresql.anynines.com
-        scope: Namespaced
-        names: {kind: Postgresql, plural: postgresqls, singular: postgresql, listKind: PostgresqlList}
-        versions:
-        - name: v1beta3
-          served: true
-          storage: true
-          schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-      """
-    And the file "cert-manager.yaml" with:
-      """
-      apiVersion: v1
-      kind: Namespace
-      metadata: {name: cert-manager}
-      ---
-      apiVersion: apiextensions.k8s.io/v1
-      kind: CustomResourceDefinition
-      metadata: {name: issuers.cert-manager.io}
-      spec:
-        group: cert-manager.io
-        scope: Namespaced
-        names: {kind: Issuer, plural: issuers, singular: issuer, listKind: IssuerList}
-        versions:
-        - name: v1
-          served: true
-          storage: true
-          schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-      """
+    And a release in small below "release", and a cert-manager in small as "cert-manager.yaml"
     When I run `kubectl config rename-context a9s-a8s prod`
     And I run `a9s delete stack a8s --context prod --yes`
     And I run `a9s create stack a8s --context prod --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
@@ -151,44 +131,7 @@ Feature: The stack on a cluster that is there
   Scenario: One stack does not take the place of another
     Given a cluster of its own
     And an instance "solo"
-    And the file "release/deploy/a8s/manifests/kustomization.yaml" with:
-      """
-      resources: [definition.yaml]
-      """
-    And the file "release/deploy/a8s/manifests/definition.yaml" with:
-      """
-      apiVersion: apiextensions.k8s.io/v1
-      kind: CustomResourceDefinition
-      metadata: {name: postgresqls.postgresql.anynines.com}
-      spec:
-        group: postgresql.anynines.com
-        scope: Namespaced
-        names: {kind: Postgresql, plural: postgresqls, singular: postgresql, listKind: PostgresqlList}
-        versions:
-        - name: v1beta3
-          served: true
-          storage: true
-          schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-      """
-    And the file "cert-manager.yaml" with:
-      """
-      apiVersion: v1
-      kind: Namespace
-      metadata: {name: cert-manager}
-      ---
-      apiVersion: apiextensions.k8s.io/v1
-      kind: CustomResourceDefinition
-      metadata: {name: issuers.cert-manager.io}
-      spec:
-        group: cert-manager.io
-        scope: Namespaced
-        names: {kind: Issuer, plural: issuers, singular: issuer, listKind: IssuerList}
-        versions:
-        - name: v1
-          served: true
-          storage: true
-          schema: {openAPIV3Schema: {type: object, x-kubernetes-preserve-unknown-fields: true}}
-      """
+    And a release in small below "release", and a cert-manager in small as "cert-manager.yaml"
     When I run `kubectl config rename-context a9s-a8s prod`
     And I run `a9s create stack a8s --context prod --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --yes`
     Then it ends with the finding "stack-other"

@@ -11,6 +11,7 @@ pub mod command;
 pub mod compare;
 pub mod cut;
 pub mod definitions;
+mod directory;
 pub mod environment;
 pub mod evidence;
 pub mod failure;

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::api::{ListParams, PostParams};
 use kube::config::Kubeconfig;
 use kube::{Api, Client, ResourceExt};
 
+use super::world::RUN_LABEL;
 use crate::finding::{Class, Finding, Id};
 use crate::kubernetes::{Error, Target};
 use crate::steps::stack;
@@ -67,6 +68,8 @@ pub struct Existing {
     pub has_fixed_volumes: bool,
     /// What the stack can do besides what every stack can.
     pub capabilities: BTreeSet<String>,
+    /// Namespaces of other runs, which go on or were killed.
+    pub of_other_runs: Vec<String>,
 }
 
 /// Looks.
@@ -104,7 +107,15 @@ async fn look(target: &Target) -> Result<Existing, Finding> {
         has_fixed_volumes: has_fixed_volumes(&client).await,
         stack,
         capabilities,
+        of_other_runs: of_other_runs(&client).await?,
     })
+}
+
+async fn of_other_runs(client: &Client) -> Result<Vec<String>, Finding> {
+    let labelled = ListParams::default().labels(RUN_LABEL);
+    let namespaces = Api::<Namespace>::all(client.clone()).list_metadata(&labelled).await;
+    let namespaces = namespaces.map_err(|error| Error::request("list namespaces", error))?;
+    Ok(namespaces.iter().map(ResourceExt::name_any).collect())
 }
 
 /// Who may not know it does without the scenario about it.

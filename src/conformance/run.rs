@@ -13,14 +13,14 @@ use futures::stream;
 
 use super::catalogue::{Catalogue, Entry, Sources};
 use super::failure::Failure;
-use super::inventory::{self, Inventory};
+use super::inventory::Inventory;
 use super::observe::Look;
 use super::options::Options;
 use super::recorder::{Key, Recorder, Say, Shared, blank};
 use super::results::{Outcome, Results, SCHEMA, Scenario, Selection, Verdict};
 use super::stage::{Door, Notes, Stage};
 use super::world::{self, World};
-use super::{command, environment, evidence, observations, observe, preflight, reports};
+use super::{directory, environment, evidence, observations, observe, preflight, reports};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::is_before;
 use crate::step::Cancel;
@@ -150,6 +150,16 @@ impl Run<'_> {
         }
         // A run that can't tell the truth does not begin.
         if self.problems.is_empty() {
+            for (path, left) in directory::sweep().await {
+                let left = if left.is_empty() { String::new() } else { format!(", but for: {}", left.join("; ")) };
+                (self.say)(&format!("removed what a run that was killed has left: {}{left}\n", path.display()));
+            }
+            let of_others = self.stage.existing.iter().flat_map(|existing| &existing.of_other_runs);
+            let of_others: Vec<&str> = of_others.map(String::as_str).collect();
+            if !of_others.is_empty() {
+                let (names, label) = (of_others.join(", "), world::RUN_LABEL);
+                (self.say)(&format!("namespaces of runs that go on, or were killed: {names} (label {label})\n"));
+            }
             let before = Inventory::take(&self.stage.directory);
             let overdue;
             (verdict, overdue) = self.scenarios(&turn, &record, cancel.clone()).await;
@@ -465,37 +475,12 @@ async fn close(stage: &Stage, before: &Inventory, verdict: Verdict) -> Vec<Strin
         }
         (Some(_), _) => leaks.extend(world::delete_namespaces(stage.namespaces_left()).await),
     }
-    for entry in std::fs::read_dir(&stage.directory).into_iter().flatten().flatten() {
-        if let Ok(surroundings) = command::Surroundings::new(&entry.path()) {
-            leaks.extend(world::delete_clusters(&surroundings).await);
-        }
-    }
-    leaks.extend(world::end_processes_of(&stage.directory.to_string_lossy()).await);
-    for mount in inventory::mounts(&stage.directory) {
-        if let Err(errno) = nix::mount::umount(mount.as_str()) {
-            leaks.push(format!("{mount} is still mounted: {errno}"));
-        }
-    }
-    for entry in std::fs::read_dir(&stage.directory).into_iter().flatten().flatten() {
-        leaks.extend(state_left(&entry.path().join("state")));
-    }
+    leaks.extend(directory::clear(&stage.directory).await);
     // An existing cluster may be of this machine, and come and go on it.
     if stage.existing.is_none() {
         leaks.extend(Inventory::take(&stage.directory).leaked_since(before, &stage.directory));
     }
-    if let Err(error) = fs_err::remove_dir_all(&stage.directory) {
-        leaks.push(error.to_string());
-    }
     leaks
-}
-
-fn state_left(state: &Path) -> Vec<String> {
-    std::fs::read_dir(state)
-        .into_iter()
-        .flatten()
-        .flatten()
-        .map(|entry| format!("state {}", entry.path().display()))
-        .collect()
 }
 
 #[cfg(test)]

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::net::SocketAddr;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -13,6 +12,7 @@ use serde_json::Value;
 use tokio::sync::OnceCell;
 
 use super::command::{self, Surroundings};
+use super::directory;
 use super::failure::Failure;
 use super::observe;
 use super::preflight::Existing;
@@ -25,8 +25,9 @@ static STAGE: OnceLock<Stage> = OnceLock::new();
 /// One run of the suite.
 #[derive(Debug)]
 pub struct Stage {
-    /// Everything the run makes lies below it; traversable by others, since a server's user must get to its data.
+    /// Everything the run makes lies below it.
     pub directory: PathBuf,
+    _in_use: directory::InUse,
     /// The program under test.
     pub program: PathBuf,
     /// `kubectl`, or why it can't be a judge.
@@ -116,11 +117,10 @@ impl Stage {
             return Err(Failure::unexpected("a program to test", format!("nothing at {}", program.display())));
         }
         let run = format!("{:08x}", rand::random::<u32>());
-        let directory = std::env::temp_dir().join(format!("a9s-e2e-{run}"));
-        fs_err::create_dir_all(&directory)?;
-        fs_err::set_permissions(&directory, std::fs::Permissions::from_mode(0o755))?;
+        let (directory, in_use) = directory::make(&run)?;
         let stage = Self {
             directory,
+            _in_use: in_use,
             program: std::path::absolute(program)?,
             kubectl: kubectl(),
             report: std::path::absolute(report)?,

@@ -29,7 +29,7 @@ use super::stage::Stage;
 use crate::postgres::{Ledger, Login};
 
 /// Marks the namespaces of a run, so that anybody can find what one has left that was killed.
-const RUN_LABEL: &str = "conformance.a9s/run";
+pub const RUN_LABEL: &str = "conformance.a9s/run";
 
 /// A running `a9s pg connect`.
 pub struct Connected {

@@ -28,7 +28,16 @@ async fn interrupt_once(world: &mut World, line: String, text: String) -> Result
 /// group, that is twice to the process.
 #[when(regex = r"^I run `a9s (.+)` and interrupt it after (\d+) ms as `timeout` does$")]
 async fn interrupt_after(world: &mut World, line: String, moment: u64) -> Result<(), Failure> {
-    let words = command::words(&world.expand(&line));
+    signalled(world, &line, moment, &[Signal::SIGINT, Signal::SIGINT]).await
+}
+
+#[when(regex = r"^I run `a9s (.+)` and kill it after (\d+) ms$")]
+async fn kill_after(world: &mut World, line: String, moment: u64) -> Result<(), Failure> {
+    signalled(world, &line, moment, &[Signal::SIGKILL]).await
+}
+
+async fn signalled(world: &mut World, line: &str, moment: u64, signals: &[Signal]) -> Result<(), Failure> {
+    let words = command::words(&world.expand(line));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let started = Instant::now();
     let child = command::start_a9s(&world.surroundings, &words)?;
@@ -36,15 +45,16 @@ async fn interrupt_after(world: &mut World, line: String, moment: u64) -> Result
     // A failure means that it has ended before: its exit code tells.
     let interrupting = async {
         tokio::time::sleep(Duration::from_millis(moment)).await;
-        let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
-        tokio::time::sleep(Duration::from_millis(10)).await;
-        let _ = kill(Pid::from_raw(pid), Signal::SIGINT);
+        for signal in signals {
+            let _ = kill(Pid::from_raw(pid), *signal);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     };
     let ended = async { tokio::join!(child.wait_with_output(), interrupting) };
     let (output, ()) = tokio::time::timeout(PATIENCE, ended).await.map_err(|_| Failure::Deadline {
         what: format!("the end of `a9s {line}`"),
         waited: PATIENCE,
-        last: "it was interrupted".to_owned(),
+        last: format!("it was sent {signals:?}"),
     })?;
     world.remember(Outcome::of(format!("a9s {line}"), &output?, started.elapsed()));
     Ok(())

@@ -56,7 +56,10 @@ impl Order {
                 "postgresql",
                 json!({
                     "apiVersion": "postgresql.anynines.com/v1beta3", "kind": "Postgresql",
-                    "metadata": {"name": instance}, "spec": {"version": 15, "replicas": 1, "volumeSize": "1Gi"},
+                    "metadata": {"name": instance},
+                    // As small as those that commands make: several fit on any node.
+                    "spec": {"version": 15, "replicas": 1, "volumeSize": "1Gi",
+                        "resources": {"requests": {"cpu": "100m"}, "limits": {"memory": "100Mi"}}},
                 }),
             ),
             5..9 => made("backup", "backups.anynines.com", "Backup", json!({"serviceInstance": of})),

@@ -19,6 +19,16 @@ async fn write(world: &mut World, path: String, step: &Step) -> Result<(), Failu
     Ok(fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?)
 }
 
+/// What an API server without Deployments takes of a release: the kind of instances, and a certificate of cert-manager's.
+#[given(expr = "a release in small below {string}, and a cert-manager in small as {string}")]
+async fn release(world: &mut World, directory: String, cert_manager: String) -> Result<(), Failure> {
+    let manifests = world.surroundings.home.join(directory).join("deploy/a8s/manifests");
+    fs_err::create_dir_all(&manifests)?;
+    fs_err::write(manifests.join("kustomization.yaml"), "resources: [stack.yaml]\n")?;
+    fs_err::write(manifests.join("stack.yaml"), include_str!("release.yaml"))?;
+    Ok(fs_err::write(world.surroundings.home.join(cert_manager), include_str!("cert_manager.yaml"))?)
+}
+
 #[given(expr = "the file {string} can't be read")]
 async fn unreadable(world: &mut World, path: String) -> Result<(), Failure> {
     // A directory in its place can't be read as a file by anyone, root included.

@@ -9,6 +9,7 @@ mod inventory;
 mod made;
 mod manifests;
 mod objects;
+mod offspring;
 mod removal;
 mod rollouts;
 mod site;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use a8s_operators::SYSTEM_NAMESPACE;
 use async_trait::async_trait;
-use k8s_openapi::api::core::v1::{Namespace, PersistentVolumeClaim};
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, TypeMeta};
 use kube::{Api, Client, ResourceExt};
@@ -13,7 +13,7 @@ use tokio::sync::Mutex;
 
 use super::inventory::{self, Entry, removal_rank};
 use super::made::is_made;
-use super::objects;
+use super::{objects, offspring};
 use crate::finding::{Evidence, Finding};
 use crate::kubernetes::apply::{self, describe};
 use crate::kubernetes::{Access, Error, wait};
@@ -32,14 +32,14 @@ pub struct Removed {
     access: Arc<Access>,
     /// What this run has seen on record: the record goes before the namespaces do.
     known: Mutex<BTreeSet<Entry>>,
-    /// The volume claims of StatefulSets that this run has seen: sets go before them.
-    claims: Mutex<BTreeSet<Entry>>,
+    /// What objects on record have made, as this run has seen it.
+    offspring: Mutex<BTreeSet<Entry>>,
 }
 
 impl Removed {
     /// The step.
     pub fn new(access: Arc<Access>) -> Self {
-        Self { access, known: Mutex::default(), claims: Mutex::default() }
+        Self { access, known: Mutex::default(), offspring: Mutex::default() }
     }
 
     /// What is, or was a moment ago, on record.
@@ -127,49 +127,18 @@ struct Left {
     of_others: Vec<Entry>,
 }
 
-/// The volume claims that a StatefulSet has made: they stay when it goes. They are called after their template, the set and
-/// the number of the pod (Kubernetes documentation, "StatefulSets", section "Stable Storage").
-async fn claims(client: &Client, set: &DynamicObject) -> Result<Vec<Entry>, Error> {
-    let (namespace, name) = (set.namespace().unwrap_or_default(), set.name_any());
-    let templates = set.data["spec"]["volumeClaimTemplates"].as_array().into_iter().flatten();
-    let prefixes: Vec<String> =
-        templates.filter_map(|template| Some(format!("{}-{name}-", template["metadata"]["name"].as_str()?))).collect();
-    if prefixes.is_empty() || sabotage::sabotaged!("volume-claims-stay") {
-        return Ok(Vec::new());
-    }
-    let is_its = |claim: &str| {
-        let mut numbers = prefixes.iter().filter_map(|prefix| claim.strip_prefix(prefix));
-        numbers.any(|number| number.parse::<u32>().is_ok())
-    };
-    let all: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
-    let all = all.list_metadata(&ListParams::default()).await;
-    let all = all.map_err(|error| Error::request(format!("list volume claims in {namespace}"), error))?;
-    let names = all.iter().map(ResourceExt::name_any).filter(|claim| is_its(claim));
-    let kind = ("v1", "PersistentVolumeClaim");
-    Ok(names
-        .map(|name| Entry {
-            api_version: kind.0.to_owned(),
-            kind: kind.1.to_owned(),
-            namespace: namespace.clone(),
-            name,
-        })
-        .collect())
-}
-
 impl Removed {
     /// What is still there of what is on record.
     async fn left(&self, client: &Client) -> Result<Left, Error> {
         let entries = self.entries(client).await?;
-        let mut known = self.claims.lock().await;
+        let mut known = self.offspring.lock().await;
         let mut left = Left { made: Vec::new(), of_others: Vec::new() };
         for entry in entries {
             let object = entry.object();
             match objects::api(client, &object).await {
                 Ok(api) => match apply::get(&api, &object).await? {
                     Some(there) if is_made(&there) => {
-                        if entry.kind == "StatefulSet" {
-                            known.extend(claims(client, &there).await?);
-                        }
+                        known.extend(offspring::of(client, &there).await?);
                         left.made.push((entry, api));
                     }
                     Some(_) => left.of_others.push(entry),
@@ -187,7 +156,8 @@ impl Removed {
                 left.made.push((entry.clone(), api));
             }
         }
-        left.made.sort_by_key(|(entry, _)| removal_rank(entry));
+        // Once its set is gone, a run that begins anew would not know a claim; its pod keeps it for as long as it needs it.
+        left.made.sort_by_key(|(entry, _)| (entry.kind != "PersistentVolumeClaim", removal_rank(entry)));
         Ok(left)
     }
 }
