@@ -58,7 +58,12 @@ fn abandoned() -> Vec<(PathBuf, InUse)> {
 pub async fn sweep() -> Vec<(PathBuf, Vec<String>)> {
     let mut swept = Vec::new();
     for (path, _in_use) in abandoned() {
-        let left = clear(&path).await;
+        inventory::end(&inventory::processes_naming(&path.to_string_lossy()));
+        let mut left = clusters(&path).await;
+        // What knows of a cluster that is still there stays for the next run.
+        if left.is_empty() {
+            left = rest(&path).await;
+        }
         swept.push((path, left));
     }
     swept
@@ -67,13 +72,23 @@ pub async fn sweep() -> Vec<(PathBuf, Vec<String>)> {
 /// Ends what runs in a directory, and removes it. Gives what had not gone by itself where it should have, and what would
 /// not go.
 pub async fn clear(directory: &Path) -> Vec<String> {
+    let mut left = clusters(directory).await;
+    left.extend(rest(directory).await);
+    left
+}
+
+async fn clusters(directory: &Path) -> Vec<String> {
     let mut left = Vec::new();
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
         if let Ok(surroundings) = command::Surroundings::new(&entry.path()) {
             left.extend(world::delete_clusters(&surroundings).await);
         }
     }
-    left.extend(world::end_processes_of(&directory.to_string_lossy()).await);
+    left
+}
+
+async fn rest(directory: &Path) -> Vec<String> {
+    let mut left = world::end_processes_of(&directory.to_string_lossy()).await;
     for mount in inventory::mounts(directory) {
         if let Err(errno) = nix::mount::umount(mount.as_str()) {
             left.push(format!("{mount} is still mounted: {errno}"));

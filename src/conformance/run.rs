@@ -150,10 +150,7 @@ impl Run<'_> {
         }
         // A run that can't tell the truth does not begin.
         if self.problems.is_empty() {
-            for (path, left) in directory::sweep().await {
-                let left = if left.is_empty() { String::new() } else { format!(", but for: {}", left.join("; ")) };
-                (self.say)(&format!("removed what a run that was killed has left: {}{left}\n", path.display()));
-            }
+            self.sweep(&cancel).await;
             let of_others = self.stage.existing.iter().flat_map(|existing| &existing.of_other_runs);
             let of_others: Vec<&str> = of_others.map(String::as_str).collect();
             if !of_others.is_empty() {
@@ -211,6 +208,18 @@ impl Run<'_> {
             results.verdict = Verdict::Failed;
         }
         results
+    }
+
+    /// Clears away what runs that were killed have left on this machine.
+    async fn sweep(&self, cancel: &Cancel) {
+        let swept = tokio::select! {
+            swept = directory::sweep() => swept,
+            () = cancel.cancelled() => return,
+        };
+        for (path, left) in swept {
+            let left = if left.is_empty() { String::new() } else { format!(", but for: {}", left.join("; ")) };
+            (self.say)(&format!("removed what a run that was killed has left: {}{left}\n", path.display()));
+        }
     }
 
     fn selection(&self) -> Selection {

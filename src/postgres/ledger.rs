@@ -20,6 +20,9 @@ const PACE: Duration = Duration::from_millis(2);
 /// The SQLSTATE `undefined_table`: a server that has lost the table has lost all its rows.
 const NO_TABLE: &str = "42P01";
 
+/// What a standby adds to its rows.
+const STANDBY: &str = "standby";
+
 /// The rows of one instance.
 pub struct Ledger {
     rows: Arc<Mutex<Vec<Row>>>,
@@ -47,16 +50,19 @@ pub struct Verdict {
 }
 
 impl Ledger {
-    /// Makes the table of this name, which needs no quotes, and begins to write.
+    /// One that is to be in the table of this name, which needs no quotes.
+    pub fn new(login: Login, table: &str) -> Self {
+        Self { rows: Arc::default(), writer: None, login, table: table.to_owned() }
+    }
+
+    /// Makes the table and begins to write.
     ///
     /// # Errors
     /// What the server said to the table.
-    pub async fn open(login: Login, table: &str) -> Result<Self, Error> {
-        ask(&login, DATABASE, &format!("CREATE TABLE {table} (id bigint PRIMARY KEY)")).await?;
-        let rows: Arc<Mutex<Vec<Row>>> = Arc::default();
-        let mut ledger = Self { rows, writer: None, login, table: table.to_owned() };
-        ledger.resume();
-        Ok(ledger)
+    pub async fn open(&mut self) -> Result<(), Error> {
+        ask(&self.login, DATABASE, &format!("CREATE TABLE {} (id bigint PRIMARY KEY)", self.table)).await?;
+        self.resume();
+        Ok(())
     }
 
     /// Writes on.
@@ -98,8 +104,12 @@ impl Ledger {
     /// If the server cannot be asked.
     pub async fn close(&mut self) -> Result<Verdict, Error> {
         self.pause().await;
-        let answer = match ask(&self.login, DATABASE, &format!("SELECT id FROM {}", self.table)).await {
+        // A former primary that still has its label may not have replayed everything.
+        let rows =
+            format!("SELECT id::text FROM {} UNION ALL SELECT '{STANDBY}' WHERE pg_is_in_recovery()", self.table);
+        let answer = match ask(&self.login, DATABASE, &rows).await {
             Err(error) if error.code() == Some(NO_TABLE) => Vec::new(),
+            Ok(answer) if answer.iter().any(|row| row == STANDBY) => return Err(Error::Standby),
             answer => answer?,
         };
         let is_believed = sabotage::sabotaged!("lost-rows-are-passed-over");
@@ -116,7 +126,7 @@ impl Ledger {
     /// What the server said.
     pub async fn remove(&mut self) -> Result<(), Error> {
         self.pause().await;
-        ask(&self.login, DATABASE, &format!("DROP TABLE {}", self.table)).await.map(drop)
+        ask(&self.login, DATABASE, &format!("DROP TABLE IF EXISTS {}", self.table)).await.map(drop)
     }
 }
 

@@ -34,6 +34,9 @@ pub enum Error {
     /// It says nothing.
     #[error("PostgreSQL did not answer within {} s", .0.as_secs())]
     Silent(Duration),
+    /// It is not the one that takes writes.
+    #[error("the server that answers is a standby")]
+    Standby,
 }
 
 impl Error {
@@ -41,13 +44,14 @@ impl Error {
     pub fn code(&self) -> Option<&str> {
         match self {
             Self::Server(error) => error.code().map(tokio_postgres::error::SqlState::code),
-            Self::Silent(_) => None,
+            Self::Silent(_) | Self::Standby => None,
         }
     }
 
-    /// Whether the statement or the login has earned it, rather than a server that comes or goes (classes 57 and 08).
+    /// Whether the statement or the login has earned it, rather than a server that comes, goes (classes 57 and 08) or has no
+    /// place left (53300).
     pub fn is_answer(&self) -> bool {
-        self.code().is_some_and(|code| !code.starts_with("57") && !code.starts_with("08"))
+        self.code().is_some_and(|code| !code.starts_with("57") && !code.starts_with("08") && code != "53300")
     }
 }
 

@@ -65,13 +65,15 @@ impl Rows {
         if written.is_evidence {
             return None;
         }
-        match tokio::time::timeout(LEAVE, written.ledger.remove()).await {
-            Ok(Ok(())) => None,
-            _ => Some(written.table),
-        }
+        let removed = async {
+            while written.ledger.remove().await.is_err() {
+                tokio::time::sleep(POLL).await;
+            }
+        };
+        tokio::time::timeout(LEAVE, removed).await.err().map(|_| written.table)
     }
 
-    async fn begin(&self, context: &Context) -> Result<Written, Finding> {
+    async fn prepare(&self, context: &Context) -> Result<Written, Finding> {
         let client = self.access.client().await?;
         primary::wait_for(&client, &self.namespace, &self.instance, Duration::MAX, |why| context.progress(why)).await?;
         let secret = credentials::administrator(&self.instance);
@@ -89,7 +91,7 @@ impl Rows {
         tokio::spawn(gateway.serve(open, drop));
         // A name that nobody has.
         let table = format!("a9s_ledger_{:016x}", rand::random::<u64>());
-        let ledger = Ledger::open(login, &table).await.map_err(|error| failed(&error))?;
+        let ledger = Ledger::new(login, &table);
         Ok(Written { ledger, table, begun: Instant::now(), is_evidence: false, _gateway: guard })
     }
 }
@@ -142,9 +144,13 @@ impl Step for Begun {
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         let mut written = self.0.written.lock().await;
-        if written.is_none() {
-            *written = Some(self.0.begin(context).await?);
+        if written.is_some() {
+            return Ok(());
         }
+        // Known before there is a table: whatever comes in between, it is removed.
+        let written = written.insert(self.0.prepare(context).await?);
+        written.ledger.open().await.map_err(|error| failed(&error))?;
+        written.begun = Instant::now();
         Ok(())
     }
 }

@@ -11,7 +11,7 @@ use std::time::Duration;
 use a8s_api::{LABEL_KIND, Postgresql, ServiceBinding};
 use futures::{StreamExt as _, future};
 use k8s_openapi::api::core::v1::Secret;
-use kube::api::{Api, ApiResource, DynamicObject, PostParams};
+use kube::api::{Api, ApiResource, DynamicObject, ListParams, PostParams};
 use kube::core::{PartialObjectMeta, Resource as _};
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::watcher;
@@ -20,6 +20,8 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{binding, instance};
 
+/// Between two looks at an owner that is there.
+const ROUND: Duration = Duration::from_secs(30);
 /// Pause after a request that failed.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -55,9 +57,14 @@ async fn watch(owners: Owners, shutdown: CancellationToken) {
     let secrets = Api::<PartialObjectMeta<Secret>>::all(owners.client.clone());
     Controller::new(secrets, watcher::Config::default().labels(&owners.labels))
         .graceful_shutdown_on(shutdown.cancelled_owned())
-        .run(reconcile, |_, _, _| Action::requeue(AGAIN), Arc::new(owners))
+        .run(reconcile, retry, Arc::new(owners))
         .for_each(|_| future::ready(()))
         .await;
+}
+
+fn retry(secret: Arc<PartialObjectMeta<Secret>>, error: &kube::Error, _: Arc<Owners>) -> Action {
+    tracing::warn!(secret = %secret.name_any(), %error, "it is not known yet whether its owner is there");
+    Action::requeue(AGAIN)
 }
 
 async fn reconcile(seen: Arc<PartialObjectMeta<Secret>>, owners: Arc<Owners>) -> Result<Action, kube::Error> {
@@ -71,10 +78,11 @@ async fn reconcile(seen: Arc<PartialObjectMeta<Secret>>, owners: Arc<Owners>) ->
         return Ok(Action::await_change());
     }
     let all: Api<DynamicObject> = Api::namespaced_with(owners.client.clone(), &namespace, &owners.resource);
-    let there = all.get_metadata_opt(&owner.name).await?;
-    if there.is_some_and(|there| there.meta().uid.as_ref() == Some(&owner.uid)) {
+    // Not a read by name: that finds nothing, too, where the kind is not served at the moment.
+    let named = ListParams::default().fields(&format!("metadata.name={}", owner.name));
+    if all.list_metadata(&named).await?.iter().any(|there| there.meta().uid.as_ref() == Some(&owner.uid)) {
         // It takes the Secret with it when it goes.
-        return Ok(Action::await_change());
+        return Ok(Action::requeue(ROUND));
     }
     let secrets: Api<Secret> = Api::namespaced(owners.client.clone(), &namespace);
     let Some(mut secret) = secrets.get_opt(&seen.name_any()).await? else { return Ok(Action::await_change()) };

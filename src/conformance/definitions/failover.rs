@@ -19,7 +19,7 @@ use crate::conformance::cut::Cut;
 use crate::conformance::inventory::{self, Process};
 use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
-use crate::postgres::{self, DATABASE, Ledger};
+use crate::postgres::{self, DATABASE, Ledger, Login};
 
 /// Rows before anything happens.
 const SOME: usize = 50;
@@ -29,7 +29,7 @@ const STILL: Duration = Duration::from_secs(3);
 #[given(expr = "a ledger of {string}")]
 async fn open(world: &mut World, name: String) -> Result<(), Failure> {
     let login = observe::login(&world.client().await?, world.namespace(), &name).await?;
-    world.ledger = Some(Ledger::open(login, "ledger").await?);
+    world.ledger = Some(opened(login).await?);
     written(world, SOME).await
 }
 
@@ -38,8 +38,14 @@ async fn open(world: &mut World, name: String) -> Result<(), Failure> {
 async fn open_at_primary(world: &mut World, name: String) -> Result<(), Failure> {
     let pod = strike(world, &name).await?;
     let login = member_login(world, &name, &pod).await?;
-    world.ledger = Some(Ledger::open(login, "ledger").await?);
+    world.ledger = Some(opened(login).await?);
     written(world, SOME).await
+}
+
+async fn opened(login: Login) -> Result<Ledger, Failure> {
+    let mut ledger = Ledger::new(login, "ledger");
+    ledger.open().await?;
+    Ok(ledger)
 }
 
 fn ledger(world: &World) -> Result<&Ledger, Failure> {

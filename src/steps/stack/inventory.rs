@@ -22,6 +22,8 @@ use crate::steps::install::StackName;
 /// Where the record is: the namespace of the stack, which goes last.
 const NAMESPACE: &str = a8s_operators::SYSTEM_NAMESPACE;
 const NAME: &str = "a9s-inventory";
+/// The key of what objects on record have made.
+const OFFSPRING: &str = "offspring";
 
 /// One object on record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,7 +82,36 @@ fn dash(text: &str) -> &str {
 pub async fn read(client: &Client) -> Result<BTreeSet<Entry>, Error> {
     let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
     let there = api.get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))?;
-    Ok(there.and_then(|map| map.data).into_iter().flatten().flat_map(|(_, text)| entries(&text)).collect())
+    let data = there.and_then(|map| map.data).into_iter().flatten().filter(|(key, _)| key != OFFSPRING);
+    Ok(data.flat_map(|(_, text)| entries(&text)).collect())
+}
+
+/// What objects on record have made in turn, noted before these go.
+///
+/// # Errors
+/// The cluster can't be asked.
+pub async fn offspring(client: &Client) -> Result<BTreeSet<Entry>, Error> {
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    let there = api.get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))?;
+    let data = there.and_then(|map| map.data).unwrap_or_default();
+    Ok(data.get(OFFSPRING).map(|text| entries(text)).unwrap_or_default())
+}
+
+/// Notes it: a deletion that is cut off knows it again.
+///
+/// # Errors
+/// The request fails.
+pub async fn note_offspring(client: &Client, made: &BTreeSet<Entry>) -> Result<(), Error> {
+    let lines: Vec<String> = made.iter().map(Entry::line).collect();
+    let patch = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "namespace": NAMESPACE},
+        "data": {OFFSPRING: lines.join("\n")},
+    });
+    let mut parameters = PatchParams::apply(&format!("{FIELD_MANAGER}-{OFFSPRING}"));
+    parameters.force = true;
+    let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
+    let noted = api.patch(NAME, &parameters, &Patch::Apply(&patch)).await;
+    noted.map(drop).map_err(|error| Error::request("note what is to be removed", error))
 }
 
 /// Whether there is a record, also an empty one.

@@ -132,6 +132,7 @@ impl Removed {
     async fn left(&self, client: &Client) -> Result<Left, Error> {
         let entries = self.entries(client).await?;
         let mut known = self.offspring.lock().await;
+        known.extend(inventory::offspring(client).await?);
         let mut left = Left { made: Vec::new(), of_others: Vec::new() };
         for entry in entries {
             let object = entry.object();
@@ -156,8 +157,8 @@ impl Removed {
                 left.made.push((entry.clone(), api));
             }
         }
-        // Once its set is gone, a run that begins anew would not know a claim; its pod keeps it for as long as it needs it.
-        left.made.sort_by_key(|(entry, _)| (entry.kind != "PersistentVolumeClaim", removal_rank(entry)));
+        // What others have made goes after these: they would make it anew.
+        left.made.sort_by_key(|(entry, _)| (removal_rank(entry), known.contains(entry)));
         Ok(left)
     }
 }
@@ -254,6 +255,10 @@ impl Step for Removed {
             wait::until(api, &name, &format!("wait for {name} to be gone"), gone).await?;
         }
         let left = self.left(&client).await?;
+        let offspring = self.offspring.lock().await.clone();
+        if !offspring.is_empty() {
+            inventory::note_offspring(&client, &offspring).await?;
+        }
         for (entry, api) in left.made {
             delete(&api, &entry.object()).await?;
         }
