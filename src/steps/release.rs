@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use sha2::{Digest as _, Sha256};
 
+use crate::caller;
 use crate::config::WorkingDirectory;
 use crate::finding::{Finding, Id};
 use crate::manifest::fetch::Fetcher;
@@ -43,8 +44,8 @@ impl Wanted {
     /// What is on this machine already, and used as it is.
     fn local(&self) -> Option<PathBuf> {
         match self {
-            Self::Manifests(Version::Directory(path)) => Some(path.clone()),
-            Self::Document { from, .. } if !from.contains("://") => Some(PathBuf::from(from)),
+            Self::Manifests(Version::Directory(path)) => Some(caller::path(path)),
+            Self::Document { from, .. } if !from.contains("://") => Some(caller::path(Path::new(from))),
             _ => None,
         }
     }

@@ -76,7 +76,7 @@ impl Compare {
         // What can be read is read first: a run is not made in vain.
         let [one, other] = [(&self.one, "one"), (&self.other, "other")];
         let read = |(side, _): (&Side, _)| match side {
-            Side::Report(path) => Results::read(path).map(Some),
+            Side::Report(path) => Results::read(&caller::path(path)).map(Some),
             _ => Ok(None),
         };
         let (read_one, read_other) = (read(one)?, read(other)?);

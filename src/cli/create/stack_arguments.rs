@@ -65,7 +65,8 @@ impl WhichStack {
     /// # Errors
     /// The file can't be used.
     pub fn images(&self) -> Result<ImageMap, Finding> {
-        self.image_map.as_deref().map_or_else(|| Ok(ImageMap::default()), ImageMap::with_file)
+        let with_file = |path| ImageMap::with_file(&crate::caller::path(path));
+        self.image_map.as_deref().map_or_else(|| Ok(ImageMap::default()), with_file)
     }
 
     /// Which stack, on a cluster of this provider.
