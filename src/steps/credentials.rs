@@ -1,5 +1,6 @@
 //! Name and password of a login, from the Secret that the stack keeps them in.
 
+use a8s_operators::instance::names;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{Api, Client};
 
@@ -17,7 +18,7 @@ pub struct Credentials {
 
 /// The Secret of an instance's administrator.
 pub fn administrator(instance: &ObjectName) -> String {
-    format!("postgres.credentials.{instance}")
+    names::credentials("postgres", instance.as_str())
 }
 
 /// What a Secret says.

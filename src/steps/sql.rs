@@ -245,7 +245,7 @@ mod tests {
             access: Arc::default(),
             instance: "solo".parse().unwrap(),
             namespace: "default".parse().unwrap(),
-            database: "a9s_apps_default_db".to_owned(),
+            database: crate::postgres::DATABASE.to_owned(),
             source,
             keep,
             output: Mutex::new(Box::new(|_| {})),

@@ -19,12 +19,11 @@ use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::order;
 use crate::manifest::resource::{Kind, Reference, Resource};
+use crate::postgres::DATABASE;
 use crate::step::{Context, Observation, Plan, Step};
 
 /// Label of what a verification makes; its value is the UID of the backup.
 const LABEL: &str = "a8s.a9s/verifies";
-/// The database of applications, whose tables are told without its name.
-const DATABASE: &str = "a9s_apps_default_db";
 /// Lists the databases that can be read.
 const DATABASES: &str = "\\set QUIET on\n\\pset format unaligned\n\\pset tuples_only on\n\
     SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname";

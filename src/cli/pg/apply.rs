@@ -12,6 +12,7 @@ use crate::cli::arguments::{ClusterTarget, Run};
 use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::finding::Finding;
 use crate::kubernetes::Access;
+use crate::postgres::DATABASE;
 use crate::step::Plan;
 use crate::steps::sql::{Output, Source, Sql, open_file};
 
@@ -26,7 +27,7 @@ pub struct Apply {
     #[arg(long, value_name = "STATEMENT")]
     sql: Option<String>,
     /// Database to run it in
-    #[arg(long, value_name = "DATABASE", default_value = "a9s_apps_default_db")]
+    #[arg(long, value_name = "DATABASE", default_value = DATABASE)]
     database: String,
     /// Keep the uploaded file in the pod
     #[arg(long)]

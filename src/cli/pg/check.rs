@@ -12,6 +12,7 @@ use crate::cli::arguments::{ClusterTarget, Deadline, Run, duration};
 use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::finding::Finding;
 use crate::kubernetes::Access;
+use crate::postgres::DATABASE;
 use crate::step::Plan;
 use crate::steps::answer::Answers;
 use crate::steps::sql::{Source, Sql};
@@ -29,7 +30,7 @@ pub struct Check {
     #[arg(long, value_name = "TEXT")]
     is: String,
     /// Database to ask
-    #[arg(long, value_name = "DATABASE", default_value = "a9s_apps_default_db")]
+    #[arg(long, value_name = "DATABASE", default_value = DATABASE)]
     database: String,
     #[command(flatten)]
     cluster: ClusterTarget,

@@ -21,6 +21,7 @@ use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
+use crate::postgres::DATABASE;
 use crate::step::{Cancel, Event, Reporter};
 use crate::steps::binding::secret;
 use crate::steps::credentials::{self, Credentials};
@@ -39,7 +40,7 @@ pub struct Connect {
     #[arg(long, value_name = "[NAMESPACE/]NAME")]
     binding: Option<Binding>,
     /// Database of the URL
-    #[arg(long, value_name = "DATABASE", default_value = "a9s_apps_default_db")]
+    #[arg(long, value_name = "DATABASE", default_value = DATABASE)]
     database: String,
     /// Put the password into the URL also where the output is no terminal
     #[arg(long)]

@@ -13,6 +13,7 @@ use crate::finding::{Class, Finding, Id};
 use crate::kubernetes::exec::Container;
 use crate::kubernetes::{Access, terminal};
 use crate::manifest::names::ObjectName;
+use crate::postgres::DATABASE;
 use crate::step::{Event, Reporter};
 use crate::steps::{primary, sql::CONTAINER};
 
@@ -26,7 +27,7 @@ pub struct Psql {
     #[arg(value_name = "NAME", required_unless_present = "service_instance", conflicts_with = "service_instance")]
     name: Option<ObjectName>,
     /// Database to begin in
-    #[arg(long, value_name = "DATABASE", default_value = "a9s_apps_default_db")]
+    #[arg(long, value_name = "DATABASE", default_value = DATABASE)]
     database: String,
     #[command(flatten)]
     cluster: ClusterTarget,

@@ -75,53 +75,56 @@ fn dash(text: &str) -> &str {
     if text.is_empty() { "-" } else { text }
 }
 
-/// Reads the record: everything that parts of the stack have installed.
+/// What is on record.
+#[derive(Debug, Clone, Default)]
+pub struct Recorded {
+    /// What parts of the stack have installed.
+    pub installed: BTreeSet<Entry>,
+    /// What objects among it have made in turn, noted before they go.
+    pub offspring: BTreeSet<Entry>,
+    /// Whether there is a record, also an empty one.
+    pub is_there: bool,
+}
+
+fn maps(client: Client) -> Api<ConfigMap> {
+    Api::namespaced(client, NAMESPACE)
+}
+
+async fn map(client: Client) -> Result<Option<ConfigMap>, Error> {
+    maps(client).get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))
+}
+
+/// Reads the record.
 ///
 /// # Errors
 /// The cluster can't be asked.
-pub async fn read(client: &Client) -> Result<BTreeSet<Entry>, Error> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
-    let there = api.get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))?;
-    let data = there.and_then(|map| map.data).into_iter().flatten().filter(|(key, _)| key != OFFSPRING);
-    Ok(data.flat_map(|(_, text)| entries(&text)).collect())
+pub async fn read(client: &Client) -> Result<Recorded, Error> {
+    let there = map(client.clone()).await?;
+    let is_there = there.as_ref().is_some_and(|map| map.metadata.deletion_timestamp.is_none());
+    let mut data = there.and_then(|map| map.data).unwrap_or_default();
+    let offspring = data.remove(OFFSPRING).map(|text| entries(&text)).unwrap_or_default();
+    Ok(Recorded { installed: data.values().flat_map(|text| entries(text)).collect(), offspring, is_there })
 }
 
-/// What objects on record have made in turn, noted before these go.
-///
-/// # Errors
-/// The cluster can't be asked.
-pub async fn offspring(client: &Client) -> Result<BTreeSet<Entry>, Error> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
-    let there = api.get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))?;
-    let data = there.and_then(|map| map.data).unwrap_or_default();
-    Ok(data.get(OFFSPRING).map(|text| entries(text)).unwrap_or_default())
+/// Notes entries by the short names of what they are of. What a field manager has noted, no other takes back.
+async fn note(client: Client, manager: &str, noted: BTreeMap<&str, BTreeSet<Entry>>) -> Result<(), Error> {
+    let text = |entries: BTreeSet<Entry>| entries.iter().map(Entry::line).collect::<Vec<_>>().join("\n");
+    let data: BTreeMap<&str, String> = noted.into_iter().map(|(name, entries)| (name, text(entries))).collect();
+    let patch = json!({
+        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "namespace": NAMESPACE}, "data": data,
+    });
+    let mut parameters = PatchParams::apply(&format!("{FIELD_MANAGER}-{manager}"));
+    parameters.force = true;
+    let noted = maps(client).patch(NAME, &parameters, &Patch::Apply(&patch)).await;
+    noted.map(drop).map_err(|error| Error::request("note what is installed", error))
 }
 
-/// Notes it: a deletion that is cut off knows it again.
+/// Notes what objects on record have made: a deletion that is cut off knows it again.
 ///
 /// # Errors
 /// The request fails.
-pub async fn note_offspring(client: &Client, made: &BTreeSet<Entry>) -> Result<(), Error> {
-    let lines: Vec<String> = made.iter().map(Entry::line).collect();
-    let patch = json!({
-        "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "namespace": NAMESPACE},
-        "data": {OFFSPRING: lines.join("\n")},
-    });
-    let mut parameters = PatchParams::apply(&format!("{FIELD_MANAGER}-{OFFSPRING}"));
-    parameters.force = true;
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
-    let noted = api.patch(NAME, &parameters, &Patch::Apply(&patch)).await;
-    noted.map(drop).map_err(|error| Error::request("note what is to be removed", error))
-}
-
-/// Whether there is a record, also an empty one.
-///
-/// # Errors
-/// The cluster can't be asked.
-pub async fn is_there(client: &Client) -> Result<bool, Error> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
-    let there = api.get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))?;
-    Ok(there.is_some_and(|map| map.metadata.deletion_timestamp.is_none()))
+pub async fn note_offspring(client: &Client, made: BTreeSet<Entry>) -> Result<(), Error> {
+    note(client.clone(), OFFSPRING, [(OFFSPRING, made)].into()).await
 }
 
 /// Removes the record: where its namespace stays, it would stay too.
@@ -129,8 +132,7 @@ pub async fn is_there(client: &Client) -> Result<bool, Error> {
 /// # Errors
 /// The request fails.
 pub async fn forget(client: &Client) -> Result<(), Error> {
-    let api: Api<ConfigMap> = Api::namespaced(client.clone(), NAMESPACE);
-    match api.delete(NAME, &DeleteParams::default()).await {
+    match maps(client.clone()).delete(NAME, &DeleteParams::default()).await {
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         result => result.map(drop).map_err(|error| Error::request("remove the record of what is installed", error)),
     }
@@ -161,9 +163,7 @@ async fn record(site: &Site) -> Result<BTreeMap<String, String>, Finding> {
     if site.origin(NAMESPACE) == Some(Origin::Made) {
         return Ok(BTreeMap::new());
     }
-    let api: Api<ConfigMap> = Api::namespaced(site.client().await?, NAMESPACE);
-    let there = api.get_opt(NAME).await.map_err(|error| Error::request("read what is installed", error))?;
-    Ok(there.and_then(|map| map.data).unwrap_or_default())
+    Ok(map(site.client().await?).await?.and_then(|map| map.data).unwrap_or_default())
 }
 
 async fn wanted(part: &Installing) -> Result<BTreeSet<Entry>, Finding> {
@@ -201,22 +201,13 @@ impl Step for Inventory {
     async fn converge(&self, _context: &Context) -> Result<(), Finding> {
         let found = self.found.lock().await.clone();
         let Some(first) = self.parts.first() else { return Ok(()) };
-        let mut data = BTreeMap::new();
+        let mut all = BTreeMap::new();
         for part in &self.parts {
             let mut entries = noted(&found, part);
             entries.extend(wanted(part).await?);
-            let lines: Vec<String> = entries.iter().map(Entry::line).collect();
-            data.insert(part.id, lines.join("\n"));
+            all.insert(part.id, entries);
         }
-        let patch = json!({
-            "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "namespace": NAMESPACE}, "data": data,
-        });
-        // A field manager per step: none takes back what another has noted.
-        let mut parameters = PatchParams::apply(&format!("{FIELD_MANAGER}-{}", self.id()));
-        parameters.force = true;
-        let api: Api<ConfigMap> = Api::namespaced(first.site.client().await?, NAMESPACE);
-        let noted = api.patch(NAME, &parameters, &Patch::Apply(&patch)).await;
-        noted.map(drop).map_err(|error| Error::request("note what is installed", error).into())
+        Ok(note(first.site.client().await?, &self.id(), all).await?)
     }
 
     async fn confirm(&self) -> Result<Observation, Finding> {

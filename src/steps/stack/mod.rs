@@ -131,7 +131,7 @@ pub async fn is_foreign(client: &Client, selector: &str) -> Result<bool, Error> 
     if there.items.is_empty() {
         return Ok(false);
     }
-    let ours = inventory::read(client).await?;
+    let ours = inventory::read(client).await?.installed;
     let is_ours = |deployment: &Deployment| {
         let (namespace, name) = (deployment.namespace().unwrap_or_default(), deployment.name_any());
         ours.iter().any(|entry| entry.kind == "Deployment" && entry.namespace == namespace && entry.name == name)

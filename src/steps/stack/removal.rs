@@ -11,7 +11,7 @@ use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams, TypeMeta};
 use kube::{Api, Client, ResourceExt};
 use tokio::sync::Mutex;
 
-use super::inventory::{self, Entry, removal_rank};
+use super::inventory::{self, Entry, Recorded, removal_rank};
 use super::made::is_made;
 use super::{objects, offspring};
 use crate::finding::{Evidence, Finding};
@@ -30,22 +30,23 @@ const RESOURCES: [(&str, &str, &str); 4] = [
 /// Nothing of what the program has made for the stack should be on the cluster.
 pub struct Removed {
     access: Arc<Access>,
-    /// What this run has seen on record: the record goes before the namespaces do.
-    known: Mutex<BTreeSet<Entry>>,
-    /// What objects on record have made, as this run has seen it.
-    offspring: Mutex<BTreeSet<Entry>>,
+    /// What this run has seen on record, or should be: the record goes before the namespaces do.
+    known: Mutex<Recorded>,
 }
 
 impl Removed {
     /// The step.
     pub fn new(access: Arc<Access>) -> Self {
-        Self { access, known: Mutex::default(), offspring: Mutex::default() }
+        Self { access, known: Mutex::default() }
     }
 
     /// What is, or was a moment ago, on record.
-    async fn entries(&self, client: &Client) -> Result<BTreeSet<Entry>, Error> {
+    async fn recorded(&self, client: &Client) -> Result<Recorded, Error> {
+        let found = inventory::read(client).await?;
         let mut known = self.known.lock().await;
-        known.extend(inventory::read(client).await?);
+        known.installed.extend(found.installed);
+        known.offspring.extend(found.offspring);
+        known.is_there = found.is_there;
         Ok(known.clone())
     }
 }
@@ -125,21 +126,20 @@ struct Left {
     made: Vec<(Entry, Api<DynamicObject>)>,
     /// What was there before the stack.
     of_others: Vec<Entry>,
+    /// What objects of the stack have made, of this and of earlier looks.
+    offspring: BTreeSet<Entry>,
 }
 
 impl Removed {
     /// What is still there of what is on record.
-    async fn left(&self, client: &Client) -> Result<Left, Error> {
-        let entries = self.entries(client).await?;
-        let mut known = self.offspring.lock().await;
-        known.extend(inventory::offspring(client).await?);
-        let mut left = Left { made: Vec::new(), of_others: Vec::new() };
-        for entry in entries {
+    async fn left(&self, client: &Client, recorded: Recorded) -> Result<Left, Error> {
+        let mut left = Left { made: Vec::new(), of_others: Vec::new(), offspring: recorded.offspring };
+        for entry in recorded.installed {
             let object = entry.object();
             match objects::api(client, &object).await {
                 Ok(api) => match apply::get(&api, &object).await? {
                     Some(there) if is_made(&there) => {
-                        known.extend(offspring::of(client, &there).await?);
+                        left.offspring.extend(offspring::of(client, &there).await?);
                         left.made.push((entry, api));
                     }
                     Some(_) => left.of_others.push(entry),
@@ -150,7 +150,7 @@ impl Removed {
                 Err(error) => return Err(error),
             }
         }
-        for entry in known.iter() {
+        for entry in &left.offspring {
             let object = entry.object();
             let api = objects::api(client, &object).await?;
             if apply::get(&api, &object).await?.is_some() {
@@ -158,7 +158,8 @@ impl Removed {
             }
         }
         // What others have made goes after these: they would make it anew.
-        left.made.sort_by_key(|(entry, _)| (removal_rank(entry), known.contains(entry)));
+        left.made.sort_by_key(|(entry, _)| (removal_rank(entry), left.offspring.contains(entry)));
+        self.known.lock().await.offspring.extend(left.offspring.iter().cloned());
         Ok(left)
     }
 }
@@ -169,7 +170,7 @@ impl Removed {
 /// # Errors
 /// The cluster can't be asked.
 pub async fn dependants(client: &Client) -> Result<Vec<String>, Error> {
-    let entries = inventory::read(client).await?;
+    let entries = inventory::read(client).await?.installed;
     let names: BTreeSet<String> = entries.iter().map(|entry| describe(&entry.object())).collect();
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let there = definitions.list(&ListParams::default()).await;
@@ -219,8 +220,8 @@ impl Step for Removed {
 
     async fn observe(&self) -> Result<Observation, Finding> {
         let client = self.access.client().await?;
-        let entries = self.entries(&client).await?;
-        if entries.is_empty() {
+        let recorded = self.recorded(&client).await?;
+        if recorded.installed.is_empty() {
             return Ok(match is_going(&client).await? {
                 true => Observation::unmet(format!("the namespace {SYSTEM_NAMESPACE} is still being deleted")),
                 false => Observation::satisfied("nothing that this program installed is there"),
@@ -229,8 +230,9 @@ impl Step for Removed {
         if let Some((_, object)) = custom(&client).await?.first() {
             return Ok(Observation::unmet(format!("{} is there", describe(object))));
         }
-        Ok(match self.left(&client).await?.made.as_slice() {
-            [] if inventory::is_there(&client).await? => Observation::unmet("the record of what is installed is there"),
+        let is_recorded = recorded.is_there;
+        Ok(match self.left(&client, recorded).await?.made.as_slice() {
+            [] if is_recorded => Observation::unmet("the record of what is installed is there"),
             [] => Observation::satisfied("nothing that this program installed is there"),
             [(first, _), rest @ ..] => {
                 let rest = if rest.is_empty() { String::new() } else { format!(", and {} more", rest.len()) };
@@ -254,10 +256,9 @@ impl Step for Removed {
             let gone = kube::runtime::wait::conditions::is_deleted(first.metadata.uid.as_deref().unwrap_or_default());
             wait::until(api, &name, &format!("wait for {name} to be gone"), gone).await?;
         }
-        let left = self.left(&client).await?;
-        let offspring = self.offspring.lock().await.clone();
-        if !offspring.is_empty() {
-            inventory::note_offspring(&client, &offspring).await?;
+        let left = self.left(&client, self.recorded(&client).await?).await?;
+        if !left.offspring.is_empty() {
+            inventory::note_offspring(&client, left.offspring).await?;
         }
         for (entry, api) in left.made {
             delete(&api, &entry.object()).await?;
