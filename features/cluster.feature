@@ -127,6 +127,30 @@ Feature: Clusters
     And there is a file "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password"
     And only its owner may read the file "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password"
 
+  @core
+  Scenario Outline: Where no context is selected, the one that is written is: <command>
+    Given a cluster of its own
+    And the variable "KUBECONFIG" is "{home}/empty.yaml:{home}/<other>"
+    And the file "nothing.yaml" with:
+      """
+      {apiVersion: v1, kind: Config}
+      """
+    And the file "theirs.yaml" with:
+      """
+      {apiVersion: v1, kind: Config, current-context: theirs, contexts: [{name: theirs, context: {cluster: c, user: u}}]}
+      """
+    When I run `a9s <command> --yes`
+    Then the command succeeds
+    And the file "empty.yaml" says "name: a9s-a8s"
+    When I run `kubectl config current-context`
+    Then standard output says "<current>"
+
+    Examples:
+      | command            | other        | current |
+      | create cluster a8s | nothing.yaml | a9s-a8s |
+      | cluster start      | nothing.yaml | a9s-a8s |
+      | create cluster a8s | theirs.yaml  | theirs  |
+
   @full
   Scenario: Two clusters side by side
     Given a cluster named "one"

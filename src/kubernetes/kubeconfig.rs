@@ -81,7 +81,7 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Takes the entry of the current context out of a kubeconfig and renames it.
+    /// Takes the first context of a kubeconfig, with the first cluster and user, and gives the three one name.
     ///
     /// # Errors
     /// The file can't be read or has no such entry.
@@ -184,6 +184,21 @@ pub fn is_current(path: &Path, name: &str) -> Result<bool, Error> {
 
 fn current(document: &Map<String, Value>) -> Option<&str> {
     document.get("current-context").and_then(Value::as_str)
+}
+
+/// Whether no context is selected: by the file, and by those that `kubectl` merges with it.
+///
+/// # Errors
+/// As reading the files.
+pub fn selects_none(path: &Path) -> Result<bool, Error> {
+    let listed = paths();
+    let merged = if listed.iter().any(|listed| listed == path) { listed } else { vec![path.to_owned()] };
+    for path in merged {
+        if current(&read(&path)?).is_some_and(|name| !name.is_empty()) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Removes context, cluster and user of this name, and the current context if it is this one.

@@ -17,10 +17,16 @@ pub struct Written {
     pub context: String,
     /// Kubeconfig of the administrator, made by the provider.
     pub source: PathBuf,
-    /// Is there once the context was written. Only before that does it become the current one.
+    /// Is there once the context was written.
     pub introduced: PathBuf,
-    /// Whether it may become the current one: only that of a cluster that is just being made does.
-    pub may_become_current: bool,
+    /// Whether the cluster is just being made, if it was not introduced: then the context becomes the current one.
+    pub is_new: bool,
+}
+
+impl Written {
+    fn is_to_be_introduced(&self) -> bool {
+        self.is_new && !self.introduced.exists()
+    }
 }
 
 #[async_trait]
@@ -35,7 +41,7 @@ impl Step for Written {
 
     async fn observe(&self) -> Result<Observation, Finding> {
         let entry = Entry::of_file(&self.source, &self.context)?;
-        Ok(match (entry.is_in(&self.path)?, !self.may_become_current || self.introduced.exists()) {
+        Ok(match (entry.is_in(&self.path)?, !self.is_to_be_introduced()) {
             (true, true) if kubeconfig::is_current(&self.path, &self.context)? => {
                 Observation::satisfied("it is there, and the current one")
             }
@@ -47,10 +53,17 @@ impl Step for Written {
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         let entry = Entry::of_file(&self.source, &self.context)?;
-        let new = self.may_become_current && !self.introduced.exists();
-        entry.write(&self.path, new)?;
-        if new {
+        let new = self.is_to_be_introduced();
+        // A kubeconfig that did not know it, and has nothing selected, would leave the next command without a cluster.
+        let is_only = || -> Result<bool, Finding> {
+            Ok(!kubeconfig::mentions(&self.path, &self.context)? && kubeconfig::selects_none(&self.path)?)
+        };
+        let becomes_current = new || is_only()?;
+        entry.write(&self.path, becomes_current)?;
+        if becomes_current {
             context.command(format!("kubectl config use-context {}", self.context));
+        }
+        if new {
             write_private(&self.introduced, b"").map_err(|error| {
                 let cause = format!("cannot write {}: {error}", self.introduced.display());
                 Finding::new(Id::StateUnwritable, cause)

@@ -75,7 +75,7 @@ impl Power {
                     context: provider.context(&name),
                     source: provider.kubeconfig(&name),
                     introduced: provider.introduced(&name),
-                    may_become_current: false,
+                    is_new: false,
                 },
             );
         }

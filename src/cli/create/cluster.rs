@@ -192,7 +192,7 @@ pub fn plan(
             context: provider.context(cluster),
             source: provider.kubeconfig(cluster),
             introduced: provider.introduced(cluster),
-            may_become_current: is_ours,
+            is_new: is_ours,
         },
     );
     let target = Target { kubeconfig: Some(provider.kubeconfig(cluster)), context: None };
