@@ -177,6 +177,9 @@ pub(super) fn quoted(value: &str) -> String {
     text
 }
 
+/// `pg_hba.conf` of a server that lets only its own agent in.
+pub const CLOSED_PG_HBA_CONF: &str = "local all all trust\nlocal replication all trust\n";
+
 /// `pg_hba.conf`: trust on the socket only; TCP always by scram; without TLS only from the pod itself, which is where a
 /// port-forward comes from. On a cluster whose pods are processes of one machine, every client's address is a
 /// loopback one, and what they send does not leave the machine.

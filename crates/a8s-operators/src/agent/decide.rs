@@ -118,6 +118,8 @@ pub struct View<'a> {
     pub is_gone: bool,
     /// How long ago this member said how far it is.
     pub stood: Duration,
+    /// Whether this run knows that the instance has had data: it has seen a Lease, or its own volume is to be copied again.
+    pub was_there: bool,
     /// The other members.
     pub members: &'a [Member],
 }
@@ -295,8 +297,14 @@ fn blind(view: &View<'_>) -> Action {
     if is_sole && (runs || view.blind >= API) { Action::Lead } else { Action::Wait(Reason::Api) }
 }
 
+/// Somebody may have deleted it: only an instance of which nobody has seen anything is a new one.
 fn without_lease(view: &View<'_>) -> Action {
+    let has_served = |it: &Member| it.is_ready || it.is_primary || it.standing.is_some() || !it.parameters.is_empty();
+    let is_new = !view.was_there && !view.members.iter().any(has_served);
     match view.volume {
+        Volume::Empty | Volume::Unfinished(_) if !is_new && !sabotage::sabotaged!("initialised-again") => {
+            Action::Wait(Reason::NoLease)
+        }
         Volume::Empty | Volume::Unfinished(_) if view.ordinal == Some(0) => Action::Initialise,
         Volume::Empty | Volume::Unfinished(_) => Action::Wait(Reason::First),
         Volume::Data { term: Some(_), .. } if view.replicas <= 1 => Action::Claim,
@@ -375,13 +383,12 @@ fn election(view: &View<'_>, lease: &Record, has_followed: bool) -> Action {
         return Action::Wait(Reason::Quorum { asked, needed });
     }
     if needed == 0 {
-        let missing = lease.details.position.0.saturating_sub(own.standing.position.0);
+        let has = lease.details.shared(own.standing.timeline, own.standing.position);
+        let missing = lease.details.position.0.saturating_sub(has.0);
         if missing > LAG {
             return Action::Wait(Reason::Lag(missing));
         }
-        let ended_in_order = lease.holder.is_none()
-            && lease.details.successor.is_none()
-            && !sabotage::sabotaged!("former-primary-forgotten");
+        let ended_in_order = lease.holder.is_none() && !sabotage::sabotaged!("former-primary-forgotten");
         if ended_in_order && missing > 0 && view.stood < RETURN {
             return Action::Wait(Reason::Former(missing));
         }

@@ -132,6 +132,15 @@ impl Details {
     pub fn fits(&self, timeline: u32, position: Lsn) -> bool {
         timeline == self.timeline || (timeline == self.parent && position <= self.begins)
     }
+
+    /// Up to where what a member has is the instance's: what it has of another timeline ends where this term's begins.
+    pub fn shared(&self, timeline: u32, position: Lsn) -> Lsn {
+        match timeline {
+            _ if timeline >= self.timeline => position,
+            _ if timeline == self.parent => position.min(self.begins),
+            _ => Lsn(0),
+        }
+    }
 }
 
 /// A failover that somebody asks for.

@@ -29,20 +29,27 @@ const LOOKS: u32 = 3;
 pub enum Role {
     /// A primary with this `synchronous_standby_names`.
     Primary(String),
-    /// A standby of the server at this address, or one that receives nothing.
-    Standby(Option<String>),
+    /// A standby.
+    Standby {
+        /// The address of the server that it follows, if it receives anything.
+        upstream: Option<String>,
+        /// The `synchronous_standby_names` of its primary. Backends ask shared memory whether to wait at all, and the process that
+        /// notes it there may be busy when a standby is promoted (PostgreSQL, `SyncRepUpdateSyncStandbysDefined`): a standby
+        /// has noted it before.
+        confirmed_by: String,
+    },
 }
 
-/// How this member reaches a primary, as libpq wants it. With scram and channel binding both sides prove who they are,
+/// How this member reaches a primary, as libpq wants it. Under its pod's `name` a standby confirms commits. With scram and channel binding both sides prove who they are,
 /// although the certificate is self-signed.
-pub fn connection(server: &Server, address: &str, user: &str, database: Option<&str>) -> String {
+pub fn connection(server: &Server, address: &str, user: &str, name: &str, database: Option<&str>) -> String {
     let passwords = server.volume.join(PASSWORDS);
     let mut words = vec![
         ("host", address.to_owned()),
         ("port", SQL_PORT.to_string()),
         ("user", user.to_owned()),
         ("passfile", passwords.to_string_lossy().into_owned()),
-        ("application_name", server.pod.name.clone()),
+        ("application_name", name.to_owned()),
         ("sslmode", "require".to_owned()),
         ("channel_binding", "require".to_owned()),
         ("gssencmode", "disable".to_owned()),
@@ -61,8 +68,10 @@ pub fn connection(server: &Server, address: &str, user: &str, database: Option<&
 fn text(server: &Server, role: &Role, standby: &Credentials) -> String {
     let (names, conninfo) = match role {
         Role::Primary(names) => (names.as_str(), String::new()),
-        Role::Standby(None) => ("", String::new()),
-        Role::Standby(Some(address)) => ("", connection(server, address, &standby.username, None)),
+        Role::Standby { upstream: None, confirmed_by } => (confirmed_by.as_str(), String::new()),
+        Role::Standby { upstream: Some(address), confirmed_by } => {
+            (confirmed_by.as_str(), connection(server, address, &standby.username, &server.pod.name, None))
+        }
     };
     let quoted = super::configuration::quoted;
     // Each attempt to receive is a line in the log; without a primary they are in vain.
@@ -138,16 +147,24 @@ pub async fn detached(client: &Client) -> Result<bool, tokio_postgres::Error> {
     Ok(true)
 }
 
-/// Timeline and end of what a standby has on its disk.
+/// Timeline and end of what a standby has on its disk; `None` while it applies what was there when it started, as it does not
+/// know the end of that before it is there.
 ///
 /// # Errors
 /// If the server does not answer.
-pub async fn position(client: &Client) -> Result<(u32, Lsn), tokio_postgres::Error> {
+pub async fn position(client: &Client) -> Result<Option<(u32, Lsn)>, tokio_postgres::Error> {
+    // Who has received something had applied all before; who has not asks for more, or waits until it asks again (PostgreSQL
+    // manual, "Wait Events of Type IPC" and "of Type Timeout").
+    let knows = "SELECT pg_last_wal_receive_lsn() IS NOT NULL OR EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = \
+                 'startup' AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream'))";
+    if !sabotage::sabotaged!("standing-before-the-end") && first(client, knows).await?.as_deref() != Some("t") {
+        return Ok(None);
+    }
     let query = "SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), \
                  (SELECT max(substr(name, 1, 8)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$')";
     let row = row(client, query).await?;
     let text = |column: usize| row.get(column).cloned().flatten().unwrap_or_default();
-    Ok((u32::from_str_radix(&text(1), 16).unwrap_or(1), text(0).parse().unwrap_or_default()))
+    Ok(Some((u32::from_str_radix(&text(1), 16).unwrap_or(1), text(0).parse().unwrap_or_default())))
 }
 
 /// Whether a standby is receiving a timeline.
@@ -273,7 +290,7 @@ mod tests {
         let volume = tempfile::tempdir().expect("a directory");
         let server = datadir::tests::server(volume.path());
         fs_err::create_dir(server.data()).expect("made");
-        let role = Role::Standby(Some("127.64.0.9".into()));
+        let role = Role::Standby { upstream: Some("127.64.0.9".into()), confirmed_by: "ANY 1 (x)".into() };
         configure(&server, &role, &credentials("postgres"), &credentials("standby")).expect("written");
         let text = fs_err::read_to_string(server.data().join(CONFIGURATION)).expect("there");
         for part in ["host=''127.64.0.9''", "user=''standby''", "sslmode=''require''", "channel_binding=''require''"] {

@@ -134,11 +134,6 @@ impl Probe {
         self.is_ready.send_replace(is_ready);
     }
 
-    /// The connection that was made when the server had started.
-    fn first(&self) -> Option<Rc<Client>> {
-        self.client.borrow().clone()
-    }
-
     /// Whether a query is answered now, or soon if the server is just starting.
     async fn answers(&self) -> bool {
         let mut is_ready = self.is_ready.subscribe();
@@ -149,16 +144,17 @@ impl Probe {
         matches!(timeout(QUERY, client.simple_query("SELECT 1")).await, Ok(Ok(_)))
     }
 
-    /// The connection for questions. Somebody may have ended it.
+    /// The connection to the server, once it accepts one. Somebody may have ended it: then it is made anew.
     async fn client(&self) -> Option<Rc<Client>> {
         let client = self.client.borrow().clone()?;
         if !client.is_closed() {
             return Some(client);
         }
         let client = Rc::new(timeout(QUERY, bootstrap::connect(&self.sockets, "a9s agent")).await.ok()?.ok()?);
-        if *self.is_ready.borrow() {
-            *self.client.borrow_mut() = Some(client.clone());
-        }
+        // The server may have ended meanwhile.
+        let mut kept = self.client.borrow_mut();
+        kept.as_ref()?;
+        *kept = Some(client.clone());
         Some(client)
     }
 }

@@ -88,7 +88,7 @@ pub async fn output(server: &Server, program: &'static str, arguments: &[&OsStr]
 /// # Errors
 /// If that is not possible; then the data may be used no more, unless the primary is [`Error::NotYet`] one.
 pub async fn rewind(server: &Server, address: &str, timeline: u32, admin: &Credentials) -> Result<(), Error> {
-    let source = connection(server, address, &admin.username, Some("postgres"));
+    let source = connection(server, address, &admin.username, &server.pod.name, Some("postgres"));
     // The timelines are compared by control files, which a promotion brings up to date only with its next checkpoint.
     // A server that is only just being promoted would be taken for one that has nothing new.
     let query = "SELECT pg_is_in_recovery(), timeline_id FROM pg_control_checkpoint()";
@@ -121,7 +121,12 @@ pub async fn copy(server: &Server, address: &str, standby: &Credentials) -> Resu
     let old = target.clone();
     blocking(move || remove(&old)).await?;
     let mut command = command(server, program);
-    command.arg("-D").arg(&target).arg("-d").arg(connection(server, address, &standby.username, None));
+    // Under the member's own name, what it has received would count as confirmed, and is thrown away where the copy fails.
+    let name = match sabotage::sabotaged!("copy-confirms-commits") {
+        true => server.pod.name.clone(),
+        false => format!("{} copy", server.pod.name),
+    };
+    command.arg("-D").arg(&target).arg("-d").arg(connection(server, address, &standby.username, &name, None));
     command.args(["--format=plain", "--wal-method=stream", "--checkpoint=fast", "--no-sync", "--progress"]);
     let mut child = command.spawn().map_err(run)?;
     let mut said = Vec::new();

@@ -86,7 +86,13 @@ impl Backend {
     /// The directory is not usable, or another process uses it.
     pub fn open(directory: &Path) -> Result<Self, Error> {
         let files = Arc::new(Files::open(&directory.join("files"))?);
-        let index = Arc::new(Index::open(&directory.join("index.redb"))?);
+        let path = directory.join("index.redb");
+        let is_new = fs_err::metadata(&path).map_or(true, |metadata| metadata.len() == 0);
+        if is_new && !files.are_none()? && !sabotage::sabotaged!("store-forgets-without-index") {
+            let text = format!("{} is not there, and there are objects: it has to be put back", path.display());
+            return Err(Error::Damaged(text));
+        }
+        let index = Arc::new(Index::open(&path)?);
         fs_err::File::open(directory)?.sync_all()?;
         let backend = Self { files, index };
         backend.abort_begun_before(now().saturating_sub(ABANDONED.as_millis() as u64))?;

@@ -103,6 +103,11 @@ impl Files {
         }
     }
 
+    /// Whether there are none.
+    pub fn are_none(&self) -> Result<bool, Error> {
+        Ok(fs_err::read_dir(&self.directory)?.next().is_none())
+    }
+
     /// Removes all files but the known ones; says how many.
     pub fn sweep(&self, known: &HashSet<u64>) -> Result<usize, Error> {
         let mut swept = 0;

@@ -88,6 +88,22 @@ fn dying<P>(
 }
 
 #[test]
+fn a_store_whose_index_is_gone_keeps_its_objects() {
+    let (directory, backend) = opened();
+    put(&backend, "key", b"value").unwrap();
+    drop(backend);
+    let (index, aside) = (directory.path().join("index.redb"), directory.path().join("aside"));
+    fs_err::rename(&index, &aside).unwrap();
+    for _ in 0..2 {
+        let refused = Backend::open(directory.path()).unwrap_err().to_string();
+        assert!(refused.contains("there are objects"), "{refused}");
+        assert_eq!(files(directory.path()), 1);
+    }
+    fs_err::rename(&aside, &index).unwrap();
+    assert_eq!(read(&Backend::open(directory.path()).unwrap(), "key").unwrap(), b"value");
+}
+
+#[test]
 fn a_write_that_died_anywhere_leaves_the_old_or_the_new() {
     let points = dying(
         |backend| put(backend, "key", b"old").unwrap(),

@@ -17,6 +17,7 @@ struct Case {
     has_changed: bool,
     is_gone: bool,
     stood: Duration,
+    was_there: bool,
     members: Vec<Member>,
 }
 
@@ -59,6 +60,7 @@ fn standby() -> Case {
         has_changed: true,
         is_gone: false,
         stood: Duration::ZERO,
+        was_there: false,
         members: vec![Member { is_primary: true, ..member("x-0", None) }, member("x-2", None)],
     }
 }
@@ -94,6 +96,7 @@ fn decided(case: &Case) -> Action {
         has_changed: case.has_changed,
         is_gone: case.is_gone,
         stood: case.stood,
+        was_there: case.was_there,
         members: &case.members,
     })
 }
@@ -268,6 +271,9 @@ fn of_two_the_one_that_was_named_waits_for_nobody() {
         (case.members, case.stood) = (vec![member("x-0", None)], Duration::ZERO);
     });
     assert_eq!(decided(&named), Action::Acquire);
+    // Its connection broke before the other ended.
+    let behind = edited(named.clone(), |case| case.lease.as_mut().expect("a lease").details.position = Lsn(110));
+    assert_eq!(decided(&behind), Action::Wait(Reason::Former(10)));
     let other = edited(named, |case| case.lease.as_mut().expect("a lease").details.successor = Some("x-0".into()));
     assert_eq!(decided(&other), Action::Wait(Reason::Better("x-0".into())));
 }
@@ -300,6 +306,7 @@ fn a_new_instance_is_initialised_by_its_first_member_only() {
     let new = |pod, volume| {
         edited(standby(), |case| {
             (case.pod, case.volume, case.lease, case.server) = (pod, volume, None, Server::Stopped);
+            case.members = vec![Member { pod: "x-2".into(), ..Member::default() }];
         })
     };
     assert_eq!(decided(&new("x-0", Volume::Empty)), Action::Initialise);
@@ -309,6 +316,43 @@ fn a_new_instance_is_initialised_by_its_first_member_only() {
         case.lease = Some(Record { term: 0, ..lease() });
     });
     assert_eq!(decided(&begun), Action::Initialise);
+}
+
+#[test]
+fn an_instance_whose_lease_was_deleted_is_not_initialised_again() {
+    let deleted = edited(standby(), |case| {
+        (case.pod, case.volume, case.lease, case.server) = ("x-0", Volume::Empty, None, Server::Stopped);
+        case.members = vec![Member { is_ready: false, ..member("x-1", None) }];
+    });
+    assert_eq!(decided(&deleted), Action::Initialise, "nothing says that there was one");
+    let seen = edited(deleted.clone(), |case| case.was_there = true);
+    let standing = edited(deleted.clone(), |case| case.members[0].standing = Some(standing(9)));
+    let configured = edited(deleted, |case| case.members[0].parameters = vec!["p".into()]);
+    for case in [seen, standing, configured] {
+        assert_eq!(decided(&case), Action::Wait(Reason::NoLease));
+    }
+}
+
+#[test]
+fn of_two_what_is_of_an_older_timeline_counts_until_the_term_began() {
+    // x-0 led on timeline 2, from 100 of timeline 1.
+    let forked = |own: u64, end: u64| {
+        edited(vacant(own, 1), |case| {
+            let details = &mut case.lease.as_mut().expect("a lease").details;
+            (details.quorum, details.timeline, details.parent) = (Quorum::default(), 2, 1);
+            (details.begins, details.position) = (Lsn(100), Lsn(end));
+            (case.members, case.stood) = (vec![], PATIENCE * 2);
+        })
+    };
+    assert_eq!(decided(&forked(100, 100)), Action::Acquire, "the term had nothing of its own");
+    let more = 100 + LAG + 1;
+    assert_eq!(
+        decided(&forked(more, more)),
+        Action::Wait(Reason::Lag(LAG + 1)),
+        "what it has more is not the instance's"
+    );
+    let ended = edited(forked(150, 150), |case| case.lease.as_mut().expect("a lease").holder = None);
+    assert_eq!(decided(&ended), Action::Wait(Reason::Former(50)));
 }
 
 #[test]

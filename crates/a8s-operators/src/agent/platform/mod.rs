@@ -60,6 +60,8 @@ pub struct Seen {
     pub instance: Option<Postgresql>,
     /// The Lease; `Some(None)`: there is none.
     pub lease: Option<Option<Sighting>>,
+    /// Whether there has been one.
+    pub was_leased: bool,
     /// All pods of the instance by name, this one among them.
     pub members: Option<BTreeMap<String, Member>>,
 }
@@ -95,6 +97,7 @@ impl Seen {
             return;
         }
         let has_changed = known.is_some();
+        self.was_leased |= record.is_some();
         self.lease = Some(record.map(|record| Sighting { record, since: Instant::now(), has_changed }));
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! Whoever has prepared a complete and durable data directory in [`staged`](datadir::STAGED) sends an [`Order`] to the
 //! agent of the primary. The agent ends the server, exchanges the directories at once, starts the server with the new
-//! content, and makes it final by changing the generation in the Lease, which it must still hold: from then on every
+//! content, which no client reaches yet, and makes it final by changing the generation in the Lease, which it must still hold: from then on every
 //! volume of another generation is copied anew, and none of them ever leads. Where anything of this fails or is cut off
 //! before, the old content is put back. See [`exchange`] for what a start makes of an exchange that was cut off.
 
@@ -11,6 +11,7 @@ use super::*;
 use crate::agent::datadir::exchange;
 use crate::agent::lease::{Record, leads_for};
 use crate::agent::replication::Role;
+use crate::agent::report::Lsn;
 use tokio::sync::oneshot;
 
 /// How long a server may take to recover the new content.
@@ -52,10 +53,15 @@ impl<P: Platform> Agent<P> {
         let before = exchange::generation(&self.server.data()).map_err(failed)?;
         self.stop_cleanly(life).await;
         exchange::swap(volume).map_err(failed)?;
-        match self.make_final(life, &order.generation).await {
+        life.is_closed = true;
+        let result = self.make_final(life, &order.generation).await;
+        life.is_closed = false;
+        match result {
             Ok(()) => {
                 self.settle_as(life, Some(&order.generation))?;
+                let is_let_in = self.let_in(life).await;
                 let _ = order.done.send(Ok(()));
+                is_let_in?;
             }
             // Only the Lease knows. The next start asks it, and answers the order, which nobody does until then.
             Err(error @ Error::Unanswered) => {
@@ -86,12 +92,14 @@ impl<P: Platform> Agent<P> {
         };
         // The logins are the instance's, whatever they were when the backup was made.
         self.apply_logins().await?;
-        self.open(life, true).await?;
-        let position = self.timeline().await;
+        let timeline = self.timeline().await;
+        // Where the old content was says nothing of the new one.
+        self.keeper.note_position(Lsn(0));
         let edit = |record: &mut Record| {
             record.generation = Some(generation.to_owned());
             record.identifier = Some(identity.system_identifier.to_string());
-            record.details.timeline = position.unwrap_or(record.details.timeline);
+            record.details.timeline = timeline.unwrap_or(record.details.timeline);
+            record.details.position = Lsn(0);
             record.details.template = None;
             record.details.quorum = Default::default();
         };
@@ -110,6 +118,23 @@ impl<P: Platform> Agent<P> {
             }
         }
         Err(Error::Unanswered)
+    }
+
+    /// Lets clients into what is final.
+    async fn let_in(&self, life: &mut Life) -> Result<(), Error> {
+        self.open_doors()?;
+        let is_read = match self.probe.client().await {
+            Some(client) => bootstrap::reload(&client).await.is_ok(),
+            None => false,
+        };
+        match is_read {
+            true => self.open(life, true).await,
+            // It reads it when it is started again.
+            false => {
+                self.stop_cleanly(life).await;
+                Ok(())
+            }
+        }
     }
 
     async fn apply_logins(&self) -> Result<(), Error> {

@@ -35,6 +35,8 @@ pub(super) enum AsWhat {
 pub(super) struct Standby {
     /// The address from which it receives.
     pub upstream: Option<String>,
+    /// What it knows of who confirms commits.
+    pub confirmed_by: String,
     /// What it has said of itself.
     pub standing: Option<Standing>,
     /// When it said so.
@@ -63,6 +65,8 @@ pub(super) struct Life {
     pub failures: u32,
     /// The data is of no use: it has to be copied.
     pub is_spoilt: bool,
+    /// Its content is not final: no client may come in.
+    pub is_closed: bool,
     /// Since when too few standbys confirm commits.
     pub unconfirmed: Option<Instant>,
     /// Since when the disk is full.
@@ -102,6 +106,7 @@ impl<P: Platform> Agent<P> {
             restart_by: None,
             failures: 0,
             is_spoilt: false,
+            is_closed: false,
             unconfirmed: None,
             full: None,
             made_way: None,
@@ -229,25 +234,31 @@ impl<P: Platform> Agent<P> {
             has_changed: sighting.is_some_and(|sighting| sighting.has_changed),
             is_gone: sighting.is_some_and(|it| it.record.holder.is_some() && it.record.holder == life.gone),
             stood,
+            was_there: seen.was_leased || life.is_spoilt,
             members: &members,
         })
     }
 
     /// Whether the holder of the Lease is known to have ended: its container says so, or its pod is no more.
     async fn look_for_the_holder(&self, life: &mut Life) {
-        let (holder, ended, is_missing) = {
+        let (holder, ended, may_ask) = {
             let seen = life.seen.borrow();
-            let Some(holder) = seen.sighting().and_then(|it| it.record.holder.clone()) else { return };
+            let Some(record) = seen.sighting().map(|it| &it.record) else { return };
+            let Some(holder) = record.holder.clone() else { return };
             if holder.pod == self.server.pod.name || Some(&holder) == life.gone.as_ref() {
                 return;
             }
             let Some(members) = &seen.members else { return };
             let member = members.get(&holder.pod).filter(|member| member.uid == holder.uid);
             let ended = member.is_some_and(|member| member.ended.contains(&holder.run));
-            (holder, ended, member.is_none())
+            // A pod that was deleted by force is gone before its containers are. What its server may still confirm then, it can't
+            // where others have to confirm it; else its last renewal is waited for.
+            let is_harmless = !record.details.quorum.members.is_empty() || !record.is_renewed;
+            let is_harmless = is_harmless || sabotage::sabotaged!("gone-pods-are-dead");
+            (holder, ended, is_harmless && member.is_none())
         };
         // What has been seen of pods may be older than the Lease: only a fresh answer proves that a pod is gone.
-        let is_gone = ended || (is_missing && self.is_gone(&holder).await);
+        let is_gone = ended || (may_ask && self.is_gone(&holder).await);
         if is_gone {
             tracing::warn!("{}, the primary, has ended", holder.pod);
             life.gone = Some(holder);
@@ -282,7 +293,7 @@ impl<P: Platform> Agent<P> {
             life.identity.as_ref().is_some_and(|identity| identity.is_initialised && identity.term.is_none());
         let may_start = is_standby && !life.is_spoilt && !standby::is_rewound(life);
         if may_start && life.running.is_none() && life.seen.borrow().is_known() {
-            return self.start(life, &Role::Standby(None)).await;
+            return self.start(life, &standby::role(life, None)).await;
         }
         self.wait(life, LOOK).await.map(|_| ())
     }
@@ -361,7 +372,7 @@ impl<P: Platform> Agent<P> {
     pub(super) async fn start(&self, life: &mut Life, role: &Role) -> Result<(), Error> {
         let data = self.server.data();
         let spec = life.seen.borrow().instance.as_ref().map(|instance| instance.spec.clone());
-        let is_standby = matches!(role, Role::Standby(_)) || replication::is_standby(&data);
+        let is_standby = matches!(role, Role::Standby { .. }) || replication::is_standby(&data);
         if let Some(spec) = spec {
             let demands = if is_standby { replication::demands(&self.server).await? } else { vec![] };
             match (self.render(&spec, &demands), self.proven()) {
@@ -379,13 +390,19 @@ impl<P: Platform> Agent<P> {
                 (Err(error), None) => return Err(error),
             }
         }
-        self.write_configuration("pg_hba.conf", &configuration::pg_hba_conf(self.server.pod.address))?;
+        match life.is_closed {
+            true => self.write_configuration("pg_hba.conf", configuration::CLOSED_PG_HBA_CONF)?,
+            false => self.open_doors()?,
+        }
         self.write_role(role)?;
         replication::signal(&data, is_standby).map_err(|source| Error::Write { path: data.clone(), source })?;
         let postmaster = Postmaster::start(&self.server)?;
         let as_what = if is_standby {
-            let upstream = if let Role::Standby(upstream) = role { upstream.clone() } else { None };
-            AsWhat::Standby(Standby { upstream, stalled: Some(Instant::now()), ..Standby::default() })
+            let (upstream, confirmed_by) = match role.clone() {
+                Role::Standby { upstream, confirmed_by } => (upstream, confirmed_by),
+                Role::Primary(confirmed_by) => (None, confirmed_by),
+            };
+            AsWhat::Standby(Standby { upstream, confirmed_by, stalled: Some(Instant::now()), ..Standby::default() })
         } else {
             AsWhat::Primary
         };
@@ -408,6 +425,11 @@ impl<P: Platform> Agent<P> {
             is_new
         });
         Ok(())
+    }
+
+    /// Lets clients in, once the server has read it.
+    pub(super) fn open_doors(&self) -> Result<(), Error> {
+        self.write_configuration("pg_hba.conf", &configuration::pg_hba_conf(self.server.pod.address))
     }
 
     /// Waits for the first connection, the server's end, or the order to stop. What was rewound to a primary that does not

@@ -3,6 +3,7 @@
 use super::life::{AsWhat, Event, Life, replicas};
 use super::standby::Preparing;
 use super::*;
+use crate::agent::datadir::exchange;
 use crate::agent::lease::{Details, LASTS, Quorum, RENEW, Record, Refusal, Switchover};
 use crate::agent::replication::Role;
 use crate::agent::report::Lsn;
@@ -49,7 +50,7 @@ impl<P: Platform> Agent<P> {
             let noted = life.seen.borrow().sighting().map(|it| it.record.clone());
             let details = Details { timeline: 1, template: template.clone(), ..Details::default() };
             match noted {
-                None => self.make_lease(life, &instance, number, details).await,
+                None => self.make_lease(life, &instance, number, None, details).await,
                 // The template with which the instance began is part of what standbys may have.
                 Some(record) if record.details.template == template => Ok(true),
                 Some(_) => Err(self.lost(&number.to_string())),
@@ -83,7 +84,9 @@ impl<P: Platform> Agent<P> {
             return Ok(());
         };
         let details = Details { timeline: 1, ..Details::default() };
-        self.make_lease(life, &instance, identity.system_identifier, details).await?;
+        let generation = exchange::generation(&self.server.data());
+        let generation = generation.map_err(|source| Error::Write { path: self.server.data(), source })?;
+        self.make_lease(life, &instance, identity.system_identifier, generation, details).await?;
         if let (Some(identity), Some(record)) = (life.identity.as_mut(), self.keeper.record()) {
             identity.change(&self.server.volume, |identity| identity.term = Some(record.term))?;
         }
@@ -95,10 +98,11 @@ impl<P: Platform> Agent<P> {
         life: &Life,
         instance: &a8s_api::Postgresql,
         identifier: u64,
+        generation: Option<String>,
         details: Details,
     ) -> Result<bool, Error> {
-        let is_renewed = self.has_rivals(life);
-        let record = Record { identifier: Some(identifier.to_string()), is_renewed, details, ..Record::default() };
+        let (is_renewed, identifier) = (self.has_rivals(life), Some(identifier.to_string()));
+        let record = Record { identifier, generation, is_renewed, details, ..Record::default() };
         match self.keeper.acquire(instance, record, |_| {}).await {
             Ok(is_had) => Ok(is_had),
             Err(error) => {
@@ -278,10 +282,12 @@ impl<P: Platform> Agent<P> {
         if labelled.is_err() {
             tracing::warn!("the pod could not be labelled as a standby before another member leads");
         }
-        if has_run && replication::clean_end(&self.server).await.is_none() {
+        let end = if has_run { replication::clean_end(&self.server).await } else { None };
+        if has_run && end.is_none() {
             return self.give_up(life).await;
         }
-        self.release(successor, None).await;
+        // Who is named may have lost its connection since: the Lease says what there is.
+        self.release(successor, end).await;
         Ok(())
     }
 
@@ -306,14 +312,16 @@ impl<P: Platform> Agent<P> {
 
     /// Makes the running standby the primary of the term.
     async fn promote(&self, life: &mut Life) -> Result<(), Error> {
-        let (Some(client), Some(record)) = (self.probe.first(), self.keeper.record()) else {
+        let (Some(client), Some(record)) = (self.probe.client().await, self.keeper.record()) else {
             return self.wait(life, AGAIN).await.map(|_| ());
         };
         self.write_role(&Role::Primary(record.details.quorum.setting()))?;
         let promoting = async {
-            let (own, position) = replication::position(&client).await?;
-            let skipped = replication::skip_timelines(&self.server.data(), own, record.details.timeline, position);
-            if let Err(error) = skipped {
+            // It has said how far it is.
+            if let Some((own, position)) = replication::position(&client).await?
+                && let Err(error) =
+                    replication::skip_timelines(&self.server.data(), own, record.details.timeline, position)
+            {
                 tracing::warn!(%error, "the timelines that others may have used cannot be noted");
             }
             bootstrap::reload(&client).await?;
@@ -353,7 +361,7 @@ impl<P: Platform> Agent<P> {
 
     /// Sees to it that the primary has what clients expect, and lets them in.
     pub(super) async fn open(&self, life: &mut Life, has_started: bool) -> Result<(), Error> {
-        let (Some(client), Some(identity)) = (self.probe.first(), life.identity.clone()) else {
+        let (Some(client), Some(identity)) = (self.probe.client().await, life.identity.clone()) else {
             return Ok(());
         };
         let (admin, standby) = self.credentials()?;

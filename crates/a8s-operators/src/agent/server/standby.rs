@@ -1,6 +1,6 @@
 //! Following a primary, becoming able to, and saying how far one is when there is none.
 
-use super::life::{self, AsWhat, Event, Life, Running, Standby};
+use super::life::{self, AsWhat, Event, Life, Running};
 use super::*;
 use crate::agent::datadir::exchange;
 use crate::agent::replication::Role;
@@ -61,6 +61,15 @@ pub(super) fn is_rewound(life: &Life) -> bool {
     life.identity.as_ref().is_some_and(|identity| identity.is_rewound)
 }
 
+/// A standby of the server at this address, or of none, that knows who confirms commits.
+pub(super) fn role(life: &Life, upstream: Option<String>) -> Role {
+    Role::Standby { upstream, confirmed_by: confirmed_by(life) }
+}
+
+fn confirmed_by(life: &Life) -> String {
+    life.seen.borrow().sighting().map(|it| it.record.details.quorum.setting()).unwrap_or_default()
+}
+
 impl<P: Platform> Agent<P> {
     /// For a member with an empty volume that is not the first one.
     pub(super) fn prepare_copy(&self, life: &Life) -> Preparing {
@@ -82,7 +91,7 @@ impl<P: Platform> Agent<P> {
         if life.running.is_none() {
             // It receives nothing before it is known that what it has fits. What was rewound does, and needs the rest.
             let upstream = is_rewound(life).then(|| address.clone());
-            self.start(life, &Role::Standby(upstream)).await?;
+            self.start(life, &role(life, upstream)).await?;
         }
         let upstream = match &life.running {
             Some(Running { as_what: AsWhat::Standby(standby), .. }) => standby.upstream.clone(),
@@ -113,15 +122,15 @@ impl<P: Platform> Agent<P> {
         {
             self.redirect(life, None).await?;
         }
-        let Some(client) = self.probe.first() else { return Ok(false) };
+        let Some(client) = self.probe.client().await else { return Ok(false) };
         Ok(matches!(replication::detached(&client).await, Ok(true)))
     }
 
     /// Whether what this standby has is part of what the primary has; `None`: it does not say.
     async fn fits(&self, life: &Life) -> Option<bool> {
         let details = life.seen.borrow().sighting()?.record.details.clone();
-        let client = self.probe.first()?;
-        let (timeline, position) = replication::position(&client).await.ok()?;
+        let client = self.probe.client().await?;
+        let (timeline, position) = replication::position(&client).await.ok()??;
         let fits = details.fits(timeline, position);
         if !fits {
             tracing::warn!("this member has {position} of timeline {timeline}, which the primary has not");
@@ -135,8 +144,12 @@ impl<P: Platform> Agent<P> {
 
     /// Lets the standby receive from another server, or from none.
     async fn redirect(&self, life: &mut Life, upstream: Option<String>) -> Result<(), Error> {
-        self.write_role(&Role::Standby(upstream))?;
-        let client = self.probe.first();
+        self.write_role(&role(life, upstream))?;
+        let confirmed_by = confirmed_by(life);
+        if let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running {
+            standby.confirmed_by = confirmed_by;
+        }
+        let client = self.probe.client().await;
         if let Some(client) = client
             && let Err(error) = bootstrap::reload(&client).await
         {
@@ -155,14 +168,20 @@ impl<P: Platform> Agent<P> {
             self.stop_cleanly(life).await;
             return Ok(());
         }
+        if let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &life.running
+            && standby.confirmed_by != confirmed_by(life)
+        {
+            let upstream = standby.upstream.clone();
+            self.redirect(life, upstream).await?;
+        }
         let timeline = life.seen.borrow().sighting().map_or(0, |it| it.record.details.timeline);
-        let is_streaming = match self.probe.first() {
+        let is_streaming = match self.probe.client().await {
             Some(client) => {
                 matches!(timeout(QUERY, replication::is_streaming(&client, timeline)).await, Ok(Ok(true)))
             }
             None => false,
         };
-        let at_most = if is_streaming { self.is_received(life)? } else { self.is_stalled(life, pod).await? };
+        let at_most = if is_streaming { self.is_received(life).await? } else { self.is_stalled(life, pod).await? };
         match self.wait(life, at_most).await? {
             Event::Order(order) => order.refuse("this member is not the primary"),
             Event::Stop | Event::Ended | Event::Look => {}
@@ -171,7 +190,7 @@ impl<P: Platform> Agent<P> {
     }
 
     /// The standby receives: it has followed, and is ready once its primary counts on it.
-    fn is_received(&self, life: &mut Life) -> Result<Duration, Error> {
+    async fn is_received(&self, life: &mut Life) -> Result<Duration, Error> {
         life.failures = 0;
         if let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running {
             standby.stalled = None;
@@ -192,7 +211,7 @@ impl<P: Platform> Agent<P> {
         };
         if is_counted_on {
             tracing::info!("the standby receives from its primary and answers queries");
-            let client = self.probe.first();
+            let client = self.probe.client().await;
             self.probe.set(client);
             self.report(life, true);
         }
@@ -230,7 +249,7 @@ impl<P: Platform> Agent<P> {
         self.stop_cleanly(life).await;
         let (admin, _) = self.credentials()?;
         // The recovery of a crashed server needs its configuration.
-        self.write_role(&Role::Standby(None))?;
+        self.write_role(&role(life, None))?;
         let timeline = life.seen.borrow().sighting().map_or(0, |it| it.record.details.timeline);
         let rewound = tokio::select! {
             rewound = tools::rewind(&self.server, address, timeline, &admin) => rewound,
@@ -291,21 +310,22 @@ impl<P: Platform> Agent<P> {
                 // Without the primary to which it was rewound it has nothing to say.
                 return self.wait(life, LATER).await.map(|_| ());
             }
-            self.start(life, &Role::Standby(None)).await?;
+            self.start(life, &role(life, None)).await?;
         }
         let version = life.seen.borrow().sighting().and_then(|it| it.record.version.clone());
-        let (Some(vacancy), Some(client)) = (version, self.probe.first()) else {
+        let (Some(vacancy), Some(client)) = (version, self.probe.client().await) else {
             return self.wait(life, SOON).await.map(|_| ());
         };
         if !self.detach(life).await? {
             return self.wait(life, SOON).await.map(|_| ());
         }
         match replication::position(&client).await {
-            Ok((timeline, position)) => {
+            Ok(Some((timeline, position))) => {
                 let generation = exchange::generation(&self.server.data()).ok().flatten();
                 self.take_a_stand(life, Standing { vacancy, timeline, position, generation });
                 Ok(())
             }
+            Ok(None) => self.wait(life, SOON).await.map(|_| ()),
             Err(error) => {
                 tracing::warn!("the standby does not say how far it is: {}", chain(&error));
                 self.wait(life, SOON).await.map(|_| ())
@@ -316,11 +336,9 @@ impl<P: Platform> Agent<P> {
     fn take_a_stand(&self, life: &mut Life, standing: Standing) {
         tracing::info!("this member has timeline {} until {}", standing.timeline, standing.position);
         if let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running {
-            *standby = Standby {
-                standing: Some(standing.clone()),
-                stood: Some(standby.stood.unwrap_or_else(Instant::now)),
-                ..Standby::default()
-            };
+            (standby.upstream, standby.stalled) = (None, None);
+            standby.standing = Some(standing.clone());
+            standby.stood.get_or_insert_with(Instant::now);
         }
         self.reports.send_modify(|report| report.standing = Some(standing));
     }

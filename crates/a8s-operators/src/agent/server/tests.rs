@@ -28,6 +28,8 @@ struct Memory {
     seen: Rc<watch::Sender<Seen>>,
     reports: Rc<RefCell<Vec<Report>>>,
     is_reachable: Rc<Cell<bool>>,
+    /// The Lease can be read and not be written.
+    is_read_only: Rc<Cell<bool>>,
     /// The next write of a generation is stored, and its answer is lost.
     loses_an_answer: Rc<Cell<bool>>,
     writes: Rc<Cell<u64>>,
@@ -41,12 +43,14 @@ impl Memory {
         let seen = Seen {
             instance: Some(instance.expect("an instance")),
             lease: Some(None),
+            was_leased: false,
             members: Some([("solo-0".to_owned(), Member::default())].into()),
         };
         Self {
             seen: Rc::new(watch::Sender::new(seen)),
             reports: Rc::default(),
             is_reachable: Rc::new(Cell::new(true)),
+            is_read_only: Rc::default(),
             loses_an_answer: Rc::default(),
             writes: Rc::default(),
             logins: Rc::new(watch::Sender::new(Some(vec![]))),
@@ -98,6 +102,9 @@ impl Platform for Memory {
 
     async fn write_lease(&self, _: &a8s_api::Postgresql, record: &Record) -> Result<Written, platform::Error> {
         self.check()?;
+        if self.is_read_only.get() {
+            return Err(platform::Error::Configuration("read only".into()));
+        }
         if self.record().and_then(|it| it.version) == record.version {
             let is_lost = record.generation.is_some() && self.loses_an_answer.take();
             let stored = self.store(record.clone());
@@ -632,6 +639,42 @@ fn a_new_content_is_final_although_the_answer_was_lost() {
             assert!(!fixture.memory.loses_an_answer.get());
             assert_eq!(exchange::generation(&fixture.server.data()).expect("readable").as_deref(), Some("g1"));
             assert_eq!(fixture.memory.record().expect("a Lease").generation.as_deref(), Some("g1"));
+        });
+    });
+}
+
+#[test]
+fn nobody_is_let_into_a_content_that_is_not_final() {
+    as_server_user("nobody_is_let_into_a_content_that_is_not_final", || {
+        let fixture = Fixture::new(true);
+        let (data, staged) = (fixture.server.data(), fixture.server.volume.join(datadir::STAGED));
+        scenario(async {
+            fixture.during(|| fixture.ready()).await.expect("no error");
+            let later = fixture.server.volume.join("later");
+            datadir::copy::copy_tree(&data, &later).expect("copied");
+            exchange::mark(&later, Some("g1")).expect("marked");
+            let exchanged = async || {
+                fixture.ready().await;
+                let has_come_in = async || fixture.sql_as("postgres", PASSWORD, "require", "SELECT 1").await.is_ok();
+                assert!(has_come_in().await);
+                fs_err::rename(&later, &staged).expect("renamed");
+                fixture.memory.is_read_only.set(true);
+                let (done, mut answer) = tokio::sync::oneshot::channel();
+                let sent = fixture.orders().send(Order { generation: "g1".into(), done }).await;
+                assert!(sent.is_ok());
+                until(|| exchange::generation(&data).is_ok_and(|it| it.as_deref() == Some("g1"))).await;
+                until(|| data.join("postmaster.pid").exists()).await;
+                for _ in 0..10 {
+                    assert!(!has_come_in().await);
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+                assert!(answer.try_recv().is_err());
+                fixture.memory.is_read_only.set(false);
+                assert_eq!(answer.await, Ok(Ok(())));
+                fixture.ready().await;
+                assert!(has_come_in().await);
+            };
+            fixture.during(exchanged).await.expect("no error");
         });
     });
 }
