@@ -15,3 +15,16 @@ Feature: Disorder
       | 1    |
       | 2    |
       | 3    |
+
+  @embedded-only
+  Scenario Outline: Orders at random to a cluster that is killed and started, of the seed <seed>
+    Given a cluster of its own
+    When 60 orders are given at random, 6 at a time, from the seed <seed>, and the cluster is killed and started 3 times
+    Then everything comes to rest
+    And everything that was ordered can be deleted, at once
+    And the store soon has nothing of this namespace
+
+    Examples:
+      | seed |
+      | 1    |
+      | 2    |

@@ -52,10 +52,15 @@ fn main() -> ExitCode {
         report.clone().into(),
     ];
     let given: Vec<OsString> = std::env::args_os().skip(1).collect();
-    // Some need root, and are skipped for others.
-    let is_whole = given.is_empty() && std::env::var_os("A9S_E2E_FEATURES").is_none() && Uid::effective().is_root();
+    let everything = match given.as_slice() {
+        [] => Some(report),
+        [flag, directory] if flag == "--report" => Some(directory.into()),
+        _ => None,
+    };
     let code = a9s::cli::main_with(own.into_iter().chain(given), Sources::default);
-    match is_whole.then(|| Results::read(&report)) {
+    // Some need root, and are skipped for others.
+    let is_whole = std::env::var_os("A9S_E2E_FEATURES").is_none() && Uid::effective().is_root();
+    match everything.filter(|_| is_whole).map(|report| Results::read(&report)) {
         Some(Ok(results)) if results.verdict == Verdict::Passed && results.selection.door == "cli" => {
             findings(&results)
         }

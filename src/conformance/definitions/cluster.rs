@@ -94,7 +94,7 @@ async fn stop(world: &mut World) -> Result<(), Failure> {
 }
 
 #[when("I start the cluster")]
-async fn start(world: &mut World) -> Result<(), Failure> {
+pub(super) async fn start(world: &mut World) -> Result<(), Failure> {
     world.a9s(&["cluster", "start", "--yes"]).await.map(drop)
 }
 
@@ -141,7 +141,11 @@ async fn kill_process_meanwhile(world: &mut World, line: String, instance: Strin
 
 #[given("the cluster's process has been killed")]
 #[when("the cluster's process is killed")]
-async fn kill_process(world: &mut World) -> Result<(), Failure> {
+async fn process_is_killed(world: &mut World) -> Result<(), Failure> {
+    kill_process(world).await
+}
+
+pub(super) async fn kill_process(world: &World) -> Result<(), Failure> {
     let process = process_of_cluster(world)?;
     let pid = Pid::from_raw(process.pid);
     kill(pid, Signal::SIGKILL).map_err(std::io::Error::from)?;

@@ -12,6 +12,7 @@ use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
 use super::backup::store;
+use super::cluster;
 use crate::conformance::observe::{self, Look, until};
 use crate::conformance::{Failure, World};
 use crate::manifest::resource::Kind;
@@ -111,21 +112,61 @@ impl Order {
     }
 }
 
-#[when(expr = "{int} orders are given at random, {int} at a time, from the seed {int}")]
-async fn given(world: &mut World, number: usize, at_a_time: usize, seed: u64) -> Result<(), Failure> {
-    let mut random = StdRng::seed_from_u64(seed);
-    let orders: Vec<(Order, Duration)> =
-        (0..number).map(|_| (Order::any(&mut random), Duration::from_millis(random.random_range(0..600)))).collect();
-    let there: &World = world;
-    let mut given = stream::iter(&orders)
+/// Orders, each with the pause after it.
+fn orders(random: &mut StdRng, number: usize) -> Vec<(Order, Duration)> {
+    (0..number).map(|_| (Order::any(random), Duration::from_millis(random.random_range(0..600)))).collect()
+}
+
+/// Gives orders, so many at a time. What is done with the answers is `heed`'s.
+async fn give(
+    world: &World,
+    orders: &[(Order, Duration)],
+    at_a_time: usize,
+    heed: impl Fn(Result<(), Failure>) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let mut given = stream::iter(orders)
         .map(|(order, pause)| async move {
-            let answer = order.give(there).await;
+            let answer = order.give(world).await;
             tokio::time::sleep(*pause).await;
             answer
         })
         .buffered(at_a_time);
     while let Some(answer) = given.next().await {
-        answer?;
+        heed(answer)?;
+    }
+    Ok(())
+}
+
+#[when(expr = "{int} orders are given at random, {int} at a time, from the seed {int}")]
+async fn given(world: &mut World, number: usize, at_a_time: usize, seed: u64) -> Result<(), Failure> {
+    give(world, &orders(&mut StdRng::seed_from_u64(seed), number), at_a_time, |answer| answer).await
+}
+
+#[when(
+    expr = "{int} orders are given at random, {int} at a time, from the seed {int}, and the cluster is killed and started {int} times"
+)]
+async fn given_to_the_killed(
+    world: &mut World,
+    number: usize,
+    at_a_time: usize,
+    seed: u64,
+    times: usize,
+) -> Result<(), Failure> {
+    let mut random = StdRng::seed_from_u64(seed);
+    let orders = orders(&mut random, number);
+    for some in orders.chunks(number.div_ceil(times)) {
+        let there: &World = world;
+        let until_killed = Duration::from_millis(random.random_range(0..3000));
+        // Those that come after the blow have nobody to hear them; those that were heard count.
+        let given = give(there, some, at_a_time, |_| Ok(()));
+        let blow = async {
+            tokio::time::sleep(until_killed).await;
+            cluster::kill_process(there).await
+        };
+        let (given, struck) = tokio::join!(given, blow);
+        given.and(struck)?;
+        cluster::start(world).await?;
+        world.last()?.require_success()?;
     }
     Ok(())
 }
