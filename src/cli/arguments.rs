@@ -94,12 +94,13 @@ impl ValueEnum for Kind {
     }
 
     fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(match self {
-            Self::Instance => PossibleValue::new("instance").aliases(["instances", "pg", "postgresql", "postgresqls"]),
-            Self::Backup => PossibleValue::new("backup").aliases(["backups", "bkp"]),
-            Self::Restore => PossibleValue::new("restore").aliases(["restores", "rst"]),
-            Self::ServiceBinding => PossibleValue::new("servicebinding").aliases(["servicebindings", "sb"]),
-        })
+        let others: &[&str] = match self {
+            Self::Instance => &["instances", "pg", "postgresql", "postgresqls"],
+            Self::Backup => &["backups", "bkp"],
+            Self::Restore => &["restores", "rst"],
+            Self::ServiceBinding => &["servicebindings", "sb"],
+        };
+        Some(PossibleValue::new(self.argument()).aliases(others))
     }
 }
 

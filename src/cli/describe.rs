@@ -75,7 +75,7 @@ impl DescribePg {
 pub fn not_there(reference: &Reference) -> Finding {
     let Reference { kind, namespace, name, .. } = reference;
     let cause = format!("there is no {} {name} in the namespace {namespace}", kind.noun());
-    Finding::new(kind.missing(), cause).advise(format!("a9s list pg {} -A lists those there are.", kind.word()))
+    Finding::new(kind.missing(), cause).advise(format!("a9s list pg {} -A lists those there are.", kind.argument()))
 }
 
 fn render(kind: Kind, description: &Description, now: Timestamp) -> Result<String, Finding> {

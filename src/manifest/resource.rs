@@ -71,6 +71,14 @@ impl Kind {
         }
     }
 
+    /// What it is called on the command line, and in documents for programs.
+    pub const fn argument(self) -> &'static str {
+        match self {
+            Self::ServiceBinding => "servicebinding",
+            other => other.noun(),
+        }
+    }
+
     /// The noun as one word: in file names (the Go tool's) and in identifiers of steps.
     pub const fn word(self) -> &'static str {
         match self {

@@ -1,9 +1,10 @@
 //! The images of the builtin stack, where they are images: what `ci/images` has built into the machine's Docker engine.
 
+use std::collections::BTreeMap;
+
 use a8s_operators::manifests;
 use serde_json::Value;
 
-use super::kind::majors;
 use super::tool::Tool;
 use crate::finding::{Finding, Id};
 
@@ -29,6 +30,12 @@ pub fn options(listed: &str) -> Result<manifests::Options, Finding> {
             .advise("Or install the released stack: --stack upstream"));
     }
     Ok(manifests::Options { images, webhook: manifests::Webhook::Service, operators: Some(operators) })
+}
+
+/// PostgreSQL majors with an image.
+fn majors(listed: &str) -> BTreeMap<u32, String> {
+    let tagged = listed.lines().filter_map(|line| line.trim().strip_prefix("a9s/postgresql:"));
+    tagged.filter_map(|tag| Some((tag.parse().ok()?, format!("a9s/postgresql:{tag}")))).collect()
 }
 
 /// Whether an image, as a node or minikube describes it (`id`, `repoDigests`), is the one that Docker calls `id`: by the digest

@@ -4,7 +4,6 @@
 //! and true also of clusters that were made half. What kind itself must do, it does. Its kubeconfig goes to a file of
 //! ours; the user's own is only written by the step for it.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -18,9 +17,9 @@ use kube::api::ListParams;
 use serde_json::{Value, json};
 
 use super::docker::{self, docker};
+use super::memory::{INTRODUCED, KUBECONFIG, MADE, Memory};
 use super::tool::{self, Tool};
-use super::{ClusterName, Name, Options, Provider, State, builtin, ready};
-use crate::config::write_private;
+use super::{ClusterName, Name, Options, POLL, Provider, State, builtin, no_cluster, wait_until_ready};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Connection, Target};
 use crate::step::Context;
@@ -38,16 +37,15 @@ const CONTROL_PLANE: &str = "control-plane";
 const LONGEST: i64 = 60;
 /// How long a cluster whose making was cut off gets to come up by itself: kind may have gone on without us.
 const HALF_MADE: Duration = Duration::from_secs(20);
-/// Between two looks at a cluster that starts.
-const POLL: Duration = Duration::from_millis(500);
+/// Holds, from the moment its making begins to its end, how many nodes a cluster is to have.
+const MAKING: &str = "making";
 
 /// The provider.
 #[derive(Debug, Clone)]
 pub struct Kind {
     kind: Tool,
     docker: Tool,
-    /// Holds one directory per cluster.
-    state: PathBuf,
+    memory: Memory,
     options: Options,
 }
 
@@ -65,33 +63,7 @@ impl Kind {
     /// The clusters of the machine's Docker engine; what is known of them lies below `state`.
     pub fn new(state: &Path, options: Options) -> Self {
         let kind = Tool::new("kind", "https://kind.sigs.k8s.io/docs/user/quick-start#installation");
-        Self { kind, docker: docker(), state: state.join(".kind"), options }
-    }
-
-    /// The provider with these programs instead of those on the PATH.
-    #[must_use]
-    pub fn with_tools(mut self, kind: &Path, docker: &Path) -> Self {
-        self.kind = self.kind.at(kind);
-        self.docker = self.docker.at(docker);
-        self
-    }
-
-    fn file(&self, cluster: &ClusterName, name: &str) -> PathBuf {
-        self.state.join(cluster.as_str()).join(name)
-    }
-
-    fn write(&self, cluster: &ClusterName, name: &str, content: &str) -> Result<(), Finding> {
-        let path = self.file(cluster, name);
-        let failed = |error: std::io::Error| {
-            Finding::new(Id::StateUnwritable, format!("cannot write {}: {error}", path.display()))
-        };
-        super::private_directory(&self.state.join(cluster.as_str())).map_err(failed)?;
-        write_private(&path, content.as_bytes()).map_err(failed)
-    }
-
-    fn forget(&self, cluster: &ClusterName, name: &str) {
-        // Not being there is what is wanted.
-        let _ = std::fs::remove_file(self.file(cluster, name));
+        Self { kind, docker: docker(), memory: Memory::new(state, Name::Kind), options }
     }
 
     async fn nodes(&self, cluster: &ClusterName) -> Result<Vec<Node>, Finding> {
@@ -120,12 +92,11 @@ impl Kind {
     }
 
     async fn make(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
-        let path = self.file(cluster, "kubeconfig");
-        self.forget(cluster, "introduced");
-        self.forget(cluster, "made");
+        self.memory.forget(cluster, INTRODUCED);
+        self.memory.forget(cluster, MADE);
         let nodes = self.options.nodes.unwrap_or(NODES);
-        self.write(cluster, "making", &nodes.to_string())?;
-        let path = path.to_string_lossy().into_owned();
+        self.memory.note(cluster, MAKING, &nodes.to_string())?;
+        let path = self.kubeconfig(cluster).to_string_lossy().into_owned();
         let mut arguments =
             vec!["create", "cluster", "--name", cluster.as_str(), "--kubeconfig", &path, "--config", "-"];
         if let Some(image) = &self.options.node_image {
@@ -137,7 +108,7 @@ impl Kind {
             // kind takes back what it did, unless it was killed; what others have made is not ours.
             let is_theirs = finding.id == Id::ClusterExists;
             if is_theirs || self.nodes(cluster).await.is_ok_and(|nodes| nodes.is_empty()) {
-                self.forget(cluster, "making");
+                self.memory.forget(cluster, MAKING);
             }
             return Err(finding);
         }
@@ -147,7 +118,7 @@ impl Kind {
     /// Whether the making of these nodes was begun here, and has not come to its end. Somebody else may have made a cluster of
     /// that name long after one of ours was cut off.
     fn is_half_made(&self, cluster: &ClusterName, nodes: &[Node]) -> bool {
-        let begun = std::fs::metadata(self.file(cluster, "making")).and_then(|metadata| metadata.modified());
+        let begun = std::fs::metadata(self.memory.file(cluster, MAKING)).and_then(|metadata| metadata.modified());
         let begun = begun.ok().and_then(|time| Timestamp::try_from(time).ok());
         begun.is_some_and(|begun| {
             let is_of_it =
@@ -158,8 +129,8 @@ impl Kind {
 
     /// Whether a cluster has what kind makes after its API server: all nodes ready, and a class of volumes.
     async fn is_whole(&self, cluster: &ClusterName, nodes: &[Node]) -> bool {
-        let wanted = std::fs::read_to_string(self.file(cluster, "making")).unwrap_or_default().parse();
-        let target = Target { kubeconfig: Some(self.file(cluster, "kubeconfig")), context: None };
+        let wanted = self.memory.read(cluster, MAKING).unwrap_or_default().parse();
+        let target = Target { kubeconfig: Some(self.kubeconfig(cluster)), context: None };
         let Ok(Connection { client, .. }) = target.connect().await else { return false };
         let (there, classes): (Api<KubernetesNode>, Api<StorageClass>) = (Api::all(client.clone()), Api::all(client));
         let all = ListParams::default();
@@ -173,7 +144,7 @@ impl Kind {
     /// Waits a while for a cluster that was made half to be whole.
     async fn comes_up(&self, cluster: &ClusterName, nodes: &[Node]) -> bool {
         let whole = async {
-            self.wait_until_ready(cluster).await;
+            wait_until_ready(self.kubeconfig(cluster)).await;
             while !self.is_whole(cluster, nodes).await {
                 tokio::time::sleep(POLL).await;
             }
@@ -183,39 +154,24 @@ impl Kind {
 
     /// Notes that these nodes are a whole cluster of ours.
     fn adopt(&self, cluster: &ClusterName, nodes: &[Node]) -> Result<(), Finding> {
-        self.write(cluster, "made", &Self::mark(nodes))?;
-        self.forget(cluster, "making");
+        self.memory.note(cluster, MADE, &Self::mark(nodes))?;
+        self.memory.forget(cluster, MAKING);
         Ok(())
     }
 
     async fn export(&self, cluster: &ClusterName) -> Result<(), Finding> {
         let text = self.kind.run(&["get", "kubeconfig", "--name", cluster.as_str()]).await?;
-        self.write(cluster, "kubeconfig", &text)
-    }
-
-    async fn wait_until_ready(&self, cluster: &ClusterName) -> String {
-        let target = Target { kubeconfig: Some(self.file(cluster, "kubeconfig")), context: None };
-        loop {
-            match ready(&target).await {
-                Ok(server) => return server,
-                Err(_) => tokio::time::sleep(POLL).await,
-            }
-        }
+        self.memory.note(cluster, KUBECONFIG, &text)
     }
 
     async fn power(&self, cluster: &ClusterName, verb: &str, context: &Context) -> Result<(), Finding> {
         let nodes = self.nodes(cluster).await?;
         if nodes.is_empty() {
-            return Err(self.absent(cluster));
+            return Err(no_cluster(Name::Kind, cluster));
         }
         let ids = nodes.iter().map(|node| node.name.as_str());
         let arguments: Vec<&str> = [verb].into_iter().chain(ids).collect();
         self.docker.act(&arguments, None, context).await.map(drop)
-    }
-
-    fn absent(&self, cluster: &ClusterName) -> Finding {
-        Finding::new(Id::NoCluster, format!("there is no kind cluster {cluster}"))
-            .advise(format!("Create it with: a9s create cluster a8s -p kind -c {cluster}"))
     }
 
     /// Whether a node has the image of this name and identity.
@@ -295,7 +251,7 @@ impl Provider for Kind {
         if self.is_half_made(cluster, &nodes) {
             return Ok(State::Unready { why: "it was made half".to_owned() });
         }
-        Ok(super::state_by(self.file(cluster, "kubeconfig")).await)
+        Ok(super::state_by(self.kubeconfig(cluster)).await)
     }
 
     async fn check(&self, context: &Context) -> Result<(), Finding> {
@@ -309,7 +265,7 @@ impl Provider for Kind {
 
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
         let nodes = self.nodes(cluster).await?;
-        let mark = std::fs::read_to_string(self.file(cluster, "made")).unwrap_or_default();
+        let mark = self.memory.read(cluster, MADE).unwrap_or_default();
         Ok(nodes.is_empty() || self.is_half_made(cluster, &nodes) || mark == Self::mark(&nodes))
     }
 
@@ -330,7 +286,7 @@ impl Provider for Kind {
         } else {
             self.start(cluster, context).await?;
         }
-        self.wait_until_ready(cluster).await;
+        wait_until_ready(self.kubeconfig(cluster)).await;
         Ok(())
     }
 
@@ -347,7 +303,7 @@ impl Provider for Kind {
         context.progress("waiting for its API server");
         if !self.is_half_made(cluster, &nodes) {
             self.export(cluster).await?;
-            self.wait_until_ready(cluster).await;
+            wait_until_ready(self.kubeconfig(cluster)).await;
             return Ok(());
         }
         if !self.comes_up(cluster, &nodes).await {
@@ -364,14 +320,9 @@ impl Provider for Kind {
     }
 
     async fn delete(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
-        let path = self.file(cluster, "kubeconfig").to_string_lossy().into_owned();
+        let path = self.kubeconfig(cluster).to_string_lossy().into_owned();
         self.kind.act(&["delete", "cluster", "--name", cluster.as_str(), "--kubeconfig", &path], None, context).await?;
-        match fs_err::remove_dir_all(self.state.join(cluster.as_str())) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Finding::new(Id::StateUnremovable, error.to_string()))
-            }
-            _ => Ok(()),
-        }
+        self.memory.forget_all(cluster)
     }
 
     async fn list(&self) -> Result<Vec<ClusterName>, Finding> {
@@ -402,11 +353,11 @@ impl Provider for Kind {
     }
 
     fn kubeconfig(&self, cluster: &ClusterName) -> PathBuf {
-        self.file(cluster, "kubeconfig")
+        self.memory.file(cluster, KUBECONFIG)
     }
 
     fn introduced(&self, cluster: &ClusterName) -> PathBuf {
-        self.file(cluster, "introduced")
+        self.memory.file(cluster, INTRODUCED)
     }
 
     async fn builtin_stack(&self, _cluster: &ClusterName) -> Result<manifests::Options, Finding> {
@@ -432,12 +383,6 @@ fn remarks(cluster: &ClusterName, nodes: &[Node], wanted: &Options) -> Vec<Strin
     number.into_iter().chain(image).collect()
 }
 
-/// PostgreSQL majors with an image, out of what docker lists.
-pub(super) fn majors(listed: &str) -> BTreeMap<u32, String> {
-    let tagged = listed.lines().filter_map(|line| line.trim().strip_prefix("a9s/postgresql:"));
-    tagged.filter_map(|tag| Some((tag.parse().ok()?, format!("a9s/postgresql:{tag}")))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -452,9 +397,9 @@ mod tests {
     /// A cluster `demo` whose node runs, as kind and docker tell it.
     fn recorded(directory: &Path) -> Kind {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kind");
-        let mut kind = Kind::new(&directory.join("state"), Options::default()).with_tools(&script, &script);
-        kind.kind = kind.kind.with("RECORDED_STATE", directory.as_os_str());
-        kind.docker = kind.docker.with("RECORDED_STATE", directory.as_os_str());
+        let mut kind = Kind::new(&directory.join("state"), Options::default());
+        kind.kind = kind.kind.at(&script).with("RECORDED_STATE", directory.as_os_str());
+        kind.docker = kind.docker.at(&script).with("RECORDED_STATE", directory.as_os_str());
         kind
     }
 
@@ -481,14 +426,14 @@ mod tests {
         fs_err::write(directory.path().join("kubeconfig"), text).unwrap();
         let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
         assert!(!kind.made(&name).await.unwrap(), "nothing says that it is ours");
-        kind.write(&name, "making", "1").unwrap();
+        kind.memory.note(&name, MAKING, "1").unwrap();
         assert_eq!(kind.state(&name).await.unwrap(), State::Unready { why: "it was made half".to_owned() });
         assert!(kind.made(&name).await.unwrap(), "its making was begun here");
         let mut plan = Plan::new("test");
         plan.add(Cluster { provider: Arc::new(kind.clone()), name: name.clone(), wanted });
         let runner = Runner::new(Arc::new(Silent), Cancel::new(), std::time::Duration::from_secs(20));
         assert!(runner.run(&plan).await.unwrap().changed());
-        assert!(kind.made(&name).await.unwrap() && !kind.file(&name, "making").exists());
+        assert!(kind.made(&name).await.unwrap() && !kind.memory.file(&name, MAKING).exists());
         let asked = fs_err::read_to_string(directory.path().join("asked")).unwrap();
         assert!(!asked.contains("delete") && !asked.contains("create"), "{asked}");
     }
@@ -525,12 +470,6 @@ mod tests {
         assert_eq!(remarks(&cluster, &nodes, &image("kindest/node:v1")), Vec::<String>::new());
         let three = Options { nodes: Some(3), ..image("kindest/node:v2") };
         assert_eq!(remarks(&cluster, &nodes, &three).len(), 2);
-    }
-
-    #[test]
-    fn only_majors_are_versions_of_the_image() {
-        let listed = "a9s/postgresql:15\na9s/postgresql:latest\nother/a9s/postgresql:16\na9s/operators:0.1.0\n";
-        assert_eq!(majors(listed), BTreeMap::from([(15, "a9s/postgresql:15".to_owned())]));
     }
 
     #[test]

@@ -3,36 +3,29 @@
 //! It is asked for JSON and believed by its exit status. Its kubeconfig goes to a file of ours, with certificates
 //! embedded; the context is called as the profile is.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
-
 use a8s_operators::manifests;
 use async_trait::async_trait;
 use serde_json::Value;
+use std::path::{Path, PathBuf};
 
 use super::docker::{self, docker};
+use super::memory::{INTRODUCED, KUBECONFIG, MADE, Memory};
 use super::tool::{self, Tool};
-use super::{ClusterName, Name, Options, Provider, State, builtin, ready};
-use crate::config::write_private;
+use super::{ClusterName, Name, Options, Provider, State, builtin, no_cluster, wait_until_ready};
 use crate::finding::{Finding, Id};
-use crate::kubernetes::Target;
 use crate::step::Context;
 
 /// The oldest minikube that knows all the flags.
 const OLDEST: (u32, u32, u32) = (1, 30, 0);
-/// The mark of a profile that was not there before we began to make it.
-const MADE: &str = "made";
 const NODES: u16 = 3;
 const MEMORY: &str = "4gb";
-/// Between two looks at a cluster that starts.
-const POLL: Duration = Duration::from_millis(500);
 
 /// The provider.
 #[derive(Debug, Clone)]
 pub struct Minikube {
     minikube: Tool,
     docker: Tool,
-    state: PathBuf,
+    memory: Memory,
     options: Options,
 }
 
@@ -40,23 +33,12 @@ impl Minikube {
     /// The profiles of the user; what is known of them lies below `state`.
     pub fn new(state: &Path, options: Options) -> Self {
         let minikube = Tool::new("minikube", "https://minikube.sigs.k8s.io/docs/start");
-        Self { minikube, docker: docker(), state: state.join(".minikube"), options }
-    }
-
-    /// The provider with this program instead of the one on the PATH.
-    #[must_use]
-    pub fn with_tool(mut self, minikube: &Path) -> Self {
-        self.minikube = self.minikube.at(minikube);
-        self
-    }
-
-    fn file(&self, cluster: &ClusterName, name: &str) -> PathBuf {
-        self.state.join(cluster.as_str()).join(name)
+        Self { minikube, docker: docker(), memory: Memory::new(state, Name::Minikube), options }
     }
 
     /// minikube with its kubeconfig in our file.
     fn tool(&self, cluster: &ClusterName) -> Tool {
-        self.minikube.clone().with("KUBECONFIG", self.file(cluster, "kubeconfig").as_os_str())
+        self.minikube.clone().with("KUBECONFIG", self.kubeconfig(cluster).as_os_str())
     }
 
     /// Names and states of the profiles.
@@ -77,6 +59,11 @@ impl Minikube {
         })
     }
 
+    /// Whether its profile was not there before we began to make it.
+    fn is_made_here(&self, cluster: &ClusterName) -> bool {
+        self.memory.file(cluster, MADE).exists()
+    }
+
     async fn is_there(&self, cluster: &ClusterName) -> Result<bool, Finding> {
         Ok(self.profiles().await?.iter().any(|(name, _)| name == cluster.as_str()))
     }
@@ -91,14 +78,8 @@ impl Minikube {
         }
     }
 
-    fn make_directory(&self, cluster: &ClusterName) -> Result<(), Finding> {
-        let directory = self.state.join(cluster.as_str());
-        super::private_directory(&directory)
-            .map_err(|error| Finding::new(Id::StateUnwritable, format!("cannot make {}: {error}", directory.display())))
-    }
-
     async fn up(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
-        self.make_directory(cluster)?;
+        self.memory.prepare(cluster)?;
         let nodes = self.options.nodes.unwrap_or(NODES).to_string();
         let memory = self.options.memory.as_deref().unwrap_or(MEMORY);
         let mut arguments = vec!["start", "--profile", cluster.as_str(), "--nodes", &nodes, "--memory", memory];
@@ -108,10 +89,7 @@ impl Minikube {
         }
         self.tool(cluster).act(&arguments, None, context).await.map_err(explained)?;
         context.progress("waiting for its API server");
-        let target = Target { kubeconfig: Some(self.file(cluster, "kubeconfig")), context: None };
-        while ready(&target).await.is_err() {
-            tokio::time::sleep(POLL).await;
-        }
+        wait_until_ready(self.kubeconfig(cluster)).await;
         Ok(())
     }
 }
@@ -173,7 +151,7 @@ impl Provider for Minikube {
             let why = format!("minikube says {status}");
             return Ok(if status == "Stopped" { State::Stopped { why } } else { State::Unready { why } });
         }
-        Ok(super::state_by(self.file(cluster, "kubeconfig")).await)
+        Ok(super::state_by(self.kubeconfig(cluster)).await)
     }
 
     /// Docker is what minikube takes first where it answers. Other drivers have machines of their own, which minikube checks.
@@ -194,23 +172,20 @@ impl Provider for Minikube {
     }
 
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
-        Ok(!self.is_there(cluster).await? || self.file(cluster, MADE).exists())
+        Ok(!self.is_there(cluster).await? || self.is_made_here(cluster))
     }
 
     async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         let is_there = self.is_there(cluster).await?;
         if !is_there {
             // What is noted is of a former cluster of this name.
-            for name in ["introduced", "kubeconfig", MADE] {
-                let _ = std::fs::remove_file(self.file(cluster, name));
+            for name in [INTRODUCED, KUBECONFIG, MADE] {
+                self.memory.forget(cluster, name);
             }
         }
         // What is cut off from here on is still ours.
-        if !is_there || self.file(cluster, MADE).exists() {
-            self.make_directory(cluster)?;
-            write_private(&self.file(cluster, MADE), b"").map_err(|error| {
-                Finding::new(Id::StateUnwritable, format!("cannot write the cluster's record: {error}"))
-            })?;
+        if !is_there || self.is_made_here(cluster) {
+            self.memory.note(cluster, MADE, "")?;
         }
         // `minikube start` goes on with what was made half, and starts what is stopped.
         self.up(cluster, context).await
@@ -218,8 +193,7 @@ impl Provider for Minikube {
 
     async fn start(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         match self.state(cluster).await? {
-            State::Absent => Err(Finding::new(Id::NoCluster, format!("there is no minikube cluster {cluster}"))
-                .advise(format!("Create it with: a9s create cluster a8s -p minikube -c {cluster}"))),
+            State::Absent => Err(no_cluster(Name::Minikube, cluster)),
             _ => self.up(cluster, context).await,
         }
     }
@@ -230,12 +204,7 @@ impl Provider for Minikube {
 
     async fn delete(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         self.tool(cluster).act(&["delete", "--profile", cluster.as_str()], None, context).await?;
-        match fs_err::remove_dir_all(self.state.join(cluster.as_str())) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Finding::new(Id::StateUnremovable, error.to_string()))
-            }
-            _ => Ok(()),
-        }
+        self.memory.forget_all(cluster)
     }
 
     async fn list(&self) -> Result<Vec<ClusterName>, Finding> {
@@ -263,11 +232,11 @@ impl Provider for Minikube {
     }
 
     fn kubeconfig(&self, cluster: &ClusterName) -> PathBuf {
-        self.file(cluster, "kubeconfig")
+        self.memory.file(cluster, KUBECONFIG)
     }
 
     fn introduced(&self, cluster: &ClusterName) -> PathBuf {
-        self.file(cluster, "introduced")
+        self.memory.file(cluster, INTRODUCED)
     }
 
     async fn builtin_stack(&self, _cluster: &ClusterName) -> Result<manifests::Options, Finding> {
@@ -282,6 +251,7 @@ impl Provider for Minikube {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::Duration;
 
     use super::*;
     use crate::manifest::fetch::tests::{answer, server};
@@ -291,8 +261,8 @@ mod tests {
     /// minikube as it answered when this was written, replayed by a script that keeps its profiles in a file.
     fn recorded(directory: &Path) -> Minikube {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/minikube");
-        let mut minikube = Minikube::new(&directory.join("state"), Options::default()).with_tool(&script);
-        minikube.minikube = minikube.minikube.with("RECORDED_STATE", directory.as_os_str());
+        let mut minikube = Minikube::new(&directory.join("state"), Options::default());
+        minikube.minikube = minikube.minikube.at(&script).with("RECORDED_STATE", directory.as_os_str());
         // No engine of this machine has a say.
         minikube.docker = minikube.docker.at(&directory.join("no-docker"));
         minikube
@@ -375,7 +345,7 @@ mod tests {
                 "delete --profile a8s",
             ]
         );
-        assert!(!minikube.state.join("a8s").exists());
+        assert!(!minikube.memory.file(&cluster("a8s"), "").exists());
     }
 
     #[test]

@@ -4,6 +4,7 @@ pub mod builtin;
 pub mod docker;
 pub mod embedded;
 pub mod kind;
+mod memory;
 pub mod minikube;
 pub mod tool;
 
@@ -16,12 +17,14 @@ use std::time::Duration;
 use async_trait::async_trait;
 use serde::Serialize;
 
-use crate::finding::Finding;
+use crate::finding::{Finding, Id};
 use crate::kubernetes::Target;
 use crate::step::Context;
 
 /// How long one look at `/readyz` may take.
 const LOOK: Duration = Duration::from_secs(2);
+/// Between two looks at a cluster that is becoming ready.
+const POLL: Duration = Duration::from_millis(500);
 
 /// The name of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -233,6 +236,21 @@ pub fn of_name(name: Name, options: Options) -> Result<Arc<dyn Provider>, Findin
         Name::Kind => Arc::new(kind::Kind::new(&state, options)),
         Name::Minikube => Arc::new(minikube::Minikube::new(&state, options)),
     })
+}
+
+/// The finding that a provider has no cluster of this name.
+pub fn no_cluster(provider: Name, cluster: &ClusterName) -> Finding {
+    let choice = if provider == Name::default() { String::new() } else { format!(" -p {provider}") };
+    Finding::new(Id::NoCluster, format!("there is no {provider} cluster {cluster}"))
+        .advise(format!("Create it with: a9s create cluster a8s{choice} -c {cluster}"))
+}
+
+/// Waits until the API server answers that a kubeconfig names.
+async fn wait_until_ready(kubeconfig: PathBuf) {
+    let target = Target { kubeconfig: Some(kubeconfig), context: None };
+    while ready(&target).await.is_err() {
+        tokio::time::sleep(POLL).await;
+    }
 }
 
 /// Whether an API server answers `/readyz` with "ok", and its URL; what it says otherwise.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 
 use crate::finding::{Finding, Id};
-use crate::provider::{ClusterName, Provider, State};
+use crate::provider::{ClusterName, Provider, State, no_cluster};
 use crate::step::{Context, Observation, Step};
 
 /// What a cluster should be.
@@ -104,7 +104,9 @@ impl Step for Cluster {
             (Wanted::Deleted, State::Stopped { .. } | State::Unready { .. } | State::Running { .. }) => {
                 Observation::unmet("it is there")
             }
-            (Wanted::Started | Wanted::Stopped, State::Absent) => return Err(self.absent()),
+            (Wanted::Started | Wanted::Stopped, State::Absent) => {
+                return Err(no_cluster(self.provider.name(), &self.name));
+            }
         })
     }
 
@@ -115,12 +117,5 @@ impl Step for Cluster {
             Wanted::Stopped => self.provider.stop(&self.name, context).await,
             Wanted::Deleted => self.provider.delete(&self.name, context).await,
         }
-    }
-}
-
-impl Cluster {
-    fn absent(&self) -> Finding {
-        let cause = format!("there is no {} cluster {}", self.provider.name(), self.name);
-        Finding::new(Id::NoCluster, cause).advise(format!("Create it with: a9s create cluster a8s -c {}", self.name))
     }
 }

@@ -2,18 +2,30 @@
 
 use clap::Args;
 use comfy_table::{Table, presets};
+use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::Session;
 use crate::cli::arguments::ProviderChoice;
 use crate::finding::Finding;
-use crate::provider::{Options, State};
+use crate::provider::{ClusterName, Options, State};
 
 /// Arguments of `cluster list`.
 #[derive(Debug, Args)]
 pub struct List {
     #[command(flatten)]
     provider: ProviderChoice,
+}
+
+/// A cluster in the document for programs: its state as `cluster status` has it, or why there is none.
+#[derive(Serialize)]
+struct Listed {
+    name: ClusterName,
+    context: String,
+    #[serde(flatten)]
+    state: Option<State>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<Finding>,
 }
 
 impl List {
@@ -31,15 +43,16 @@ impl List {
         table.load_style(presets::NOTHING).set_header(["NAME", "STATE", "CONTEXT", "SERVER"]);
         let mut clusters = Vec::new();
         for (name, state) in found {
-            let (word, server) = match &state {
-                Ok(State::Running { server, .. }) => ("running".to_owned(), server.clone()),
-                Ok(State::Stopped { .. }) => ("stopped".to_owned(), String::new()),
-                Ok(State::Unready { .. }) => ("not ready".to_owned(), String::new()),
+            let (words, server) = match &state {
+                Ok(State::Running { server, .. }) => ("running", server.as_str()),
+                Ok(State::Stopped { .. }) => ("stopped", ""),
+                Ok(State::Unready { .. }) => ("not ready", ""),
                 Ok(State::Absent) => continue,
-                Err(finding) => (format!("unusable: {}", finding.cause), String::new()),
+                Err(finding) => (&*format!("unusable: {}", finding.cause), ""),
             };
-            table.add_row([name.as_str(), &word, &provider.context(&name), &server]);
-            clusters.push(json!({"name": name, "state": word, "context": provider.context(&name), "server": server}));
+            let context = provider.context(&name);
+            table.add_row([name.as_str(), words, &context, server]);
+            clusters.push(Listed { name, context, state: state.as_ref().ok().cloned(), error: state.err() });
         }
         if clusters.is_empty() {
             session.console.info("There are no clusters.");

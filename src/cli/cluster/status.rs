@@ -5,8 +5,8 @@ use serde_json::json;
 
 use crate::cli::Session;
 use crate::cli::arguments::ProviderChoice;
-use crate::finding::{Finding, Id};
-use crate::provider::{ClusterName, Options, State};
+use crate::finding::Finding;
+use crate::provider::{ClusterName, Options, State, no_cluster};
 
 /// Arguments of `cluster status`.
 #[derive(Debug, Args)]
@@ -26,11 +26,7 @@ impl Status {
             session.look(async { Ok((provider.state(name).await?, provider.remarks(name).await)) })?;
         let console = &session.console;
         match &state {
-            State::Absent => {
-                let cause = format!("there is no {} cluster {name}", provider.name());
-                return Err(Finding::new(Id::NoCluster, cause)
-                    .advise(format!("Create it with: a9s create cluster a8s -c {name}")));
-            }
+            State::Absent => return Err(no_cluster(provider.name(), name)),
             State::Stopped { why } => console.warning(format!("The Kubernetes Cluster {name} is stopped: {why}.")),
             State::Unready { why } => console.warning(format!("The Kubernetes Cluster {name} is not ready: {why}.")),
             State::Running { server, pid } => {

@@ -22,7 +22,7 @@ use crate::steps::resource::{Manifest, Settled};
 /// Arguments of a command that gives an order.
 #[derive(Debug, Args)]
 pub struct OrderArguments {
-    /// Namespace of the instance [default: the context's, else default]
+    /// Its namespace [default: the context's, else default]
     #[arg(short, long, value_name = "NAMESPACE")]
     pub namespace: Option<Namespace>,
     /// Version of the API
@@ -139,7 +139,7 @@ fn document(resource: &Resource, end: Option<&DynamicObject>, manifest: &PathBuf
     let Reference { kind, namespace, name, .. } = &resource.reference;
     let object = resource.object();
     let mut document = json!({
-        kind.word(): name, "namespace": namespace, "instance": condition::instance(&object), "manifest": manifest,
+        kind.argument(): name, "namespace": namespace, "instance": condition::instance(&object), "manifest": manifest,
         "applied": end.is_some(), "complete": end.is_some(),
     });
     if *kind == Kind::Restore {

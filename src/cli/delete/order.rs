@@ -39,7 +39,7 @@ impl DeleteOrder {
             let namespace = chosen_namespace(self.namespace.as_ref(), &access).await?;
             let (name, noun) = (&self.name, kind.noun());
             let reference = Reference::new(kind, &namespace, name);
-            let mut plan = Plan::new(format!("delete pg {}", kind.word()));
+            let mut plan = Plan::new(format!("delete pg {}", kind.argument()));
             match kind {
                 Kind::ServiceBinding => plan.add(steps::binding::Deleted::new(access.clone(), &namespace, name)),
                 _ => plan.add(Deleted::new(access.clone(), reference)),
@@ -60,7 +60,7 @@ impl DeleteOrder {
                 session.console.info(format!("There is no {noun} {name} in namespace {namespace}."));
             }
             session.console.document(&json!({
-                kind.word().replace('-', ""): name, "namespace": namespace, "deleted": outcome.changed(), "steps": outcome.steps,
+                kind.argument(): name, "namespace": namespace, "deleted": outcome.changed(), "steps": outcome.steps,
             }));
             Ok(())
         })

@@ -15,8 +15,8 @@ use self::journal::{Goal, Journal, Progress, State};
 use self::playbook::{Phase, Playbook, Step};
 use super::arguments::duration;
 use super::{Session, caller, run_command};
-use crate::config::home;
 use crate::finding::{Class, Finding, Id};
+use crate::provider::embedded::places::Places;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -59,7 +59,9 @@ impl RunPlaybook {
             session.console.document(&playbook.document());
             return Ok(());
         }
-        let journal = Journal::of(&state_directory()?, &file, &playbook);
+        // No cluster's name begins with a dot.
+        let directory = Places::of_user()?.state.join(".playbooks");
+        let journal = Journal::of(&directory, &file, &playbook);
         let goal = self.time.map_or(Goal::Rounds(self.repeat.unwrap_or(1)), Goal::Time);
         let progress = Progress::towards(goal);
         let mut drive = Drive { session, playbook: &playbook, journal, progress, done: Vec::new() };
@@ -67,14 +69,6 @@ impl RunPlaybook {
         drive.answer(&result);
         result
     }
-}
-
-/// Where the journals of playbooks are: with the rest of what the program keeps of a user.
-fn state_directory() -> Result<PathBuf, Finding> {
-    let of = |name: &str| caller::variable(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let directory = of("A9S_STATE_DIR").or_else(|| Some(of("XDG_STATE_HOME")?.join("a9s")));
-    let directory = directory.or_else(|| Some(home()?.join(".local/state/a9s")));
-    Ok(directory.ok_or(crate::config::Error::NoHome)?.join(".playbooks"))
 }
 
 struct Drive<'a> {

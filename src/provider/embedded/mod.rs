@@ -20,7 +20,7 @@ use nix::unistd::Uid;
 
 use self::places::{Place, Places, ServerUser};
 use self::record::{Found, Record};
-use super::{ClusterName, Name, Options, Provider, State, ready};
+use super::{ClusterName, Name, Options, Provider, State, no_cluster, ready};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Target;
 use crate::step::Context;
@@ -161,13 +161,13 @@ impl Provider for Embedded {
     async fn start(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         match record::look(&self.place(cluster))? {
             Found::Cluster(_) => self.bring_up(cluster, context).await,
-            Found::Nothing => Err(no_cluster(cluster)),
+            Found::Nothing => Err(no_cluster(Name::Embedded, cluster)),
         }
     }
 
     async fn stop(&self, cluster: &ClusterName, _context: &Context) -> Result<(), Finding> {
         let place = self.place(cluster);
-        let Found::Cluster(_) = record::look(&place)? else { return Err(no_cluster(cluster)) };
+        let Found::Cluster(_) = record::look(&place)? else { return Err(no_cluster(Name::Embedded, cluster)) };
         let _turn = take_turn(&place).await?;
         self.bring_down(&place).await;
         if let Found::Cluster(mut record) = record::look(&place)? {
@@ -229,7 +229,7 @@ impl Provider for Embedded {
     async fn builtin_stack(&self, cluster: &ClusterName) -> Result<manifests::Options, Finding> {
         let record = match record::look(&self.place(cluster))? {
             Found::Cluster(record) => *record,
-            Found::Nothing => return Err(no_cluster(cluster)),
+            Found::Nothing => return Err(no_cluster(Name::Embedded, cluster)),
         };
         let Some(admission) = record.admission else {
             return Err(Finding::new(Id::ClusterStopped, format!("the cluster {cluster} does not run"))
@@ -258,11 +258,6 @@ fn postgresql_is_installed() -> Result<(), Finding> {
 
 fn administrator(place: &Place) -> Target {
     Target { kubeconfig: Some(place.kubeconfig()), context: None }
-}
-
-fn no_cluster(cluster: &ClusterName) -> Finding {
-    Finding::new(Id::NoCluster, format!("there is no embedded cluster {cluster}"))
-        .advise(format!("Create it with: a9s create cluster a8s -c {cluster}"))
 }
 
 /// The right to change a cluster. It is given back when it is dropped, or when the process ends.

@@ -1,0 +1,79 @@
+//! What a provider whose clusters are kept by another program remembers of those made here: a directory for each, which only
+//! their owner may enter.
+
+use std::path::{Path, PathBuf};
+
+use super::{ClusterName, private_directory};
+use crate::config::write_private;
+use crate::finding::{Finding, Id};
+
+/// Our kubeconfig of a cluster.
+pub const KUBECONFIG: &str = "kubeconfig";
+/// Is there once the user's kubeconfig has got the context.
+pub const INTRODUCED: &str = "introduced";
+/// The mark of a cluster that was made here.
+pub const MADE: &str = "made";
+
+/// The memory of one provider.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    directory: PathBuf,
+}
+
+impl Memory {
+    /// That of the provider of this name.
+    pub fn new(state: &Path, provider: super::Name) -> Self {
+        // No cluster's name begins with a dot.
+        Self { directory: state.join(format!(".{provider}")) }
+    }
+
+    /// Where something of a cluster is noted.
+    pub fn file(&self, cluster: &ClusterName, name: &str) -> PathBuf {
+        self.directory.join(cluster.as_str()).join(name)
+    }
+
+    /// Makes the directory of a cluster.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn prepare(&self, cluster: &ClusterName) -> Result<(), Finding> {
+        let directory = self.directory.join(cluster.as_str());
+        private_directory(&directory)
+            .map_err(|error| Finding::new(Id::StateUnwritable, format!("cannot make {}: {error}", directory.display())))
+    }
+
+    /// Notes something of a cluster.
+    ///
+    /// # Errors
+    /// It can't be written.
+    pub fn note(&self, cluster: &ClusterName, name: &str, content: &str) -> Result<(), Finding> {
+        self.prepare(cluster)?;
+        let path = self.file(cluster, name);
+        write_private(&path, content.as_bytes())
+            .map_err(|error| Finding::new(Id::StateUnwritable, format!("cannot write {}: {error}", path.display())))
+    }
+
+    /// What is noted; nothing if that can't be read.
+    pub fn read(&self, cluster: &ClusterName, name: &str) -> Option<String> {
+        std::fs::read_to_string(self.file(cluster, name)).ok()
+    }
+
+    /// Forgets what is noted under a name.
+    pub fn forget(&self, cluster: &ClusterName, name: &str) {
+        // Not being there is what is wanted.
+        let _ = std::fs::remove_file(self.file(cluster, name));
+    }
+
+    /// Forgets a cluster.
+    ///
+    /// # Errors
+    /// What is noted can't be removed.
+    pub fn forget_all(&self, cluster: &ClusterName) -> Result<(), Finding> {
+        match fs_err::remove_dir_all(self.directory.join(cluster.as_str())) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(Finding::new(Id::StateUnremovable, error.to_string()))
+            }
+            _ => Ok(()),
+        }
+    }
+}
