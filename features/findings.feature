@@ -98,7 +98,7 @@ Feature: Findings
     When I run `a9s create cluster a8s --yes`
     Then it ends with the finding "kubeconfig-locked"
 
-  @core @process
+  @core @process @linux
   Scenario: Nobody can write to standard output
     Given an empty home and no cluster
     When I run `a9s version` where standard output is full

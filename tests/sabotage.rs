@@ -1,4 +1,5 @@
-//! Seeded defects: listed, used once each, and in no program but the one that `ci/sabotage` builds.
+//! What shows that the tests can fail. Seeded defects: listed, used once each, and in no program but the one that
+//! `ci/sabotage` builds. The modules in which `ci/mutants` changes something: all there.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -64,6 +65,16 @@ fn every_area_has_scenarios() {
         let pattern = regex::Regex::new(&pattern).unwrap();
         assert!(ids.iter().any(|id| pattern.is_match(id)), "nothing runs first for {name}");
     }
+}
+
+/// The script looks for each before it says which they are.
+#[test]
+fn every_module_that_mutants_are_made_of_is_there() {
+    let output = std::process::Command::new(root().join("ci/mutants")).arg("--list").output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let modules = String::from_utf8(output.stdout).unwrap();
+    assert!(modules.lines().count() > 20, "{modules}");
+    assert!(modules.lines().all(|module| root().join(module).is_file()), "{modules}");
 }
 
 /// The names are nowhere in the file, so nothing can switch one on.

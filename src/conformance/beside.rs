@@ -141,9 +141,10 @@ fn sweep() -> Result<(), Failure> {
     let format = format!("{{{{.ID}}}} {{{{.Label \"{LABEL}\"}}}}");
     let listed = docker(&["ps", "--all", "--filter", &format!("label={LABEL}"), "--format", &format])?;
     let mut left = listed.lines().filter_map(|line| line.split_once(' '));
-    left.try_for_each(
-        |(id, pid)| if is_running(pid.trim()) { Ok(()) } else { docker(&["rm", "--force", id]).map(drop) },
-    )
+    left.try_for_each(|(id, pid)| match pid.trim().parse().is_ok_and(is_running) {
+        true => Ok(()),
+        false => docker(&["rm", "--force", id]).map(drop),
+    })
 }
 
 fn docker(words: &[&str]) -> Result<String, Failure> {

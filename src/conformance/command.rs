@@ -242,8 +242,8 @@ pub async fn kubectl(surroundings: &Surroundings, words: &[&str], stdin: Option<
 /// How a question on a terminal ends.
 const PROMPT: &[u8] = b": ";
 
-/// Runs a line of the shell in a terminal of its own (script(1)), where somebody answers one question after the other and
-/// types nothing before it is asked. What it says is on standard output.
+/// Runs a line of the shell in a terminal of its own (script(1), which every system has in its own way), where somebody
+/// answers one question after the other and types nothing before it is asked. What it says is on standard output.
 ///
 /// # Errors
 /// As [`a9s`], and when this machine has no `script`.
@@ -252,7 +252,12 @@ pub async fn in_terminal(surroundings: &Surroundings, line: &str, answers: &[&st
     let failed = |cause| Failure::Run { program: line.to_owned(), cause };
     let started = Instant::now();
     let mut command = surroundings.command(&script);
-    command.args(["-qec", line, "/dev/null"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if cfg!(target_os = "linux") {
+        command.args(["-qec", line, "/dev/null"]);
+    } else {
+        command.args(["-q", "/dev/null", "sh", "-c", line]);
+    }
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(failed)?;
     let (mut keyboard, mut screen) = (child.stdin.take(), child.stdout.take().ok_or(Failure::Missing("terminal"))?);
     let mut answers = answers.iter();

@@ -52,7 +52,7 @@ fn sweep() -> Result<(), Failure> {
     let listed = nft("list tables")?;
     let mut left = listed.lines().filter_map(|line| line.strip_prefix("table inet ")).filter(|table| {
         let run = table.strip_prefix(PREFIX).and_then(|rest| rest.split('_').next());
-        run.is_some_and(|pid| !is_running(pid))
+        run.and_then(|pid| pid.parse().ok()).is_some_and(|pid| !is_running(pid))
     });
     left.try_for_each(|table| nft(&format!("delete table inet {table}")).map(drop))
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use fs_err::File;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{command, inventory, world};
+use super::{command, inventory, mounts, world};
 
 /// How their names begin.
 const BEGIN: &str = "a9s-e2e-";
@@ -90,8 +90,8 @@ async fn clusters(directory: &Path) -> Vec<String> {
 async fn rest(directory: &Path) -> Vec<String> {
     let mut left = world::end_processes_of(&directory.to_string_lossy()).await;
     for mount in inventory::mounts(directory) {
-        if let Err(errno) = nix::mount::umount(mount.as_str()) {
-            left.push(format!("{mount} is still mounted: {errno}"));
+        if let Err(error) = mounts::unmount(Path::new(&mount)) {
+            left.push(format!("{mount} is still mounted: {error}"));
         }
     }
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {

@@ -2,15 +2,26 @@
 //!
 //! Other clusters may come and go on the machine meanwhile. A process belongs to the run when its command line,
 //! environment, working directory or mount table names the run's directory, or when it carries the mark of one of its
-//! pods; nothing else is ever reported or ended.
+//! pods; nothing else is ever reported or ended. What can be seen of a process depends on the system. Ports and mounts are
+//! what only a run with embedded clusters makes, and so only looked for on Linux.
+
+#[cfg(target_os = "linux")]
+mod proc;
+#[cfg(not(target_os = "linux"))]
+mod ps;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid};
 
+#[cfg(target_os = "linux")]
+use self::proc::Seen;
+#[cfg(not(target_os = "linux"))]
+use self::ps::Seen;
 use crate::provider::embedded::places::OWNER;
 
 /// A process of the run.
@@ -22,13 +33,17 @@ pub struct Process {
     pub line: String,
 }
 
+impl From<Seen> for Process {
+    fn from(seen: Seen) -> Self {
+        Self { pid: seen.pid, line: seen.line() }
+    }
+}
+
 /// The processes (except this one) that name `word` in their command line, environment, working directory or mounts.
 pub fn processes_naming(word: &str) -> Vec<Process> {
     let own = i32::try_from(std::process::id()).unwrap_or(-1);
-    let mut found: Vec<Process> = process_ids()
-        .filter(|pid| *pid != own && names(*pid, word))
-        .map(|pid| Process { pid, line: command_line(pid) })
-        .collect();
+    let mut found: Vec<Process> =
+        Seen::all().filter(|seen| seen.pid != own && seen.names(word)).map(Process::from).collect();
     found.sort();
     found
 }
@@ -36,10 +51,7 @@ pub fn processes_naming(word: &str) -> Vec<Process> {
 /// The processes whose environment has the variable `name` with this value.
 pub fn processes_marked(name: &str, value: &str) -> Vec<Process> {
     let mark = format!("{name}={value}");
-    process_ids()
-        .filter(|pid| read(*pid, "environ").split(|byte| *byte == 0).any(|variable| variable == mark.as_bytes()))
-        .map(|pid| Process { pid, line: command_line(pid) })
-        .collect()
+    Seen::all().filter(|seen| seen.has(&mark)).map(Process::from).collect()
 }
 
 /// Ends processes at once. Only for those that [`processes_naming`] a directory of the run has found; what this process
@@ -52,27 +64,21 @@ pub fn end(processes: &[Process]) {
     }
 }
 
-/// Whether there is a process of this number.
-pub fn is_running(pid: &str) -> bool {
-    Path::new("/proc").join(pid).exists()
+/// Whether there is a process of this number, be it somebody else's.
+pub fn is_running(pid: i32) -> bool {
+    pid > 0 && kill(Pid::from_raw(pid), None) != Err(Errno::ESRCH)
 }
 
 /// The processes that a process has started itself.
 pub fn children(pid: i32) -> Vec<Process> {
-    process_ids()
-        .filter(|child| parent(*child) == Some(pid))
-        .map(|pid| Process { pid, line: command_line(pid) })
-        .collect()
-}
-
-fn parent(pid: i32) -> Option<i32> {
-    let status = String::from_utf8_lossy(&read(pid, "status")).into_owned();
-    status.lines().find_map(|line| line.strip_prefix("PPid:")?.trim().parse().ok())
+    Seen::all().filter(|seen| seen.parent() == Some(pid)).map(Process::from).collect()
 }
 
 fn ancestors() -> BTreeSet<i32> {
     let own = i32::try_from(std::process::id()).unwrap_or_default();
-    std::iter::successors(parent(own), |pid| parent(*pid)).take_while(|pid| *pid > 0).collect()
+    let parents: BTreeMap<i32, i32> = Seen::all().filter_map(|seen| Some((seen.pid, seen.parent()?))).collect();
+    let parent = |pid: &i32| parents.get(pid).copied().filter(|parent| *parent > 0);
+    std::iter::successors(parent(&own), parent).collect()
 }
 
 /// What is on the machine that is not a process: taken before and after a run.
@@ -97,7 +103,7 @@ impl Inventory {
         let run = run.to_string_lossy();
         let mut leaks = Vec::new();
         for ((address, port), holder) in &self.listeners {
-            let foreign = holder.is_some_and(|pid| !names(pid, &run));
+            let foreign = holder.is_some_and(|pid| !Seen::all().any(|seen| seen.pid == pid && seen.names(&run)));
             if !before.listeners.contains_key(&(*address, *port)) && !foreign {
                 leaks.push(format!("port {address}:{port} still listens"));
             }
@@ -113,42 +119,11 @@ impl Inventory {
     }
 }
 
-fn process_ids() -> impl Iterator<Item = i32> {
-    fs_err::read_dir("/proc").into_iter().flatten().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-}
-
-/// A file of a process; empty where it is gone or not ours to read.
-fn read(pid: i32, file: &str) -> Vec<u8> {
-    std::fs::read(format!("/proc/{pid}/{file}")).unwrap_or_default()
-}
-
-fn command_line(pid: i32) -> String {
-    let line = String::from_utf8_lossy(&read(pid, "cmdline")).replace('\0', " ").trim().to_owned();
-    if line.is_empty() { String::from_utf8_lossy(&read(pid, "comm")).trim().to_owned() } else { line }
-}
-
-/// A mount of the machine itself is in everybody's table, so only those who have a table of their own belong to a
-/// directory by what they have mounted.
-fn names(pid: i32, word: &str) -> bool {
-    let within = |bytes: &[u8]| contains(bytes, word.as_bytes());
-    within(&read(pid, "cmdline"))
-        || within(&read(pid, "environ"))
-        || std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|path| within(path.as_os_str().as_encoded_bytes()))
-        || (has_mounts_of_its_own(pid) && within(&read(pid, "mountinfo")))
-}
-
 /// Whether a word is there and does not go on: `s2` is not in `s27`.
 fn contains(bytes: &[u8], word: &[u8]) -> bool {
     let goes_on = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let mut windows = bytes.windows(word.len()).enumerate();
     windows.any(|(at, window)| window == word && !bytes.get(at + word.len()).is_some_and(goes_on))
-}
-
-/// Whether a process is in another mount namespace than this one; a process that can't be asked is not.
-fn has_mounts_of_its_own(pid: i32) -> bool {
-    let own = std::fs::read_link("/proc/self/ns/mnt");
-    let other = std::fs::read_link(format!("/proc/{pid}/ns/mnt"));
-    matches!((own, other), (Ok(own), Ok(other)) if own != other)
 }
 
 /// Mount points that name the run's directory.
@@ -219,7 +194,7 @@ fn listening(line: &str) -> Option<Socket> {
 
 fn holders(inodes: &BTreeSet<u64>) -> BTreeMap<u64, i32> {
     let mut found = BTreeMap::new();
-    for pid in process_ids() {
+    for Seen { pid, .. } in Seen::all() {
         for entry in std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten() {
             let Ok(link) = std::fs::read_link(entry.path()) else { continue };
             let inode = link.to_str().and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
@@ -259,14 +234,23 @@ mod tests {
         assert!(orphan.leaked_since(&orphan, Path::new("/tmp/run")).is_empty(), "it was there before");
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn what_is_mounted_for_everybody_makes_nobody_a_process_of_the_run() {
         // Every process of this mount namespace has this in its table, and most do not name it otherwise.
-        let own = i32::try_from(std::process::id()).expect("a pid");
-        let table = String::from_utf8_lossy(&read(own, "mountinfo")).into_owned();
-        let proc = table.lines().find(|line| line.contains(" /proc ")).expect("proc is mounted").to_owned();
-        assert!(!processes_naming(&proc).iter().any(|process| ancestors().contains(&process.pid)));
-        assert!(ancestors().contains(&i32::try_from(std::os::unix::process::parent_id()).expect("a pid")));
+        let table = fs_err::read_to_string("/proc/self/mountinfo").expect("proc is mounted");
+        let proc = table.lines().find(|line| line.contains(" /proc ")).expect("proc is mounted");
+        assert!(!processes_naming(proc).iter().any(|process| ancestors().contains(&process.pid)));
+    }
+
+    #[test]
+    fn this_process_descends_from_its_parent_and_both_run() {
+        let [own, parent] =
+            [std::process::id(), std::os::unix::process::parent_id()].map(|pid| i32::try_from(pid).expect("a pid"));
+        let ancestors = ancestors();
+        assert!(ancestors.contains(&parent) && !ancestors.contains(&own), "{parent} is not in {ancestors:?}");
+        assert!(is_running(own) && is_running(parent) && is_running(1));
+        assert!(!is_running(0) && !is_running(i32::MAX));
     }
 
     #[test]
@@ -280,14 +264,25 @@ mod tests {
 
     #[test]
     fn a_child_that_names_the_directory_is_found_until_it_ends() {
-        let word = format!("/tmp/a9s-inventory-{}", std::process::id());
-        let mut child = std::process::Command::new("sleep").arg("30").env("A9S_X", &word).spawn().expect("sleep");
+        let directory = tempfile::tempdir().expect("a directory");
+        let word = directory.path().display().to_string();
+        let file = directory.path().join("file");
+        fs_err::write(&file, "").expect("written");
+        let mut command = std::process::Command::new("tail");
+        let mut child = command.arg("-f").arg(&file).env("A9S_X", &word).spawn().expect("tail");
         let pid = i32::try_from(child.id()).expect("a pid");
         // Between fork and exec the child still has this process' environment.
-        while !processes_naming(&word).iter().any(|process| process.pid == pid) {
+        while !processes_naming(&word).iter().any(|process| process.pid == pid && process.line.contains("tail")) {
             std::thread::yield_now();
         }
-        assert_eq!(processes_marked("A9S_X", &word).len(), 1);
+        assert_eq!(
+            children(i32::try_from(std::process::id()).expect("a pid")).iter().filter(|it| it.pid == pid).count(),
+            1
+        );
+        if cfg!(target_os = "linux") {
+            // Elsewhere the environment of the system's own programs is nobody's to see.
+            assert_eq!(processes_marked("A9S_X", &word).len(), 1);
+        }
         end(&processes_naming(&word));
         child.wait().expect("it ended");
         assert!(processes_naming(&word).is_empty());

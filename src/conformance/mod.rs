@@ -16,6 +16,7 @@ pub mod environment;
 pub mod evidence;
 pub mod failure;
 pub mod inventory;
+mod mounts;
 pub mod nodes;
 pub mod normalise;
 pub mod observations;

@@ -23,6 +23,7 @@ use super::world::{self, World};
 use super::{directory, environment, evidence, observations, observe, preflight, reports};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::is_before;
+use crate::provider::embedded;
 use crate::step::Cancel;
 
 /// Between two looks at whether the cluster is there.
@@ -67,7 +68,11 @@ pub async fn run(
                 return Err(Finding::new(Id::Interrupted, cause));
             }
         },
-        false => None,
+        false => {
+            let way = "Then name its context, or that of any other cluster with the stack: --context NAME";
+            embedded::supported().map_err(|finding| finding.advise(way))?;
+            None
+        }
     };
     let patience = options.patience.map(|seconds| Duration::from_secs(seconds.get().into()));
     let stage = Stage::open(program, &options.report, existing, door, patience)
@@ -350,6 +355,7 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
     tags.iter().find_map(|tag| match (tag.as_str(), &stage.existing) {
         ("kubectl", _) => stage.kubectl.as_ref().err().map(|why| (*why).to_owned()),
         ("root", _) if !root => Some("only root may do this".to_owned()),
+        ("linux", _) if !cfg!(target_os = "linux") => Some("only Linux has what it needs".to_owned()),
         ("cut-off", None) => super::cut::lacking(),
         ("docker", None) => super::beside::lacking(),
         ("nodes", existing) => super::nodes::lacking(existing.as_ref()),

@@ -10,7 +10,6 @@ use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
 use kube::api::{DeleteParams, ListParams, PostParams};
 use kube::config::Kubeconfig;
 use kube::{Api, Client};
-use nix::mount::{MntFlags, umount2};
 use serde_json::Value;
 use tokio::process::Child;
 
@@ -20,6 +19,7 @@ use super::cut::Cut;
 use super::definitions::backup;
 use super::failure::Failure;
 use super::inventory;
+use super::mounts;
 use super::nodes::Spoilt;
 use super::observations;
 use super::observe::{self, Look, SOON, until};
@@ -384,7 +384,7 @@ impl World {
         let mut leaks = Vec::new();
         // Whoever still uses one keeps it until he ends; the volume below it can be deleted.
         for disk in std::mem::take(&mut self.disks).into_values() {
-            leaks.extend(unmount(&disk, MntFlags::MNT_DETACH));
+            leaks.extend(still_mounted(&disk, mounts::detach(&disk)));
         }
         leaks.extend(if self.shared {
             self.leave_shared_cluster().await
@@ -395,7 +395,7 @@ impl World {
             leaks.extend(end_processes_of(&self.directory.to_string_lossy()).await);
         }
         for disk in self.mounts.drain(..) {
-            leaks.extend(unmount(&disk, MntFlags::empty()));
+            leaks.extend(still_mounted(&disk, mounts::unmount(&disk)));
         }
         if let Err(error) = fs_err::remove_dir_all(&self.directory) {
             leaks.push(error.to_string());
@@ -456,8 +456,8 @@ fn lines_from(text: &str, mark: usize) -> &str {
 }
 
 /// Says what would not go.
-fn unmount(disk: &Path, how: MntFlags) -> Option<String> {
-    umount2(disk, how).err().map(|errno| format!("{} is still mounted: {errno}", disk.display()))
+fn still_mounted(disk: &Path, unmounted: std::io::Result<()>) -> Option<String> {
+    unmounted.err().map(|error| format!("{} is still mounted: {error}", disk.display()))
 }
 
 /// Deletes namespaces of the shared cluster, and says what would not go.

@@ -92,6 +92,7 @@ ids! {
     ClusterStopped "cluster-stopped" Missing "The cluster is there and does not run."
     ClusterNotStarted "cluster-not-started" Failed "The cluster's process ended or did not become ready; its log is shown."
     PortTaken "port-taken" Refused "Another program listens on a port that the cluster was told to use."
+    ProviderUnsupported "provider-unsupported" Refused "That provider can't make clusters on this system."
     NoPostgresql "no-postgresql" Missing "No PostgreSQL server is installed on this machine."
     NoServerUser "no-server-user" Missing "There is no user to run PostgreSQL as."
     RunAs "run-as" Refused "PostgreSQL can't be run as that user."

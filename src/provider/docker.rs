@@ -225,8 +225,9 @@ mod tests {
         assert_eq!(check(&here(0), &none, 1).unwrap(), Vec::<String>::new());
         let container = Limits { memory: Some(GIB), ..Limits::default() };
         assert_eq!(check(&here(8 * GIB), &container, 1).unwrap_err().id, Id::TooLittleMemory);
-        // A file system without any room.
-        let full = Engine { root: "/proc".to_owned(), ..here(0) };
+        // File systems without any room.
+        let root = if cfg!(target_os = "linux") { "/proc" } else { "/dev" };
+        let full = Engine { root: root.to_owned(), ..here(0) };
         assert_eq!(check(&full, &none, 1).unwrap_err().id, Id::TooLittleDisk);
     }
 

@@ -3,9 +3,9 @@
 //! Each cluster owns one /20 of 127.64.0.0/10: its API server, pods and Services listen on addresses of their own, as
 //! on a real network, and two clusters never meet. Linux answers on all of 127.0.0.0/8 without any set-up (ip(7)).
 
+use std::io;
 use std::net::Ipv4Addr;
-use std::os::linux::net::SocketAddrExt;
-use std::os::unix::net::{SocketAddr, UnixListener};
+use std::os::unix::net::UnixListener;
 
 const FIRST: u32 = u32::from_be_bytes([127, 64, 0, 0]);
 const SIZE: u32 = 1 << 12;
@@ -23,7 +23,7 @@ pub enum Error {
     Exhausted,
     /// The system refused the lock.
     #[error("cannot lock a range of loopback addresses")]
-    Lock(#[source] std::io::Error),
+    Lock(#[source] io::Error),
 }
 
 /// A range of addresses that is this process' own for as long as this value lives.
@@ -45,10 +45,9 @@ impl AddressRange {
         let first = rand::random_range(0..ANYWHERE);
         let others = (0..COUNT).map(|offset| (first + offset) % COUNT);
         for index in preferred.into_iter().chain(others).filter(|index| *index < COUNT) {
-            let name = SocketAddr::from_abstract_name(format!("a9s/addresses/{index}")).map_err(Error::Lock)?;
-            match UnixListener::bind_addr(&name) {
+            match lock(index) {
                 Ok(lock) => return Ok(Self { index, _lock: lock }),
-                Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {}
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse => {}
                 Err(error) => return Err(Error::Lock(error)),
             }
         }
@@ -80,7 +79,20 @@ impl AddressRange {
     }
 }
 
-#[cfg(test)]
+#[cfg(target_os = "linux")]
+fn lock(index: u32) -> io::Result<UnixListener> {
+    use std::os::linux::net::SocketAddrExt;
+    let name = std::os::unix::net::SocketAddr::from_abstract_name(format!("a9s/addresses/{index}"))?;
+    UnixListener::bind_addr(&name)
+}
+
+/// Elsewhere there are no abstract sockets, and loopback has one address.
+#[cfg(not(target_os = "linux"))]
+fn lock(_: u32) -> io::Result<UnixListener> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
 

@@ -1,17 +1,16 @@
 //! Disks that are full. Only root may make a small one, so these scenarios carry `@root`.
 
-use std::io::{self, ErrorKind, Write as _};
+use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use cucumber::{given, when};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{Api, Client};
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use tokio::process::Command;
 
 use super::{backup, members};
 
-use crate::conformance::{Failure, World};
+use crate::conformance::{Failure, World, mounts};
 
 /// The name of the file that takes all the room.
 const FILLER: &str = "filler";
@@ -20,8 +19,7 @@ const FILLER: &str = "filler";
 async fn small_disk(world: &mut World, size: usize) -> Result<(), Failure> {
     let state = world.surroundings.state.clone();
     fs_err::create_dir_all(&state)?;
-    let options = format!("size={size}m,mode=755");
-    mount(Some("tmpfs"), &state, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).map_err(io::Error::from)?;
+    mounts::disk(&state, &format!("size={size}m,mode=755"))?;
     world.mounts.push(state);
     Ok(())
 }
@@ -36,13 +34,11 @@ async fn disk_of_member(world: &mut World, pod: String, instance: String, size: 
     let path = volume(&client, world.namespace(), &format!("pgdata-{pod}")).await?;
     let disk = world.surroundings.home.join(format!("disk-of-{pod}"));
     fs_err::create_dir(&disk)?;
-    let options = format!("size={size}m");
-    let nothing: Option<&str> = None;
-    mount(Some("tmpfs"), &disk, Some("tmpfs"), MsFlags::empty(), Some(options.as_str())).map_err(io::Error::from)?;
+    mounts::disk(&disk, &format!("size={size}m"))?;
     let copied = Command::new("cp").arg("-a").arg(path.join(".")).arg(&disk).status().await;
-    let bound = mount(Some(&disk), &path, nothing, MsFlags::MS_BIND, nothing);
-    umount2(&disk, MntFlags::MNT_DETACH).map_err(io::Error::from)?;
-    bound.map_err(io::Error::from)?;
+    let bound = mounts::bind(&disk, &path);
+    mounts::detach(&disk)?;
+    bound?;
     world.disks.insert(pod, path);
     if !copied?.success() {
         return Err(Failure::Missing("copy of the volume"));

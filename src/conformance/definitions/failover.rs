@@ -169,7 +169,7 @@ async fn strike_standbys(world: &mut World, part: String, name: String, how: Str
 async fn frozen_ended(world: &mut World, seconds: u64) -> Result<(), Failure> {
     until("the end of what was frozen", Duration::from_secs(seconds), || async {
         let mut left = world.frozen.clone();
-        left.retain(|pid| std::path::Path::new(&format!("/proc/{pid}")).exists());
+        left.retain(|pid| inventory::is_running(*pid));
         Ok(Look::when(left.is_empty(), format!("{left:?} still there")))
     })
     .await

@@ -139,6 +139,6 @@ fn what_is_not_understood_is_refused_by_name(#[case] kustomization: &str, #[case
 #[test]
 fn a_link_out_of_the_directory_is_not_followed() {
     let directory = Directory::of(&[("kustomization.yaml", "resources: [link.yaml]\n")]);
-    std::os::unix::fs::symlink("/etc/hostname", directory.0.path().join("link.yaml")).unwrap();
+    std::os::unix::fs::symlink("/etc/hosts", directory.0.path().join("link.yaml")).unwrap();
     assert!(directory.render().unwrap_err().contains("is not below the directory"));
 }

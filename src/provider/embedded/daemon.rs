@@ -130,7 +130,7 @@ pub async fn end(pid: i32, patience: Duration) {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::path::PathBuf;
 

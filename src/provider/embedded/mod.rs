@@ -77,6 +77,7 @@ impl Embedded {
 
     /// Makes what is missing and starts the process, unless it runs. Returns when the API answers.
     async fn bring_up(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        supported()?;
         let place = self.place(cluster);
         let found = record::look(&place)?;
         let recorded = match &found {
@@ -247,6 +248,23 @@ impl Provider for Embedded {
     }
 }
 
+/// Refuses a system that can't run embedded clusters: only Linux has an address of loopback for every pod, and namespaces
+/// of mounts for its containers.
+///
+/// # Errors
+/// This system is none.
+pub fn supported() -> Result<(), Finding> {
+    supported_on(std::env::consts::OS)
+}
+
+fn supported_on(system: &str) -> Result<(), Finding> {
+    if system == "linux" {
+        return Ok(());
+    }
+    let cause = format!("embedded clusters need Linux, and this system is {system}");
+    Err(Finding::new(Id::ProviderUnsupported, cause).advise("Make the cluster with kind, in Docker: -p kind"))
+}
+
 /// The servers are programs of this host.
 fn postgresql_is_installed() -> Result<(), Finding> {
     if a8s_operators::postgresql::installations().is_empty() {
@@ -337,4 +355,17 @@ fn remove_all(place: &Place) -> Result<(), Finding> {
         let _ = std::fs::remove_dir(parent);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_system_other_than_linux_is_refused_with_a_way_out() {
+        supported_on("linux").unwrap();
+        let finding = supported_on("macos").unwrap_err();
+        assert_eq!(finding.id, Id::ProviderUnsupported);
+        assert!(finding.cause.contains("this system is macos") && finding.advice[0].contains("-p kind"), "{finding}");
+    }
 }

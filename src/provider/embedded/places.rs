@@ -14,7 +14,7 @@ use crate::finding::{Finding, Id};
 use crate::provider::ClusterName;
 
 /// A cluster with one small instance needs about this much.
-const SPACE: u64 = 200 * 1024 * 1024;
+const SPACE: u128 = 200 * 1024 * 1024;
 /// The longest path of a directory of sockets: the limit of a socket's path is 107 bytes (unix(7)), and names follow.
 const SOCKETS: usize = 60;
 
@@ -145,7 +145,8 @@ impl Place {
         }
         let ancestor = existing_ancestor(&self.directory)?;
         if let Ok(system) = nix::sys::statvfs::statvfs(ancestor) {
-            let free = system.blocks_available() * system.fragment_size();
+            // These have another width on other systems.
+            let free = u128::from(system.blocks_available()) * u128::from(system.fragment_size());
             if free < SPACE {
                 let cause = format!(
                     "the disk of {} is full: {} MiB are free, {} MiB are needed",

@@ -5,7 +5,6 @@ use super::watchdog;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -208,6 +207,7 @@ fn remove_lock_of_the_dead(lock: &Path) {
 /// stays there. It is compared by its inode, as paths differ between mount namespaces.
 #[cfg(target_os = "linux")]
 fn processes(data: &Path) -> Vec<Pid> {
+    use std::os::unix::fs::MetadataExt as _;
     let Ok(here) = fs_err::metadata(data) else { return vec![] };
     let mut found = Vec::new();
     for entry in fs_err::read_dir("/proc").into_iter().flatten().flatten() {

@@ -13,7 +13,7 @@ use nix::sys::statvfs::statvfs;
 use super::{Error, crash};
 
 /// Space that is left to the index, which needs some to delete.
-const RESERVE: u64 = 4 << 20;
+const RESERVE: u128 = 4 << 20;
 
 /// The directory of the files.
 #[derive(Debug)]
@@ -52,7 +52,8 @@ impl Files {
     /// A new empty file, which is removed unless it is kept.
     pub fn create(self: &Arc<Self>) -> Result<NewFile, Error> {
         let space = statvfs(&self.directory).map_err(std::io::Error::from)?;
-        if space.blocks_available().saturating_mul(space.fragment_size()) < RESERVE {
+        // These have another width on other systems.
+        if u128::from(space.blocks_available()) * u128::from(space.fragment_size()) < RESERVE {
             return Err(Error::Full);
         }
         crash::point("create the file")?;

@@ -1,7 +1,9 @@
 //! Further processes in a running container: `kubectl exec`, probes and lifecycle hooks.
 
+use std::ffi::OsStr;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
@@ -12,7 +14,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use nix::fcntl::OFlag;
-use nix::pty::{grantpt, posix_openpt, ptsname_r, unlockpt};
+use nix::pty::{grantpt, posix_openpt, unlockpt};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf};
@@ -183,7 +185,8 @@ impl Terminal {
         let master = posix_openpt(OFlag::O_RDWR | OFlag::O_NOCTTY | OFlag::O_CLOEXEC)?;
         grantpt(&master)?;
         unlockpt(&master)?;
-        let slave = open_slave(Path::new(&ptsname_r(&master)?))?;
+        let name = rustix::pty::ptsname(&master, Vec::new())?;
+        let slave = open_slave(Path::new(OsStr::from_bytes(name.as_bytes())))?;
         let device: OwnedFd = master.into();
         let output = pipe::Receiver::from_owned_fd_unchecked(device.try_clone()?)?;
         let input = pipe::Sender::from_owned_fd_unchecked(device.try_clone()?)?;

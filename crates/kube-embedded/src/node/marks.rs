@@ -218,6 +218,7 @@ mod tests {
         assert_eq!(root_source("22 27 0:21 / /proc rw - proc proc rw\n"), None);
     }
 
+    #[cfg(target_os = "linux")]
     #[test]
     fn a_process_is_found_by_its_environment_and_ended() {
         let node = format!("test-{}", std::process::id());

@@ -59,6 +59,7 @@ fn evidence(process: u32) -> String {
 }
 
 /// Takes the right to make namespaces away from this process, if asked.
+#[cfg(target_os = "linux")]
 pub fn become_what_is_asked() {
     if std::env::var(VARIABLE).as_deref() != Ok("without-namespaces") {
         return;

@@ -11,8 +11,6 @@ use std::process::Stdio;
 use tokio::io::AsyncReadExt as _;
 use tokio::process::{Child, ChildStderr, Command};
 
-/// Bytes of the pipe: fewer changes between the processes. The largest that every user may have.
-const PIPE: i32 = 1 << 20;
 /// Of its messages, more than these many bytes are not kept.
 const MESSAGES: u64 = 64 << 10;
 
@@ -94,6 +92,8 @@ impl BaseBackup {
 
 #[cfg(target_os = "linux")]
 fn widen(pipe: &PipeReader) {
+    /// Bytes of the pipe: fewer changes between the processes. The largest that every user may have.
+    const PIPE: i32 = 1 << 20;
     // Without it, it only is a little slower.
     let _ = nix::fcntl::fcntl(pipe, nix::fcntl::FcntlArg::F_SETPIPE_SZ(PIPE));
 }

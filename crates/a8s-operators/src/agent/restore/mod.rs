@@ -10,7 +10,7 @@ pub mod extract;
 mod fetch;
 mod recover;
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests;
 
 use super::backup::desk::{Desk, Said};

@@ -5,7 +5,9 @@
 //! It is a program of its own because these calls concern a whole process and must be made while it has one thread.
 //! [`dispatch`] has to be the first thing `main` does. Nothing secret is in arguments, environment or files.
 
+#[cfg(target_os = "linux")]
 mod enter;
+#[cfg(target_os = "linux")]
 mod mount;
 pub mod spec;
 pub mod view;
@@ -15,7 +17,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::exit;
 
-use spec::{Order, Spec};
+use spec::Spec;
 
 /// First argument with which the binary is the launcher.
 pub const WORD: &str = "__launch";
@@ -57,7 +59,9 @@ pub fn dispatch() {
     exit(refusal.code);
 }
 
+#[cfg(target_os = "linux")]
 fn follow(spec: Spec) -> Refusal {
+    use spec::Order;
     match spec.order {
         Order::Run(run) => enter::run(spec.parent, run),
         Order::Exec(exec) => enter::exec(spec.parent, exec),
@@ -70,4 +74,10 @@ fn follow(spec: Spec) -> Refusal {
             exit(0)
         }
     }
+}
+
+/// A container is made of what only Linux has: namespaces, and signals for the death of a parent.
+#[cfg(not(target_os = "linux"))]
+fn follow(_: Spec) -> Refusal {
+    Refusal::new("cannot make a container", "this system is not Linux")
 }
