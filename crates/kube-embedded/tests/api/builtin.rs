@@ -1,5 +1,6 @@
 //! What the server does for the built-in kinds: defaults, addresses, accounts, deletion, scale, reviews.
 
+use kube_embedded::user::UserInfo;
 use serde_json::{Value, json};
 
 use super::harness::Server;
@@ -158,4 +159,29 @@ async fn rights_are_enforced_and_can_be_asked_for() {
     let review = json!({"spec": {"token": token.trim()}});
     let (_, answer) = server.request("POST", "/apis/authentication.k8s.io/v1/tokenreviews", Some(review)).await;
     assert_eq!(answer["status"]["user"]["username"], "system:serviceaccount:default:default");
+}
+
+#[tokio::test]
+async fn rights_in_a_namespace_end_there() {
+    let server = Server::start().await;
+    for name in ["team-a", "team-b"] {
+        server.request("POST", "/api/v1/namespaces", Some(json!({"metadata": {"name": name}}))).await;
+    }
+    server.grant("team-a", "jane", json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]})).await;
+    let volume = json!({"metadata": {"name": "pv"}, "spec": {
+        "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/"},
+    }});
+    for (method, path, body, expected) in [
+        ("GET", "", json!(""), 200),
+        ("GET", "/configmaps", json!(""), 200),
+        ("GET", "/namespaces", json!(""), 404),
+        ("GET", "/namespaces/team-a", json!(""), 404),
+        ("DELETE", "/namespaces/team-b", json!({}), 404),
+        ("POST", "/persistentvolumes", volume, 404),
+    ] {
+        let (user, path) = (UserInfo::new("jane", [""; 0]), format!("/api/v1/namespaces/team-a{path}"));
+        let (code, answer) = server.request_by(user, method, &path, "application/json", body.to_string()).await;
+        assert_eq!(code, expected, "{method} {path}: {answer}");
+    }
+    assert_eq!(server.request("GET", "/api/v1/namespaces/team-b", None).await.0, 200);
 }
