@@ -185,3 +185,27 @@ async fn rights_in_a_namespace_end_there() {
     }
     assert_eq!(server.request("GET", "/api/v1/namespaces/team-b", None).await.0, 200);
 }
+
+#[tokio::test]
+async fn an_apply_makes_only_what_its_user_may_create() {
+    let server = Server::start().await;
+    let rule = json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["patch"]});
+    server.grant("default", "jane", rule).await;
+    let apply = async |name: &str| {
+        let path = format!("/api/v1/namespaces/default/configmaps/{name}?fieldManager=jane");
+        let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": "v"}}).to_string();
+        let user = UserInfo::new("jane", [""; 0]);
+        server.request_by(user, "PATCH", &path, "application/apply-patch+yaml", body).await
+    };
+    let (code, refused) = apply("a").await;
+    assert_eq!(code, 403, "{refused}");
+    assert_eq!(
+        refused["message"],
+        "configmaps \"a\" is forbidden: User \"jane\" cannot create resource \"configmaps\" in API group \"\" in the \
+         namespace \"default\""
+    );
+    let there = json!({"metadata": {"name": "a"}});
+    assert_eq!(server.request("POST", "/api/v1/namespaces/default/configmaps", Some(there)).await.0, 201);
+    let (code, applied) = apply("a").await;
+    assert_eq!((code, &applied["data"]["k"]), (200, &json!("v")));
+}
