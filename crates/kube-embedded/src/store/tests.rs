@@ -51,6 +51,26 @@ async fn a_writer_with_an_old_version_gets_a_conflict() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_read_again_is_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let nested = |levels: usize| {
+        let mut object = value("a", "1");
+        // Below the object itself.
+        object["data"] = (2..levels).fold(json!({}), |inner, _| json!({"k": inner}));
+        object
+    };
+    let first = store.create(key("a"), nested(depth::MOST)).await.unwrap();
+    for levels in [depth::MOST + 1, 140] {
+        assert!(matches!(store.create(key("b"), nested(levels)).await, Err(Error::TooDeep)));
+        assert!(matches!(store.update(key("a"), nested(levels), first.version).await, Err(Error::TooDeep)));
+    }
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.fetch(&key("a")).unwrap().bytes, first.bytes);
+}
+
+#[tokio::test]
 async fn many_writers_at_once_get_distinct_versions() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();

@@ -106,6 +106,31 @@ async fn a_definition_goes_with_its_last_object() {
 }
 
 #[tokio::test]
+async fn what_is_nested_too_deeply_is_refused() {
+    let server = Server::start().await;
+    let mut free = definition();
+    let schema = &mut free["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    schema["properties"]["spec"]["x-kubernetes-preserve-unknown-fields"] = true.into();
+    assert_eq!(server.request("POST", DEFINITIONS, Some(free)).await.0, 201);
+    let nested = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({"a": inner}));
+    let deep = widget("deep", json!({"color": "red", "x": nested(122)}));
+    let (code, refused) = server.request("POST", WIDGETS, Some(deep)).await;
+    assert_eq!((code, refused["reason"].as_str()), (400, Some("BadRequest")), "{refused}");
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.starts_with("the object is nested too deeply"), "{message}");
+    server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
+    let add = async |path: &str| {
+        let patch = json!([{"op": "add", "path": path, "value": nested(70)}]).to_string();
+        server.request_as("PATCH", &format!("{WIDGETS}/a"), "application/json-patch+json", patch).await
+    };
+    assert_eq!(add("/spec/x").await.0, 200);
+    let (code, refused) = add(&format!("/spec/x{}/b", "/a".repeat(69))).await;
+    assert_eq!(code, 400, "{refused}");
+    let (_, list) = server.request("GET", WIDGETS, None).await;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1));
+}
+
+#[tokio::test]
 async fn kubectl_knows_custom_resources() {
     let server = Server::start().await;
     let file = server.file("crd.json", &definition());
