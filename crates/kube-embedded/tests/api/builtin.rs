@@ -209,3 +209,18 @@ async fn an_apply_makes_only_what_its_user_may_create() {
     let (code, applied) = apply("a").await;
     assert_eq!((code, &applied["data"]["k"]), (200, &json!("v")));
 }
+
+#[tokio::test]
+async fn nothing_is_created_at_the_path_of_an_object() {
+    let server = Server::start().await;
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let rule = json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"], "verbs": ["create"]});
+    server.grant("default", "jane", rule).await;
+    let body = json!({"metadata": {"name": "other"}}).to_string();
+    let jane = UserInfo::new("jane", [""; 0]);
+    let (code, refused) = server.request_by(jane, "POST", &format!("{secrets}/mine"), "application/json", body).await;
+    assert_eq!((code, refused["reason"].as_str()), (405, Some("MethodNotAllowed")), "{refused}");
+    assert_eq!(server.request("GET", &format!("{secrets}/other"), None).await.0, 404);
+    let review = "/apis/authentication.k8s.io/v1/tokenreviews/any";
+    assert_eq!(server.request("POST", review, Some(json!({"spec": {"token": "x"}}))).await.0, 405);
+}

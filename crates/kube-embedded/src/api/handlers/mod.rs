@@ -27,7 +27,10 @@ use crate::store::Object;
 impl ApiServer {
     pub(super) async fn dispatch(self: &Arc<Self>, call: Call) -> Result<Response<Body>, Status> {
         let named = !call.request.name.is_empty();
-        if call.resource.namespaced && call.request.namespace.is_empty() && (named || call.request.verb == "create") {
+        let creates = call.request.verb == "create";
+        let nowhere = call.resource.namespaced && call.request.namespace.is_empty() && (named || creates);
+        // The body names what is created: a name in the path would only be what rights are looked at for.
+        if nowhere || (named && creates && call.request.subresource.is_empty()) {
             return Err(Status::method_not_allowed("the server does not allow this method on the requested resource"));
         }
         if !call.request.subresource.is_empty() {
