@@ -224,3 +224,24 @@ async fn nothing_is_created_at_the_path_of_an_object() {
     let review = "/apis/authentication.k8s.io/v1/tokenreviews/any";
     assert_eq!(server.request("POST", review, Some(json!({"spec": {"token": "x"}}))).await.0, 405);
 }
+
+#[tokio::test]
+async fn hostnames_are_labels() {
+    let server = Server::start().await;
+    let forged = "a\n127.0.0.1\tdb";
+    let mut named = pod("a");
+    named["spec"]["hostname"] = forged.into();
+    let address = json!({"ip": "127.100.0.1", "hostname": forged});
+    let endpoints = json!({"metadata": {"name": "s"}, "subsets": [{"addresses": [address]}]});
+    let slice = json!({"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": [
+        {"addresses": ["127.100.0.1"], "hostname": forged},
+    ]});
+    for (path, object, field) in [
+        (PODS, named, "spec.hostname"),
+        ("/api/v1/namespaces/default/endpoints", endpoints, "subsets[0].addresses[0].hostname"),
+        ("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", slice, "endpoints[0].hostname"),
+    ] {
+        let (code, refused) = server.request("POST", path, Some(object)).await;
+        assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!(field)), "{refused}");
+    }
+}
