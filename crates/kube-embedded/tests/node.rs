@@ -42,6 +42,7 @@ fn main() {
         view::a_changed_config_map_and_label_arrive_in_the_container,
         view::data_of_a_claim_outlives_the_pod,
         view::names_of_services_are_in_the_hosts_file,
+        view::no_directory_is_made_through_a_link,
         api::logs_of_containers_are_found_and_followed,
         api::commands_run_in_the_container_with_input_output_and_exit_code,
         api::a_command_with_a_terminal_has_one,

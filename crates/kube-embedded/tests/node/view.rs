@@ -122,3 +122,22 @@ pub async fn names_of_services_are_in_the_hosts_file() {
     assert!(out.contains(&format!("{}\ta\n", pod_ip(&pod))), "{out}");
     world.end().await;
 }
+
+pub async fn no_directory_is_made_through_a_link() {
+    let world = World::new().await;
+    let (shared, elsewhere) = (world.directory.join("volumes/shared"), world.directory.join("elsewhere"));
+    fs_err::create_dir_all(&shared).unwrap();
+    fs_err::create_dir(&elsewhere).unwrap();
+    fs_err::os::unix::fs::symlink(&elsewhere, shared.join("link")).unwrap();
+    let host = |path: std::path::PathBuf| json!({"path": path, "type": "DirectoryOrCreate"});
+    let mount = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+    let volumes = json!({"volumes": [{"name": "v", "hostPath": host(shared.join("link/made"))}]});
+    world.pod("a", "exec sleep 600", mount.clone(), volumes).await;
+    world.event("a", "FailedMount", "link/made").await;
+    let volumes = json!({"volumes": [{"name": "v", "hostPath": host(shared.join("a/made"))}]});
+    world.pod("b", "exec sleep 600", mount, volumes).await;
+    world.ready("b").await;
+    assert!(shared.join("a/made").is_dir());
+    assert_eq!(fs_err::read_dir(&elsewhere).unwrap().count(), 0);
+    world.end().await;
+}
