@@ -70,6 +70,9 @@ pub enum Error {
     /// The object could be written, but not be read again.
     #[error("the object is nested too deeply, {most} levels are the most", most = depth::MOST)]
     TooDeep,
+    /// The object is larger than etcd would take it.
+    #[error("etcdserver: request is too large")]
+    TooLarge,
     /// The asked-for version is older than what the store remembers; `oldest` is what it still has.
     #[error("version {asked} is no longer known, the oldest is {oldest}")]
     Expired {
@@ -196,7 +199,7 @@ impl Store {
     /// Stores a new object. Its `metadata.resourceVersion` is set here.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`], [`Error::TooDeep`], [`Error::Disk`], [`Error::Closed`].
+    /// [`Error::AlreadyExists`], [`Error::TooDeep`], [`Error::TooLarge`], [`Error::Disk`], [`Error::Closed`].
     pub async fn create(&self, key: Key, value: Value) -> Result<Arc<Object>, Error> {
         self.send(writer::Operation::Create { key, value }).await
     }
@@ -204,7 +207,8 @@ impl Store {
     /// Replaces an object that is at `expected`.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Conflict`], [`Error::TooDeep`], [`Error::Disk`], [`Error::Closed`].
+    /// [`Error::NotFound`], [`Error::Conflict`], [`Error::TooDeep`], [`Error::TooLarge`], [`Error::Disk`],
+    /// [`Error::Closed`].
     pub async fn update(&self, key: Key, value: Value, expected: u64) -> Result<Arc<Object>, Error> {
         self.send(writer::Operation::Update { key, value, expected }).await
     }

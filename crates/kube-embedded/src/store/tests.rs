@@ -71,6 +71,17 @@ async fn what_could_not_be_read_again_is_not_written() {
 }
 
 #[tokio::test]
+async fn what_is_too_large_is_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let large = "x".repeat(3 << 19);
+    let first = store.create(key("a"), value("a", &large[1000..])).await.unwrap();
+    assert!(matches!(store.create(key("b"), value("b", &large)).await, Err(Error::TooLarge)));
+    assert!(matches!(store.update(key("a"), value("a", &large), first.version).await, Err(Error::TooLarge)));
+    assert_eq!(store.version(), first.version, "nothing was written");
+}
+
+#[tokio::test]
 async fn many_writers_at_once_get_distinct_versions() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();

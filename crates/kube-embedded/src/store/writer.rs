@@ -18,6 +18,8 @@ use crate::objects::ChangeKind;
 
 /// How many requests one transaction takes at most: bounds how long the first of them waits.
 const BATCH: usize = 256;
+/// The most bytes of an object, as etcd's `--max-request-bytes`.
+const LARGEST: usize = 3 << 19;
 
 /// A change that is asked for.
 pub enum Operation {
@@ -140,12 +142,13 @@ fn expect(current: Option<Arc<Object>>, expected: u64) -> Result<Arc<Object>, Er
     if current.version == expected { Ok(current) } else { Err(Error::Conflict) }
 }
 
-/// An object that stays: one that can be read again.
+/// An object that stays: one that can be read again, of a bearable size.
 fn lasting(key: Key, value: Value, version: u64) -> Result<Arc<Object>, Error> {
     if depth::exceeds(&value, depth::MOST) {
         return Err(Error::TooDeep);
     }
-    Ok(object(key, value, version))
+    let object = object(key, value, version);
+    if object.bytes.len() > LARGEST { Err(Error::TooLarge) } else { Ok(object) }
 }
 
 /// The object at its new version, serialized once for the disk, for readers and for watches.

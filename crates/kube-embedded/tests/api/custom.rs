@@ -106,13 +106,16 @@ async fn a_definition_goes_with_its_last_object() {
 }
 
 #[tokio::test]
-async fn what_is_nested_too_deeply_is_refused() {
+async fn what_is_nested_too_deeply_or_too_large_is_refused() {
     let server = Server::start().await;
     let mut free = definition();
     let schema = &mut free["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
     schema["properties"]["spec"]["x-kubernetes-preserve-unknown-fields"] = true.into();
     assert_eq!(server.request("POST", DEFINITIONS, Some(free)).await.0, 201);
     let nested = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({"a": inner}));
+    let large = widget("large", json!({"color": "red", "x": "x".repeat(2 << 20)}));
+    let (code, refused) = server.request("POST", WIDGETS, Some(large)).await;
+    assert_eq!((code, refused["message"].as_str()), (413, Some("etcdserver: request is too large")));
     let deep = widget("deep", json!({"color": "red", "x": nested(122)}));
     let (code, refused) = server.request("POST", WIDGETS, Some(deep)).await;
     assert_eq!((code, refused["reason"].as_str()), (400, Some("BadRequest")), "{refused}");
