@@ -106,6 +106,28 @@ async fn a_stateful_set_is_checked_and_scaled() {
 }
 
 #[tokio::test]
+async fn what_is_no_scale_scales_nothing() {
+    let server = Server::start().await;
+    let sets = "/apis/apps/v1/namespaces/default/statefulsets";
+    let mut set = statefulset(&json!({"app": "s"}));
+    set["spec"]["replicas"] = 2.into();
+    assert_eq!(server.request("POST", sets, Some(set)).await.0, 201);
+    let scale = format!("{sets}/s/scale");
+    for replicas in [json!("3"), json!(3_000_000_000_i64), json!(1.5), json!({})] {
+        let wanted = json!({"spec": {"replicas": replicas}});
+        let (code, refused) = server.request_as("PATCH", &scale, MERGE, wanted.to_string()).await;
+        assert_eq!((code, refused["reason"].as_str()), (400, Some("BadRequest")), "{replicas}: {refused}");
+        let (code, refused) = server.request("PUT", &scale, Some(wanted)).await;
+        assert_eq!((code, refused["reason"].as_str()), (400, Some("BadRequest")), "{replicas}: {refused}");
+    }
+    let (_, now) = server.request("GET", &scale, None).await;
+    assert_eq!(now["spec"]["replicas"], 2);
+    let wanted = json!({"metadata": {"name": "s"}, "spec": {"replicas": 3}});
+    let (code, now) = server.request("PUT", &scale, Some(wanted)).await;
+    assert_eq!((code, &now["spec"]["replicas"]), (200, &json!(3)));
+}
+
+#[tokio::test]
 async fn secrets_and_config_maps_can_be_frozen() {
     let server = Server::start().await;
     let secrets = "/api/v1/namespaces/default/secrets";
