@@ -1,6 +1,8 @@
 //! What a container sees: volumes, names, itself.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube_embedded::kubelet::ExitStatus;
@@ -50,6 +52,21 @@ pub async fn volumes_are_at_their_paths_and_private() {
     let two = json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "../.."}]});
     world.pod("b", "true", two, json!({"volumes": [{"name": "v", "emptyDir": {}}]})).await;
     world.event("b", "Failed", "subPath ../.. is not inside of its volume").await;
+    world.end().await;
+}
+
+pub async fn a_pod_gets_no_token_that_its_account_forbids() {
+    let world = World::new().await;
+    world.create::<ServiceAccount>(json!({"metadata": {"name": "quiet"}, "automountServiceAccountToken": false})).await;
+    world.pod("a", "exec sleep 600", json!({}), json!({"serviceAccountName": "quiet"})).await;
+    world.ready("a").await;
+    let (code, out, err) = world.exec("a", &["sh", "-c", "echo $A9S_SERVICEACCOUNT_DIR"], None).await;
+    assert_eq!((code, out.as_str()), (ExitStatus::Code(0), "\n"), "{err}");
+    if world.has_views() {
+        let script = "ls /var/run/secrets/kubernetes.io/serviceaccount";
+        let (code, out, _) = world.exec("a", &["sh", "-c", script], None).await;
+        assert_ne!(code, ExitStatus::Code(0), "{out}");
+    }
     world.end().await;
 }
 

@@ -12,7 +12,7 @@ use crate::auth::tokens::{ServiceAccountTokens, Subject, TokenRequest};
 use crate::node::environment::{self, Data, Sources};
 
 /// The ConfigMap with the cluster's certificate authority that every namespace has.
-pub const ROOT_CA: &str = "kube-root-ca.crt";
+const ROOT_CA: &str = "kube-root-ca.crt";
 
 /// The objects a pod names; `None` for those that do not exist.
 #[derive(Debug, Default)]

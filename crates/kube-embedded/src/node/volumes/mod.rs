@@ -11,7 +11,7 @@ mod content;
 mod material;
 mod prepare;
 
-pub use material::{Material, ROOT_CA, Tokens};
+pub use material::{Material, Tokens};
 pub use prepare::{Prepared, Shop};
 
 use std::collections::BTreeMap;
