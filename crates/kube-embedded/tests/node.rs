@@ -40,6 +40,7 @@ fn main() {
         lifecycle::a_failing_liveness_probe_restarts_the_container,
         view::volumes_are_at_their_paths_and_private,
         view::a_pod_gets_no_token_that_its_account_forbids,
+        view::projected_tokens_are_for_their_audiences,
         view::a_changed_config_map_and_label_arrive_in_the_container,
         view::data_of_a_claim_outlives_the_pod,
         view::names_of_services_are_in_the_hosts_file,

@@ -181,6 +181,26 @@ async fn rights_are_enforced_and_can_be_asked_for() {
     let review = json!({"spec": {"token": token.trim()}});
     let (_, answer) = server.request("POST", "/apis/authentication.k8s.io/v1/tokenreviews", Some(review)).await;
     assert_eq!(answer["status"]["user"]["username"], "system:serviceaccount:default:default");
+    assert_eq!(answer["status"]["audiences"], json!(["https://kubernetes.default.svc"]));
+}
+
+#[tokio::test]
+async fn a_token_is_for_its_audience() {
+    let server = Server::start().await;
+    let token = server.kubectl_ok(&["create", "token", "default", "--audience=vault"]).await;
+    let review = async |audiences: Value| {
+        let review = json!({"spec": {"token": token.trim(), "audiences": audiences}});
+        let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+        server.request("POST", path, Some(review)).await.1["status"].clone()
+    };
+    let status = review(json!(["other", "vault"])).await;
+    assert_eq!((&status["authenticated"], &status["audiences"]), (&json!(true), &json!(["vault"])), "{status}");
+    for others in [json!([]), json!(["other"])] {
+        assert_eq!(review(others).await["authenticated"], false);
+    }
+    let request = http::Request::get("/api/v1/namespaces").header("authorization", format!("Bearer {}", token.trim()));
+    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    assert_eq!(server.api.handle_from_network(None, request).await.status(), 401);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ use k8s_openapi::api::core::v1::{
 };
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube_embedded::auth::tokens::ServiceAccountTokens;
 use kube_embedded::kubelet::ExitStatus;
 use serde_json::json;
 
@@ -67,6 +68,27 @@ pub async fn a_pod_gets_no_token_that_its_account_forbids() {
         let (code, out, _) = world.exec("a", &["sh", "-c", script], None).await;
         assert_ne!(code, ExitStatus::Code(0), "{out}");
     }
+    world.end().await;
+}
+
+pub async fn projected_tokens_are_for_their_audiences() {
+    let world = World::new().await;
+    let sources = json!([
+        {"serviceAccountToken": {"path": "own"}}, {"serviceAccountToken": {"path": "vault", "audience": "vault"}},
+    ]);
+    let spec = json!({"volumes": [{"name": "t", "projected": {"sources": sources}}]});
+    let mounts = json!({"volumeMounts": [{"name": "t", "mountPath": "/tokens"}]});
+    world.pod("a", "exec sleep 600", mounts, spec).await;
+    world.ready("a").await;
+    let read = async |name: &str| {
+        let script = format!("cat ${{A9S_MOUNT_T:-/tokens}}/{name}");
+        world.exec("a", &["sh", "-c", &script], None).await.1
+    };
+    // The key of the world's tokens.
+    let tokens = ServiceAccountTokens::new([7; 32]);
+    assert!(tokens.verify(&read("own").await).is_ok());
+    let vault = read("vault").await;
+    assert!(tokens.verify(&vault).is_err() && tokens.verify_for(&vault, &["vault"]).is_ok(), "{vault}");
     world.end().await;
 }
 
