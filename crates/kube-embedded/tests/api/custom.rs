@@ -106,6 +106,21 @@ async fn a_definition_goes_with_its_last_object() {
 }
 
 #[tokio::test]
+async fn objects_go_with_a_definition_that_was_replaced() {
+    let server = Server::start().await;
+    server.request("POST", DEFINITIONS, Some(definition())).await;
+    server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
+    let name = format!("{DEFINITIONS}/widgets.example.com");
+    let (code, replaced) = server.request("PUT", &name, Some(definition())).await;
+    assert_eq!((code, replaced["metadata"].get("finalizers")), (200, None), "{replaced}");
+    assert_eq!(server.request("DELETE", &name, None).await.0, 200);
+    assert_eq!(server.request("GET", &name, None).await.0, 404);
+    assert_eq!(server.request("POST", DEFINITIONS, Some(definition())).await.0, 201);
+    let (code, list) = server.request("GET", WIDGETS, None).await;
+    assert_eq!((code, &list["items"]), (200, &json!([])));
+}
+
+#[tokio::test]
 async fn what_is_nested_too_deeply_or_too_large_is_refused() {
     let server = Server::start().await;
     let mut free = definition();

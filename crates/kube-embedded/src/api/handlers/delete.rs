@@ -10,6 +10,7 @@ use crate::api::ApiServer;
 use crate::api::admission::webhooks::Change;
 use crate::api::body::{self, Body};
 use crate::api::call::Call;
+use crate::api::judge::{hold, is_definition};
 use crate::api::{metadata, typed};
 use crate::status::{Cause, Status};
 use crate::store::Object;
@@ -143,6 +144,10 @@ fn mark(call: &Call, object: &Object, options: &Options) -> Value {
             metadata::set(&mut new, "deletionTimestamp", Some(after(grace).into()));
         }
         return new;
+    }
+    if is_definition(call) {
+        // Whoever has replaced the definition since it was made may have left that out.
+        hold(&mut new);
     }
     metadata::set(&mut new, "deletionTimestamp", Some(after(grace).into()));
     metadata::set(&mut new, "deletionGracePeriodSeconds", Some(grace.into()));
