@@ -137,6 +137,12 @@ impl Resource {
         api_version(&self.group, &self.version)
     }
 
+    /// Whether a text is [`Resource::api_version`].
+    pub fn is_api_version(&self, text: &str) -> bool {
+        let (group, version) = text.rsplit_once('/').unwrap_or(("", text));
+        (group, version) == (self.group.as_str(), self.version.as_str())
+    }
+
     /// Group and plural.
     pub fn group_resource(&self) -> GroupResource {
         GroupResource::new(self.group.clone(), self.plural.clone())

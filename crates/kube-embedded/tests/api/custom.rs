@@ -121,6 +121,36 @@ async fn objects_go_with_a_definition_that_was_replaced() {
 }
 
 #[tokio::test]
+async fn an_object_is_shown_in_every_version() {
+    let server = Server::start().await;
+    let mut both = definition();
+    let mut second = both["spec"]["versions"][0].clone();
+    second["name"] = "v2".into();
+    second["storage"] = false.into();
+    both["spec"]["versions"].as_array_mut().unwrap().push(second);
+    assert_eq!(server.request("POST", DEFINITIONS, Some(both)).await.0, 201);
+    let (_, first) = server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
+    let seconds = WIDGETS.replace("/v1/", "/v2/");
+    let (_, got) = server.request("GET", &format!("{seconds}/a"), None).await;
+    assert_eq!(got["apiVersion"], "example.com/v2");
+    let (_, list) = server.request("GET", &seconds, None).await;
+    assert_eq!((&list["apiVersion"], &list["items"][0]), (&json!("example.com/v2"), &got));
+    let (_, event) = server.request("GET", &format!("{seconds}?watch=1&timeoutSeconds=1"), None).await;
+    assert_eq!((&event["type"], &event["object"]), (&json!("ADDED"), &got));
+    let patch = async |path: &str, patch: Value| {
+        server.request_as("PATCH", path, "application/merge-patch+json", patch.to_string()).await
+    };
+    let (code, same) = patch(&format!("{seconds}/a"), json!({"spec": {"color": "red"}})).await;
+    assert_eq!((code, &same), (200, &got));
+    assert_eq!(same["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"], "another name is no change");
+    let (code, patched) = patch(&format!("{seconds}/a"), json!({"spec": {"size": 2}})).await;
+    assert_eq!((code, &patched["apiVersion"]), (200, &json!("example.com/v2")), "{patched}");
+    let (code, patched) = patch(&format!("{WIDGETS}/a"), json!({"spec": {"size": 3}})).await;
+    assert_eq!((code, &patched["apiVersion"]), (200, &json!("example.com/v1")), "{patched}");
+    assert_eq!(patched["metadata"]["generation"], 3);
+}
+
+#[tokio::test]
 async fn what_is_nested_too_deeply_or_too_large_is_refused() {
     let server = Server::start().await;
     let mut free = definition();

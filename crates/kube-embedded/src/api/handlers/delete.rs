@@ -5,6 +5,7 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::in_version;
 use super::update::may_go;
 use crate::api::ApiServer;
 use crate::api::admission::webhooks::Change;
@@ -108,7 +109,8 @@ impl ApiServer {
             };
             match done {
                 Err(crate::store::Error::Conflict) => {
-                    current = self.store.fetch(&key).ok_or_else(|| call.not_found_name(&key.name))?;
+                    let now = self.store.fetch(&key).ok_or_else(|| call.not_found_name(&key.name))?;
+                    current = in_version(&call.resource, now);
                 }
                 Err(error) => return Err(call.store_error(&key.name, &error)),
                 Ok(deleted) => {

@@ -20,6 +20,7 @@ pub(super) use self::connect::leads_to_node;
 use super::ApiServer;
 use super::body::{self, Body};
 use super::call::{Call, Form};
+use super::registry::Resource;
 use super::table;
 use crate::status::Status;
 use crate::store::Object;
@@ -70,7 +71,8 @@ impl ApiServer {
     }
 
     /// The answer that shows one object.
-    fn show(&self, call: &Call, code: StatusCode, object: &Object, warnings: &[String]) -> Response<Body> {
+    fn show(&self, call: &Call, code: StatusCode, object: &Arc<Object>, warnings: &[String]) -> Response<Body> {
+        let object = in_version(&call.resource, Arc::clone(object));
         let mut response = match call.form {
             Form::Whole => body::json_bytes(code, object.bytes.clone()),
             Form::Metadata => body::json(code, &table::partial(&object.value)),
@@ -89,6 +91,19 @@ impl ApiServer {
         let key = call.key_of(super::metadata::name(&value));
         Arc::new(Object { key, version: 0, bytes, value: Arc::new(value) })
     }
+}
+
+/// An object in the version of a resource, whatever version it was written in. Nothing but the version's name differs:
+/// no other conversion is done (strategy `None`).
+fn in_version(resource: &Resource, object: Arc<Object>) -> Arc<Object> {
+    let written_in = object.value["apiVersion"].as_str().unwrap_or_default();
+    if !resource.is_custom() || resource.is_api_version(written_in) {
+        return object;
+    }
+    let mut value = Value::clone(&object.value);
+    value["apiVersion"] = resource.api_version().into();
+    let bytes = value.to_string().into();
+    Arc::new(Object { key: object.key.clone(), version: object.version, bytes, value: Arc::new(value) })
 }
 
 /// Adds warnings as kube-apiserver does (RFC 9110 has dropped the header, kubectl still prints it).
