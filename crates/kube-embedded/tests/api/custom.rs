@@ -47,6 +47,8 @@ async fn a_custom_resource_is_defaulted_pruned_and_validated() {
     assert_eq!(code, 201, "{made}");
     assert_eq!(made["spec"], json!({"color": "red", "size": 1}));
     assert_eq!(made["metadata"]["generation"], 1);
+    let (_, refused) = server.request("POST", WIDGETS, Some(widget("b", json!({"color": null})))).await;
+    assert_eq!(refused["message"], "Widget.example.com \"b\" is invalid: spec.color: Required value");
     let (code, refused) =
         server.request("POST", WIDGETS, Some(widget("b", json!({"color": "green", "size": 10})))).await;
     assert_eq!((code, refused["reason"].as_str()), (422, Some("Invalid")));
