@@ -165,6 +165,23 @@ async fn a_namespace_waits_for_its_finalizer() {
 }
 
 #[tokio::test]
+async fn the_namespaces_of_the_cluster_stay() {
+    let server = Server::start().await;
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        let path = format!("/api/v1/namespaces/{name}");
+        let (code, refused) = server.request("DELETE", &path, None).await;
+        let message = format!("namespaces \"{name}\" is forbidden: this namespace may not be deleted");
+        assert_eq!((code, &refused["message"]), (403, &json!(message)));
+        assert_eq!(server.request("GET", &path, None).await.1["status"]["phase"], "Active");
+    }
+    let (code, refused) = server.request("DELETE", "/api/v1/namespaces", None).await;
+    assert_eq!((code, refused["reason"].as_str()), (405, Some("MethodNotAllowed")));
+    let (_, list) = server.request("GET", "/api/v1", None).await;
+    let namespaces = list["resources"].as_array().unwrap().iter().find(|one| one["name"] == "namespaces").unwrap();
+    assert_eq!(namespaces["verbs"], json!(["create", "delete", "get", "list", "patch", "update", "watch"]));
+}
+
+#[tokio::test]
 async fn rights_are_enforced_and_can_be_asked_for() {
     let server = Server::start().await;
     assert_eq!(server.kubectl_ok(&["auth", "can-i", "create", "pods"]).await, "yes\n");

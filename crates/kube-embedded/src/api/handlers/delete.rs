@@ -16,6 +16,10 @@ use crate::api::{metadata, typed};
 use crate::status::{Cause, Status};
 use crate::store::Object;
 
+/// The namespaces that stay: those of the NamespaceLifecycle admission plugin, and that of the node's lease, which
+/// nothing here would make anew.
+const LASTING: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
+
 /// `metav1.DeleteOptions`, from the body or the query.
 #[derive(Default)]
 struct Options {
@@ -35,6 +39,10 @@ enum Deleted {
 impl ApiServer {
     pub(in crate::api) async fn delete(&self, call: &Call) -> Result<Response<Body>, Status> {
         let options = Options::read(call)?;
+        let name = call.request.name.as_str();
+        if call.resource.is_namespace() && LASTING.contains(&name) {
+            return Err(Status::forbidden("", "namespaces", name, "this namespace may not be deleted"));
+        }
         let object = self.find(call)?;
         Ok(match self.delete_object(call, object, &options).await? {
             Deleted::Going(object) => self.show(call, StatusCode::OK, &object, &[]),
@@ -156,7 +164,7 @@ fn mark(call: &Call, object: &Object, options: &Options) -> Value {
     if let Some(generation) = new["metadata"]["generation"].as_i64() {
         metadata::set(&mut new, "generation", Some((generation + 1).into()));
     }
-    if call.resource.group.is_empty() && call.resource.plural == "namespaces" {
+    if call.resource.is_namespace() {
         new["status"]["phase"] = "Terminating".into();
     }
     new

@@ -51,7 +51,8 @@ impl ApiServer {
             "update" => self.update(&call).await,
             "patch" => self.patch(&call).await,
             "delete" => self.delete(&call).await,
-            "deletecollection" => self.delete_collection(&call).await,
+            // Namespaces go one by one only.
+            "deletecollection" if !call.resource.is_namespace() => self.delete_collection(&call).await,
             other => Err(Status::method_not_allowed(format!("{other} is not supported on this resource"))),
         }
     }
