@@ -78,7 +78,7 @@ pub enum Error {
     Expired {
         /// What was asked for.
         asked: u64,
-        /// The oldest version whose successors are all known.
+        /// The oldest version whose successors of the resource are all known.
         oldest: u64,
     },
     /// Another process has this store open.
@@ -226,7 +226,7 @@ impl Store {
     /// # Errors
     /// [`Error::Expired`] if they are no longer all known.
     pub fn watch(self: &Arc<Self>, resource: &GroupResource, version: u64) -> Result<Subscription, Error> {
-        self.read().check_age(version)?;
+        self.read().check_age(resource, version)?;
         Ok(Subscription::new(Arc::clone(self), resource.clone(), version, self.watches.subscribe(resource)))
     }
 

@@ -137,6 +137,26 @@ async fn a_watch_wakes_up_for_a_later_change() {
 }
 
 #[tokio::test]
+async fn a_quiet_watch_does_not_grow_old_by_the_changes_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let secrets = GroupResource::new("", "secrets");
+    let start = store.version();
+    let mut watch = store.watch(&secrets, start).unwrap();
+    let names: Vec<String> = (0..4200).map(|i| format!("n{i}")).collect();
+    futures::future::join_all(names.iter().map(|name| store.create(key(name), value(name, "x")))).await;
+    assert!(matches!(store.watch(&configmaps(), start), Err(Error::Expired { .. })));
+    store.create(Key::new(secrets.clone(), "default", "s"), value("s", "1")).await.unwrap();
+    assert_eq!(watch.next().await.unwrap().len(), 1);
+    assert_eq!(store.watch(&secrets, start).unwrap().next().await.unwrap().len(), 1);
+    drop(watch);
+    drop(store);
+    // Whoever asks for what was before a start asks for what nobody knows.
+    let store = Store::open(dir.path()).unwrap();
+    assert!(matches!(store.watch(&secrets, start), Err(Error::Expired { .. })));
+}
+
+#[tokio::test]
 async fn an_old_list_is_reconstructed_or_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
