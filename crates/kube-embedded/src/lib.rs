@@ -12,6 +12,7 @@ pub mod api;
 pub mod auth;
 pub mod cluster;
 pub mod controllers;
+mod depth;
 pub mod image;
 pub mod kubelet;
 pub mod node;

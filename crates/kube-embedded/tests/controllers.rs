@@ -6,7 +6,8 @@ use std::sync::atomic::Ordering;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, PersistentVolumeClaim, Pod, Service};
-use kube::api::{Api, DeleteParams, Patch, PatchParams};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams};
 use kube::{Resource, ResourceExt};
 use rig::Rig;
 use serde_json::{Value, json};
@@ -364,6 +365,44 @@ async fn a_namespace_goes_with_everything_in_it() {
     rig.until("the namespace is gone", || rig.get("", "namespaces", "", "ns").is_none()).await;
     rig.until("the volumes too", || rig.names("", "persistentvolumes", "").is_empty()).await;
     assert!(rig.objects.all(Some("ns")).is_empty());
+}
+
+#[tokio::test]
+async fn objects_of_a_version_that_is_no_longer_served_go_too() {
+    let rig = Rig::start().await;
+    rig.namespace("ns").await;
+    let version = |name: &str, served: bool, storage: bool| {
+        let schema = json!({"openAPIV3Schema": {"type": "object"}});
+        json!({"name": name, "served": served, "storage": storage, "schema": schema})
+    };
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"kind": "Thing", "plural": "things"},
+            "versions": [version("v1", true, true), version("v2", true, false)],
+        },
+    });
+    let definitions: Api<CustomResourceDefinition> = Api::all(rig.client.clone());
+    definitions.create(&PostParams::default(), &serde_json::from_value(definition).unwrap()).await.unwrap();
+    let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("example.com", "v1", "Thing"), "things");
+    let things: Api<DynamicObject> = Api::namespaced_with(rig.client.clone(), "ns", &kind);
+    let owner: ConfigMap = rig.create(config_map("ns", "owner", &[])).await;
+    let mut owned = DynamicObject::new("owned", &kind).data(json!({}));
+    owned.owner_references_mut().extend(owner.owner_ref(&()));
+    for thing in [owned, DynamicObject::new("other", &kind).data(json!({}))] {
+        things.create(&PostParams::default(), &thing).await.unwrap();
+    }
+    let only_second = json!({"spec": {"versions": [version("v1", false, false), version("v2", true, true)]}});
+    definitions.patch("things.example.com", &PatchParams::default(), &Patch::Merge(&only_second)).await.unwrap();
+    let get = |name: &str| rig.get("example.com", "things", "ns", name);
+    rig.delete::<ConfigMap>("owner", &DeleteParams::background()).await;
+    rig.until("the owned thing is gone", || get("owned").is_none()).await;
+    assert!(get("other").is_some());
+    let namespaces: Api<Namespace> = Api::all(rig.client.clone());
+    namespaces.delete("ns", &DeleteParams::default()).await.unwrap();
+    rig.until("the namespace is gone", || rig.get("", "namespaces", "", "ns").is_none()).await;
+    assert!(get("other").is_none());
 }
 
 #[tokio::test]

@@ -159,6 +159,8 @@ impl Call {
             Error::AlreadyExists => Status::already_exists(group, plural, name),
             Error::NotFound => self.not_found_name(name),
             Error::Conflict => modified(group, plural, name),
+            Error::TooDeep => Status::bad_request(error.to_string()),
+            Error::TooLarge => Status::request_entity_too_large(error.to_string()),
             Error::Expired { .. } => Status::expired(
                 "The provided continue parameter is too old to display a consistent list result. You can start a new list without the continue parameter.",
             ),

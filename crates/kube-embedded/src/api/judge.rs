@@ -108,7 +108,7 @@ impl ApiServer {
 }
 
 /// A definition stays until its objects are gone.
-fn hold(definition: &mut Value) {
+pub(super) fn hold(definition: &mut Value) {
     let mut finalizers: Vec<String> = metadata::finalizers(definition).into_iter().map(str::to_owned).collect();
     if !finalizers.iter().any(|finalizer| finalizer == definition::FINALIZER) {
         finalizers.push(definition::FINALIZER.to_owned());

@@ -36,7 +36,7 @@ use self::admission::service_addresses::ServiceAddresses;
 use self::audit::{Audit, Entry};
 use self::body::Body;
 use self::call::Call;
-use self::registry::Registry;
+use self::registry::{Registry, Resource};
 use self::request::{Query, ResourceRequest, Target, selected_name};
 use crate::auth::Authenticator;
 use crate::auth::rbac::{Attributes, Authorizer, ResourceAttributes};
@@ -165,9 +165,15 @@ impl ApiServer {
         B::Error: Into<body::Error>,
     {
         let entry = self.entry(target.verb, &user, &request, Some(&target));
-        let answer = match self.authorizer.check(&user, &Attributes::Resource(attributes(&target, &query))) {
-            Ok(()) => self.answer_resource(user, target, query, request).await,
-            Err(status) => Err(status),
+        let resource = self.registry().get(&target.group, &target.version, &target.resource).cloned();
+        // What is in no namespace has no path through one, else rights in a namespace would reach it.
+        let answer = if target.in_namespace && resource.as_ref().is_some_and(|resource| !resource.namespaced) {
+            Err(Status::no_such_resource())
+        } else {
+            match self.authorizer.check(&user, &Attributes::Resource(attributes(&target, &query))) {
+                Ok(()) => self.answer_resource(user, target, resource, query, request).await,
+                Err(status) => Err(status),
+            }
         };
         let response = answer.unwrap_or_else(|status| body::error(&status));
         self.note(entry, response.status());
@@ -200,6 +206,7 @@ impl ApiServer {
         self: &Arc<Self>,
         user: UserInfo,
         target: ResourceRequest,
+        resource: Option<Arc<Resource>>,
         query: Query,
         request: Request<B>,
     ) -> Result<Response<Body>, Status>
@@ -207,11 +214,7 @@ impl ApiServer {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<body::Error>,
     {
-        let registry = self.registry();
-        let resource = registry
-            .get(&target.group, &target.version, &target.resource)
-            .cloned()
-            .ok_or_else(Status::no_such_resource)?;
+        let resource = resource.ok_or_else(Status::no_such_resource)?;
         if handlers::leads_to_node(&target) {
             return self.connect(&target, &query, request).await;
         }

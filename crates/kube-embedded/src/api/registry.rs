@@ -137,6 +137,12 @@ impl Resource {
         api_version(&self.group, &self.version)
     }
 
+    /// Whether a text is [`Resource::api_version`].
+    pub fn is_api_version(&self, text: &str) -> bool {
+        let (group, version) = text.rsplit_once('/').unwrap_or(("", text));
+        (group, version) == (self.group.as_str(), self.version.as_str())
+    }
+
     /// Group and plural.
     pub fn group_resource(&self) -> GroupResource {
         GroupResource::new(self.group.clone(), self.plural.clone())
@@ -149,11 +155,16 @@ impl Resource {
 
     /// The verbs of the main resource, in the order discovery gives them.
     pub fn verbs(&self) -> &'static [&'static str] {
-        if self.stored {
-            &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"]
-        } else {
-            &["create"]
+        match (self.stored, self.is_namespace()) {
+            (false, _) => &["create"],
+            (true, true) => &["create", "delete", "get", "list", "patch", "update", "watch"],
+            (true, false) => &["create", "delete", "deletecollection", "get", "list", "patch", "update", "watch"],
         }
+    }
+
+    /// Whether its objects are namespaces.
+    pub fn is_namespace(&self) -> bool {
+        self.group.is_empty() && self.plural == "namespaces"
     }
 }
 

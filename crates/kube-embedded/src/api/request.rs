@@ -23,6 +23,8 @@ pub struct ResourceRequest {
     pub namespace: String,
     /// Name, or `""`.
     pub name: String,
+    /// Whether the path leads through the namespace to the resource; a path to a namespace itself does not.
+    pub in_namespace: bool,
 }
 
 /// What a path leads to.
@@ -66,6 +68,7 @@ fn target(method: &Method, path: &str, query: &Query) -> Result<Target, Status> 
         }
         ["namespaces", namespace, resource, object @ ..] => {
             request.namespace = (*namespace).to_owned();
+            request.in_namespace = true;
             request.resource = (*resource).to_owned();
             name_object(&mut request, object)?;
         }
@@ -205,7 +208,9 @@ mod tests {
         assert_eq!((request.subresource.as_str(), request.verb), ("scale", "get"));
         let request = read(&Method::PUT, "/api/v1/namespaces/n/finalize");
         assert_eq!((request.resource.as_str(), request.subresource.as_str()), ("namespaces", "finalize"));
-        assert_eq!(request.name, "n");
+        assert_eq!((request.name.as_str(), request.in_namespace), ("n", false));
+        assert!(read(&Method::GET, "/api/v1/namespaces/n/namespaces/n").in_namespace);
+        assert!(!read(&Method::GET, "/api/v1/namespaces/n").in_namespace);
     }
 
     #[test]

@@ -111,6 +111,7 @@ fn internal_call(resource: &Arc<Resource>, key: &Key) -> Result<Call, Status> {
         subresource: String::new(),
         namespace: key.namespace.clone(),
         name: key.name.clone(),
+        in_namespace: !key.namespace.is_empty(),
     };
     let user = UserInfo::master("system:apiserver");
     Call::new(user, request, Arc::clone(resource), Query::default(), &HeaderMap::new(), Bytes::new())

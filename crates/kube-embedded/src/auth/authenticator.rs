@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::tokens::ServiceAccountTokens;
+use super::tokens::{AUDIENCE, ServiceAccountTokens};
 use crate::objects::{GroupResource, Objects};
 use crate::status::Status;
 use crate::user::UserInfo;
@@ -33,18 +33,29 @@ impl Authenticator {
         if sabotage::sabotaged!("anonymous-is-admin") && bearer.is_none() {
             return Ok(UserInfo::master("nobody"));
         }
-        bearer.and_then(|token| self.user_of_token(token)).ok_or_else(Status::unauthorized)
+        let user = bearer.and_then(|token| self.user_of_token(token, &[AUDIENCE]));
+        user.map(|(user, _)| user).ok_or_else(Status::unauthorized)
     }
 
-    fn user_of_token(&self, token: &str) -> Option<UserInfo> {
-        let claims = self.tokens.verify(token).ok()?;
+    /// The user behind a token for one of these audiences (none: for the API server), and which of them it is for.
+    ///
+    /// # Errors
+    /// As [`Self::authenticate`].
+    pub fn review(&self, token: &str, audiences: &[&str]) -> Result<(UserInfo, Vec<String>), Status> {
+        let audiences: &[&str] = if audiences.is_empty() { &[AUDIENCE] } else { audiences };
+        self.user_of_token(token, audiences).ok_or_else(Status::unauthorized)
+    }
+
+    fn user_of_token(&self, token: &str, audiences: &[&str]) -> Option<(UserInfo, Vec<String>)> {
+        let (claims, audiences) = self.tokens.verify_for(token, audiences).ok()?;
         let lives = |resource: &str, name: &str, uid: &str| {
             let object = self.objects.get(&GroupResource::new("", resource), Some(&claims.namespace), name);
             object.is_some_and(|object| object["metadata"]["uid"] == uid)
         };
         let account = lives("serviceaccounts", &claims.account.name, &claims.account.uid);
         let pod = claims.pod.as_ref().is_none_or(|pod| lives("pods", &pod.name, &pod.uid));
-        (account && pod).then(|| UserInfo::service_account(&claims.namespace, &claims.account.name))
+        let user = || UserInfo::service_account(&claims.namespace, &claims.account.name);
+        (account && pod).then(|| (user(), audiences))
     }
 }
 

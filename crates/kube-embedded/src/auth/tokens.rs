@@ -47,8 +47,8 @@ pub enum Error {
     /// The token is past its time.
     #[error("service account token has expired")]
     Expired,
-    /// The token is for somebody else than the API server.
-    #[error("token audiences do not include {AUDIENCE}")]
+    /// The token is for somebody else than who asks.
+    #[error("token audiences do not include any of those that are wanted")]
     Audience,
 }
 
@@ -179,17 +179,27 @@ impl ServiceAccountTokens {
     /// # Errors
     /// [`Error::Invalid`], [`Error::Expired`], [`Error::Audience`].
     pub fn verify(&self, token: &str) -> Result<Claims, Error> {
+        self.verify_for(token, &[AUDIENCE]).map(|(claims, _)| claims)
+    }
+
+    /// As [`Self::verify`], for others than the API server. Answers also which of them the token is for.
+    ///
+    /// # Errors
+    /// As [`Self::verify`].
+    pub fn verify_for(&self, token: &str, audiences: &[&str]) -> Result<(Claims, Vec<String>), Error> {
         let payload = self.signed_payload(token).ok_or(Error::Invalid)?;
         let now = Timestamp::now().as_second();
         // Clocks are the same machine's; only a step backwards could make a fresh token look like one of the future.
         if now >= payload.exp {
             return Err(Error::Expired);
         }
-        if !payload.aud.iter().any(|audience| audience == AUDIENCE) {
+        let meant: Vec<String> =
+            payload.aud.into_iter().filter(|audience| audiences.contains(&audience.as_str())).collect();
+        if meant.is_empty() {
             return Err(Error::Audience);
         }
         let Bound { namespace, pod, serviceaccount } = payload.bound;
-        Ok(Claims { namespace, account: serviceaccount, pod })
+        Ok((Claims { namespace, account: serviceaccount, pod }, meant))
     }
 
     fn signed_payload(&self, token: &str) -> Option<Payload> {
@@ -280,11 +290,13 @@ mod tests {
             namespace: "ns".to_owned(),
             account: Subject { name: "app".to_owned(), uid: "u1".to_owned() },
             pod: None,
-            audiences: vec!["vault".to_owned()],
+            audiences: vec!["vault".to_owned(), "store".to_owned()],
             ttl: HOUR,
         };
         let token = tokens.issue_for(&request).unwrap().token;
         assert!(matches!(tokens.verify(&token), Err(Error::Audience)));
+        let (claims, meant) = tokens.verify_for(&token, &["other", "store", AUDIENCE]).unwrap();
+        assert_eq!((claims.account, meant), (request.account, vec!["store".to_owned()]));
     }
 
     #[test]

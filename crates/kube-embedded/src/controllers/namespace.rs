@@ -48,7 +48,7 @@ impl Namespaces {
     async fn empty(&self, namespace: &Value) -> Result<(), Error> {
         let (_, name) = name_of(namespace);
         let objects = self.context.objects.all(Some(&name));
-        let actions: Vec<Action> = deletions(&objects);
+        let actions = deletions(&objects, |resource, object| self.context.target(resource, object));
         let deleted = futures::stream::iter(actions)
             .map(|action| self.context.apply(action))
             .buffer_unordered(AT_ONCE)
@@ -140,9 +140,36 @@ fn furniture(namespace: &str, account: Option<&Value>, root_ca: Option<&Value>, 
 }
 
 /// Deletes everything that is not being deleted yet.
-fn deletions(objects: &[(GroupResource, std::sync::Arc<Value>)]) -> Vec<Action> {
+fn deletions(
+    objects: &[(GroupResource, std::sync::Arc<Value>)],
+    target: impl Fn(&GroupResource, &Value) -> Option<Target>,
+) -> Vec<Action> {
     let living = objects.iter().filter(|(_, object)| !is_terminating(object));
     living.filter_map(|(resource, object)| Some(Action::delete(target(resource, object)?))).collect()
+}
+
+impl Context {
+    /// As [`target`], in a version that is served: the one in which the object was written may no longer be.
+    pub fn target(&self, resource: &GroupResource, object: &Value) -> Option<Target> {
+        let mut target = target(resource, object)?;
+        let definitions = GroupResource::new("apiextensions.k8s.io", "customresourcedefinitions");
+        let name = format!("{}.{}", resource.resource, resource.group);
+        if let Some(definition) = self.objects.get(&definitions, None, &name)
+            && let Some(version) = other_version(&definition, &target.resource.version)
+        {
+            target.resource.api_version = format!("{}/{version}", resource.group);
+            target.resource.version = version.to_owned();
+        }
+        Some(target)
+    }
+}
+
+/// A served version of a definition, if `version` is not served.
+fn other_version<'a>(definition: &'a Value, version: &str) -> Option<&'a str> {
+    let versions = definition["spec"]["versions"].as_array().into_iter().flatten();
+    let served: Vec<&str> =
+        versions.filter(|one| one["served"] == true).filter_map(|one| one["name"].as_str()).collect();
+    if served.contains(&version) { None } else { served.first().copied() }
 }
 
 /// Any object as a target, in the life that was observed.
@@ -263,10 +290,20 @@ mod tests {
     #[test]
     fn everything_in_a_namespace_is_deleted_once() {
         let going = json!({"deletionTimestamp": "2026-01-01T00:00:00Z"});
-        let actions = deletions(&[pod("a", json!({})), pod("b", going)]);
+        let actions = deletions(&[pod("a", json!({})), pod("b", going)], target);
         let [Action::Delete { target, .. }] = &actions[..] else { panic!("{actions:?}") };
         assert_eq!((target.name.as_str(), target.uid.as_deref()), ("a", Some("uid-a")));
         assert_eq!(target.resource.plural, "pods");
+    }
+
+    #[test]
+    fn another_version_is_taken_where_one_is_not_served() {
+        let version = |name: &str, served: bool| json!({"name": name, "served": served});
+        let definition =
+            json!({"spec": {"versions": [version("v1", false), version("v2", true), version("v3", true)]}});
+        assert_eq!(other_version(&definition, "v1"), Some("v2"));
+        assert_eq!(other_version(&definition, "v3"), None);
+        assert_eq!(other_version(&json!({"spec": {"versions": [version("v1", false)]}}), "v1"), None);
     }
 
     #[test]

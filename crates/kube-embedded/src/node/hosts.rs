@@ -9,6 +9,8 @@ use std::path::Path;
 
 use k8s_openapi::api::core::v1::{Endpoints, Pod, Service};
 
+use crate::api::names::dns_label;
+
 /// Domain of the cluster.
 const DOMAIN: &str = "cluster.local";
 
@@ -48,7 +50,7 @@ fn headless(service: &str, endpoints: &Endpoints) -> Vec<(String, Ipv4Addr)> {
         for address in subset.addresses.iter().flatten() {
             let Ok(ip) = address.ip.parse() else { continue };
             entries.push((service.to_owned(), ip));
-            if let Some(hostname) = address.hostname.as_deref().filter(|hostname| !hostname.is_empty()) {
+            if let Some(hostname) = address.hostname.as_deref().filter(|hostname| dns_label(hostname).is_ok()) {
                 entries.push((format!("{hostname}.{service}"), ip));
             }
         }
@@ -63,8 +65,9 @@ pub fn render(pod: &Pod, pod_ip: &str, names: &Names) -> String {
     );
     let own = pod.metadata.namespace.as_deref().unwrap_or_default();
     let spec = pod.spec.clone().unwrap_or_default();
-    let hostname = spec.hostname.or_else(|| pod.metadata.name.clone()).unwrap_or_default();
-    match spec.subdomain.filter(|subdomain| !subdomain.is_empty()) {
+    let label = |name: &String| dns_label(name).is_ok();
+    let hostname = spec.hostname.filter(label).or_else(|| pod.metadata.name.clone()).unwrap_or_default();
+    match spec.subdomain.filter(label) {
         Some(subdomain) => {
             let _ = writeln!(text, "{pod_ip}\t{hostname}.{subdomain}.{own}.svc.{DOMAIN}\t{hostname}");
         }
@@ -141,6 +144,24 @@ mod tests {
             assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
         }
         assert!(!text.contains("127.64.0.9") && !text.contains("out"), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_name_is_not_in_the_file() {
+        let service: Service = serde_json::from_value(json!({
+            "metadata": {"name": "db", "namespace": "b"}, "spec": {"clusterIP": "None"},
+        }))
+        .unwrap();
+        let endpoints: Endpoints = serde_json::from_value(json!({"metadata": {"name": "db"}, "subsets": [
+            {"addresses": [{"ip": "127.64.0.7", "hostname": "x\n127.64.0.9\tforged"}]}]}))
+        .unwrap();
+        let names = Names::new(std::iter::once(&service), &[(("b".to_owned(), "db".to_owned()), endpoints)].into());
+        let pod: Pod = serde_json::from_value(json!({"metadata": {"name": "p", "namespace": "b"},
+            "spec": {"hostname": "y\n127.64.0.9\tforged", "subdomain": "z\n127.64.0.9\tforged", "containers": []}}))
+        .unwrap();
+        let text = render(&pod, "127.64.0.1", &names);
+        assert!(!text.contains("forged"), "{text}");
+        assert!(text.contains("127.64.0.1\tp\n") && text.contains("127.64.0.7\tdb\tdb.b\t"), "{text}");
     }
 
     #[test]

@@ -14,7 +14,6 @@
 //! Limits of processor time and memory (they are told by environment and downward API only), a network, process
 //! identifiers or a host name of its own, and other users than the node's `run_as`: `securityContext` is not looked at.
 
-mod account;
 mod address;
 mod ask;
 mod backoff;

@@ -1,7 +1,7 @@
 //! The latest changes in order. The newest are kept as they are, since every watch is about to read them; older ones
 //! as bytes only, which take a tenth of the memory, and are read again when somebody lags behind.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -21,8 +21,10 @@ const READY: usize = 64;
 pub struct History {
     events: VecDeque<Entry>,
     bytes: usize,
-    /// Every change after this version is here.
-    complete_since: u64,
+    /// What was before this version was never here.
+    begin: u64,
+    /// The newest change of each resource that is no longer here.
+    forgotten: HashMap<GroupResource, u64>,
 }
 
 enum Entry {
@@ -33,20 +35,19 @@ enum Entry {
 impl History {
     /// A history that begins after `version`.
     pub fn new(version: u64) -> Self {
-        Self { events: VecDeque::new(), bytes: 0, complete_since: version }
+        Self { events: VecDeque::new(), bytes: 0, begin: version, forgotten: HashMap::new() }
     }
 
-    /// Whether everything that happened after `version` is still known.
-    pub fn check_age(&self, version: u64) -> Result<(), Error> {
-        if version < self.complete_since {
-            return Err(Error::Expired { asked: version, oldest: self.complete_since });
-        }
-        Ok(())
+    /// Whether everything that happened to a resource after `version` is still known. What happened to others does not
+    /// count: a watch of one that never changes does not grow old.
+    pub fn check_age(&self, resource: &GroupResource, version: u64) -> Result<(), Error> {
+        let oldest = self.forgotten.get(resource).copied().unwrap_or(self.begin);
+        if version < oldest { Err(Error::Expired { asked: version, oldest }) } else { Ok(()) }
     }
 
     /// The changes of a resource after `version`, oldest first.
     pub fn after(&self, resource: &GroupResource, version: u64) -> Result<Vec<Event>, Error> {
-        self.check_age(version)?;
+        self.check_age(resource, version)?;
         let start = self.events.partition_point(|entry| entry.version() <= version);
         let chosen = self.events.range(start..).filter(|entry| entry.key().resource == *resource);
         Ok(chosen.map(Entry::unpack).collect())
@@ -64,7 +65,7 @@ impl History {
         while self.events.len() > EVENTS || (self.bytes > BYTES && self.events.len() > 1) {
             if let Some(oldest) = self.events.pop_front() {
                 self.bytes -= oldest.weight();
-                self.complete_since = oldest.version();
+                self.forgotten.insert(oldest.key().resource.clone(), oldest.version());
             }
         }
     }

@@ -75,9 +75,9 @@ impl Memory {
         Ok(objects.into_values().collect())
     }
 
-    /// Whether everything that happened after `version` is still known.
-    pub fn check_age(&self, version: u64) -> Result<(), Error> {
-        self.history.check_age(version)
+    /// Whether everything that happened to a resource after `version` is still known.
+    pub fn check_age(&self, resource: &GroupResource, version: u64) -> Result<(), Error> {
+        self.history.check_age(resource, version)
     }
 
     /// The changes of a resource after `version`, and the version up to which they are complete.

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 
 pub use watch::{Event, Subscription};
 
+use crate::depth;
 use crate::objects::{Change, GroupResource, Objects};
 use memory::Memory;
 use writer::Request;
@@ -66,12 +67,18 @@ pub enum Error {
     /// The object is no longer at the version the caller has seen.
     #[error("the object has been modified")]
     Conflict,
+    /// The object could be written, but not be read again.
+    #[error("the object is nested too deeply, {most} levels are the most", most = depth::MOST)]
+    TooDeep,
+    /// The object is larger than etcd would take it.
+    #[error("etcdserver: request is too large")]
+    TooLarge,
     /// The asked-for version is older than what the store remembers; `oldest` is what it still has.
     #[error("version {asked} is no longer known, the oldest is {oldest}")]
     Expired {
         /// What was asked for.
         asked: u64,
-        /// The oldest version whose successors are all known.
+        /// The oldest version whose successors of the resource are all known.
         oldest: u64,
     },
     /// Another process has this store open.
@@ -192,7 +199,7 @@ impl Store {
     /// Stores a new object. Its `metadata.resourceVersion` is set here.
     ///
     /// # Errors
-    /// [`Error::AlreadyExists`], [`Error::Disk`], [`Error::Closed`].
+    /// [`Error::AlreadyExists`], [`Error::TooDeep`], [`Error::TooLarge`], [`Error::Disk`], [`Error::Closed`].
     pub async fn create(&self, key: Key, value: Value) -> Result<Arc<Object>, Error> {
         self.send(writer::Operation::Create { key, value }).await
     }
@@ -200,7 +207,8 @@ impl Store {
     /// Replaces an object that is at `expected`.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Conflict`], [`Error::Disk`], [`Error::Closed`].
+    /// [`Error::NotFound`], [`Error::Conflict`], [`Error::TooDeep`], [`Error::TooLarge`], [`Error::Disk`],
+    /// [`Error::Closed`].
     pub async fn update(&self, key: Key, value: Value, expected: u64) -> Result<Arc<Object>, Error> {
         self.send(writer::Operation::Update { key, value, expected }).await
     }
@@ -208,7 +216,7 @@ impl Store {
     /// Removes an object that is at `expected`. Answers its last state, at the version of its removal.
     ///
     /// # Errors
-    /// As [`Store::update`].
+    /// [`Error::NotFound`], [`Error::Conflict`], [`Error::Disk`], [`Error::Closed`].
     pub async fn delete(&self, key: Key, expected: u64) -> Result<Arc<Object>, Error> {
         self.send(writer::Operation::Delete { key, expected }).await
     }
@@ -218,7 +226,7 @@ impl Store {
     /// # Errors
     /// [`Error::Expired`] if they are no longer all known.
     pub fn watch(self: &Arc<Self>, resource: &GroupResource, version: u64) -> Result<Subscription, Error> {
-        self.read().check_age(version)?;
+        self.read().check_age(resource, version)?;
         Ok(Subscription::new(Arc::clone(self), resource.clone(), version, self.watches.subscribe(resource)))
     }
 

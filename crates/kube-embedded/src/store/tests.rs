@@ -51,6 +51,37 @@ async fn a_writer_with_an_old_version_gets_a_conflict() {
 }
 
 #[tokio::test]
+async fn what_could_not_be_read_again_is_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let nested = |levels: usize| {
+        let mut object = value("a", "1");
+        // Below the object itself.
+        object["data"] = (2..levels).fold(json!({}), |inner, _| json!({"k": inner}));
+        object
+    };
+    let first = store.create(key("a"), nested(depth::MOST)).await.unwrap();
+    for levels in [depth::MOST + 1, 140] {
+        assert!(matches!(store.create(key("b"), nested(levels)).await, Err(Error::TooDeep)));
+        assert!(matches!(store.update(key("a"), nested(levels), first.version).await, Err(Error::TooDeep)));
+    }
+    drop(store);
+    let store = Store::open(dir.path()).unwrap();
+    assert_eq!(store.fetch(&key("a")).unwrap().bytes, first.bytes);
+}
+
+#[tokio::test]
+async fn what_is_too_large_is_not_written() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let large = "x".repeat(3 << 19);
+    let first = store.create(key("a"), value("a", &large[1000..])).await.unwrap();
+    assert!(matches!(store.create(key("b"), value("b", &large)).await, Err(Error::TooLarge)));
+    assert!(matches!(store.update(key("a"), value("a", &large), first.version).await, Err(Error::TooLarge)));
+    assert_eq!(store.version(), first.version, "nothing was written");
+}
+
+#[tokio::test]
 async fn many_writers_at_once_get_distinct_versions() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -103,6 +134,26 @@ async fn a_watch_wakes_up_for_a_later_change() {
     tokio::task::yield_now().await;
     store.create(key("a"), value("a", "1")).await.unwrap();
     assert_eq!(waiting.await.unwrap().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_quiet_watch_does_not_grow_old_by_the_changes_of_others() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let secrets = GroupResource::new("", "secrets");
+    let start = store.version();
+    let mut watch = store.watch(&secrets, start).unwrap();
+    let names: Vec<String> = (0..4200).map(|i| format!("n{i}")).collect();
+    futures::future::join_all(names.iter().map(|name| store.create(key(name), value(name, "x")))).await;
+    assert!(matches!(store.watch(&configmaps(), start), Err(Error::Expired { .. })));
+    store.create(Key::new(secrets.clone(), "default", "s"), value("s", "1")).await.unwrap();
+    assert_eq!(watch.next().await.unwrap().len(), 1);
+    assert_eq!(store.watch(&secrets, start).unwrap().next().await.unwrap().len(), 1);
+    drop(watch);
+    drop(store);
+    // Whoever asks for what was before a start asks for what nobody knows.
+    let store = Store::open(dir.path()).unwrap();
+    assert!(matches!(store.watch(&secrets, start), Err(Error::Expired { .. })));
 }
 
 #[tokio::test]

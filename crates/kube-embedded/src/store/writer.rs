@@ -13,10 +13,13 @@ use super::disk::Disk;
 use super::memory::Memory;
 use super::watch::{Event, Hub};
 use super::{Error, Key, Object};
+use crate::depth;
 use crate::objects::ChangeKind;
 
 /// How many requests one transaction takes at most: bounds how long the first of them waits.
 const BATCH: usize = 256;
+/// The most bytes of an object, as etcd's `--max-request-bytes`.
+const LARGEST: usize = 3 << 19;
 
 /// A change that is asked for.
 pub enum Operation {
@@ -116,12 +119,13 @@ impl Writer {
             Operation::Create { key, value } => match current(&key) {
                 Some(_) => Err(Error::AlreadyExists),
                 None => {
-                    Ok(Event { kind: ChangeKind::Added, version, object: object(key, value, version), previous: None })
+                    let object = lasting(key, value, version)?;
+                    Ok(Event { kind: ChangeKind::Added, version, object, previous: None })
                 }
             },
             Operation::Update { key, value, expected } => {
                 let previous = expect(current(&key), expected)?;
-                let object = object(key, value, version);
+                let object = lasting(key, value, version)?;
                 Ok(Event { kind: ChangeKind::Modified, version, object, previous: Some(previous) })
             }
             Operation::Delete { key, expected } => {
@@ -136,6 +140,15 @@ impl Writer {
 fn expect(current: Option<Arc<Object>>, expected: u64) -> Result<Arc<Object>, Error> {
     let current = current.ok_or(Error::NotFound)?;
     if current.version == expected { Ok(current) } else { Err(Error::Conflict) }
+}
+
+/// An object that stays: one that can be read again, of a bearable size.
+fn lasting(key: Key, value: Value, version: u64) -> Result<Arc<Object>, Error> {
+    if depth::exceeds(&value, depth::MOST) {
+        return Err(Error::TooDeep);
+    }
+    let object = object(key, value, version);
+    if object.bytes.len() > LARGEST { Err(Error::TooLarge) } else { Ok(object) }
 }
 
 /// The object at its new version, serialized once for the disk, for readers and for watches.

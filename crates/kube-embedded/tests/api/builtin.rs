@@ -1,5 +1,6 @@
 //! What the server does for the built-in kinds: defaults, addresses, accounts, deletion, scale, reviews.
 
+use kube_embedded::user::UserInfo;
 use serde_json::{Value, json};
 
 use super::harness::Server;
@@ -105,6 +106,28 @@ async fn a_stateful_set_is_checked_and_scaled() {
 }
 
 #[tokio::test]
+async fn what_is_no_scale_scales_nothing() {
+    let server = Server::start().await;
+    let sets = "/apis/apps/v1/namespaces/default/statefulsets";
+    let mut set = statefulset(&json!({"app": "s"}));
+    set["spec"]["replicas"] = 2.into();
+    assert_eq!(server.request("POST", sets, Some(set)).await.0, 201);
+    let scale = format!("{sets}/s/scale");
+    for replicas in [json!("3"), json!(3_000_000_000_i64), json!(1.5), json!({})] {
+        let wanted = json!({"spec": {"replicas": replicas}});
+        let (code, refused) = server.request_as("PATCH", &scale, MERGE, wanted.to_string()).await;
+        assert_eq!((code, refused["reason"].as_str()), (400, Some("BadRequest")), "{replicas}: {refused}");
+        let (code, refused) = server.request("PUT", &scale, Some(wanted)).await;
+        assert_eq!((code, refused["reason"].as_str()), (400, Some("BadRequest")), "{replicas}: {refused}");
+    }
+    let (_, now) = server.request("GET", &scale, None).await;
+    assert_eq!(now["spec"]["replicas"], 2);
+    let wanted = json!({"metadata": {"name": "s"}, "spec": {"replicas": 3}});
+    let (code, now) = server.request("PUT", &scale, Some(wanted)).await;
+    assert_eq!((code, &now["spec"]["replicas"]), (200, &json!(3)));
+}
+
+#[tokio::test]
 async fn secrets_and_config_maps_can_be_frozen() {
     let server = Server::start().await;
     let secrets = "/api/v1/namespaces/default/secrets";
@@ -142,6 +165,23 @@ async fn a_namespace_waits_for_its_finalizer() {
 }
 
 #[tokio::test]
+async fn the_namespaces_of_the_cluster_stay() {
+    let server = Server::start().await;
+    for name in ["default", "kube-system", "kube-public", "kube-node-lease"] {
+        let path = format!("/api/v1/namespaces/{name}");
+        let (code, refused) = server.request("DELETE", &path, None).await;
+        let message = format!("namespaces \"{name}\" is forbidden: this namespace may not be deleted");
+        assert_eq!((code, &refused["message"]), (403, &json!(message)));
+        assert_eq!(server.request("GET", &path, None).await.1["status"]["phase"], "Active");
+    }
+    let (code, refused) = server.request("DELETE", "/api/v1/namespaces", None).await;
+    assert_eq!((code, refused["reason"].as_str()), (405, Some("MethodNotAllowed")));
+    let (_, list) = server.request("GET", "/api/v1", None).await;
+    let namespaces = list["resources"].as_array().unwrap().iter().find(|one| one["name"] == "namespaces").unwrap();
+    assert_eq!(namespaces["verbs"], json!(["create", "delete", "get", "list", "patch", "update", "watch"]));
+}
+
+#[tokio::test]
 async fn rights_are_enforced_and_can_be_asked_for() {
     let server = Server::start().await;
     assert_eq!(server.kubectl_ok(&["auth", "can-i", "create", "pods"]).await, "yes\n");
@@ -158,4 +198,109 @@ async fn rights_are_enforced_and_can_be_asked_for() {
     let review = json!({"spec": {"token": token.trim()}});
     let (_, answer) = server.request("POST", "/apis/authentication.k8s.io/v1/tokenreviews", Some(review)).await;
     assert_eq!(answer["status"]["user"]["username"], "system:serviceaccount:default:default");
+    assert_eq!(answer["status"]["audiences"], json!(["https://kubernetes.default.svc"]));
+}
+
+#[tokio::test]
+async fn a_token_is_for_its_audience() {
+    let server = Server::start().await;
+    let token = server.kubectl_ok(&["create", "token", "default", "--audience=vault"]).await;
+    let review = async |audiences: Value| {
+        let review = json!({"spec": {"token": token.trim(), "audiences": audiences}});
+        let path = "/apis/authentication.k8s.io/v1/tokenreviews";
+        server.request("POST", path, Some(review)).await.1["status"].clone()
+    };
+    let status = review(json!(["other", "vault"])).await;
+    assert_eq!((&status["authenticated"], &status["audiences"]), (&json!(true), &json!(["vault"])), "{status}");
+    for others in [json!([]), json!(["other"])] {
+        assert_eq!(review(others).await["authenticated"], false);
+    }
+    let request = http::Request::get("/api/v1/namespaces").header("authorization", format!("Bearer {}", token.trim()));
+    let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    assert_eq!(server.api.handle_from_network(None, request).await.status(), 401);
+}
+
+#[tokio::test]
+async fn rights_in_a_namespace_end_there() {
+    let server = Server::start().await;
+    for name in ["team-a", "team-b"] {
+        server.request("POST", "/api/v1/namespaces", Some(json!({"metadata": {"name": name}}))).await;
+    }
+    server.grant("team-a", "jane", json!({"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]})).await;
+    let volume = json!({"metadata": {"name": "pv"}, "spec": {
+        "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteOnce"], "hostPath": {"path": "/"},
+    }});
+    for (method, path, body, expected) in [
+        ("GET", "", json!(""), 200),
+        ("GET", "/configmaps", json!(""), 200),
+        ("GET", "/namespaces", json!(""), 404),
+        ("GET", "/namespaces/team-a", json!(""), 404),
+        ("DELETE", "/namespaces/team-b", json!({}), 404),
+        ("POST", "/persistentvolumes", volume, 404),
+    ] {
+        let (user, path) = (UserInfo::new("jane", [""; 0]), format!("/api/v1/namespaces/team-a{path}"));
+        let (code, answer) = server.request_by(user, method, &path, "application/json", body.to_string()).await;
+        assert_eq!(code, expected, "{method} {path}: {answer}");
+    }
+    assert_eq!(server.request("GET", "/api/v1/namespaces/team-b", None).await.0, 200);
+}
+
+#[tokio::test]
+async fn an_apply_makes_only_what_its_user_may_create() {
+    let server = Server::start().await;
+    let rule = json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["patch"]});
+    server.grant("default", "jane", rule).await;
+    let apply = async |name: &str| {
+        let path = format!("/api/v1/namespaces/default/configmaps/{name}?fieldManager=jane");
+        let body = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": "v"}}).to_string();
+        let user = UserInfo::new("jane", [""; 0]);
+        server.request_by(user, "PATCH", &path, "application/apply-patch+yaml", body).await
+    };
+    let (code, refused) = apply("a").await;
+    assert_eq!(code, 403, "{refused}");
+    assert_eq!(
+        refused["message"],
+        "configmaps \"a\" is forbidden: User \"jane\" cannot create resource \"configmaps\" in API group \"\" in the \
+         namespace \"default\""
+    );
+    let there = json!({"metadata": {"name": "a"}});
+    assert_eq!(server.request("POST", "/api/v1/namespaces/default/configmaps", Some(there)).await.0, 201);
+    let (code, applied) = apply("a").await;
+    assert_eq!((code, &applied["data"]["k"]), (200, &json!("v")));
+}
+
+#[tokio::test]
+async fn nothing_is_created_at_the_path_of_an_object() {
+    let server = Server::start().await;
+    let secrets = "/api/v1/namespaces/default/secrets";
+    let rule = json!({"apiGroups": [""], "resources": ["secrets"], "resourceNames": ["mine"], "verbs": ["create"]});
+    server.grant("default", "jane", rule).await;
+    let body = json!({"metadata": {"name": "other"}}).to_string();
+    let jane = UserInfo::new("jane", [""; 0]);
+    let (code, refused) = server.request_by(jane, "POST", &format!("{secrets}/mine"), "application/json", body).await;
+    assert_eq!((code, refused["reason"].as_str()), (405, Some("MethodNotAllowed")), "{refused}");
+    assert_eq!(server.request("GET", &format!("{secrets}/other"), None).await.0, 404);
+    let review = "/apis/authentication.k8s.io/v1/tokenreviews/any";
+    assert_eq!(server.request("POST", review, Some(json!({"spec": {"token": "x"}}))).await.0, 405);
+}
+
+#[tokio::test]
+async fn hostnames_are_labels() {
+    let server = Server::start().await;
+    let forged = "a\n127.0.0.1\tdb";
+    let mut named = pod("a");
+    named["spec"]["hostname"] = forged.into();
+    let address = json!({"ip": "127.100.0.1", "hostname": forged});
+    let endpoints = json!({"metadata": {"name": "s"}, "subsets": [{"addresses": [address]}]});
+    let slice = json!({"metadata": {"name": "s"}, "addressType": "IPv4", "endpoints": [
+        {"addresses": ["127.100.0.1"], "hostname": forged},
+    ]});
+    for (path, object, field) in [
+        (PODS, named, "spec.hostname"),
+        ("/api/v1/namespaces/default/endpoints", endpoints, "subsets[0].addresses[0].hostname"),
+        ("/apis/discovery.k8s.io/v1/namespaces/default/endpointslices", slice, "endpoints[0].hostname"),
+    ] {
+        let (code, refused) = server.request("POST", path, Some(object)).await;
+        assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!(field)), "{refused}");
+    }
 }

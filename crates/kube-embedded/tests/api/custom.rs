@@ -47,6 +47,8 @@ async fn a_custom_resource_is_defaulted_pruned_and_validated() {
     assert_eq!(code, 201, "{made}");
     assert_eq!(made["spec"], json!({"color": "red", "size": 1}));
     assert_eq!(made["metadata"]["generation"], 1);
+    let (_, refused) = server.request("POST", WIDGETS, Some(widget("b", json!({"color": null})))).await;
+    assert_eq!(refused["message"], "Widget.example.com \"b\" is invalid: spec.color: Required value");
     let (code, refused) =
         server.request("POST", WIDGETS, Some(widget("b", json!({"color": "green", "size": 10})))).await;
     assert_eq!((code, refused["reason"].as_str()), (422, Some("Invalid")));
@@ -103,6 +105,79 @@ async fn a_definition_goes_with_its_last_object() {
     assert_eq!(server.request("GET", &name, None).await.0, 404);
     let (code, answer) = server.request("GET", WIDGETS, None).await;
     assert_eq!((code, answer["message"].as_str()), (404, Some("the server could not find the requested resource")));
+}
+
+#[tokio::test]
+async fn objects_go_with_a_definition_that_was_replaced() {
+    let server = Server::start().await;
+    server.request("POST", DEFINITIONS, Some(definition())).await;
+    server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
+    let name = format!("{DEFINITIONS}/widgets.example.com");
+    let (code, replaced) = server.request("PUT", &name, Some(definition())).await;
+    assert_eq!((code, replaced["metadata"].get("finalizers")), (200, None), "{replaced}");
+    assert_eq!(server.request("DELETE", &name, None).await.0, 200);
+    assert_eq!(server.request("GET", &name, None).await.0, 404);
+    assert_eq!(server.request("POST", DEFINITIONS, Some(definition())).await.0, 201);
+    let (code, list) = server.request("GET", WIDGETS, None).await;
+    assert_eq!((code, &list["items"]), (200, &json!([])));
+}
+
+#[tokio::test]
+async fn an_object_is_shown_in_every_version() {
+    let server = Server::start().await;
+    let mut both = definition();
+    let mut second = both["spec"]["versions"][0].clone();
+    second["name"] = "v2".into();
+    second["storage"] = false.into();
+    both["spec"]["versions"].as_array_mut().unwrap().push(second);
+    assert_eq!(server.request("POST", DEFINITIONS, Some(both)).await.0, 201);
+    let (_, first) = server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
+    let seconds = WIDGETS.replace("/v1/", "/v2/");
+    let (_, got) = server.request("GET", &format!("{seconds}/a"), None).await;
+    assert_eq!(got["apiVersion"], "example.com/v2");
+    let (_, list) = server.request("GET", &seconds, None).await;
+    assert_eq!((&list["apiVersion"], &list["items"][0]), (&json!("example.com/v2"), &got));
+    let (_, event) = server.request("GET", &format!("{seconds}?watch=1&timeoutSeconds=1"), None).await;
+    assert_eq!((&event["type"], &event["object"]), (&json!("ADDED"), &got));
+    let patch = async |path: &str, patch: Value| {
+        server.request_as("PATCH", path, "application/merge-patch+json", patch.to_string()).await
+    };
+    let (code, same) = patch(&format!("{seconds}/a"), json!({"spec": {"color": "red"}})).await;
+    assert_eq!((code, &same), (200, &got));
+    assert_eq!(same["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"], "another name is no change");
+    let (code, patched) = patch(&format!("{seconds}/a"), json!({"spec": {"size": 2}})).await;
+    assert_eq!((code, &patched["apiVersion"]), (200, &json!("example.com/v2")), "{patched}");
+    let (code, patched) = patch(&format!("{WIDGETS}/a"), json!({"spec": {"size": 3}})).await;
+    assert_eq!((code, &patched["apiVersion"]), (200, &json!("example.com/v1")), "{patched}");
+    assert_eq!(patched["metadata"]["generation"], 3);
+}
+
+#[tokio::test]
+async fn what_is_nested_too_deeply_or_too_large_is_refused() {
+    let server = Server::start().await;
+    let mut free = definition();
+    let schema = &mut free["spec"]["versions"][0]["schema"]["openAPIV3Schema"];
+    schema["properties"]["spec"]["x-kubernetes-preserve-unknown-fields"] = true.into();
+    assert_eq!(server.request("POST", DEFINITIONS, Some(free)).await.0, 201);
+    let nested = |levels: usize| (1..levels).fold(json!({}), |inner, _| json!({"a": inner}));
+    let large = widget("large", json!({"color": "red", "x": "x".repeat(2 << 20)}));
+    let (code, refused) = server.request("POST", WIDGETS, Some(large)).await;
+    assert_eq!((code, refused["message"].as_str()), (413, Some("etcdserver: request is too large")));
+    let deep = widget("deep", json!({"color": "red", "x": nested(122)}));
+    let (code, refused) = server.request("POST", WIDGETS, Some(deep)).await;
+    assert_eq!((code, refused["reason"].as_str()), (400, Some("BadRequest")), "{refused}");
+    let message = refused["message"].as_str().unwrap();
+    assert!(message.starts_with("the object is nested too deeply"), "{message}");
+    server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
+    let add = async |path: &str| {
+        let patch = json!([{"op": "add", "path": path, "value": nested(70)}]).to_string();
+        server.request_as("PATCH", &format!("{WIDGETS}/a"), "application/json-patch+json", patch).await
+    };
+    assert_eq!(add("/spec/x").await.0, 200);
+    let (code, refused) = add(&format!("/spec/x{}/b", "/a".repeat(69))).await;
+    assert_eq!(code, 400, "{refused}");
+    let (_, list) = server.request("GET", WIDGETS, None).await;
+    assert_eq!(list["items"].as_array().map(Vec::len), Some(1));
 }
 
 #[tokio::test]

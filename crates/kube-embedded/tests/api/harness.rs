@@ -65,6 +65,18 @@ impl Server {
 
     /// As [`Server::request`], with a body of any type.
     pub async fn request_as(&self, method: &str, path: &str, content_type: &str, body: String) -> (u16, Value) {
+        self.request_by(UserInfo::master("test"), method, path, content_type, body).await
+    }
+
+    /// As [`Server::request_as`], of any user.
+    pub async fn request_by(
+        &self,
+        user: UserInfo,
+        method: &str,
+        path: &str,
+        content_type: &str,
+        body: String,
+    ) -> (u16, Value) {
         let request = http::Request::builder()
             .method(method)
             .uri(path)
@@ -72,10 +84,22 @@ impl Server {
             .header("user-agent", "test/1")
             .body(http_body_util::Full::new(bytes::Bytes::from(body)))
             .unwrap();
-        let response = self.api.handle(UserInfo::master("test"), request).await;
+        let response = self.api.handle(user, request).await;
         let code = response.status().as_u16();
         let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
         (code, serde_json::from_slice(&body).unwrap_or_else(|_| String::from_utf8_lossy(&body).into_owned().into()))
+    }
+
+    /// Lets a user do in a namespace what a rule says.
+    pub async fn grant(&self, namespace: &str, user: &str, rule: Value) {
+        let rbac = format!("/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}");
+        let role = json!({"metadata": {"name": user}, "rules": [rule]});
+        let binding = json!({
+            "metadata": {"name": user}, "roleRef": {"kind": "Role", "name": user},
+            "subjects": [{"kind": "User", "name": user}],
+        });
+        assert_eq!(self.request("POST", &format!("{rbac}/roles"), Some(role)).await.0, 201);
+        assert_eq!(self.request("POST", &format!("{rbac}/rolebindings"), Some(binding)).await.0, 201);
     }
 
     /// Writes an object to a file for `kubectl -f`.

@@ -1,8 +1,11 @@
 //! What a container sees: volumes, names, itself.
 
-use k8s_openapi::api::core::v1::{ConfigMap, Endpoints, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, Endpoints, PersistentVolume, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount,
+};
 use kube::Api;
 use kube::api::{Patch, PatchParams, PostParams};
+use kube_embedded::auth::tokens::ServiceAccountTokens;
 use kube_embedded::kubelet::ExitStatus;
 use serde_json::json;
 
@@ -50,6 +53,42 @@ pub async fn volumes_are_at_their_paths_and_private() {
     let two = json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": "../.."}]});
     world.pod("b", "true", two, json!({"volumes": [{"name": "v", "emptyDir": {}}]})).await;
     world.event("b", "Failed", "subPath ../.. is not inside of its volume").await;
+    world.end().await;
+}
+
+pub async fn a_pod_gets_no_token_that_its_account_forbids() {
+    let world = World::new().await;
+    world.create::<ServiceAccount>(json!({"metadata": {"name": "quiet"}, "automountServiceAccountToken": false})).await;
+    world.pod("a", "exec sleep 600", json!({}), json!({"serviceAccountName": "quiet"})).await;
+    world.ready("a").await;
+    let (code, out, err) = world.exec("a", &["sh", "-c", "echo $A9S_SERVICEACCOUNT_DIR"], None).await;
+    assert_eq!((code, out.as_str()), (ExitStatus::Code(0), "\n"), "{err}");
+    if world.has_views() {
+        let script = "ls /var/run/secrets/kubernetes.io/serviceaccount";
+        let (code, out, _) = world.exec("a", &["sh", "-c", script], None).await;
+        assert_ne!(code, ExitStatus::Code(0), "{out}");
+    }
+    world.end().await;
+}
+
+pub async fn projected_tokens_are_for_their_audiences() {
+    let world = World::new().await;
+    let sources = json!([
+        {"serviceAccountToken": {"path": "own"}}, {"serviceAccountToken": {"path": "vault", "audience": "vault"}},
+    ]);
+    let spec = json!({"volumes": [{"name": "t", "projected": {"sources": sources}}]});
+    let mounts = json!({"volumeMounts": [{"name": "t", "mountPath": "/tokens"}]});
+    world.pod("a", "exec sleep 600", mounts, spec).await;
+    world.ready("a").await;
+    let read = async |name: &str| {
+        let script = format!("cat ${{A9S_MOUNT_T:-/tokens}}/{name}");
+        world.exec("a", &["sh", "-c", &script], None).await.1
+    };
+    // The key of the world's tokens.
+    let tokens = ServiceAccountTokens::new([7; 32]);
+    assert!(tokens.verify(&read("own").await).is_ok());
+    let vault = read("vault").await;
+    assert!(tokens.verify(&vault).is_err() && tokens.verify_for(&vault, &["vault"]).is_ok(), "{vault}");
     world.end().await;
 }
 
@@ -120,5 +159,24 @@ pub async fn names_of_services_are_in_the_hosts_file() {
     .await;
     let (_, out, _) = world.exec("a", &["sh", "-c", script], None).await;
     assert!(out.contains(&format!("{}\ta\n", pod_ip(&pod))), "{out}");
+    world.end().await;
+}
+
+pub async fn no_directory_is_made_through_a_link() {
+    let world = World::new().await;
+    let (shared, elsewhere) = (world.directory.join("volumes/shared"), world.directory.join("elsewhere"));
+    fs_err::create_dir_all(&shared).unwrap();
+    fs_err::create_dir(&elsewhere).unwrap();
+    fs_err::os::unix::fs::symlink(&elsewhere, shared.join("link")).unwrap();
+    let host = |path: std::path::PathBuf| json!({"path": path, "type": "DirectoryOrCreate"});
+    let mount = json!({"volumeMounts": [{"name": "v", "mountPath": "/v"}]});
+    let volumes = json!({"volumes": [{"name": "v", "hostPath": host(shared.join("link/made"))}]});
+    world.pod("a", "exec sleep 600", mount.clone(), volumes).await;
+    world.event("a", "FailedMount", "link/made").await;
+    let volumes = json!({"volumes": [{"name": "v", "hostPath": host(shared.join("a/made"))}]});
+    world.pod("b", "exec sleep 600", mount, volumes).await;
+    world.ready("b").await;
+    assert!(shared.join("a/made").is_dir());
+    assert_eq!(fs_err::read_dir(&elsewhere).unwrap().count(), 0);
     world.end().await;
 }

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use crate::api::names;
 use crate::status::Cause;
 
 /// Everything found so far.
@@ -62,6 +63,13 @@ impl Causes {
                     self.invalid(field, value, &why);
                 }
             }
+        }
+    }
+
+    /// A DNS label, which may be absent.
+    pub fn label(&mut self, field: &str, value: &Value) {
+        if value.as_str().is_some_and(|text| !text.is_empty()) {
+            self.name(field, value, names::dns_label);
         }
     }
 

@@ -91,3 +91,38 @@ pub fn validate_service(causes: &mut Causes, new: &Value, old: Option<&Value>) {
         causes.invalid("spec.clusterIPs[0]", &json!([spec["clusterIP"]]), "may not change once set");
     }
 }
+
+/// The names that addresses get.
+pub fn validate_endpoints(causes: &mut Causes, new: &Value) {
+    for (index, subset) in new["subsets"].as_array().into_iter().flatten().enumerate() {
+        for list in ["addresses", "notReadyAddresses"] {
+            for (place, address) in subset[list].as_array().into_iter().flatten().enumerate() {
+                causes.label(&format!("subsets[{index}].{list}[{place}].hostname"), &address["hostname"]);
+            }
+        }
+    }
+}
+
+/// As [`validate_endpoints`].
+pub fn validate_slice(causes: &mut Causes, new: &Value) {
+    for (index, endpoint) in new["endpoints"].as_array().into_iter().flatten().enumerate() {
+        causes.label(&format!("endpoints[{index}].hostname"), &endpoint["hostname"]);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_addresses_are_labels() {
+        let addresses = |name: &str| json!([{"ip": "127.64.0.1", "hostname": name}, {"ip": "127.64.0.2"}]);
+        for (name, expected) in [("db-0", 0), ("", 0), ("a b", 1), ("a\nb", 1), ("a.b", 1)] {
+            let mut causes = Causes::default();
+            validate_endpoints(&mut causes, &json!({"subsets": [{"addresses": addresses(name)}]}));
+            validate_endpoints(&mut causes, &json!({"subsets": [{"notReadyAddresses": addresses(name)}]}));
+            validate_slice(&mut causes, &json!({"endpoints": addresses(name)}));
+            assert_eq!(causes.0.len(), 3 * expected, "{name:?}");
+        }
+    }
+}

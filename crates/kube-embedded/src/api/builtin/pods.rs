@@ -236,6 +236,9 @@ pub fn validate_spec(causes: &mut Causes, spec: &Value, path: &str, claims: &[&s
             validate_container(causes, container, &path, &volumes);
         }
     }
+    for field in ["hostname", "subdomain"] {
+        causes.label(&format!("{path}.{field}"), &spec[field]);
+    }
     causes.one_of(&format!("{path}.restartPolicy"), &spec["restartPolicy"], &["Always", "OnFailure", "Never"]);
     if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
         let field = format!("{path}.terminationGracePeriodSeconds");
@@ -355,6 +358,20 @@ mod tests {
         );
         assert_eq!(found[1], "spec.containers[0].image: Required value");
         assert_eq!(found[2], "spec.containers[1].volumeMounts[0].name: Not found: \"v\"");
+    }
+
+    #[test]
+    fn names_of_a_pod_in_dns_are_labels() {
+        let mut pod = pod();
+        pod["spec"]["hostname"] = "db-0".into();
+        pod["spec"]["subdomain"] = "".into();
+        assert!(problems(&pod, None).is_empty());
+        pod["spec"]["hostname"] = "a\n127.0.0.1 b".into();
+        pod["spec"]["subdomain"] = "a.b".into();
+        let found = problems(&pod, None);
+        assert_eq!(found.len(), 2, "{found:?}");
+        assert!(found[0].starts_with("spec.hostname: Invalid value: \"a\\n127.0.0.1 b\": a lowercase RFC 1123 label"));
+        assert!(found[1].starts_with("spec.subdomain: Invalid value: \"a.b\": a lowercase RFC 1123 label"));
     }
 
     #[test]

@@ -54,6 +54,8 @@ pub fn validate(group: &str, plural: &str, new: &Value, old: Option<&Value>) -> 
         ("", "pods") => pods::validate(&mut causes, new, old),
         ("apps", "statefulsets") => statefulsets::validate(&mut causes, new, old),
         ("", "services") => network::validate_service(&mut causes, new, old),
+        ("", "endpoints") => network::validate_endpoints(&mut causes, new),
+        ("discovery.k8s.io", "endpointslices") => network::validate_slice(&mut causes, new),
         ("", "persistentvolumeclaims") => storage::validate_claim(&mut causes, new, old),
         ("", "persistentvolumes") => storage::validate_volume(&mut causes, new, old),
         ("storage.k8s.io", "storageclasses") => storage::validate_class(&mut causes, new, old),

@@ -5,14 +5,20 @@ use std::sync::Arc;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::in_version;
 use super::update::may_go;
 use crate::api::ApiServer;
 use crate::api::admission::webhooks::Change;
 use crate::api::body::{self, Body};
 use crate::api::call::Call;
+use crate::api::judge::{hold, is_definition};
 use crate::api::{metadata, typed};
 use crate::status::{Cause, Status};
 use crate::store::Object;
+
+/// The namespaces that stay: those of the NamespaceLifecycle admission plugin, and that of the node's lease, which
+/// nothing here would make anew.
+const LASTING: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 
 /// `metav1.DeleteOptions`, from the body or the query.
 #[derive(Default)]
@@ -33,6 +39,10 @@ enum Deleted {
 impl ApiServer {
     pub(in crate::api) async fn delete(&self, call: &Call) -> Result<Response<Body>, Status> {
         let options = Options::read(call)?;
+        let name = call.request.name.as_str();
+        if call.resource.is_namespace() && LASTING.contains(&name) {
+            return Err(Status::forbidden("", "namespaces", name, "this namespace may not be deleted"));
+        }
         let object = self.find(call)?;
         Ok(match self.delete_object(call, object, &options).await? {
             Deleted::Going(object) => self.show(call, StatusCode::OK, &object, &[]),
@@ -107,7 +117,8 @@ impl ApiServer {
             };
             match done {
                 Err(crate::store::Error::Conflict) => {
-                    current = self.store.fetch(&key).ok_or_else(|| call.not_found_name(&key.name))?;
+                    let now = self.store.fetch(&key).ok_or_else(|| call.not_found_name(&key.name))?;
+                    current = in_version(&call.resource, now);
                 }
                 Err(error) => return Err(call.store_error(&key.name, &error)),
                 Ok(deleted) => {
@@ -144,12 +155,16 @@ fn mark(call: &Call, object: &Object, options: &Options) -> Value {
         }
         return new;
     }
+    if is_definition(call) {
+        // Whoever has replaced the definition since it was made may have left that out.
+        hold(&mut new);
+    }
     metadata::set(&mut new, "deletionTimestamp", Some(after(grace).into()));
     metadata::set(&mut new, "deletionGracePeriodSeconds", Some(grace.into()));
     if let Some(generation) = new["metadata"]["generation"].as_i64() {
         metadata::set(&mut new, "generation", Some((generation + 1).into()));
     }
-    if call.resource.group.is_empty() && call.resource.plural == "namespaces" {
+    if call.resource.is_namespace() {
         new["status"]["phase"] = "Terminating".into();
     }
     new

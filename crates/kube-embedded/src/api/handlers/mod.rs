@@ -20,6 +20,7 @@ pub(super) use self::connect::leads_to_node;
 use super::ApiServer;
 use super::body::{self, Body};
 use super::call::{Call, Form};
+use super::registry::Resource;
 use super::table;
 use crate::status::Status;
 use crate::store::Object;
@@ -27,7 +28,10 @@ use crate::store::Object;
 impl ApiServer {
     pub(super) async fn dispatch(self: &Arc<Self>, call: Call) -> Result<Response<Body>, Status> {
         let named = !call.request.name.is_empty();
-        if call.resource.namespaced && call.request.namespace.is_empty() && (named || call.request.verb == "create") {
+        let creates = call.request.verb == "create";
+        let nowhere = call.resource.namespaced && call.request.namespace.is_empty() && (named || creates);
+        // The body names what is created: a name in the path would only be what rights are looked at for.
+        if nowhere || (named && creates && call.request.subresource.is_empty()) {
             return Err(Status::method_not_allowed("the server does not allow this method on the requested resource"));
         }
         if !call.request.subresource.is_empty() {
@@ -47,7 +51,8 @@ impl ApiServer {
             "update" => self.update(&call).await,
             "patch" => self.patch(&call).await,
             "delete" => self.delete(&call).await,
-            "deletecollection" => self.delete_collection(&call).await,
+            // Namespaces go one by one only.
+            "deletecollection" if !call.resource.is_namespace() => self.delete_collection(&call).await,
             other => Err(Status::method_not_allowed(format!("{other} is not supported on this resource"))),
         }
     }
@@ -67,7 +72,8 @@ impl ApiServer {
     }
 
     /// The answer that shows one object.
-    fn show(&self, call: &Call, code: StatusCode, object: &Object, warnings: &[String]) -> Response<Body> {
+    fn show(&self, call: &Call, code: StatusCode, object: &Arc<Object>, warnings: &[String]) -> Response<Body> {
+        let object = in_version(&call.resource, Arc::clone(object));
         let mut response = match call.form {
             Form::Whole => body::json_bytes(code, object.bytes.clone()),
             Form::Metadata => body::json(code, &table::partial(&object.value)),
@@ -86,6 +92,19 @@ impl ApiServer {
         let key = call.key_of(super::metadata::name(&value));
         Arc::new(Object { key, version: 0, bytes, value: Arc::new(value) })
     }
+}
+
+/// An object in the version of a resource, whatever version it was written in. Nothing but the version's name differs:
+/// no other conversion is done (strategy `None`).
+fn in_version(resource: &Resource, object: Arc<Object>) -> Arc<Object> {
+    let written_in = object.value["apiVersion"].as_str().unwrap_or_default();
+    if !resource.is_custom() || resource.is_api_version(written_in) {
+        return object;
+    }
+    let mut value = Value::clone(&object.value);
+    value["apiVersion"] = resource.api_version().into();
+    let bytes = value.to_string().into();
+    Arc::new(Object { key: object.key.clone(), version: object.version, bytes, value: Arc::new(value) })
 }
 
 /// Adds warnings as kube-apiserver does (RFC 9110 has dropped the header, kubectl still prints it).

@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
+use super::in_version;
 use crate::api::ApiServer;
 use crate::api::body::{self, Body};
 use crate::api::call::{Call, Form};
@@ -30,9 +31,8 @@ impl ApiServer {
 
     /// The object that the path names.
     pub(super) fn find(&self, call: &Call) -> Result<Arc<Object>, Status> {
-        self.store
-            .fetch_by(&call.group_resource(), call.namespace(), &call.request.name)
-            .ok_or_else(|| call.not_found())
+        let found = self.store.fetch_by(&call.group_resource(), call.namespace(), &call.request.name);
+        found.map(|object| in_version(&call.resource, object)).ok_or_else(|| call.not_found())
     }
 
     pub(super) fn list(&self, call: &Call) -> Result<Response<Body>, Status> {
@@ -94,7 +94,7 @@ impl ApiServer {
             // With selectors kube-apiserver does not know how many more there are.
             page.remaining = selector.is_empty().then_some(rest.len());
         }
-        page.objects = objects;
+        page.objects = objects.into_iter().map(|object| in_version(&call.resource, object)).collect();
         Ok(page)
     }
 

@@ -54,8 +54,10 @@ impl ApiServer {
     }
 
     fn review_token(&self, review: &Value) -> Value {
-        match self.authenticator.authenticate(None, review["spec"]["token"].as_str()) {
-            Ok(user) => json!({"authenticated": true, "user": user_info(&user)}),
+        let (token, audiences) = (&review["spec"]["token"], &review["spec"]["audiences"]);
+        let audiences: Vec<&str> = audiences.as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        match self.authenticator.review(token.as_str().unwrap_or_default(), &audiences) {
+            Ok((user, meant)) => json!({"authenticated": true, "user": user_info(&user), "audiences": meant}),
             Err(status) => json!({"authenticated": false, "user": {}, "error": status.to_string()}),
         }
     }

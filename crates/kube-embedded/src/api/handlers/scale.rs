@@ -1,6 +1,7 @@
 //! The `scale` subresource: an object's replicas as an `autoscaling/v1` `Scale`.
 
 use http::{Response, StatusCode};
+use k8s_openapi::api::autoscaling::v1::Scale;
 use serde_json::{Value, json};
 
 use super::update::Ownership;
@@ -27,7 +28,10 @@ impl ApiServer {
                     ));
                 }
             };
-            let replicas = wanted["spec"]["replicas"].as_i64().unwrap_or(0);
+            let wanted: Scale = serde_json::from_value(wanted).map_err(|error| {
+                Status::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: {error}"))
+            })?;
+            let replicas = wanted.spec.and_then(|spec| spec.replicas).unwrap_or(0);
             if replicas < 0 {
                 let message = format!("Invalid value: {replicas}: must be greater than or equal to 0");
                 let cause = Cause { reason: "FieldValueInvalid", field: "spec.replicas".to_owned(), message };
@@ -35,7 +39,7 @@ impl ApiServer {
             }
             let mut new = Value::clone(&current.value);
             put(&mut new, &paths.spec_replicas, replicas.into());
-            let version = metadata::text(&wanted, "resourceVersion");
+            let version = wanted.metadata.resource_version.unwrap_or_default();
             let fixed = !version.is_empty() && version != current.version.to_string();
             if fixed {
                 metadata::set(&mut new, "resourceVersion", Some(version.into()));

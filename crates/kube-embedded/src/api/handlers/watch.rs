@@ -12,6 +12,7 @@ use rand::RngExt as _;
 use serde_json::json;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
+use super::in_version;
 use super::read::{parse_version, refuse_initial_events, too_old};
 use crate::api::ApiServer;
 use crate::api::body::{self, Body};
@@ -157,6 +158,7 @@ fn namespace(call: &Call) -> Option<&str> {
 }
 
 fn line(call: &Call, word: &str, object: &Arc<Object>) -> Bytes {
+    let object = in_version(&call.resource, Arc::clone(object));
     let other = match call.form {
         Form::Whole => None,
         Form::Metadata => Some(table::partial(&object.value)),

@@ -29,3 +29,20 @@ pub fn fill(schema: &Value, value: &mut Value) {
         _ => {}
     }
 }
+
+/// Drops members that are null where the schema knows them and allows no null; with a default they have it by now
+/// (`PruneNonNullableNullsWithoutDefaults`). Items of lists stay, and so does what the schema does not know.
+pub fn drop_nulls(schema: &Value, value: &mut Value) {
+    match value {
+        Value::Object(fields) => fields.retain(|key, field| {
+            let property = schema["properties"].get(key).unwrap_or(&schema["additionalProperties"]);
+            let is_nothing = field.is_null() && property.is_object() && property["nullable"] != true;
+            if !is_nothing {
+                drop_nulls(property, field);
+            }
+            !is_nothing
+        }),
+        Value::Array(items) => items.iter_mut().for_each(|item| drop_nulls(&schema["items"], item)),
+        _ => {}
+    }
+}

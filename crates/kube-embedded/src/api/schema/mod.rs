@@ -37,9 +37,10 @@ impl Schema {
         removed
     }
 
-    /// Fills in defaults.
+    /// Fills in defaults; a null that is not allowed counts as absent.
     pub fn default(&self, object: &mut Value) {
         defaults::fill(&self.root, object);
+        defaults::drop_nulls(&self.root, object);
     }
 
     /// Everything that is wrong with an object; `old` is its state before an update.

@@ -25,6 +25,7 @@ fn schema() -> Schema {
                     },
                     "parameters": {"type": "object", "properties": {"max": {"type": "integer", "default": 100}}},
                     "labels": {"type": "object", "additionalProperties": {"type": "string"}},
+                    "maybe": {"type": "string", "nullable": true},
                     "free": {"type": "object", "x-kubernetes-preserve-unknown-fields": true},
                 },
             },
@@ -49,6 +50,29 @@ fn defaults_go_into_objects_that_exist() {
     let mut object = json!({"metadata": {}});
     schema().default(&mut object);
     assert_eq!(object, json!({"metadata": {}}));
+}
+
+#[test]
+fn a_null_is_absent_where_it_is_not_allowed() {
+    let mut object = json!({
+        "other": null,
+        "spec": {
+            "version": null, "maybe": null, "labels": {"a": null, "b": "c"}, "parameters": {"max": null},
+            "extensions": ["a", null], "free": {"x": null, "y": [{"z": null}]},
+        },
+    });
+    schema().default(&mut object);
+    assert_eq!(
+        object,
+        json!({
+            "other": null,
+            "spec": {
+                "maybe": null, "labels": {"b": "c"}, "parameters": {"max": 100}, "extensions": ["a", null],
+                "free": {"x": null, "y": [{"z": null}]}, "replicas": 1, "expose": "Internal", "volumeSize": "1Gi",
+            },
+        })
+    );
+    assert_eq!(schema().validate(&json!({"spec": {"version": 13, "maybe": null}}), None).len(), 0);
 }
 
 #[test]

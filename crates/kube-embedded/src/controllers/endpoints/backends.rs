@@ -4,6 +4,8 @@ use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
+use crate::api::names;
+
 /// A port of a Service, resolved for one pod.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Port {
@@ -76,7 +78,10 @@ fn backend(service: &Service, pod: &Pod) -> Option<Backend> {
             uid: pod.uid(),
             ..ObjectReference::default()
         },
-        hostname: spec.and_then(|spec| spec.hostname.clone()).filter(|_| names_it),
+        // A pod may be older than the rule that its name is a label, and Endpoints with another are refused.
+        hostname: spec
+            .and_then(|spec| spec.hostname.clone())
+            .filter(|hostname| names_it && names::dns_label(hostname).is_ok()),
         serving: ready || published,
         terminating: pod.metadata.deletion_timestamp.is_some(),
         published,
@@ -135,6 +140,7 @@ pub mod tests {
         let ports: Vec<_> = backends[0].ports.iter().map(|port| (port.name.as_deref().unwrap(), port.port)).collect();
         assert_eq!(ports, [("a", 1), ("b", 22), ("c", 5432)]);
         assert_eq!(backends[0].hostname.as_deref(), Some("db-0"));
+        assert_eq!(of_service(&service, &[pod("a\nb", "127.64.0.9", true)])[0].hostname, None);
     }
 
     #[test]

@@ -18,7 +18,6 @@ use self::plan::{Observed, Owner, OwnerState};
 use super::action::Action;
 use super::engine::Controller;
 use super::events::Note;
-use super::namespace::target;
 use super::{Context, Error};
 use crate::objects::Change;
 
@@ -139,7 +138,7 @@ impl Controller for GarbageCollector {
         let Some(object) = self.get(key) else {
             return Ok(None);
         };
-        let Some(target) = target(&key.resource, &object) else {
+        let Some(target) = self.context.target(&key.resource, &object) else {
             return Ok(None);
         };
         let mut owners = Vec::new();
@@ -149,7 +148,7 @@ impl Controller for GarbageCollector {
         }
         let dependents = self.dependents(&object).into_iter().filter_map(|dependent| {
             let (resource, _) = self.graph().key_of(&dependent)?;
-            Some((self::target(&resource, &dependent)?, dependent))
+            Some((self.context.target(&resource, &dependent)?, dependent))
         });
         let observed = Observed { dependents: dependents.collect(), target, owners, object };
         let actions: Vec<Action> = plan::plan(&observed);

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use k8s_openapi::api::core::v1::{Container, Pod, VolumeMount};
 
 use crate::image::Image;
-use crate::node::account;
 use crate::node::container::Plans;
 use crate::node::context::Context;
 use crate::node::downward::Place;
@@ -21,6 +20,8 @@ use crate::node::volumes::{Shop, Volumes};
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// Where programs appear that the containers' user could not reach on the host.
 const PROGRAMS: &str = "/run/a9s/bin";
+/// Where programs look for their access to the API.
+const ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
 /// Why a container can't be started with its specification. Reason and message of `waiting`.
 #[derive(Debug)]
@@ -200,7 +201,7 @@ fn path_variables(mount: &VolumeMount, source: &Path) -> Vec<(String, String)> {
         mount.name.chars().map(|c| if c == '-' || c == '.' { '_' } else { c.to_ascii_uppercase() }).collect();
     let path = source.display().to_string();
     let mut all = vec![(format!("A9S_MOUNT_{name}"), path.clone())];
-    if mount.mount_path.trim_end_matches('/') == account::DIRECTORY {
+    if mount.mount_path.trim_end_matches('/') == ACCOUNT {
         all.push(("A9S_SERVICEACCOUNT_DIR".into(), path));
     }
     all
@@ -279,8 +280,7 @@ mod tests {
 
     #[test]
     fn mounts_without_a_view_are_told_by_variables() {
-        let mount =
-            VolumeMount { name: "api-access".into(), mount_path: account::DIRECTORY.into(), ..VolumeMount::default() };
+        let mount = VolumeMount { name: "api-access".into(), mount_path: ACCOUNT.into(), ..VolumeMount::default() };
         let told = path_variables(&mount, Path::new("/x/y"));
         let names: Vec<&str> = told.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(names, ["A9S_MOUNT_API_ACCESS", "A9S_SERVICEACCOUNT_DIR"]);

@@ -12,7 +12,7 @@ use crate::auth::tokens::{ServiceAccountTokens, Subject, TokenRequest};
 use crate::node::environment::{self, Data, Sources};
 
 /// The ConfigMap with the cluster's certificate authority that every namespace has.
-pub const ROOT_CA: &str = "kube-root-ca.crt";
+const ROOT_CA: &str = "kube-root-ca.crt";
 
 /// The objects a pod names; `None` for those that do not exist.
 #[derive(Debug, Default)]
@@ -87,10 +87,13 @@ fn texts(secret: &Secret) -> Data {
     data.map(|(key, value)| (key.clone(), String::from_utf8_lossy(&value.0).into_owned())).collect()
 }
 
+/// For whom a token is (empty: the API server), and how long.
+type Wanted = (String, Duration);
+
 /// Tokens of a pod's ServiceAccount. Each is renewed when four fifths of its life are over.
 #[derive(Default)]
 pub struct Tokens {
-    held: BTreeMap<Duration, (String, Instant)>,
+    held: BTreeMap<Wanted, (String, Instant)>,
     account: Option<String>,
 }
 
@@ -105,16 +108,16 @@ impl Tokens {
         issuer: &ServiceAccountTokens,
         pod: &Pod,
     ) -> Result<Option<Instant>, Error> {
-        let lives: BTreeSet<Duration> = projections(pod).filter_map(life).collect();
-        if lives.is_empty() {
+        let all: BTreeSet<Wanted> = projections(pod).filter_map(wanted).collect();
+        if all.is_empty() {
             return Ok(None);
         }
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
         let name = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
         let now = Instant::now();
         let mut renewed = false;
-        for life in &lives {
-            if self.held.get(life).is_some_and(|(_, renew)| *renew > now) {
+        for wanted in all {
+            if self.held.get(&wanted).is_some_and(|(_, renew)| *renew > now) {
                 continue;
             }
             if self.account.is_none() {
@@ -128,11 +131,12 @@ impl Tokens {
                 namespace: namespace.to_owned(),
                 account: Subject { name: name.to_owned(), uid: uid.to_owned() },
                 pod: pod.metadata.name.clone().zip(pod.metadata.uid.clone()).map(|(name, uid)| Subject { name, uid }),
-                audiences: Vec::new(),
-                ttl: *life,
+                audiences: Some(wanted.0.clone()).filter(|audience| !audience.is_empty()).into_iter().collect(),
+                ttl: wanted.1,
             };
             let issued = issuer.issue_for(&request).map_err(|error| Error::Source(error.to_string()))?;
-            self.held.insert(*life, (issued.token, now + *life * 4 / 5));
+            let renew = now + wanted.1 * 4 / 5;
+            self.held.insert(wanted, (issued.token, renew));
             // The account may be made anew before the next time.
             renewed = true;
         }
@@ -144,7 +148,7 @@ impl Tokens {
 
     /// The token for a projection.
     pub(super) fn get(&self, projection: &VolumeProjection) -> Option<&str> {
-        self.held.get(&life(projection)?).map(|(token, _)| token.as_str())
+        self.held.get(&wanted(projection)?).map(|(token, _)| token.as_str())
     }
 }
 
@@ -153,9 +157,9 @@ fn projections(pod: &Pod) -> impl Iterator<Item = &VolumeProjection> {
     volumes.filter_map(|volume| volume.projected.as_ref()?.sources.as_ref()).flatten()
 }
 
-/// How long the token of a projection is valid: an hour unless it says otherwise.
-fn life(projection: &VolumeProjection) -> Option<Duration> {
+/// The token of a projection: valid for an hour unless it says otherwise.
+fn wanted(projection: &VolumeProjection) -> Option<Wanted> {
     let token = projection.service_account_token.as_ref()?;
     let seconds = token.expiration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(3600);
-    Some(Duration::from_secs(seconds.max(600)))
+    Some((token.audience.clone().unwrap_or_default(), Duration::from_secs(seconds.max(600))))
 }

@@ -2,14 +2,16 @@
 //!
 //! ConfigMaps, Secrets, tokens and the downward API are written as files and replaced atomically when they change.
 //! A `hostPath` that exists is mounted as it is: a process of this host could reach it anyway, with the same rights.
-//! One that does not exist is only made below the cluster's own volumes. Files belong to the user containers run as.
+//! One that does not exist is only made below the cluster's own volumes, and so is a subPath, unless containers run as
+//! this process' user. Files belong to the user containers run as.
 
 mod atomic;
+mod beneath;
 mod content;
 mod material;
 mod prepare;
 
-pub use material::{Material, ROOT_CA, Tokens};
+pub use material::{Material, Tokens};
 pub use prepare::{Prepared, Shop};
 
 use std::collections::BTreeMap;

@@ -1,7 +1,6 @@
 //! Makes the directories of a pod's volumes.
 
-use std::io;
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
 
 use k8s_openapi::api::core::v1::{
@@ -10,7 +9,7 @@ use k8s_openapi::api::core::v1::{
 use kube::Api;
 
 use super::content::{self, Origin};
-use super::{Error, Material, Tokens, Volumes, atomic};
+use super::{Error, Material, Tokens, Volumes, atomic, beneath};
 use crate::node::HostUser;
 use crate::node::downward::{Capacity, Place};
 use crate::node::launcher::spec::Mount;
@@ -78,9 +77,9 @@ impl Shop<'_> {
         }
         if let Some(source) = &volume.empty_dir {
             let base = if source.medium.as_deref() == Some("Memory") { &self.paths.run } else { &self.paths.data };
-            let path = base.join("volumes").join(&volume.name);
-            self.make_shared(&path)?;
-            return Ok(Prepared { path, read_only: false });
+            let base = base.join("volumes");
+            self.make_shared(&base, Path::new(&volume.name))?;
+            return Ok(Prepared { path: base.join(&volume.name), read_only: false });
         }
         if let Some(source) = &volume.persistent_volume_claim {
             let path = self.claim(&source.claim_name).await?;
@@ -122,8 +121,8 @@ impl Shop<'_> {
         let path = path
             .map(PathBuf::from)
             .ok_or_else(|| Error::Source(format!("persistentvolume \"{volume}\" is not a directory of this host")))?;
-        if path.starts_with(self.volumes) {
-            self.make_shared(&path)?;
+        if let Ok(relative) = path.strip_prefix(self.volumes) {
+            self.make_volume(relative)?;
         }
         Ok(path)
     }
@@ -135,14 +134,14 @@ impl Shop<'_> {
             return Err(Error::Source(format!("hostPath {} is not an absolute path", source.path)));
         }
         if let ("DirectoryOrCreate", false) = (kind, path.exists()) {
-            if !path.starts_with(self.volumes) {
+            let Ok(relative) = path.strip_prefix(self.volumes) else {
                 return Err(Error::Source(format!(
                     "hostPath {} does not exist, and is only made below {}",
                     source.path,
                     self.volumes.display()
                 )));
-            }
-            self.make_shared(&path)?;
+            };
+            self.make_volume(relative)?;
         }
         let resolved = fs_err::canonicalize(&path)
             .map_err(|_| Error::Source(format!("hostPath type check failed: {} does not exist", source.path)))?;
@@ -158,9 +157,17 @@ impl Shop<'_> {
         }
     }
 
+    /// A directory below the cluster's volumes.
+    fn make_volume(&self, relative: &Path) -> Result<(), Error> {
+        let root = std::fs::DirBuilder::new().recursive(true).mode(0o711).create(self.volumes);
+        root.map_err(|source| Error::Write { path: self.volumes.to_path_buf(), source })?;
+        self.make_shared(self.volumes, relative)
+    }
+
     /// A directory for the containers' user; what is there stays.
-    fn make_shared(&self, path: &Path) -> Result<(), Error> {
-        make_owned(path, self.owner).map_err(|source| Error::Write { path: path.to_path_buf(), source })
+    fn make_shared(&self, root: &Path, relative: &Path) -> Result<(), Error> {
+        let made = beneath::make(root, relative, self.owner);
+        made.map_err(|source| Error::Write { path: root.join(relative), source })
     }
 
     /// The mount of a container's `volumeMount`, with `subPathExpr` expanded by `expand`.
@@ -201,30 +208,29 @@ impl Shop<'_> {
         let volume = resolve(volume)?;
         // A program in another container may have put a link there: what exists is looked at before anything is made.
         let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&volume);
-        if !resolve(existing)?.starts_with(&volume) {
+        let found = resolve(existing)?;
+        if !found.starts_with(&volume) {
             return Err(refuse());
         }
-        if existing != path {
-            self.make_shared(&path)?;
+        if let Ok(missing) = path.strip_prefix(existing)
+            && missing.components().next().is_some()
+        {
+            let root = self.root_of(&volume).ok_or_else(|| {
+                Error::Source(format!(
+                    "subPath {sub_path} does not exist, and is not made outside of the cluster's volumes"
+                ))
+            })?;
+            let target = found.join(missing);
+            self.make_shared(&root, target.strip_prefix(&root).map_err(|_| refuse())?)?;
         }
         let resolved = resolve(&path)?;
         if resolved.starts_with(&volume) { Ok(resolved) } else { Err(refuse()) }
     }
-}
 
-/// Makes a directory with all parents and gives it to `owner`, unless somebody else than this process owns it already.
-pub fn make_owned(path: &Path, owner: Option<&HostUser>) -> io::Result<()> {
-    if !path.is_dir() {
-        if let Some(parent) = path.parent() {
-            std::fs::DirBuilder::new().recursive(true).mode(0o711).create(parent)?;
-        }
-        std::fs::DirBuilder::new().mode(0o777).create(path)?;
-        // As kubelets make them; who may get here is decided by the directories above.
-        fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o777))?;
+    /// The directory of the node's own that a volume lies in. With the rights of containers, everything may be made.
+    fn root_of(&self, volume: &Path) -> Option<PathBuf> {
+        let own = [self.paths.run.join("volumes"), self.paths.data.join("volumes"), self.volumes.to_path_buf()];
+        let mut own = own.iter().filter_map(|root| fs_err::canonicalize(root).ok());
+        own.find(|root| volume.starts_with(root)).or_else(|| self.owner.is_none().then(|| volume.to_path_buf()))
     }
-    let Some(user) = owner else { return Ok(()) };
-    if fs_err::metadata(path)?.uid() == nix::unistd::Uid::effective().as_raw() {
-        std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid))?;
-    }
-    Ok(())
 }

@@ -17,7 +17,6 @@ impl Worker {
         match message {
             Message::Changed(pod) => {
                 if is_newer(&pod, &self.pod) {
-                    self.effective.metadata = pod.metadata.clone();
                     let told_more = pod.metadata.labels != self.pod.metadata.labels
                         || pod.metadata.annotations != self.pod.metadata.annotations;
                     self.pod = pod;
@@ -30,7 +29,7 @@ impl Worker {
             Message::Gone => self.end = End::Gone,
             Message::Stop => self.end = if self.end == End::No { End::Stop } else { self.end },
             Message::MaterialChanged { is_secret, name } => {
-                let (config_maps, secrets) = Material::names(&self.effective);
+                let (config_maps, secrets) = Material::names(&self.pod);
                 if if is_secret { secrets.contains(&name) } else { config_maps.contains(&name) } {
                     self.material = None;
                 }

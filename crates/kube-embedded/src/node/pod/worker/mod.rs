@@ -15,7 +15,6 @@ use kube::Api;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::node::account;
 use crate::node::backoff::Backoff;
 use crate::node::container::Report;
 use crate::node::context::Context;
@@ -55,8 +54,6 @@ struct Worker {
     context: Arc<Context>,
     /// The object, as last seen.
     pod: Arc<Pod>,
-    /// The object with its access to the API.
-    effective: Pod,
     paths: PodPaths,
     view: Arc<Mutex<View>>,
     records: Vec<Record>,
@@ -93,8 +90,7 @@ impl Worker {
         let uid = pod.metadata.uid.clone().unwrap_or_default();
         let paths = PodPaths::new(&context.options.directory, &context.options.run_directory, &uid);
         let records = recover::records(&pod);
-        let effective = account::with_access(&pod);
-        let spec = effective.spec.clone().unwrap_or_default();
+        let spec = pod.spec.clone().unwrap_or_default();
         let slots = spec.init_containers.into_iter().flatten().chain(spec.containers).map(Slot::new).collect();
         let (reports, inbox) = mpsc::unbounded_channel();
         let host_ip = context.options.address.to_string();
@@ -103,7 +99,6 @@ impl Worker {
             place: Place { pod_ip: String::new(), host_ip },
             context,
             pod,
-            effective,
             paths,
             view,
             records,

@@ -167,14 +167,8 @@ impl Worker {
         let has_run = record.result().is_some() || !record.id.is_empty();
         let restarts = record.restarts + i32::from(has_run);
         let (Some(volumes), Some(shop)) = (&self.volumes, self.shop()) else { return Ok(()) };
-        let origin = Origin {
-            context: &self.context,
-            pod: &self.effective,
-            place: &self.place,
-            paths: &self.paths,
-            shop,
-            volumes,
-        };
+        let origin =
+            Origin { context: &self.context, pod: &self.pod, place: &self.place, paths: &self.paths, shop, volumes };
         let plans = plans(&origin, &self.slots[index].spec, image, restarts)?;
         self.discard_log(index, restarts - 2);
         let now = Instant::now();

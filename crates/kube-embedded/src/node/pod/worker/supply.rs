@@ -80,7 +80,7 @@ impl Worker {
         let tokens = &self.context.options.api_server.tokens;
         self.renew = self
             .tokens
-            .refresh(&self.context.client, tokens, &self.effective)
+            .refresh(&self.context.client, tokens, &self.pod)
             .await
             .map_err(|error| ("kube-api-access".to_owned(), error.to_string()))?;
         let Some(shop) = self.shop() else { return Ok(()) };
@@ -96,7 +96,7 @@ impl Worker {
     pub(super) async fn has_material(&mut self) -> Result<(), String> {
         if self.material.is_none() {
             let ca_pem = &self.context.options.api_server.ca_pem;
-            let fetched = Material::fetch(&self.context.client, &self.effective, ca_pem).await;
+            let fetched = Material::fetch(&self.context.client, &self.pod, ca_pem).await;
             self.material = Some(fetched.map_err(|error| error.to_string())?);
         }
         Ok(())
@@ -105,7 +105,7 @@ impl Worker {
     pub(super) fn shop(&self) -> Option<Shop<'_>> {
         Some(Shop {
             client: &self.context.client,
-            pod: &self.effective,
+            pod: &self.pod,
             paths: &self.paths,
             volumes: &self.context.options.volumes,
             place: &self.place,
