@@ -68,6 +68,8 @@ pub struct World {
     pub ledger: Option<Ledger>,
     /// The member to which something happened, and when.
     pub struck: Option<(String, Instant)>,
+    /// The longest time in which nothing was acknowledged, as its ledger told when it was read.
+    pub longest_gap: Option<Duration>,
     /// Processes that it has stopped and not yet let go on.
     pub frozen: Vec<i32>,
     /// Pods that are cut off from the API server.
@@ -115,6 +117,7 @@ impl World {
             disks: BTreeMap::new(),
             ledger: None,
             struck: None,
+            longest_gap: None,
             frozen: Vec::new(),
             cuts: Vec::new(),
             store: None,
