@@ -298,7 +298,10 @@ Feature: Restores
     And the table "kept" of "solo" holds "before"
     And a backup "nightly" of "solo"
     When I create a restore "back" of the backup "nightly" into "solo"
-    And I run `a9s delete pg restore --name back --yes`
+    And I run `a9s delete pg restore --name back --dry-run`
+    Then the command succeeds
+    And the restore "back" is complete
+    When I run `a9s delete pg restore --name back --yes`
     Then the command succeeds
     And there is no restore "back"
     And "solo" answers "SELECT value FROM kept" with "before"
