@@ -112,8 +112,8 @@ Feature: Backups
     And the backup "long" has begun to upload
     And I delete the instance "solo"
     Then the command succeeds
-    And nothing of the instance "solo" is left
     And the backup "long" fails for good with "non-existing service instance solo"
+    And nothing of the instance "solo" is left
     When I delete the backup "long"
     Then the command succeeds
     And the store has nothing of this namespace

@@ -320,8 +320,8 @@ Feature: Restores
     And the restore "back" has begun
     And I delete the instance "solo"
     Then the command succeeds
-    And nothing of the instance "solo" is left
     And the restore "back" fails for good with "non-existing service instance solo"
+    And nothing of the instance "solo" is left
 
   @negative
   Scenario: A restore while a backup runs is refused, and one that is ordered nevertheless waits for it
