@@ -263,15 +263,29 @@ Feature: Looking at what is there
     When I run `a9s pg check -i solo --sql 'SELECT 1' --is 2 --dry-run`
     Then the command succeeds
     And standard output says "to do: it answers"
-    When I run `a9s pg kill -i solo --member 0 --yes`
+    When I remember the pod of "solo"
+    And I run `a9s pg kill -i solo --member 0 --yes`
     Then the command succeeds
+    And the pod of "solo" is another than before
     And the instance "solo" is ready
+
+  @full @failover
+  Scenario: Of several members the primary is killed, and another one leads
+    Given an instance "trio" of 3 members
+    And the table "kept" of "trio" holds "committed"
+    When I kill the primary of "trio"
+    Then the command succeeds
+    And another member of "trio" is the primary
+    And "trio" has one primary and 2 standbys
+    And every member of "trio" soon answers "SELECT value FROM kept" with "committed"
 
   @full
   Scenario: Rows that are written while a member is killed are all there
     Given an instance "solo"
-    When I run `a9s pg kill -i solo --member primary --ledger --yes`
+    When I remember the pod of "solo"
+    And I run `a9s pg kill -i solo --member primary --ledger --yes`
     Then the command succeeds
+    And the pod of "solo" is another than before
     And standard output says "and all of them are there"
     And "solo" answers "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'a9s_ledger%'" with "0"
 

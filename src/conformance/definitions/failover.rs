@@ -264,6 +264,12 @@ async fn lose_primary(world: &mut World, name: String) -> Result<(), Failure> {
     super::members::lose_volume(world, pod.name_any()).await
 }
 
+#[when(expr = "I kill the primary of {string}")]
+async fn kill_primary(world: &mut World, name: String) -> Result<(), Failure> {
+    strike(world, &name).await?;
+    world.a9s(&["pg", "kill", "-i", &name, "--member", "primary", "--yes"]).await.map(drop)
+}
+
 #[when(expr = "I fail {string} over")]
 async fn fail_over(world: &mut World, name: String) -> Result<(), Failure> {
     strike(world, &name).await?;
