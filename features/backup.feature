@@ -129,7 +129,7 @@ Feature: Backups
     When I create a backup "after" of "solo"
     Then the command succeeds
 
-  @negative
+  @negative @kubectl
   Scenario: The namespace goes while a backup is made
     Given an instance "solo"
     And 200 MB of random data in "solo"

@@ -177,7 +177,7 @@ Feature: The suite itself
     Then the command fails with exit code 3
     And the reason is one clear sentence
 
-  @cluster @embedded-only @negative
+  @cluster @embedded-only @negative @kubectl
   Scenario: Without the stack, and with a cluster that dies in the middle
     Given a cluster of its own
     And the file "f/long.feature" with:

@@ -65,6 +65,7 @@ Feature: Instances
     Then the command succeeds
     And standard error says "Can't delete service instance. Service instance solo doesn't exist in namespace {namespace}!"
 
+  @kubectl
   Scenario: Deleting waits for what belongs to the instance
     Given an instance "solo"
     When I run `kubectl patch service solo-master --type merge -p '{"metadata":{"finalizers":["example.com/hold"]}}'`
@@ -302,7 +303,7 @@ Feature: Instances
     And standard error says "cannot be changed from 15 to 16"
     And standard error says "reserved label keys"
 
-  @full
+  @full @kubectl
   Scenario Outline: A Secret whose owner went before it could hold it goes, too: of a <kind>
     When I apply the object:
       """

@@ -512,6 +512,52 @@ mod tests {
         assert!(catalogue.problems.is_empty(), "{}", catalogue.problems.join("\n"));
     }
 
+    /// What scenarios are about and how important they are, then what they need where they run.
+    const TAGS: [&str; 4] = [
+        "smoke core full chaos",
+        "backup binding disorder extension failover ha namespace negative restore sql stack store",
+        "builtin cluster cut-off deployments docker embedded-only fixed-volumes kubectl needs-audit nodes process root",
+        "serial",
+    ];
+
+    /// A misspelt `@needs-…` skips a scenario for good, and any other that is misspelt lets it run where it can't.
+    #[test]
+    fn every_tag_is_known() {
+        use crate::steps::capability::Capability::{BackupObjects, Failover, ReplicationLag, RestoreInto};
+        let capabilities =
+            [BackupObjects, Failover, ReplicationLag, RestoreInto].map(|it| format!("needs-{}", it.word()));
+        for entry in &catalogue().entries {
+            for tag in &entry.tags {
+                let is_version = tag.strip_prefix(SINCE).is_some_and(|minor| minor.parse::<u32>().is_ok());
+                let is_named = TAGS.iter().flat_map(|tags| tags.split(' ')).any(|known| known == tag);
+                let is_known = is_named || is_version || capabilities.contains(tag) || tag.starts_with("quarantine-");
+                assert!(is_known, "{} is @{tag}", entry.id);
+            }
+        }
+    }
+
+    /// How steps begin that run `kubectl` and do not show its line.
+    const BY_KUBECTL: [&str; 6] = [
+        "the object:",
+        "I apply the object:",
+        "a port-forward to ",
+        "somebody has an instance of the name that the verification ",
+        "kubectl reads every manifest",
+        "the cluster would take every manifest",
+    ];
+
+    #[test]
+    fn what_a_scenario_needs_is_in_its_tags() {
+        let is_by_kubectl =
+            |step: &str| step.contains("`kubectl ") || BY_KUBECTL.iter().any(|begin| step.starts_with(*begin));
+        let makes_cluster = |step: &str| step.starts_with("a cluster of its own");
+        for entry in &catalogue().entries {
+            let any = |is: &dyn Fn(&str) -> bool| entry.steps().any(|step| is(step.value.as_str()));
+            assert!(entry.tags.contains("kubectl") || !any(&is_by_kubectl), "{} is not @kubectl", entry.id);
+            assert!(entry.tags.contains("cluster") || !any(&makes_cluster), "{} is not @cluster", entry.id);
+        }
+    }
+
     #[test]
     fn there_are_as_many_scenarios_as_when_they_last_landed() {
         let catalogue = catalogue();
