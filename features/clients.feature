@@ -96,20 +96,22 @@ Feature: Looking at what is there
   Scenario: Lists
     Given a namespace "shop"
     And an instance "solo"
-    And an instance "solo" in the namespace "shop"
+    And an instance "carts" in the namespace "shop"
     When I run `a9s list pg instances`
     Then the command succeeds
     And standard output matches `NAME  STATE    READY  VERSION  AGE`
-    And standard output does not say "{namespace}-shop"
+    And standard output says "solo"
+    And standard output does not say "carts"
     When I run `a9s list pg pg -n {namespace}-shop -o json`
     Then the command succeeds
     And standard output is one JSON document
     And these values are in the document:
       | field              | value            |
-      | /items/0/name      | solo             |
+      | /items/0/name      | carts            |
       | /items/0/namespace | {namespace}-shop |
       | /items/0/state     | running          |
       | /items/0/ready     | 1                |
+    And the document has no value at "/items/1"
     When I run `a9s list pg instances -A`
     Then the command succeeds
     And standard output says "NAMESPACE"

@@ -96,6 +96,7 @@ async fn error_says(world: &mut World, text: String) -> Result<(), Failure> {
 
 #[then(expr = "standard error does not say {string}")]
 async fn error_does_not_say(world: &mut World, text: String) -> Result<(), Failure> {
+    let text = world.expand(&text);
     let outcome = world.last()?;
     if outcome.stderr.contains(&text) {
         return Err(Failure::unexpected(format!("no {text:?} on standard error"), outcome.transcript()));
@@ -105,6 +106,7 @@ async fn error_does_not_say(world: &mut World, text: String) -> Result<(), Failu
 
 #[then(expr = "standard output does not say {string}")]
 async fn output_does_not_say(world: &mut World, text: String) -> Result<(), Failure> {
+    let text = world.expand(&text);
     let outcome = world.last()?;
     if outcome.stdout.contains(&text) {
         return Err(Failure::unexpected(format!("no {text:?} on standard output"), outcome.transcript()));
