@@ -354,7 +354,17 @@ Feature: Findings
        "counts": {"passed": 0, "flaky": 0, "failed": 1, "skipped": 0, "notRun": 0, "quarantined": 0},
        "scenarios": [{"id": "A: b", "feature": "A", "name": "b", "place": "features/a.feature:1", "tags": [], "outcome": "failed"}]}
       """
+    And the file "none/report.json" with:
+      """
+      {"schema": "a9s.conformance/v1", "verdict": "passed", "started": "2030-01-01T00:00:00Z", "seconds": 1, "environment": {},
+       "selection": {"available": 0, "jobs": 1, "retries": 0, "door": "cli"}, "problems": [],
+       "counts": {"passed": 0, "flaky": 0, "failed": 0, "skipped": 0, "notRun": 0, "quarantined": 0}, "scenarios": []}
+      """
     When I run `a9s conformance compare one two`
     Then it ends with the finding "runs-differ"
+    And standard output says "the run"
+    When I run `a9s conformance compare none none`
+    Then it ends with the finding "runs-differ"
+    And standard error says "there was nothing to compare"
     When I run `a9s conformance compare one one`
     Then the command succeeds
