@@ -24,6 +24,8 @@ Feature: Backups
     When I create a backup "nightly" of "solo" in the namespace "shop"
     Then the command succeeds
     And standard output says "The backup with the name nightly in namespace {namespace}-shop has been successful."
+    And the backup "nightly" in the namespace "shop" is complete
+    And there is no backup "nightly"
 
   @negative
   Scenario: A backup of an instance that is not there

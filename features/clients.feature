@@ -157,6 +157,60 @@ Feature: Looking at what is there
     And no secret of "solo" is on standard output
     And the program has sent no changing request
 
+  @full
+  Scenario Outline: Lists and descriptions tell of a <kind> what it belongs to
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    And service bindings "app" to "solo"
+    When I create a restore "back" of the backup "nightly" into "solo"
+    Then the command succeeds
+    When I run `a9s list pg <kind>s -o json`
+    Then these values are in the document:
+      | field             | value   |
+      | /items/0/name     | <name>  |
+      | /items/0/state    | <state> |
+      | /items/0/instance | solo    |
+      | <field>           | <value> |
+    And the document has no value at "/items/1"
+    When I run `a9s list pg <kind>s -o wide`
+    Then standard output says "REASON"
+    And standard output says "<value>"
+    When I run `a9s list pg <kind>s -o yaml`
+    Then the command succeeds
+    And standard output says "name: <name>"
+    And standard output says "state: <state>"
+    When I run `a9s describe pg <kind> <name>`
+    Then standard output says "instance solo: running"
+    And standard output says "<related>"
+    And no secret of "solo" is on standard output
+
+    Examples:
+      | kind           | name    | state       | field            | value               | related                                |
+      | backup         | nightly | complete    | /items/0/pod     | {namespace}/solo-0  | restore back: complete                 |
+      | restore        | back    | complete    | /items/0/backup  | nightly             | backup nightly: complete               |
+      | servicebinding | app     | implemented | /items/0/secret  | app-service-binding | secret app-service-binding: not shown  |
+
+  @full @embedded-only
+  Scenario: How clusters are, for programs
+    When I run `a9s cluster list -o json`
+    Then the command succeeds
+    And these values are in the document:
+      | field               | value     |
+      | /provider           | embedded  |
+      | /clusters/0/name    | a8s       |
+      | /clusters/0/state   | running   |
+      | /clusters/0/context | {context} |
+    And the document has a text at "/clusters/0/server"
+    When I run `a9s cluster status -o json`
+    Then the command succeeds
+    And these values are in the document:
+      | field         | value     |
+      | /provider     | embedded  |
+      | /cluster      | a8s       |
+      | /context      | {context} |
+      | /status/state | running   |
+    And the document has a text at "/status/server"
+
   @full @kubectl
   Scenario: A description of a backup tells what it belongs to
     Given an instance "solo"
@@ -266,8 +320,9 @@ Feature: Looking at what is there
     Then the command succeeds
     And standard output says "to do: it answers"
     When I remember the pod of "solo"
-    And I run `a9s pg kill -i solo --member 0 --yes`
+    And I run `a9s pg kill -i solo --member 0 --yes --show-commands`
     Then the command succeeds
+    And standard error says "kubectl delete pod solo-0 -n {namespace} --grace-period 0 --force"
     And the pod of "solo" is another than before
     And the instance "solo" is ready
 
