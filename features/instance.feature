@@ -192,13 +192,14 @@ Feature: Instances
     Given an instance "solo"
     And the table "kept" of "solo" holds "committed"
     When the <process> of "solo" is killed
-    Then "solo" answers "SELECT value FROM kept" with "committed"
+    Then <sign>
+    And "solo" answers "SELECT value FROM kept" with "committed"
     And the instance "solo" is ready
 
     Examples:
-      | process    |
-      | postmaster |
-      | agent      |
+      | process    | sign                                                             |
+      | postmaster | "solo" soon answers "SELECT 1" with "1"                          |
+      | agent      | a container of "solo" has been restarted within 30 seconds       |
 
   @full
   Scenario: The pod of an instance is deleted

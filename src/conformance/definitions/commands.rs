@@ -48,7 +48,6 @@ async fn run_full(world: &mut World, line: String) -> Result<(), Failure> {
     Ok(())
 }
 
-#[given("that has worked")]
 #[when("that has worked")]
 #[then("the command succeeds")]
 async fn succeeds(world: &mut World) -> Result<(), Failure> {

@@ -67,7 +67,6 @@ async fn delete_in(world: &mut World, name: String, namespace: String) -> Result
     world.a9s(&["delete", "pg", "instance", "--name", &name, "--namespace", &namespace, "--yes"]).await.map(drop)
 }
 
-#[given(expr = "the instance {string} has become ready")]
 #[then(expr = "the instance {string} is ready")]
 async fn ready(world: &mut World, name: String) -> Result<(), Failure> {
     let namespace = world.namespace().to_owned();
