@@ -74,6 +74,10 @@ Feature: The suite itself
     And the file "one/junit.xml" says "The blog data set from a file"
     And the file "one/index.html" says "The blog data set from a file"
     And there is a file "one/a9s-conformance.tar.gz"
+    When I run `a9s conformance run --context a9s-a8s --report one --rerun-failed one`
+    Then the command succeeds
+    And standard output says "there is nothing to run again"
+    And the file "one/junit.xml" says "The blog data set from a file"
     When I run `a9s conformance compare one one`
     Then the command succeeds
     And standard output says "1 scenarios ran in both, 0 of them differ"
@@ -163,6 +167,7 @@ Feature: The suite itself
     When I run `a9s conformance run --context a9s-a8s --features f --patience 2`
     Then the command fails with exit code 1
     And standard output says "waited 2 s for instance nobody"
+    And standard output does not say "left over"
 
   @core @negative @embedded-only
   Scenario: Without permissions

@@ -56,6 +56,10 @@ pub async fn run(
     let door: Door = door.parse().map_err(|why: String| Finding::new(Id::NoSuchDoor, why))?;
     let filter = options.filter()?;
     let catalogue = Catalogue::read(sources);
+    // Before the report goes that is in the folder: it may be the one that tells what failed.
+    if filter.ids.as_ref().is_some_and(BTreeSet::is_empty) {
+        return Ok(nothing_again(options, &catalogue, door, &say));
+    }
     let selected = catalogue.select(&filter);
     let previous = reports::prepare(&options.report, &say)?;
     let target = options.cluster.target();
@@ -90,6 +94,38 @@ pub async fn run(
         .map_err(|error| Finding::new(Id::ReportUnwritable, format!("the report can't be written: {error}")))?;
     (run.say)(&format!("report: {}\n{}\n", stage.report.join("index.html").display(), summary(&results)));
     Ok(results)
+}
+
+/// The results of a run that has nothing to do: of the run whose failures were to be run again there are none.
+fn nothing_again(options: &Options, catalogue: &Catalogue, door: Door, say: &Say) -> Results {
+    let results = Results {
+        schema: SCHEMA.to_owned(),
+        verdict: Verdict::Passed,
+        started: jiff::Timestamp::now().to_string(),
+        seconds: 0.0,
+        environment: Default::default(),
+        selection: selection(options, catalogue, door),
+        counts: Default::default(),
+        problems: Vec::new(),
+        scenarios: Vec::new(),
+    };
+    say("no scenario failed in that run, and each had its turn: there is nothing to run again\n");
+    say(&format!("{}\n", summary(&results)));
+    results
+}
+
+/// What is asked for.
+fn selection(options: &Options, catalogue: &Catalogue, door: Door) -> Selection {
+    Selection {
+        tags: options.selectors.tags.clone(),
+        name: options.selectors.name.as_ref().map(ToString::to_string),
+        rerun_failed: options.rerun_failed.clone(),
+        available: catalogue.entries.len(),
+        recorded: catalogue.recorded,
+        jobs: options.jobs.get(),
+        retries: options.retries,
+        door: door.name().to_owned(),
+    }
 }
 
 /// The last line of a run. It agrees with the exit code.
@@ -191,7 +227,7 @@ impl Run<'_> {
             started: started.to_string(),
             seconds: (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
             environment: environment::facts(self.stage),
-            selection: self.selection(),
+            selection: selection(self.options, self.catalogue, self.stage.door),
             counts: Default::default(),
             problems: self.problems.clone(),
             scenarios: scenarios.collect(),
@@ -219,20 +255,6 @@ impl Run<'_> {
         for (path, left) in swept {
             let left = if left.is_empty() { String::new() } else { format!(", but for: {}", left.join("; ")) };
             (self.say)(&format!("removed what a run that was killed has left: {}{left}\n", path.display()));
-        }
-    }
-
-    fn selection(&self) -> Selection {
-        let options = self.options;
-        Selection {
-            tags: options.selectors.tags.clone(),
-            name: options.selectors.name.as_ref().map(ToString::to_string),
-            rerun_failed: options.rerun_failed.clone(),
-            available: self.catalogue.entries.len(),
-            recorded: self.catalogue.recorded,
-            jobs: options.jobs.get(),
-            retries: options.retries,
-            door: self.stage.door.name().to_owned(),
         }
     }
 
@@ -461,7 +483,7 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
     };
     let own: Vec<String> = stage.namespaces_left().iter().map(|name| format!("namespace {name}")).collect();
     // Volumes go some time after the claims of the last namespace.
-    let settled = observe::until("nothing being left", SETTLING, || async {
+    let settled = observe::until_cleared("nothing being left", SETTLING, || async {
         let now = observe::of_cluster(&client, &marks).await;
         let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
         Ok(Look::when(left.is_empty(), left.join("\n")))
