@@ -28,13 +28,6 @@ Feature: Backups
     And there is no backup "nightly"
 
   @negative
-  Scenario: A backup of an instance that is not there
-    When I create a backup "nightly" of "nowhere"
-    Then the command fails with exit code 3
-    And standard error says "Can't create backup for non-existing service instance nowhere in namespace {namespace}"
-    And there is no backup "nightly"
-
-  @negative
   Scenario: A Backup that somebody else made for an instance that is not there
     When somebody orders a backup "nightly" of "nowhere"
     Then the backup "nightly" fails for good with "non-existing service instance nowhere"

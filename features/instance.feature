@@ -45,14 +45,6 @@ Feature: Instances
     And standard error says "here"
     And there are 2 manifests
 
-  @needs-audit
-  Scenario: Creating an instance that exists changes nothing
-    Given an instance "solo"
-    When I create an instance "solo"
-    Then the command succeeds
-    And the program has sent no changing request
-    And the instance "solo" is ready
-
   @smoke
   Scenario: Deleting an instance, and deleting it again
     Given an instance "solo"
