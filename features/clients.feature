@@ -164,6 +164,7 @@ Feature: Looking at what is there
     And service bindings "app" to "solo"
     When I create a restore "back" of the backup "nightly" into "solo"
     Then the command succeeds
+    And the instance "solo" is ready
     When I run `a9s list pg <kind>s -o json`
     Then these values are in the document:
       | field             | value   |

@@ -251,8 +251,8 @@ impl World {
         observe::client(&self.surroundings).await
     }
 
-    /// A client of who looks on: where scenarios share a cluster, as the administrator who made it, for this one may have
-    /// spoilt its own kubeconfig.
+    /// A client of who looks on: where scenarios share a cluster, as the administrator who made it, for this one may
+    /// have spoilt its own kubeconfig.
     ///
     /// # Errors
     /// A kubeconfig that is not usable.

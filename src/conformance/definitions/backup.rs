@@ -181,7 +181,7 @@ async fn is_encrypted(world: &mut World, name: String, words: String) -> Result<
     }
 }
 
-/// The records of a backup's stream, each without its length. That there is none is a failure: nothing would be looked at.
+/// The records of a backup's stream, each without its length. That there is none is a failure: nothing was looked at.
 fn records(stream: &[u8]) -> Result<Vec<&[u8]>, Failure> {
     let damaged = || Failure::unexpected("a header and whole records", format!("{} bytes", stream.len()));
     let mut rest = stream.get(HEADER..).filter(|_| stream.starts_with(record::MAGIC)).ok_or_else(damaged)?;

@@ -68,7 +68,7 @@ async fn delete(world: &mut World, kind: String, name: String) -> Result<(), Fai
     world.a9s(&["delete", "pg", &kind, "--name", &name, "--yes"]).await.map(drop)
 }
 
-/// As any client would look for it: the condition `Complete` is true. A namespace that is not named is the scenario's own.
+/// As any client would look for it: the condition `Complete` is true. Without a namespace it is the scenario's own.
 #[then(regex = r#"^the (backup|restore) "([^"]+)"(?: in the namespace "([^"]+)")? is complete$"#)]
 async fn complete(world: &mut World, kind: String, name: String, namespace: String) -> Result<(), Failure> {
     let own = world.namespace().to_owned();

@@ -113,7 +113,7 @@ async fn nothing_left(world: &mut World, name: String) -> Result<(), Failure> {
     .await
 }
 
-/// Whether an object is an instance's own, as its name says or its label. Released operators leave some that have the label.
+/// Whether an object is an instance's own, as its name says or its label. Released operators leave some with the label.
 fn is_of(instance: &str, kind: &str, object: &DynamicObject) -> bool {
     let name = object.name_any();
     let is_of_member = |before: &str| {

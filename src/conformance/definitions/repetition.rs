@@ -53,9 +53,9 @@ async fn few_requests(world: &mut World) -> Result<(), Failure> {
 /// The latest moment at which a command is killed.
 const LATEST: Duration = Duration::from_secs(10);
 
-/// Starts a command, kills it at a random moment, and repeats that until it has hit a running command so often. Then the
-/// command runs to its end. A hit shows that a run takes longer than that, so the next one may come later; how long a run
-/// takes that has come to its end is known.
+/// Starts a command, kills it at a random moment, and repeats that until it has hit a running command so often. Then
+/// the command runs to its end. A hit shows that a run takes longer than that, so the next one may come later; how long
+/// a run takes that has come to its end is known.
 #[when(regex = r"^I run `a9s (.+)`, cut off (\d+) times$")]
 async fn cut_off(world: &mut World, line: String, times: usize) -> Result<(), Failure> {
     world.adopt_default_namespace();
