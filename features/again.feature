@@ -66,21 +66,23 @@ Feature: Again, and cut off
     And an instance "solo" with `--replicas <members>`
     And the table "kept" of "solo" holds "before"
     And a backup "nightly" of "solo"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
     When I run `a9s <command> --yes`, cut off 3 times
     Then the command succeeds
     And "solo" has one primary and <standbys> standbys
-    And "solo" answers "SELECT value FROM kept" with "before"
+    And <end>
+    And "solo" answers "SELECT value FROM kept" with "<value>"
     When I run `a9s <command> --yes`
     Then the command succeeds
     And the program has sent no changing request
 
     Examples:
-      | what                          | members | standbys | command                                           |
-      | Creating a service binding    | 1       | 0        | create pg servicebinding --name app -i solo       |
-      | Backing up                    | 1       | 0        | create pg backup --name later -i solo             |
-      | Restoring                     | 1       | 0        | create pg restore --name back -b nightly          |
-      | Restoring into a new instance | 1       | 0        | create pg restore --name over -b nightly --to new |
-      | Failing over                  | 3       | 2        | pg failover solo --to solo-1                      |
+      | what                          | members | standbys | command                                           | value  | end                                                   |
+      | Creating a service binding    | 1       | 0        | create pg servicebinding --name app -i solo       | after  | as "app" the statement "SELECT 1" answers "1"         |
+      | Backing up                    | 1       | 0        | create pg backup --name later -i solo             | after  | the store has one attempt of the backup "later"       |
+      | Restoring                     | 1       | 0        | create pg restore --name back -b nightly          | before | the restore "back" is complete                        |
+      | Restoring into a new instance | 1       | 0        | create pg restore --name over -b nightly --to new | after  | "new" answers "SELECT value FROM kept" with "before"  |
+      | Failing over                  | 3       | 2        | pg failover solo --to solo-1                      | after  | the member "solo-1" is the primary of "solo"          |
 
   @cluster @embedded-only
   Scenario: Deleting a cluster, cut off anywhere

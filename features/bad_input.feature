@@ -11,31 +11,31 @@ Feature: Bad input
     And there is no file ".a9s"
 
     Examples:
-      | line                                                      | word            |
-      | --bogus                                                   | --bogus         |
-      | create pg instance --bogus                                | --bogus         |
-      | create pg instnace                                        | instnace        |
-      | nosuch                                                    | nosuch          |
-      | delete pg instance                                        | --name          |
-      | delete cluster a8s --yes                                  | --cluster-name  |
-      | create pg instance --name solo --replicas many            | many            |
-      | create pg instance --name solo --replicas -1              | -1              |
-      | create pg instance --name UPPER --yes                     | UPPER           |
-      | create pg instance --name ../escape --yes                 | escape          |
-      | create pg instance --name a/b --yes                       | a/b             |
-      | create pg instance --name '' --yes                        | name            |
-      | create pg instance --name solo -n ../escape --yes         | escape          |
-      | create pg instance --name solo --volume-size lots --yes   | lots            |
-      | create pg instance --name solo --limits-memory -5 --yes   | -5              |
-      | create pg instance --name solo --service-version x --yes  | x               |
-      | create cluster a8s -c UPPER --yes                         | UPPER           |
-      | create cluster a8s -c ../escape --yes                     | escape          |
-      | create cluster a8s -p nimbus --yes                        | nimbus          |
-      | completion tcsh                                           | tcsh            |
-      | version -o toml                                           | toml            |
-      | create pg instance --name solo --timeout soon             | soon            |
-      | run play.yaml --repeat 0                                  | '0'             |
-      | pg connect                                                | NAME            |
+      | line                                                     | word                       |
+      | --bogus                                                  | --bogus                    |
+      | create pg instance --bogus                               | --bogus                    |
+      | create pg instnace                                       | instnace                   |
+      | nosuch                                                   | nosuch                     |
+      | delete pg instance                                       | --name                     |
+      | delete cluster a8s --yes                                 | --cluster-name             |
+      | create pg instance --name solo --replicas many           | many                       |
+      | create pg instance --name solo --replicas -1             | -1                         |
+      | create pg instance --name UPPER --yes                    | UPPER                      |
+      | create pg instance --name ../escape --yes                | escape                     |
+      | create pg instance --name a/b --yes                      | a/b                        |
+      | create pg instance --name '' --yes                       | '' for '--name             |
+      | create pg instance --name solo -n ../escape --yes        | escape                     |
+      | create pg instance --name solo --volume-size lots --yes  | lots                       |
+      | create pg instance --name solo --limits-memory -5 --yes  | -5                         |
+      | create pg instance --name solo --service-version x --yes | 'x' for '--service-version |
+      | create cluster a8s -c UPPER --yes                        | UPPER                      |
+      | create cluster a8s -c ../escape --yes                    | escape                     |
+      | create cluster a8s -p nimbus --yes                       | nimbus                     |
+      | completion tcsh                                          | tcsh                       |
+      | version -o toml                                          | toml                       |
+      | create pg instance --name solo --timeout soon            | soon                       |
+      | run play.yaml --repeat 0                                 | '0'                        |
+      | pg connect                                               | NAME                       |
 
   Scenario Outline: Nothing to work on: a9s <line>
     Given an empty home and no cluster
@@ -61,10 +61,10 @@ Feature: Bad input
     And there is no instance "<name>"
 
     Examples:
-      | what                     | name | flags                  | code | word        |
-      | a namespace that is not  | solo | -n nowhere-at-all      | 3    | nowhere-at-all |
-      | a volume that is too small | solo | --volume-size 1Mi    | 5    | 1Mi         |
-      | a version that is not    | solo | --service-version 9    | 5    | 9           |
+      | what                       | name | flags                | code | word                           |
+      | a namespace that is not    | solo | -n nowhere-at-all    | 3    | nowhere-at-all                 |
+      | a volume that is too small | solo | --volume-size 1Mi    | 5    | 1Mi                            |
+      | a version that is not      | solo | --service-version 9  | 5    | spec.version: Invalid value: 9 |
 
   Scenario: A name of 53 characters
     Given a cluster with the a8s stack

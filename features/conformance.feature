@@ -74,12 +74,17 @@ Feature: The suite itself
     And the file "one/junit.xml" says "The blog data set from a file"
     And the file "one/index.html" says "The blog data set from a file"
     And there is a file "one/a9s-conformance.tar.gz"
+    When I run `a9s conformance run --context a9s-a8s --report one --rerun-failed one`
+    Then the command succeeds
+    And standard output says "there is nothing to run again"
+    And the file "one/junit.xml" says "The blog data set from a file"
     When I run `a9s conformance compare one one`
     Then the command succeeds
     And standard output says "1 scenarios ran in both, 0 of them differ"
     When I run `a9s conformance compare one run:a9s-a8s --kubeconfig {kubeconfig} --name 'blog data set' --report two`
-    Then standard output says "1 passed, 0 failed"
-    And standard output says "1 scenarios ran in both"
+    Then the command succeeds
+    And standard output says "1 passed, 0 failed"
+    And standard output says "1 scenarios ran in both, 0 of them differ"
     And the file "two/other/report.json" says "a9s.conformance/v1"
 
   @full
@@ -162,6 +167,7 @@ Feature: The suite itself
     When I run `a9s conformance run --context a9s-a8s --features f --patience 2`
     Then the command fails with exit code 1
     And standard output says "waited 2 s for instance nobody"
+    And standard output does not say "left over"
 
   @core @negative @embedded-only
   Scenario: Without permissions
@@ -177,7 +183,7 @@ Feature: The suite itself
     Then the command fails with exit code 3
     And the reason is one clear sentence
 
-  @cluster @embedded-only @negative
+  @cluster @embedded-only @negative @kubectl
   Scenario: Without the stack, and with a cluster that dies in the middle
     Given a cluster of its own
     And the file "f/long.feature" with:

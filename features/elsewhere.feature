@@ -45,8 +45,10 @@ Feature: Another cluster and another namespace
     Then the command succeeds
     When I run `a9s pg failover solo <there> --timeout 10s --yes`
     Then it ends with the finding "no-other-member"
-    When I run `a9s pg kill -i solo --member 0 <there> --timeout 5m --yes`
+    When I remember the pod of "solo" in the namespace "other"
+    And I run `a9s pg kill -i solo --member 0 <there> --timeout 5m --yes`
     Then the command succeeds
+    And the pod of "solo" in the namespace "other" is another than before
     When I run `a9s delete pg servicebinding --name app <there> --timeout 1m --yes`
     Then the command succeeds
     When I run `a9s delete pg restore --name back <there> --timeout 1m --yes`

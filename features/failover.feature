@@ -10,40 +10,40 @@ Feature: Failover
     Given an instance "trio" of 3 members
     And a ledger of "trio"
     When the agent of the primary of "trio" is killed
-    Then rows of the ledger are acknowledged again within 10 seconds
-    When 50 more rows are acknowledged
+    And 50 more rows are acknowledged
     Then "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
+    And no row of the ledger waited longer than 10 seconds
 
   @core @embedded-only
   Scenario: The server of the primary is killed
     Given an instance "trio" of 3 members
     And a ledger of "trio"
     When the server of the primary of "trio" is killed
-    Then rows of the ledger are acknowledged again within 10 seconds
-    When 50 more rows are acknowledged
+    And 50 more rows are acknowledged
     Then "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
+    And no row of the ledger waited longer than 10 seconds
 
   @chaos @embedded-only
   Scenario: The server of the primary is killed again and again
     Given an instance "trio" of 3 members
     And a ledger of "trio"
     When the server of the primary of "trio" is killed 5 times, each time it acknowledges rows again
-    Then rows of the ledger are acknowledged again within 10 seconds
-    And "trio" has one primary and 2 standbys
+    Then "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
+    And no row of the ledger waited longer than 10 seconds
 
   @full
   Scenario: The pod of the primary is deleted, and comes back as a standby
     Given an instance "trio" of 3 members
     And a ledger of "trio"
     When the primary of "trio" is deleted
-    Then rows of the ledger are acknowledged again within 15 seconds
-    And another member of "trio" is the primary
+    Then another member of "trio" is the primary
     And "trio" has one primary and 2 standbys
     And the Lease of "trio" names its primary, in term 1
     And the ledger of "trio" is complete
+    And no row of the ledger waited longer than 15 seconds
 
   @chaos @embedded-only
   Scenario Outline: The <part> of the primary is frozen, and wakes up when another member leads
@@ -51,11 +51,12 @@ Feature: Failover
     And a ledger of "trio"
     When the <part> of the primary of "trio" is frozen
     Then another member of "trio" is the primary
-    And rows of the ledger are acknowledged again within 30 seconds
-    When what was frozen goes on
+    When 50 more rows are acknowledged
+    And what was frozen goes on
     Then "trio" has one primary and 2 standbys
     And the former primary of "trio" has been rewound
     And the ledger of "trio" is complete
+    And no row of the ledger waited longer than 30 seconds
 
     Examples:
       | part  |
@@ -68,9 +69,9 @@ Feature: Failover
     And a ledger of "it"
     When the <part> of the primary of "it" is frozen
     Then what was frozen is ended within 45 seconds
-    And rows of the ledger are acknowledged again within 60 seconds
     And "it" has one primary and <standbys> standbys
     And the ledger of "it" is complete
+    And no row of the ledger waited longer than 60 seconds
 
     Examples:
       | members | standbys | part                |
@@ -84,11 +85,11 @@ Feature: Failover
     When the primary of "trio" is cut off from the API server
     Then another member of "trio" is the primary
     And the former primary of "trio" does not serve as one
-    And rows of the ledger are acknowledged again within 30 seconds
     When 50 more rows are acknowledged
     And the network is whole again
     Then "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
+    And no row of the ledger waited longer than 30 seconds
 
   @chaos @embedded-only @cut-off
   Scenario: A standby alone is cut off from the API server
@@ -112,10 +113,11 @@ Feature: Failover
     When the disk of the member "trio-0" is full
     And the WAL of "trio" goes on by 20 segments
     Then another member of "trio" is the primary
-    And rows of the ledger are acknowledged again within 30 seconds
-    When the disk of the member "trio-0" has room again
+    When 50 more rows are acknowledged
+    And the disk of the member "trio-0" has room again
     Then "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
+    And no row of the ledger waited longer than 30 seconds
 
   @chaos @embedded-only @root
   Scenario: The disk of the primary is full, and its server lives on and takes nothing more
@@ -153,9 +155,9 @@ Feature: Failover
     And a ledger of "trio"
     When the primary of "trio" loses its volume
     Then another member of "trio" is the primary
-    And rows of the ledger are acknowledged again within 30 seconds
     And "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
+    And no row of the ledger waited longer than 30 seconds
 
   # The operator leaves the pods of a StatefulSet alone that is not the instance's: they see the order and stay.
   @chaos @embedded-only @kubectl
@@ -245,9 +247,9 @@ Feature: Failover
     When I fail "trio" over to "trio-2"
     Then the command succeeds
     And the member "trio-2" is the primary of "trio"
-    And rows of the ledger are acknowledged again within 10 seconds
     And "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
+    And no row of the ledger waited longer than 10 seconds
     When I fail "trio" over to "trio-2"
     Then the command succeeds
     And the program has sent no changing request

@@ -133,7 +133,7 @@ Feature: Findings
       | no-document  | psql writes what it likes                     |                 |       | pg psql solo -o json |
       | passfile     | nobody can make a file there                  | XDG_RUNTIME_DIR | /proc | pg connect solo |
 
-  @full
+  @full @kubectl
   Scenario: An instance that was ordered just now has nobody yet to fail over from
     Given a cluster with the a8s stack
     When I apply the object:
@@ -146,7 +146,7 @@ Feature: Findings
     And I run `a9s pg failover soon --yes`
     Then it ends with the finding "no-lease"
 
-  @full
+  @full @kubectl
   Scenario: An instance that has a place on no node
     Given a cluster with the a8s stack
     When I apply the object:
@@ -167,7 +167,7 @@ Feature: Findings
     And I run `a9s create pg backup -i solo --name gone`, and once it waits `a9s delete pg backup --name gone --yes` is run
     Then it ends with the finding "deleted-meanwhile"
 
-  @full
+  @full @kubectl
   Scenario: Somebody else owns a field
     Given a cluster with the a8s stack
     And an instance "solo"
@@ -178,7 +178,7 @@ Feature: Findings
     Then the command succeeds
     And "solo" has one primary and 2 standbys
 
-  @full
+  @full @kubectl
   Scenario: The backup is of an instance with no name
     Given a cluster with the a8s stack
     When I apply the object:
@@ -191,7 +191,7 @@ Feature: Findings
     And I run `a9s create pg restore --to new -b odd --yes`
     Then it ends with the finding "no-source"
 
-  @full
+  @full @kubectl
   Scenario: Credentials that the cluster does not know
     Given a cluster with the a8s stack
     When I run `kubectl config set-credentials nobody --token nonsense`
@@ -199,7 +199,7 @@ Feature: Findings
     And I run `a9s list pg instances`
     Then it ends with the finding "unauthorized"
 
-  @full
+  @full @kubectl
   Scenario: A context whose namespace cannot be one
     Given a cluster with the a8s stack
     And an instance "solo"
@@ -282,7 +282,7 @@ Feature: Findings
     When I run `a9s images list --deployment-version ./release --cert-manager ./cert-manager.yaml`
     Then it ends with the finding "kustomization-unsupported"
 
-  @full
+  @full @cluster @embedded-only @kubectl
   Scenario: The configuration of the store is damaged
     Given a cluster of its own
     When I run `kubectl patch configmap a8s-backup-store-config -n a8s-system --type merge -p '{"data": {"backup-store-config.yaml": "}"}}'`
@@ -299,7 +299,7 @@ Feature: Findings
     When I run `a9s create pg instance --name solo --yes`
     Then it ends with the finding "working-directory"
 
-  @full @cluster @embedded-only
+  @full @cluster @embedded-only @kubectl
   Scenario: A stack that does not say that it can do it
     Given a cluster of its own
     And an instance "trio" of 2 members
@@ -354,7 +354,17 @@ Feature: Findings
        "counts": {"passed": 0, "flaky": 0, "failed": 1, "skipped": 0, "notRun": 0, "quarantined": 0},
        "scenarios": [{"id": "A: b", "feature": "A", "name": "b", "place": "features/a.feature:1", "tags": [], "outcome": "failed"}]}
       """
+    And the file "none/report.json" with:
+      """
+      {"schema": "a9s.conformance/v1", "verdict": "passed", "started": "2030-01-01T00:00:00Z", "seconds": 1, "environment": {},
+       "selection": {"available": 0, "jobs": 1, "retries": 0, "door": "cli"}, "problems": [],
+       "counts": {"passed": 0, "flaky": 0, "failed": 0, "skipped": 0, "notRun": 0, "quarantined": 0}, "scenarios": []}
+      """
     When I run `a9s conformance compare one two`
     Then it ends with the finding "runs-differ"
+    And standard output says "the run"
+    When I run `a9s conformance compare none none`
+    Then it ends with the finding "runs-differ"
+    And standard error says "there was nothing to compare"
     When I run `a9s conformance compare one one`
     Then the command succeeds

@@ -15,6 +15,9 @@ Feature: The objects of an instance
       | pod                   | solo-0                    |
       | service               | solo-master               |
       | service               | solo-patroni              |
+      | endpoints             | solo-master               |
+      | endpoints             | solo-patroni              |
+      | lease                 | solo                      |
       | persistentvolumeclaim | pgdata-solo-0             |
       | secret                | postgres.credentials.solo |
       | secret                | standby.credentials.solo  |

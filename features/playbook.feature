@@ -28,6 +28,10 @@ Feature: Playbooks
     Then the command succeeds
     And standard output says "rows is done: 7 steps, 2 rounds."
     And "solo" answers "SELECT count(*) FROM rows" with "2"
+    When I remember the pod of "solo"
+    And I run `a9s run play.yaml`
+    Then the command succeeds
+    And the pod of "solo" is another than before
 
   Scenario: What a playbook may hold is told, for editors
     When I run `a9s run --schema`

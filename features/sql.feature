@@ -112,5 +112,4 @@ Feature: SQL in an instance
       | what                     | flags                                | code | word      |
       | Neither file nor text    | -i solo                              | 2    | --sql     |
       | Both file and text       | -i solo --file a.sql --sql 'SELECT 1' | 2    | --sql    |
-      | No instance named        | --sql 'SELECT 1'                     | 2    | --service-instance |
       | No such instance         | -i nobody --sql 'SELECT 1'           | 3    | nobody    |

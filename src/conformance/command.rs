@@ -17,8 +17,10 @@ use super::stage::{Door, Stage};
 use crate::caller::{self, Caller};
 
 /// No command of a scenario may take longer; one that does is killed and fails the scenario.
+const LONGEST: Duration = Duration::from_secs(150);
+
 fn longest() -> Duration {
-    Stage::patience(Duration::from_secs(150))
+    Stage::patience(LONGEST)
 }
 
 /// Variables of the caller that commands see.
@@ -153,9 +155,21 @@ impl Outcome {
 /// # Errors
 /// When it can't be started or does not end in time. An exit code is an outcome, not an error.
 pub async fn a9s(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {
+    a9s_within(longest(), surroundings, words).await
+}
+
+/// As [`a9s`], to take back what a scenario has made: however little patience the run has.
+///
+/// # Errors
+/// As [`a9s`].
+pub async fn a9s_to_clear(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {
+    a9s_within(LONGEST, surroundings, words).await
+}
+
+async fn a9s_within(longest: Duration, surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {
     match Stage::get().door {
-        Door::Cli => run(surroundings, &Stage::get().program, "a9s", words, None).await,
-        Door::Plan => in_process(surroundings, words).await,
+        Door::Cli => run_within(longest, surroundings, &Stage::get().program, "a9s", words, None).await,
+        Door::Plan => in_process(longest, surroundings, words).await,
     }
 }
 
@@ -181,7 +195,7 @@ pub async fn a9s_to_full(surroundings: &Surroundings, words: &[&str]) -> Result<
 
 /// Runs a command of the program in a thread of this process: the same code from the command line to the exit code, without
 /// a process for each command.
-async fn in_process(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {
+async fn in_process(longest: Duration, surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {
     let words: Vec<String> = std::iter::once("a9s").chain(words.iter().copied()).map(str::to_owned).collect();
     let line = words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ");
     let (variables, directory) = (surroundings.variables(), surroundings.home.clone());
@@ -191,7 +205,7 @@ async fn in_process(surroundings: &Surroundings, words: &[&str]) -> Result<Outco
         let caller = Caller { variables, directory, program, said: RefCell::default() };
         caller::instead(caller, || crate::cli::run_in_process(&words))
     });
-    let Ok(ended) = tokio::time::timeout(longest(), command).await else { return Err(too_long(&line, "")) };
+    let Ok(ended) = tokio::time::timeout(longest, command).await else { return Err(too_long(longest, &line, "")) };
     let (code, said) =
         ended.map_err(|error| Failure::Run { program: line.clone(), cause: std::io::Error::other(error) })?;
     Ok(Outcome {
@@ -203,10 +217,10 @@ async fn in_process(surroundings: &Surroundings, words: &[&str]) -> Result<Outco
     })
 }
 
-fn too_long(line: &str, said: &str) -> Failure {
+fn too_long(waited: Duration, line: &str, said: &str) -> Failure {
     Failure::Deadline {
         what: format!("the end of `{line}`"),
-        waited: longest(),
+        waited,
         last: format!("it was still running and has been given up{said}"),
     }
 }
@@ -279,7 +293,8 @@ pub async fn in_terminal(surroundings: &Surroundings, line: &str, answers: &[&st
             }
         }
     };
-    let Ok(output) = tokio::time::timeout(longest(), converse).await else { return Err(too_long(line, "")) };
+    let longest = longest();
+    let Ok(output) = tokio::time::timeout(longest, converse).await else { return Err(too_long(longest, line, "")) };
     let output = std::process::Output { stdout: shown, ..output.map_err(failed)? };
     Ok(Outcome::of(line.to_owned(), &output, started.elapsed()))
 }
@@ -313,6 +328,17 @@ async fn run(
     words: &[&str],
     stdin: Option<&[u8]>,
 ) -> Result<Outcome, Failure> {
+    run_within(longest(), surroundings, program, name, words, stdin).await
+}
+
+async fn run_within(
+    longest: Duration,
+    surroundings: &Surroundings,
+    program: &Path,
+    name: &str,
+    words: &[&str],
+    stdin: Option<&[u8]>,
+) -> Result<Outcome, Failure> {
     let line = std::iter::once(name).chain(words.iter().copied()).map(quoted).collect::<Vec<_>>().join(" ");
     let failed = |cause| Failure::Run { program: line.clone(), cause };
     let started = Instant::now();
@@ -331,7 +357,7 @@ async fn run(
     };
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
     let (said, complained) = (child.stdout.take(), child.stderr.take());
-    let ended = tokio::time::timeout(longest(), async {
+    let ended = tokio::time::timeout(longest, async {
         tokio::join!(feed, read(said, &mut stdout), read(complained, &mut stderr), child.wait()).3
     });
     match ended.await {
@@ -340,7 +366,7 @@ async fn run(
             Ok(Outcome::of(line, &output, started.elapsed()))
         }
         // It is killed when it is dropped; what it said tells what it waited for.
-        Err(_) => Err(too_long(&line, &format!("{}{}", tail(&stdout), tail(&stderr)))),
+        Err(_) => Err(too_long(longest, &line, &format!("{}{}", tail(&stdout), tail(&stderr)))),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::normalise::Names;
 use super::results::{Outcome, Results, Scenario};
@@ -25,12 +25,14 @@ pub struct Comparison {
     pub not_comparable: Vec<String>,
     /// Scenarios that ended otherwise, or left something else to be seen.
     pub different: BTreeMap<String, Vec<Difference>>,
+    /// What differs in the runs as wholes: how they ended, and what failed besides scenarios.
+    pub run: Vec<Difference>,
 }
 
 /// One difference.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
-    /// `verdict`, `message`, or the path of an observation.
+    /// `verdict`, `message`, or the path of an observation, or of what a run says of itself.
     pub what: String,
     /// In the first run.
     pub one: String,
@@ -64,7 +66,14 @@ pub fn compare(one: &Results, other: &Results) -> Comparison {
         }
     }
     comparison.only_in_other = right.into_keys().filter(|id| !left.contains_key(id)).collect();
+    walk("", &ended(one), &ended(other), &mut comparison.run);
     comparison
+}
+
+/// How a run ended, without its scenarios.
+fn ended(results: &Results) -> Value {
+    let problems: Vec<String> = results.problems.iter().map(|problem| Names::default().text(problem)).collect();
+    json!({"verdict": results.verdict.text(), "problems": problems})
 }
 
 fn differences(one: &Scenario, other: &Scenario) -> Vec<Difference> {
@@ -142,7 +151,9 @@ impl Comparison {
     /// In words.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        for (id, differences) in &self.different {
+        let of_run = ("the run", &self.run);
+        let of_scenarios = self.different.iter().map(|(id, differences)| (id.as_str(), differences));
+        for (id, differences) in [of_run].into_iter().filter(|(_, found)| !found.is_empty()).chain(of_scenarios) {
             text.push_str(&format!("{id}\n"));
             for difference in differences.iter().take(SHOWN) {
                 text.push_str(&format!("  {}\n", difference.what));
@@ -190,9 +201,8 @@ fn clipped(text: &str, begin: usize) -> String {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
+    use crate::conformance::results::Verdict;
     use crate::conformance::results::tests::sample;
 
     #[test]
@@ -200,6 +210,18 @@ mod tests {
         let comparison = compare(&sample(), &sample());
         assert_eq!((comparison.differences(), comparison.common), (0, 4));
         assert_eq!(comparison.text(), "4 scenarios ran in both, 0 of them differ\n");
+    }
+
+    #[test]
+    fn how_runs_ended_is_compared_too() {
+        let (one, mut other) = (sample(), sample());
+        other.verdict = Verdict::Passed;
+        other.problems = vec!["left over: namespace e2e-3".to_owned()];
+        let comparison = compare(&one, &other);
+        let found: Vec<&str> = comparison.run.iter().map(|difference| difference.what.as_str()).collect();
+        assert_eq!(found, ["/problems/0", "/verdict"]);
+        assert_eq!(comparison.differences(), 0);
+        assert!(comparison.text().starts_with("the run\n  /problems/0\n"), "{}", comparison.text());
     }
 
     #[test]

@@ -79,10 +79,10 @@ async fn write(world: &World, folder: &Folder) -> Result<(), Failure> {
     folder.write("commands.txt", &transcript.join("\n"))?;
     journals(&world.surroundings.home, folder)?;
     cluster_logs(&world.surroundings.state, folder)?;
-    let client = observe::client(&world.surroundings).await?;
+    let client = world.onlooker().await?;
     for namespace in world.namespaces() {
         // One namespace that can't be read (gone already, a cluster that was killed) does not hide the next.
-        store_listing(world, namespace, folder).await?;
+        store_listing(&client, namespace, folder).await?;
         if let Err(error) = of_namespace(&client, namespace, folder).await {
             folder.write(&format!("{namespace}.txt"), &error.to_string())?;
         }
@@ -91,9 +91,9 @@ async fn write(world: &World, folder: &Folder) -> Result<(), Failure> {
 }
 
 /// The keys that backups of a namespace have in the object store, if the cluster has one that answers soon.
-async fn store_listing(world: &World, namespace: &str, folder: &Folder) -> Result<(), Failure> {
+async fn store_listing(client: &Client, namespace: &str, folder: &Folder) -> Result<(), Failure> {
     let listing = async {
-        let store = backup::store(world).await.map_err(|failure| failure.to_string())?;
+        let store = backup::store_of(client.clone()).await.map_err(|failure| failure.to_string())?;
         store.list(namespace).await.map_err(|error| error.to_string())
     };
     match tokio::time::timeout(PATIENCE, listing).await {

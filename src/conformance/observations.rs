@@ -86,7 +86,7 @@ fn clipped(text: &str) -> String {
 /// The values of all Secrets of a scenario's namespaces, and of those of the stack.
 pub async fn secrets(world: &World) -> Secrets {
     let mut secrets = Secrets::default();
-    let Ok(client) = observe::client(&world.surroundings).await else { return secrets };
+    let Ok(client) = world.onlooker().await else { return secrets };
     for namespace in world.namespaces().iter().map(String::as_str).chain(SYSTEM) {
         secrets.extend(secrets_of(&client, namespace).await);
     }
@@ -95,7 +95,7 @@ pub async fn secrets(world: &World) -> Secrets {
 
 async fn objects(world: &World) -> (Map<String, Value>, BTreeSet<String>) {
     let (mut found, mut said) = (Map::new(), BTreeSet::new());
-    let Ok(client) = observe::client(&world.surroundings).await else { return (found, said) };
+    let Ok(client) = world.onlooker().await else { return (found, said) };
     let names = names(world);
     for namespace in world.namespaces() {
         let prefix = names.text(namespace);

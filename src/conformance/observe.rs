@@ -42,12 +42,24 @@ impl Look {
 ///
 /// # Errors
 /// [`Failure::Deadline`] with the state last seen.
-pub async fn until<T, F, Fut>(what: impl Into<String>, deadline: Duration, mut look: F) -> Result<T, Failure>
+pub async fn until<T, F, Fut>(what: impl Into<String>, deadline: Duration, look: F) -> Result<T, Failure>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<Look<T>, Failure>>,
 {
-    let (started, deadline) = (Instant::now(), Stage::patience(deadline));
+    until_cleared(what, Stage::patience(deadline), look).await
+}
+
+/// As [`until`], for what is taken back in the end: however little patience the run has.
+///
+/// # Errors
+/// As [`until`].
+pub async fn until_cleared<T, F, Fut>(what: impl Into<String>, deadline: Duration, mut look: F) -> Result<T, Failure>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<Look<T>, Failure>>,
+{
+    let started = Instant::now();
     let mut pause = Duration::from_millis(20);
     let mut last = "nothing".to_owned();
     loop {

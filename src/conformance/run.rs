@@ -57,6 +57,10 @@ pub async fn run(
     let door: Door = door.parse().map_err(|why: String| Finding::new(Id::NoSuchDoor, why))?;
     let filter = options.filter()?;
     let catalogue = Catalogue::read(sources);
+    // Before the report goes that is in the folder: it may be the one that tells what failed.
+    if filter.ids.as_ref().is_some_and(BTreeSet::is_empty) {
+        return Ok(nothing_again(options, &catalogue, door, &say));
+    }
     let selected = catalogue.select(&filter);
     let previous = reports::prepare(&options.report, &say)?;
     let target = options.cluster.target();
@@ -95,6 +99,38 @@ pub async fn run(
         .map_err(|error| Finding::new(Id::ReportUnwritable, format!("the report can't be written: {error}")))?;
     (run.say)(&format!("report: {}\n{}\n", stage.report.join("index.html").display(), summary(&results)));
     Ok(results)
+}
+
+/// The results of a run that has nothing to do: of the run whose failures were to be run again there are none.
+fn nothing_again(options: &Options, catalogue: &Catalogue, door: Door, say: &Say) -> Results {
+    let results = Results {
+        schema: SCHEMA.to_owned(),
+        verdict: Verdict::Passed,
+        started: jiff::Timestamp::now().to_string(),
+        seconds: 0.0,
+        environment: Default::default(),
+        selection: selection(options, catalogue, door),
+        counts: Default::default(),
+        problems: Vec::new(),
+        scenarios: Vec::new(),
+    };
+    say("no scenario failed in that run, and each had its turn: there is nothing to run again\n");
+    say(&format!("{}\n", summary(&results)));
+    results
+}
+
+/// What is asked for.
+fn selection(options: &Options, catalogue: &Catalogue, door: Door) -> Selection {
+    Selection {
+        tags: options.selectors.tags.clone(),
+        name: options.selectors.name.as_ref().map(ToString::to_string),
+        rerun_failed: options.rerun_failed.clone(),
+        available: catalogue.entries.len(),
+        recorded: catalogue.recorded,
+        jobs: options.jobs.get(),
+        retries: options.retries,
+        door: door.name().to_owned(),
+    }
 }
 
 /// The last line of a run. It agrees with the exit code.
@@ -196,7 +232,7 @@ impl Run<'_> {
             started: started.to_string(),
             seconds: (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0,
             environment: environment::facts(self.stage),
-            selection: self.selection(),
+            selection: selection(self.options, self.catalogue, self.stage.door),
             counts: Default::default(),
             problems: self.problems.clone(),
             scenarios: scenarios.collect(),
@@ -224,20 +260,6 @@ impl Run<'_> {
         for (path, left) in swept {
             let left = if left.is_empty() { String::new() } else { format!(", but for: {}", left.join("; ")) };
             (self.say)(&format!("removed what a run that was killed has left: {}{left}\n", path.display()));
-        }
-    }
-
-    fn selection(&self) -> Selection {
-        let options = self.options;
-        Selection {
-            tags: options.selectors.tags.clone(),
-            name: options.selectors.name.as_ref().map(ToString::to_string),
-            rerun_failed: options.rerun_failed.clone(),
-            available: self.catalogue.entries.len(),
-            recorded: self.catalogue.recorded,
-            jobs: options.jobs.get(),
-            retries: options.retries,
-            door: self.stage.door.name().to_owned(),
         }
     }
 
@@ -467,7 +489,7 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
     };
     let own: Vec<String> = stage.namespaces_left().iter().map(|name| format!("namespace {name}")).collect();
     // Volumes go some time after the claims of the last namespace.
-    let settled = observe::until("nothing being left", SETTLING, || async {
+    let settled = observe::until_cleared("nothing being left", SETTLING, || async {
         let now = observe::of_cluster(&client, &marks).await;
         let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
         Ok(Look::when(left.is_empty(), left.join("\n")))
@@ -516,6 +538,52 @@ mod tests {
         let wrong = Catalogue::undefined(&all);
         assert!(wrong.is_empty(), "{}", wrong.join("\n"));
         assert!(catalogue.problems.is_empty(), "{}", catalogue.problems.join("\n"));
+    }
+
+    /// What scenarios are about and how important they are, then what they need where they run.
+    const TAGS: [&str; 4] = [
+        "smoke core full chaos",
+        "backup binding disorder extension failover ha namespace negative restore sql stack store",
+        "builtin cluster cut-off deployments docker embedded-only fixed-volumes kubectl needs-audit nodes process root",
+        "serial",
+    ];
+
+    /// A misspelt `@needs-…` skips a scenario for good, and any other that is misspelt lets it run where it can't.
+    #[test]
+    fn every_tag_is_known() {
+        use crate::steps::capability::Capability::{BackupObjects, Failover, ReplicationLag, RestoreInto};
+        let capabilities =
+            [BackupObjects, Failover, ReplicationLag, RestoreInto].map(|it| format!("needs-{}", it.word()));
+        for entry in &catalogue().entries {
+            for tag in &entry.tags {
+                let is_version = tag.strip_prefix(SINCE).is_some_and(|minor| minor.parse::<u32>().is_ok());
+                let is_named = TAGS.iter().flat_map(|tags| tags.split(' ')).any(|known| known == tag);
+                let is_known = is_named || is_version || capabilities.contains(tag) || tag.starts_with("quarantine-");
+                assert!(is_known, "{} is @{tag}", entry.id);
+            }
+        }
+    }
+
+    /// How steps begin that run `kubectl` and do not show its line.
+    const BY_KUBECTL: [&str; 6] = [
+        "the object:",
+        "I apply the object:",
+        "a port-forward to ",
+        "somebody has an instance of the name that the verification ",
+        "kubectl reads every manifest",
+        "the cluster would take every manifest",
+    ];
+
+    #[test]
+    fn what_a_scenario_needs_is_in_its_tags() {
+        let is_by_kubectl =
+            |step: &str| step.contains("`kubectl ") || BY_KUBECTL.iter().any(|begin| step.starts_with(*begin));
+        let makes_cluster = |step: &str| step.starts_with("a cluster of its own");
+        for entry in &catalogue().entries {
+            let any = |is: &dyn Fn(&str) -> bool| entry.steps().any(|step| is(step.value.as_str()));
+            assert!(entry.tags.contains("kubectl") || !any(&is_by_kubectl), "{} is not @kubectl", entry.id);
+            assert!(entry.tags.contains("cluster") || !any(&makes_cluster), "{} is not @cluster", entry.id);
+        }
     }
 
     #[test]

@@ -22,7 +22,7 @@ use super::inventory;
 use super::mounts;
 use super::nodes::Spoilt;
 use super::observations;
-use super::observe::{self, Look, SOON, until};
+use super::observe::{self, Look, SOON, until, until_cleared};
 use super::recorder::Key;
 use super::secrets::Secrets;
 use super::stage::Stage;
@@ -68,6 +68,8 @@ pub struct World {
     pub ledger: Option<Ledger>,
     /// The member to which something happened, and when.
     pub struck: Option<(String, Instant)>,
+    /// The longest time in which nothing was acknowledged, as its ledger told when it was read.
+    pub longest_gap: Option<Duration>,
     /// Processes that it has stopped and not yet let go on.
     pub frozen: Vec<i32>,
     /// Pods that are cut off from the API server.
@@ -115,6 +117,7 @@ impl World {
             disks: BTreeMap::new(),
             ledger: None,
             struck: None,
+            longest_gap: None,
             frozen: Vec::new(),
             cuts: Vec::new(),
             store: None,
@@ -246,6 +249,16 @@ impl World {
     /// A kubeconfig that is not usable.
     pub async fn client(&self) -> Result<Client, Failure> {
         observe::client(&self.surroundings).await
+    }
+
+    /// A client of who looks on: where scenarios share a cluster, as the administrator who made it, for this one may
+    /// have spoilt its own kubeconfig.
+    ///
+    /// # Errors
+    /// A kubeconfig that is not usable.
+    pub async fn onlooker(&self) -> Result<Client, Failure> {
+        let surroundings = if self.shared { Stage::get().shared().await? } else { &self.surroundings };
+        observe::client(surroundings).await
     }
 
     /// Runs the program under test and remembers what it did.
@@ -494,7 +507,7 @@ pub async fn delete_clusters(surroundings: &Surroundings) -> Vec<String> {
         .collect();
     for cluster in clusters {
         let words = ["delete", "cluster", "a8s", "--cluster-name", &cluster, "--yes"];
-        let deleted = command::a9s(surroundings, &words).await;
+        let deleted = command::a9s_to_clear(surroundings, &words).await;
         if let Err(failure) = deleted.and_then(|outcome| outcome.require_success()) {
             leaks.push(failure.to_string());
         }
@@ -514,7 +527,7 @@ async fn end_instances(client: &Client, namespace: &str) -> Result<(), Failure> 
     let instances = observe::objects(client, namespace, "postgresql")?;
     instances.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
     // Whatever does not go is seen when the namespace does not.
-    let gone = until("the end of the instances", SOON, || async {
+    let gone = until_cleared("the end of the instances", SOON, || async {
         let left = instances.list(&ListParams::default()).await?.items.len();
         Ok(Look::when(left == 0, left))
     });
@@ -535,7 +548,7 @@ async fn empty_and_delete(client: &Client, namespace: &str) -> Result<(), Failur
         other => drop(other?),
     }
     // A namespace controller looks again after a while that grows, if something in it takes its time to go.
-    until("the end of the namespace", SOON * 4, || async {
+    until_cleared("the end of the namespace", SOON * 4, || async {
         let found = namespaces.get_opt(namespace).await?;
         Ok(Look::when(
             found.is_none(),
@@ -551,7 +564,7 @@ async fn empty_and_delete(client: &Client, namespace: &str) -> Result<(), Failur
             return Err(Failure::unexpected("an empty namespace", format!("{} of {kind}, such as {name}", left.len())));
         }
     }
-    until("the end of the pods' processes", Duration::from_secs(10), || async {
+    until_cleared("the end of the pods' processes", Duration::from_secs(10), || async {
         let left: Vec<_> = pods.iter().flat_map(|uid| inventory::processes_marked("A9S_POD_UID", uid)).collect();
         Ok(Look::when(left.is_empty(), format!("{left:?}")))
     })
@@ -560,7 +573,7 @@ async fn empty_and_delete(client: &Client, namespace: &str) -> Result<(), Failur
 
 /// Waits a moment for the processes that name a directory to end, then ends them and says which they were.
 pub async fn end_processes_of(directory: &str) -> Vec<String> {
-    let gone = until("the end of its processes", Duration::from_secs(5), || async {
+    let gone = until_cleared("the end of its processes", Duration::from_secs(5), || async {
         let left = inventory::processes_naming(directory);
         Ok(Look::when(left.is_empty(), format!("{left:?}")))
     });

@@ -57,7 +57,10 @@ impl Killed {
 
     async fn pod(&self, client: &Client) -> Result<Pod, Finding> {
         let selector = match self.member {
-            Member::Primary => format!("a8s.a9s/replication-role=master,{}", labels(&self.instance)),
+            Member::Primary => {
+                let role = if sabotage::sabotaged!("kill-takes-a-standby") { "replica" } else { "master" };
+                format!("a8s.a9s/replication-role={role},{}", labels(&self.instance))
+            }
             Member::Number(_) => labels(&self.instance),
         };
         let list = self.pods(client.clone()).list(&ListParams::default().labels(&selector)).await;

@@ -87,10 +87,13 @@ impl Compare {
         let comparison = compare(&made(read_one, one)?, &made(read_other, other)?);
         session.console.raw(comparison.text().as_bytes());
         session.console.document(&comparison);
-        match comparison.differences() {
-            0 => Ok(()),
-            count => Err(Finding::new(Id::RunsDiffer, format!("the two runs differ in {count} scenarios"))),
-        }
+        let cause = match (comparison.common, comparison.differences()) {
+            (_, count) if count > 0 => format!("the two runs differ in {count} scenarios"),
+            (0, _) => "no scenario ran in both of the runs: there was nothing to compare".to_owned(),
+            _ if !comparison.run.is_empty() => "the two runs ended otherwise".to_owned(),
+            _ => return Ok(()),
+        };
+        Err(Finding::new(Id::RunsDiffer, cause))
     }
 
     /// Runs one side, in a process of its own: a run has its process to itself. That scenarios fail is for the comparison to

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use a8s_operators::archive::keys::DataKey;
 use a8s_operators::archive::manifest::{self, Manifest};
+use a8s_operators::archive::record::{self, HEADER, PREFIX};
 use a8s_operators::store::{Limits, Names, Settings, Store};
 use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
@@ -22,6 +23,8 @@ use crate::steps::verify::scratch_name;
 /// A backup or restore with retries may take so long.
 const LONG: Duration = Duration::from_secs(150);
 const SYSTEM: &str = "a8s-system";
+/// How a zstd frame begins (RFC 8878, 3.1.1).
+const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// The store that the scenario's cluster is configured for.
 pub(in crate::conformance) async fn store(world: &World) -> Result<Store, Failure> {
@@ -155,16 +158,41 @@ async fn has_manifest(world: &mut World, name: String) -> Result<(), Failure> {
     if is_there { Ok(()) } else { Err(Failure::unexpected("a manifest and parts", format!("{keys:?}"))) }
 }
 
+/// Words are not to be seen in what is compressed either: so no record may be a zstd frame, which anybody can read.
 #[then(expr = "no object of the backup {string} contains {string}")]
 async fn is_encrypted(world: &mut World, name: String, words: String) -> Result<(), Failure> {
     let store = store(world).await?;
-    for key in keys(world, &name).await? {
+    let mut keys = keys(world, &name).await?;
+    // Parts are numbered, and a record may go on in the next one.
+    keys.sort();
+    let mut stream: Vec<u8> = Vec::new();
+    for key in keys {
         let content = store.get(&key, 64 << 20).await.map_err(refused)?;
         if content.windows(words.len()).any(|window| window == words.as_bytes()) {
             return Err(Failure::unexpected("an encrypted object", key));
         }
+        if key.contains("/part-") {
+            stream.extend_from_slice(&content);
+        }
     }
-    Ok(())
+    match records(&stream)?.iter().position(|record| record.starts_with(&ZSTD)) {
+        Some(number) => Err(Failure::unexpected("encrypted records", format!("record {number} is only compressed"))),
+        None => Ok(()),
+    }
+}
+
+/// The records of a backup's stream, each without its length. That there is none is a failure: nothing was looked at.
+fn records(stream: &[u8]) -> Result<Vec<&[u8]>, Failure> {
+    let damaged = || Failure::unexpected("a header and whole records", format!("{} bytes", stream.len()));
+    let mut rest = stream.get(HEADER..).filter(|_| stream.starts_with(record::MAGIC)).ok_or_else(damaged)?;
+    let mut found = Vec::new();
+    while let Some((prefix, more)) = rest.split_first_chunk::<PREFIX>() {
+        let length = record::length(*prefix, 0).map_err(|_| damaged())?;
+        let (record, after) = more.split_at_checked(length).ok_or_else(damaged)?;
+        found.push(record);
+        rest = after;
+    }
+    if found.is_empty() || !rest.is_empty() { Err(damaged()) } else { Ok(found) }
 }
 
 #[then(expr = "the store has one attempt of the backup {string}")]

@@ -48,7 +48,6 @@ async fn run_full(world: &mut World, line: String) -> Result<(), Failure> {
     Ok(())
 }
 
-#[given("that has worked")]
 #[when("that has worked")]
 #[then("the command succeeds")]
 async fn succeeds(world: &mut World) -> Result<(), Failure> {
@@ -96,6 +95,7 @@ async fn error_says(world: &mut World, text: String) -> Result<(), Failure> {
 
 #[then(expr = "standard error does not say {string}")]
 async fn error_does_not_say(world: &mut World, text: String) -> Result<(), Failure> {
+    let text = world.expand(&text);
     let outcome = world.last()?;
     if outcome.stderr.contains(&text) {
         return Err(Failure::unexpected(format!("no {text:?} on standard error"), outcome.transcript()));
@@ -105,6 +105,7 @@ async fn error_does_not_say(world: &mut World, text: String) -> Result<(), Failu
 
 #[then(expr = "standard output does not say {string}")]
 async fn output_does_not_say(world: &mut World, text: String) -> Result<(), Failure> {
+    let text = world.expand(&text);
     let outcome = world.last()?;
     if outcome.stdout.contains(&text) {
         return Err(Failure::unexpected(format!("no {text:?} on standard output"), outcome.transcript()));

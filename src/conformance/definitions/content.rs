@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use cucumber::{given, then};
+use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use tokio::io::{AsyncBufReadExt, BufReader};
@@ -27,15 +27,15 @@ async fn login(world: &World, instance: &str) -> Result<Login, Failure> {
     observe::login(&world.client().await?, world.namespace(), instance).await
 }
 
-async fn pod_uid(world: &World, instance: &str) -> Result<String, Failure> {
-    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+async fn pod_uid(world: &World, namespace: &str, instance: &str) -> Result<String, Failure> {
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, namespace);
     pods.get(&format!("{instance}-0")).await?.metadata.uid.ok_or(Failure::Missing("uid of the pod"))
 }
 
 #[given(expr = "I remember the content of {string}")]
 async fn remember(world: &mut World, instance: String) -> Result<(), Failure> {
     let content = content(&login(world, &instance).await?).await?;
-    let uid = pod_uid(world, &instance).await?;
+    let uid = pod_uid(world, world.namespace(), &instance).await?;
     world.notes.insert(format!("content of {instance}"), content);
     world.notes.insert(format!("pod of {instance}"), uid);
     Ok(())
@@ -50,9 +50,32 @@ async fn is_same(world: &mut World, instance: String) -> Result<(), Failure> {
 
 #[then(expr = "the pod of {string} is the same as before")]
 async fn same_pod(world: &mut World, instance: String) -> Result<(), Failure> {
-    let found = pod_uid(world, &instance).await?;
-    let expected = world.notes.get(&format!("pod of {instance}")).ok_or(Failure::Missing("pod"))?;
-    if found == *expected { Ok(()) } else { Err(Failure::unexpected(expected, found)) }
+    let (found, before) = pods_of(world, world.namespace(), &instance).await?;
+    if found == before { Ok(()) } else { Err(Failure::unexpected(before, found)) }
+}
+
+/// A namespace that is not named is the scenario's own.
+fn namespace_of(world: &World, name: &str) -> String {
+    if name.is_empty() { world.namespace().to_owned() } else { world.namespace_called(name) }
+}
+
+#[when(regex = r#"^I remember the pod of "([^"]+)"(?: in the namespace "([^"]+)")?$"#)]
+async fn remember_pod(world: &mut World, instance: String, namespace: String) -> Result<(), Failure> {
+    let uid = pod_uid(world, &namespace_of(world, &namespace), &instance).await?;
+    world.notes.insert(format!("pod of {instance}"), uid);
+    Ok(())
+}
+
+#[then(regex = r#"^the pod of "([^"]+)"(?: in the namespace "([^"]+)")? is another than before$"#)]
+async fn other_pod(world: &mut World, instance: String, namespace: String) -> Result<(), Failure> {
+    let (found, before) = pods_of(world, &namespace_of(world, &namespace), &instance).await?;
+    if found != before { Ok(()) } else { Err(Failure::unexpected(format!("another pod of {instance}"), found)) }
+}
+
+/// The pod that is there now and the one that is remembered.
+async fn pods_of(world: &World, namespace: &str, instance: &str) -> Result<(String, String), Failure> {
+    let before = world.notes.get(&format!("pod of {instance}")).cloned().ok_or(Failure::Missing("pod"))?;
+    Ok((pod_uid(world, namespace, instance).await?, before))
 }
 
 /// They stay connected, in the middle of a transaction, until the scenario ends or somebody ends them.

@@ -25,6 +25,8 @@ use crate::postgres::{self, DATABASE, Ledger, Login};
 const SOME: usize = 50;
 /// As long without a row is not by chance: a row takes milliseconds.
 const STILL: Duration = Duration::from_secs(3);
+/// What is acknowledged so soon after a blow may have been on its way before it.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
 
 #[given(expr = "a ledger of {string}")]
 async fn open(world: &mut World, name: String) -> Result<(), Failure> {
@@ -262,6 +264,12 @@ async fn lose_primary(world: &mut World, name: String) -> Result<(), Failure> {
     super::members::lose_volume(world, pod.name_any()).await
 }
 
+#[when(expr = "I kill the primary of {string}")]
+async fn kill_primary(world: &mut World, name: String) -> Result<(), Failure> {
+    strike(world, &name).await?;
+    world.a9s(&["pg", "kill", "-i", &name, "--member", "primary", "--yes"]).await.map(drop)
+}
+
 #[when(expr = "I fail {string} over")]
 async fn fail_over(world: &mut World, name: String) -> Result<(), Failure> {
     strike(world, &name).await?;
@@ -277,31 +285,36 @@ async fn fail_over_to(world: &mut World, name: String, member: String) -> Result
     world.a9s(&["pg", "failover", &name, "--to", &member]).await.map(drop)
 }
 
-#[then(expr = "rows of the ledger are acknowledged again within {int} seconds")]
-async fn again(world: &mut World, seconds: u64) -> Result<(), Failure> {
-    let (_, at) = world.struck.clone().ok_or(Failure::Missing("blow"))?;
-    let ledger = ledger(world)?;
-    // What was on its way at that moment is no sign of recovery.
-    let after = at + Duration::from_millis(100);
-    let gap = until("the next acknowledged row", SOON, || async {
-        let first = ledger.first_after(after).filter(|_| ledger.count() > 0);
-        Ok(first.map_or_else(|| Look::NotYet("none".to_owned()), Look::Yes))
-    })
-    .await?;
-    let recovered = gap + Duration::from_millis(100);
-    if recovered <= Duration::from_secs(seconds) {
-        return Ok(());
-    }
-    Err(Failure::unexpected(format!("at most {seconds} s"), format!("{recovered:.1?}")))
-}
-
 #[then(expr = "the ledger of {string} is complete")]
 async fn complete(world: &mut World, name: String) -> Result<(), Failure> {
+    recovered(world).await?;
     let verdict = close(world, &name).await?;
     if verdict.lost.is_empty() {
         return Ok(());
     }
     Err(Failure::unexpected("every acknowledged row", format!("{} are lost: {:?}", verdict.lost.len(), verdict.lost)))
+}
+
+/// The longest time without a row is known only when rows are acknowledged again.
+async fn recovered(world: &World) -> Result<(), Failure> {
+    let ledger = ledger(world)?;
+    let now = Instant::now();
+    let after = world.struck.as_ref().map_or(now, |(_, at)| now.max(*at + ON_ITS_WAY));
+    until("the next acknowledged row", SOON, || async {
+        let is_over = ledger.first_after(after).is_some() || ledger.has_ended();
+        Ok(Look::when(is_over, "none"))
+    })
+    .await
+}
+
+/// Whoever served meanwhile: also one that went on until another one could take its place.
+#[then(expr = "no row of the ledger waited longer than {int} seconds")]
+async fn waited(world: &mut World, seconds: u64) -> Result<(), Failure> {
+    let longest = world.longest_gap.ok_or(Failure::Missing("ledger that has been read"))?;
+    if longest <= Duration::from_secs(seconds) {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("at most {seconds} s without a row"), format!("{longest:.1?}")))
 }
 
 #[then(expr = "the ledger of {string} reports lost rows")]
@@ -333,6 +346,7 @@ async fn close(world: &mut World, name: &str) -> Result<postgres::ledger::Verdic
     // A number for whoever watches the run; nothing depends on it.
     let _ = writeln!(std::io::stderr(), "ledger   {told}");
     world.notes.insert("ledger".to_owned(), told);
+    world.longest_gap = Some(verdict.longest_gap);
     Ok(verdict)
 }
 

@@ -158,16 +158,6 @@ async fn pod_waits(world: &mut World, name: String, reason: String) -> Result<()
     .await
 }
 
-#[then(expr = "the pod {string} succeeds")]
-async fn pod_succeeds(world: &mut World, name: String) -> Result<(), Failure> {
-    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
-    until(format!("the end of pod {name}"), Duration::from_secs(30), || async {
-        let phase = pods.get(&name).await?.status.and_then(|status| status.phase).unwrap_or_default();
-        Ok(Look::when(phase == "Succeeded", phase))
-    })
-    .await
-}
-
 #[then(expr = "through `kubectl port-forward` {string} answers {string} with {string}")]
 async fn forwarded(world: &mut World, instance: String, sql: String, answer: String) -> Result<(), Failure> {
     let mut login = observe::login(&world.client().await?, world.namespace(), &instance).await?;

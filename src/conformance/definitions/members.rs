@@ -135,7 +135,11 @@ pub(super) async fn no_member(world: &mut World, name: String) -> Result<(), Fai
 #[then(expr = "every member of {string} soon answers {string} with {string}")]
 async fn all_answer(world: &mut World, name: String, sql: String, answer: String) -> Result<(), Failure> {
     until(format!("{answer:?} for {sql} of every member"), SOON, || async {
-        for pod in pods(world, &name).await? {
+        let pods = pods(world, &name).await?;
+        if pods.is_empty() {
+            return Ok(Look::NotYet("there is no member".to_owned()));
+        }
+        for pod in pods {
             let found = postgres::ask(&member_login(world, &name, &pod).await?, DATABASE, &sql).await?.join("\n");
             if found != answer {
                 return Ok(Look::NotYet(format!("{} says {found:?}", pod.name_any())));

@@ -50,8 +50,12 @@ async fn few_requests(world: &mut World) -> Result<(), Failure> {
     Err(Failure::unexpected(wanted, format!("{rest} more:\n{}", lines.join("\n"))))
 }
 
-/// Starts a command, kills it after a random part of the time that a whole run takes, and repeats that until it has
-/// hit a running command so often. Then the command runs to its end.
+/// The latest moment at which a command is killed.
+const LATEST: Duration = Duration::from_secs(10);
+
+/// Starts a command, kills it at a random moment, and repeats that until it has hit a running command so often. Then
+/// the command runs to its end. A hit shows that a run takes longer than that, so the next one may come later; how long
+/// a run takes that has come to its end is known.
 #[when(regex = r"^I run `a9s (.+)`, cut off (\d+) times$")]
 async fn cut_off(world: &mut World, line: String, times: usize) -> Result<(), Failure> {
     world.adopt_default_namespace();
@@ -66,7 +70,10 @@ async fn cut_off(world: &mut World, line: String, times: usize) -> Result<(), Fa
         let delay = longest.mul_f64(rand::random::<f64>());
         let started = Instant::now();
         match killed_after(world, &words, delay).await? {
-            Cut::Hit => hits += 1,
+            Cut::Hit => {
+                hits += 1;
+                longest = (longest * 2).min(LATEST);
+            }
             Cut::Missed(status) if status.success() => longest = started.elapsed().min(longest),
             Cut::Missed(status) => {
                 return Err(Failure::unexpected("a command that succeeds or is killed", format!("{status}")));

@@ -371,7 +371,9 @@ impl Round<'_> {
             self.get::<Lease>(self.name),
         )?;
         let mut remains = deletion::Remains { pods: pods.len(), ..deletion::Remains::default() };
-        remains.others.extend(claims.into_iter().chain(lease));
+        let is_first = |claim: &DynamicObject| claim.metadata.name.as_deref().is_some_and(|name| name.ends_with("-0"));
+        let claims = claims.into_iter().filter(|claim| is_first(claim) || !desired::leaves_claims());
+        remains.others.extend(claims.chain(lease));
         for object in observed.into_iter().filter(|object| is_owned(object, &instance)) {
             match kind(&object) {
                 "StatefulSet" => remains.stateful_set = Some(object),

@@ -286,7 +286,9 @@ impl<'a> Builder<'a> {
             "template": pod::template(self.instance, version, &self.labels),
             "volumeClaimTemplates": [claim],
             // The data goes with the instance, and stays when members are taken away.
-            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
+            "persistentVolumeClaimRetentionPolicy": {
+                "whenDeleted": if leaves_claims() { "Retain" } else { "Delete" }, "whenScaled": "Retain",
+            },
         }});
         let kept = Kept::Fields(&["spec/replicas", "spec/template", "spec/persistentVolumeClaimRetentionPolicy"]);
         let mut desired =
@@ -296,6 +298,11 @@ impl<'a> Builder<'a> {
         annotations.insert(CONFIGURATION.to_owned(), report::fingerprint(&parameters));
         desired
     }
+}
+
+/// Whether the volume claims of standbys stay when their instance goes, as a seeded defect.
+pub fn leaves_claims() -> bool {
+    sabotage::sabotaged!("claims-of-standbys-stay")
 }
 
 fn sql_port() -> Value {
