@@ -105,6 +105,28 @@ Feature: Clusters
     And "solo" answers "SELECT value FROM kept" with "before the kill"
     And the instance "solo" is ready
 
+  @full @kubectl
+  Scenario: The cluster's process is killed while a pod is being deleted
+    Given a cluster of its own
+    And the object:
+      """
+      apiVersion: v1
+      kind: Pod
+      metadata: {name: slow}
+      spec:
+        terminationGracePeriodSeconds: 60
+        containers:
+          - {name: slow, image: "a9s/postgresql:15", command: [sh, -c, "trap '' TERM; while true; do sleep 1; done"]}
+      """
+    When I run `kubectl wait --for=condition=Ready pod/slow --timeout=30s`
+    Then the command succeeds
+    When I run `kubectl delete pod slow --wait=false`
+    And the cluster's process is killed
+    And I start the cluster
+    Then the command succeeds
+    When I run `kubectl wait --for=delete pod/slow --timeout=30s`
+    Then the command succeeds
+
   Scenario: Creating a cluster whose process was killed starts it again
     Given a cluster of its own
     And an instance "solo"
@@ -127,7 +149,7 @@ Feature: Clusters
     And there is a file "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password"
     And only its owner may read the file "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password"
 
-  @core
+  @core @kubectl
   Scenario Outline: Where no context is selected, the one that is written is: <command>
     Given a cluster of its own
     And the variable "KUBECONFIG" is "{home}/empty.yaml:{home}/<other>"

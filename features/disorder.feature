@@ -16,7 +16,7 @@ Feature: Disorder
       | 2    |
       | 3    |
 
-  @embedded-only
+  @cluster @embedded-only
   Scenario Outline: Orders at random to a cluster that is killed and started, of the seed <seed>
     Given a cluster of its own
     When 60 orders are given at random, 6 at a time, from the seed <seed>, and the cluster is killed and started 3 times

@@ -544,7 +544,7 @@ mod tests {
     const TAGS: [&str; 4] = [
         "smoke core full chaos",
         "backup binding disorder extension failover ha namespace negative restore sql stack store",
-        "builtin cluster cut-off deployments docker embedded-only fixed-volumes kubectl needs-audit nodes process root",
+        "builtin cluster cut-off deployments docker embedded-only fixed-volumes kubectl linux needs-audit nodes process root",
         "serial",
     ];
 

@@ -153,6 +153,8 @@ impl Worker {
                 () = tokio::time::sleep_until(wake) => {}
             }
         }
+        // A node that starts waits for this, and only when it has started it sees that the object has gone.
+        drop(written);
         self.finish(&mut inbox).await;
     }
 
