@@ -65,6 +65,12 @@ pub fn manifests(options: &Options) -> Vec<DynamicObject> {
         .collect()
 }
 
+/// How nodes get an image. Those of this project are published nowhere: a node has one, or it has none, and whoever has the name in
+/// a registry is not asked.
+pub fn pull_policy(image: &str) -> &'static str {
+    if image.starts_with("a9s/") { "Never" } else { "IfNotPresent" }
+}
+
 /// The stack's namespace. Whoever applies it applies all of it: server-side apply takes away what one leaves out.
 pub fn namespace() -> Value {
     json!({

@@ -311,9 +311,7 @@ fn without_lease(view: &View<'_>) -> Action {
     let has_served = |it: &Member| it.is_ready || it.is_primary || it.standing.is_some() || !it.parameters.is_empty();
     let is_new = !view.was_there && !view.members.iter().any(has_served);
     match view.volume {
-        Volume::Empty | Volume::Unfinished(_) if !is_new && !sabotage::sabotaged!("initialised-again") => {
-            Action::Wait(Reason::NoLease)
-        }
+        Volume::Empty | Volume::Unfinished(_) if !is_new => Action::Wait(Reason::NoLease),
         Volume::Empty | Volume::Unfinished(_) if view.ordinal == Some(0) => Action::Initialise,
         Volume::Empty | Volume::Unfinished(_) => Action::Wait(Reason::First),
         Volume::Data { term: Some(_), .. } if view.replicas <= 1 => Action::Claim,

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::certificates::SECRET;
 use super::{ADMISSION_PORT, HEALTH_PORT, WORD};
 use crate::SYSTEM_NAMESPACE;
-use crate::manifests::OPERATOR_ACCOUNT;
+use crate::manifests::{OPERATOR_ACCOUNT, pull_policy};
 
 /// The Deployment, named as the released stack's.
 pub const DEPLOYMENT: &str = "postgresql-controller-manager";
@@ -120,7 +120,7 @@ fn deployment(image: &str) -> Value {
                     "containers": [{
                         "name": "manager",
                         "image": image,
-                        "imagePullPolicy": "IfNotPresent",
+                        "imagePullPolicy": pull_policy(image),
                         "args": [WORD],
                         "ports": [{"name": "webhook-server", "containerPort": ADMISSION_PORT, "protocol": "TCP"}],
                         "livenessProbe": probe("/healthz", 20),

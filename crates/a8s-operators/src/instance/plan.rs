@@ -208,7 +208,7 @@ mod tests {
                 }
                 if let Some(pod) = object.data.pointer_mut("/spec/template/spec") {
                     pod["dnsPolicy"] = json!("ClusterFirst");
-                    pod["containers"][0]["imagePullPolicy"] = json!("IfNotPresent");
+                    pod["containers"][0]["terminationMessagePolicy"] = json!("File");
                 }
                 object
             })

@@ -3,6 +3,7 @@
 
 use super::names::{self, DATA_VOLUME};
 use crate::agent::{BACKUP_PORT, METRICS_PORT, REST_PORT, SQL_PORT};
+use crate::manifests::pull_policy;
 use a8s_api::Postgresql;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ pub const DATA_PATH: &str = "/home/postgres/pgdata";
 pub const SOCKET_PATH: &str = "/var/run/postgresql";
 /// Where the Secrets are mounted, each in a directory of its own.
 pub const CREDENTIALS_PATH: &str = "/run/secrets/a8s";
+/// The user of the image.
+const USER: u32 = 999;
 /// Seconds for a fast shutdown, which writes a checkpoint.
 const GRACE: u32 = 120;
 
@@ -32,7 +35,11 @@ pub fn template(instance: &Postgresql, version: &Version, labels: &BTreeMap<Stri
     let mut spec = json!({
         "serviceAccountName": name,
         "terminationGracePeriodSeconds": GRACE,
-        "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+        "securityContext": {
+            "runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"},
+            // A new file system belongs to root. What a server has made in it stays its own: a group may not write there.
+            "fsGroup": USER, "fsGroupChangePolicy": "OnRootMismatch",
+        },
         "containers": [server(instance, version, name), backup_agent(version, name), exporter(version, name)],
         "volumes": [
             {"name": "socket", "emptyDir": {}},
@@ -113,6 +120,7 @@ fn server(instance: &Postgresql, version: &Version, name: &str) -> Value {
     json!({
         "name": "postgres",
         "image": version.image,
+        "imagePullPolicy": pull_policy(&version.image),
         "args": ["postgres"],
         "env": env,
         "ports": [
@@ -137,6 +145,7 @@ fn backup_agent(version: &Version, name: &str) -> Value {
     json!({
         "name": "backup-agent",
         "image": version.image,
+        "imagePullPolicy": pull_policy(&version.image),
         "args": ["backup"],
         "env": environment(name),
         "livenessProbe": probe(BACKUP_PORT, "/liveness", [10, 10, 6]),
@@ -149,6 +158,7 @@ fn exporter(version: &Version, name: &str) -> Value {
     json!({
         "name": "postgres-exporter",
         "image": version.image,
+        "imagePullPolicy": pull_policy(&version.image),
         "args": ["metrics"],
         "env": environment(name),
         "ports": [{"name": "metrics", "containerPort": METRICS_PORT, "protocol": "TCP"}],

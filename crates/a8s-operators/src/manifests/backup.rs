@@ -26,6 +26,8 @@ pub(super) fn documents(in_pod: bool) -> [Value; 5] {
             rule(Backup::GROUP, &["backups", "restores"], &["get", "list", "patch", "watch"]),
             rule(Backup::GROUP, &["backups/status", "restores/status"], &["patch"]),
             rule(Postgresql::GROUP, &["postgresqls"], &["get"]),
+            // Which content an instance has.
+            rule("coordination.k8s.io", &["leases"], &["get"]),
             rule("", &["pods"], &["list", "watch"]),
             // Secrets of orders are in the namespaces of instances; that of the store is read.
             rule("", &["secrets"], &["create", "delete", "get", "update"]),

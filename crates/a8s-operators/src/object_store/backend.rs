@@ -88,7 +88,7 @@ impl Backend {
         let files = Arc::new(Files::open(&directory.join("files"))?);
         let path = directory.join("index.redb");
         let is_new = fs_err::metadata(&path).map_or(true, |metadata| metadata.len() == 0);
-        if is_new && !files.are_none()? && !sabotage::sabotaged!("store-forgets-without-index") {
+        if is_new && !files.are_none()? {
             let text = format!("{} is not there, and there are objects: it has to be put back", path.display());
             return Err(Error::Damaged(text));
         }

@@ -7,6 +7,7 @@ use kube::core::DynamicObject;
 use serde_json::{Value, json};
 
 use super::server::{HEALTH, PORT};
+use crate::manifests::pull_policy;
 use crate::store::{ACCESS_KEY, Credentials, SECRET_KEY};
 
 /// Namespace of the store.
@@ -25,6 +26,8 @@ pub const DATA_PATH: &str = "/data";
 pub const CREDENTIALS_PATH: &str = "/run/secrets/a9s/object-store";
 /// The environment variable with its buckets.
 pub const BUCKETS: &str = "A9S_OBJECT_STORE_BUCKETS";
+/// The user of the image.
+const USER: u32 = 65532;
 const SECRET: &str = "minio-credentials";
 /// Role that lets every pod ask where the store is, as a DNS server would tell.
 const ADDRESS_ROLE: &str = "minio-address";
@@ -101,6 +104,7 @@ fn stateful_set(bucket: &str) -> Value {
     let container = json!({
         "name": NAME,
         "image": VERSIONED,
+        "imagePullPolicy": pull_policy(VERSIONED),
         "args": ["object-store"],
         "env": [
             {"name": BUCKETS, "value": bucket},
@@ -128,7 +132,11 @@ fn stateful_set(bucket: &str) -> Value {
                 "spec": {
                     "terminationGracePeriodSeconds": 10,
                     "automountServiceAccountToken": false,
-                    "securityContext": {"runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"}},
+                    "securityContext": {
+                        "runAsNonRoot": true, "seccompProfile": {"type": "RuntimeDefault"},
+                        // A new file system belongs to root.
+                        "fsGroup": USER, "fsGroupChangePolicy": "OnRootMismatch",
+                    },
                     "containers": [container],
                     "volumes": [{"name": "credentials", "secret": {"secretName": SECRET}}],
                 },
