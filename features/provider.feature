@@ -206,6 +206,22 @@ Feature: Clusters in Docker that can't be made
     When I run `a9s images load -p kind -c demo --deployment-version ./release --cert-manager ./cert-manager.yaml --image-map map.yaml --backup-provider AWS --timeout 1m --dry-run`
     Then standard error says "does not have the image example.com/here:2"
 
+  Scenario: Images of which Docker has one platform are loaded all the same
+    Given a program "kind" that answers:
+      | asked              | says                                                              | exit code |
+      | version            | kind v0.27.0 go1.24.0 linux/amd64                                 | 0         |
+      | load docker-image  | ERROR: ctr: content digest sha256:0123: not found                 | 1         |
+      | load image-archive |                                                                   | 0         |
+    And a program "docker" that answers:
+      | asked                           | says                                           | exit code |
+      | ps                              | 0123456789ab demo-control-plane running        | 0         |
+      | images                          | a9s/operators:{version}\na9s/postgresql:15     | 0         |
+      | image inspect                   | sha256:1                                       | 0         |
+      | exec                            | {}                                             | 0         |
+      | image save --platform linux/    |                                                | 0         |
+    When I run `a9s images load -p kind -c demo --stack builtin --backup-provider AWS --timeout 1m`
+    Then standard error says "load image-archive"
+
   Scenario Outline: minikube with the driver docker: <what>
     Given a program "minikube" that answers:
       | asked        | says            | exit code |

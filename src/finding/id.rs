@@ -78,7 +78,7 @@ ids! {
     RequestFailed "request-failed" Failed "The API server answered a request with an error of its own."
 
     // Making and keeping clusters.
-    NoTool "no-tool" Missing "A tool that the provider works with is not installed."
+    NoTool "no-tool" Missing "A tool that the provider or the context works with is not installed."
     ToolTooOld "tool-too-old" Missing "A tool that the provider works with is older than what is needed."
     ToolUnusable "tool-unusable" Missing "A tool that the provider works with can't be run."
     ToolFailed "tool-failed" Failed "A tool that the provider works with failed or gave an answer that is none."

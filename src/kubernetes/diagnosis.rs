@@ -23,6 +23,12 @@ const TERMINAL: [&str; 7] = [
     "CreateContainerError",
 ];
 
+/// Of a pull that has failed, what no repetition changes (distribution `registry/api/errcode`, containerd `pkg/errdefs`).
+const NO_SUCH_IMAGE: [&str; 6] =
+    ["not found", "manifest unknown", "denied", "unauthorized", "invalid reference", "no match for platform"];
+/// Attempts to pull after which the registry counts as out of reach: a kubelet makes them within half a minute.
+const PULLS: i32 = 3;
+
 const NO_IMAGE: &str =
     "Bring the image into the nodes with a9s images load, or name a place that has it with --image-map.";
 /// Taint of a node whose disk is too full (Kubernetes documentation, "Node-pressure Eviction").
@@ -56,7 +62,11 @@ pub fn difference(pod: &Pod) -> String {
         return format!("the pod {name} is being deleted");
     }
     if let Some(why) = unscheduled(pod) {
-        let way_out = if why.contains(DISK_PRESSURE) { " (free space on the disk of one, or add one)" } else { "" };
+        let way_out = match why {
+            _ if why.contains(DISK_PRESSURE) => " (free space on the disk of one, or add one)",
+            _ if why.contains("unbound immediate PersistentVolumeClaims") => " (is there a default StorageClass?)",
+            _ => "",
+        };
         return format!("the pod {name} has no node{way_out}: {why}");
     }
     let waiting = containers(pod).find_map(|container| {
@@ -74,6 +84,10 @@ pub fn difference(pod: &Pod) -> String {
 pub async fn terminal(client: &Client, pod: &Pod) -> Option<Finding> {
     let (container, reason, message) = terminal_reason(pod)?;
     let name = pod.name_any();
+    let is_pull = matches!(reason, "ErrImagePull" | "ImagePullBackOff");
+    if is_pull && !is_in_vain(reason, &events_of(client, &pod.namespace().unwrap_or_default(), "Pod", &name).await) {
+        return None;
+    }
     let (id, advice) = match reason {
         "CrashLoopBackOff" => (Id::CrashLoop, None),
         "CreateContainerConfigError" | "CreateContainerError" => (Id::ContainerConfig, None),
@@ -95,6 +109,20 @@ fn terminal_reason(pod: &Pod) -> Option<(&str, &str, Option<&str>)> {
         let reason = waiting.reason.as_deref()?;
         TERMINAL.contains(&reason).then_some((container.name.as_str(), reason, waiting.message.as_deref()))
     })
+}
+
+/// Whether pulling has failed for good. A registry that is busy, or a network that comes and goes, is tried again by the kubelet.
+fn is_in_vain(reason: &str, events: &[Event]) -> bool {
+    let failed = |event: &&Event| event.message.as_deref().is_some_and(|it| it.starts_with("Failed to pull image"));
+    let says = |event: &Event| {
+        let message = event.message.as_deref().unwrap_or_default().to_lowercase();
+        NO_SUCH_IMAGE.iter().any(|words| message.contains(words))
+    };
+    let failures: Vec<&Event> = events.iter().filter(failed).collect();
+    let attempts: i32 = failures.iter().map(|event| event.count.unwrap_or(1)).sum();
+    // Who may not see events, sees the back-off.
+    let is_hidden = failures.is_empty() && reason == "ImagePullBackOff";
+    is_hidden || attempts >= PULLS || failures.into_iter().any(says)
 }
 
 /// What can be seen of a pod: its conditions, its events, the last lines of its unready containers' logs.
@@ -123,11 +151,15 @@ fn conditions(pod: &Pod) -> Vec<String> {
         .collect()
 }
 
-/// The newest events about the object of this kind and name.
-pub async fn events(client: &Client, namespace: &str, kind: &str, name: &str) -> Evidence {
+async fn events_of(client: &Client, namespace: &str, kind: &str, name: &str) -> Vec<Event> {
     let api: Api<Event> = Api::namespaced(client.clone(), namespace);
     let parameters = ListParams::default().fields(&format!("involvedObject.kind={kind},involvedObject.name={name}"));
-    let mut events = api.list(&parameters).await.map(|list| list.items).unwrap_or_default();
+    api.list(&parameters).await.map(|list| list.items).unwrap_or_default()
+}
+
+/// The newest events about the object of this kind and name.
+pub async fn events(client: &Client, namespace: &str, kind: &str, name: &str) -> Evidence {
+    let mut events = events_of(client, namespace, kind, name).await;
     events.sort_by_key(|event| event.last_timestamp.clone().or(event.first_timestamp.clone()).map(|time| time.0));
     let lines = events.iter().rev().take(EVENTS).map(event_line).collect();
     Evidence { about: format!("events of {name}"), lines }
@@ -181,6 +213,23 @@ mod tests {
             difference(&waiting("ContainerCreating")),
             "the container postgres of the pod solo-0 waits: ContainerCreating"
         );
+    }
+
+    #[test]
+    fn a_registry_that_is_busy_is_tried_again_and_an_image_that_is_not_there_is_not() {
+        let failed = |why: &str, count: i32| -> Event {
+            let message = format!("Failed to pull image \"a9s/x:1\": rpc error: {why}");
+            serde_json::from_value(json!({"metadata": {}, "involvedObject": {}, "message": message, "count": count}))
+                .unwrap()
+        };
+        let busy = "code = Unknown desc = unexpected status code: 429 Too Many Requests";
+        assert!(!is_in_vain("ErrImagePull", &[]));
+        assert!(!is_in_vain("ErrImagePull", &[failed(busy, 1)]));
+        assert!(!is_in_vain("ImagePullBackOff", &[failed(busy, 2)]));
+        assert!(is_in_vain("ImagePullBackOff", &[failed(busy, 3)]));
+        assert!(is_in_vain("ImagePullBackOff", &[failed(busy, 2), failed("dial tcp: i/o timeout", 1)]));
+        assert!(is_in_vain("ErrImagePull", &[failed("docker.io/a9s/x:1: not found", 1)]));
+        assert!(is_in_vain("ImagePullBackOff", &[]), "events that can't be seen");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use kube::client::AuthError;
 use kube::config::KubeconfigError;
 
 use crate::finding::{Finding, Id, chain};
@@ -41,6 +42,15 @@ pub enum Error {
         context: String,
         /// When that was.
         end: jiff::Timestamp,
+    },
+    /// The program that gets the credentials (client-go credential plugins) gives none.
+    #[error("the context's credentials come from the program {program}")]
+    Credentials {
+        /// The program, as the kubeconfig names it.
+        program: String,
+        /// Why.
+        #[source]
+        source: Box<AuthError>,
     },
     /// A request failed.
     #[error("cannot {what}")]
@@ -166,11 +176,31 @@ impl From<Error> for Finding {
             Error::Kubeconfig { .. } => Self::new(Id::KubeconfigUnusable, cause),
             Error::Expired { .. } => Self::new(Id::CertificateExpired, cause)
                 .advise("Get new credentials from whoever runs the cluster, and put them into the kubeconfig."),
+            Error::Credentials { program, source } => of_program(&program, *source),
             Error::Unanswered { .. } => Self::new(Id::ClusterUnreachable, cause),
             Error::Request { .. } | Error::Watch { .. } if unreachable => {
                 Self::new(Id::ClusterUnreachable, cause).advise(DOES_IT_RUN)
             }
             Error::Request { .. } | Error::Watch { .. } => Self::new(Id::RequestFailed, cause),
+        }
+    }
+}
+
+fn of_program(program: &str, error: AuthError) -> Finding {
+    match error {
+        AuthError::AuthExecStart(error) => {
+            let cause =
+                format!("the context gets its credentials from the program {program}, which can't be run: {error}");
+            Finding::new(Id::NoTool, cause).advise("Install it, or name another context.")
+        }
+        AuthError::AuthExecRun { out, .. } => {
+            let cause = format!("the program {program} gives no credentials for the context: {}", out.status);
+            Finding::new(Id::Unauthorized, cause)
+                .with("what it says", String::from_utf8_lossy(&out.stderr).lines())
+                .advise("Log in with it again, as it says.")
+        }
+        error => {
+            Finding::new(Id::Unauthorized, format!("the program {program} gives no credentials: {}", chain(&error)))
         }
     }
 }

@@ -78,7 +78,11 @@ impl Target {
         config.headers.push((USER_AGENT, HeaderValue::from_static(AGENT)));
         let namespace = config.default_namespace.clone();
         let server = config.cluster_url.to_string();
-        let client = Client::try_from(config).map_err(|source| Error::request("connect", source))?;
+        let program = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone());
+        let client = Client::try_from(config).map_err(|source| match (program, source) {
+            (Some(program), kube::Error::Auth(source)) => Error::Credentials { program, source: Box::new(source) },
+            (_, source) => Error::request("connect", source),
+        })?;
         Ok(Connection { client, context, namespace, server })
     }
 

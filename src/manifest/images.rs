@@ -189,6 +189,10 @@ pub fn each_container(object: &mut Value, change: &mut dyn FnMut(&str) -> Option
 fn of_container(container: &mut Value, change: &mut dyn FnMut(&str) -> Option<String>) {
     if let Some(changed) = container["image"].as_str().and_then(&mut *change) {
         container["image"] = Value::String(changed);
+        // It is somewhere to be pulled from now.
+        if container["imagePullPolicy"] == "Never" {
+            container["imagePullPolicy"] = "IfNotPresent".into();
+        }
     }
     for argument in container.get_mut("args").and_then(Value::as_array_mut).into_iter().flatten() {
         let named = argument.as_str().and_then(|text| {

@@ -37,6 +37,8 @@ const CONTROL_PLANE: &str = "control-plane";
 const LONGEST: i64 = 60;
 /// How long a cluster whose making was cut off gets to come up by itself: kind may have gone on without us.
 const HALF_MADE: Duration = Duration::from_secs(20);
+/// Images on their way to a cluster.
+const ARCHIVE: &str = "images.tar";
 /// Holds, from the moment its making begins to its end, how many nodes a cluster is to have.
 const MAKING: &str = "making";
 
@@ -174,12 +176,41 @@ impl Kind {
         self.docker.act(&arguments, None, context).await.map(drop)
     }
 
+    /// Loads what the machine's platform needs of images.
+    async fn load_archive(&self, cluster: &ClusterName, images: &[String], context: &Context) -> Result<(), Finding> {
+        self.memory.prepare(cluster)?;
+        let path = self.memory.file(cluster, ARCHIVE).to_string_lossy().into_owned();
+        let platform = match std::env::consts::ARCH {
+            "x86_64" => "linux/amd64",
+            _ => "linux/arm64",
+        };
+        let mut save = vec!["image", "save", "--platform", platform, "--output", &path];
+        save.extend(images.iter().map(String::as_str));
+        let load = ["load", "image-archive", &path, "--name", cluster.as_str()];
+        let loaded = async {
+            self.docker.act(&save, None, context).await?;
+            self.kind.act(&load, None, context).await
+        };
+        let loaded = loaded.await;
+        self.memory.forget(cluster, ARCHIVE);
+        loaded.map(drop)
+    }
+
     /// Whether a node has the image of this name and identity.
     async fn is_on_node(&self, node: &Node, image: &str, id: &str) -> Result<bool, Finding> {
         let ended = self.docker.end_of(&["exec", &node.name, "crictl", "inspecti", image], None).await?;
         let answer: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
         Ok(ended.success && builtin::is_image(&answer["status"], id))
     }
+}
+
+fn is_other_platform(finding: &Finding) -> bool {
+    finding
+        .evidence
+        .iter()
+        .flat_map(|evidence| &evidence.lines)
+        .chain([&finding.cause])
+        .any(|line| line.contains("content digest") && line.contains("not found"))
 }
 
 fn node(line: &str) -> Option<Node> {
@@ -349,7 +380,12 @@ impl Provider for Kind {
     async fn load(&self, cluster: &ClusterName, images: &[String], context: &Context) -> Result<(), Finding> {
         let mut arguments = vec!["load", "docker-image", "--name", cluster.as_str()];
         arguments.extend(images.iter().map(String::as_str));
-        self.kind.act(&arguments, None, context).await.map(drop)
+        match self.kind.act(&arguments, None, context).await {
+            // kind asks for all platforms of an image. Docker has only this machine's, where it keeps images in containerd
+            // (kubernetes-sigs/kind 3795).
+            Err(finding) if is_other_platform(&finding) => self.load_archive(cluster, images, context).await,
+            loaded => loaded.map(drop),
+        }
     }
 
     fn kubeconfig(&self, cluster: &ClusterName) -> PathBuf {

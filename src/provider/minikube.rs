@@ -80,7 +80,8 @@ impl Minikube {
 
     async fn up(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         self.memory.prepare(cluster)?;
-        let nodes = self.options.nodes.unwrap_or(NODES).to_string();
+        let wanted = self.options.nodes.unwrap_or(NODES);
+        let nodes = wanted.to_string();
         let memory = self.options.memory.as_deref().unwrap_or(MEMORY);
         let mut arguments = vec!["start", "--profile", cluster.as_str(), "--nodes", &nodes, "--memory", memory];
         arguments.extend(["--embed-certs", "--interactive=false"]);
@@ -88,6 +89,12 @@ impl Minikube {
             arguments.extend(["--base-image", image]);
         }
         self.tool(cluster).act(&arguments, None, context).await.map_err(explained)?;
+        if wanted > 1 {
+            // minikube's own makes the directory of a volume on the first node only: on others nobody but root may write there
+            // (kubernetes/minikube 11765, 12165).
+            let arguments = ["addons", "enable", "storage-provisioner-rancher", "--profile", cluster.as_str()];
+            self.tool(cluster).act(&arguments, None, context).await?;
+        }
         context.progress("waiting for its API server");
         wait_until_ready(self.kubeconfig(cluster)).await;
         Ok(())
@@ -102,7 +109,9 @@ fn explained(finding: Finding) -> Finding {
     let reason = rest.split([':', ' ']).next().unwrap_or_default();
     let (id, advice) = match reason {
         _ if reason.contains("STORAGE") => (Id::TooLittleDisk, "Make room, for example with: docker system prune"),
-        _ if reason.contains("MEM") => (Id::TooLittleMemory, "Give it less with --cluster-memory, or the driver more."),
+        _ if reason.contains("MEM") || (reason == "MK_USAGE" && rest.contains(" memory")) => {
+            (Id::TooLittleMemory, "Give it less with --cluster-memory, or the driver more.")
+        }
         _ if reason.starts_with("PROVIDER_") || reason.starts_with("DRV_") => {
             (Id::ToolUnusable, "minikube needs a driver that works here: https://minikube.sigs.k8s.io/docs/drivers")
         }
@@ -199,7 +208,9 @@ impl Provider for Minikube {
     }
 
     async fn stop(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
-        self.tool(cluster).act(&["stop", "--profile", cluster.as_str()], None, context).await.map(drop)
+        // Otherwise it takes the context out of our kubeconfig, by which we would know it in the user's.
+        let arguments = ["stop", "--keep-context-active", "--profile", cluster.as_str()];
+        self.tool(cluster).act(&arguments, None, context).await.map(drop)
     }
 
     async fn delete(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
@@ -326,7 +337,7 @@ mod tests {
         fs_err::write(&kubeconfig, text).unwrap();
         let mut minikube = recorded(directory.path());
         minikube.minikube = minikube.minikube.with("RECORDED_KUBECONFIG", kubeconfig.as_os_str());
-        minikube.options = Options { nodes: Some(1), memory: Some("2gb".to_owned()), ..Options::default() };
+        minikube.options = Options { nodes: Some(2), memory: Some("2gb".to_owned()), ..Options::default() };
         let mut plan = Plan::new("test");
         let step = |wanted| Cluster { provider: Arc::new(minikube.clone()), name: cluster("a8s"), wanted };
         let made = plan.add(step(Wanted::Created));
@@ -340,8 +351,9 @@ mod tests {
         assert_eq!(
             changes,
             [
-                "start --profile a8s --nodes 1 --memory 2gb --embed-certs --interactive=false",
-                "stop --profile a8s",
+                "start --profile a8s --nodes 2 --memory 2gb --embed-certs --interactive=false",
+                "addons enable storage-provisioner-rancher --profile a8s",
+                "stop --keep-context-active --profile a8s",
                 "delete --profile a8s",
             ]
         );

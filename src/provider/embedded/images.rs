@@ -60,7 +60,7 @@ impl ImageCatalogue for Images {
         let Some(found) = found else {
             let known = self.references().join(", ");
             return Err(format!(
-                "failed to pull image \"{reference}\": the embedded cluster runs programs of this host and has only {known}"
+                "failed to pull image \"{reference}\": not found: the embedded cluster runs programs of this host and has only {known}"
             ));
         };
         let bin = found.bin_directory.display();
