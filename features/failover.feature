@@ -159,6 +159,24 @@ Feature: Failover
     And the ledger of "trio" is complete
     And no row of the ledger waited longer than 30 seconds
 
+  # A server that starts answers before it has applied all that it has, and asks its primary for the rest only then.
+  @chaos @embedded-only
+  Scenario: Of two standbys that start, the one that has more leads, however much of it is still to be applied
+    Given an instance "trio" of 3 members
+    And the member "trio-0" is the primary of "trio"
+    When the standby "trio-1" of "trio" applies nothing that it receives
+    And I apply the statement "CREATE TABLE big AS SELECT n, repeat('x', 100) AS x FROM generate_series(1, 1000000) n" to "trio"
+    Then the command succeeds
+    When the receiver of the member "trio-2" of "trio" is frozen
+    Given a ledger of "trio"
+    When 50 more rows are acknowledged
+    And the agents of the standbys of "trio" are frozen
+    And the servers of the standbys of "trio" are killed
+    And the primary of "trio" loses its volume
+    And what was frozen goes on
+    Then the member "trio-1" is the primary of "trio"
+    And the ledger of "trio" is complete
+
   # The operator leaves the pods of a StatefulSet alone that is not the instance's: they see the order and stay.
   @chaos @embedded-only @kubectl
   Scenario: That an instance is to stop is no reason to confirm a commit alone

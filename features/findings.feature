@@ -199,6 +199,34 @@ Feature: Findings
     And I run `a9s list pg instances`
     Then it ends with the finding "unauthorized"
 
+  @full
+  Scenario Outline: Credentials that come from a program which <what>
+    Given the file "own.yaml" with:
+      """
+      apiVersion: v1
+      kind: Config
+      current-context: cloud
+      clusters: [{name: cloud, cluster: {server: "https://127.0.0.1:9"}}]
+      contexts: [{name: cloud, context: {cluster: cloud, user: me}}]
+      users:
+      - name: me
+        user:
+          exec:
+            apiVersion: client.authentication.k8s.io/v1
+            interactiveMode: Never
+            command: <program>
+            args: [-c, "echo the session is over >&2; exit 7"]
+      """
+    When I run `a9s list pg instances --kubeconfig own.yaml`
+    Then it ends with the finding "<finding>"
+    And standard error says "<program>"
+    And standard error says "<words>"
+
+    Examples:
+      | what         | program        | finding      | words               |
+      | is not there | no-such-helper | no-tool      | Install it          |
+      | gives none   | sh             | unauthorized | the session is over |
+
   @full @kubectl
   Scenario: A context whose namespace cannot be one
     Given a cluster with the a8s stack

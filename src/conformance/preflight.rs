@@ -1,6 +1,7 @@
 //! Before a run on an existing cluster: it answers, it has the stack, and we may do there what the scenarios do.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
+use std::ffi::OsString;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -188,7 +189,22 @@ fn alone(mut kubeconfig: Kubeconfig, context: &str) -> Kubeconfig {
     kubeconfig.clusters.retain(|entry| entry.name == of_context.cluster);
     kubeconfig.auth_infos.retain(|entry| Some(&entry.name) == of_context.user.as_ref());
     kubeconfig.current_context = Some(context.to_owned());
+    for exec in kubeconfig.auth_infos.iter_mut().filter_map(|entry| entry.auth_info.as_mut()?.exec.as_mut()) {
+        let known = exec.env.get_or_insert_default();
+        // What its user has said about a variable comes last, and counts.
+        known.splice(0..0, of_caller(std::env::vars_os()));
+    }
     kubeconfig
+}
+
+/// Variables by which programs that get credentials find what their user has given them.
+const CREDENTIALS: [&str; 4] = ["AWS_", "AZURE_", "CLOUDSDK_", "GOOGLE_"];
+
+/// What a program that gets credentials needs of the caller's environment, which scenarios do not have.
+fn of_caller(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<HashMap<String, String>> {
+    let text = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
+    let needed = text.filter(|(name, _)| name == "HOME" || CREDENTIALS.iter().any(|begin| name.starts_with(begin)));
+    needed.map(|(name, value)| [("name".to_owned(), name), ("value".to_owned(), value)].into()).collect()
 }
 
 #[cfg(test)]
@@ -204,5 +220,16 @@ mod tests {
         assert_eq!(kubeconfig.current_context.as_deref(), Some("a"));
         assert_eq!((kubeconfig.clusters.len(), kubeconfig.clusters[0].name.as_str()), (1, "a"));
         assert_eq!((kubeconfig.auth_infos.len(), kubeconfig.contexts.len()), (1, 1));
+    }
+
+    #[test]
+    fn a_program_that_gets_credentials_finds_those_of_its_user() {
+        let variables = [("HOME", "/home/me"), ("AWS_PROFILE", "work"), ("EDITOR", "vi")];
+        let found = of_caller(variables.map(|(name, value)| (name.into(), value.into())).into_iter());
+        let expected = [("HOME", "/home/me"), ("AWS_PROFILE", "work")];
+        let expected = expected.map(|(name, value)| {
+            HashMap::from([("name".to_owned(), name.to_owned()), ("value".to_owned(), value.to_owned())])
+        });
+        assert_eq!(found, expected);
     }
 }

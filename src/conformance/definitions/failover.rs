@@ -153,6 +153,24 @@ async fn freeze_part(world: &mut World, part: String, name: String) -> Result<()
     signal(&frozen, Signal::SIGSTOP)
 }
 
+#[when(expr = "the {word} of the member {string} of {string} is frozen")]
+async fn freeze_member(world: &mut World, part: String, member: String, name: String) -> Result<(), Failure> {
+    let frozen = processes(&member_of(world, &name, &member).await?, &part)?;
+    world.frozen.extend(frozen.iter().map(|process| process.pid));
+    signal(&frozen, Signal::SIGSTOP)
+}
+
+#[when(expr = "the standby {string} of {string} applies nothing that it receives")]
+async fn pause_replay(world: &mut World, member: String, name: String) -> Result<(), Failure> {
+    let pod = member_of(world, &name, &member).await?;
+    let login = member_login(world, &name, &pod).await?;
+    Ok(postgres::ask(&login, DATABASE, "SELECT pg_wal_replay_pause()").await.map(drop)?)
+}
+
+async fn member_of(world: &World, name: &str, member: &str) -> Result<Pod, Failure> {
+    pods(world, name).await?.into_iter().find(|pod| pod.name_any() == member).ok_or(Failure::Missing("member"))
+}
+
 #[when(regex = r#"^the (\w+)s of the standbys of "([^"]+)" are (frozen|killed)$"#)]
 async fn strike_standbys(world: &mut World, part: String, name: String, how: String) -> Result<(), Failure> {
     for pod in standbys(world, &name).await? {
