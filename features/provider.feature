@@ -219,8 +219,9 @@ Feature: Clusters in Docker that can't be made
       | image inspect                   | sha256:1                                       | 0         |
       | exec                            | {}                                             | 0         |
       | image save --platform linux/    |                                                | 0         |
-    When I run `a9s images load -p kind -c demo --stack builtin --backup-provider AWS --timeout 1m`
-    Then standard error says "load image-archive"
+    When I run `a9s images load -p kind -c demo --stack builtin --backup-provider AWS --timeout 1m --show-commands`
+    Then the command succeeds
+    And standard error says "kind load image-archive"
 
   Scenario Outline: minikube with the driver docker: <what>
     Given a program "minikube" that answers:
