@@ -5,6 +5,7 @@
 //! and [`database`] (how a `Then` looks: the Kubernetes API and PostgreSQL's own protocol, never the program's opinion),
 //! [`inventory`] (what must not be left), [`results`] (what was found) and [`reports`] (how it is shown).
 
+mod audit;
 pub mod beside;
 pub mod catalogue;
 pub mod command;
@@ -29,6 +30,7 @@ pub mod results;
 pub mod run;
 pub mod secrets;
 pub mod stage;
+mod teardown;
 pub mod ways;
 pub mod world;
 

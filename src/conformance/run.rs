@@ -20,7 +20,7 @@ use super::recorder::{Key, Recorder, Say, Shared, blank};
 use super::results::{Outcome, Results, SCHEMA, Scenario, Selection, Verdict};
 use super::stage::{Door, Notes, Stage};
 use super::world::{self, World};
-use super::{directory, environment, evidence, observations, observe, preflight, reports};
+use super::{directory, environment, evidence, observations, observe, preflight, reports, teardown};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::is_before;
 use crate::provider::embedded;
@@ -510,7 +510,7 @@ async fn close(stage: &Stage, before: &Inventory, verdict: Verdict) -> Vec<Strin
                 stage.namespaces_left().into_iter().map(|name| format!("namespace {name} of the lost cluster")),
             );
         }
-        (Some(_), _) => leaks.extend(world::delete_namespaces(stage.namespaces_left()).await),
+        (Some(_), _) => leaks.extend(teardown::delete_namespaces(stage.namespaces_left()).await),
     }
     leaks.extend(directory::clear(&stage.directory).await);
     // An existing cluster may be of this machine, and come and go on it.
