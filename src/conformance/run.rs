@@ -63,23 +63,21 @@ pub async fn run(
     }
     let selected = catalogue.select(&filter);
     let previous = reports::prepare(&options.report, &say)?;
-    let target = options.cluster.target();
-    let existing = match options.is_existing_cluster() {
-        true => tokio::select! {
-            looked = preflight::check(&target) => Some(looked?),
+    let existing = match &options.existing {
+        Some(target) => tokio::select! {
+            looked = preflight::check(target) => Some(looked?),
             () = cancel.cancelled() => {
                 let cause = "the run was interrupted before the first scenario";
                 return Err(Finding::new(Id::Interrupted, cause));
             }
         },
-        false => {
+        None => {
             let way = "Then name its context, or that of any other cluster with the stack: --context NAME";
             embedded::supported().map_err(|finding| finding.advise(way))?;
             None
         }
     };
-    let patience = options.patience.map(|seconds| Duration::from_secs(seconds.get().into()));
-    let stage = Stage::open(program, &options.report, existing, door, patience)
+    let stage = Stage::open(program, &options.report, existing, door, options.patience)
         .map_err(|failure| Finding::new(Id::SuiteNotStarted, failure))?;
     reports::clear(&options.report)?;
     let mut run = Run { options, catalogue: &catalogue, stage, say, previous, problems: Vec::new() };
@@ -122,8 +120,8 @@ fn nothing_again(options: &Options, catalogue: &Catalogue, door: Door, say: &Say
 /// What is asked for.
 fn selection(options: &Options, catalogue: &Catalogue, door: Door) -> Selection {
     Selection {
-        tags: options.selectors.tags.clone(),
-        name: options.selectors.name.as_ref().map(ToString::to_string),
+        tags: options.tags.clone(),
+        name: options.name.as_ref().map(ToString::to_string),
         rerun_failed: options.rerun_failed.clone(),
         available: catalogue.entries.len(),
         recorded: catalogue.recorded,
