@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args;
 
 use super::selectors::Selectors;
+use crate::caller;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::progress::eprint_line;
@@ -91,7 +92,7 @@ impl RunSuite {
     fn results(&self, session: &Session, sources: &Sources) -> Result<Results, Finding> {
         let program = match &self.program {
             Some(program) => program.clone(),
-            None => std::env::current_exe().map_err(|error| Finding::new(Id::Internal, error))?,
+            None => caller::program().map_err(|error| Finding::new(Id::Internal, error))?,
         };
         let from_folder = self.features.as_deref().map(Sources::from_directory).transpose();
         let from_folder = from_folder.map_err(|error| Finding::new(Id::NoFeatures, error))?;
