@@ -1,9 +1,10 @@
 //! The conformance suite: Gherkin features that drive the real program and look at what it did.
 //!
-//! Reading order: [`catalogue`] (the scenarios there are), [`run`] (what happens from the first to the last of them),
-//! [`world`] (what a scenario has to itself), [`definitions`] (the sentences of the features, by domain noun), [`observe`]
-//! and [`database`] (how a `Then` looks: the Kubernetes API and PostgreSQL's own protocol, never the program's opinion),
-//! [`inventory`] (what must not be left), [`results`] (what was found) and [`reports`] (how it is shown).
+//! Reading order: [`catalogue`] (the scenarios there are), [`mod@run`] (what happens from the first to the last of
+//! them), [`world`] (what a scenario has to itself), [`definitions`] (the sentences of the features, by domain noun),
+//! [`observe`] and [`crate::postgres`] (how a `Then` looks: the Kubernetes API and PostgreSQL's own protocol, never the
+//! program's opinion), [`inventory`] (what must not be left), [`results`] (what was found) and [`reports`] (how it is
+//! shown).
 
 mod audit;
 pub mod beside;
