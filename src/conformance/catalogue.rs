@@ -262,6 +262,11 @@ pub struct Filter {
 }
 
 impl Filter {
+    /// What is asked for by an expression of tags, which was checked when it was read, and a pattern of names.
+    pub fn new(tags: Option<&str>, name: Option<&Regex>) -> Self {
+        Self { tags: tags.and_then(|tags| tags.parse().ok()), name: name.cloned(), ids: None }
+    }
+
     /// Whether everything is asked for.
     pub fn is_empty(&self) -> bool {
         self.tags.is_none() && self.name.is_none() && self.ids.is_none()

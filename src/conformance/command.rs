@@ -15,6 +15,7 @@ use tokio::process::{Child, Command};
 use super::failure::Failure;
 use super::stage::{Door, Stage};
 use crate::caller::{self, Caller};
+pub use crate::provider::tool::on_path;
 
 /// No command of a scenario may take longer; one that does is killed and fails the scenario.
 const LONGEST: Duration = Duration::from_secs(150);
@@ -422,14 +423,6 @@ pub fn words(line: &str) -> Vec<String> {
     }
     words.extend(word);
     words
-}
-
-/// Where `PATH` has a program.
-pub fn on_path(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|directory| directory.join(name)).find(|file| {
-        file.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
-    })
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use fs_err::File;
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{command, inventory, mounts, world};
+use super::{command, inventory, mounts, teardown};
 
 /// How their names begin.
 const BEGIN: &str = "a9s-e2e-";
@@ -81,14 +81,14 @@ async fn clusters(directory: &Path) -> Vec<String> {
     let mut left = Vec::new();
     for entry in std::fs::read_dir(directory).into_iter().flatten().flatten().filter(|entry| entry.path().is_dir()) {
         if let Ok(surroundings) = command::Surroundings::new(&entry.path()) {
-            left.extend(world::delete_clusters(&surroundings).await);
+            left.extend(teardown::delete_clusters(&surroundings).await);
         }
     }
     left
 }
 
 async fn rest(directory: &Path) -> Vec<String> {
-    let mut left = world::end_processes_of(&directory.to_string_lossy()).await;
+    let mut left = teardown::end_processes_of(&directory.to_string_lossy()).await;
     for mount in inventory::mounts(directory) {
         if let Err(error) = mounts::unmount(Path::new(&mount)) {
             left.push(format!("{mount} is still mounted: {error}"));

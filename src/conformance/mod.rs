@@ -1,10 +1,12 @@
 //! The conformance suite: Gherkin features that drive the real program and look at what it did.
 //!
-//! Reading order: [`catalogue`] (the scenarios there are), [`run`] (what happens from the first to the last of them),
-//! [`world`] (what a scenario has to itself), [`definitions`] (the sentences of the features, by domain noun), [`observe`]
-//! and [`database`] (how a `Then` looks: the Kubernetes API and PostgreSQL's own protocol, never the program's opinion),
-//! [`inventory`] (what must not be left), [`results`] (what was found) and [`reports`] (how it is shown).
+//! Reading order: [`catalogue`] (the scenarios there are), [`mod@run`] (what happens from the first to the last of
+//! them), [`world`] (what a scenario has to itself), [`definitions`] (the sentences of the features, by domain noun),
+//! [`observe`] and [`crate::postgres`] (how a `Then` looks: the Kubernetes API and PostgreSQL's own protocol, never the
+//! program's opinion), [`inventory`] (what must not be left), [`results`] (what was found) and [`reports`] (how it is
+//! shown).
 
+mod audit;
 pub mod beside;
 pub mod catalogue;
 pub mod command;
@@ -29,6 +31,7 @@ pub mod results;
 pub mod run;
 pub mod secrets;
 pub mod stage;
+mod teardown;
 pub mod ways;
 pub mod world;
 

@@ -20,7 +20,7 @@ use super::recorder::{Key, Recorder, Say, Shared, blank};
 use super::results::{Outcome, Results, SCHEMA, Scenario, Selection, Verdict};
 use super::stage::{Door, Notes, Stage};
 use super::world::{self, World};
-use super::{directory, environment, evidence, observations, observe, preflight, reports};
+use super::{directory, environment, evidence, observations, observe, preflight, reports, teardown};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::is_before;
 use crate::provider::embedded;
@@ -63,23 +63,21 @@ pub async fn run(
     }
     let selected = catalogue.select(&filter);
     let previous = reports::prepare(&options.report, &say)?;
-    let target = options.cluster.target();
-    let existing = match options.is_existing_cluster() {
-        true => tokio::select! {
-            looked = preflight::check(&target) => Some(looked?),
+    let existing = match &options.existing {
+        Some(target) => tokio::select! {
+            looked = preflight::check(target) => Some(looked?),
             () = cancel.cancelled() => {
                 let cause = "the run was interrupted before the first scenario";
                 return Err(Finding::new(Id::Interrupted, cause));
             }
         },
-        false => {
+        None => {
             let way = "Then name its context, or that of any other cluster with the stack: --context NAME";
             embedded::supported().map_err(|finding| finding.advise(way))?;
             None
         }
     };
-    let patience = options.patience.map(|seconds| Duration::from_secs(seconds.get().into()));
-    let stage = Stage::open(program, &options.report, existing, door, patience)
+    let stage = Stage::open(program, &options.report, existing, door, options.patience)
         .map_err(|failure| Finding::new(Id::SuiteNotStarted, failure))?;
     reports::clear(&options.report)?;
     let mut run = Run { options, catalogue: &catalogue, stage, say, previous, problems: Vec::new() };
@@ -122,8 +120,8 @@ fn nothing_again(options: &Options, catalogue: &Catalogue, door: Door, say: &Say
 /// What is asked for.
 fn selection(options: &Options, catalogue: &Catalogue, door: Door) -> Selection {
     Selection {
-        tags: options.selectors.tags.clone(),
-        name: options.selectors.name.as_ref().map(ToString::to_string),
+        tags: options.tags.clone(),
+        name: options.name.as_ref().map(ToString::to_string),
         rerun_failed: options.rerun_failed.clone(),
         available: catalogue.entries.len(),
         recorded: catalogue.recorded,
@@ -171,61 +169,89 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
+    /// The whole run: who has a turn, what comes of that, and what is to be said of it.
     async fn carry_out(&mut self, selected: &[&Entry], cancel: Cancel) -> Results {
-        let (started, begun) = (jiff::Timestamp::now(), Instant::now());
-        let mut skipped = HashMap::new();
-        let mut turn = Vec::new();
-        for entry in selected {
+        let begun = (jiff::Timestamp::now(), Instant::now());
+        let (turn, skipped) = self.turn(selected);
+        let record = Shared::new();
+        let verdict = if self.problems.is_empty() {
+            self.on_stage(&turn, &record, &cancel).await
+        } else {
+            // A run that can't tell the truth does not begin.
+            let _ = fs_err::remove_dir_all(&self.stage.directory);
+            Verdict::Passed
+        };
+        for problem in &self.problems {
+            (self.say)(&format!("PROBLEM  {problem}\n"));
+        }
+        let today = jiff::Zoned::now().date();
+        let scenarios = selected.iter().map(|entry| {
+            let scenario = match skipped.get(entry.id.as_str()) {
+                Some(why) => Scenario { outcome: Outcome::Skipped, message: why.clone(), ..blank(entry) },
+                None => record.result(entry),
+            };
+            decided(entry, scenario, today)
+        });
+        let results = self.results(verdict, begun, scenarios);
+        self.say_of_quarantine(&results);
+        results
+    }
+
+    /// Those of the selected scenarios that can run here, and why the others are skipped, by their identifiers.
+    fn turn<'e>(&mut self, selected: &[&'e Entry]) -> (Vec<&'e Entry>, HashMap<&'e str, String>) {
+        let (mut turn, mut skipped) = (Vec::new(), HashMap::new());
+        for &entry in selected {
             match lacking(&entry.tags, self.stage) {
                 Some(why) => {
                     (self.say)(&format!("skipped           {} ({why})\n", entry.id));
                     skipped.insert(entry.id.as_str(), why);
                 }
-                None => turn.push(*entry),
+                None => turn.push(entry),
             }
         }
-        let record = Shared::new();
-        let mut verdict = Verdict::Passed;
         if turn.is_empty() && !selected.is_empty() {
             self.problems.push("nothing was looked at: every scenario that was asked for is skipped".to_owned());
         }
-        // A run that can't tell the truth does not begin.
-        if self.problems.is_empty() {
-            self.sweep(&cancel).await;
-            let of_others = self.stage.existing.iter().flat_map(|existing| &existing.of_other_runs);
-            let of_others: Vec<&str> = of_others.map(String::as_str).collect();
-            if !of_others.is_empty() {
-                let (names, label) = (of_others.join(", "), world::RUN_LABEL);
-                (self.say)(&format!("namespaces of runs that go on, or were killed: {names} (label {label})\n"));
+        (turn, skipped)
+    }
+
+    /// Runs the scenarios on a stage that is clean before and after. What is left there is a problem.
+    async fn on_stage(&mut self, turn: &[&Entry], record: &Shared, cancel: &Cancel) -> Verdict {
+        self.sweep(cancel).await;
+        self.say_of_other_runs();
+        let before = Inventory::take(&self.stage.directory);
+        let (mut verdict, overdue) = self.scenarios(turn, record, cancel.clone()).await;
+        self.problems.extend(overdue);
+        let mut leaks = Vec::new();
+        // Scenarios that were cut off have left what they had; it goes with their cluster.
+        if verdict == Verdict::Passed {
+            tokio::select! {
+                left = left_on_cluster(self.stage) => leaks = left,
+                () = cancel.cancelled() => verdict = Verdict::Interrupted,
             }
-            let before = Inventory::take(&self.stage.directory);
-            let overdue;
-            (verdict, overdue) = self.scenarios(&turn, &record, cancel.clone()).await;
-            self.problems.extend(overdue);
-            let mut leaks = Vec::new();
-            // Scenarios that were cut off have left what they had; it goes with their cluster.
-            if verdict == Verdict::Passed {
-                tokio::select! {
-                    left = left_on_cluster(self.stage) => leaks = left,
-                    () = cancel.cancelled() => verdict = Verdict::Interrupted,
-                }
-            }
-            leaks.extend(close(self.stage, &before, verdict).await);
-            self.problems.extend(leaks.into_iter().map(|leak| format!("left over: {leak}")));
-        } else {
-            let _ = fs_err::remove_dir_all(&self.stage.directory);
         }
-        for problem in &self.problems {
-            (self.say)(&format!("PROBLEM  {problem}\n"));
+        leaks.extend(close(self.stage, &before, verdict).await);
+        self.problems.extend(leaks.into_iter().map(|leak| format!("left over: {leak}")));
+        verdict
+    }
+
+    /// An existing cluster may be used by others, and have what a run has left that was killed elsewhere.
+    fn say_of_other_runs(&self) {
+        let of_others = self.stage.existing.iter().flat_map(|existing| &existing.of_other_runs);
+        let of_others: Vec<&str> = of_others.map(String::as_str).collect();
+        if !of_others.is_empty() {
+            let (names, label) = (of_others.join(", "), world::RUN_LABEL);
+            (self.say)(&format!("namespaces of runs that go on, or were killed: {names} (label {label})\n"));
         }
-        let today = jiff::Zoned::now().date();
-        let scenarios = selected.iter().map(|entry| match skipped.get(entry.id.as_str()) {
-            Some(why) => {
-                let skipped = Scenario { outcome: Outcome::Skipped, message: why.clone(), ..blank(entry) };
-                decided(entry, skipped, today)
-            }
-            None => decided(entry, record.result(entry), today),
-        });
+    }
+
+    /// The document of a run that ended so, with what decides whether it has passed.
+    fn results(
+        &self,
+        verdict: Verdict,
+        (started, begun): (jiff::Timestamp, Instant),
+        scenarios: impl Iterator<Item = Scenario>,
+    ) -> Results {
         let mut results = Results {
             schema: SCHEMA.to_owned(),
             verdict,
@@ -238,17 +264,20 @@ impl Run<'_> {
             scenarios: scenarios.collect(),
         };
         results.count();
-        // What has passed and fails nevertheless was not said yet.
-        for scenario in results.scenarios.iter().filter(|scenario| scenario.decides_against()) {
-            if scenario.attempts.last().is_some_and(|attempt| attempt.message.is_empty()) {
-                (self.say)(&format!("FAILED            {}: {}\n", scenario.id, scenario.message));
-            }
-        }
         let bad = results.counts.failed + results.problems.len();
         if verdict == Verdict::Passed && (bad > 0 || results.counts.not_run > 0) {
             results.verdict = Verdict::Failed;
         }
         results
+    }
+
+    /// What has passed and fails nevertheless, because its quarantine has ended, was not said while it ran.
+    fn say_of_quarantine(&self, results: &Results) {
+        for scenario in results.scenarios.iter().filter(|scenario| scenario.decides_against()) {
+            if scenario.attempts.last().is_some_and(|attempt| attempt.message.is_empty()) {
+                (self.say)(&format!("FAILED            {}: {}\n", scenario.id, scenario.message));
+            }
+        }
     }
 
     /// Clears away what runs that were killed have left on this machine.
@@ -510,7 +539,7 @@ async fn close(stage: &Stage, before: &Inventory, verdict: Verdict) -> Vec<Strin
                 stage.namespaces_left().into_iter().map(|name| format!("namespace {name} of the lost cluster")),
             );
         }
-        (Some(_), _) => leaks.extend(world::delete_namespaces(stage.namespaces_left()).await),
+        (Some(_), _) => leaks.extend(teardown::delete_namespaces(stage.namespaces_left()).await),
     }
     leaks.extend(directory::clear(&stage.directory).await);
     // An existing cluster may be of this machine, and come and go on it.

@@ -1,31 +1,29 @@
 //! What a scenario has to itself: a home, a namespace (or a whole cluster), and a memory of what its commands said.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use cucumber::gherkin;
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Pod};
-use kube::api::{DeleteParams, ListParams, PostParams};
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::PostParams;
 use kube::config::Kubeconfig;
 use kube::{Api, Client};
-use serde_json::Value;
 use tokio::process::Child;
 
+use super::audit::Mark;
 use super::beside::ObjectStore;
 use super::command::{self, Outcome, Surroundings};
 use super::cut::Cut;
 use super::definitions::backup;
 use super::failure::Failure;
-use super::inventory;
-use super::mounts;
 use super::nodes::Spoilt;
-use super::observations;
-use super::observe::{self, Look, SOON, until, until_cleared};
 use super::recorder::Key;
 use super::secrets::Secrets;
 use super::stage::Stage;
+use super::teardown::{delete_clusters, delete_namespaces, end_processes_of};
+use super::{mounts, observations, observe};
 use crate::postgres::{Ledger, Login};
 
 /// Marks the namespaces of a run, so that anybody can find what one has left that was killed.
@@ -92,7 +90,7 @@ pub struct World {
     shared: bool,
     namespaces: Vec<String>,
     outcomes: Vec<Outcome>,
-    audit_mark: u64,
+    pub(super) audit_mark: Mark,
     number: usize,
 }
 
@@ -132,7 +130,7 @@ impl World {
             shared: false,
             namespaces: Vec::new(),
             outcomes: Vec::new(),
-            audit_mark: 0,
+            audit_mark: Mark::default(),
             number,
         })
     }
@@ -266,7 +264,7 @@ impl World {
     /// # Errors
     /// Only when it can't be run to an end.
     pub async fn a9s(&mut self, words: &[&str]) -> Result<&Outcome, Failure> {
-        self.audit_mark = fs_err::metadata(self.audit_log()).map_or(0, |metadata| metadata.len());
+        self.mark_audit_log();
         let outcome = command::a9s(&self.surroundings, words).await?;
         self.outcomes.push(outcome);
         if words.first() == Some(&"create") {
@@ -316,72 +314,6 @@ impl World {
             .replace("{context}", &context)
             .replace("{kubeconfig}", &self.surroundings.kubeconfig.to_string_lossy())
             .replace("{store}", &self.store.as_ref().map(ObjectStore::url).unwrap_or_default())
-    }
-
-    fn audit_log(&self) -> PathBuf {
-        self.surroundings.cluster_state(self.surroundings.default_cluster()).join("audit.log")
-    }
-
-    /// The requests on record that the program itself has sent since its last command began.
-    ///
-    /// # Errors
-    /// A log that can't be read, or that the API server does not write.
-    pub async fn requests_of_last_command(&self) -> Result<Vec<Value>, Failure> {
-        self.await_audit().await?;
-        let log = self.audit_since_mark()?;
-        let events = log.lines().map(serde_json::from_str).collect::<Result<Vec<Value>, _>>()?;
-        let is_ours = |event: &Value| event["userAgent"].as_str().is_some_and(|agent| agent.starts_with("a9s/"));
-        Ok(events.into_iter().filter(is_ours).collect())
-    }
-
-    /// Those of them that change something.
-    ///
-    /// # Errors
-    /// As [`World::requests_of_last_command`].
-    pub async fn changes_by_last_command(&self) -> Result<Vec<String>, Failure> {
-        let mut changes = Vec::new();
-        for event in self.requests_of_last_command().await? {
-            let verb = event["verb"].as_str().unwrap_or_default();
-            let changing = ["create", "update", "patch", "delete", "deletecollection"].contains(&verb);
-            let subject = &event["objectRef"];
-            let namespace = subject["namespace"].as_str().unwrap_or_default();
-            // Asking the server what one may do is a `create` that stores nothing; so are a dry run and opening an exec.
-            let is_dry = event["requestURI"].as_str().is_some_and(|uri| uri.contains("dryRun=All"));
-            let asking = is_dry || subject["apiGroup"] == "authorization.k8s.io" || subject["subresource"] == "exec";
-            let here = !self.shared || self.namespaces.iter().any(|own| own == namespace);
-            if changing && here && !asking {
-                changes.push(format!("{verb} {} {namespace}/{}", subject["resource"], subject["name"]));
-            }
-        }
-        Ok(changes)
-    }
-
-    /// What the audit log has got since the last command began. A full log is moved aside to `audit.log.1`.
-    fn audit_since_mark(&self) -> Result<String, Failure> {
-        let path = self.audit_log();
-        let log = fs_err::read_to_string(&path)?;
-        let mark = usize::try_from(self.audit_mark).unwrap_or(usize::MAX);
-        if mark <= log.len() {
-            return Ok(lines_from(&log, mark).to_owned());
-        }
-        let aside = fs_err::read_to_string(path.with_extension("log.1"))?;
-        Ok(lines_from(&aside, mark).to_owned() + &log)
-    }
-
-    /// Waits until the audit log has what was requested before: it is written in order, so a request of our own (for the
-    /// deletion of something that is not there) ends it.
-    async fn await_audit(&self) -> Result<(), Failure> {
-        let name = format!("audit-mark-{:08x}", rand::random::<u32>());
-        let maps: Api<ConfigMap> = Api::namespaced(self.client().await?, self.namespace());
-        match maps.delete(&name, &DeleteParams::default()).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            other => drop(other?),
-        }
-        until("our request in the audit log", Duration::from_secs(10), || async {
-            let log = fs_err::read_to_string(self.audit_log())?;
-            Ok(Look::when(log.contains(&name), "not there"))
-        })
-        .await
     }
 
     /// Takes back everything the scenario made, and says what would not go.
@@ -460,140 +392,7 @@ impl World {
     }
 }
 
-/// The lines of a text that begin at a place or after it: what was being written there was asked before.
-fn lines_from(text: &str, mark: usize) -> &str {
-    let is_begin = mark == 0 || text.as_bytes().get(mark - 1) == Some(&b'\n');
-    let begin =
-        if is_begin { Some(mark) } else { text.bytes().skip(mark).position(|it| it == b'\n').map(|at| mark + at + 1) };
-    begin.and_then(|begin| text.get(begin..)).unwrap_or_default()
-}
-
 /// Says what would not go.
 fn still_mounted(disk: &Path, unmounted: std::io::Result<()>) -> Option<String> {
     unmounted.err().map(|error| format!("{} is still mounted: {error}", disk.display()))
-}
-
-/// Deletes namespaces of the shared cluster, and says what would not go.
-pub async fn delete_namespaces(namespaces: Vec<String>) -> Vec<String> {
-    if namespaces.is_empty() {
-        return Vec::new();
-    }
-    let client = match Stage::get().shared().await {
-        Ok(shared) => observe::client(shared).await,
-        Err(failure) => Err(failure),
-    };
-    let client = match client {
-        Ok(client) => client,
-        Err(failure) => return vec![failure.to_string()],
-    };
-    let mut leaks = Vec::new();
-    for namespace in namespaces {
-        match empty_and_delete(&client, &namespace).await {
-            Ok(()) => Stage::get().note_namespace(&namespace, false),
-            Err(failure) => leaks.push(format!("namespace {namespace}: {failure}")),
-        }
-    }
-    leaks
-}
-
-/// Deletes every cluster in these surroundings, as a person would, and says what would not go.
-pub async fn delete_clusters(surroundings: &Surroundings) -> Vec<String> {
-    let mut leaks = Vec::new();
-    let clusters: Vec<String> = std::fs::read_dir(&surroundings.state)
-        .into_iter()
-        .flatten()
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| is_cluster(&surroundings.cluster_state(name)))
-        .collect();
-    for cluster in clusters {
-        let words = ["delete", "cluster", "a8s", "--cluster-name", &cluster, "--yes"];
-        let deleted = command::a9s_to_clear(surroundings, &words).await;
-        if let Err(failure) = deleted.and_then(|outcome| outcome.require_success()) {
-            leaks.push(failure.to_string());
-        }
-    }
-    leaks
-}
-
-/// Whether the program made this directory: a scenario may have put a file of its own in the record's place.
-fn is_cluster(state: &Path) -> bool {
-    let record = std::fs::read(state.join("cluster.json")).unwrap_or_default();
-    serde_json::from_slice::<Value>(&record).is_ok_and(|record| record["version"].is_string())
-}
-
-/// A namespace controller that finds something left looks again only after a while that grows: so what takes its time to
-/// go goes first.
-async fn end_instances(client: &Client, namespace: &str) -> Result<(), Failure> {
-    let instances = observe::objects(client, namespace, "postgresql")?;
-    instances.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
-    // Whatever does not go is seen when the namespace does not.
-    let gone = until_cleared("the end of the instances", SOON, || async {
-        let left = instances.list(&ListParams::default()).await?.items.len();
-        Ok(Look::when(left == 0, left))
-    });
-    gone.await.or(Ok(()))
-}
-
-/// Deletes a namespace and waits until the objects in it, and the processes of its pods, are gone.
-async fn empty_and_delete(client: &Client, namespace: &str) -> Result<(), Failure> {
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let pods: BTreeSet<String> =
-        pods.list(&ListParams::default()).await?.items.into_iter().filter_map(|pod| pod.metadata.uid).collect();
-    if Stage::get().existing.is_some() {
-        end_instances(client, namespace).await?;
-    }
-    let namespaces: Api<Namespace> = Api::all(client.clone());
-    match namespaces.delete(namespace, &DeleteParams::default()).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => {}
-        other => drop(other?),
-    }
-    // A namespace controller looks again after a while that grows, if something in it takes its time to go.
-    until_cleared("the end of the namespace", SOON * 4, || async {
-        let found = namespaces.get_opt(namespace).await?;
-        Ok(Look::when(
-            found.is_none(),
-            serde_json::to_string(&found.and_then(|found| found.status)).unwrap_or_default(),
-        ))
-    })
-    .await?;
-    let lists =
-        observe::kinds().map(async |kind| Ok::<_, Failure>((kind, observe::all(client, namespace, kind).await?)));
-    for (kind, left) in futures::future::try_join_all(lists).await? {
-        if let Some(first) = left.first() {
-            let name = first.metadata.name.clone().unwrap_or_default();
-            return Err(Failure::unexpected("an empty namespace", format!("{} of {kind}, such as {name}", left.len())));
-        }
-    }
-    until_cleared("the end of the pods' processes", Duration::from_secs(10), || async {
-        let left: Vec<_> = pods.iter().flat_map(|uid| inventory::processes_marked("A9S_POD_UID", uid)).collect();
-        Ok(Look::when(left.is_empty(), format!("{left:?}")))
-    })
-    .await
-}
-
-/// Waits a moment for the processes that name a directory to end, then ends them and says which they were.
-pub async fn end_processes_of(directory: &str) -> Vec<String> {
-    let gone = until_cleared("the end of its processes", Duration::from_secs(5), || async {
-        let left = inventory::processes_naming(directory);
-        Ok(Look::when(left.is_empty(), format!("{left:?}")))
-    });
-    if gone.await.is_ok() {
-        return Vec::new();
-    }
-    let left = inventory::processes_naming(directory);
-    inventory::end(&left);
-    left.into_iter().map(|process| format!("process {} is left: {}", process.pid, process.line)).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::lines_from;
-
-    #[test]
-    fn a_log_is_read_from_the_first_line_that_begins_after_the_mark() {
-        let log = "one\ntwö\nthree\n";
-        for (mark, rest) in [(0, log), (4, "twö\nthree\n"), (2, "twö\nthree\n"), (7, "three\n"), (15, ""), (99, "")] {
-            assert_eq!(lines_from(log, mark), rest, "{mark}");
-        }
-    }
 }

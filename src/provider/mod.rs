@@ -188,7 +188,8 @@ pub trait Provider: Send + Sync {
     /// This machine does not have them, or the nodes can't be asked.
     async fn loaded(&self, cluster: &ClusterName, images: &[String]) -> Result<bool, Finding>;
 
-    /// Brings images of this machine to every node.
+    /// Brings images of this machine to every node. Those named `a9s/…` get there in no other way, as nodes never pull
+    /// them.
     ///
     /// # Errors
     /// This machine does not have them, or they can't be brought there.
@@ -197,7 +198,8 @@ pub trait Provider: Send + Sync {
     /// A kubeconfig of an administrator of the cluster, private to the provider.
     fn kubeconfig(&self, cluster: &ClusterName) -> PathBuf;
 
-    /// A file that says, once it is there, that the user's kubeconfig has got the context.
+    /// A file that says, once it is there, that the user's kubeconfig has got the context. From then on the context
+    /// becomes the current one only where none is selected.
     fn introduced(&self, cluster: &ClusterName) -> PathBuf;
 
     /// What the builtin stack has to know about a cluster: its images, and where admission answers.
@@ -217,7 +219,7 @@ pub struct Options {
     pub run_as: Option<String>,
     /// Make clusters without checking the machine before.
     pub no_precheck: bool,
-    /// Number of nodes. The embedded cluster has one.
+    /// Number of nodes; by default three. The embedded cluster has one.
     pub nodes: Option<u16>,
     /// Memory of a node. minikube only.
     pub memory: Option<String>,

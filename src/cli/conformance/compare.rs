@@ -14,11 +14,11 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
 use super::run::partial;
+use super::selectors::Selectors;
 use crate::caller;
 use crate::cli::Session;
 use crate::cli::progress::eprint_line;
 use crate::conformance::compare::compare;
-use crate::conformance::options::Selectors;
 use crate::conformance::results::Results;
 use crate::finding::{Finding, Id};
 

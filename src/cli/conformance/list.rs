@@ -3,9 +3,9 @@
 use clap::Args;
 use serde_json::json;
 
+use super::selectors::Selectors;
 use crate::cli::Session;
 use crate::conformance::catalogue::{Catalogue, Sources};
-use crate::conformance::options::Selectors;
 use crate::finding::{Finding, Id};
 
 /// Arguments of `conformance list`.

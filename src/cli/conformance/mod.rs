@@ -3,6 +3,7 @@
 mod compare;
 mod list;
 mod run;
+mod selectors;
 mod show;
 
 use clap::{Args, Subcommand};

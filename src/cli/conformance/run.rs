@@ -1,10 +1,16 @@
 //! `a9s conformance run`.
 
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
 
+use super::selectors::Selectors;
+use crate::caller;
 use crate::cli::Session;
+use crate::cli::arguments::ClusterTarget;
 use crate::cli::progress::eprint_line;
 use crate::conformance::catalogue::Sources;
 use crate::conformance::options::Options;
@@ -15,36 +21,92 @@ use crate::finding::{Finding, Id};
 /// Arguments of `conformance run`.
 #[derive(Debug, Args)]
 pub struct RunSuite {
+    /// Which scenarios
     #[command(flatten)]
-    options: Options,
+    selectors: Selectors,
+
+    /// The cluster to test; without any, the run makes embedded clusters of its own
+    #[command(flatten)]
+    cluster: ClusterTarget,
+
+    /// Scenarios at a time
+    #[arg(short, long, value_name = "NUMBER", default_value = "4")]
+    jobs: NonZeroUsize,
+
+    /// Start no more scenarios after one has failed
+    #[arg(long)]
+    fail_fast: bool,
+
+    /// Try a scenario that failed again so many times; one that passes then is reported as flaky
+    #[arg(long, value_name = "NUMBER", default_value_t = 0)]
+    retries: usize,
+
+    /// No command and no wait for something to happen gets more time than this, however long a step would give it
+    #[arg(long, value_name = "SECONDS")]
+    patience: Option<NonZeroU32>,
+
+    /// Folder for the reports and the evidence of failures
+    #[arg(long, value_name = "FOLDER", default_value = "a9s-conformance")]
+    report: PathBuf,
+
+    /// Only the scenarios that failed, or had no turn, in the run of this report
+    #[arg(long, value_name = "REPORT")]
+    rerun_failed: Option<PathBuf>,
+
+    /// Features of this folder instead of the program's own
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    features: Option<PathBuf>,
+
+    /// Test this program instead of the one that runs
+    #[arg(long, value_name = "FILE", env = "A9S_BIN", hide = true, hide_env_values = true)]
+    program: Option<PathBuf>,
 }
 
 impl RunSuite {
     pub(super) fn run(self, session: &Session, sources: &Sources) -> Result<(), Finding> {
-        let results = results_of_run(session, &self.options, sources)?;
+        let results = self.results(session, sources)?;
         session.console.document(&results);
         verdict(&results)
     }
-}
 
-/// Runs the suite and gives what was found.
-///
-/// # Errors
-/// The run could not begin.
-fn results_of_run(session: &Session, options: &Options, sources: &Sources) -> Result<Results, Finding> {
-    let program = match &options.program {
-        Some(program) => program.clone(),
-        None => std::env::current_exe().map_err(|error| Finding::new(Id::Internal, error))?,
-    };
-    let from_folder = options.features.as_deref().map(Sources::from_directory).transpose();
-    let from_folder = from_folder.map_err(|error| Finding::new(Id::NoFeatures, error))?;
-    let sources = from_folder.as_ref().unwrap_or(sources);
-    let console = session.console.clone();
-    let say: Say = match console.words() {
-        true => Arc::new(move |text| console.raw(text.as_bytes())),
-        false => Arc::new(|text| eprint_line(text.trim_end())),
-    };
-    session.block_on_many(async |cancel| crate::conformance::run(options, sources, &program, say.clone(), cancel).await)
+    /// What the suite is told. A cluster that is named in any way is an existing one.
+    fn options(&self) -> Options {
+        let is_existing = self.cluster.context.is_some() || self.cluster.kubeconfig.is_some();
+        Options {
+            tags: self.selectors.tags.clone(),
+            name: self.selectors.name.clone(),
+            existing: is_existing.then(|| self.cluster.target()),
+            jobs: self.jobs,
+            fail_fast: self.fail_fast,
+            retries: self.retries,
+            patience: self.patience.map(|seconds| Duration::from_secs(seconds.get().into())),
+            report: self.report.clone(),
+            rerun_failed: self.rerun_failed.clone(),
+        }
+    }
+
+    /// Runs the suite and gives what was found.
+    ///
+    /// # Errors
+    /// The run could not begin.
+    fn results(&self, session: &Session, sources: &Sources) -> Result<Results, Finding> {
+        let program = match &self.program {
+            Some(program) => program.clone(),
+            None => caller::program().map_err(|error| Finding::new(Id::Internal, error))?,
+        };
+        let from_folder = self.features.as_deref().map(Sources::from_directory).transpose();
+        let from_folder = from_folder.map_err(|error| Finding::new(Id::NoFeatures, error))?;
+        let sources = from_folder.as_ref().unwrap_or(sources);
+        let console = session.console.clone();
+        let say: Say = match console.words() {
+            true => Arc::new(move |text| console.raw(text.as_bytes())),
+            false => Arc::new(|text| eprint_line(text.trim_end())),
+        };
+        let options = self.options();
+        session.block_on_many(async |cancel| {
+            crate::conformance::run(&options, sources, &program, say.clone(), cancel).await
+        })
+    }
 }
 
 /// The exit code agrees with the last line.

@@ -1,0 +1,34 @@
+//! Arguments that choose scenarios.
+
+use clap::Args;
+use cucumber::gherkin::tagexpr::TagOperation;
+use regex::Regex;
+
+use crate::conformance::catalogue::Filter;
+
+/// Arguments that choose scenarios.
+#[derive(Debug, Clone, Default, Args)]
+pub struct Selectors {
+    /// Only scenarios with these tags, for example '@core and not @kubectl'. Levels: @smoke, @core, @full, @chaos
+    #[arg(short, long, value_name = "EXPRESSION", value_parser = tags)]
+    pub tags: Option<String>,
+
+    /// Only scenarios whose "feature: scenario" matches this regular expression
+    #[arg(short, long, value_name = "REGEX")]
+    pub name: Option<Regex>,
+}
+
+/// Checked here, so that a wrong one is wrong usage; kept as text for the report.
+fn tags(text: &str) -> Result<String, String> {
+    match text.trim().parse::<TagOperation>() {
+        Ok(_) => Ok(text.trim().to_owned()),
+        Err(_) => Err("an expression such as '@core and not (@sql or @kubectl)' is expected".to_owned()),
+    }
+}
+
+impl Selectors {
+    /// The filter.
+    pub fn filter(&self) -> Filter {
+        Filter::new(self.tags.as_deref(), self.name.as_ref())
+    }
+}
