@@ -1,10 +1,11 @@
 //! The builtin a8s stack.
 //!
 //! In reading order: [`manifests`] (what is installed on a cluster), [`admission`] (which instances are refused),
-//! [`instance`] (the controller of `Postgresql`), [`backup`] (the controllers of `Backup` and `Restore`), [`binding`] (of
-//! `ServiceBinding`), [`orphans`] (what went on without its owner), [`agent`] (what runs in an instance's containers), [`archive`] (the format of backups), [`store`]
-//! (the client of any S3 store), [`object_store`] (the stack's own store) and [`postgresql`] (the servers of this host);
-//! [`in_cluster`] runs all but the agents as a pod.
+//! [`instance`] (the controller of `Postgresql`), [`backup`] (the controllers of `Backup` and `Restore`), [`binding`]
+//! (of `ServiceBinding`), [`orphans`] (what went on without its owner), [`agent`] (what runs in an instance's
+//! containers), [`archive`] (the format of backups), [`store`] (the client of any S3 store), [`object_store`] (the
+//! stack's own store) and [`postgresql`] (the servers of this host); [`in_cluster`] runs all but the agents as a pod.
+//! `controller` is what the controllers share.
 //! Controllers speak to the Kubernetes API, the one of backups also to the store; agents to both and to their own server.
 
 pub mod admission;
@@ -12,6 +13,7 @@ pub mod agent;
 pub mod archive;
 pub mod backup;
 pub mod binding;
+mod controller;
 pub mod in_cluster;
 pub mod instance;
 pub mod manifests;

@@ -10,7 +10,6 @@
 pub mod access;
 mod backups;
 pub mod conditions;
-mod events;
 pub mod order;
 pub mod plan;
 mod restores;
@@ -19,6 +18,9 @@ mod shell;
 
 use crate::Options;
 use tokio_util::sync::CancellationToken;
+
+/// Component that reports events. The API server notes under the same name who owns a field.
+const COMPONENT: &str = "backup-manager";
 
 /// Runs both controllers until `shutdown`.
 pub async fn run(client: kube::Client, options: Options, shutdown: CancellationToken) {
