@@ -6,7 +6,8 @@
 //! containers), [`archive`] (the format of backups), [`store`] (the client of any S3 store), [`object_store`] (the
 //! stack's own store) and [`postgresql`] (the servers of this host); [`in_cluster`] runs all but the agents as a pod.
 //! `controller` is what the controllers share.
-//! Controllers speak to the Kubernetes API, the one of backups also to the store; agents to both and to their own server.
+//! Controllers speak to the Kubernetes API, the one of backups also to the store; agents to both and to their own
+//! server.
 
 pub mod admission;
 pub mod agent;
@@ -27,19 +28,6 @@ use tokio_util::sync::CancellationToken;
 /// The namespace of the stack.
 pub const SYSTEM_NAMESPACE: &str = "a8s-system";
 
-/// What the operators need to know beside their client.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// Namespace of the stack's own objects: its ConfigMap `postgresql-images` is read.
-    pub namespace: String,
-}
-
-impl Default for Options {
-    fn default() -> Self {
-        Self { namespace: SYSTEM_NAMESPACE.to_owned() }
-    }
-}
-
 /// Clients of the API, one for each controller, with the rights of its ServiceAccount and no others.
 #[derive(Clone)]
 pub struct Clients {
@@ -57,11 +45,11 @@ impl Clients {
 }
 
 /// Runs the stack's controllers until `shutdown`. They watch, and need no preparation beyond the [`manifests`].
-pub async fn run(clients: Clients, options: Options, shutdown: CancellationToken) {
+pub async fn run(clients: Clients, shutdown: CancellationToken) {
     tokio::join!(
-        instance::run(clients.instances.clone(), options.clone(), shutdown.clone()),
+        instance::run(clients.instances.clone(), shutdown.clone()),
         binding::run(clients.instances.clone(), shutdown.clone()),
         orphans::run(clients.instances, shutdown.clone()),
-        backup::run(clients.backups, options, shutdown),
+        backup::run(clients.backups, shutdown),
     );
 }

@@ -301,7 +301,7 @@ async fn operate(administrator: Client, operators: Clients, shutdown: Cancellati
         () = shutdown.cancelled() => {}
         () = installed => {
             tracing::info!("the stack is installed; its operators run");
-            a8s_operators::run(operators, a8s_operators::Options::default(), shutdown.clone()).await;
+            a8s_operators::run(operators, shutdown.clone()).await;
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::controller::{self, Error, failed, gone_is_fine, parameters};
 use crate::instance::events::{self, Clock, Happening, Type};
 use crate::instance::names;
 use crate::store::{Error as StoreError, Limits, Names, Settings, Store};
-use crate::{Options, agent};
+use crate::{SYSTEM_NAMESPACE, agent};
 use a8s_api::{Backup, LABEL_ROLE, Postgresql, Restore};
 use futures::future;
 use jiff::Timestamp;
@@ -42,7 +42,6 @@ impl Way {
 /// What rounds share.
 pub struct Context {
     pub client: kube::Client,
-    pub options: Options,
     /// Held while it is looked whether an instance has another order and one is given.
     pub orders: tokio::sync::Mutex<()>,
     /// What an order's agent said last, and since when.
@@ -51,10 +50,9 @@ pub struct Context {
 }
 
 impl Context {
-    pub fn new(client: kube::Client, options: Options) -> Arc<Self> {
+    pub fn new(client: kube::Client) -> Arc<Self> {
         Arc::new(Self {
             client,
-            options,
             orders: tokio::sync::Mutex::default(),
             heard: Mutex::default(),
             clock: Clock::default(),
@@ -70,7 +68,7 @@ impl Context {
 
     /// The way to the store, or why there is none.
     pub async fn way(&self) -> Result<Way, Trouble> {
-        let settings = Settings::read(&self.client, &self.options.namespace).await;
+        let settings = Settings::read(&self.client, SYSTEM_NAMESPACE).await;
         let settings = settings.map_err(|error| Trouble::new("NotConfigured", agent::chain(&error)))?;
         let names = Names::of_cluster(self.client.clone());
         let store = Store::new(&settings.config, &settings.credentials, names, LIMITS);

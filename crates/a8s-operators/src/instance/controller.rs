@@ -12,7 +12,7 @@ use super::{deletion, status, volumes};
 use crate::agent::extensions;
 use crate::agent::report::Applied;
 use crate::controller::{self, Error, TROUBLE_ROUND, failed, gone_is_fine, parameters};
-use crate::{Options, manifests, postgresql};
+use crate::{SYSTEM_NAMESPACE, manifests, postgresql};
 use a8s_api::{LABEL_KIND, LABEL_NAME, Postgresql};
 use futures::{StreamExt as _, future};
 use k8s_openapi::api::apps::v1::StatefulSet;
@@ -38,12 +38,11 @@ const GOODBYE: Duration = Duration::from_secs(60);
 
 struct Context {
     client: kube::Client,
-    options: Options,
     clock: Clock,
 }
 
 /// Watches all instances and what they own, until `shutdown`.
-pub async fn run(client: kube::Client, options: Options, shutdown: CancellationToken) {
+pub async fn run(client: kube::Client, shutdown: CancellationToken) {
     let of_instances = watcher::Config::default().labels(&format!("{LABEL_KIND}={}", Postgresql::KIND));
     // Only metadata of pods is kept, and no longer than it takes to name their instance.
     let pods: Api<PartialObjectMeta<Pod>> = Api::all(client.clone());
@@ -59,7 +58,7 @@ pub async fn run(client: kube::Client, options: Options, shutdown: CancellationT
         .watches(pods, of_instances.clone(), |pod| instance_of(&pod.metadata))
         .watches(claims, of_instances, |claim| instance_of(&claim.metadata))
         .graceful_shutdown_on(shutdown.cancelled_owned());
-    let context = Arc::new(Context { client, options, clock: Clock::default() });
+    let context = Arc::new(Context { client, clock: Clock::default() });
     controller
         .run(reconcile, retry, context)
         .for_each(|result| {
@@ -248,7 +247,7 @@ impl Round<'_> {
     }
 
     async fn images(&self) -> Result<BTreeMap<u32, String>, Error> {
-        let api: Api<ConfigMap> = Api::namespaced(self.context.client.clone(), &self.context.options.namespace);
+        let api: Api<ConfigMap> = Api::namespaced(self.context.client.clone(), SYSTEM_NAMESPACE);
         let map = api.get_opt(manifests::IMAGES).await.map_err(failed("read the list of images"))?;
         let data = map.and_then(|map| map.data).unwrap_or_default();
         Ok(data.into_iter().filter_map(|(major, image)| Some((major.parse().ok()?, image))).collect())
