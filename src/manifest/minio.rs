@@ -7,6 +7,7 @@
 
 use a8s_operators::object_store::manifests::{ENDPOINT, NAME, NAMESPACE, Options};
 use a8s_operators::object_store::server::PORT;
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
@@ -80,7 +81,7 @@ fn security() -> Value {
 /// Changes with the credentials, which the server reads when it starts. So few bits of a hash tell nobody anything of them.
 fn credentials_mark(store: &Options) -> String {
     let digest = Sha256::digest(format!("{}\0{}", store.credentials.access_key, store.credentials.secret_key));
-    format!("{:02x}{:02x}", digest[0], digest[1])
+    HEXLOWER.encode(&digest[..2])
 }
 
 fn deployment(store: &Options) -> Value {
@@ -118,7 +119,7 @@ fn deployment(store: &Options) -> Value {
 fn job(store: &Options) -> Value {
     // No secret goes into it: names can be read by more people than Secrets can.
     let digest = Sha256::digest(format!("{SCRIPT}\0{CLIENT}\0{}", store.bucket));
-    let name = format!("minio-config-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3]);
+    let name = format!("minio-config-{}", HEXLOWER.encode(&digest[..4]));
     json!({
         "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata(&name),
         "spec": {
