@@ -53,3 +53,39 @@ pub async fn run(clients: Clients, shutdown: CancellationToken) {
         backup::run(clients.backups, shutdown),
     );
 }
+
+/// An error and its causes in one line, each said once.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let said = cause.to_string();
+        // Some libraries repeat their cause in their own text, at its end or within.
+        if !text.contains(&said) {
+            text.push_str(": ");
+            text.push_str(&said);
+        }
+        next = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_already_in_the_text_is_not_said_twice() {
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot read x: {0}")]
+        struct AtTheEnd(#[source] std::io::Error);
+        #[derive(Debug, thiserror::Error)]
+        #[error("cannot start ({0}), tried once")]
+        struct Within(#[source] AtTheEnd);
+        #[derive(Debug, thiserror::Error)]
+        #[error("no cluster")]
+        struct Nowhere(#[source] Within);
+        let error = Nowhere(Within(AtTheEnd(std::io::Error::other("no luck"))));
+        assert_eq!(chain(&error), "no cluster: cannot start (cannot read x: no luck), tried once");
+    }
+}

@@ -10,7 +10,7 @@ use crate::controller::{self, Error, failed, gone_is_fine, parameters};
 use crate::instance::events::{self, Clock, Happening, Type};
 use crate::instance::names;
 use crate::store::{Error as StoreError, Limits, Names, Settings, Store};
-use crate::{SYSTEM_NAMESPACE, agent};
+use crate::{SYSTEM_NAMESPACE, chain};
 use a8s_api::{Backup, LABEL_ROLE, Postgresql, Restore};
 use futures::future;
 use jiff::Timestamp;
@@ -69,7 +69,7 @@ impl Context {
     /// The way to the store, or why there is none.
     pub async fn way(&self) -> Result<Way, Trouble> {
         let settings = Settings::read(&self.client, SYSTEM_NAMESPACE).await;
-        let settings = settings.map_err(|error| Trouble::new("NotConfigured", agent::chain(&error)))?;
+        let settings = settings.map_err(|error| Trouble::new("NotConfigured", chain(&error)))?;
         let names = Names::of_cluster(self.client.clone());
         let store = Store::new(&settings.config, &settings.credentials, names, LIMITS);
         let store = store.map_err(|error| Trouble::store(&error))?;

@@ -22,8 +22,8 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 pub use self::documents::{DEPLOYMENT, SERVICE, WEBHOOK, documents};
-use crate::admission;
-use crate::agent::{chain, health, signals};
+use crate::agent::{health, signals};
+use crate::{admission, chain};
 
 /// What the program's first argument is for this.
 pub const WORD: &str = "operators";
