@@ -103,9 +103,7 @@ impl Of {
             })?;
             let mut documents = stack::builtin_values(&options)?;
             if self.store.is_minio() {
-                let credentials = Credentials { access_key: String::new(), secret_key: String::new() };
-                let options = object_store::manifests::Options { bucket: String::new(), credentials };
-                documents.extend(stack::values_of(&object_store::manifests::manifests(&options))?);
+                documents.extend(stack::values_of(&object_store::manifests::manifests(&nobodys_store()))?);
             }
             return Ok(documents);
         }
@@ -123,11 +121,16 @@ impl Of {
             fs_err::read_to_string(&path).map_err(|error| Finding::new(Id::ManifestsMissing, error.to_string()))?;
         documents.extend(kustomization::objects_of(&path, &text)?);
         if self.store.is_minio() {
-            let (bucket, access_key, secret_key) = Default::default();
-            documents.extend(minio::documents(&minio::Store { bucket, access_key, secret_key }));
+            documents.extend(minio::documents(&nobodys_store()));
         }
         Ok(documents)
     }
+}
+
+/// Of a store's documents only the images are read.
+fn nobodys_store() -> object_store::manifests::Options {
+    let credentials = Credentials { access_key: String::new(), secret_key: String::new() };
+    object_store::manifests::Options { bucket: String::new(), credentials }
 }
 
 impl Look {

@@ -9,6 +9,7 @@ use std::fmt;
 
 use serde::Serialize;
 
+pub use a8s_operators::chain;
 pub use id::Id;
 
 /// What kind of failure a finding is. It decides the exit code of the program.
@@ -107,22 +108,6 @@ impl fmt::Display for Finding {
 
 impl std::error::Error for Finding {}
 
-/// An error and its sources in one line, each said once.
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let said = source.to_string();
-        // Some libraries repeat their source in their own message.
-        if !text.contains(&said) {
-            text.push_str(": ");
-            text.push_str(&said);
-        }
-        next = source.source();
-    }
-    text
-}
-
 /// A text without the numbers that Rust puts behind the words of the operating system, ` (os error 2)`: the words say it.
 fn without_numbers(text: &str) -> String {
     const NUMBER: &str = " (os error ";
@@ -158,14 +143,5 @@ mod tests {
     #[test]
     fn a_cause_is_one_line() {
         assert_eq!(Finding::new(Id::Internal, "first\n  second\n").cause, "first second");
-    }
-
-    #[test]
-    fn a_source_already_in_the_message_is_not_said_twice() {
-        #[derive(Debug, thiserror::Error)]
-        #[error("cannot read x: {0}")]
-        struct Outer(#[source] std::io::Error);
-        let outer = Outer(std::io::Error::other("no luck"));
-        assert_eq!(chain(&outer), "cannot read x: no luck");
     }
 }

@@ -1,18 +1,19 @@
 //! MinIO for the released stack, where backups go if nothing else is said: one pod, a volume, a bucket.
 //!
-//! Names, ports and the address of the Service are those of the Go tool's document, since the configuration of backups
-//! refers to them. Images are pinned, the credentials and the bucket are the chosen ones, and the Job that makes the bucket
-//! is awaited: its name carries a hash of what it does, since a Job can't be changed.
+//! Namespace, port and the address of the Service are those of the builtin stack's store, and hence of the Go tool's
+//! document: the configuration of backups refers to them. Images are pinned, the credentials and the bucket are the
+//! chosen ones, and the Job that makes the bucket is awaited: its name carries a hash of what it does, since a Job can't
+//! be changed.
 
+use a8s_operators::object_store::manifests::{ENDPOINT, NAME, NAMESPACE, Options};
+use a8s_operators::object_store::server::PORT;
+use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-/// The namespace, as the Go tool has it.
-const NAMESPACE: &str = "minio-dev";
 const SERVER: &str = "quay.io/minio/minio:RELEASE.2025-04-22T22-12-26Z";
 const CLIENT: &str = "quay.io/minio/mc:RELEASE.2025-04-16T18-13-26Z";
 const CREDENTIALS: &str = "minio-credentials";
-const API_PORT: u16 = 9000;
 /// The user of both images; they run as root unless told otherwise.
 const USER: u32 = 1000;
 
@@ -27,19 +28,8 @@ done
 mc mb --ignore-existing \"store/$BUCKET\"
 ";
 
-/// What the server is for.
-#[derive(Clone)]
-pub struct Store {
-    /// Bucket that is made.
-    pub bucket: String,
-    /// Access key id of its only user.
-    pub access_key: String,
-    /// Secret key of that user.
-    pub secret_key: String,
-}
-
-/// The documents.
-pub fn documents(store: &Store) -> Vec<Value> {
+/// The documents of a server whose bucket is made, and whose only user has these credentials.
+pub fn documents(store: &Options) -> Vec<Value> {
     vec![namespace(), credentials(store), volume(), service(), deployment(store), job(store)]
 }
 
@@ -51,12 +41,13 @@ fn metadata(name: &str) -> Value {
     json!({"name": name, "namespace": NAMESPACE, "labels": {"app": "minio"}})
 }
 
-fn credentials(store: &Store) -> Value {
+fn credentials(store: &Options) -> Value {
     use base64::Engine as _;
     let encoded = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
+    let keys = &store.credentials;
     json!({
         "apiVersion": "v1", "kind": "Secret", "metadata": metadata(CREDENTIALS), "type": "Opaque",
-        "data": {"access-key": encoded(&store.access_key), "secret-key": encoded(&store.secret_key)},
+        "data": {"access-key": encoded(&keys.access_key), "secret-key": encoded(&keys.secret_key)},
     })
 }
 
@@ -69,10 +60,10 @@ fn volume() -> Value {
 
 fn service() -> Value {
     json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": metadata("minio"),
+        "apiVersion": "v1", "kind": "Service", "metadata": metadata(NAME),
         "spec": {
             "clusterIP": "None",
-            "ports": [{"name": "api", "port": API_PORT, "protocol": "TCP"}],
+            "ports": [{"name": "api", "port": PORT, "protocol": "TCP"}],
             "selector": {"app": "minio", "component": "server"},
         },
     })
@@ -88,12 +79,12 @@ fn security() -> Value {
 }
 
 /// Changes with the credentials, which the server reads when it starts. So few bits of a hash tell nobody anything of them.
-fn credentials_mark(store: &Store) -> String {
-    let digest = Sha256::digest(format!("{}\0{}", store.access_key, store.secret_key));
-    format!("{:02x}{:02x}", digest[0], digest[1])
+fn credentials_mark(store: &Options) -> String {
+    let digest = Sha256::digest(format!("{}\0{}", store.credentials.access_key, store.credentials.secret_key));
+    HEXLOWER.encode(&digest[..2])
 }
 
-fn deployment(store: &Store) -> Value {
+fn deployment(store: &Options) -> Value {
     let labels = json!({"app": "minio", "component": "server"});
     json!({
         "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata("minio"),
@@ -111,9 +102,9 @@ fn deployment(store: &Store) -> Value {
                         "image": SERVER,
                         "args": ["server", "/data"],
                         "env": [secret("MINIO_ROOT_USER", "access-key"), secret("MINIO_ROOT_PASSWORD", "secret-key")],
-                        "ports": [{"name": "api", "containerPort": API_PORT, "protocol": "TCP"}],
+                        "ports": [{"name": "api", "containerPort": PORT, "protocol": "TCP"}],
                         "readinessProbe": {
-                            "httpGet": {"path": "/minio/health/ready", "port": API_PORT}, "periodSeconds": 2,
+                            "httpGet": {"path": "/minio/health/ready", "port": PORT}, "periodSeconds": 2,
                         },
                         "resources": {"requests": {"cpu": "50m", "memory": "128Mi"}},
                         "volumeMounts": [{"name": "data", "mountPath": "/data"}],
@@ -125,11 +116,10 @@ fn deployment(store: &Store) -> Value {
     })
 }
 
-fn job(store: &Store) -> Value {
+fn job(store: &Options) -> Value {
     // No secret goes into it: names can be read by more people than Secrets can.
     let digest = Sha256::digest(format!("{SCRIPT}\0{CLIENT}\0{}", store.bucket));
-    let name = format!("minio-config-{:02x}{:02x}{:02x}{:02x}", digest[0], digest[1], digest[2], digest[3]);
-    let endpoint = format!("http://minio.{NAMESPACE}.svc.cluster.local:{API_PORT}");
+    let name = format!("minio-config-{}", HEXLOWER.encode(&digest[..4]));
     json!({
         "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata(&name),
         "spec": {
@@ -144,7 +134,7 @@ fn job(store: &Store) -> Value {
                         "image": CLIENT,
                         "command": ["/bin/sh", "-c", SCRIPT],
                         "env": [
-                            {"name": "ENDPOINT", "value": endpoint},
+                            {"name": "ENDPOINT", "value": ENDPOINT},
                             {"name": "BUCKET", "value": store.bucket},
                             {"name": "MC_CONFIG_DIR", "value": "/tmp/mc"},
                             secret("ACCESS_KEY", "access-key"),
@@ -159,11 +149,13 @@ fn job(store: &Store) -> Value {
 
 #[cfg(test)]
 mod tests {
+    use a8s_operators::store::Credentials;
+
     use super::*;
 
-    fn store(bucket: &str) -> Store {
-        let (access_key, secret_key) = ("a8s-user".to_owned(), "a8s-password".to_owned());
-        Store { bucket: bucket.to_owned(), access_key, secret_key }
+    fn store(bucket: &str) -> Options {
+        let credentials = Credentials { access_key: "a8s-user".to_owned(), secret_key: "a8s-password".to_owned() };
+        Options { bucket: bucket.to_owned(), credentials }
     }
 
     #[test]
@@ -177,8 +169,9 @@ mod tests {
 
     #[test]
     fn other_credentials_are_another_pod() {
-        let changed = Store { secret_key: "another".to_owned(), ..store("a8s-backups") };
-        let template = |store: &Store| deployment(store)["spec"]["template"].clone();
+        let mut changed = store("a8s-backups");
+        changed.credentials.secret_key = "another".to_owned();
+        let template = |store: &Options| deployment(store)["spec"]["template"].clone();
         assert_ne!(template(&store("a8s-backups")), template(&changed));
         assert_eq!(template(&store("a8s-backups")), template(&store("elsewhere")));
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use a8s_operators::agent::SQL_PORT;
 use kube::Client;
 use tokio::net::{TcpListener, TcpStream};
 
@@ -11,9 +12,6 @@ use crate::finding::{Finding, Id};
 use crate::kubernetes::forward;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::step::Cancel;
-
-/// The server's port in its pod.
-pub const PORT: u16 = 5432;
 
 /// Between two attempts to take a connection, where the system has no descriptor for it.
 const AGAIN: Duration = Duration::from_millis(100);
@@ -29,7 +27,7 @@ struct Behind {
 impl Behind {
     async fn connect(&self, local: TcpStream) -> Result<(), Finding> {
         let pod = primary::wait_for(&self.client, &self.namespace, &self.instance, self.patience, |_| {}).await?;
-        Ok(forward::connect(self.client.clone(), self.namespace.as_str(), &pod, PORT, local).await?)
+        Ok(forward::connect(self.client.clone(), self.namespace.as_str(), &pod, SQL_PORT, local).await?)
     }
 }
 

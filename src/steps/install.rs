@@ -339,8 +339,7 @@ fn minio_source(images: ImageMap, choice: Arc<Choice>) -> Arc<Source> {
             if !store.is_minio() {
                 return Ok(Vec::new());
             }
-            let a8s_operators::store::Credentials { access_key, secret_key } = store.credentials;
-            Ok(minio::documents(&minio::Store { bucket: store.bucket, access_key, secret_key }))
+            Ok(minio::documents(&own::Options { bucket: store.bucket, credentials: store.credentials }))
         })
     })
 }

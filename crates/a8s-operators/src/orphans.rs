@@ -18,12 +18,11 @@ use kube::runtime::watcher;
 use kube::{Client, ResourceExt as _};
 use tokio_util::sync::CancellationToken;
 
+use crate::controller::TROUBLE_ROUND;
 use crate::{binding, instance};
 
 /// Between two looks at an owner that is there.
 const ROUND: Duration = Duration::from_secs(30);
-/// Pause after a request that failed.
-const AGAIN: Duration = Duration::from_secs(2);
 
 /// Those who own Secrets.
 struct Owners {
@@ -64,7 +63,7 @@ async fn watch(owners: Owners, shutdown: CancellationToken) {
 
 fn retry(secret: Arc<PartialObjectMeta<Secret>>, error: &kube::Error, _: Arc<Owners>) -> Action {
     tracing::warn!(secret = %secret.name_any(), %error, "it is not known yet whether its owner is there");
-    Action::requeue(AGAIN)
+    Action::requeue(TROUBLE_ROUND)
 }
 
 async fn reconcile(seen: Arc<PartialObjectMeta<Secret>>, owners: Arc<Owners>) -> Result<Action, kube::Error> {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
+use a8s_operators::agent::SQL_PORT;
 use clap::Args;
 use fs_err::os::unix::fs::OpenOptionsExt;
 use kube::Client;
@@ -25,7 +26,7 @@ use crate::postgres::DATABASE;
 use crate::step::{Cancel, Event, Reporter};
 use crate::steps::binding::secret;
 use crate::steps::credentials::{self, Credentials};
-use crate::steps::gateway::{Gateway, PORT};
+use crate::steps::gateway::Gateway;
 use crate::steps::{condition, primary, resource};
 
 /// Arguments of `pg connect`.
@@ -139,7 +140,7 @@ impl Connect {
         let port = gateway.port();
         session
             .progress
-            .event(&Event::Command(&format!("kubectl port-forward -n {namespace} pod/{pod} {port}:{PORT}")));
+            .event(&Event::Command(&format!("kubectl port-forward -n {namespace} pod/{pod} {port}:{SQL_PORT}")));
         let shows = self.show_password || (session.console.words() && caller::is_read_by_a_person());
         let passfile = if shows { None } else { Some(Passfile::write(port, &credentials)?) };
         let url = url(port, &self.database, &credentials, passfile.as_ref().map(|file| file.0.as_path()));

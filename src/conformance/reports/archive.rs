@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use data_encoding::HEXLOWER;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
@@ -21,7 +22,7 @@ pub fn write(files: &[PathBuf], folder: &Path, target: &Path) -> std::io::Result
     let mut builder = Builder::new(encoder);
     let mut sums = String::new();
     let mut add = |name: &Path, content: &[u8]| -> std::io::Result<()> {
-        sums.push_str(&format!("{}  {}\n", hex(&Sha256::digest(content)), name.display()));
+        sums.push_str(&format!("{}  {}\n", HEXLOWER.encode(&Sha256::digest(content)), name.display()));
         append(&mut builder, name, content)
     };
     for file in files {
@@ -46,10 +47,6 @@ fn environment(folder: &Path) -> std::io::Result<String> {
         text.push_str(&format!("{name}: {value}\n"));
     }
     Ok(text)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -15,10 +15,11 @@ use std::time::Duration;
 
 use a8s_operators::manifests;
 use async_trait::async_trait;
+use kube_embedded::node::HostUser;
 use nix::fcntl::{Flock, FlockArg};
 use nix::unistd::Uid;
 
-use self::places::{Place, Places, ServerUser};
+use self::places::{Place, Places};
 use self::record::{Found, Record};
 use super::{ClusterName, Name, Options, Provider, State, no_cluster, ready};
 use crate::finding::{Finding, Id};
@@ -53,7 +54,7 @@ impl Embedded {
     }
 
     /// Whom the servers run as: root gives way to another user, everybody else runs them as themselves.
-    fn server_user(&self, recorded: Option<&str>) -> Result<Option<ServerUser>, Finding> {
+    fn server_user(&self, recorded: Option<&str>) -> Result<Option<HostUser>, Finding> {
         let wanted = self.options.run_as.as_deref().or(recorded);
         if !Uid::effective().is_root() {
             return match wanted {
@@ -62,17 +63,17 @@ impl Embedded {
             };
         }
         let name = wanted.unwrap_or("postgres");
-        let user = nix::unistd::User::from_name(name).ok().flatten().ok_or_else(|| {
+        let user = HostUser::named(name).ok_or_else(|| {
             Finding::new(Id::NoServerUser, format!("there is no user {name} to run PostgreSQL as"))
                 .advise("Install PostgreSQL, which makes the user postgres: apt-get install postgresql")
                 .advise("Or name another user with --run-as.")
         })?;
-        if user.uid.is_root() {
+        if user.uid == 0 {
             return Err(
                 Finding::new(Id::RunAs, "PostgreSQL does not run as root").advise("Name another user with --run-as.")
             );
         }
-        Ok(Some(ServerUser { name: user.name, uid: user.uid.as_raw(), gid: user.gid.as_raw() }))
+        Ok(Some(user))
     }
 
     /// Makes what is missing and starts the process, unless it runs. Returns when the API answers.
@@ -93,7 +94,7 @@ impl Embedded {
         place.make()?;
         let _turn = take_turn(&place).await?;
         // Somebody else may have had the turn before.
-        let mut record = match record::look(&place)? {
+        let record = match record::look(&place)? {
             Found::Cluster(record) => *record,
             Found::Nothing => Record::new(cluster.as_str()),
         };
@@ -104,8 +105,7 @@ impl Embedded {
             // It is not on record: its start was cut off before it could say so.
             daemon::end(pid, STOP).await;
         }
-        record.run_as = user.map(|user| user.name);
-        (record.pid, record.started, record.url) = (None, None, None);
+        let record = Record { run_as: user.map(|user| user.name), ..record.stopped() };
         record.write(&place)?;
         let from = fs_err::metadata(place.log()).map_or(0, |metadata| metadata.len());
         context.command(format!("a9s {} {}", daemon::WORD, place.directory.display()));
@@ -171,9 +171,8 @@ impl Provider for Embedded {
         let Found::Cluster(_) = record::look(&place)? else { return Err(no_cluster(Name::Embedded, cluster)) };
         let _turn = take_turn(&place).await?;
         self.bring_down(&place).await;
-        if let Found::Cluster(mut record) = record::look(&place)? {
-            (record.pid, record.started, record.url) = (None, None, None);
-            record.write(&place)?;
+        if let Found::Cluster(record) = record::look(&place)? {
+            record.stopped().write(&place)?;
         }
         Ok(())
     }
@@ -202,8 +201,8 @@ impl Provider for Embedded {
         };
         let mut names: Vec<ClusterName> = entries
             .flatten()
-            .filter(|entry| entry.path().join("cluster.json").exists())
-            .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+            .filter_map(|entry| entry.file_name().to_str()?.parse::<ClusterName>().ok())
+            .filter(|name| self.place(name).cluster_file().exists())
             .collect();
         names.sort_by(|left, right| left.as_str().cmp(right.as_str()));
         Ok(names)
@@ -337,16 +336,16 @@ fn remove_all(place: &Place) -> Result<(), Finding> {
         other => other,
     };
     gone(fs_err::remove_dir_all(&place.run)).map_err(failed)?;
+    let last = [place.cluster_file(), place.lock()];
     for entry in fs_err::read_dir(&place.directory).map_err(failed)?.flatten() {
-        let name = entry.file_name();
-        if name == "cluster.json" || name == "lock" {
+        let path = entry.path();
+        if last.contains(&path) {
             continue;
         }
-        let path = entry.path();
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
         gone(if is_directory { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) }).map_err(failed)?;
     }
-    for file in [place.cluster_file(), place.lock()] {
+    for file in last {
         gone(fs_err::remove_file(file)).map_err(failed)?;
     }
     gone(fs_err::remove_dir(&place.directory)).map_err(failed)?;

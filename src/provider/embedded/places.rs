@@ -7,6 +7,7 @@
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use kube_embedded::node::HostUser;
 use nix::unistd::{AccessFlags, Uid, access};
 
 use crate::config::home;
@@ -17,17 +18,6 @@ use crate::provider::ClusterName;
 const SPACE: u128 = 200 * 1024 * 1024;
 /// The longest path of a directory of sockets: the limit of a socket's path is 107 bytes (unix(7)), and names follow.
 const SOCKETS: usize = 60;
-
-/// The user who runs the servers, where it is another than the caller.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerUser {
-    /// Login name.
-    pub name: String,
-    /// User id.
-    pub uid: u32,
-    /// Primary group's id.
-    pub gid: u32,
-}
 
 /// The directories of a user's clusters.
 #[derive(Debug, Clone)]
@@ -123,11 +113,12 @@ impl Place {
         self.directory.join("lock")
     }
 
-    /// Checks that a cluster can live here, before anything is made.
+    /// Checks that a cluster can live here, before anything is made. `run_as` runs the servers, where it is another
+    /// than the caller.
     ///
     /// # Errors
     /// A finding that names the directory that blocks.
-    pub fn check(&self, run_as: Option<&ServerUser>) -> Result<(), Finding> {
+    pub fn check(&self, run_as: Option<&HostUser>) -> Result<(), Finding> {
         for directory in [&self.directory, &self.run] {
             let ancestor = existing_ancestor(directory)?;
             access(ancestor, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| {
@@ -200,7 +191,7 @@ fn existing_ancestor(path: &Path) -> Result<&Path, Finding> {
 }
 
 /// Whether `user` may pass through every directory down to `directory`.
-fn traversable(directory: &Path, user: &ServerUser) -> Result<(), Finding> {
+fn traversable(directory: &Path, user: &HostUser) -> Result<(), Finding> {
     let resolved = fs_err::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
     for ancestor in resolved.ancestors() {
         let Ok(metadata) = fs_err::metadata(ancestor) else { continue };
@@ -246,7 +237,7 @@ mod tests {
         fs_err::create_dir(&closed).unwrap();
         fs_err::set_permissions(root.path(), std::fs::Permissions::from_mode(0o755)).unwrap();
         fs_err::set_permissions(&closed, std::fs::Permissions::from_mode(0o700)).unwrap();
-        let user = ServerUser { name: "somebody".to_owned(), uid: 54321, gid: 54321 };
+        let user = HostUser { name: "somebody".to_owned(), uid: 54321, gid: 54321, home: PathBuf::from("/") };
         let place = places(&closed.join("state")).of(&"a8s".parse().unwrap());
         let finding = place.check(Some(&user)).unwrap_err();
         assert!(finding.cause.contains(&closed.display().to_string()), "{}", finding.cause);

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use a8s_operators::in_cluster::WEBHOOK;
 use a8s_operators::{Clients, admission, manifests, postgresql};
 use base64::Engine as _;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
@@ -287,10 +288,9 @@ async fn refresh(client: &Client, options: &manifests::Options) -> Result<(), Fi
 /// Runs the operators as soon as the stack is installed: its last object says so.
 async fn operate(administrator: Client, operators: Clients, shutdown: CancellationToken) {
     let webhooks: Api<ValidatingWebhookConfiguration> = Api::all(administrator);
-    let name = "postgresql-validating-webhook-configuration";
     let installed = async {
         while let Err(error) =
-            await_condition(webhooks.clone(), name, |found: Option<&ValidatingWebhookConfiguration>| found.is_some())
+            await_condition(webhooks.clone(), WEBHOOK, |found: Option<&ValidatingWebhookConfiguration>| found.is_some())
                 .await
         {
             tracing::warn!(%error, "cannot see whether the stack is installed");
@@ -301,7 +301,7 @@ async fn operate(administrator: Client, operators: Clients, shutdown: Cancellati
         () = shutdown.cancelled() => {}
         () = installed => {
             tracing::info!("the stack is installed; its operators run");
-            a8s_operators::run(operators, a8s_operators::Options::default(), shutdown.clone()).await;
+            a8s_operators::run(operators, shutdown.clone()).await;
         }
     }
 }

@@ -80,6 +80,13 @@ impl Record {
         }
     }
 
+    /// The same without a process. Where admission last answered stays: the next start tells that anew before it tells
+    /// the URL.
+    #[must_use]
+    pub fn stopped(self) -> Self {
+        Self { url: None, pid: None, started: None, ..self }
+    }
+
     /// Writes it.
     ///
     /// # Errors

@@ -4,13 +4,22 @@
 //!
 //! 1. Who holds the Lease leads, until its last renewal is [`FENCE`](super::lease::FENCE) old. Then it ends its server.
 //! 2. Who is the primary of the Lease's term, by what its volume says, has everything: it may take the Lease again as
-//!    long as nobody else has.
-//! 3. As long as another holder may live, a member follows it. Only a container that has ended, a pod that is gone and a
-//!    Lease that was released prove that it does not live; everything else waits until the Lease has not been renewed
-//!    for [`LASTS`], on this member's own clock.
-//! 4. Without a living holder, members stop receiving and say how far they are ([`Standing`]). Who has asked so many of
-//!    those that confirm commits that one of them must have each, and is not behind any of them, takes the Lease by a
-//!    compare-and-swap. So also a primary that is frozen and wakes up cannot have a commit confirmed.
+//!    long as nobody else has, and lets those go first who should be next or are quicker, for a moment.
+//! 3. As long as another holder may live, a member follows it, once it has renewed the Lease before this member's eyes.
+//!    A container that has ended and a Lease that was released prove that it does not live. So does a pod that is gone,
+//!    but only where a quorum confirms commits: its containers may outlive it, and alone they would go on confirming.
+//!    Everything else waits until the Lease has not been renewed for [`LASTS`], on this member's own clock. A Lease
+//!    that is not renewed is an only member's, whose place nobody takes.
+//! 4. Without a living holder, members stop receiving and say how far they are ([`Standing`]), as soon as they know it.
+//!    Who has asked so many of those that confirm commits that one of them must have each, and is not behind any of
+//!    them, takes the Lease by a compare-and-swap. So also a primary that is frozen and wakes up cannot have a commit
+//!    confirmed.
+//! 5. Where nobody confirms commits, a member is compared with where the last primary was, too: what it has of the
+//!    timeline before counts up to where the term began. One that is behind by more than [`LAG`] never leads; one that
+//!    lacks anything of a primary that has ended in order waits for that one for [`RETURN`].
+//! 6. Without a Lease, an instance is new only if this run has seen none, no other member has served, and this one's
+//!    volume has no data: then the first member initialises it. An only member that was the primary makes the Lease
+//!    again; everybody else waits.
 //!
 //! A member never leads with a volume of another identifier or generation, and never with one that has not followed a
 //! primary yet.
@@ -25,12 +34,13 @@ use std::time::Duration;
 pub const PATIENCE: Duration = Duration::from_secs(3);
 /// How long a primary that came back lets its standbys go first.
 pub const HESITATION: Duration = Duration::from_millis(700);
-/// How long a member that lacks something waits for the primary that has ended in order: it has everything, and its volume
-/// is where it was.
+/// How long a member that lacks something waits for the primary that has ended in order, where nobody confirms commits:
+/// that one has everything, and its volume is where it was.
 pub const RETURN: Duration = Duration::from_secs(60);
 /// How long an only member waits for the API before it serves without.
 pub const API: Duration = Duration::from_secs(5);
-/// A member that is further behind than this never leads, in bytes of WAL (as the released stack).
+/// Where nobody confirms commits, a member that is further behind than this never leads, in bytes of WAL (as the
+/// released stack).
 pub const LAG: u64 = 32 << 20;
 
 /// What is on this member's volume.
@@ -114,11 +124,12 @@ pub struct View<'a> {
     pub unchanged: Duration,
     /// Whether this run has seen it change.
     pub has_changed: bool,
-    /// Whether its holder is known to have ended.
+    /// Whether its holder is known to have ended, or can confirm nothing any more.
     pub is_gone: bool,
-    /// How long ago this member said how far it is.
+    /// How long ago this member first said how far it is, since it last followed.
     pub stood: Duration,
-    /// Whether this run knows that the instance has had data: it has seen a Lease, or its own volume is to be copied again.
+    /// Whether this run knows that the instance has had data: it has seen a Lease, or its own volume is to be copied
+    /// again.
     pub was_there: bool,
     /// The other members.
     pub members: &'a [Member],

@@ -2,9 +2,10 @@
 //! primary. What users have installed themselves is left alone: an extension that came by the spec bears a comment that
 //! says so, which is part of the content and goes with it to standbys and backups.
 
+use super::SQL_PORT;
 use super::bootstrap::{identifier, literal};
 use super::platform::{Primary, Seen};
-use super::{SQL_PORT, chain};
+use crate::chain;
 use crate::postgresql::template::{DEFAULT_DATABASE, SUPERUSER};
 use a8s_api::LABEL_ROLE;
 use k8s_openapi::api::core::v1::Pod;

@@ -3,8 +3,9 @@
 
 use super::lease::{Holder, RENEW, Record, leads_for};
 use super::platform::{Error, Platform, Written};
+use super::postmaster;
 use super::report::Lsn;
-use super::{chain, postmaster};
+use crate::chain;
 use a8s_api::Postgresql;
 use std::cell::{Cell, RefCell};
 use std::path::PathBuf;

@@ -102,7 +102,7 @@ pub struct Details {
     /// The holder's run.
     #[serde(default)]
     pub run: String,
-    /// The timeline of the term. Every term has one that was never used before.
+    /// The timeline of the term. Every term has one that its content has never used before.
     #[serde(default)]
     pub timeline: u32,
     /// The timeline from which it was forked.
@@ -112,7 +112,7 @@ pub struct Details {
     /// the instance's any more.
     #[serde(default)]
     pub begins: Lsn,
-    /// Where the primary was when it last said so.
+    /// Where the primary was when it last said so, or where it ended, if it did in order. 0: a new content.
     #[serde(default)]
     pub position: Lsn,
     /// Who confirms commits.
@@ -133,7 +133,8 @@ impl Details {
         timeline == self.timeline || (timeline == self.parent && position <= self.begins)
     }
 
-    /// Up to where what a member has is the instance's: what it has of another timeline ends where this term's begins.
+    /// Up to where what a member has is the instance's: of the parent timeline until this term began, and nothing of an
+    /// older one, of which it is not known where it ended.
     pub fn shared(&self, timeline: u32, position: Lsn) -> Lsn {
         match timeline {
             _ if timeline >= self.timeline => position,

@@ -6,7 +6,8 @@
 
 use super::bootstrap::{first, identifier, literal};
 use super::platform::{self, Primary};
-use super::{SQL_PORT, chain, report};
+use super::{SQL_PORT, report};
+use crate::chain;
 use crate::postgresql::template::{ROOT_ROLE, SUPERUSER};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;

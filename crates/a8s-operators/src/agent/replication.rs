@@ -33,15 +33,16 @@ pub enum Role {
     Standby {
         /// The address of the server that it follows, if it receives anything.
         upstream: Option<String>,
-        /// The `synchronous_standby_names` of its primary. Backends ask shared memory whether to wait at all, and the process that
-        /// notes it there may be busy when a standby is promoted (PostgreSQL, `SyncRepUpdateSyncStandbysDefined`): a standby
-        /// has noted it before.
+        /// The `synchronous_standby_names` of its primary. Backends ask shared memory whether to wait at all, and the
+        /// process that notes it there may be busy when a standby is promoted (PostgreSQL,
+        /// `SyncRepUpdateSyncStandbysDefined`): a standby has noted it before.
         confirmed_by: String,
     },
 }
 
-/// How this member reaches a primary, as libpq wants it. Under its pod's `name` a standby confirms commits. With scram and channel binding both sides prove who they are,
-/// although the certificate is self-signed.
+/// How this member reaches a primary, as libpq wants it. `name` is what the primary knows the connection by: under its
+/// pod's a standby confirms commits. With scram and channel binding both sides prove who they are, although the
+/// certificate is self-signed.
 pub fn connection(server: &Server, address: &str, user: &str, name: &str, database: Option<&str>) -> String {
     let passwords = server.volume.join(PASSWORDS);
     let mut words = vec![
@@ -129,10 +130,11 @@ pub fn is_standby(data: &Path) -> bool {
     data.join(SIGNAL).exists()
 }
 
-/// Waits until a standby, whose configuration has been reloaded, receives nothing any more.
+/// Waits until a standby, whose configuration has been reloaded, receives nothing any more. Answers `false` if it still
+/// does after ten seconds.
 ///
 /// # Errors
-/// If the server does not answer, or still receives after ten seconds.
+/// If the server does not answer.
 pub async fn detached(client: &Client) -> Result<bool, tokio_postgres::Error> {
     let deadline = Instant::now() + PATIENCE;
     let query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'walreceiver'";
@@ -147,8 +149,8 @@ pub async fn detached(client: &Client) -> Result<bool, tokio_postgres::Error> {
     Ok(true)
 }
 
-/// Timeline and end of what a standby has on its disk; `None` while it applies what was there when it started, as it does not
-/// know the end of that before it is there.
+/// Timeline and end of what a standby has on its disk; `None` while it applies what was there when it started, as it
+/// does not know the end of that before it is there.
 ///
 /// # Errors
 /// If the server does not answer.
@@ -176,7 +178,8 @@ pub async fn is_streaming(client: &Client, timeline: u32) -> Result<bool, tokio_
     Ok(first(client, query).await? == Some(timeline.to_string()))
 }
 
-/// Where a primary is, and which standbys receive from it, each with what it has on its disk.
+/// Where a primary is, and which standbys receive from it, each with what it has on its disk. A copy that is being made
+/// is among them under a name of its own, which is no member's.
 ///
 /// # Errors
 /// If the server does not answer.
@@ -205,7 +208,8 @@ async fn row(client: &Client, query: &str) -> Result<Vec<Option<String>>, tokio_
     Ok(row.unwrap_or_default())
 }
 
-/// Makes a standby the primary: everything it has is applied first. Its next timeline is `timeline`.
+/// Makes a standby the primary: everything it has is applied first. Its next timeline is the first that has no history
+/// file (see [`skip_timelines`]).
 ///
 /// # Errors
 /// If the server does not answer.

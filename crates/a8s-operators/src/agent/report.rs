@@ -1,4 +1,5 @@
-//! What an agent tells the operator of the configuration it has applied: an annotation of its pod.
+//! What an agent says of its member in annotations of its pod: the configuration that it has applied, for the operator,
+//! and how far it is, for the other members.
 
 use crate::instance::names::{CONFIGURATION, STANDING};
 use a8s_api::Parameters;

@@ -1,7 +1,7 @@
 //! Keys. The encryption password stays with the controller; an agent gets the data key of one backup; each attempt
 //! derives its own keys from that and a random salt, so that no key seals two streams.
 
-use super::{hex, unhex};
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use ring::{hkdf, hmac};
 
 /// Bytes of a key and of a salt.
@@ -36,17 +36,17 @@ impl DataKey {
 
     /// From hexadecimal digits, as [`Self::to_hex`] writes them.
     pub fn from_hex(text: &str) -> Option<Self> {
-        Some(Self(unhex(text)?.try_into().ok()?))
+        Some(Self(HEXLOWER_PERMISSIVE.decode(text.as_bytes()).ok()?.try_into().ok()?))
     }
 
     /// In hexadecimal digits, for the Secret that an agent reads.
     pub fn to_hex(&self) -> String {
-        hex(&self.0)
+        HEXLOWER.encode(&self.0)
     }
 
     /// Tells apart keys of different passwords, without telling anything of them.
     pub fn identifier(&self) -> String {
-        hex(&derive(&self.0, b"", &[b"a9s backup key identifier"])[..8])
+        HEXLOWER.encode(&derive(&self.0, b"", &[b"a9s backup key identifier"])[..8])
     }
 
     /// The key that seals one stream.

@@ -2,7 +2,8 @@
 //! backup.
 
 use super::keys::DataKey;
-use super::{FORMAT, Summary, hex, unhex};
+use super::{FORMAT, Summary};
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use ring::hmac;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -78,7 +79,7 @@ impl Manifest {
     /// As it is stored.
     pub fn write(&self, key: &DataKey) -> Vec<u8> {
         let text = serde_json::to_string(self).expect("plain data");
-        let authentication = hex(hmac::sign(&key.manifest(), text.as_bytes()).as_ref());
+        let authentication = HEXLOWER.encode(hmac::sign(&key.manifest(), text.as_bytes()).as_ref());
         format!("{{\"backup\":{text},\"hmacSha256\":\"{authentication}\"}}\n").into_bytes()
     }
 
@@ -96,7 +97,7 @@ impl Manifest {
             Some(format) => return Err(Error::Format(format)),
             None => return Err(Error::Unknown("it has no format".to_owned())),
         }
-        let tag = unhex(&document.authentication).unwrap_or_default();
+        let tag = HEXLOWER_PERMISSIVE.decode(document.authentication.as_bytes()).unwrap_or_default();
         let is_authentic = hmac::verify(&key.manifest(), text.as_bytes(), &tag).is_ok();
         if is_authentic || sabotage::sabotaged!("manifest-is-believed") {
             return serde_json::from_str(text).map_err(unknown);

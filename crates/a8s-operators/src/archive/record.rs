@@ -7,6 +7,7 @@
 
 use super::RECORD;
 use super::keys::{DataKey, LENGTH};
+use data_encoding::HEXLOWER;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use std::io::Cursor;
 
@@ -151,7 +152,7 @@ fn nonce(number: u32, is_last: bool) -> Nonce {
 
 /// Which stream this header starts: its salt, in hexadecimal digits.
 pub fn stream(header: &[u8; HEADER]) -> String {
-    super::hex(&header[MAGIC.len()..])
+    HEXLOWER.encode(&header[MAGIC.len()..])
 }
 
 /// The length in front of a record.

@@ -4,8 +4,10 @@ use super::access::{Access, prefix};
 use super::conditions::{self, IN_PROGRESS, TERMINATING, Trouble, UPLOADED};
 use super::order::Order as _;
 use super::plan::{self, FAREWELL, LOOK, Pod, Turn, may_retry};
-use super::shell::{Context, Error, Way, changed, failed, ordered, remove, retry};
+use super::shell::{Context, Way, changed, ordered, remove, retry};
 use crate::archive::{self, manifest, part_name};
+use crate::controller::{Error, failed};
+use crate::instance::events::Type;
 use crate::store::{Error as StoreError, Store};
 use a8s_api::backup::{COMPLETE, PERMANENTLY_FAILED};
 use a8s_api::{Backup, LABEL_NAME};
@@ -156,7 +158,7 @@ async fn verify(context: &Context, backup: &Backup) -> Result<Action, Error> {
             let done = Trouble::new("BackupCompleted", text);
             let conditions = changed(backup, [(IN_PROGRESS, "False", done.clone()), (COMPLETE, "True", done.clone())]);
             context.tell(backup, json!({"conditions": conditions})).await?;
-            context.report(backup, true, "Completed", &done.message).await;
+            context.report(backup, Type::Normal, "Completed", &done.message).await;
             Ok(Action::await_change())
         }
         Err(trouble) if trouble.reason == "StoreUnreachable" => verify_later(context, backup, &trouble).await,
@@ -223,7 +225,7 @@ async fn give_up(context: &Context, backup: &Backup, trouble: Trouble) -> Result
         // It is removed before the next attempt.
         tracing::info!(backup = backup.name_any(), "cannot remove what an attempt has left: {error}");
     }
-    context.report(backup, false, "AttemptFailed", &trouble.message).await;
+    context.report(backup, Type::Warning, "AttemptFailed", &trouble.message).await;
     let conditions = changed(backup, [(IN_PROGRESS, "False", trouble.clone()), (UPLOADED, "False", trouble)]);
     context.tell(backup, json!({"conditions": conditions, "retries": retries + 1})).await?;
     Ok(Action::requeue(LOOK))
@@ -241,7 +243,7 @@ async fn fail(context: &Context, backup: &Backup, trouble: &Trouble, had_order: 
         changes.push((UPLOADED, "False", trouble.clone()));
     }
     context.tell(backup, json!({"conditions": changed(backup, changes)})).await?;
-    context.report(backup, false, "Failed", &trouble.message).await;
+    context.report(backup, Type::Warning, "Failed", &trouble.message).await;
     Ok(if had_order { Action::requeue(Duration::ZERO) } else { Action::await_change() })
 }
 
@@ -300,14 +302,14 @@ async fn delete(context: &Context, backup: &Backup) -> Result<Action, Error> {
             }
             Ok(0) => {
                 if removed == 0 && is(COMPLETE) && !is(TERMINATING) {
-                    context.report(backup, false, "NotInStore", NOT_IN_STORE).await;
+                    context.report(backup, Type::Warning, "NotInStore", NOT_IN_STORE).await;
                 }
                 return context.let_go(backup).await;
             }
             Ok(more) => removed += more,
             Err(error @ StoreError::NoSuchBucket { .. }) => {
                 let text = format!("{error}: the backup goes without its objects");
-                context.report(backup, false, "BucketNotFound", &text).await;
+                context.report(backup, Type::Warning, "BucketNotFound", &text).await;
                 return context.let_go(backup).await;
             }
             Err(error) => return hold(context, backup, &Trouble::store(&error)).await,

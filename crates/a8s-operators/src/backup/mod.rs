@@ -10,18 +10,19 @@
 pub mod access;
 mod backups;
 pub mod conditions;
-mod events;
 pub mod order;
 pub mod plan;
 mod restores;
 pub mod restoring;
 mod shell;
 
-use crate::Options;
 use tokio_util::sync::CancellationToken;
 
+/// Component that reports events. The API server notes under the same name who owns a field.
+const COMPONENT: &str = "backup-manager";
+
 /// Runs both controllers until `shutdown`.
-pub async fn run(client: kube::Client, options: Options, shutdown: CancellationToken) {
-    let context = shell::Context::new(client, options);
+pub async fn run(client: kube::Client, shutdown: CancellationToken) {
+    let context = shell::Context::new(client);
     tokio::join!(backups::run(context.clone(), shutdown.clone()), restores::run(context, shutdown));
 }

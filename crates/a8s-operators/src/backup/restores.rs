@@ -6,7 +6,9 @@ use super::conditions::{self, IN_PROGRESS, RESTORED, Trouble};
 use super::order::Order as _;
 use super::plan::{FAREWELL, LOOK, Pod, Turn};
 use super::restoring::{self, Member};
-use super::shell::{Context, Error, changed, failed, is_primary, is_ready, ordered, retry};
+use super::shell::{Context, changed, is_primary, is_ready, ordered, retry};
+use crate::controller::{Error, failed};
+use crate::instance::events::Type;
 use crate::instance::names;
 use a8s_api::backup::{COMPLETE, PERMANENTLY_FAILED};
 use a8s_api::{Backup, LABEL_NAME, Restore};
@@ -167,7 +169,7 @@ async fn verify(context: &Context, restore: &Restore) -> Result<Action, Error> {
     let done = Trouble::new("RestoreCompleted", "every member serves the content of the backup");
     let conditions = changed(restore, [(IN_PROGRESS, "False", done.clone()), (COMPLETE, "True", done.clone())]);
     context.tell(restore, json!({"conditions": conditions})).await?;
-    context.report(restore, true, "Completed", &done.message).await;
+    context.report(restore, Type::Normal, "Completed", &done.message).await;
     Ok(Action::await_change())
 }
 
@@ -186,7 +188,7 @@ async fn give_up(context: &Context, restore: &Restore, trouble: &Trouble) -> Res
     if trouble.is_permanent() {
         return fail(context, restore, trouble).await;
     }
-    context.report(restore, false, "AttemptFailed", &trouble.message).await;
+    context.report(restore, Type::Warning, "AttemptFailed", &trouble.message).await;
     let again = Trouble::new(&trouble.reason, format!("the restore is done again: {}", trouble.message));
     let conditions = changed(restore, [(IN_PROGRESS, "False", again), (RESTORED, "False", trouble.clone())]);
     context.tell(restore, json!({"conditions": conditions})).await?;
@@ -204,7 +206,7 @@ async fn fail(context: &Context, restore: &Restore, trouble: &Trouble) -> Result
         ],
     );
     context.tell(restore, json!({"conditions": conditions})).await?;
-    context.report(restore, false, "Failed", &trouble.message).await;
+    context.report(restore, Type::Warning, "Failed", &trouble.message).await;
     Ok(Action::await_change())
 }
 

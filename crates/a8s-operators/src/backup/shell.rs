@@ -1,20 +1,22 @@
 //! What both controllers share: reading what is there, writing what has changed, and the way to the store.
 
+use super::COMPONENT;
 use super::access::Access;
 use super::conditions::{self, IN_PROGRESS, ORDERED, Trouble};
-use super::events;
 use super::order::Order;
 use super::plan::{Pod as Target, Seen};
 use crate::archive::keys::DataKey;
+use crate::controller::{self, Error, failed, gone_is_fine, parameters};
+use crate::instance::events::{self, Clock, Happening, Type};
 use crate::instance::names;
 use crate::store::{Error as StoreError, Limits, Names, Settings, Store};
-use crate::{Options, agent};
+use crate::{SYSTEM_NAMESPACE, chain};
 use a8s_api::{Backup, LABEL_ROLE, Postgresql, Restore};
 use futures::future;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, ListParams, Patch, PostParams, Preconditions};
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt as _};
 use serde_json::{Value, json};
@@ -22,31 +24,8 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Name under which the API server notes who owns a field.
-const MANAGER: &str = "backup-manager";
-/// Pause after a request that failed.
-const TROUBLE_ROUND: Duration = Duration::from_secs(2);
 /// The store is asked small things only here.
 const LIMITS: Limits = Limits { silence: Duration::from_secs(10), patience: Duration::from_secs(3) };
-
-/// Why a round did not end.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A request to the API failed.
-    #[error("cannot {action}")]
-    Request {
-        /// What was tried.
-        action: &'static str,
-        /// The cause.
-        #[source]
-        source: Box<kube::Error>,
-    },
-}
-
-/// For `map_err`.
-pub fn failed(action: &'static str) -> impl FnOnce(kube::Error) -> Error {
-    move |source| Error::Request { action, source: Box::new(source) }
-}
 
 /// The store, the bucket in it, and what backups are encrypted with.
 pub struct Way {
@@ -63,16 +42,21 @@ impl Way {
 /// What rounds share.
 pub struct Context {
     pub client: kube::Client,
-    pub options: Options,
     /// Held while it is looked whether an instance has another order and one is given.
     pub orders: tokio::sync::Mutex<()>,
     /// What an order's agent said last, and since when.
     heard: Mutex<HashMap<String, (String, Instant)>>,
+    clock: Clock,
 }
 
 impl Context {
-    pub fn new(client: kube::Client, options: Options) -> Arc<Self> {
-        Arc::new(Self { client, options, orders: tokio::sync::Mutex::default(), heard: Mutex::default() })
+    pub fn new(client: kube::Client) -> Arc<Self> {
+        Arc::new(Self {
+            client,
+            orders: tokio::sync::Mutex::default(),
+            heard: Mutex::default(),
+            clock: Clock::default(),
+        })
     }
 
     pub fn api<K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>>(
@@ -84,8 +68,8 @@ impl Context {
 
     /// The way to the store, or why there is none.
     pub async fn way(&self) -> Result<Way, Trouble> {
-        let settings = Settings::read(&self.client, &self.options.namespace).await;
-        let settings = settings.map_err(|error| Trouble::new("NotConfigured", agent::chain(&error)))?;
+        let settings = Settings::read(&self.client, SYSTEM_NAMESPACE).await;
+        let settings = settings.map_err(|error| Trouble::new("NotConfigured", chain(&error)))?;
         let names = Names::of_cluster(self.client.clone());
         let store = Store::new(&settings.config, &settings.credentials, names, LIMITS);
         let store = store.map_err(|error| Trouble::store(&error))?;
@@ -156,7 +140,7 @@ impl Context {
         let mut secret = access.secret(&namespace, instance, object.owner());
         let api: Api<Secret> = self.api(&namespace);
         let name = secret.name_any();
-        let parameters = PostParams { dry_run: false, field_manager: Some(MANAGER.to_owned()) };
+        let parameters = controller::post_parameters(COMPONENT);
         if let Some(before) = api.get_opt(&name).await.map_err(failed("read the Secret of orders"))? {
             secret.metadata.resource_version = before.metadata.resource_version;
             let replaced = api.replace(&name, &parameters, &secret).await;
@@ -189,7 +173,7 @@ impl Context {
         let version = &object.meta().resource_version;
         let patch = json!({"metadata": {"resourceVersion": version}, "status": status});
         let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
-        let patched = api.patch_status(&object.name_any(), &parameters(), &Patch::Merge(patch)).await;
+        let patched = api.patch_status(&object.name_any(), &parameters(COMPONENT), &Patch::Merge(patch)).await;
         patched.map(drop).map_err(failed("write a status"))
     }
 
@@ -212,13 +196,14 @@ impl Context {
         status["lastObservationTime"] = json!(object.observed().map(Time));
         let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
         let patch = json!({"metadata": {"resourceVersion": object.meta().resource_version}, "status": status});
-        let patched = api.patch_status(&object.name_any(), &parameters(), &Patch::Merge(patch)).await;
+        let patched = api.patch_status(&object.name_any(), &parameters(COMPONENT), &Patch::Merge(patch)).await;
         patched.map(drop).map_err(failed("write a status"))
     }
 
     /// Reports an event. A namespace that is going away takes none.
-    pub async fn report<K: Order>(&self, object: &K, is_normal: bool, reason: &str, message: &str) {
-        let event = events::event(object, is_normal, reason, message, Timestamp::now());
+    pub async fn report<K: Order>(&self, object: &K, type_: Type, reason: &'static str, message: &str) {
+        let happening = Happening { reason, message: message.to_owned(), at: None };
+        let event = events::about(object, COMPONENT, type_, &happening, self.clock.now());
         let api: Api<Event> = self.api(&object.namespace().unwrap_or_default());
         if let Err(error) = api.create(&PostParams::default(), &event).await {
             tracing::debug!(%error, "an event could not be reported");
@@ -229,24 +214,19 @@ impl Context {
     pub async fn adopt<K: Order>(&self, object: &K) -> Result<K, Error> {
         let mut finalizers = object.meta().finalizers.clone().unwrap_or_default();
         finalizers.push(K::FINALIZER.to_owned());
-        self.set_finalizers(object, &finalizers).await.map_err(failed("put the finalizer on an object"))
+        let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
+        let patched = controller::set_finalizers(&api, object, &finalizers, COMPONENT).await;
+        patched.map_err(failed("put the finalizer on an object"))
     }
 
     /// Takes the finalizer off.
     pub async fn let_go<K: Order>(&self, object: &K) -> Result<Action, Error> {
         let mut finalizers = object.meta().finalizers.clone().unwrap_or_default();
         finalizers.retain(|finalizer| finalizer != K::FINALIZER);
-        match self.set_finalizers(object, &finalizers).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            result => drop(result.map_err(failed("take the finalizer off an object"))?),
-        }
-        Ok(Action::await_change())
-    }
-
-    async fn set_finalizers<K: Order>(&self, object: &K, finalizers: &[String]) -> Result<K, kube::Error> {
-        let patch = json!({"metadata": {"resourceVersion": object.meta().resource_version, "finalizers": finalizers}});
         let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
-        api.patch(&object.name_any(), &parameters(), &Patch::Merge(patch)).await
+        let patched = controller::set_finalizers(&api, object, &finalizers, COMPONENT).await;
+        gone_is_fine(patched).map_err(failed("take the finalizer off an object"))?;
+        Ok(Action::await_change())
     }
 }
 
@@ -273,13 +253,7 @@ pub fn changed<K: Order>(
 
 /// What to do about a round that failed.
 pub fn retry<K: Order>(object: Arc<K>, error: &Error, _: Arc<Context>) -> Action {
-    let Error::Request { action, source } = error;
-    if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409) {
-        // Somebody wrote in between: look again at once.
-        return Action::requeue(Duration::from_millis(20));
-    }
-    tracing::warn!(object = object.name_any(), action, error = %source, "the controller of backups could not go on");
-    Action::requeue(TROUBLE_ROUND)
+    controller::retry("backups", &object.name_any(), error)
 }
 
 /// Removes everything below a prefix, and looks whether it is gone. A bucket that is not there has nothing.
@@ -292,10 +266,6 @@ pub async fn remove(store: &Store, prefix: &str) -> Result<(), StoreError> {
         },
         Err(error) => Err(error),
     }
-}
-
-fn parameters() -> PatchParams {
-    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 fn running<K: Order>(all: &[K], instance: &str, but: Option<&str>) -> Option<String> {

@@ -8,48 +8,27 @@ use super::secret;
 use super::{COMPONENT, FINALIZER};
 use crate::agent::logins::{ANNOTATION, KEY};
 use crate::agent::report;
-use crate::instance::events::{self, Clock, Happening};
+use crate::controller::{self, Error, TROUBLE_ROUND, failed, gone_is_fine, only_this, parameters};
+use crate::instance::events::{self, Clock, Happening, Type};
 use crate::instance::names;
 use a8s_api::{LABEL_KIND, LABEL_NAME, LABEL_ROLE, Postgresql, ServiceBinding, ServiceBindingStatus};
 use futures::{StreamExt as _, future};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams, Preconditions};
+use kube::ResourceExt as _;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PostParams};
 use kube::core::PartialObjectMeta;
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::watcher;
-use serde_json::json;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Pause after a conflict: somebody wrote in between.
-const CONFLICT_ROUND: Duration = Duration::from_millis(20);
 /// A deletion is looked at this often, beside what watches tell.
 const DELETION_ROUND: Duration = Duration::from_millis(500);
-/// As often is looked whether a trouble has ended.
-const TROUBLE_ROUND: Duration = Duration::from_secs(2);
 /// More things than these are never to be done in a row.
 const STEPS: usize = 8;
-
-/// Why a round did not end.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A request to the API failed.
-    #[error("cannot {action}")]
-    Request {
-        /// What was tried.
-        action: &'static str,
-        /// The cause.
-        #[source]
-        source: Box<kube::Error>,
-    },
-}
-
-fn failed(action: &'static str) -> impl FnOnce(kube::Error) -> Error {
-    move |source| Error::Request { action, source: Box::new(source) }
-}
 
 struct Context {
     client: kube::Client,
@@ -101,13 +80,7 @@ fn bindings_of(
 }
 
 fn retry(binding: Arc<ServiceBinding>, error: &Error, _: Arc<Context>) -> Action {
-    let Error::Request { action, source } = error;
-    if matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409) {
-        return Action::requeue(CONFLICT_ROUND);
-    }
-    let name = binding.metadata.name.as_deref().unwrap_or_default();
-    tracing::warn!(binding = name, action, error = %source, "the controller of service bindings could not go on");
-    Action::requeue(TROUBLE_ROUND)
+    controller::retry("service bindings", &binding.name_any(), error)
 }
 
 async fn reconcile(binding: Arc<ServiceBinding>, context: Arc<Context>) -> Result<Action, Error> {
@@ -204,7 +177,7 @@ impl Round<'_> {
                 return Ok(Some(rest(Some(&status))));
             }
             Next::DeleteBinding => {
-                let parameters = DeleteParams::background().preconditions(preconditions(&binding.metadata));
+                let parameters = DeleteParams::background().preconditions(only_this(&binding.metadata));
                 gone_is_fine(self.bindings().delete(self.name, &parameters).await)
                     .map_err(failed("delete the service binding"))?;
             }
@@ -220,15 +193,13 @@ impl Round<'_> {
     }
 
     async fn set_finalizers(&self, binding: &ServiceBinding, finalizers: &[String]) -> Result<(), Error> {
-        let patch = json!({"metadata": {
-            "resourceVersion": binding.metadata.resource_version, "finalizers": finalizers,
-        }});
-        let patched = self.bindings().patch(self.name, &parameters(), &Patch::Merge(patch)).await;
+        let patched = controller::set_finalizers(&self.bindings(), binding, finalizers, COMPONENT).await;
         gone_is_fine(patched).map_err(failed("change the finalizers of the service binding"))
     }
 
     async fn tell(&self, binding: &ServiceBinding, status: &ServiceBindingStatus) -> Result<(), Error> {
-        let patched = self.bindings().patch_status(self.name, &parameters(), &Patch::Merge(plan::patch(status))).await;
+        let patch = Patch::Merge(plan::patch(status));
+        let patched = self.bindings().patch_status(self.name, &parameters(COMPONENT), &patch).await;
         gone_is_fine(patched).map_err(failed("write the status of the service binding"))?;
         if status.implemented == Some(true) {
             self.report(binding, "Created", "Successfully created service binding").await?;
@@ -238,7 +209,7 @@ impl Round<'_> {
 
     async fn delete_secret(&self, seen: &Seen) -> Result<(), Error> {
         let Some(secret) = &seen.secret else { return Ok(()) };
-        let parameters = DeleteParams::background().preconditions(preconditions(&secret.metadata));
+        let parameters = DeleteParams::background().preconditions(only_this(&secret.metadata));
         let name = secret.metadata.name.as_deref().unwrap_or_default();
         let deleted = self.secrets(self.namespace).delete(name, &parameters).await;
         gone_is_fine(deleted).map_err(failed("delete the Secret"))
@@ -254,13 +225,9 @@ impl Round<'_> {
 
     async fn report(&self, binding: &ServiceBinding, reason: &'static str, message: &str) -> Result<(), Error> {
         let happening = Happening { reason, message: message.to_owned(), at: None };
-        let event = events::about(binding, COMPONENT, &happening, self.context.clock.now());
+        let event = events::about(binding, COMPONENT, Type::Normal, &happening, self.context.clock.now());
         let api: Api<Event> = Api::namespaced(self.context.client.clone(), self.namespace);
-        match api.create(&PostParams::default(), &event).await {
-            // A namespace that is going away takes no events.
-            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 409) => Ok(()),
-            result => result.map(|_| ()).map_err(failed("report an event")),
-        }
+        controller::report(&api, &event).await
     }
 }
 
@@ -269,21 +236,5 @@ fn rest(status: Option<&ServiceBindingStatus>) -> Action {
     match status.and_then(|status| status.implemented) {
         Some(false) => Action::requeue(TROUBLE_ROUND),
         _ => Action::await_change(),
-    }
-}
-
-fn parameters() -> PatchParams {
-    PatchParams { field_manager: Some(COMPONENT.to_owned()), ..PatchParams::default() }
-}
-
-/// Only the object that was read, not one that has taken its name.
-fn preconditions(metadata: &kube::core::ObjectMeta) -> Preconditions {
-    Preconditions { uid: metadata.uid.clone(), resource_version: None }
-}
-
-fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
-    match result {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        result => result.map(|_| ()),
     }
 }

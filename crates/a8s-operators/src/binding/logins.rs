@@ -3,6 +3,7 @@
 
 use super::secret::{self, LABEL};
 use crate::agent::logins::{KEY, Login, Logins};
+use crate::controller::{CONFLICT_ROUND, TROUBLE_ROUND, is_conflict};
 use crate::instance::names;
 use a8s_api::{LABEL_KIND, Postgresql, ServiceBinding};
 use futures::{StreamExt as _, future};
@@ -16,13 +17,7 @@ use kube::runtime::watcher;
 use serde_json::json;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-/// Pause after a conflict: somebody wrote in between.
-const CONFLICT_ROUND: Duration = Duration::from_millis(20);
-/// Pause after other trouble.
-const TROUBLE_ROUND: Duration = Duration::from_secs(2);
 
 /// Watches instances, bindings, and the Secrets it makes, until `shutdown`.
 pub async fn run(client: kube::Client, shutdown: CancellationToken) {
@@ -48,7 +43,7 @@ pub fn reference(binding: &ServiceBinding) -> Option<(String, String)> {
 }
 
 fn retry(instance: Arc<PartialObjectMeta<Postgresql>>, error: &kube::Error, _: Arc<kube::Client>) -> Action {
-    if matches!(error, kube::Error::Api(status) if status.code == 409) {
+    if is_conflict(error) {
         return Action::requeue(CONFLICT_ROUND);
     }
     let name = instance.metadata.name.as_deref().unwrap_or_default();

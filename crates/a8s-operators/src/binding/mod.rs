@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 /// Finalizer of bindings and of their Secrets.
 pub const FINALIZER: &str = "a8s.anynines.com/servicebinding.controller";
-/// Component that reports events.
+/// Component that reports events. The API server notes under the same name who owns a field.
 pub const COMPONENT: &str = "service-binding-controller";
 
 /// Runs both until `shutdown`.

@@ -24,7 +24,7 @@ use serde_json::json;
 
 use super::documents::{SERVICE, WEBHOOK};
 use crate::SYSTEM_NAMESPACE;
-use crate::agent::chain;
+use crate::chain;
 
 /// Secret of the certificate, named as the released stack's.
 pub(super) const SECRET: &str = "pg-webhook-server-cert";

@@ -22,8 +22,8 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 pub use self::documents::{DEPLOYMENT, SERVICE, WEBHOOK, documents};
-use crate::agent::{chain, health, signals};
-use crate::{SYSTEM_NAMESPACE, admission};
+use crate::agent::{health, signals};
+use crate::{admission, chain};
 
 /// What the program's first argument is for this.
 pub const WORD: &str = "operators";
@@ -85,8 +85,7 @@ async fn run() -> Result<(), Error> {
         tokio::spawn(certificate.keep(client.clone(), CERTIFICATE_CHECK));
         ready.store(true, Ordering::SeqCst);
         tracing::info!("admission is served; the controllers run");
-        let options = crate::Options { namespace: SYSTEM_NAMESPACE.to_owned() };
-        crate::run(crate::Clients::new(|_| client.clone()), options, shutdown.clone()).await;
+        crate::run(crate::Clients::new(|_| client.clone()), shutdown.clone()).await;
     };
     tokio::select! {
         () = work => {}

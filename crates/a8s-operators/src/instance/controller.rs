@@ -4,21 +4,23 @@
 //! simply done again.
 
 use super::desired::{self, Passwords};
-use super::events::{self, Clock, Happening};
+use super::events::{self, COMPONENT, Clock, Happening};
 use super::names::{self, FINALIZER};
 use super::plan::{self, Effect};
 use super::pod::Version;
 use super::{deletion, status, volumes};
 use crate::agent::extensions;
 use crate::agent::report::Applied;
-use crate::{Options, manifests, postgresql};
+use crate::controller::{self, Error, TROUBLE_ROUND, failed, gone_is_fine, parameters};
+use crate::{SYSTEM_NAMESPACE, manifests, postgresql};
 use a8s_api::{LABEL_KIND, LABEL_NAME, Postgresql};
 use futures::{StreamExt as _, future};
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::ResourceExt as _;
+use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch};
 use kube::core::{PartialObjectMeta, Resource, TypeMeta};
 use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::ObjectRef;
@@ -29,42 +31,18 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// Name under which the API server notes who owns a field.
-const MANAGER: &str = "postgresql-controller";
 /// A deletion is looked at this often, beside what watches tell.
 const DELETION_ROUND: Duration = Duration::from_millis(200);
-/// Pause after trouble that the user or another controller has to end.
-const TROUBLE_ROUND: Duration = Duration::from_secs(2);
 /// Longest wait for an instance to vanish after this controller has let it go.
 const GOODBYE: Duration = Duration::from_secs(60);
 
-/// Why a round did not end.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A request to the API failed.
-    #[error("cannot {action}")]
-    Request {
-        /// What was tried.
-        action: String,
-        /// The cause.
-        #[source]
-        source: Box<kube::Error>,
-    },
-}
-
-fn failed(action: impl Into<String>) -> impl FnOnce(kube::Error) -> Error {
-    let action = action.into();
-    move |source| Error::Request { action, source: Box::new(source) }
-}
-
 struct Context {
     client: kube::Client,
-    options: Options,
     clock: Clock,
 }
 
 /// Watches all instances and what they own, until `shutdown`.
-pub async fn run(client: kube::Client, options: Options, shutdown: CancellationToken) {
+pub async fn run(client: kube::Client, shutdown: CancellationToken) {
     let of_instances = watcher::Config::default().labels(&format!("{LABEL_KIND}={}", Postgresql::KIND));
     // Only metadata of pods is kept, and no longer than it takes to name their instance.
     let pods: Api<PartialObjectMeta<Pod>> = Api::all(client.clone());
@@ -80,7 +58,7 @@ pub async fn run(client: kube::Client, options: Options, shutdown: CancellationT
         .watches(pods, of_instances.clone(), |pod| instance_of(&pod.metadata))
         .watches(claims, of_instances, |claim| instance_of(&claim.metadata))
         .graceful_shutdown_on(shutdown.cancelled_owned());
-    let context = Arc::new(Context { client, options, clock: Clock::default() });
+    let context = Arc::new(Context { client, clock: Clock::default() });
     controller
         .run(reconcile, retry, context)
         .for_each(|result| {
@@ -98,15 +76,7 @@ fn instance_of(metadata: &kube::core::ObjectMeta) -> Option<ObjectRef<Postgresql
 }
 
 fn retry(instance: Arc<Postgresql>, error: &Error, _: Arc<Context>) -> Action {
-    let Error::Request { action, source } = error;
-    let is_conflict = matches!(source.as_ref(), kube::Error::Api(status) if status.code == 409);
-    if is_conflict {
-        // Somebody wrote in between: look again at once.
-        return Action::requeue(Duration::from_millis(20));
-    }
-    let name = instance.metadata.name.as_deref().unwrap_or_default();
-    tracing::warn!(instance = name, action, error = %source, "the controller of instances could not go on");
-    Action::requeue(TROUBLE_ROUND)
+    controller::retry("instances", &instance.name_any(), error)
 }
 
 async fn reconcile(seen: Arc<Postgresql>, context: Arc<Context>) -> Result<Action, Error> {
@@ -148,12 +118,11 @@ impl Round<'_> {
     async fn adopt(&self, api: &Api<Postgresql>, instance: &Postgresql) -> Result<Postgresql, Error> {
         let mut finalizers = instance.metadata.finalizers.clone().unwrap_or_default();
         finalizers.push(FINALIZER.to_owned());
-        let metadata = json!({"resourceVersion": instance.metadata.resource_version, "finalizers": finalizers});
-        let mut patch = json!({"metadata": metadata});
+        let mut patch = controller::finalizers_patch(&instance.metadata, &finalizers);
         if instance.spec.version != 0 && instance.spec.parameters.is_none() {
             patch["spec"] = json!({"parameters": {}});
         }
-        let patched = api.patch(self.name, &parameters(), &Patch::Merge(patch)).await;
+        let patched = api.patch(self.name, &parameters(COMPONENT), &Patch::Merge(patch)).await;
         patched.map_err(failed("put the finalizer on the instance"))
     }
 
@@ -197,7 +166,7 @@ impl Round<'_> {
         status: &a8s_api::PostgresqlStatus,
     ) -> Result<(), Error> {
         let Some(patch) = status::patch(instance, status) else { return Ok(()) };
-        let patched = api.patch_status(self.name, &parameters(), &Patch::Merge(patch)).await;
+        let patched = api.patch_status(self.name, &parameters(COMPONENT), &Patch::Merge(patch)).await;
         patched.map(|_| ()).map_err(failed("write the instance's status"))
     }
 
@@ -278,7 +247,7 @@ impl Round<'_> {
     }
 
     async fn images(&self) -> Result<BTreeMap<u32, String>, Error> {
-        let api: Api<ConfigMap> = Api::namespaced(self.context.client.clone(), &self.context.options.namespace);
+        let api: Api<ConfigMap> = Api::namespaced(self.context.client.clone(), SYSTEM_NAMESPACE);
         let map = api.get_opt(manifests::IMAGES).await.map_err(failed("read the list of images"))?;
         let data = map.and_then(|map| map.data).unwrap_or_default();
         Ok(data.into_iter().filter_map(|(major, image)| Some((major.parse().ok()?, image))).collect())
@@ -317,7 +286,7 @@ impl Round<'_> {
         };
         let name = object.metadata.name.clone().unwrap_or_default();
         let api = self.dynamic(&object);
-        let post = PostParams { dry_run: false, field_manager: Some(MANAGER.to_owned()) };
+        let post = controller::post_parameters(COMPONENT);
         let result = match verb {
             "create" => api.create(&post, &object).await.map(|_| ()),
             "update" => api.replace(&name, &post, &object).await.map(|_| ()),
@@ -353,14 +322,7 @@ impl Round<'_> {
 
     async fn report(&self, instance: &Postgresql, happening: &Happening) -> Result<(), Error> {
         let event = events::event(instance, happening, self.context.clock.now());
-        let api: Api<k8s_openapi::api::core::v1::Event> = self.api();
-        match api.create(&PostParams::default(), &event).await {
-            // Reported before.
-            Err(kube::Error::Api(status)) if status.code == 409 => Ok(()),
-            // A namespace that is going away takes no events; its instances still have to go.
-            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Ok(()),
-            result => result.map(|_| ()).map_err(failed("report an event")),
-        }
+        controller::report(&self.api::<Event>(), &event).await
     }
 
     async fn delete(&self, api: &Api<Postgresql>, instance: Postgresql) -> Result<Action, Error> {
@@ -394,15 +356,10 @@ impl Round<'_> {
 
     /// Removes the finalizer, waits until the instance is gone, and reports it.
     async fn let_go(&self, api: &Api<Postgresql>, instance: &Postgresql) -> Result<(), Error> {
-        let finalizers: Vec<&String> =
-            instance.metadata.finalizers.iter().flatten().filter(|finalizer| *finalizer != FINALIZER).collect();
-        let patch = json!({"metadata": {
-            "resourceVersion": instance.metadata.resource_version, "finalizers": finalizers,
-        }});
-        match api.patch(self.name, &parameters(), &Patch::Merge(patch)).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            result => drop(result.map_err(failed("take the finalizer off the instance"))?),
-        }
+        let mut finalizers = instance.metadata.finalizers.clone().unwrap_or_default();
+        finalizers.retain(|finalizer| finalizer != FINALIZER);
+        let patched = controller::set_finalizers(api, instance, &finalizers, COMPONENT).await;
+        gone_is_fine(patched).map_err(failed("take the finalizer off the instance"))?;
         let uid = instance.metadata.uid.clone().unwrap_or_default();
         let gone = wait::await_condition(api.clone(), self.name, wait::conditions::is_deleted(&uid));
         // Another controller's finalizer may hold it for long; then nobody can say that it has gone.
@@ -411,10 +368,6 @@ impl Round<'_> {
         }
         Ok(())
     }
-}
-
-fn parameters() -> PatchParams {
-    PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() }
 }
 
 fn kind(object: &DynamicObject) -> &str {
@@ -429,9 +382,6 @@ fn is_owned(object: &DynamicObject, instance: &Postgresql) -> bool {
 async fn delete(api: &Api<DynamicObject>, object: &DynamicObject, name: &str) -> Result<(), kube::Error> {
     let parameters =
         if kind(object) == "StatefulSet" { DeleteParams::foreground() } else { DeleteParams::background() };
-    let preconditions = kube::api::Preconditions { uid: object.metadata.uid.clone(), resource_version: None };
-    match api.delete(name, &parameters.preconditions(preconditions)).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        result => result.map(|_| ()),
-    }
+    let parameters = parameters.preconditions(controller::only_this(&object.metadata));
+    gone_is_fine(api.delete(name, &parameters).await)
 }

@@ -1,4 +1,5 @@
-//! Events on an instance: `core/v1`, as client-go's recorder writes them (tools/record/event.go). Clients count them.
+//! Events on the stack's objects: `core/v1`, as client-go's recorder writes them (tools/record/event.go). Clients count
+//! them.
 
 use a8s_api::Postgresql;
 use jiff::Timestamp;
@@ -7,13 +8,31 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::core::Resource;
 use std::sync::atomic::{AtomicI64, Ordering};
 
-/// Component that reports events.
+/// Component that reports events on instances. The API server notes under the same name who owns a field.
 pub const COMPONENT: &str = "postgresql-controller";
 
-/// What happened to an instance.
+/// What kind of event it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// As it should be.
+    Normal,
+    /// Trouble.
+    Warning,
+}
+
+impl Type {
+    const fn text(self) -> &'static str {
+        match self {
+            Self::Normal => "Normal",
+            Self::Warning => "Warning",
+        }
+    }
+}
+
+/// What happened to an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Happening {
-    /// `Created`, `Updated` or `Deleted`.
+    /// In one word; of an instance `Created`, `Updated` or `Deleted`.
     pub reason: &'static str,
     /// The message, which clients compare.
     pub message: String,
@@ -66,13 +85,19 @@ impl Clock {
     }
 }
 
-/// The event of a happening at a moment.
+/// The event of a happening to an instance at a moment.
 pub fn event(instance: &Postgresql, happening: &Happening, now: i64) -> Event {
-    about(instance, COMPONENT, happening, now)
+    about(instance, COMPONENT, Type::Normal, happening, now)
 }
 
 /// The event of a happening to an object, as a component reports it.
-pub fn about<K: Resource<DynamicType = ()>>(object: &K, component: &str, happening: &Happening, now: i64) -> Event {
+pub fn about<K: Resource<DynamicType = ()>>(
+    object: &K,
+    component: &str,
+    type_: Type,
+    happening: &Happening,
+    now: i64,
+) -> Event {
     let at = happening.at.unwrap_or(now);
     let metadata = object.meta();
     let name = metadata.name.clone().unwrap_or_default();
@@ -94,7 +119,7 @@ pub fn about<K: Resource<DynamicType = ()>>(object: &K, component: &str, happeni
         },
         reason: Some(happening.reason.to_owned()),
         message: Some(happening.message.clone()),
-        type_: Some("Normal".to_owned()),
+        type_: Some(type_.text().to_owned()),
         count: Some(1),
         first_timestamp: time.clone(),
         last_timestamp: time,

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use redb::{ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
 
 use super::files::{Files, NewFile, Pinned};
@@ -415,25 +416,11 @@ fn join(parts: &BTreeMap<u16, Part>, claims: &[Claim]) -> Result<(Vec<Segment>, 
         if part.segment.size < SMALLEST_PART && position + 1 < claims.len() {
             return Err(Error::PartTooSmall);
         }
-        md5.update(&unhex(&part.etag));
+        md5.update(&HEXLOWER_PERMISSIVE.decode(part.etag.as_bytes()).unwrap_or_default());
         segments.push(part.segment);
     }
     if segments.is_empty() {
         return Err(Error::InvalidPart);
     }
-    Ok((segments, format!("{}-{}", hex(&md5.finalize()), claims.len())))
-}
-
-/// Bytes in hexadecimal.
-pub fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
-        // Writing to a string can't fail.
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
-}
-
-fn unhex(text: &str) -> Vec<u8> {
-    (0..text.len() / 2).filter_map(|at| u8::from_str_radix(text.get(at * 2..at * 2 + 2)?, 16).ok()).collect()
+    Ok((segments, format!("{}-{}", HEXLOWER.encode(&md5.finalize()), claims.len())))
 }

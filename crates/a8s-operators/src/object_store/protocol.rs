@@ -47,7 +47,7 @@ pub fn refusal(error: Error) -> S3Error {
         Error::Disk(_) | Error::Index(_) | Error::Damaged(_) => S3ErrorCode::InternalError,
     };
     if code == S3ErrorCode::InternalError {
-        tracing::error!("{}", crate::agent::chain(&error));
+        tracing::error!("{}", crate::chain(&error));
     }
     let mut refusal = S3Error::with_message(code, error.to_string());
     if matches!(error, Error::Full) {

@@ -3,6 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use futures::StreamExt;
 use http::HeaderMap;
 use s3s::checksum::ChecksumHasher;
@@ -10,7 +11,7 @@ use s3s::crypto::{Checksum as _, Crc32, Crc32c, Crc64Nvme, Md5, Sha1, Sha256};
 use s3s::dto::{Checksum, StreamingBlob};
 use s3s::{S3Error, S3ErrorCode, S3Result, TrailingHeaders, s3_error};
 
-use super::backend::{Backend, Content, hex};
+use super::backend::{Backend, Content};
 use super::files::NewFile;
 use super::protocol::{blocking, refusal};
 
@@ -72,7 +73,8 @@ impl Expected<'_> {
 
     /// Compares what came with what should have come.
     fn check(&self, etag: &str, found: &Checksum) -> S3Result<()> {
-        if self.md5.is_some_and(|expected| STANDARD.decode(expected).map(|md5| hex(&md5)).as_deref() != Ok(etag)) {
+        let md5 = self.md5.map(|expected| STANDARD.decode(expected).map(|md5| HEXLOWER.encode(&md5)));
+        if md5.is_some_and(|md5| md5.as_deref() != Ok(etag)) {
             return Err(s3_error!(BadDigest, "The content is not the one that Content-MD5 speaks of"));
         }
         let trailers = self.trailers.and_then(|trailers| trailers.read(Clone::clone)).unwrap_or_default();
@@ -112,7 +114,7 @@ impl Etag {
     fn finalize(self) -> String {
         match self {
             Self::Known(etag) => etag,
-            Self::Md5(md5) => hex(&md5.finalize()),
+            Self::Md5(md5) => HEXLOWER.encode(&md5.finalize()),
         }
     }
 }

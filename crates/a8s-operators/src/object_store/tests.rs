@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
 use object_store::aws::{AmazonS3, AmazonS3Builder};
 use object_store::signer::Signer as _;
 use object_store::{ObjectStore as _, ObjectStoreExt as _, PutMode, PutPayload};
@@ -14,7 +15,7 @@ use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-use super::backend::{Backend, Claim, Condition, Content, hex};
+use super::backend::{Backend, Claim, Condition, Content};
 use super::index::Description;
 use super::listing::{Entry, Query};
 use super::{Error, crash, server};
@@ -30,7 +31,7 @@ fn content(backend: &Backend, bytes: &[u8]) -> Result<Content, Error> {
     file.write(first)?;
     file.write(second)?;
     file.sync()?;
-    Ok(Content { file, etag: hex(&Md5::checksum(bytes)) })
+    Ok(Content { file, etag: HEXLOWER.encode(&Md5::checksum(bytes)) })
 }
 
 fn put(backend: &Backend, key: &str, bytes: &[u8]) -> Result<String, Error> {

@@ -46,7 +46,7 @@ impl Desk {
     }
 
     async fn api<K: Order>(&self) -> Result<Api<K>, String> {
-        let client = self.platform.client().await.map_err(|error| crate::agent::chain(&error))?;
+        let client = self.platform.client().await.map_err(|error| crate::chain(&error))?;
         Ok(Api::namespaced(client, &self.namespace))
     }
 
@@ -84,7 +84,7 @@ impl Desk {
     pub async fn access(&self, instance: &str, order: &str) -> Result<Access, Trouble> {
         let trouble = |text: String| Trouble::new("NoAccess", text);
         let name = names::backup_store(instance);
-        let client = self.platform.client().await.map_err(|error| trouble(crate::agent::chain(&error)))?;
+        let client = self.platform.client().await.map_err(|error| trouble(crate::chain(&error)))?;
         let secret = Api::<Secret>::namespaced(client, &self.namespace).get(&name).await;
         let secret = secret.map_err(|error| trouble(format!("the agent cannot read the Secret {name}: {error}")))?;
         Access::of(&secret)
@@ -98,7 +98,7 @@ impl Desk {
     /// If there is no way to it.
     pub async fn store(&self, access: &Access) -> Result<Store, Trouble> {
         let client = self.platform.client().await;
-        let client = client.map_err(|error| Trouble::new("NoAccess", crate::agent::chain(&error)))?;
+        let client = client.map_err(|error| Trouble::new("NoAccess", crate::chain(&error)))?;
         let store = Store::new(&access.config(), &access.credentials(), Names::of_cluster(client), super::LIMITS);
         store.map_err(|error| Trouble::store(&error))
     }

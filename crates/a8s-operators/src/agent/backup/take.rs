@@ -89,7 +89,7 @@ pub async fn take(
 }
 
 fn server(error: tokio_postgres::Error) -> Trouble {
-    Trouble::new("ServerUnavailable", format!("the server does not help: {}", crate::agent::chain(&error)))
+    Trouble::new("ServerUnavailable", format!("the server does not help: {}", crate::chain(&error)))
 }
 
 /// Keeps the server from removing WAL that the backup needs, as long as the connection lives. Answers with the system
@@ -142,7 +142,7 @@ async fn store_stream(
     match packed.await {
         Ok(Ok(summary)) => Ok((summary, range)),
         Ok(Err(error @ (pack::Error::Read(_) | pack::Error::Compress(_) | pack::Error::Stopped))) => {
-            Err(Trouble::new("BaseBackupFailed", crate::agent::chain(&error)))
+            Err(Trouble::new("BaseBackupFailed", crate::chain(&error)))
         }
         Err(_) => Err(Trouble::new("BaseBackupFailed", "the thread that packed the backup ended early")),
     }

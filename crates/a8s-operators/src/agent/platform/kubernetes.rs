@@ -194,7 +194,7 @@ impl Kubernetes {
             match result {
                 Ok(instance) => seen.send_modify(|seen| seen.instance = Some(instance)),
                 Err(error) => {
-                    let text = crate::agent::chain(&error);
+                    let text = crate::chain(&error);
                     if text != last {
                         tracing::warn!("cannot watch the instance: {text}; it is tried again");
                         last = text;
@@ -252,7 +252,7 @@ impl Platform for Kubernetes {
             match self.client().await {
                 Ok(client) => break client,
                 Err(error) => {
-                    let text = crate::agent::chain(&error);
+                    let text = crate::chain(&error);
                     if text != last {
                         tracing::warn!("{text}; it is tried again");
                         last = text;
@@ -310,7 +310,7 @@ impl Platform for Kubernetes {
                 match tokio::time::timeout(PATIENCE, self.say(&report)).await {
                     Ok(Ok(())) => drop(said.send_replace(report)),
                     Ok(Err(error)) => {
-                        tracing::warn!("{}", crate::agent::chain(&error));
+                        tracing::warn!("{}", crate::chain(&error));
                         tokio::time::sleep(PAUSE).await;
                         continue;
                     }

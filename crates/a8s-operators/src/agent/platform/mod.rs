@@ -60,7 +60,7 @@ pub struct Seen {
     pub instance: Option<Postgresql>,
     /// The Lease; `Some(None)`: there is none.
     pub lease: Option<Option<Sighting>>,
-    /// Whether there has been one.
+    /// Whether one has been seen.
     pub was_leased: bool,
     /// All pods of the instance by name, this one among them.
     pub members: Option<BTreeMap<String, Member>>,

@@ -100,7 +100,7 @@ pub async fn fetch(store: &Store, access: &Access, manifest: &Manifest, target: 
 }
 
 fn trouble(error: &unpack::Error) -> Trouble {
-    let text = crate::agent::chain(error);
+    let text = crate::chain(error);
     match error {
         unpack::Error::Invalid(_) | unpack::Error::Other => Trouble::new("BackupDamaged", text),
         unpack::Error::Source(_) => Trouble::new("StoreUnreachable", text),

@@ -219,7 +219,7 @@ impl Restorer {
 
     fn credentials(&self, of: &str) -> Result<Credentials, Trouble> {
         let directory = if of == "admin" { &self.server.admin_credentials } else { &self.server.standby_credentials };
-        Credentials::read(directory).map_err(|error| Trouble::new("NoAccess", crate::agent::chain(&error)))
+        Credentials::read(directory).map_err(|error| Trouble::new("NoAccess", crate::chain(&error)))
     }
 }
 

@@ -52,7 +52,7 @@ pub async fn recover(
     let mut private = Private::start(server, &directory, &path).map_err(failed)?;
     let client = private.accepts(data, &path).await?;
     let preparing = bootstrap::prepare(&client, found, admin, standby);
-    preparing.await.map_err(|error| failed(crate::agent::chain(&error)))?;
+    preparing.await.map_err(|error| failed(crate::chain(&error)))?;
     drop(client);
     private.stop().await?;
     for name in LEFT_OVERS {

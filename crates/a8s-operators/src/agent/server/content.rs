@@ -2,9 +2,10 @@
 //!
 //! Whoever has prepared a complete and durable data directory in [`staged`](datadir::STAGED) sends an [`Order`] to the
 //! agent of the primary. The agent ends the server, exchanges the directories at once, starts the server with the new
-//! content, which no client reaches yet, and makes it final by changing the generation in the Lease, which it must still hold: from then on every
-//! volume of another generation is copied anew, and none of them ever leads. Where anything of this fails or is cut off
-//! before, the old content is put back. See [`exchange`] for what a start makes of an exchange that was cut off.
+//! content, which no client reaches yet, and makes it final by changing the generation in the Lease, which it must
+//! still hold. Only then clients are let in; every volume of another generation is copied anew, and none of them ever
+//! leads. Where anything of this fails before, the old content is put back. Where it was cut off, or no answer says
+//! whether the Lease was changed, the next start asks the Lease which content is valid (see [`exchange`]).
 
 use super::life::Life;
 use super::*;
@@ -28,7 +29,8 @@ pub type Orders = mpsc::Sender<Order>;
 pub struct Order {
     /// What generation it will be; its directory has been [marked](exchange::mark) so.
     pub generation: String,
-    /// Told when the content is final, or why it is not: then the old one is in its place.
+    /// Told when the content is final, or why it is not: then the old one is in its place. Told nothing where only the
+    /// Lease knows: the next run of the agent answers.
     pub done: oneshot::Sender<Result<(), String>>,
 }
 
@@ -41,7 +43,8 @@ impl Order {
 }
 
 impl<P: Platform> Agent<P> {
-    /// Carries an order out. The server runs afterwards, with one content or the other.
+    /// Carries an order out. Afterwards one content or the other is in its place; a server that does not run is started
+    /// in the next round.
     pub(super) async fn replace_content(&self, life: &mut Life, order: Order) -> Result<(), Error> {
         let volume = &self.server.volume;
         let failed = |source| Error::Write { path: volume.clone(), source };

@@ -39,7 +39,7 @@ pub(super) struct Standby {
     pub confirmed_by: String,
     /// What it has said of itself.
     pub standing: Option<Standing>,
-    /// When it said so.
+    /// When it first said so, since it last followed.
     pub stood: Option<Instant>,
     /// Since when it should be receiving and is not.
     pub stalled: Option<Instant>,
@@ -57,7 +57,7 @@ pub(super) struct Life {
     /// Starts in a row that ended soon, and how the last one did.
     pub attempts: u32,
     pub status: String,
-    /// The holder that is known to be gone.
+    /// The holder that is known to be gone, or to confirm nothing any more.
     pub gone: Option<Holder>,
     /// A primary waits so long for the others before it is restarted for its parameters.
     pub restart_by: Option<Instant>,
@@ -239,7 +239,8 @@ impl<P: Platform> Agent<P> {
         })
     }
 
-    /// Whether the holder of the Lease is known to have ended: its container says so, or its pod is no more.
+    /// Whether the holder of the Lease is known to have ended: its container says so, or its pod is no more and what
+    /// may have outlived it does no harm.
     async fn look_for_the_holder(&self, life: &mut Life) {
         let (holder, ended, may_ask) = {
             let seen = life.seen.borrow();
@@ -251,8 +252,8 @@ impl<P: Platform> Agent<P> {
             let Some(members) = &seen.members else { return };
             let member = members.get(&holder.pod).filter(|member| member.uid == holder.uid);
             let ended = member.is_some_and(|member| member.ended.contains(&holder.run));
-            // A pod that was deleted by force is gone before its containers are. What its server may still confirm then, it can't
-            // where others have to confirm it; else its last renewal is waited for.
+            // A pod that was deleted by force is gone before its containers are. Their server can confirm nothing alone
+            // where others have to confirm it; else it is waited until the Lease has expired.
             let is_harmless = !record.details.quorum.members.is_empty() || !record.is_renewed;
             (holder, ended, is_harmless && member.is_none())
         };

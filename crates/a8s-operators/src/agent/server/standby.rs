@@ -126,7 +126,7 @@ impl<P: Platform> Agent<P> {
         Ok(matches!(replication::detached(&client).await, Ok(true)))
     }
 
-    /// Whether what this standby has is part of what the primary has; `None`: it does not say.
+    /// Whether what this standby has is part of what the primary has; `None`: it does not say yet.
     async fn fits(&self, life: &Life) -> Option<bool> {
         let details = life.seen.borrow().sighting()?.record.details.clone();
         let client = self.probe.client().await?;
@@ -303,7 +303,7 @@ impl<P: Platform> Agent<P> {
         self.apply(life, &demands).await
     }
 
-    /// Stops receiving and says how far this member is.
+    /// Stops receiving and says how far this member is, once it has applied all that it has: before, it does not know.
     pub(super) async fn stand(&self, life: &mut Life) -> Result<(), Error> {
         if life.running.is_none() {
             if is_rewound(life) {

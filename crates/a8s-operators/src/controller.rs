@@ -1,0 +1,100 @@
+//! What the controllers share: why a round does not end, when the next one comes, and the requests that several make.
+
+use k8s_openapi::api::core::v1::Event;
+use kube::api::{Api, Patch, PatchParams, PostParams, Preconditions};
+use kube::core::ObjectMeta;
+use kube::runtime::controller::Action;
+use kube::{Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::borrow::Cow;
+use std::fmt::Debug;
+use std::time::Duration;
+
+/// Pause after a conflict: somebody wrote in between, and it is looked again at once.
+pub const CONFLICT_ROUND: Duration = Duration::from_millis(20);
+/// Pause after a request that failed, and after trouble that the user or another controller has to end.
+pub const TROUBLE_ROUND: Duration = Duration::from_secs(2);
+
+/// Why a round did not end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A request to the API failed.
+    #[error("cannot {action}")]
+    Request {
+        /// What was tried.
+        action: Cow<'static, str>,
+        /// The cause.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+/// For `map_err`: what was tried.
+pub fn failed(action: impl Into<Cow<'static, str>>) -> impl FnOnce(kube::Error) -> Error {
+    let action = action.into();
+    move |source| Error::Request { action, source: Box::new(source) }
+}
+
+/// Whether somebody else has written an object since it was read.
+pub fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// When to look again at an object whose round failed, and a line in the log about it; `what` are the objects of the
+/// controller. A conflict is nobody's trouble.
+pub fn retry(what: &str, name: &str, error: &Error) -> Action {
+    let Error::Request { action, source } = error;
+    if is_conflict(source) {
+        return Action::requeue(CONFLICT_ROUND);
+    }
+    let action: &str = action;
+    tracing::warn!(object = name, action, error = %source, "the controller of {what} could not go on");
+    Action::requeue(TROUBLE_ROUND)
+}
+
+/// For patches; the API server notes under the manager's name who owns a field.
+pub fn parameters(manager: &str) -> PatchParams {
+    PatchParams { field_manager: Some(manager.to_owned()), ..PatchParams::default() }
+}
+
+/// The same for whole objects.
+pub fn post_parameters(manager: &str) -> PostParams {
+    PostParams { dry_run: false, field_manager: Some(manager.to_owned()) }
+}
+
+/// Only the object that was read, not one that has taken its name.
+pub fn only_this(metadata: &ObjectMeta) -> Preconditions {
+    Preconditions { uid: metadata.uid.clone(), resource_version: None }
+}
+
+/// For requests after which an object may as well be gone.
+pub fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error> {
+    match result {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        result => result.map(|_| ()),
+    }
+}
+
+/// The merge patch that gives an object these finalizers, unless somebody has written it since it was read.
+pub fn finalizers_patch(metadata: &ObjectMeta, finalizers: &[String]) -> Value {
+    json!({"metadata": {"resourceVersion": metadata.resource_version, "finalizers": finalizers}})
+}
+
+/// Gives an object these finalizers, unless somebody has written it since it was read.
+pub async fn set_finalizers<K>(api: &Api<K>, object: &K, finalizers: &[String], manager: &str) -> Result<K, kube::Error>
+where
+    K: Resource + Clone + DeserializeOwned + Debug,
+{
+    let patch = Patch::Merge(finalizers_patch(object.meta(), finalizers));
+    api.patch(&object.name_any(), &parameters(manager), &patch).await
+}
+
+/// Reports an event. It may have been reported before, and a namespace that is going away takes none: its objects still
+/// have to go.
+pub async fn report(api: &Api<Event>, event: &Event) -> Result<(), Error> {
+    match api.create(&PostParams::default(), event).await {
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 409) => Ok(()),
+        result => result.map(|_| ()).map_err(failed("report an event")),
+    }
+}
