@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::time::Instant;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
+/// What is added to a member's name while a copy of the primary is made for it: it confirms nothing, and follows nobody.
+pub const COPY: &str = " copy";
 /// Included by `postgresql.conf`.
 pub const CONFIGURATION: &str = "replication.conf";
 /// A data directory with it starts as a standby.
@@ -193,6 +195,7 @@ pub async fn standbys(client: &Client) -> Result<(Lsn, Vec<(String, Lsn)>), toki
         let position = row.get(1).and_then(|text| text.parse().ok()).unwrap_or_default();
         match row.get(0).unwrap_or_default() {
             "" => own = position,
+            name if name.ends_with(COPY) => {}
             name => others.push((name.to_owned(), position)),
         }
     }

@@ -122,7 +122,7 @@ pub async fn copy(server: &Server, address: &str, standby: &Credentials) -> Resu
     blocking(move || remove(&old)).await?;
     let mut command = command(server, program);
     // Under the member's own name, what it has received would count as confirmed, and is thrown away where the copy fails.
-    let name = format!("{} copy", server.pod.name);
+    let name = format!("{}{}", server.pod.name, replication::COPY);
     command.arg("-D").arg(&target).arg("-d").arg(connection(server, address, &standby.username, &name, None));
     command.args(["--format=plain", "--wal-method=stream", "--checkpoint=fast", "--no-sync", "--progress"]);
     let mut child = command.spawn().map_err(run)?;
