@@ -14,11 +14,25 @@ use crate::config::{ConfigFile, WorkingDirectory};
 use crate::finding::{Class, Finding, Id};
 use crate::kubernetes::DOES_IT_RUN;
 use crate::provider::{self, Provider};
-use crate::step::{Cancel, Journal, Outcome, Plan, Runner};
+use crate::step::{Cancel, Event, Journal, Outcome, Plan, Reporter, Runner};
 
 /// Ctrl-C, where nothing was done that stays.
 pub fn interrupted() -> Finding {
     Finding::new(Id::Interrupted, "interrupted")
+}
+
+/// Does what can be left at any moment, until it is done or interrupted.
+///
+/// # Errors
+/// The finding of `work`, or an interrupt.
+pub async fn until_interrupted<T>(
+    cancel: &Cancel,
+    work: impl Future<Output = Result<T, Finding>>,
+) -> Result<T, Finding> {
+    tokio::select! {
+        done = work => done,
+        () = cancel.cancelled() => Err(interrupted()),
+    }
 }
 
 /// How long a cluster may take to say how it is, before a command does anything.
@@ -118,6 +132,11 @@ impl Session {
         })
     }
 
+    /// Warns, on standard error.
+    pub fn warn(&self, text: impl AsRef<str>) {
+        self.progress.event(&Event::Warning(text.as_ref()));
+    }
+
     /// A runner for one plan.
     pub fn runner(&self, cancel: Cancel, timeout: Duration, directory: Option<&WorkingDirectory>) -> Runner {
         let runner = Runner::new(self.progress.clone(), cancel, timeout);
@@ -215,6 +234,11 @@ impl Session {
     /// There is none, or the configuration can't be read.
     pub fn working_directory(&self) -> Result<WorkingDirectory, Finding> {
         Ok(ConfigFile::of_user()?.working_directory()?)
+    }
+
+    /// The working directory, if one was ever chosen: for the journal of commands that need none.
+    pub fn journal(&self) -> Option<WorkingDirectory> {
+        self.working_directory().ok()
     }
 }
 

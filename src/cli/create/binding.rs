@@ -36,8 +36,7 @@ impl CreateBinding {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         let directory = session.working_directory()?;
         session.block_on(async |cancel| {
-            let access = self.order.access();
-            let reference = self.order.reference(&access, Kind::ServiceBinding, &self.name).await?;
+            let (access, reference) = self.order.reach(Kind::ServiceBinding, &self.name).await?;
             let instance = Reference {
                 kind: Kind::Instance,
                 namespace: self.instance_namespace.clone().unwrap_or_else(|| reference.namespace.clone()),

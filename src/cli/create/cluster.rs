@@ -13,7 +13,7 @@ use crate::config::WorkingDirectory;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Target, kubeconfig};
 use crate::provider::{ClusterName, Name, Options, Provider};
-use crate::step::{Event, Plan, Reporter};
+use crate::step::Plan;
 use crate::steps;
 use crate::steps::backup_config::Choice;
 use crate::steps::cluster::Wanted;
@@ -145,7 +145,7 @@ impl CreateClusterA8s {
         ];
         for (flag, is_given, has_effect, on) in flags {
             if is_given && !has_effect {
-                session.progress.event(&Event::Warning(&format!("{flag} has no effect on {on}")));
+                session.warn(format!("{flag} has no effect on {on}"));
             }
         }
     }

@@ -12,7 +12,6 @@ mod store;
 
 use clap::{Args, Subcommand};
 
-pub(super) use self::instance::{chosen_namespace, journal_directory};
 pub(super) use self::stack::Chosen;
 pub(super) use self::stack_arguments::WhichStack;
 pub(super) use self::store::StoreProvider;

@@ -7,9 +7,8 @@ use clap::Args;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use super::instance::chosen_namespace;
 use crate::cli::Session;
-use crate::cli::arguments::{ClusterTarget, Run};
+use crate::cli::arguments::{ClusterTarget, Run, namespace_of_context};
 use crate::config::WorkingDirectory;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
@@ -38,21 +37,16 @@ pub struct OrderArguments {
 }
 
 impl OrderArguments {
-    /// The cluster that is meant.
-    pub fn access(&self) -> Arc<Access> {
-        Arc::new(Access::new(self.cluster.target()))
-    }
-
-    /// Names the order. A manifest can be written without any cluster.
+    /// The cluster that is meant, and the name of the order there. A manifest can be written without any cluster.
     ///
     /// # Errors
     /// There is no context, and one is needed.
-    pub async fn reference(&self, access: &Access, kind: Kind, name: &ObjectName) -> Result<Reference, Finding> {
-        let namespace = match chosen_namespace(self.namespace.as_ref(), access).await {
-            Err(_) if self.no_apply => "default".parse().map_err(|why| Finding::new(Id::BadNamespace, why)),
-            namespace => namespace,
-        }?;
-        Ok(Reference { kind, namespace, name: name.clone(), api_version: self.api_version.clone() })
+    pub async fn reach(&self, kind: Kind, name: &ObjectName) -> Result<(Arc<Access>, Reference), Finding> {
+        let (access, namespace) = match self.cluster.reach(self.namespace.as_ref()).await {
+            Err(_) if self.no_apply => (self.cluster.access(), namespace_of_context("default")?),
+            reached => reached?,
+        };
+        Ok((access, Reference { kind, namespace, name: name.clone(), api_version: self.api_version.clone() }))
     }
 }
 

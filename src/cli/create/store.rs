@@ -7,7 +7,6 @@ use clap::{Args, ValueEnum};
 use crate::caller;
 use crate::cli::{Session, prompt};
 use crate::finding::{Finding, Id};
-use crate::step::{Event, Reporter};
 use crate::steps::backup_config::{Provider, Secret, Wish};
 
 /// Whose store it is, as it is typed.
@@ -120,14 +119,13 @@ impl BackupStore {
     }
 
     fn warn(&self, session: &Session) {
-        let warn = |text: &str| session.progress.event(&Event::Warning(text));
         if self.backup_store_secretkey.is_some() {
-            warn(
+            session.warn(
                 "others on this machine can see the --backup-store-secretkey of a running command; a file or the variable A9S_BACKUP_STORE_SECRETKEY keeps it",
             );
         }
         if self.is_minio() && self.backup_store_endpoint.is_some() {
-            warn("--backup-store-endpoint has no effect without --backup-provider AWS");
+            session.warn("--backup-store-endpoint has no effect without --backup-provider AWS");
         }
     }
 

@@ -9,9 +9,7 @@ use serde_json::json;
 use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run};
-use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::finding::Finding;
-use crate::kubernetes::Access;
 use crate::postgres::DATABASE;
 use crate::step::Plan;
 use crate::steps::sql::{Output, Source, Sql, open_file};
@@ -50,10 +48,9 @@ impl Apply {
             (None, sql) => Source::Statement(sql.clone().unwrap_or_default()),
         };
         let is_file = matches!(source, Source::File(_));
-        let directory = journal_directory();
+        let directory = session.journal();
         session.block_on(async |cancel| {
-            let access = Arc::new(Access::new(self.cluster.target()));
-            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
+            let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let kept: Arc<Mutex<Vec<u8>>> = Arc::default();
             let streams = is_file && session.console.words();
             let step = Arc::new(Sql {

@@ -1,6 +1,6 @@
 //! `a9s pg check`.
 
-use std::sync::{Arc, Mutex};
+use std::sync::Mutex;
 use std::time::Duration;
 
 use clap::Args;
@@ -9,9 +9,7 @@ use serde_json::json;
 use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Deadline, Run, duration};
-use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::finding::Finding;
-use crate::kubernetes::Access;
 use crate::postgres::DATABASE;
 use crate::step::Plan;
 use crate::steps::answer::Answers;
@@ -46,10 +44,9 @@ impl Check {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         let instance = named.instance(None)?;
         let run = Run { dry_run: self.dry_run, deadline: Deadline { timeout: self.timeout } };
-        let directory = journal_directory();
+        let directory = session.journal();
         session.block_on(async |cancel| {
-            let access = Arc::new(Access::new(self.cluster.target()));
-            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
+            let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let question = Sql {
                 access,
                 instance: instance.clone(),

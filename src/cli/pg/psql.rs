@@ -7,11 +7,10 @@ use clap::Args;
 use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
-use crate::cli::create::chosen_namespace;
-use crate::cli::session::interrupted;
+use crate::cli::session::until_interrupted;
 use crate::finding::{Class, Finding, Id};
 use crate::kubernetes::exec::Container;
-use crate::kubernetes::{Access, terminal};
+use crate::kubernetes::terminal;
 use crate::manifest::names::ObjectName;
 use crate::postgres::DATABASE;
 use crate::step::{Event, Reporter};
@@ -43,8 +42,7 @@ impl Psql {
             return Err(Finding::new(Id::NoDocument, "psql's output is no document: leave out --output"));
         }
         let code = session.block_on(async |cancel| {
-            let access = Access::new(self.cluster.target());
-            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
+            let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let work = async {
                 let client = access.client().await?;
                 let most = std::time::Duration::MAX;
@@ -60,10 +58,7 @@ impl Psql {
                 let ended = terminal::run(client, &container, command, FAREWELL).await?;
                 ended.code.ok_or_else(|| Finding::new(Id::PsqlCutOff, format!("psql was cut off: {}", ended.message)))
             };
-            tokio::select! {
-                code = work => code,
-                () = cancel.cancelled() => Err(interrupted()),
-            }
+            until_interrupted(&cancel, work).await
         })?;
         session.exit_code.store(u8::try_from(code).unwrap_or(Class::Failed.exit_code()), Ordering::Relaxed);
         Ok(())
