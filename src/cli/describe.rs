@@ -48,9 +48,8 @@ impl Describe {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         match self.what {
             None => group(session, &["describe"], "Please select what to describe."),
-            Some(What::Pg(pg)) => return pg.run(session),
+            Some(What::Pg(pg)) => pg.run(session),
         }
-        Ok(())
     }
 }
 

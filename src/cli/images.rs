@@ -85,10 +85,7 @@ impl Images {
             Some(What::List(look)) => look.list(session),
             Some(What::Verify(look)) => look.verify(session),
             Some(What::Load(load)) => load.run(session),
-            None => {
-                group(session, &["images"], "Please use a sub-command.");
-                Ok(())
-            }
+            None => group(session, &["images"], "Please use a sub-command."),
         }
     }
 }

@@ -45,18 +45,16 @@ impl List {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         match self.what {
             None => group(session, &["list"], "Please select what to list."),
-            Some(What::Pg(ListPg { kind: None, .. })) => {
-                group(session, &["list", "pg"], "Please select a PostgreSQL resource such as (service) instance.");
-            }
-            Some(What::Pg(pg)) => return pg.run(session),
+            Some(What::Pg(pg)) => pg.run(session),
         }
-        Ok(())
     }
 }
 
 impl ListPg {
     fn run(self, session: &Session) -> Result<(), Finding> {
-        let Some(kind) = self.kind else { return Ok(()) };
+        let Some(kind) = self.kind else {
+            return group(session, &["list", "pg"], "Please select a PostgreSQL resource such as (service) instance.");
+        };
         session.look(async {
             let (access, namespace) = match self.all_namespaces || sabotage::sabotaged!("list-shows-every-namespace") {
                 true => (self.cluster.access(), None),

@@ -67,8 +67,7 @@ struct CreateClusterA8s {
 impl CreateCluster {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         let Some(What::A8s(arguments)) = self.what else {
-            group(session, &["create", "cluster"], "Please use a sub-command.");
-            return Ok(());
+            return group(session, &["create", "cluster"], "Please use a sub-command.");
         };
         let options = Options {
             run_as: arguments.run_as.clone(),

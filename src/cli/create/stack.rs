@@ -126,10 +126,7 @@ impl CreateStack {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         match self.what {
             Some(What::A8s(arguments)) => arguments.run(session),
-            None => {
-                group(session, &["create", "stack"], "Please use a sub-command.");
-                Ok(())
-            }
+            None => group(session, &["create", "stack"], "Please use a sub-command."),
         }
     }
 }

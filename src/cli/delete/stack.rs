@@ -39,10 +39,7 @@ impl DeleteStack {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         match self.what {
             Some(What::A8s(arguments)) => arguments.run(session),
-            None => {
-                group(session, &["delete", "stack"], "Please use a sub-command.");
-                Ok(())
-            }
+            None => group(session, &["delete", "stack"], "Please use a sub-command."),
         }
     }
 }
