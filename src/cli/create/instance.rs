@@ -1,6 +1,6 @@
 //! `a9s create pg instance`: a manifest, the object, and the wait until it is ready.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
@@ -8,6 +8,7 @@ use serde_json::json;
 
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run, namespace_of_context};
+use crate::cli::console::NOTHING_CHANGED;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::instance::{ApiVersion, Instance, Size};
@@ -157,25 +158,13 @@ impl CreateInstance {
         plan
     }
 
-    fn answer(
-        &self,
-        session: &Session,
-        instance: &Instance,
-        path: &std::path::Path,
-        changed: bool,
-    ) -> Result<(), Finding> {
-        let console = &session.console;
-        console.info(format!("The YAML manifest is located at: {}", path.display()));
-        if session.global.verbose || self.no_apply {
-            console.line(" The YAML manifest contains: ");
-            let document = instance.resource().document().map_err(|error| Finding::new(Id::Internal, error))?;
-            console.raw(document.as_bytes());
-        }
+    fn answer(&self, session: &Session, instance: &Instance, path: &Path, changed: bool) -> Result<(), Finding> {
+        session.tell_manifest(&instance.resource(), path, self.no_apply)?;
         if !self.no_apply {
-            let name = &instance.name;
+            let (console, name) = (&session.console, &instance.name);
             console.celebrate(format!("The {name} system appears to be ready. All expected pods are running."));
             if !changed {
-                console.info("Nothing had to be changed.");
+                console.info(NOTHING_CHANGED);
             }
         }
         Ok(())

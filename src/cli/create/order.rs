@@ -9,8 +9,9 @@ use serde_json::{Value, json};
 
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run, namespace_of_context};
+use crate::cli::console::NOTHING_CHANGED;
 use crate::config::WorkingDirectory;
-use crate::finding::{Finding, Id};
+use crate::finding::Finding;
 use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{ApiVersion, Kind, Reference, Resource};
@@ -86,12 +87,7 @@ impl Order<'_> {
         let Some(outcome) = outcome else { return Ok(()) };
         let end = settled.end();
         let given = outcome.step_changed(self.resource.reference.kind.word());
-        session.console.info(format!("The YAML manifest is located at: {}", path.display()));
-        if session.global.verbose || self.arguments.no_apply {
-            session.console.line(" The YAML manifest contains: ");
-            let document = self.resource.document().map_err(|error| Finding::new(Id::Internal, error))?;
-            session.console.raw(document.as_bytes());
-        }
+        session.tell_manifest(self.resource, &path, self.arguments.no_apply)?;
         if let Some(end) = &end {
             session.console.success(self.success);
             for line in details(&self.resource.reference, end, given) {
@@ -112,11 +108,9 @@ fn details(reference: &Reference, end: &DynamicObject, given: bool) -> Vec<Strin
     if !given {
         let when = condition::completed(end).map(|time| format!(" at {time}")).unwrap_or_default();
         lines.push(match reference.kind {
-            Kind::Backup => format!("The {reference} was made{when}. Nothing had to be changed."),
-            Kind::Restore => {
-                format!("The {reference} was done{when}, and is not done again. Nothing had to be changed.")
-            }
-            _ => "Nothing had to be changed.".to_owned(),
+            Kind::Backup => format!("The {reference} was made{when}. {NOTHING_CHANGED}"),
+            Kind::Restore => format!("The {reference} was done{when}, and is not done again. {NOTHING_CHANGED}"),
+            _ => NOTHING_CHANGED.to_owned(),
         });
     }
     if let Some(bytes) = condition::bytes(end) {

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::cluster::{generated_directory, summary};
 use super::stack_arguments::StackArguments;
 use crate::cli::arguments::Run;
+use crate::cli::console::NOTHING_CHANGED;
 use crate::cli::{Session, group, prompt};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Connection, Error, Target};
@@ -152,7 +153,7 @@ impl CreateStackA8s {
                 session.console.line(format!("   kubectl apply --server-side -f {}", path.display()));
             }
             if !outcome.changed() {
-                session.console.info("Nothing had to be changed.");
+                session.console.info(NOTHING_CHANGED);
             }
             session.console.document(&json!({
                 "stack": name, "manifests": paths, "applied": false, "workingDir": directory.0,
