@@ -16,6 +16,7 @@ use serde_json::Value;
 use super::condition::{self, Verdict};
 use super::written;
 use crate::finding::{Evidence, Finding, Id};
+use crate::kubernetes::exec::POSTGRES;
 use crate::kubernetes::{Access, Error, apply, diagnosis};
 use crate::manifest::resource::{Kind, Reference, Resource};
 use crate::step::{Context, Handle, Observation, Plan, Step};
@@ -353,7 +354,7 @@ impl Step for Settled {
             let lines = condition::of(&object).iter().map(condition::line).collect();
             evidence.insert(0, Evidence { about: format!("conditions of the {}", self.reference), lines });
             if let Some(used) = condition::pod_used(&object) {
-                let container = if *kind == Kind::Backup { "backup-agent" } else { "postgres" };
+                let container = if *kind == Kind::Backup { "backup-agent" } else { POSTGRES };
                 evidence.push(diagnosis::log(&client, &used.namespace, &used.name, container).await);
             }
         }

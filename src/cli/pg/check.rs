@@ -1,6 +1,5 @@
 //! `a9s pg check`.
 
-use std::sync::Mutex;
 use std::time::Duration;
 
 use clap::Args;
@@ -13,10 +12,7 @@ use crate::finding::Finding;
 use crate::postgres::DATABASE;
 use crate::step::Plan;
 use crate::steps::answer::Answers;
-use crate::steps::sql::{Source, Sql};
-
-/// Rows as a program would print them.
-const PLAIN: &str = "\\set QUIET on\n\\pset tuples_only on\n\\pset format unaligned\n";
+use crate::steps::sql::{PLAIN, Query, Source};
 
 /// Arguments of `pg check`.
 #[derive(Debug, Args)]
@@ -47,15 +43,13 @@ impl Check {
         let directory = session.journal();
         session.block_on(async |cancel| {
             let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
-            let question = Sql {
+            let question = Query {
                 access,
                 instance: instance.clone(),
                 namespace: namespace.clone(),
                 database: self.database.clone(),
                 source: Source::Statement(format!("{PLAIN}{}", self.sql)),
                 keep: false,
-                output: Mutex::new(Box::new(|_| {})),
-                done: Mutex::default(),
             };
             let mut plan = Plan::new("pg check");
             plan.add(Answers { question, answer: self.is.clone() });

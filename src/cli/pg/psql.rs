@@ -9,12 +9,12 @@ use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::session::until_interrupted;
 use crate::finding::{Class, Finding, Id};
-use crate::kubernetes::exec::Container;
+use crate::kubernetes::exec::{Container, POSTGRES};
 use crate::kubernetes::terminal;
 use crate::manifest::names::ObjectName;
 use crate::postgres::DATABASE;
 use crate::step::{Event, Reporter};
-use crate::steps::{primary, sql::CONTAINER};
+use crate::steps::primary;
 
 /// Ends psql (PostgreSQL manual, psql, "Meta-Commands"); a statement that was not ended before it is lost.
 const FAREWELL: &[u8] = b"\n\\q\n";
@@ -49,12 +49,12 @@ impl Psql {
                 let pod = primary::wait_for(&client, &namespace, &instance, most, |_| {}).await?;
                 let database = &self.database;
                 let text =
-                    format!("kubectl exec -it -n {namespace} {pod} -c {CONTAINER} -- psql -U postgres -d {database}");
+                    format!("kubectl exec -it -n {namespace} {pod} -c {POSTGRES} -- psql -U postgres -d {database}");
                 session.progress.event(&Event::Command(&text));
                 session.progress.clear();
                 let mut command = ["psql", "-U", "postgres", "-d", database].map(str::to_owned).to_vec();
                 command.extend(self.arguments.iter().cloned());
-                let container = Container { namespace: namespace.to_string(), pod, container: CONTAINER.to_owned() };
+                let container = Container::postgres(namespace.as_str(), &pod);
                 let ended = terminal::run(client, &container, command, FAREWELL).await?;
                 ended.code.ok_or_else(|| Finding::new(Id::PsqlCutOff, format!("psql was cut off: {}", ended.message)))
             };

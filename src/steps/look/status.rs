@@ -223,8 +223,7 @@ fn kilobytes(text: &str) -> (Option<u64>, Option<u64>) {
 
 /// Standard output of a command in a member, if it succeeds in time.
 async fn run(client: &Client, namespace: &Namespace, pod: &str, words: &[&str]) -> Result<String, String> {
-    let container =
-        Container { namespace: namespace.to_string(), pod: pod.to_owned(), container: "postgres".to_owned() };
+    let container = Container::postgres(namespace.as_str(), pod);
     let mut output = Vec::new();
     let mut keep = |bytes: &[u8]| output.extend_from_slice(bytes);
     let words = words.iter().map(|word| (*word).to_owned()).collect();
