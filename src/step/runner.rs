@@ -209,6 +209,7 @@ impl Runner {
                 if finding.evidence.is_empty() {
                     // Too slow is as good as none: the cause is what counts.
                     finding.evidence = tokio::time::timeout(EVIDENCE, step.evidence()).await.unwrap_or_default();
+                    finding.evidence.retain(|evidence| !evidence.lines.is_empty());
                 }
                 Err(finding)
             }

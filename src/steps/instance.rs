@@ -10,7 +10,7 @@ use kube::api::{ListParams, WatchParams};
 use kube::{Api, Client, ResourceExt};
 
 use super::members;
-use super::resource::{self, next_change};
+use super::resource::{self, change_of, next_change};
 use crate::finding::{Evidence, Finding};
 use crate::kubernetes::{Access, Error, diagnosis};
 use crate::manifest::names::{Namespace, ObjectName};
@@ -125,22 +125,14 @@ impl Step for Ready {
         Ok(Observation::satisfied(format!("{} of {0} members are ready", self.replicas())))
     }
 
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        // The stack makes it ready.
-        Ok(())
-    }
-
     async fn changed(&self) {
         // A change of a pod or of the status is worth a look. What happens before the watch begins is seen by the
         // runner's own looks.
         let Ok(client) = self.access.client().await else { return std::future::pending().await };
-        let pods: Api<Pod> = Api::namespaced(client.clone(), self.namespace());
-        let instances = resource::api(client, &self.resource.reference);
-        let selector = members::selector(self.name());
-        let name = self.name().as_str();
+        let pods: Api<Pod> = Api::namespaced(client, self.namespace());
         tokio::select! {
-            () = next_change(&pods, WatchParams::default().labels(&selector)) => {}
-            () = next_change(&instances, WatchParams::default().fields(&format!("metadata.name={name}"))) => {}
+            () = next_change(&pods, WatchParams::default().labels(&members::selector(self.name()))) => {}
+            () = change_of(&self.access, &self.resource.reference) => {}
         }
     }
 
@@ -153,7 +145,6 @@ impl Step for Ready {
                 evidence.extend(diagnosis::of_pod(&client, &pod).await);
             }
         }
-        evidence.retain(|evidence| !evidence.lines.is_empty());
         evidence
     }
 }

@@ -73,10 +73,6 @@ impl Step for Exists {
             Some(_) => Ok(Observation::satisfied("it is there")),
         }
     }
-
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        Ok(())
-    }
 }
 
 /// The manifest of a custom resource should be in its file.
@@ -334,16 +330,8 @@ impl Step for Settled {
         })
     }
 
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        // The stack carries it out.
-        Ok(())
-    }
-
     async fn changed(&self) {
-        let Ok(client) = self.access.client().await else { return std::future::pending().await };
-        let name = &self.reference.name;
-        let parameters = WatchParams::default().fields(&format!("metadata.name={name}"));
-        next_change(&api(client, &self.reference), parameters).await;
+        change_of(&self.access, &self.reference).await;
     }
 
     async fn evidence(&self) -> Vec<Evidence> {
@@ -358,7 +346,6 @@ impl Step for Settled {
                 evidence.push(diagnosis::log(&client, &used.namespace, &used.name, container).await);
             }
         }
-        evidence.retain(|evidence| !evidence.lines.is_empty());
         evidence
     }
 }
@@ -414,6 +401,13 @@ where
     let version = list.metadata.resource_version.unwrap_or_default();
     let Ok(stream) = api.watch(&parameters, &version).await else { return std::future::pending().await };
     let _ = stream.boxed().next().await;
+}
+
+/// Resolves with the first change of a custom resource; never where it can't be asked for.
+pub async fn change_of(access: &Access, reference: &Reference) {
+    let Ok(client) = access.client().await else { return std::future::pending().await };
+    let parameters = WatchParams::default().fields(&format!("metadata.name={}", reference.name));
+    next_change(&api(client, reference), parameters).await;
 }
 
 /// What holds up a deletion and does not heal by itself is believed after this time: it may just have been mended.
@@ -481,9 +475,7 @@ impl Step for Deleted {
     }
 
     async fn changed(&self) {
-        let Ok(client) = self.access.client().await else { return std::future::pending().await };
-        let parameters = WatchParams::default().fields(&format!("metadata.name={}", self.reference.name));
-        next_change(&api(client, &self.reference), parameters).await;
+        change_of(&self.access, &self.reference).await;
     }
 
     async fn evidence(&self) -> Vec<Evidence> {
@@ -496,9 +488,7 @@ impl Step for Deleted {
         let about = self.reference.to_string();
         let Reference { kind, namespace, name, .. } = &self.reference;
         let events = diagnosis::events(&client, namespace.as_str(), kind.kind(), name.as_str()).await;
-        let mut evidence = vec![Evidence { about, lines }, events];
-        evidence.retain(|evidence| !evidence.lines.is_empty());
-        evidence
+        vec![Evidence { about, lines }, events]
     }
 }
 

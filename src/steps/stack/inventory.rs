@@ -257,10 +257,6 @@ impl Step for OneStack {
             _ => Ok(Observation::satisfied("there is none")),
         }
     }
-
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        Ok(())
-    }
 }
 
 /// The order of removal is that of installation, reversed.
