@@ -11,6 +11,7 @@ use super::Session;
 use super::arguments::ClusterTarget;
 use crate::finding::Finding;
 use crate::kubernetes::{Connection, Target};
+use crate::manifest::resource::Kind;
 use crate::steps::look::majors;
 
 /// How long the cluster may take to answer everything.
@@ -116,8 +117,7 @@ async fn installed(target: &Target) -> Installed {
 
 async fn stack(connection: &Connection) -> Option<String> {
     let api: Api<CustomResourceDefinition> = Api::all(connection.client.clone());
-    let name = format!("postgresqls.{}", crate::manifest::instance::GROUP);
-    let definition = api.get_opt(&name).await.ok()?;
+    let definition = api.get_opt(&Kind::Instance.definition()).await.ok()?;
     Some(match definition {
         None => "not installed".to_owned(),
         Some(definition) => {
