@@ -98,7 +98,7 @@ impl Of {
             let options = session.look(async {
                 provider::builtin::options(&provider::docker::ask(&docker, &provider::builtin::LISTING).await?)
             })?;
-            let mut documents = stack::builtin_values(&options)?;
+            let mut documents = stack::values_of(&a8s_operators::manifests::manifests(&options))?;
             if self.store.is_minio() {
                 let credentials = Credentials { access_key: String::new(), secret_key: String::new() };
                 let options = object_store::manifests::Options { bucket: String::new(), credentials };

@@ -30,7 +30,7 @@ pub struct Context {
     /// What the step waits for, as the heartbeat tells it.
     difference: Arc<Mutex<String>>,
     /// When the command's time is up.
-    pub deadline: Instant,
+    deadline: Instant,
 }
 
 impl Context {

@@ -224,7 +224,7 @@ fn builtin_source(images: ImageMap, provider: Option<(Arc<dyn Provider>, Cluster
                 Some((provider, cluster)) => provider.builtin_stack(&cluster).await?,
                 None => pulled(),
             };
-            stack::builtin_values(&options)
+            stack::values_of(&a8s_operators::manifests::manifests(&options))
         })
     })
 }

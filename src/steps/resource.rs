@@ -350,13 +350,11 @@ impl Step for Settled {
     }
 }
 
-/// What the Go tool says of one that has failed.
+/// What the Go tool says of an order that has failed: of a restore, else of a backup.
 const fn phrase_of_failure(kind: Kind) -> &'static str {
     match kind {
-        Kind::Backup => "The backup has not been successful",
         Kind::Restore => "The restore has not been completed",
-        Kind::ServiceBinding => "A problem occurred creating the service binding",
-        Kind::Instance => "The instance does not run",
+        _ => "The backup has not been successful",
     }
 }
 

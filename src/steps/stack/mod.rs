@@ -28,7 +28,7 @@ pub use self::objects::{Established, Namespaces, Objects};
 pub use self::removal::{Removed, dependants, lost};
 pub use self::rollouts::Rollouts;
 pub use self::site::{Origin, Site};
-pub use self::source::{Source, values as builtin_values, values_of};
+pub use self::source::{Source, values_of};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Error;
 use crate::manifest::resource::{ApiVersion, Kind};
