@@ -271,7 +271,7 @@ impl Step for Applied {
     }
 }
 
-/// A custom resource should have come to its end: a backup, a restore complete, a service binding implemented.
+/// An order should have come to its end: a backup or a restore that is complete.
 pub struct Settled {
     access: Arc<Access>,
     reference: Reference,

@@ -18,7 +18,7 @@ pub struct Item {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// How far it is, in a word: `running`, `complete`, `implemented`, `pending`, `failed`, `deleting`.
+    /// How far it is, in a word: `running`, `not-running`, `complete`, `implemented`, `pending`, `failed`, `deleting`.
     pub state: String,
     /// Why it is not further.
     #[serde(skip_serializing_if = "Option::is_none")]
