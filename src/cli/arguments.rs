@@ -12,6 +12,7 @@ use crate::kubernetes::{Access, Target};
 use crate::manifest::names::Namespace;
 use crate::manifest::resource::Kind;
 use crate::provider::Name as ProviderName;
+use crate::steps::backup_config::Owner;
 
 /// Arguments of every command.
 #[derive(Debug, Clone, Args)]
@@ -132,6 +133,21 @@ impl ValueEnum for Kind {
             Self::ServiceBinding => &["servicebindings", "sb"],
         };
         Some(PossibleValue::new(self.argument()).aliases(others))
+    }
+}
+
+/// What a person may call those who have a store for backups.
+impl ValueEnum for Owner {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Minio, Self::Aws]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            Self::Minio => ("minio", "The stack's own store"),
+            Self::Aws => ("AWS", "AWS, or with --backup-store-endpoint any other that speaks S3"),
+        };
+        Some(PossibleValue::new(name).help(help))
     }
 }
 

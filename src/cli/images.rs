@@ -10,7 +10,7 @@ use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::arguments::{Deadline, ProviderChoice, Run};
-use super::create::{StoreProvider, WhichStack};
+use super::create::{StoreOwner, WhichStack};
 use super::session::interrupted;
 use super::{Session, group};
 use crate::finding::{Finding, Id};
@@ -49,7 +49,7 @@ struct Of {
     #[command(flatten)]
     stack: WhichStack,
     #[command(flatten)]
-    store: StoreProvider,
+    store: StoreOwner,
 }
 
 #[derive(Debug, Args)]

@@ -78,7 +78,7 @@ impl CreateCluster {
         };
         let provider = session.provider(&self.provider, options)?;
         arguments.warn_about_unused(session, provider.name());
-        let (choice, images) = (Choice::new(arguments.stack.wish(session)?), arguments.stack.which.images()?);
+        let (choice, images) = (Choice::new(arguments.stack.store.wish(session)?), arguments.stack.which.images()?);
         let stack = arguments.stack.which.stack(Some((provider.clone(), self.cluster_name.clone())))?;
         let is_ours = is_ours(session, provider.as_ref(), &self.cluster_name)?;
         if !is_ours && !arguments.run.dry_run {

@@ -14,7 +14,7 @@ use clap::{Args, Subcommand};
 
 pub(super) use self::stack::Chosen;
 pub(super) use self::stack_arguments::WhichStack;
-pub(super) use self::store::StoreProvider;
+pub(super) use self::store::StoreOwner;
 use super::{Session, group};
 use crate::finding::Finding;
 

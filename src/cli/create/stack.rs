@@ -135,7 +135,7 @@ impl CreateStack {
 impl CreateStackA8s {
     /// Writes the manifests and says how to go on.
     fn write(&self, session: &Session) -> Result<(), Finding> {
-        let (wish, images) = (self.stack.wish(session)?, self.stack.which.images()?);
+        let (wish, images) = (self.stack.store.wish(session)?, self.stack.which.images()?);
         let (name, stack) = (self.stack.which.name(None), self.stack.which.stack(None)?);
         let directory = generated_directory(session, &self.run)?;
         // No cluster is asked: what is not said is as this directory has it.
@@ -167,7 +167,7 @@ impl CreateStackA8s {
         if self.no_apply {
             return self.write(session);
         }
-        let (choice, images) = (Choice::new(self.stack.wish(session)?), self.stack.which.images()?);
+        let (choice, images) = (Choice::new(self.stack.store.wish(session)?), self.stack.which.images()?);
         let (connection, maker, is_ours) = session.look(async {
             let connection = self.cluster.connect().await?;
             let maker = maker(&connection).await;
@@ -181,7 +181,7 @@ impl CreateStackA8s {
         let stack = self.stack.which.stack(maker.clone())?;
         if !is_ours && !self.run.dry_run {
             let mut namespaces = vec![a8s_operators::SYSTEM_NAMESPACE];
-            namespaces.extend(self.stack.installs_a_store().then_some(object_store::manifests::NAMESPACE));
+            namespaces.extend(choice.may_be_minio().then_some(object_store::manifests::NAMESPACE));
             namespaces.extend((name == StackName::Upstream).then_some("cert-manager"));
             let what = format!(
                 "installing the {name} a8s stack on the cluster of the context {} ({}, namespaces {})",
