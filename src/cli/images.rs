@@ -5,12 +5,12 @@ use std::sync::Arc;
 use a8s_operators::object_store;
 use a8s_operators::store::Credentials;
 use clap::{Args, Subcommand};
-use comfy_table::{Table, presets};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::arguments::{Deadline, ProviderChoice, Run};
 use super::create::{StoreOwner, WhichStack};
+use super::list::table;
 use super::session::interrupted;
 use super::{Session, group};
 use crate::finding::{Finding, Id};
@@ -135,12 +135,8 @@ impl Look {
 
     fn list(&self, session: &Session) -> Result<(), Finding> {
         let images = self.images(session)?;
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header(["IMAGE", "INSTEAD OF"]);
-        for listed in &images {
-            table.add_row([listed.image.as_str(), listed.original.as_deref().unwrap_or("")]);
-        }
-        session.console.line(table.to_string());
+        let row = |listed: &Listed| vec![listed.image.clone(), listed.original.clone().unwrap_or_default()];
+        session.console.line(table(&["IMAGE", "INSTEAD OF"], images.iter().map(row)));
         let documents: Vec<Value> =
             images.iter().map(|listed| json!({"image": listed.image, "insteadOf": listed.original})).collect();
         session.console.document(&json!({"images": documents}));

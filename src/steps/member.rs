@@ -9,7 +9,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::members;
 use crate::finding::{Finding, Id};
-use crate::kubernetes::{Access, Error};
+use crate::kubernetes::{Access, Error, delete};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::step::{Context, Observation, Step};
 
@@ -112,10 +112,7 @@ impl Step for Killed {
         // The identifier keeps a second run from killing the successor.
         let parameters = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() }
             .preconditions(kube::api::Preconditions { uid: Some(uid.clone()), resource_version: None });
-        match self.pods(client).delete(&name, &parameters).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            other => drop(other.map_err(|error| Error::request(format!("delete the pod {name}"), error))?),
-        }
+        delete(&self.pods(client), &name, &parameters, &format!("delete the pod {name}")).await?;
         *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some((name, uid));
         Ok(())
     }

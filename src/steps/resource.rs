@@ -17,7 +17,7 @@ use super::condition::{self, Verdict};
 use super::written;
 use crate::finding::{Evidence, Finding, Id};
 use crate::kubernetes::exec::POSTGRES;
-use crate::kubernetes::{Access, Error, apply, diagnosis};
+use crate::kubernetes::{Access, Error, apply, delete, diagnosis};
 use crate::manifest::resource::{Kind, Reference, Resource};
 use crate::step::{Context, Handle, Observation, Plan, Step};
 
@@ -465,11 +465,8 @@ impl Step for Deleted {
         let api = api(self.access.client().await?, &self.reference);
         let parameters =
             DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
-        match api.delete(name.as_str(), &parameters).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(Error::request(format!("delete the {} {namespace}/{name}", kind.noun()), error).into()),
-        }
+        let what = format!("delete the {} {namespace}/{name}", kind.noun());
+        Ok(delete(&api, name.as_str(), &parameters, &what).await?)
     }
 
     async fn changed(&self) {

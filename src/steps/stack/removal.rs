@@ -16,7 +16,7 @@ use super::made::is_made;
 use super::{objects, offspring};
 use crate::finding::{Evidence, Finding};
 use crate::kubernetes::apply::{self, describe};
-use crate::kubernetes::{Access, Error, wait};
+use crate::kubernetes::{self, Access, Error, wait};
 use crate::manifest::resource::{ApiVersion, Kind};
 use crate::step::{Context, Observation, Step};
 
@@ -193,10 +193,8 @@ pub async fn dependants(client: &Client) -> Result<Vec<String>, Error> {
 }
 
 async fn delete(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), Error> {
-    match api.delete(&object.name_any(), &DeleteParams::foreground()).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        result => result.map(drop).map_err(|error| Error::request(format!("delete {}", describe(object)), error)),
-    }
+    let what = format!("delete {}", describe(object));
+    kubernetes::delete(api, &object.name_any(), &DeleteParams::foreground(), &what).await
 }
 
 #[async_trait]
