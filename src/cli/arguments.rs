@@ -1,14 +1,18 @@
 //! Arguments that many commands share.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::builder::PossibleValue;
 use clap::{Args, ValueEnum};
 
-use crate::kubernetes::Target;
+use crate::finding::{Finding, Id};
+use crate::kubernetes::{Access, Target};
+use crate::manifest::names::Namespace;
 use crate::manifest::resource::Kind;
 use crate::provider::Name as ProviderName;
+use crate::steps::backup_config::Owner;
 
 /// Arguments of every command.
 #[derive(Debug, Clone, Args)]
@@ -77,6 +81,34 @@ impl ClusterTarget {
     pub fn target(&self) -> Target {
         Target { kubeconfig: self.kubeconfig.clone(), context: self.context.clone() }
     }
+
+    /// Access to it, for whoever first needs it.
+    pub fn access(&self) -> Arc<Access> {
+        Arc::new(Access::new(self.target()))
+    }
+
+    /// Access to it, and the namespace for a command: the one that was named, else the context's.
+    ///
+    /// # Errors
+    /// There is no context, or its namespace can't be one.
+    pub async fn reach(&self, named: Option<&Namespace>) -> Result<(Arc<Access>, Namespace), Finding> {
+        let access = self.access();
+        let namespace = match named {
+            Some(namespace) => namespace.clone(),
+            None => namespace_of_context(&access.connection().await?.namespace)?,
+        };
+        Ok((access, namespace))
+    }
+}
+
+/// The namespace that a context says.
+///
+/// # Errors
+/// It can't be one.
+pub fn namespace_of_context(text: &str) -> Result<Namespace, Finding> {
+    text.parse().map_err(|why: String| {
+        Finding::new(Id::BadNamespace, format!("the context's namespace {text:?} can't be used: {why}"))
+    })
 }
 
 /// Arguments that name a provider and one of its clusters.
@@ -101,6 +133,21 @@ impl ValueEnum for Kind {
             Self::ServiceBinding => &["servicebindings", "sb"],
         };
         Some(PossibleValue::new(self.argument()).aliases(others))
+    }
+}
+
+/// What a person may call those who have a store for backups.
+impl ValueEnum for Owner {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Minio, Self::Aws]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        let (name, help) = match self {
+            Self::Minio => ("minio", "The stack's own store"),
+            Self::Aws => ("AWS", "AWS, or with --backup-store-endpoint any other that speaks S3"),
+        };
+        Some(PossibleValue::new(name).help(help))
     }
 }
 

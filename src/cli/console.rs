@@ -13,6 +13,9 @@ use crate::caller;
 use crate::finding::{Finding, Id};
 use crate::yaml;
 
+/// What is said where everything was as it should be.
+pub const NOTHING_CHANGED: &str = "Nothing had to be changed.";
+
 /// Standard output.
 #[derive(Debug)]
 pub struct Console {

@@ -6,10 +6,8 @@ use kube::ResourceExt;
 use serde_json::Value;
 
 use super::arguments::ClusterTarget;
-use super::create::chosen_namespace;
 use super::{Session, group};
 use crate::finding::{Finding, Id};
-use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
 use crate::steps::condition;
@@ -50,17 +48,15 @@ impl Describe {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         match self.what {
             None => group(session, &["describe"], "Please select what to describe."),
-            Some(What::Pg(pg)) => return pg.run(session),
+            Some(What::Pg(pg)) => pg.run(session),
         }
-        Ok(())
     }
 }
 
 impl DescribePg {
     fn run(self, session: &Session) -> Result<(), Finding> {
         session.look(async {
-            let access = Access::new(self.cluster.target());
-            let namespace = chosen_namespace(self.namespace.as_ref(), &access).await?;
+            let (access, namespace) = self.cluster.reach(self.namespace.as_ref()).await?;
             let reference = Reference::new(self.kind, &namespace, &self.name);
             let found = describe(&access.client().await?, &reference).await?;
             let description = found.ok_or_else(|| not_there(&reference))?;

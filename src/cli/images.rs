@@ -5,12 +5,12 @@ use std::sync::Arc;
 use a8s_operators::object_store;
 use a8s_operators::store::Credentials;
 use clap::{Args, Subcommand};
-use comfy_table::{Table, presets};
 use futures::StreamExt;
 use serde_json::{Value, json};
 
 use super::arguments::{Deadline, ProviderChoice, Run};
-use super::create::{StoreProvider, WhichStack};
+use super::create::{StoreOwner, WhichStack};
+use super::list::table;
 use super::session::interrupted;
 use super::{Session, group};
 use crate::finding::{Finding, Id};
@@ -49,7 +49,7 @@ struct Of {
     #[command(flatten)]
     stack: WhichStack,
     #[command(flatten)]
-    store: StoreProvider,
+    store: StoreOwner,
 }
 
 #[derive(Debug, Args)]
@@ -85,10 +85,7 @@ impl Images {
             Some(What::List(look)) => look.list(session),
             Some(What::Verify(look)) => look.verify(session),
             Some(What::Load(load)) => load.run(session),
-            None => {
-                group(session, &["images"], "Please use a sub-command.");
-                Ok(())
-            }
+            None => group(session, &["images"], "Please use a sub-command."),
         }
     }
 }
@@ -101,7 +98,7 @@ impl Of {
             let options = session.look(async {
                 provider::builtin::options(&provider::docker::ask(&docker, &provider::builtin::LISTING).await?)
             })?;
-            let mut documents = stack::builtin_values(&options)?;
+            let mut documents = stack::values_of(&a8s_operators::manifests::manifests(&options))?;
             if self.store.is_minio() {
                 documents.extend(stack::values_of(&object_store::manifests::manifests(&nobodys_store()))?);
             }
@@ -141,12 +138,8 @@ impl Look {
 
     fn list(&self, session: &Session) -> Result<(), Finding> {
         let images = self.images(session)?;
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header(["IMAGE", "INSTEAD OF"]);
-        for listed in &images {
-            table.add_row([listed.image.as_str(), listed.original.as_deref().unwrap_or("")]);
-        }
-        session.console.line(table.to_string());
+        let row = |listed: &Listed| vec![listed.image.clone(), listed.original.clone().unwrap_or_default()];
+        session.console.line(table(&["IMAGE", "INSTEAD OF"], images.iter().map(row)));
         let documents: Vec<Value> =
             images.iter().map(|listed| json!({"image": listed.image, "insteadOf": listed.original})).collect();
         session.console.document(&json!({"images": documents}));

@@ -6,10 +6,8 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use super::arguments::ClusterTarget;
-use super::create::chosen_namespace;
 use super::{Session, group};
 use crate::finding::Finding;
-use crate::kubernetes::Access;
 use crate::manifest::names::Namespace;
 use crate::manifest::resource::Kind;
 use crate::steps::look::{self, item::Item};
@@ -47,23 +45,23 @@ impl List {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         match self.what {
             None => group(session, &["list"], "Please select what to list."),
-            Some(What::Pg(ListPg { kind: None, .. })) => {
-                group(session, &["list", "pg"], "Please select a PostgreSQL resource such as (service) instance.");
-            }
-            Some(What::Pg(pg)) => return pg.run(session),
+            Some(What::Pg(pg)) => pg.run(session),
         }
-        Ok(())
     }
 }
 
 impl ListPg {
     fn run(self, session: &Session) -> Result<(), Finding> {
-        let Some(kind) = self.kind else { return Ok(()) };
+        let Some(kind) = self.kind else {
+            return group(session, &["list", "pg"], "Please select a PostgreSQL resource such as (service) instance.");
+        };
         session.look(async {
-            let access = Access::new(self.cluster.target());
-            let namespace = match self.all_namespaces || sabotage::sabotaged!("list-shows-every-namespace") {
-                true => None,
-                false => Some(chosen_namespace(self.namespace.as_ref(), &access).await?),
+            let (access, namespace) = match self.all_namespaces || sabotage::sabotaged!("list-shows-every-namespace") {
+                true => (self.cluster.access(), None),
+                false => {
+                    let (access, namespace) = self.cluster.reach(self.namespace.as_ref()).await?;
+                    (access, Some(namespace))
+                }
             };
             let objects = look::list(&access.client().await?, kind, namespace.as_ref()).await?;
             let mut items: Vec<Item> = objects.iter().map(|object| Item::of(kind, object)).collect();

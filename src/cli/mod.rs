@@ -130,10 +130,7 @@ fn for_caller(command: clap::Command) -> clap::Command {
 fn carry_out(cli: Cli, features: fn() -> Sources) -> u8 {
     let session = Session::new(cli.global);
     let result = match cli.command {
-        None => {
-            group(&session, &[], "");
-            Ok(())
-        }
+        None => group(&session, &[], ""),
         Some(command) => run(command, &session, features),
     };
     finish(&session, result)
@@ -216,8 +213,8 @@ fn report(finding: &Finding) {
     }
 }
 
-/// A group without a command: a warning and its help, as an answer.
-fn group(session: &Session, path: &[&str], warning: &str) {
+/// A group without a command: a warning and its help, as an answer. So it is no failure.
+fn group(session: &Session, path: &[&str], warning: &str) -> Result<(), Finding> {
     let mut root = Cli::command();
     root.build();
     let command = path.iter().try_fold(&mut root, |command, word| command.find_subcommand_mut(word));
@@ -228,6 +225,7 @@ fn group(session: &Session, path: &[&str], warning: &str) {
     if let Some(command) = command {
         session.console.line(command.render_help().to_string().trim_end());
     }
+    Ok(())
 }
 
 fn log_to_stderr() {

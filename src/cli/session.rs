@@ -1,7 +1,7 @@
 //! What a command works with: the console, progress, the configuration, a runner.
 
 use std::cell::OnceCell;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::time::{Duration, Instant};
@@ -13,12 +13,27 @@ use super::prompt;
 use crate::config::{ConfigFile, WorkingDirectory};
 use crate::finding::{Class, Finding, Id};
 use crate::kubernetes::DOES_IT_RUN;
+use crate::manifest::resource::Resource;
 use crate::provider::{self, Provider};
-use crate::step::{Cancel, Journal, Outcome, Plan, Runner};
+use crate::step::{Cancel, Event, Journal, Outcome, Plan, Reporter, Runner};
 
 /// Ctrl-C, where nothing was done that stays.
 pub fn interrupted() -> Finding {
     Finding::new(Id::Interrupted, "interrupted")
+}
+
+/// Does what can be left at any moment, until it is done or interrupted.
+///
+/// # Errors
+/// The finding of `work`, or an interrupt.
+pub async fn until_interrupted<T>(
+    cancel: &Cancel,
+    work: impl Future<Output = Result<T, Finding>>,
+) -> Result<T, Finding> {
+    tokio::select! {
+        done = work => done,
+        () = cancel.cancelled() => Err(interrupted()),
+    }
 }
 
 /// How long a cluster may take to say how it is, before a command does anything.
@@ -118,6 +133,25 @@ impl Session {
         })
     }
 
+    /// Warns, on standard error.
+    pub fn warn(&self, text: impl AsRef<str>) {
+        self.progress.event(&Event::Warning(text.as_ref()));
+    }
+
+    /// Says where the manifest of a resource is and, where it is to be `shown` or more is to be said, what it contains.
+    ///
+    /// # Errors
+    /// None that can happen with valid names.
+    pub fn tell_manifest(&self, resource: &Resource, path: &Path, shown: bool) -> Result<(), Finding> {
+        self.console.info(format!("The YAML manifest is located at: {}", path.display()));
+        if shown || self.global.verbose {
+            self.console.line(" The YAML manifest contains: ");
+            let document = resource.document().map_err(|error| Finding::new(Id::Internal, error))?;
+            self.console.raw(document.as_bytes());
+        }
+        Ok(())
+    }
+
     /// A runner for one plan.
     pub fn runner(&self, cancel: Cancel, timeout: Duration, directory: Option<&WorkingDirectory>) -> Runner {
         let runner = Runner::new(self.progress.clone(), cancel, timeout);
@@ -184,7 +218,7 @@ impl Session {
         Ok(file.add_working_directory(&chosen)?)
     }
 
-    fn choose(&self, proposal: &std::path::Path) -> Result<PathBuf, Finding> {
+    fn choose(&self, proposal: &Path) -> Result<PathBuf, Finding> {
         // Without a terminal there is nobody to ask, and the proposal harms nobody.
         if self.global.yes || !crate::caller::can_answer() {
             return Ok(proposal.to_owned());
@@ -215,6 +249,11 @@ impl Session {
     /// There is none, or the configuration can't be read.
     pub fn working_directory(&self) -> Result<WorkingDirectory, Finding> {
         Ok(ConfigFile::of_user()?.working_directory()?)
+    }
+
+    /// The working directory, if one was ever chosen: for the journal of commands that need none.
+    pub fn journal(&self) -> Option<WorkingDirectory> {
+        self.working_directory().ok()
     }
 }
 

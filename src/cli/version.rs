@@ -1,10 +1,8 @@
 //! `a9s version`: of the program, and of what is installed on the current cluster.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::Args;
-use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Api;
 use serde::Serialize;
@@ -13,6 +11,8 @@ use super::Session;
 use super::arguments::ClusterTarget;
 use crate::finding::Finding;
 use crate::kubernetes::{Connection, Target};
+use crate::manifest::resource::Kind;
+use crate::steps::look::majors;
 
 /// How long the cluster may take to answer everything.
 const DEADLINE: Duration = Duration::from_secs(2);
@@ -101,7 +101,7 @@ async fn installed(target: &Target) -> Installed {
     let (kubernetes, stack, majors) = tokio::join!(
         within(Box::pin(kubernetes)),
         tokio::time::timeout(DEADLINE, stack(&connection)),
-        tokio::time::timeout(DEADLINE, majors(&connection))
+        tokio::time::timeout(DEADLINE, majors(&connection.client))
     );
     match kubernetes {
         Ok(Ok(version)) => answer.kubernetes = Some(version.git_version),
@@ -117,8 +117,7 @@ async fn installed(target: &Target) -> Installed {
 
 async fn stack(connection: &Connection) -> Option<String> {
     let api: Api<CustomResourceDefinition> = Api::all(connection.client.clone());
-    let name = format!("postgresqls.{}", crate::manifest::instance::GROUP);
-    let definition = api.get_opt(&name).await.ok()?;
+    let definition = api.get_opt(&Kind::Instance.definition()).await.ok()?;
     Some(match definition {
         None => "not installed".to_owned(),
         Some(definition) => {
@@ -132,14 +131,4 @@ async fn stack(connection: &Connection) -> Option<String> {
             format!("installed ({})", served.join(", "))
         }
     })
-}
-
-/// The PostgreSQL majors that the cluster's list of images has.
-pub(super) async fn majors(connection: &Connection) -> Vec<u32> {
-    let api: Api<ConfigMap> = Api::namespaced(connection.client.clone(), a8s_operators::SYSTEM_NAMESPACE);
-    let images = api.get_opt(a8s_operators::manifests::IMAGES).await.ok().flatten();
-    let data: BTreeMap<String, String> = images.and_then(|images| images.data).unwrap_or_default();
-    let mut majors: Vec<u32> = data.keys().filter_map(|key| key.parse().ok()).collect();
-    majors.sort_unstable();
-    majors
 }

@@ -53,7 +53,7 @@ impl Kind {
     }
 }
 
-/// How an object is called in words: `secret default/x`.
+/// How an object is called in words: `Secret default/x`.
 pub fn describe(object: &DynamicObject) -> String {
     let kind = object.types.as_ref().map_or("object", |types| types.kind.as_str());
     match object.namespace() {

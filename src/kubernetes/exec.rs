@@ -17,6 +17,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Buffers of the connection; the library's own default of 1 KiB makes uploads slow.
 const BUFFER: usize = 256 * 1024;
 
+/// The container of the server, in the pod of a member.
+pub const POSTGRES: &str = "postgres";
+
 /// A container.
 #[derive(Debug, Clone)]
 pub struct Container {
@@ -26,6 +29,13 @@ pub struct Container {
     pub pod: String,
     /// Name of the container.
     pub container: String,
+}
+
+impl Container {
+    /// The one of the server, in the pod of a member.
+    pub fn postgres(namespace: &str, pod: &str) -> Self {
+        Self { namespace: namespace.to_owned(), pod: pod.to_owned(), container: POSTGRES.to_owned() }
+    }
 }
 
 /// How a command ended.

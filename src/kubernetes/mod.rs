@@ -11,13 +11,16 @@ pub mod kubeconfig;
 pub mod terminal;
 pub mod wait;
 
+use std::fmt::Debug;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use http::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::apimachinery::pkg::version::Info;
+use kube::api::DeleteParams;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
-use kube::{Client, Config};
+use kube::{Api, Client, Config};
+use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
 pub use self::error::{DOES_IT_RUN, Error};
@@ -171,6 +174,20 @@ impl Access {
     /// As [`Target::connect`].
     pub async fn client(&self) -> Result<Client, Finding> {
         Ok(self.connection().await?.client.clone())
+    }
+}
+
+/// Deletes an object. One that is not there is as good as deleted; `what` is an infinitive.
+///
+/// # Errors
+/// The request fails.
+pub async fn delete<K>(api: &Api<K>, name: &str, parameters: &DeleteParams, what: &str) -> Result<(), Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    match api.delete(name, parameters).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        result => result.map(drop).map_err(|error| Error::request(what, error)),
     }
 }
 

@@ -3,16 +3,10 @@
 use std::str::FromStr;
 
 use a8s_operators::instance::STRICT_VERSION;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::api::ApiResource;
 use serde_json::{Value, json};
 
 use super::names::{Namespace, ObjectName};
-pub use super::resource::ApiVersion;
-use super::resource::{Kind, Reference, Resource};
-
-/// API group of instances.
-pub const GROUP: &str = "postgresql.anynines.com";
+use super::resource::{ApiVersion, Kind, Reference, Resource};
 
 /// What an instance should be.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,11 +29,6 @@ pub struct Instance {
     pub requests_cpu: Size,
     /// Memory that each member may use.
     pub limits_memory: Size,
-}
-
-/// How to reach instances of an API version.
-pub fn resource(api_version: &ApiVersion) -> ApiResource {
-    Kind::Instance.resource(api_version)
 }
 
 /// The spec of an instance.
@@ -74,13 +63,6 @@ impl Instance {
 /// A quantity as Kubernetes writes it, such as `1Gi` or `100m`; kept as typed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Size(pub String);
-
-impl Size {
-    /// The quantity.
-    pub fn quantity(&self) -> Quantity {
-        Quantity(self.0.clone())
-    }
-}
 
 impl FromStr for Size {
     type Err = String;

@@ -24,7 +24,7 @@ pub enum Verdict {
     Unknown(String),
 }
 
-/// Asks the registry of an image. `insecure` speaks http, which is only possible with this machine.
+/// Asks the registry of an image by `scheme`: `https`, or `http` where it is on this machine.
 ///
 /// # Errors
 /// The registry does not answer.

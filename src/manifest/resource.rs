@@ -61,6 +61,11 @@ impl Kind {
         }
     }
 
+    /// The name of its CustomResourceDefinition.
+    pub fn definition(self) -> String {
+        format!("{}.{}", self.plural(), self.group())
+    }
+
     /// What a person calls it.
     pub const fn noun(self) -> &'static str {
         match self {
@@ -221,6 +226,13 @@ mod tests {
         let files = Kind::ALL.map(|kind| resource(kind, "x", "default").file(Path::new("/w")));
         let expected = ["instance", "backup", "restore", "service-binding"];
         assert_eq!(files, expected.map(|word| PathBuf::from(format!("/w/a8s-pg-{word}-x.yaml"))));
+    }
+
+    #[test]
+    fn the_definitions_are_those_of_the_stack() {
+        let names: Vec<String> =
+            a8s_api::crds().into_iter().filter_map(|definition| definition.metadata.name).collect();
+        assert!(Kind::ALL.iter().all(|kind| names.contains(&kind.definition())), "{names:?}");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //! (steps keep those out of their words), and it never makes a command fail.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 
 use fs_err::os::unix::fs::OpenOptionsExt;
@@ -35,11 +35,6 @@ impl Journal {
     /// A journal at `path`, whose directory need not exist yet.
     pub fn new(path: impl Into<PathBuf>) -> Self {
         Self { path: path.into(), file: Mutex::new(None) }
-    }
-
-    /// Where it is.
-    pub fn path(&self) -> &Path {
-        &self.path
     }
 
     /// Appends a line. Failure is logged, not returned: a journal must not fail what it records.

@@ -56,11 +56,14 @@ pub trait Step: Send + Sync {
     /// A finding that waiting cannot heal; the runner stops at once. What may heal is [`Observation::Unmet`].
     async fn observe(&self) -> Result<Observation, Finding>;
 
-    /// Brings the world to the wanted state, or starts what brings it there. The runner waits for the rest.
+    /// Brings the world to the wanted state, or starts what brings it there. The runner waits for the rest. Nothing is
+    /// done where somebody else brings it about.
     ///
     /// # Errors
     /// A finding; what was done so far is met again by the next run.
-    async fn converge(&self, context: &Context) -> Result<(), Finding>;
+    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
+        Ok(())
+    }
 
     /// Looks after [`Step::converge`]. A step that has seen the end of it there says so without asking again.
     ///
@@ -75,7 +78,8 @@ pub trait Step: Send + Sync {
         std::future::pending().await
     }
 
-    /// What can be seen that explains why the step is not satisfied. Called when it failed or the deadline passed.
+    /// What can be seen that explains why the step is not satisfied. Called when it failed or the deadline passed; what
+    /// has no lines is left out.
     async fn evidence(&self) -> Vec<Evidence> {
         Vec::new()
     }

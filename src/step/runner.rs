@@ -30,7 +30,7 @@ pub struct Context {
     /// What the step waits for, as the heartbeat tells it.
     difference: Arc<Mutex<String>>,
     /// When the command's time is up.
-    pub deadline: Instant,
+    deadline: Instant,
 }
 
 impl Context {
@@ -209,6 +209,7 @@ impl Runner {
                 if finding.evidence.is_empty() {
                     // Too slow is as good as none: the cause is what counts.
                     finding.evidence = tokio::time::timeout(EVIDENCE, step.evidence()).await.unwrap_or_default();
+                    finding.evidence.retain(|evidence| !evidence.lines.is_empty());
                 }
                 Err(finding)
             }

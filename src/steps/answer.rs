@@ -2,14 +2,14 @@
 
 use async_trait::async_trait;
 
-use super::sql::Sql;
+use super::sql::Query;
 use crate::finding::Finding;
-use crate::step::{Context, Observation, Step};
+use crate::step::{Observation, Step};
 
 /// An instance should give an answer: rows one below the other, columns separated by `|`.
 pub struct Answers {
     /// The question, with the instance that is asked.
-    pub question: Sql,
+    pub question: Query,
     /// The answer.
     pub answer: String,
 }
@@ -30,10 +30,5 @@ impl Step for Answers {
             Ok(answer) => Observation::unmet(format!("it answers {answer:?}, not {:?}", self.answer)),
             Err(why) => Observation::unmet(why),
         })
-    }
-
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        // Somebody else brings it about.
-        Ok(())
     }
 }

@@ -7,11 +7,10 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::WatchParams;
 use kube::{Api, ResourceExt};
 
 use super::condition::{self, Verdict};
-use super::resource::{self, Applied, Existing, Exists, Manifest, api, next_change};
+use super::resource::{self, Applied, Existing, Exists, Manifest, change_of};
 use crate::finding::{Evidence, Finding, Id};
 use crate::kubernetes::{Access, Error, diagnosis};
 use crate::manifest::names::{Namespace, ObjectName};
@@ -88,22 +87,14 @@ impl Step for Implemented {
         })
     }
 
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        // The stack implements it.
-        Ok(())
-    }
-
     async fn changed(&self) {
-        let Ok(client) = self.access.client().await else { return std::future::pending().await };
-        let parameters = WatchParams::default().fields(&format!("metadata.name={}", self.reference.name));
-        next_change(&api(client, &self.reference), parameters).await;
+        change_of(&self.access, &self.reference).await;
     }
 
     async fn evidence(&self) -> Vec<Evidence> {
         let Ok(client) = self.access.client().await else { return Vec::new() };
         let (namespace, name) = (self.reference.namespace.as_str(), self.reference.name.as_str());
-        let events = diagnosis::events(&client, namespace, self.reference.kind.kind(), name).await;
-        if events.lines.is_empty() { Vec::new() } else { vec![events] }
+        vec![diagnosis::events(&client, namespace, self.reference.kind.kind(), name).await]
     }
 }
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Error};
-use crate::step::{Context, Observation, Step};
+use crate::step::{Observation, Step};
 
 /// What the released stack is called.
 const UPSTREAM: &str = "upstream";
@@ -107,10 +107,6 @@ impl Step for Capable {
     async fn observe(&self) -> Result<Observation, Finding> {
         require(&self.access.client().await?, self.capability).await?;
         Ok(Observation::satisfied("it has it"))
-    }
-
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        Ok(())
     }
 }
 

@@ -10,12 +10,12 @@ use a8s_operators::instance::names::SWITCHOVER;
 use async_trait::async_trait;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, Patch, PatchParams, WatchParams};
+use kube::api::{Patch, PatchParams, WatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
 
 use super::capability::{self, Capability};
-use super::instance::labels;
+use super::members;
 use super::resource::{self, next_change};
 use crate::finding::{Evidence, Finding, Id};
 use crate::kubernetes::{Access, Error, diagnosis};
@@ -64,7 +64,7 @@ impl Failover {
             return Err(Finding::new(Id::NoInstance, cause));
         };
         capability::require(client, Capability::Failover).await?;
-        let replicas = there.data["spec"]["replicas"].as_i64().unwrap_or(1);
+        let replicas = members::wanted(&there.data["spec"]);
         if replicas < 2 {
             let cause = format!("the instance {name} has {replicas} members: there is nobody to fail over to");
             return Err(Finding::new(Id::NoOtherMember, cause)
@@ -76,9 +76,8 @@ impl Failover {
                 format!("the instance {name} has no Lease yet: it has no primary, or its stack has other means");
             return Err(Finding::new(Id::NoLease, cause));
         };
-        let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.as_str());
-        let pods = pods.list(&ListParams::default().labels(&labels(&self.instance))).await;
-        let pods = pods.map_err(|error| Error::request(what(), error))?.items;
+        let pods = members::list(client, namespace, &self.instance).await;
+        let pods = pods.map_err(|error| Error::request(what(), error))?;
         Ok(Found { record: Record::of(&lease), pods })
     }
 
@@ -105,8 +104,7 @@ impl Failover {
 
 /// Whether a pod answers as the primary.
 fn serves(pods: &[Pod], name: &str) -> bool {
-    let is_primary = |pod: &Pod| pod.labels().get(a8s_api::LABEL_ROLE).is_some_and(|role| role == "master");
-    pods.iter().any(|pod| pod.name_any() == name && is_primary(pod) && diagnosis::is_ready(pod))
+    pods.iter().any(|pod| pod.name_any() == name && members::is_primary(pod) && diagnosis::is_ready(pod))
 }
 
 #[async_trait]
@@ -175,7 +173,7 @@ impl Step for Failover {
         let leases = self.leases(client);
         let name = format!("metadata.name={}", self.instance);
         tokio::select! {
-            () = next_change(&pods, WatchParams::default().labels(&labels(&self.instance))) => {}
+            () = next_change(&pods, WatchParams::default().labels(&members::selector(&self.instance))) => {}
             () = next_change(&leases, WatchParams::default().fields(&name)) => {}
         }
     }

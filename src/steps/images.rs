@@ -32,10 +32,6 @@ impl Step for Built {
         self.provider.builtin_stack(&self.cluster).await?;
         Ok(Observation::satisfied("they are there"))
     }
-
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        Ok(())
-    }
 }
 
 /// The nodes should have the images that a source names.

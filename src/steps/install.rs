@@ -224,7 +224,7 @@ fn builtin_source(images: ImageMap, provider: Option<(Arc<dyn Provider>, Cluster
                 Some((provider, cluster)) => provider.builtin_stack(&cluster).await?,
                 None => pulled(),
             };
-            stack::builtin_values(&options)
+            stack::values_of(&a8s_operators::manifests::manifests(&options))
         })
     })
 }
@@ -376,9 +376,9 @@ mod tests {
     use super::*;
     use crate::kubernetes::Target;
     use crate::provider::{Name, Options, of_name};
-    use crate::steps::backup_config::{Provider as StoreProvider, Wish};
+    use crate::steps::backup_config::{Owner, Wish};
 
-    fn plan(stack: Stack, backups: StoreProvider) -> String {
+    fn plan(stack: Stack, owner: Owner) -> String {
         let mut plan = Plan::new("create stack a8s");
         add(
             &mut plan,
@@ -388,7 +388,7 @@ mod tests {
                 directory: WorkingDirectory("/a9s".into()),
                 stack,
                 images: ImageMap::default(),
-                choice: Choice::new(Wish { provider: Some(backups), ..Wish::default() }),
+                choice: Choice::new(Wish { owner: Some(owner), ..Wish::default() }),
             },
         );
         plan.describe()
@@ -400,9 +400,9 @@ mod tests {
         let kind = of_name(Name::Kind, Options::default()).unwrap();
         let builtin = Stack::Builtin { provider: Some((kind, "a8s".parse().unwrap())) };
         insta::with_settings!({snapshot_path => "../../snapshots/plans", prepend_module_to_snapshot => false}, {
-            insta::assert_snapshot!("create_stack_upstream_minio", plan(upstream(), StoreProvider::Minio));
-            insta::assert_snapshot!("create_stack_upstream_aws", plan(upstream(), StoreProvider::Aws));
-            insta::assert_snapshot!("create_stack_builtin_kind", plan(builtin, StoreProvider::Minio));
+            insta::assert_snapshot!("create_stack_upstream_minio", plan(upstream(), Owner::Minio));
+            insta::assert_snapshot!("create_stack_upstream_aws", plan(upstream(), Owner::Aws));
+            insta::assert_snapshot!("create_stack_builtin_kind", plan(builtin, Owner::Minio));
         });
     }
 }

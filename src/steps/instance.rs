@@ -9,17 +9,13 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{ListParams, WatchParams};
 use kube::{Api, Client, ResourceExt};
 
-use super::resource::{self, next_change};
+use super::members;
+use super::resource::{self, change_of, next_change};
 use crate::finding::{Evidence, Finding};
 use crate::kubernetes::{Access, Error, diagnosis};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference, Resource};
 use crate::step::{Context, Observation, Step};
-
-/// Labels that select what belongs to an instance, exactly.
-pub fn labels(name: &ObjectName) -> String {
-    format!("a8s.a9s/dsi-group={},a8s.a9s/dsi-name={name}", crate::manifest::instance::GROUP)
-}
 
 /// The members of an instance should be ready, one of them the primary.
 pub struct Ready {
@@ -38,16 +34,14 @@ impl Ready {
         self.resource.reference.namespace.as_str()
     }
 
-    /// Number of members; 1 if the spec says nothing.
+    /// Number of members, as a StatefulSet counts them.
     fn replicas(&self) -> i32 {
-        self.resource.spec["replicas"].as_i64().and_then(|replicas| i32::try_from(replicas).ok()).unwrap_or(1)
+        i32::try_from(members::wanted(&self.resource.spec)).unwrap_or(1)
     }
 
-    async fn pods(&self, client: &Client) -> Result<Vec<Pod>, Finding> {
-        let api: Api<Pod> = Api::namespaced(client.clone(), self.namespace());
-        let parameters = ListParams::default().labels(&labels(self.name()));
-        let what = || format!("list the pods of the instance {}", self.name());
-        Ok(api.list(&parameters).await.map_err(|error| Error::request(what(), error))?.items)
+    async fn pods(&self, client: &Client) -> Result<Vec<Pod>, Error> {
+        let pods = members::list(client, &self.resource.reference.namespace, self.name()).await;
+        pods.map_err(|error| Error::request(format!("list the pods of the instance {}", self.name()), error))
     }
 
     /// What keeps the StatefulSet from being what the instance wants.
@@ -114,8 +108,7 @@ impl Step for Ready {
         if let Some(difference) = self.statefulset(&client).await? {
             return Ok(Observation::unmet(difference));
         }
-        let primary = |pod: &Pod| pod.labels().get("a8s.a9s/replication-role").is_some_and(|role| role == "master");
-        if self.replicas() > 0 && !pods.iter().any(|pod| primary(pod) && diagnosis::is_ready(pod)) {
+        if self.replicas() > 0 && !pods.iter().any(|pod| members::is_primary(pod) && diagnosis::is_ready(pod)) {
             return Ok(Observation::unmet("it has no primary yet"));
         }
         let there = resource::get(&client, &self.resource.reference).await?;
@@ -132,22 +125,14 @@ impl Step for Ready {
         Ok(Observation::satisfied(format!("{} of {0} members are ready", self.replicas())))
     }
 
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        // The stack makes it ready.
-        Ok(())
-    }
-
     async fn changed(&self) {
         // A change of a pod or of the status is worth a look. What happens before the watch begins is seen by the
         // runner's own looks.
         let Ok(client) = self.access.client().await else { return std::future::pending().await };
-        let pods: Api<Pod> = Api::namespaced(client.clone(), self.namespace());
-        let instances = resource::api(client, &self.resource.reference);
-        let selector = labels(self.name());
-        let name = self.name().as_str();
+        let pods: Api<Pod> = Api::namespaced(client, self.namespace());
         tokio::select! {
-            () = next_change(&pods, WatchParams::default().labels(&selector)) => {}
-            () = next_change(&instances, WatchParams::default().fields(&format!("metadata.name={name}"))) => {}
+            () = next_change(&pods, WatchParams::default().labels(&members::selector(self.name()))) => {}
+            () = change_of(&self.access, &self.resource.reference) => {}
         }
     }
 
@@ -160,7 +145,6 @@ impl Step for Ready {
                 evidence.extend(diagnosis::of_pod(&client, &pod).await);
             }
         }
-        evidence.retain(|evidence| !evidence.lines.is_empty());
         evidence
     }
 }
@@ -177,8 +161,7 @@ fn extensions(pod: &Pod) -> Option<&str> {
 /// A request fails.
 pub async fn remarks(client: &Client, namespace: &Namespace, name: &ObjectName) -> Result<Vec<String>, Finding> {
     let failed = |error| Error::request(format!("look at the members of {namespace}/{name}"), error);
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.as_str());
-    let pods = pods.list(&ListParams::default().labels(&labels(name))).await.map_err(failed)?.items;
+    let pods = members::list(client, namespace, name).await.map_err(failed)?;
     let events: Api<Event> = Api::namespaced(client.clone(), namespace.as_str());
     let events = events.list(&ListParams::default().fields("reason=ConstraintNotKept")).await.map_err(failed)?;
     let of_pod = |pod: &Pod, event: &&Event| event.involved_object.uid == pod.metadata.uid;
@@ -212,12 +195,12 @@ impl Deleted {
     /// Something that belonged to it and is still there.
     async fn left(&self) -> Result<Option<String>, Finding> {
         let client = self.object.access.client().await?;
-        let (namespace, labels) = (self.object.reference.namespace.as_str(), labels(self.name()));
+        let (namespace, selector) = (self.object.reference.namespace.as_str(), members::selector(self.name()));
         macro_rules! look {
             ($($kind:ty => $word:literal),* $(,)?) => {{
                 $(
                     let api: Api<$kind> = Api::namespaced(client.clone(), namespace);
-                    let list = api.list(&ListParams::default().labels(&labels)).await;
+                    let list = api.list(&ListParams::default().labels(&selector)).await;
                     let list = list.map_err(|error| Error::request(concat!("list ", $word, "s"), error))?;
                     // Its backups and bindings have Secrets and ConfigMaps of their own: only what it owns counts.
                     if let Some(first) = list.items.iter().find(|object| self.owned(object.owner_references(), &object.name_any())) {

@@ -4,12 +4,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DeleteParams, ListParams};
+use kube::api::DeleteParams;
 use kube::{Api, Client, ResourceExt};
 
-use super::instance::labels;
+use super::members;
 use crate::finding::{Finding, Id};
-use crate::kubernetes::{Access, Error};
+use crate::kubernetes::{Access, Error, delete};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::step::{Context, Observation, Step};
 
@@ -56,23 +56,13 @@ impl Killed {
     }
 
     async fn pod(&self, client: &Client) -> Result<Pod, Finding> {
-        let selector = match self.member {
-            Member::Primary => {
-                let role = if sabotage::sabotaged!("kill-takes-a-standby") { "replica" } else { "master" };
-                format!("a8s.a9s/replication-role={role},{}", labels(&self.instance))
-            }
-            Member::Number(_) => labels(&self.instance),
+        let pods = members::list(client, &self.namespace, &self.instance).await;
+        let pods = pods.map_err(|error| Error::request(format!("list the members of {}", self.instance), error))?;
+        let is_meant = |pod: &Pod| match self.member {
+            Member::Primary => members::is_primary(pod) != sabotage::sabotaged!("kill-takes-a-standby"),
+            Member::Number(number) => pod.name_any() == format!("{}-{number}", self.instance),
         };
-        let list = self.pods(client.clone()).list(&ListParams::default().labels(&selector)).await;
-        let list = list.map_err(|error| Error::request(format!("list the members of {}", self.instance), error))?;
-        let wanted = match self.member {
-            Member::Primary => list.items.into_iter().next(),
-            Member::Number(number) => {
-                let name = format!("{}-{number}", self.instance);
-                list.items.into_iter().find(|pod| pod.name_any() == name)
-            }
-        };
-        wanted.ok_or_else(|| {
+        pods.into_iter().find(is_meant).ok_or_else(|| {
             let which = match self.member {
                 Member::Primary => "primary".to_owned(),
                 Member::Number(number) => format!("member {number}"),
@@ -122,10 +112,7 @@ impl Step for Killed {
         // The identifier keeps a second run from killing the successor.
         let parameters = DeleteParams { grace_period_seconds: Some(0), ..DeleteParams::default() }
             .preconditions(kube::api::Preconditions { uid: Some(uid.clone()), resource_version: None });
-        match self.pods(client).delete(&name, &parameters).await {
-            Err(kube::Error::Api(status)) if status.code == 404 => {}
-            other => drop(other.map_err(|error| Error::request(format!("delete the pod {name}"), error))?),
-        }
+        delete(&self.pods(client), &name, &parameters, &format!("delete the pod {name}")).await?;
         *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some((name, uid));
         Ok(())
     }

@@ -17,6 +17,7 @@ pub mod kubeconfig;
 pub mod ledger;
 pub mod look;
 pub mod member;
+pub mod members;
 pub mod primary;
 pub mod release;
 pub mod resource;

@@ -2,12 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::Pod;
-use kube::api::ListParams;
-use kube::{Api, Client, ResourceExt};
+use kube::{Client, ResourceExt};
 
-use super::instance::labels;
-use super::resource;
+use super::{members, resource};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Error, diagnosis};
 use crate::manifest::names::{Namespace, ObjectName};
@@ -32,7 +29,6 @@ pub enum Primary {
 /// There is no such instance, it has no members, or its pod cannot become ready by waiting.
 pub async fn find(client: &Client, namespace: &Namespace, instance: &ObjectName) -> Result<Primary, Finding> {
     let missing = || format!("Can't find primary pod of service instance: {namespace}/{instance}");
-    let what = || format!("list the pods of the instance {namespace}/{instance}");
     let reference = Reference::new(Kind::Instance, namespace, instance);
     let there = resource::get(client, &reference).await?;
     let there =
@@ -40,10 +36,9 @@ pub async fn find(client: &Client, namespace: &Namespace, instance: &ObjectName)
     if there.data["spec"]["replicas"] == 0 {
         return Err(Finding::new(Id::NoPrimary, format!("{}: the instance has no members", missing())));
     }
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.as_str());
-    let selector = format!("a8s.a9s/replication-role=master,{}", labels(instance));
-    let parameters = ListParams::default().labels(&selector);
-    let pods = pods.list(&parameters).await.map_err(|error| Error::request(what(), error))?.items;
+    let failed = |error| Error::request(format!("list the pods of the instance {namespace}/{instance}"), error);
+    let mut pods = members::list(client, namespace, instance).await.map_err(failed)?;
+    pods.retain(members::is_primary);
     // A dead primary keeps its label until it is back.
     if let Some(pod) = pods.iter().find(|pod| diagnosis::is_ready(pod)) {
         return Ok(Primary::Ready(pod.name_any()));

@@ -116,7 +116,7 @@ impl World {
                     kind.noun(),
                     object.name_any(),
                     object.data["spec"],
-                    condition::verdict(kind, &object).word()
+                    super::look::item::state(kind, &object).0
                 ));
             }
         }

@@ -16,7 +16,8 @@ use serde_json::Value;
 use super::condition::{self, Verdict};
 use super::written;
 use crate::finding::{Evidence, Finding, Id};
-use crate::kubernetes::{Access, Error, apply, diagnosis};
+use crate::kubernetes::exec::POSTGRES;
+use crate::kubernetes::{Access, Error, apply, delete, diagnosis};
 use crate::manifest::resource::{Kind, Reference, Resource};
 use crate::step::{Context, Handle, Observation, Plan, Step};
 
@@ -71,10 +72,6 @@ impl Step for Exists {
             Some(there) if there.metadata.deletion_timestamp.is_some() => Err(missing(": it is being deleted")),
             Some(_) => Ok(Observation::satisfied("it is there")),
         }
-    }
-
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        Ok(())
     }
 }
 
@@ -274,7 +271,7 @@ impl Step for Applied {
     }
 }
 
-/// A custom resource should have come to its end: a backup, a restore complete, a service binding implemented.
+/// An order should have come to its end: a backup or a restore that is complete.
 pub struct Settled {
     access: Arc<Access>,
     reference: Reference,
@@ -333,16 +330,8 @@ impl Step for Settled {
         })
     }
 
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        // The stack carries it out.
-        Ok(())
-    }
-
     async fn changed(&self) {
-        let Ok(client) = self.access.client().await else { return std::future::pending().await };
-        let name = &self.reference.name;
-        let parameters = WatchParams::default().fields(&format!("metadata.name={name}"));
-        next_change(&api(client, &self.reference), parameters).await;
+        change_of(&self.access, &self.reference).await;
     }
 
     async fn evidence(&self) -> Vec<Evidence> {
@@ -353,22 +342,19 @@ impl Step for Settled {
             let lines = condition::of(&object).iter().map(condition::line).collect();
             evidence.insert(0, Evidence { about: format!("conditions of the {}", self.reference), lines });
             if let Some(used) = condition::pod_used(&object) {
-                let container = if *kind == Kind::Backup { "backup-agent" } else { "postgres" };
+                let container = if *kind == Kind::Backup { "backup-agent" } else { POSTGRES };
                 evidence.push(diagnosis::log(&client, &used.namespace, &used.name, container).await);
             }
         }
-        evidence.retain(|evidence| !evidence.lines.is_empty());
         evidence
     }
 }
 
-/// What the Go tool says of one that has failed.
+/// What the Go tool says of an order that has failed: of a restore, else of a backup.
 const fn phrase_of_failure(kind: Kind) -> &'static str {
     match kind {
-        Kind::Backup => "The backup has not been successful",
         Kind::Restore => "The restore has not been completed",
-        Kind::ServiceBinding => "A problem occurred creating the service binding",
-        Kind::Instance => "The instance does not run",
+        _ => "The backup has not been successful",
     }
 }
 
@@ -413,6 +399,13 @@ where
     let version = list.metadata.resource_version.unwrap_or_default();
     let Ok(stream) = api.watch(&parameters, &version).await else { return std::future::pending().await };
     let _ = stream.boxed().next().await;
+}
+
+/// Resolves with the first change of a custom resource; never where it can't be asked for.
+pub async fn change_of(access: &Access, reference: &Reference) {
+    let Ok(client) = access.client().await else { return std::future::pending().await };
+    let parameters = WatchParams::default().fields(&format!("metadata.name={}", reference.name));
+    next_change(&api(client, reference), parameters).await;
 }
 
 /// What holds up a deletion and does not heal by itself is believed after this time: it may just have been mended.
@@ -472,17 +465,12 @@ impl Step for Deleted {
         let api = api(self.access.client().await?, &self.reference);
         let parameters =
             DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
-        match api.delete(name.as_str(), &parameters).await {
-            Ok(_) => Ok(()),
-            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(error) => Err(Error::request(format!("delete the {} {namespace}/{name}", kind.noun()), error).into()),
-        }
+        let what = format!("delete the {} {namespace}/{name}", kind.noun());
+        Ok(delete(&api, name.as_str(), &parameters, &what).await?)
     }
 
     async fn changed(&self) {
-        let Ok(client) = self.access.client().await else { return std::future::pending().await };
-        let parameters = WatchParams::default().fields(&format!("metadata.name={}", self.reference.name));
-        next_change(&api(client, &self.reference), parameters).await;
+        change_of(&self.access, &self.reference).await;
     }
 
     async fn evidence(&self) -> Vec<Evidence> {
@@ -495,9 +483,7 @@ impl Step for Deleted {
         let about = self.reference.to_string();
         let Reference { kind, namespace, name, .. } = &self.reference;
         let events = diagnosis::events(&client, namespace.as_str(), kind.kind(), name.as_str()).await;
-        let mut evidence = vec![Evidence { about, lines }, events];
-        evidence.retain(|evidence| !evidence.lines.is_empty());
-        evidence
+        vec![Evidence { about, lines }, events]
     }
 }
 

@@ -19,7 +19,7 @@ use crate::kubernetes::{Access, Error};
 use crate::manifest::instance;
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference, Resource};
-use crate::step::{Context, Handle, Observation, Plan, Step};
+use crate::step::{Handle, Observation, Plan, Step};
 
 /// Annotation of an instance that was made for a restore, whose name it is.
 const MADE_FOR: &str = "a8s.a9s/made-for";
@@ -188,10 +188,6 @@ impl Step for Restorable {
             self.require_idle(&client).await?;
         }
         Ok(Observation::satisfied(format!("it is complete, and of the instance {source}")))
-    }
-
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        Ok(())
     }
 }
 

@@ -8,17 +8,18 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
+use kube::Client;
 use tokio::io::AsyncRead;
 
 use super::primary::{self, Primary};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
-use crate::kubernetes::exec::{self, Container, Ended};
+use crate::kubernetes::exec::{self, Container, Ended, POSTGRES};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::step::{Context, Observation, Step};
 
-/// The container of the server.
-pub const CONTAINER: &str = "postgres";
+/// What comes before SQL whose answer a program reads: rows one below the other, columns separated by `|`, no headings.
+pub const PLAIN: &str = "\\set QUIET on\n\\pset tuples_only on\n\\pset format unaligned\n";
 /// Lines of psql's errors that go into a finding.
 const ERROR_LINES: usize = 8;
 
@@ -31,11 +32,8 @@ pub enum Source {
     Statement(String),
 }
 
-/// What receives psql's standard output as it comes.
-pub type Output = Box<dyn FnMut(&[u8]) + Send>;
-
-/// SQL should have been run once, in this run.
-pub struct Sql {
+/// SQL for an instance.
+pub struct Query {
     /// The cluster.
     pub access: Arc<Access>,
     /// The instance.
@@ -48,15 +46,20 @@ pub struct Sql {
     pub source: Source,
     /// Whether the uploaded file stays in the pod.
     pub keep: bool,
-    /// Where psql's output goes.
-    pub output: Mutex<Output>,
-    /// The pod it was run in.
-    pub done: Mutex<Option<String>>,
 }
 
-impl Sql {
-    /// Runs the statement as a question. The answer is rows one below the other with columns separated by `|`; where
-    /// there is none yet, it is said why.
+impl Query {
+    /// Runs it in a pod and gives psql's standard output to `output` as it comes.
+    ///
+    /// # Errors
+    /// The file can't be read, or psql can't be started.
+    async fn run(&self, client: Client, pod: &str, output: &mut (dyn FnMut(&[u8]) + Send)) -> Result<Ended, Finding> {
+        let (stdin, length) = self.open()?;
+        let container = Container::postgres(self.namespace.as_str(), pod);
+        Ok(exec::run(client, &container, self.script(length), Some(stdin), output).await?)
+    }
+
+    /// Runs it as a question, which begins with [`PLAIN`]. Where there is no answer yet, it is said why.
     ///
     /// # Errors
     /// There is no such instance, or the cluster can't be asked.
@@ -66,20 +69,49 @@ impl Sql {
             Primary::Ready(pod) => pod,
             Primary::Awaited(why) => return Ok(Err(why)),
         };
-        let (stdin, length) = self.open().await?;
-        let container =
-            Container { namespace: self.namespace.to_string(), pod: pod.clone(), container: CONTAINER.to_owned() };
         let mut answer = Vec::new();
         let mut output = |bytes: &[u8]| answer.extend_from_slice(bytes);
-        let ended = exec::run(client, &container, self.script(length), Some(stdin), &mut output).await?;
+        let ended = self.run(client, &pod, &mut output).await?;
         Ok(match ended.code {
             Some(0) => Ok(String::from_utf8_lossy(&answer).trim_end_matches('\n').to_owned()),
             _ => Err(self.failure(&pod, &ended).cause),
         })
     }
 
+    /// Runs it once in the primary, for which it waits a while. Gives psql's standard output to `output` as it comes;
+    /// returns the pod it was run in.
+    ///
+    /// # Errors
+    /// There is no such instance, its primary does not come back, the cluster can't be asked, or the SQL fails.
+    pub async fn carry_out(
+        &self,
+        context: &Context,
+        output: &mut (dyn FnMut(&[u8]) + Send),
+    ) -> Result<String, Finding> {
+        let client = self.access.client().await?;
+        let pod = primary::wait_for(&client, &self.namespace, &self.instance, context.remaining(), |why| {
+            context.progress(why);
+        })
+        .await?;
+        context.command(format!(
+            "kubectl exec -i -n {} {pod} -c {POSTGRES} -- psql -v ON_ERROR_STOP=1 -X -U postgres -d {} < {}",
+            self.namespace,
+            self.database,
+            self.called()
+        ));
+        context.progress(format!("it runs in the pod {pod}"));
+        let ended = self.run(client, &pod, output).await?;
+        if ended.code != Some(0) && !sabotage::sabotaged!("sql-errors-are-passed-over") {
+            return Err(self.failure(&pod, &ended));
+        }
+        for line in ended.stderr.lines() {
+            context.note(self.rename(line));
+        }
+        Ok(pod)
+    }
+
     /// The SQL and its length in bytes.
-    async fn open(&self) -> Result<(Box<dyn AsyncRead + Send + Unpin>, u64), Finding> {
+    fn open(&self) -> Result<(Box<dyn AsyncRead + Send + Unpin>, u64), Finding> {
         match &self.source {
             Source::Statement(text) => {
                 let mut bytes = text.clone().into_bytes();
@@ -179,6 +211,28 @@ fn clip(line: &str) -> String {
     line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).take(400).collect()
 }
 
+/// What receives psql's standard output as it comes.
+pub type Output = Box<dyn FnMut(&[u8]) + Send>;
+
+/// SQL should have been run once, in this run.
+pub struct Sql {
+    query: Query,
+    output: Mutex<Output>,
+    pod: Mutex<Option<String>>,
+}
+
+impl Sql {
+    /// The step.
+    pub fn new(query: Query, output: Output) -> Self {
+        Self { query, output: Mutex::new(output), pod: Mutex::default() }
+    }
+
+    /// The pod it was run in, once it was.
+    pub fn pod(&self) -> Option<String> {
+        self.pod.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 #[async_trait]
 impl Step for Sql {
     fn id(&self) -> String {
@@ -186,51 +240,30 @@ impl Step for Sql {
     }
 
     fn title(&self) -> String {
-        format!("run the SQL in the instance {}", self.instance)
+        format!("run the SQL in the instance {}", self.query.instance)
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        if let Some(pod) = self.done.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+        if let Some(pod) = self.pod() {
             return Ok(Observation::satisfied(format!("it was run in the pod {pod}")));
         }
-        if let Source::File(path) = &self.source {
+        let Query { access, instance, namespace, source, .. } = &self.query;
+        if let Source::File(path) = source {
             open_file(path)?;
         }
-        let client = self.access.client().await?;
-        Ok(Observation::unmet(match primary::find(&client, &self.namespace, &self.instance).await? {
+        Ok(Observation::unmet(match primary::find(&access.client().await?, namespace, instance).await? {
             Primary::Ready(pod) => format!("it was not run yet; it would be in the pod {pod}"),
             Primary::Awaited(why) => format!("it was not run yet: {why}"),
         }))
     }
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
-        let client = self.access.client().await?;
-        let pod = primary::wait_for(&client, &self.namespace, &self.instance, context.remaining(), |why| {
-            context.progress(why);
-        })
-        .await?;
-        let (stdin, length) = self.open().await?;
-        let container =
-            Container { namespace: self.namespace.to_string(), pod: pod.clone(), container: CONTAINER.to_owned() };
-        context.command(format!(
-            "kubectl exec -i -n {} {pod} -c {CONTAINER} -- psql -v ON_ERROR_STOP=1 -X -U postgres -d {} < {}",
-            self.namespace,
-            self.database,
-            self.called()
-        ));
-        context.progress(format!("it runs in the pod {pod}"));
         let mut output = |bytes: &[u8]| {
             let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
             output(bytes);
         };
-        let ended = exec::run(client, &container, self.script(length), Some(stdin), &mut output).await?;
-        if ended.code != Some(0) && !sabotage::sabotaged!("sql-errors-are-passed-over") {
-            return Err(self.failure(&pod, &ended));
-        }
-        for line in ended.stderr.lines() {
-            context.note(self.rename(line));
-        }
-        *self.done.lock().unwrap_or_else(PoisonError::into_inner) = Some(pod);
+        let pod = self.query.carry_out(context, &mut output).await?;
+        *self.pod.lock().unwrap_or_else(PoisonError::into_inner) = Some(pod);
         Ok(())
     }
 }
@@ -240,28 +273,26 @@ mod tests {
     use super::*;
     use crate::finding::Class;
 
-    fn sql(source: Source, keep: bool) -> Sql {
-        Sql {
+    fn query(source: Source, keep: bool) -> Query {
+        Query {
             access: Arc::default(),
             instance: "solo".parse().unwrap(),
             namespace: "default".parse().unwrap(),
             database: crate::postgres::DATABASE.to_owned(),
             source,
             keep,
-            output: Mutex::new(Box::new(|_| {})),
-            done: Mutex::default(),
         }
     }
 
     #[test]
     fn an_error_names_the_users_file_and_its_line() {
-        let step = sql(Source::File("posts/broken.sql".into()), false);
+        let query = query(Source::File("posts/broken.sql".into()), false);
         let ended = Ended {
             code: Some(3),
             stderr: "psql:<stdin>:3: ERROR:  relation \"nowhere\" does not exist\nLINE 1: x\n".to_owned(),
             message: String::new(),
         };
-        let finding = step.failure("solo-0", &ended);
+        let finding = query.failure("solo-0", &ended);
         assert_eq!(
             finding.cause,
             "the SQL failed in the pod solo-0: posts/broken.sql:3: ERROR:  relation \"nowhere\" does not exist"
@@ -277,8 +308,8 @@ mod tests {
 
     #[test]
     fn sql_is_not_an_argument_and_two_uploads_have_two_names() {
-        let step = sql(Source::Statement("SELECT 'secret'".to_owned()), false);
-        let (one, two) = (step.script(10), step.script(10));
+        let query = query(Source::Statement("SELECT 'secret'".to_owned()), false);
+        let (one, two) = (query.script(10), query.script(10));
         assert!(one.iter().all(|word| !word.contains("secret")));
         assert_ne!(one, two);
     }
@@ -290,7 +321,7 @@ mod tests {
         let psql = directory.path().join("psql");
         fs_err::write(&psql, format!("#!/bin/sh\ncat > /dev/null\nexit {exit}\n")).unwrap();
         fs_err::set_permissions(&psql, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let words = sql(Source::File("odd name;$(x).sql".into()), keep).script(length);
+        let words = query(Source::File("odd name;$(x).sql".into()), keep).script(length);
         let unique = words[6].clone();
         let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
         let mut child = std::process::Command::new(&words[0])

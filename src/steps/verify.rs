@@ -13,7 +13,7 @@ use super::condition;
 use super::instance;
 use super::resource::{self, get};
 use super::restore::{self, Destination};
-use super::sql::{Source, Sql};
+use super::sql::{PLAIN, Query, Source};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
@@ -25,8 +25,8 @@ use crate::step::{Context, Observation, Plan, Step};
 /// Label of what a verification makes; its value is the UID of the backup.
 const LABEL: &str = "a8s.a9s/verifies";
 /// Lists the databases that can be read.
-const DATABASES: &str = "\\set QUIET on\n\\pset format unaligned\n\\pset tuples_only on\n\
-    SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname";
+const DATABASES: &str =
+    "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname";
 /// Reads every table of a database: number of rows, and a hash of the content that does not depend on the order of the
 /// rows. Where checksums of pages are on, the server compares them on the way.
 const CONTENT: &str = include_str!("verify.sql");
@@ -165,23 +165,19 @@ impl Examined {
     }
 
     /// What psql prints for a script.
-    async fn run(&self, database: &str, script: &str, context: &Context) -> Result<String, Finding> {
-        let output: Arc<Mutex<Vec<u8>>> = Arc::default();
-        let kept = output.clone();
-        let keep = move |bytes: &[u8]| kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        let sql = Sql {
+    async fn run(&self, database: &str, script: String, context: &Context) -> Result<String, Finding> {
+        let query = Query {
             access: self.access.clone(),
             instance: self.instance.clone(),
             namespace: self.namespace.clone(),
             database: connection(database),
-            source: Source::Statement(script.to_owned()),
+            source: Source::Statement(script),
             keep: false,
-            output: Mutex::new(Box::new(keep)),
-            done: Mutex::default(),
         };
-        sql.converge(context).await.map_err(|finding| self.of_backup(finding))?;
-        let bytes = output.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(String::from_utf8_lossy(&bytes).into_owned())
+        let mut printed = Vec::new();
+        let mut output = |bytes: &[u8]| printed.extend_from_slice(bytes);
+        query.carry_out(context, &mut output).await.map_err(|finding| self.of_backup(finding))?;
+        Ok(String::from_utf8_lossy(&printed).into_owned())
     }
 
     /// What the server can't read of the content that it was given is damage of the backup.
@@ -223,8 +219,8 @@ impl Step for Examined {
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         let mut content = Content { checksums: true, ..Content::default() };
-        for database in self.run("postgres", DATABASES, context).await?.lines() {
-            content.add(database, Content::read(&self.run(database, &self.script, context).await?));
+        for database in self.run("postgres", format!("{PLAIN}{DATABASES}"), context).await?.lines() {
+            content.add(database, Content::read(&self.run(database, self.script.clone(), context).await?));
         }
         *self.content.lock().unwrap_or_else(PoisonError::into_inner) = Some(content);
         Ok(())

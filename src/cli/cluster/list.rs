@@ -1,12 +1,12 @@
 //! `a9s cluster list`.
 
 use clap::Args;
-use comfy_table::{Table, presets};
 use serde::Serialize;
 use serde_json::json;
 
 use crate::cli::Session;
 use crate::cli::arguments::ProviderChoice;
+use crate::cli::list::table;
 use crate::finding::Finding;
 use crate::provider::{ClusterName, Options, State};
 
@@ -39,25 +39,23 @@ impl List {
             });
             Ok(futures::future::join_all(looks).await)
         })?;
-        let mut table = Table::new();
-        table.load_style(presets::NOTHING).set_header(["NAME", "STATE", "CONTEXT", "SERVER"]);
-        let mut clusters = Vec::new();
+        let (mut rows, mut clusters) = (Vec::new(), Vec::new());
         for (name, state) in found {
             let (words, server) = match &state {
-                Ok(State::Running { server, .. }) => ("running", server.as_str()),
-                Ok(State::Stopped { .. }) => ("stopped", ""),
-                Ok(State::Unready { .. }) => ("not ready", ""),
+                Ok(State::Running { server, .. }) => ("running".to_owned(), server.clone()),
+                Ok(State::Stopped { .. }) => ("stopped".to_owned(), String::new()),
+                Ok(State::Unready { .. }) => ("not ready".to_owned(), String::new()),
                 Ok(State::Absent) => continue,
-                Err(finding) => (&*format!("unusable: {}", finding.cause), ""),
+                Err(finding) => (format!("unusable: {}", finding.cause), String::new()),
             };
             let context = provider.context(&name);
-            table.add_row([name.as_str(), words, &context, server]);
+            rows.push(vec![name.to_string(), words, context.clone(), server]);
             clusters.push(Listed { name, context, state: state.as_ref().ok().cloned(), error: state.err() });
         }
         if clusters.is_empty() {
             session.console.info("There are no clusters.");
         } else {
-            session.console.line(table.to_string());
+            session.console.line(table(&["NAME", "STATE", "CONTEXT", "SERVER"], rows.into_iter()));
         }
         session.console.document(&json!({"provider": provider.name(), "clusters": clusters}));
         Ok(())

@@ -39,10 +39,7 @@ impl Cluster {
             Some(What::Stop(power)) => power.stop(session),
             Some(What::List(list)) => list.run(session),
             Some(What::Status(status)) => status.run(session),
-            None => {
-                group(session, &["cluster"], "Please select a cluster sub-command.");
-                Ok(())
-            }
+            None => group(session, &["cluster"], "Please select a cluster sub-command."),
         }
     }
 }

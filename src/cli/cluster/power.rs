@@ -7,7 +7,6 @@ use serde_json::json;
 
 use crate::cli::Session;
 use crate::cli::arguments::{ProviderChoice, Run};
-use crate::cli::create::journal_directory;
 use crate::cli::prompt;
 use crate::finding::Finding;
 use crate::kubernetes::kubeconfig;
@@ -79,7 +78,7 @@ impl Power {
                 },
             );
         }
-        let journal = journal_directory();
+        let journal = session.journal();
         let outcome =
             session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, journal.as_ref()).await)?;
         if let Some(outcome) = outcome {

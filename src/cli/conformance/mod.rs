@@ -46,10 +46,7 @@ enum What {
 impl Conformance {
     pub(super) fn run(self, session: &Session, sources: &Sources) -> Result<(), Finding> {
         match self.what {
-            None => {
-                group(session, &["conformance"], "Please select what to do with the suite.");
-                Ok(())
-            }
+            None => group(session, &["conformance"], "Please select what to do with the suite."),
             Some(What::Run(run)) => run.run(session, sources),
             Some(What::List(list)) => list.run(session, sources),
             Some(What::Show(show)) => show.run(session, sources),

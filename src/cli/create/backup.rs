@@ -30,8 +30,7 @@ impl CreateBackup {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         let directory = session.working_directory()?;
         session.block_on(async |cancel| {
-            let access = self.order.access();
-            let reference = self.order.reference(&access, Kind::Backup, &self.name).await?;
+            let (access, reference) = self.order.reach(Kind::Backup, &self.name).await?;
             let (name, namespace) = (self.name, reference.namespace.clone());
             let backup = order::backup(reference, &self.service_instance, self.max_retries.as_ref());
             let path = backup.file(&directory.user_manifests());

@@ -7,7 +7,8 @@ use serde_json::json;
 
 use super::order::OrderArguments;
 use crate::cli::Session;
-use crate::finding::{Finding, Id};
+use crate::cli::console::NOTHING_CHANGED;
+use crate::finding::Finding;
 use crate::manifest::names::{self, Namespace, ObjectName};
 use crate::manifest::order;
 use crate::manifest::resource::{Kind, Reference, Resource};
@@ -36,8 +37,7 @@ impl CreateBinding {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         let directory = session.working_directory()?;
         session.block_on(async |cancel| {
-            let access = self.order.access();
-            let reference = self.order.reference(&access, Kind::ServiceBinding, &self.name).await?;
+            let (access, reference) = self.order.reach(Kind::ServiceBinding, &self.name).await?;
             let instance = Reference {
                 kind: Kind::Instance,
                 namespace: self.instance_namespace.clone().unwrap_or_else(|| reference.namespace.clone()),
@@ -69,14 +69,9 @@ impl CreateBinding {
     }
 
     fn answer(&self, session: &Session, binding: &Resource, path: &Path, changed: bool) -> Result<(), Finding> {
-        let console = &session.console;
-        console.info(format!("The YAML manifest is located at: {}", path.display()));
-        if session.global.verbose || self.order.no_apply {
-            console.line(" The YAML manifest contains: ");
-            let document = binding.document().map_err(|error| Finding::new(Id::Internal, error))?;
-            console.raw(document.as_bytes());
-        }
+        session.tell_manifest(binding, path, self.order.no_apply)?;
         if !self.order.no_apply {
+            let console = &session.console;
             console.success("The service binding has been created successfully.");
             console.info(format!(
                 "The credentials are in the Secret {} of the namespace {}.",
@@ -84,7 +79,7 @@ impl CreateBinding {
                 binding.reference.namespace
             ));
             if !changed {
-                console.info("Nothing had to be changed.");
+                console.info(NOTHING_CHANGED);
             }
         }
         Ok(())

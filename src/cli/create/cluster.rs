@@ -13,7 +13,7 @@ use crate::config::WorkingDirectory;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Target, kubeconfig};
 use crate::provider::{ClusterName, Name, Options, Provider};
-use crate::step::{Event, Plan, Reporter};
+use crate::step::Plan;
 use crate::steps;
 use crate::steps::backup_config::Choice;
 use crate::steps::cluster::Wanted;
@@ -67,8 +67,7 @@ struct CreateClusterA8s {
 impl CreateCluster {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         let Some(What::A8s(arguments)) = self.what else {
-            group(session, &["create", "cluster"], "Please use a sub-command.");
-            return Ok(());
+            return group(session, &["create", "cluster"], "Please use a sub-command.");
         };
         let options = Options {
             run_as: arguments.run_as.clone(),
@@ -79,7 +78,7 @@ impl CreateCluster {
         };
         let provider = session.provider(&self.provider, options)?;
         arguments.warn_about_unused(session, provider.name());
-        let (choice, images) = (Choice::new(arguments.stack.wish(session)?), arguments.stack.which.images()?);
+        let (choice, images) = (Choice::new(arguments.stack.store.wish(session)?), arguments.stack.which.images()?);
         let stack = arguments.stack.which.stack(Some((provider.clone(), self.cluster_name.clone())))?;
         let is_ours = is_ours(session, provider.as_ref(), &self.cluster_name)?;
         if !is_ours && !arguments.run.dry_run {
@@ -145,7 +144,7 @@ impl CreateClusterA8s {
         ];
         for (flag, is_given, has_effect, on) in flags {
             if is_given && !has_effect {
-                session.progress.event(&Event::Warning(&format!("{flag} has no effect on {on}")));
+                session.warn(format!("{flag} has no effect on {on}"));
             }
         }
     }

@@ -1,21 +1,22 @@
 //! `a9s create pg instance`: a manifest, the object, and the wait until it is ready.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
 
 use crate::cli::Session;
-use crate::cli::arguments::{ClusterTarget, Run};
-use crate::cli::version::majors;
-use crate::config::WorkingDirectory;
+use crate::cli::arguments::{ClusterTarget, Run, namespace_of_context};
+use crate::cli::console::NOTHING_CHANGED;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
-use crate::manifest::instance::{ApiVersion, Instance, Size};
+use crate::manifest::instance::{Instance, Size};
 use crate::manifest::names::{self, Namespace, ObjectName};
+use crate::manifest::resource::ApiVersion;
 use crate::step::{Event, Plan, Reporter};
 use crate::steps;
+use crate::steps::look::majors;
 
 /// What the released operator has when nobody can be asked.
 const FALLBACK_MAJOR: u16 = 14;
@@ -66,7 +67,7 @@ impl CreateInstance {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         let directory = session.working_directory()?;
         session.block_on(async |cancel| {
-            let access = Arc::new(Access::new(self.cluster.target()));
+            let access = self.cluster.access();
             let instance = self.instance(session, &access).await?;
             let path = instance.resource().file(&directory.user_manifests());
             session.console.heading("Creating a a8s Postgres Service Instance...");
@@ -78,7 +79,7 @@ impl CreateInstance {
                     // The instance runs: that nothing more can be said of it is no failure.
                     let remarks = steps::instance::remarks(&client, &instance.namespace, &instance.name).await;
                     for remark in remarks.unwrap_or_default() {
-                        session.progress.event(&Event::Warning(&remark));
+                        session.warn(remark);
                     }
                 }
                 self.answer(session, &instance, &path, outcome.changed())?;
@@ -103,13 +104,14 @@ impl CreateInstance {
             Err(finding) => return Err(finding),
         };
         let there = match connection {
-            Some(connection) if self.service_version.is_none() || !self.no_apply => majors(connection).await,
+            Some(connection) if self.service_version.is_none() || !self.no_apply => majors(&connection.client).await,
             _ => Vec::new(),
         };
         let version = self.version(session, &there)?;
         let namespace = match (&self.namespace, connection) {
             (Some(namespace), _) => namespace.clone(),
-            (None, connection) => namespace(connection.map_or("default", |connection| &connection.namespace))?,
+            (None, Some(connection)) => namespace_of_context(&connection.namespace)?,
+            (None, None) => namespace_of_context("default")?,
         };
         Ok(Instance {
             name: self.name.clone(),
@@ -137,8 +139,7 @@ impl CreateInstance {
             Finding::new(Id::NoSuchVersion, error).advise(format!("The cluster has: {}.", list.join(", ")))
         })?;
         if chosen != u32::from(wanted) {
-            let text = format!("The cluster has no PostgreSQL {wanted}; the instance will run PostgreSQL {chosen}.");
-            session.progress.event(&Event::Warning(&text));
+            session.warn(format!("The cluster has no PostgreSQL {wanted}; the instance will run PostgreSQL {chosen}."));
         }
         Ok(wanted)
     }
@@ -158,49 +159,15 @@ impl CreateInstance {
         plan
     }
 
-    fn answer(
-        &self,
-        session: &Session,
-        instance: &Instance,
-        path: &std::path::Path,
-        changed: bool,
-    ) -> Result<(), Finding> {
-        let console = &session.console;
-        console.info(format!("The YAML manifest is located at: {}", path.display()));
-        if session.global.verbose || self.no_apply {
-            console.line(" The YAML manifest contains: ");
-            let document = instance.resource().document().map_err(|error| Finding::new(Id::Internal, error))?;
-            console.raw(document.as_bytes());
-        }
+    fn answer(&self, session: &Session, instance: &Instance, path: &Path, changed: bool) -> Result<(), Finding> {
+        session.tell_manifest(&instance.resource(), path, self.no_apply)?;
         if !self.no_apply {
-            let name = &instance.name;
+            let (console, name) = (&session.console, &instance.name);
             console.celebrate(format!("The {name} system appears to be ready. All expected pods are running."));
             if !changed {
-                console.info("Nothing had to be changed.");
+                console.info(NOTHING_CHANGED);
             }
         }
         Ok(())
     }
-}
-
-fn namespace(text: &str) -> Result<Namespace, Finding> {
-    text.parse().map_err(|why: String| {
-        Finding::new(Id::BadNamespace, format!("the context's namespace {text:?} can't be used: {why}"))
-    })
-}
-
-/// The namespace for a command: the one that was named, else the context's.
-///
-/// # Errors
-/// There is no context, or its namespace can't be one.
-pub async fn chosen_namespace(named: Option<&Namespace>, access: &Access) -> Result<Namespace, Finding> {
-    match named {
-        Some(namespace) => Ok(namespace.clone()),
-        None => namespace(&access.connection().await?.namespace),
-    }
-}
-
-/// The working directory, if one was ever chosen: for the journal of commands that need none.
-pub fn journal_directory() -> Option<WorkingDirectory> {
-    crate::config::ConfigFile::of_user().ok()?.working_directory().ok()
 }

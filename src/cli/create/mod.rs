@@ -12,10 +12,9 @@ mod store;
 
 use clap::{Args, Subcommand};
 
-pub(super) use self::instance::{chosen_namespace, journal_directory};
 pub(super) use self::stack::Chosen;
 pub(super) use self::stack_arguments::WhichStack;
-pub(super) use self::store::StoreProvider;
+pub(super) use self::store::StoreOwner;
 use super::{Session, group};
 use crate::finding::Finding;
 
@@ -67,14 +66,13 @@ impl Create {
                 &["create"],
                 "Please select the data service resource type you would like to instantiate.",
             ),
-            Some(What::Cluster(cluster)) => return cluster.run(session),
-            Some(What::Stack(stack)) => return stack.run(session),
-            Some(What::Pg(CreatePg { what: Some(what) })) => return what.run(session),
+            Some(What::Cluster(cluster)) => cluster.run(session),
+            Some(What::Stack(stack)) => stack.run(session),
+            Some(What::Pg(CreatePg { what: Some(what) })) => what.run(session),
             Some(What::Pg(CreatePg { what: None })) => {
                 group(session, &["create", "pg"], "Please select a PostgreSQL resource such as (service) instance.")
             }
         }
-        Ok(())
     }
 }
 

@@ -7,11 +7,11 @@ use clap::Args;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
-use super::instance::chosen_namespace;
 use crate::cli::Session;
-use crate::cli::arguments::{ClusterTarget, Run};
+use crate::cli::arguments::{ClusterTarget, Run, namespace_of_context};
+use crate::cli::console::NOTHING_CHANGED;
 use crate::config::WorkingDirectory;
-use crate::finding::{Finding, Id};
+use crate::finding::Finding;
 use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{ApiVersion, Kind, Reference, Resource};
@@ -38,21 +38,16 @@ pub struct OrderArguments {
 }
 
 impl OrderArguments {
-    /// The cluster that is meant.
-    pub fn access(&self) -> Arc<Access> {
-        Arc::new(Access::new(self.cluster.target()))
-    }
-
-    /// Names the order. A manifest can be written without any cluster.
+    /// The cluster that is meant, and the name of the order there. A manifest can be written without any cluster.
     ///
     /// # Errors
     /// There is no context, and one is needed.
-    pub async fn reference(&self, access: &Access, kind: Kind, name: &ObjectName) -> Result<Reference, Finding> {
-        let namespace = match chosen_namespace(self.namespace.as_ref(), access).await {
-            Err(_) if self.no_apply => "default".parse().map_err(|why| Finding::new(Id::BadNamespace, why)),
-            namespace => namespace,
-        }?;
-        Ok(Reference { kind, namespace, name: name.clone(), api_version: self.api_version.clone() })
+    pub async fn reach(&self, kind: Kind, name: &ObjectName) -> Result<(Arc<Access>, Reference), Finding> {
+        let (access, namespace) = match self.cluster.reach(self.namespace.as_ref()).await {
+            Err(_) if self.no_apply => (self.cluster.access(), namespace_of_context("default")?),
+            reached => reached?,
+        };
+        Ok((access, Reference { kind, namespace, name: name.clone(), api_version: self.api_version.clone() }))
     }
 }
 
@@ -92,12 +87,7 @@ impl Order<'_> {
         let Some(outcome) = outcome else { return Ok(()) };
         let end = settled.end();
         let given = outcome.step_changed(self.resource.reference.kind.word());
-        session.console.info(format!("The YAML manifest is located at: {}", path.display()));
-        if session.global.verbose || self.arguments.no_apply {
-            session.console.line(" The YAML manifest contains: ");
-            let document = self.resource.document().map_err(|error| Finding::new(Id::Internal, error))?;
-            session.console.raw(document.as_bytes());
-        }
+        session.tell_manifest(self.resource, &path, self.arguments.no_apply)?;
         if let Some(end) = &end {
             session.console.success(self.success);
             for line in details(&self.resource.reference, end, given) {
@@ -118,11 +108,9 @@ fn details(reference: &Reference, end: &DynamicObject, given: bool) -> Vec<Strin
     if !given {
         let when = condition::completed(end).map(|time| format!(" at {time}")).unwrap_or_default();
         lines.push(match reference.kind {
-            Kind::Backup => format!("The {reference} was made{when}. Nothing had to be changed."),
-            Kind::Restore => {
-                format!("The {reference} was done{when}, and is not done again. Nothing had to be changed.")
-            }
-            _ => "Nothing had to be changed.".to_owned(),
+            Kind::Backup => format!("The {reference} was made{when}. {NOTHING_CHANGED}"),
+            Kind::Restore => format!("The {reference} was done{when}, and is not done again. {NOTHING_CHANGED}"),
+            _ => NOTHING_CHANGED.to_owned(),
         });
     }
     if let Some(bytes) = condition::bytes(end) {

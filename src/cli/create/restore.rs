@@ -36,8 +36,7 @@ impl CreateRestore {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         let directory = session.working_directory()?;
         session.block_on(async |cancel| {
-            let access = self.order.access();
-            let reference = self.order.reference(&access, Kind::Restore, &self.name).await?;
+            let (access, reference) = self.order.reach(Kind::Restore, &self.name).await?;
             let (name, namespace) = (&self.name, reference.namespace.clone());
             let backup = Reference::new(Kind::Backup, &namespace, &self.backup);
             let into = self.destination(&access, &reference, &backup).await?;

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::cluster::{generated_directory, summary};
 use super::stack_arguments::StackArguments;
 use crate::cli::arguments::Run;
+use crate::cli::console::NOTHING_CHANGED;
 use crate::cli::{Session, group, prompt};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Connection, Error, Target};
@@ -126,10 +127,7 @@ impl CreateStack {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         match self.what {
             Some(What::A8s(arguments)) => arguments.run(session),
-            None => {
-                group(session, &["create", "stack"], "Please use a sub-command.");
-                Ok(())
-            }
+            None => group(session, &["create", "stack"], "Please use a sub-command."),
         }
     }
 }
@@ -137,7 +135,7 @@ impl CreateStack {
 impl CreateStackA8s {
     /// Writes the manifests and says how to go on.
     fn write(&self, session: &Session) -> Result<(), Finding> {
-        let (wish, images) = (self.stack.wish(session)?, self.stack.which.images()?);
+        let (wish, images) = (self.stack.store.wish(session)?, self.stack.which.images()?);
         let (name, stack) = (self.stack.which.name(None), self.stack.which.stack(None)?);
         let directory = generated_directory(session, &self.run)?;
         // No cluster is asked: what is not said is as this directory has it.
@@ -155,7 +153,7 @@ impl CreateStackA8s {
                 session.console.line(format!("   kubectl apply --server-side -f {}", path.display()));
             }
             if !outcome.changed() {
-                session.console.info("Nothing had to be changed.");
+                session.console.info(NOTHING_CHANGED);
             }
             session.console.document(&json!({
                 "stack": name, "manifests": paths, "applied": false, "workingDir": directory.0,
@@ -169,7 +167,7 @@ impl CreateStackA8s {
         if self.no_apply {
             return self.write(session);
         }
-        let (choice, images) = (Choice::new(self.stack.wish(session)?), self.stack.which.images()?);
+        let (choice, images) = (Choice::new(self.stack.store.wish(session)?), self.stack.which.images()?);
         let (connection, maker, is_ours) = session.look(async {
             let connection = self.cluster.connect().await?;
             let maker = maker(&connection).await;
@@ -183,7 +181,7 @@ impl CreateStackA8s {
         let stack = self.stack.which.stack(maker.clone())?;
         if !is_ours && !self.run.dry_run {
             let mut namespaces = vec![a8s_operators::SYSTEM_NAMESPACE];
-            namespaces.extend(self.stack.installs_a_store().then_some(object_store::manifests::NAMESPACE));
+            namespaces.extend(choice.may_be_minio().then_some(object_store::manifests::NAMESPACE));
             namespaces.extend((name == StackName::Upstream).then_some("cert-manager"));
             let what = format!(
                 "installing the {name} a8s stack on the cluster of the context {} ({}, namespaces {})",

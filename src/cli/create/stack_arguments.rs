@@ -6,12 +6,10 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::store::BackupStore;
-use crate::cli::Session;
 use crate::finding::{Finding, Id};
 use crate::manifest::images::ImageMap;
 use crate::manifest::release::{self, Version};
 use crate::provider::{ClusterName, Name, Provider};
-use crate::steps::backup_config::Wish;
 use crate::steps::install::{Stack, StackName};
 use crate::steps::release::CERT_MANAGER;
 
@@ -21,8 +19,9 @@ pub struct StackArguments {
     /// Which stack.
     #[command(flatten)]
     pub which: WhichStack,
+    /// Where its backups go.
     #[command(flatten)]
-    store: BackupStore,
+    pub store: BackupStore,
 }
 
 /// Arguments that say which stack it is, and where its parts come from.
@@ -42,21 +41,6 @@ pub struct WhichStack {
     /// YAML file that says which images are elsewhere: old name to new name
     #[arg(long, value_name = "FILE")]
     pub image_map: Option<PathBuf>,
-}
-
-impl StackArguments {
-    /// What is said of where backups go.
-    ///
-    /// # Errors
-    /// A value can't work, or a key is missing.
-    pub fn wish(&self, session: &Session) -> Result<Wish, Finding> {
-        self.store.wish(session)
-    }
-
-    /// Whether a store is installed with the stack. Nobody is asked for keys.
-    pub fn installs_a_store(&self) -> bool {
-        self.store.is_minio()
-    }
 }
 
 impl WhichStack {

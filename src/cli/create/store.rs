@@ -2,37 +2,25 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::caller;
 use crate::cli::{Session, prompt};
 use crate::finding::{Finding, Id};
-use crate::step::{Event, Reporter};
-use crate::steps::backup_config::{Provider, Secret, Wish};
-
-/// Whose store it is, as it is typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-enum Choice {
-    /// The stack's own store
-    #[value(name = "minio")]
-    Minio,
-    /// AWS, or with --backup-store-endpoint any other that speaks S3
-    #[value(name = "AWS")]
-    Aws,
-}
+use crate::steps::backup_config::{Owner, Secret, Wish};
 
 /// The flag that says whose store it is: with minio, one is part of the stack.
 #[derive(Debug, Clone, Args)]
-pub struct StoreProvider {
+pub struct StoreOwner {
     /// Where backups go [default: as it is on the cluster, else minio]
     #[arg(long, value_name = "PROVIDER", ignore_case = true, help_heading = "Backups")]
-    backup_provider: Option<Choice>,
+    backup_provider: Option<Owner>,
 }
 
-impl StoreProvider {
+impl StoreOwner {
     /// Whether the store is installed with the stack, as far as the flag says.
     pub fn is_minio(&self) -> bool {
-        self.backup_provider != Some(Choice::Aws)
+        self.backup_provider != Some(Owner::Aws)
     }
 }
 
@@ -40,7 +28,7 @@ impl StoreProvider {
 #[derive(Debug, Clone, Args)]
 pub struct BackupStore {
     #[command(flatten)]
-    provider: StoreProvider,
+    owner: StoreOwner,
     /// Bucket of backups [default: as it is on the cluster, else a8s-backups]
     #[arg(long, value_name = "BUCKET", help_heading = "Backups")]
     backup_bucket: Option<String>,
@@ -99,13 +87,10 @@ impl BackupStore {
             is_secret: true,
         };
         let wish = Wish {
-            provider: self.provider.backup_provider.map(|choice| match choice {
-                Choice::Minio => Provider::Minio,
-                Choice::Aws => Provider::Aws,
-            }),
+            owner: self.owner.backup_provider,
             bucket: self.backup_bucket.clone(),
             region: self.backup_region.clone(),
-            endpoint: self.backup_store_endpoint.clone().filter(|_| !self.is_minio()),
+            endpoint: self.backup_store_endpoint.clone().filter(|_| !self.owner.is_minio()),
             path_style: self.backup_store_pathstyle.then_some(true),
             access_key: self.key(&access)?,
             secret_key: self.key(&secret)?.map(Secret),
@@ -114,20 +99,14 @@ impl BackupStore {
         Ok(wish)
     }
 
-    /// Whether the store is installed with the stack, as far as the flags say.
-    pub fn is_minio(&self) -> bool {
-        self.provider.is_minio()
-    }
-
     fn warn(&self, session: &Session) {
-        let warn = |text: &str| session.progress.event(&Event::Warning(text));
         if self.backup_store_secretkey.is_some() {
-            warn(
+            session.warn(
                 "others on this machine can see the --backup-store-secretkey of a running command; a file or the variable A9S_BACKUP_STORE_SECRETKEY keeps it",
             );
         }
-        if self.is_minio() && self.backup_store_endpoint.is_some() {
-            warn("--backup-store-endpoint has no effect without --backup-provider AWS");
+        if self.owner.is_minio() && self.backup_store_endpoint.is_some() {
+            session.warn("--backup-store-endpoint has no effect without --backup-provider AWS");
         }
     }
 
@@ -144,7 +123,7 @@ impl BackupStore {
         if let Some(given) = given.filter(|given| !given.is_empty()) {
             return Ok(Some(given));
         }
-        if self.is_minio() { Ok(None) } else { ask(key).map(Some) }
+        if self.owner.is_minio() { Ok(None) } else { ask(key).map(Some) }
     }
 }
 

@@ -49,8 +49,11 @@ struct DeleteClusterA8s {
 impl DeleteCluster {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         let Some(What::A8s(arguments)) = self.what else {
-            group(session, &["delete", "cluster"], "Use a sub-command to choose the demo resource to be deleted.");
-            return Ok(());
+            return group(
+                session,
+                &["delete", "cluster"],
+                "Use a sub-command to choose the demo resource to be deleted.",
+            );
         };
         let provider = session.provider(&self.provider, Options::default())?;
         let name = arguments.cluster_name.clone();

@@ -1,17 +1,13 @@
 //! `a9s delete pg instance`.
 
-use std::sync::Arc;
-
 use clap::Args;
 use serde_json::json;
 
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run};
-use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::finding::Finding;
-use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
-use crate::step::{Event, Plan, Reporter};
+use crate::step::Plan;
 use crate::steps;
 
 /// Arguments of `delete pg instance`.
@@ -31,13 +27,12 @@ pub struct DeleteInstance {
 
 impl DeleteInstance {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
-        let directory = journal_directory();
+        let directory = session.journal();
         session.block_on(async |cancel| {
-            let access = Arc::new(Access::new(self.cluster.target()));
-            let namespace = chosen_namespace(self.namespace.as_ref(), &access).await?;
+            let (access, namespace) = self.cluster.reach(self.namespace.as_ref()).await?;
             let name = &self.name;
             let mut plan = Plan::new("delete pg instance");
-            plan.add(steps::instance::Deleted::new(access.clone(), &namespace, name));
+            plan.add(steps::instance::Deleted::new(access, &namespace, name));
             let Some(outcome) = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await? else {
                 return Ok(());
             };
@@ -46,10 +41,9 @@ impl DeleteInstance {
                 console.heading("Deleting a a8s Postgres Service Instance...");
                 console.success(format!("Service instance {name} successfully deleted from namespace {namespace}."));
             } else {
-                let warning = format!(
+                session.warn(format!(
                     "Can't delete service instance. Service instance {name} doesn't exist in namespace {namespace}!"
-                );
-                session.progress.event(&Event::Warning(&warning));
+                ));
                 console.info(format!("There is no service instance {name} in namespace {namespace}."));
             }
             console.document(&json!({

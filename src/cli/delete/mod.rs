@@ -57,14 +57,13 @@ impl Delete {
             None => {
                 group(session, &["delete"], "Please select the data service resource type you would like to delete.")
             }
-            Some(What::Cluster(cluster)) => return cluster.run(session),
-            Some(What::Stack(stack)) => return stack.run(session),
-            Some(What::Pg(DeletePg { what: Some(what) })) => return what.run(session),
+            Some(What::Cluster(cluster)) => cluster.run(session),
+            Some(What::Stack(stack)) => stack.run(session),
+            Some(What::Pg(DeletePg { what: Some(what) })) => what.run(session),
             Some(What::Pg(DeletePg { what: None })) => {
-                group(session, &["delete", "pg"], "Please select a PostgreSQL resource such as (service) instance.");
+                group(session, &["delete", "pg"], "Please select a PostgreSQL resource such as (service) instance.")
             }
         }
-        Ok(())
     }
 }
 

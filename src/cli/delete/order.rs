@@ -1,18 +1,14 @@
 //! `a9s delete pg backup`, `a9s delete pg restore` and `a9s delete pg servicebinding`.
 
-use std::sync::Arc;
-
 use clap::Args;
 use serde_json::json;
 
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run};
-use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::finding::Finding;
-use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
-use crate::step::{Event, Plan, Reporter};
+use crate::step::Plan;
 use crate::steps;
 use crate::steps::resource::Deleted;
 
@@ -33,16 +29,14 @@ pub struct DeleteOrder {
 
 impl DeleteOrder {
     pub(super) fn run(self, session: &Session, kind: Kind) -> Result<(), Finding> {
-        let directory = journal_directory();
+        let directory = session.journal();
         session.block_on(async |cancel| {
-            let access = Arc::new(Access::new(self.cluster.target()));
-            let namespace = chosen_namespace(self.namespace.as_ref(), &access).await?;
+            let (access, namespace) = self.cluster.reach(self.namespace.as_ref()).await?;
             let (name, noun) = (&self.name, kind.noun());
-            let reference = Reference::new(kind, &namespace, name);
             let mut plan = Plan::new(format!("delete pg {}", kind.argument()));
             match kind {
-                Kind::ServiceBinding => plan.add(steps::binding::Deleted::new(access.clone(), &namespace, name)),
-                _ => plan.add(Deleted::new(access.clone(), reference)),
+                Kind::ServiceBinding => plan.add(steps::binding::Deleted::new(access, &namespace, name)),
+                _ => plan.add(Deleted::new(access, Reference::new(kind, &namespace, name))),
             };
             let Some(outcome) = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await? else {
                 return Ok(());
@@ -55,8 +49,7 @@ impl DeleteOrder {
                     _ => format!("{title} {name} successfully deleted from namespace {namespace}."),
                 });
             } else {
-                let warning = format!("Can't delete {noun}. {title} {name} doesn't exist in namespace {namespace}!");
-                session.progress.event(&Event::Warning(&warning));
+                session.warn(format!("Can't delete {noun}. {title} {name} doesn't exist in namespace {namespace}!"));
                 session.console.info(format!("There is no {noun} {name} in namespace {namespace}."));
             }
             session.console.document(&json!({

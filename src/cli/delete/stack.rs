@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use crate::cli::arguments::Run;
-use crate::cli::create::{Chosen, journal_directory};
+use crate::cli::create::Chosen;
 use crate::cli::{Session, group, prompt};
 use crate::finding::Finding;
 use crate::kubernetes::Access;
@@ -39,10 +39,7 @@ impl DeleteStack {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         match self.what {
             Some(What::A8s(arguments)) => arguments.run(session),
-            None => {
-                group(session, &["delete", "stack"], "Please use a sub-command.");
-                Ok(())
-            }
+            None => group(session, &["delete", "stack"], "Please use a sub-command."),
         }
     }
 }
@@ -76,7 +73,7 @@ impl DeleteStackA8s {
         }
         let mut plan = Plan::new("delete stack a8s");
         plan.add(stack::Removed::new(Arc::new(Access::connected(connection))));
-        let journal = journal_directory();
+        let journal = session.journal();
         let outcome =
             session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, journal.as_ref()).await)?;
         if let Some(outcome) = outcome {

@@ -9,12 +9,10 @@ use serde_json::json;
 use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run};
-use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::finding::Finding;
-use crate::kubernetes::Access;
 use crate::postgres::DATABASE;
 use crate::step::Plan;
-use crate::steps::sql::{Output, Source, Sql, open_file};
+use crate::steps::sql::{Output, Query, Source, Sql, open_file};
 
 /// Arguments of `pg apply`.
 #[derive(Debug, Args)]
@@ -50,29 +48,21 @@ impl Apply {
             (None, sql) => Source::Statement(sql.clone().unwrap_or_default()),
         };
         let is_file = matches!(source, Source::File(_));
-        let directory = journal_directory();
+        let directory = session.journal();
         session.block_on(async |cancel| {
-            let access = Arc::new(Access::new(self.cluster.target()));
-            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
+            let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let kept: Arc<Mutex<Vec<u8>>> = Arc::default();
             let streams = is_file && session.console.words();
-            let step = Arc::new(Sql {
-                access: access.clone(),
-                instance,
-                namespace,
-                database: self.database.clone(),
-                source,
-                keep: self.no_delete,
-                output: Mutex::new(output(session, streams, kept.clone())),
-                done: Mutex::default(),
-            });
+            let (database, keep) = (self.database.clone(), self.no_delete);
+            let query = Query { access, instance, namespace, database, source, keep };
+            let step = Arc::new(Sql::new(query, output(session, streams, kept.clone())));
             let mut plan = Plan::new("pg apply");
             plan.push(&[], step.clone());
             let result = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await;
             session.progress.clear();
             let Some(outcome) = result? else { return Ok(()) };
             let output = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
-            let pod = step.done.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default();
+            let pod = step.pod().unwrap_or_default();
             let console = &session.console;
             if is_file {
                 console.success(format!("Successfully applied SQL file to pod {pod}"));

@@ -1,6 +1,5 @@
 //! `a9s pg check`.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::Args;
@@ -9,16 +8,11 @@ use serde_json::json;
 use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Deadline, Run, duration};
-use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::finding::Finding;
-use crate::kubernetes::Access;
 use crate::postgres::DATABASE;
 use crate::step::Plan;
 use crate::steps::answer::Answers;
-use crate::steps::sql::{Source, Sql};
-
-/// Rows as a program would print them.
-const PLAIN: &str = "\\set QUIET on\n\\pset tuples_only on\n\\pset format unaligned\n";
+use crate::steps::sql::{PLAIN, Query, Source};
 
 /// Arguments of `pg check`.
 #[derive(Debug, Args)]
@@ -46,19 +40,16 @@ impl Check {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         let instance = named.instance(None)?;
         let run = Run { dry_run: self.dry_run, deadline: Deadline { timeout: self.timeout } };
-        let directory = journal_directory();
+        let directory = session.journal();
         session.block_on(async |cancel| {
-            let access = Arc::new(Access::new(self.cluster.target()));
-            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
-            let question = Sql {
+            let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
+            let question = Query {
                 access,
                 instance: instance.clone(),
                 namespace: namespace.clone(),
                 database: self.database.clone(),
                 source: Source::Statement(format!("{PLAIN}{}", self.sql)),
                 keep: false,
-                output: Mutex::new(Box::new(|_| {})),
-                done: Mutex::default(),
             };
             let mut plan = Plan::new("pg check");
             plan.add(Answers { question, answer: self.is.clone() });

@@ -15,11 +15,9 @@ use super::Named;
 use crate::caller;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
-use crate::cli::create::chosen_namespace;
 use crate::cli::describe::not_there;
-use crate::cli::session::interrupted;
+use crate::cli::session::{interrupted, until_interrupted};
 use crate::finding::{Finding, Id};
-use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
 use crate::postgres::DATABASE;
@@ -107,8 +105,7 @@ impl Passfile {
 impl Connect {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         session.block_on(async |cancel| {
-            let access = Access::new(self.cluster.target());
-            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
+            let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let client = access.client().await?;
             let work = async {
                 let binding = self.binding.as_ref().map(|binding| binding.reference(&namespace));
@@ -119,10 +116,7 @@ impl Connect {
                 let credentials = credentials(&client, &namespace, &instance, binding.as_ref()).await?;
                 self.serve(session, &client, &namespace, &instance, credentials, &cancel).await
             };
-            tokio::select! {
-                result = work => result,
-                () = cancel.cancelled() => Err(interrupted()),
-            }
+            until_interrupted(&cancel, work).await
         })
     }
 

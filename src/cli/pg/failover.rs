@@ -9,9 +9,7 @@ use super::Named;
 use super::meanwhile::{self, Meanwhile};
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run};
-use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::finding::Finding;
-use crate::kubernetes::Access;
 use crate::manifest::names::ObjectName;
 use crate::step::Step;
 use crate::steps;
@@ -37,10 +35,9 @@ pub struct Failover {
 impl Failover {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         let name = named.instance(self.name.as_ref())?;
-        let directory = journal_directory();
+        let directory = session.journal();
         session.block_on(async |cancel| {
-            let access = Arc::new(Access::new(self.cluster.target()));
-            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
+            let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let to = self.to.as_ref().map(ToString::to_string);
             let rows = || Rows::new(access.clone(), namespace.clone(), name.clone());
             let step = steps::failover::Failover::new(access.clone(), name.clone(), namespace.clone(), to);

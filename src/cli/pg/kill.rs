@@ -8,10 +8,8 @@ use serde_json::json;
 use super::Named;
 use super::meanwhile::{self, Meanwhile};
 use crate::cli::arguments::{ClusterTarget, Run};
-use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::cli::{Session, prompt};
 use crate::finding::Finding;
-use crate::kubernetes::Access;
 use crate::steps::ledger::Rows;
 use crate::steps::member::{Killed, Member};
 
@@ -36,10 +34,9 @@ impl Kill {
             let question = format!("Do you want to kill a member of the instance {instance}?");
             prompt::confirm(session, &question, "killing a member")?;
         }
-        let directory = journal_directory();
+        let directory = session.journal();
         session.block_on(async |cancel| {
-            let access = Arc::new(Access::new(self.cluster.target()));
-            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
+            let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let (member, done) = (self.member.clone(), Mutex::default());
             let rows = || Rows::new(access.clone(), namespace.clone(), instance.clone());
             let step = Killed {

@@ -7,14 +7,12 @@ use tokio::sync::mpsc;
 use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
-use crate::cli::create::chosen_namespace;
 use crate::cli::describe::not_there;
 use crate::cli::session::interrupted;
 use crate::finding::{Finding, Id};
-use crate::kubernetes::Access;
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference};
-use crate::step::{Cancel, Event, Reporter};
+use crate::step::Cancel;
 use crate::steps::look::logs::{self, Line, Wanted, members, merge};
 
 /// Lines that wait to be printed.
@@ -50,8 +48,7 @@ impl Logs {
         }
         let name = named.instance(self.name.as_ref())?;
         session.block_on(async |cancel| {
-            let access = Access::new(self.cluster.target());
-            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
+            let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let reference = Reference::new(Kind::Instance, &namespace, &name);
             let client = access.client().await?;
             let members = members(&client, &reference, self.member.as_deref(), &self.container).await?;
@@ -86,7 +83,7 @@ impl Logs {
             return Err(finding);
         }
         for finding in &unknown {
-            session.progress.event(&Event::Warning(&finding.cause));
+            session.warn(&finding.cause);
         }
         let lines = merge(logs);
         for line in &lines {
@@ -118,7 +115,7 @@ impl Logs {
         tokio::select! {
             ended = following => {
                 ended?;
-                session.progress.event(&Event::Warning(&format!("the {instance} is gone")));
+                session.warn(format!("the {instance} is gone"));
                 Ok(())
             }
             () = print => Ok(()),

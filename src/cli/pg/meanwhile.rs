@@ -11,7 +11,7 @@ use crate::config::WorkingDirectory;
 use crate::finding::Finding;
 use crate::postgres::DATABASE;
 use crate::postgres::ledger::Verdict;
-use crate::step::{Cancel, Event, Outcome, Plan, Reporter, Step};
+use crate::step::{Cancel, Outcome, Plan, Step};
 use crate::steps::ledger::{Begun, Compared, Rows};
 
 /// The flag.
@@ -58,8 +58,7 @@ impl Watched {
         if let Some(rows) = &self.rows
             && let Some(table) = rows.leave().await
         {
-            let left = format!("the table {table} of the database {DATABASE} could not be removed");
-            session.progress.event(&Event::Warning(&left));
+            session.warn(format!("the table {table} of the database {DATABASE} could not be removed"));
         }
         let verdict = self.rows.and_then(|rows| rows.verdict());
         Ok(carried_out?.map(|outcome| (outcome, verdict)))

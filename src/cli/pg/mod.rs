@@ -80,10 +80,7 @@ impl Pg {
             Some(What::Failover(failover)) => failover.run(session, &named),
             Some(What::Check(check)) => check.run(session, &named),
             Some(What::Kill(kill)) => kill.run(session, &named),
-            None => {
-                group(session, &["pg"], "Please select a subcommand from the list below.");
-                Ok(())
-            }
+            None => group(session, &["pg"], "Please select a subcommand from the list below."),
         }
     }
 }

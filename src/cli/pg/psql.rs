@@ -7,15 +7,14 @@ use clap::Args;
 use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
-use crate::cli::create::chosen_namespace;
-use crate::cli::session::interrupted;
+use crate::cli::session::until_interrupted;
 use crate::finding::{Class, Finding, Id};
-use crate::kubernetes::exec::Container;
-use crate::kubernetes::{Access, terminal};
+use crate::kubernetes::exec::{Container, POSTGRES};
+use crate::kubernetes::terminal;
 use crate::manifest::names::ObjectName;
 use crate::postgres::DATABASE;
 use crate::step::{Event, Reporter};
-use crate::steps::{primary, sql::CONTAINER};
+use crate::steps::primary;
 
 /// Ends psql (PostgreSQL manual, psql, "Meta-Commands"); a statement that was not ended before it is lost.
 const FAREWELL: &[u8] = b"\n\\q\n";
@@ -43,27 +42,23 @@ impl Psql {
             return Err(Finding::new(Id::NoDocument, "psql's output is no document: leave out --output"));
         }
         let code = session.block_on(async |cancel| {
-            let access = Access::new(self.cluster.target());
-            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
+            let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let work = async {
                 let client = access.client().await?;
                 let most = std::time::Duration::MAX;
                 let pod = primary::wait_for(&client, &namespace, &instance, most, |_| {}).await?;
                 let database = &self.database;
                 let text =
-                    format!("kubectl exec -it -n {namespace} {pod} -c {CONTAINER} -- psql -U postgres -d {database}");
+                    format!("kubectl exec -it -n {namespace} {pod} -c {POSTGRES} -- psql -U postgres -d {database}");
                 session.progress.event(&Event::Command(&text));
                 session.progress.clear();
                 let mut command = ["psql", "-U", "postgres", "-d", database].map(str::to_owned).to_vec();
                 command.extend(self.arguments.iter().cloned());
-                let container = Container { namespace: namespace.to_string(), pod, container: CONTAINER.to_owned() };
+                let container = Container::postgres(namespace.as_str(), &pod);
                 let ended = terminal::run(client, &container, command, FAREWELL).await?;
                 ended.code.ok_or_else(|| Finding::new(Id::PsqlCutOff, format!("psql was cut off: {}", ended.message)))
             };
-            tokio::select! {
-                code = work => code,
-                () = cancel.cancelled() => Err(interrupted()),
-            }
+            until_interrupted(&cancel, work).await
         })?;
         session.exit_code.store(u8::try_from(code).unwrap_or(Class::Failed.exit_code()), Ordering::Relaxed);
         Ok(())

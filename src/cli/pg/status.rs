@@ -8,12 +8,10 @@ use jiff::Timestamp;
 use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
-use crate::cli::create::chosen_namespace;
 use crate::cli::describe::not_there;
 use crate::cli::list::table;
-use crate::cli::session::interrupted;
+use crate::cli::session::until_interrupted;
 use crate::finding::{Finding, Id};
-use crate::kubernetes::Access;
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference};
 use crate::steps::look::item::age;
@@ -43,27 +41,22 @@ impl Status {
         }
         let name = named.instance(self.name.as_ref())?;
         session.block_on(async |cancel| {
-            let access = Access::new(self.cluster.target());
-            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
+            let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let reference = Reference::new(Kind::Instance, &namespace, &name);
             let client = access.client().await?;
-            loop {
-                let found = tokio::select! {
-                    found = status::status(&client, &reference) => found?,
-                    () = cancel.cancelled() => return Err(interrupted()),
-                };
-                let found = found.ok_or_else(|| not_there(&reference))?;
-                session.console.line(render(&found, Timestamp::now()).trim_end());
-                session.console.document(&found);
-                if !self.watch {
-                    return Ok(());
+            until_interrupted(&cancel, async {
+                loop {
+                    let found = status::status(&client, &reference).await?.ok_or_else(|| not_there(&reference))?;
+                    session.console.line(render(&found, Timestamp::now()).trim_end());
+                    session.console.document(&found);
+                    if !self.watch {
+                        return Ok(());
+                    }
+                    session.console.line("");
+                    tokio::time::sleep(EVERY).await;
                 }
-                session.console.line("");
-                tokio::select! {
-                    () = tokio::time::sleep(EVERY) => {}
-                    () = cancel.cancelled() => return Err(interrupted()),
-                }
-            }
+            })
+            .await
         })
     }
 }

@@ -9,7 +9,6 @@ use serde_json::json;
 use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run};
-use crate::cli::create::{chosen_namespace, journal_directory};
 use crate::cli::list::table;
 use crate::config::WorkingDirectory;
 use crate::finding::{Finding, Id};
@@ -41,10 +40,9 @@ pub struct Verify {
 
 impl Verify {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
-        let directory = journal_directory();
+        let directory = session.journal();
         session.block_on(async |cancel| {
-            let access = Arc::new(Access::new(self.cluster.target()));
-            let namespace = chosen_namespace(named.namespace.as_ref(), &access).await?;
+            let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let backup = Reference::new(Kind::Backup, &namespace, &self.backup);
             let subject = Subject::of(&access.client().await?, backup).await?;
             let (plan, read, live) = subject.plan(&access, self.against_live);

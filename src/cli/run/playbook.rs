@@ -122,8 +122,8 @@ impl Playbook {
         for (phase, written) in &phases {
             for step in *written {
                 match words(&step.value, &document.defaults.value, base) {
-                    Ok(words) => steps.push(Step { phase: *phase, at: line(step), words }),
-                    Err((at, why)) => wrong.push(format!("line {}: {why}", at.unwrap_or(line(step)))),
+                    Ok(words) => steps.push(Step { phase: *phase, at: step.line, words }),
+                    Err((at, why)) => wrong.push(format!("line {}: {why}", at.unwrap_or(step.line))),
                 }
             }
         }
@@ -131,7 +131,7 @@ impl Playbook {
         let used: Vec<clap::Command> = written.filter_map(|name| command(name)).collect();
         for (name, value) in &document.defaults.value {
             if !used.iter().any(|command| argument(command, name).is_some()) {
-                wrong.push(format!("line {}: no step has \"{name}\"", line(value)));
+                wrong.push(format!("line {}: no step has \"{name}\"", value.line));
             }
         }
         if document.steps.is_empty() {
@@ -170,10 +170,6 @@ impl Playbook {
     }
 }
 
-fn line<T>(located: &Located<T>) -> u64 {
-    located.line
-}
-
 /// What is wrong with a step, and at which line where that is known better than the step's.
 type Wrong = (Option<u64>, String);
 
@@ -193,9 +189,9 @@ fn words(written: &Written, defaults: &Flags, base: &Path) -> Result<Vec<String>
     let step_name = name;
     for (name, value) in fitting.chain(flags) {
         let Some(argument) = argument(&command, name) else {
-            return Err((Some(line(value)), format!("the step \"{}\" has no \"{name}\"", step_name)));
+            return Err((Some(value.line), format!("the step \"{}\" has no \"{name}\"", step_name)));
         };
-        flag(argument, name, &value.value, base, &mut words).map_err(|why| (Some(line(value)), why))?;
+        flag(argument, name, &value.value, base, &mut words).map_err(|why| (Some(value.line), why))?;
     }
     // Nobody is there to answer questions.
     words.push("--yes".to_owned());

@@ -11,7 +11,7 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 use tokio::sync::OnceCell;
 
-use super::{Choice, Provider, Store};
+use super::{Choice, Owner, Store};
 use crate::config::{WorkingDirectory, write_private};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Error;
@@ -43,10 +43,10 @@ impl Found {
         let credentials = secret.as_ref().and_then(|secret| Credentials::of(secret).ok());
         let store = match (document, credentials) {
             (Some(document), Some(credentials)) => store(&document, credentials, choice)?,
-            _ if choice.names_a_provider() => None,
+            _ if choice.names_an_owner() => None,
             // What was made half, or is damaged, is made whole again where it is certain what it was.
             (Some(document), None) if is_minio(&document) => None,
-            (None, Some(credentials)) if credentials == Store::usual(Provider::Minio).credentials => None,
+            (None, Some(credentials)) if credentials == Store::usual(Owner::Minio).credentials => None,
             (None, None) => None,
             _ => return Err(damaged("a part of the configuration of backups is not there")),
         };
@@ -63,7 +63,7 @@ fn unread(kind: &str, name: &str, error: kube::Error) -> Error {
 fn store(document: &str, credentials: Credentials, choice: &Choice) -> Result<Option<Store>, Finding> {
     match Config::parse(document) {
         Ok(config) => Ok(Some(Store::of(config, credentials))),
-        Err(_) if choice.names_a_provider() => Ok(None),
+        Err(_) if choice.names_an_owner() => Ok(None),
         Err(error) => Err(damaged(error)),
     }
 }

@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 pub use self::adopted::Adopted;
-pub use self::store::{Choice, Provider, Secret, Store, Wish};
+pub use self::store::{Choice, Owner, Secret, Store, Wish};
 use crate::config::{WorkingDirectory, write_private};
 use crate::finding::{Finding, Id};
 use crate::step::{Context, Observation, Step};
@@ -138,10 +138,10 @@ mod tests {
     async fn the_password_is_kept_and_nobody_else_reads_the_files() {
         let home = tempfile::tempdir().unwrap();
         let directory = WorkingDirectory(home.path().join("a9s"));
-        let plan = |provider| {
+        let plan = |owner| {
             let mut plan = Plan::new("test");
             let wish = Wish {
-                provider: Some(provider),
+                owner: Some(owner),
                 access_key: Some("a".to_owned()),
                 secret_key: Some(Secret("s".to_owned())),
                 ..Wish::default()
@@ -150,12 +150,12 @@ mod tests {
             plan
         };
         let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(5));
-        assert!(runner.run(&plan(Provider::Minio)).await.unwrap().changed());
+        assert!(runner.run(&plan(Owner::Minio)).await.unwrap().changed());
         let password = fs_err::read(directory.backup_config().join(PASSWORD)).unwrap();
-        assert!(!runner.run(&plan(Provider::Minio)).await.unwrap().changed());
-        assert!(runner.run(&plan(Provider::Aws)).await.unwrap().changed());
+        assert!(!runner.run(&plan(Owner::Minio)).await.unwrap().changed());
+        assert!(runner.run(&plan(Owner::Aws)).await.unwrap().changed());
         assert_eq!(fs_err::read(directory.backup_config().join(PASSWORD)).unwrap(), password);
-        assert_eq!(of_directory(&directory).unwrap().provider, Provider::Aws);
+        assert_eq!(of_directory(&directory).unwrap().owner, Owner::Aws);
         for entry in fs_err::read_dir(directory.backup_config()).unwrap() {
             assert!(is_private(&entry.unwrap().path()));
         }

@@ -11,7 +11,7 @@ use crate::yaml;
 
 /// Whose store it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Provider {
+pub enum Owner {
     /// The one that is installed with the stack: MinIO, or the builtin stack's own, which is called the same.
     Minio,
     /// AWS, or any other that speaks S3.
@@ -22,12 +22,12 @@ pub enum Provider {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Store {
     /// Whose it is.
-    pub provider: Provider,
+    pub owner: Owner,
     /// Bucket.
     pub bucket: String,
     /// Region.
     pub region: String,
-    /// S3 endpoint; empty: the provider's own.
+    /// S3 endpoint; empty: the owner's own.
     pub endpoint: String,
     /// Path-style addressing.
     pub path_style: bool,
@@ -36,14 +36,14 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store of a provider when nothing is said. MinIO's keys are known to everybody: no other store ever gets them.
-    pub(super) fn usual(provider: Provider) -> Self {
-        let (access_key, secret_key) = match provider {
-            Provider::Minio => ("a8s-user", "a8s-password"),
-            Provider::Aws => ("", ""),
+    /// The store of an owner when nothing is said. MinIO's keys are known to everybody: no other store ever gets them.
+    pub(super) fn usual(owner: Owner) -> Self {
+        let (access_key, secret_key) = match owner {
+            Owner::Minio => ("a8s-user", "a8s-password"),
+            Owner::Aws => ("", ""),
         };
         Self {
-            provider,
+            owner,
             bucket: "a8s-backups".to_owned(),
             region: "eu-central-1".to_owned(),
             endpoint: String::new(),
@@ -56,7 +56,7 @@ impl Store {
     pub(super) fn of(config: Config, credentials: Credentials) -> Self {
         let is_minio = config.endpoint.as_deref() == Some(ENDPOINT);
         Self {
-            provider: if is_minio { Provider::Minio } else { Provider::Aws },
+            owner: if is_minio { Owner::Minio } else { Owner::Aws },
             bucket: config.bucket,
             region: config.region,
             endpoint: config.endpoint.filter(|_| !is_minio).unwrap_or_default(),
@@ -67,7 +67,7 @@ impl Store {
 
     /// Whether backups go to the store that the program installs.
     pub fn is_minio(&self) -> bool {
-        self.provider == Provider::Minio
+        self.owner == Owner::Minio
     }
 
     /// Refuses what can't work.
@@ -111,17 +111,17 @@ impl Store {
     }
 }
 
-/// What is wanted of the place of backups. What is not said stays as it is found; another provider begins with what is
+/// What is wanted of the place of backups. What is not said stays as it is found; another owner begins with what is
 /// usual for it.
 #[derive(Debug, Clone, Default)]
 pub struct Wish {
     /// Whose it is to be.
-    pub provider: Option<Provider>,
+    pub owner: Option<Owner>,
     /// Bucket.
     pub bucket: Option<String>,
     /// Region.
     pub region: Option<String>,
-    /// S3 endpoint; empty: the provider's own.
+    /// S3 endpoint; empty: the owner's own.
     pub endpoint: Option<String>,
     /// Path-style addressing.
     pub path_style: Option<bool>,
@@ -144,12 +144,12 @@ impl std::fmt::Debug for Secret {
 impl Wish {
     /// The store, where `found` is there already.
     pub fn over(&self, found: Option<&Store>) -> Store {
-        let provider = self.provider.or(found.map(|found| found.provider)).unwrap_or(Provider::Minio);
-        let base = found.filter(|found| found.provider == provider).cloned();
-        let base = base.unwrap_or_else(|| Store::usual(provider));
-        let is_minio = provider == Provider::Minio;
+        let owner = self.owner.or(found.map(|found| found.owner)).unwrap_or(Owner::Minio);
+        let base = found.filter(|found| found.owner == owner).cloned();
+        let base = base.unwrap_or_else(|| Store::usual(owner));
+        let is_minio = owner == Owner::Minio;
         Store {
-            provider,
+            owner,
             bucket: self.bucket.clone().unwrap_or(base.bucket),
             region: self.region.clone().unwrap_or(base.region),
             endpoint: self.endpoint.clone().filter(|_| !is_minio).unwrap_or(base.endpoint),
@@ -185,14 +185,14 @@ impl Choice {
         self.store.get().cloned().unwrap_or_else(|| self.wish.over(None))
     }
 
-    /// Whether a provider is wished.
-    pub fn names_a_provider(&self) -> bool {
-        self.wish.provider.is_some()
+    /// Whether an owner is wished.
+    pub fn names_an_owner(&self) -> bool {
+        self.wish.owner.is_some()
     }
 
     /// Whether backups may come to go to the store that the program installs.
     pub fn may_be_minio(&self) -> bool {
-        self.wish.provider != Some(Provider::Aws)
+        self.wish.owner != Some(Owner::Aws)
     }
 }
 
@@ -203,21 +203,21 @@ mod tests {
 
     fn aws() -> Store {
         let credentials = Credentials { access_key: "key".to_owned(), secret_key: "secret".to_owned() };
-        Store { bucket: "ours".to_owned(), credentials, ..Store::usual(Provider::Aws) }
+        Store { bucket: "ours".to_owned(), credentials, ..Store::usual(Owner::Aws) }
     }
 
     #[test]
     fn minio_has_its_endpoint_and_aws_has_none() {
         insta::with_settings!({snapshot_path => "../../../snapshots", prepend_module_to_snapshot => false}, {
-            insta::assert_snapshot!("backup_store_config_minio", Store::usual(Provider::Minio).document().unwrap());
-            insta::assert_snapshot!("backup_store_config_aws", Store::usual(Provider::Aws).document().unwrap());
+            insta::assert_snapshot!("backup_store_config_minio", Store::usual(Owner::Minio).document().unwrap());
+            insta::assert_snapshot!("backup_store_config_aws", Store::usual(Owner::Aws).document().unwrap());
         });
     }
 
     #[test]
     fn what_cannot_work_is_refused_before_anything_is_made() {
-        Store::usual(Provider::Minio).check().unwrap();
-        let bucket = Store { bucket: "UPPER".to_owned(), ..Store::usual(Provider::Minio) };
+        Store::usual(Owner::Minio).check().unwrap();
+        let bucket = Store { bucket: "UPPER".to_owned(), ..Store::usual(Owner::Minio) };
         let endpoint = Store { endpoint: "ftp://host".to_owned(), ..aws() };
         let mut keyless = aws();
         keyless.credentials.secret_key.clear();
@@ -232,21 +232,21 @@ mod tests {
         assert!(Wish::default().over(Some(&aws())) == aws());
         let moved = Wish { bucket: Some("other".to_owned()), ..Wish::default() }.over(Some(&aws()));
         assert!(moved == Store { bucket: "other".to_owned(), ..aws() });
-        assert!(Wish::default().over(None) == Store::usual(Provider::Minio));
+        assert!(Wish::default().over(None) == Store::usual(Owner::Minio));
     }
 
     #[test]
-    fn another_provider_gets_nothing_of_the_one_before() {
-        let back = Wish { provider: Some(Provider::Minio), ..Wish::default() };
-        assert!(back.over(Some(&aws())) == Store::usual(Provider::Minio));
-        let away = Wish { provider: Some(Provider::Aws), ..Wish::default() };
-        let away = away.over(Some(&Store::usual(Provider::Minio)));
+    fn another_owner_gets_nothing_of_the_one_before() {
+        let back = Wish { owner: Some(Owner::Minio), ..Wish::default() };
+        assert!(back.over(Some(&aws())) == Store::usual(Owner::Minio));
+        let away = Wish { owner: Some(Owner::Aws), ..Wish::default() };
+        let away = away.over(Some(&Store::usual(Owner::Minio)));
         assert!(away.credentials.secret_key.is_empty() && away.check().is_err());
     }
 
     #[test]
     fn what_is_written_is_what_is_found() {
-        for store in [aws(), Store::usual(Provider::Minio), Store { endpoint: "https://s3".to_owned(), ..aws() }] {
+        for store in [aws(), Store::usual(Owner::Minio), Store { endpoint: "https://s3".to_owned(), ..aws() }] {
             let config = Config::parse(&store.document().unwrap()).unwrap();
             assert!(Store::of(config, store.credentials.clone()) == store);
         }

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::manifest::resource::Kind;
 use crate::steps::condition::{self, Verdict};
+use crate::steps::members;
 
 /// What a list tells of a custom resource. What a kind does not have, or is not known, is absent.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -17,7 +18,7 @@ pub struct Item {
     pub namespace: String,
     /// Its name.
     pub name: String,
-    /// How far it is, in a word: `running`, `complete`, `implemented`, `pending`, `failed`, `deleting`.
+    /// How far it is, in a word: `running`, `not-running`, `complete`, `implemented`, `pending`, `failed`, `deleting`.
     pub state: String,
     /// Why it is not further.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -80,7 +81,7 @@ impl Item {
         if kind == Kind::Instance {
             item.version = spec["version"].as_i64();
             item.ready = Some(status["readyReplicas"].as_i64().unwrap_or(0));
-            item.members = Some(spec["replicas"].as_i64().unwrap_or(1));
+            item.members = Some(members::wanted(spec));
             item.volume_size = text(&spec["volumeSize"]);
         } else {
             item.instance = Some(condition::instance(object).to_owned());

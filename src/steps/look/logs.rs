@@ -7,7 +7,7 @@ use futures::stream::FuturesUnordered;
 use futures::{AsyncBufReadExt, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{ListParams, LogParams};
+use kube::api::LogParams;
 use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 use tokio::sync::mpsc::Sender;
@@ -17,7 +17,7 @@ use crate::finding::{Finding, Id};
 use crate::kubernetes::Error;
 use crate::manifest::names::Namespace;
 use crate::manifest::resource::Reference;
-use crate::steps::instance::labels;
+use crate::steps::members;
 use crate::steps::resource::get;
 
 /// Between two attempts to follow a container that has ended.
@@ -61,9 +61,7 @@ pub async fn members(
     if get(client, instance).await?.is_none() {
         return Ok(None);
     }
-    let pods: Api<Pod> = Api::namespaced(client.clone(), instance.namespace.as_str());
-    let pods = ask("list its members", pods.list(&ListParams::default().labels(&labels(&instance.name)))).await?;
-    let mut pods = pods.items;
+    let mut pods = ask("list its members", members::list(client, &instance.namespace, &instance.name)).await?;
     pods.sort_by_key(ResourceExt::name_any);
     let names: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
     let full = member.map(|member| format!("{}-{member}", instance.name));

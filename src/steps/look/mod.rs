@@ -8,6 +8,7 @@ pub mod status;
 
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client};
 
@@ -69,4 +70,14 @@ pub async fn list(client: &Client, kind: Kind, namespace: Option<&Namespace>) ->
             Err(error.into())
         }
     }
+}
+
+/// The PostgreSQL majors that the cluster's list of images has, in order; none where it has no such list.
+pub async fn majors(client: &Client) -> Vec<u32> {
+    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), a8s_operators::SYSTEM_NAMESPACE);
+    let images = maps.get_opt(a8s_operators::manifests::IMAGES).await.ok().flatten();
+    let data = images.and_then(|images| images.data).unwrap_or_default();
+    let mut majors: Vec<u32> = data.keys().filter_map(|key| key.parse().ok()).collect();
+    majors.sort_unstable();
+    majors
 }

@@ -1,7 +1,7 @@
 //! What belongs to a custom resource: the objects it consists of, those it names, and those that name it. Secrets are
 //! named, never read.
 
-use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Pod, Service};
+use k8s_openapi::api::core::v1::{Event, PersistentVolumeClaim, Service};
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
@@ -12,9 +12,8 @@ use crate::kubernetes::diagnosis;
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
 use crate::steps::capability::{self, Capability};
-use crate::steps::condition;
-use crate::steps::instance::labels;
 use crate::steps::resource::get;
+use crate::steps::{condition, members};
 
 /// Something that belongs to a custom resource.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -109,17 +108,16 @@ impl Found<'_> {
     }
 
     async fn of_instance(&mut self) {
-        let selected = ListParams::default().labels(&labels(&self.reference.name));
-        let namespace = self.namespace().as_str();
-        let pods: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
-        let services: Api<Service> = Api::namespaced(self.client.clone(), namespace);
-        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace);
+        let (namespace, name) = (&self.reference.namespace, &self.reference.name);
+        let selected = ListParams::default().labels(&members::selector(name));
+        let services: Api<Service> = Api::namespaced(self.client.clone(), namespace.as_str());
+        let claims: Api<PersistentVolumeClaim> = Api::namespaced(self.client.clone(), namespace.as_str());
         let (pods, services, claims) = tokio::join!(
-            ask("list its pods", pods.list(&selected)),
+            ask("list its pods", members::list(self.client, namespace, name)),
             ask("list its services", services.list(&selected)),
             ask("list its volumes", claims.list(&selected)),
         );
-        for pod in self.known(pods.map(|list| list.items)) {
+        for pod in self.known(pods) {
             let ready = diagnosis::is_ready(&pod);
             self.add("pod", pod.name_any(), if ready { "ready".to_owned() } else { diagnosis::difference(&pod) });
         }

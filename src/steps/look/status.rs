@@ -1,10 +1,11 @@
 //! How an instance is: its members, its last backup, its bindings. Every member is asked on its own and at the same
 //! time, so that one that does not answer holds up nobody and hides nothing of the others.
 
+use a8s_api::LABEL_ROLE;
 use a8s_api::postgresql::MAXIMUM_REPLICAS;
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::{DynamicObject, ListParams};
-use kube::{Api, Client, ResourceExt};
+use kube::api::DynamicObject;
+use kube::{Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 
 use super::item::Item;
@@ -14,12 +15,8 @@ use crate::kubernetes::diagnosis;
 use crate::kubernetes::exec::{self, Container};
 use crate::manifest::names::Namespace;
 use crate::manifest::resource::{Kind, Reference};
-use crate::steps::condition;
-use crate::steps::instance::labels;
 use crate::steps::resource::get;
-
-/// Label of a member's role.
-const ROLE: &str = "a8s.a9s/replication-role";
+use crate::steps::{condition, members};
 
 /// What a server is asked. The functions that only a primary has are not called on a standby, which has no standbys.
 const QUESTION: &str = "SELECT json_build_object(
@@ -111,15 +108,13 @@ struct Standby {
 pub async fn status(client: &Client, reference: &Reference) -> Result<Option<Status>, Finding> {
     let Some(object) = get(client, reference).await? else { return Ok(None) };
     let namespace = &reference.namespace;
-    let pods: Api<Pod> = Api::namespaced(client.clone(), namespace.as_str());
-    let selected = ListParams::default().labels(&labels(&reference.name));
     let (pods, backups, bindings) = tokio::join!(
-        ask("list its members", pods.list(&selected)),
+        ask("list its members", members::list(client, namespace, &reference.name)),
         list_for(client, Kind::Backup, reference),
         list_for(client, Kind::ServiceBinding, reference),
     );
     let mut unknown = Vec::new();
-    let pods = known(&mut unknown, pods.map(|list| list.items));
+    let pods = known(&mut unknown, pods);
     let asked = futures::future::join_all(pods.iter().map(|pod| async {
         let name = pod.name_any();
         tokio::join!(server(client, namespace, &name), disk(client, namespace, &name))
@@ -171,10 +166,10 @@ fn known<T>(unknown: &mut Vec<String>, found: Result<Vec<T>, impl Into<Finding>>
 }
 
 fn member(pod: &Pod) -> Member {
-    let role = match pod.labels().get(ROLE).map(String::as_str) {
-        Some("master") => "primary",
-        Some(_) => "standby",
-        None => "",
+    let role = match pod.labels().contains_key(LABEL_ROLE) {
+        true if members::is_primary(pod) => "primary",
+        true => "standby",
+        false => "",
     };
     let ready = diagnosis::is_ready(pod);
     let containers = pod.status.as_ref().and_then(|status| status.container_statuses.as_deref()).unwrap_or_default();
@@ -190,7 +185,7 @@ fn member(pod: &Pod) -> Member {
 
 /// Members that are wanted and have no pod. An instance that came past admission may want any number.
 fn add_missing(members: &mut Vec<Member>, instance: &DynamicObject) {
-    let wanted = instance.data["spec"]["replicas"].as_i64().unwrap_or(1).min(MAXIMUM_REPLICAS);
+    let wanted = members::wanted(&instance.data["spec"]).min(MAXIMUM_REPLICAS);
     for index in 0..wanted {
         let name = format!("{}-{index}", instance.name_any());
         if !members.iter().any(|member| member.name == name) {
@@ -228,8 +223,7 @@ fn kilobytes(text: &str) -> (Option<u64>, Option<u64>) {
 
 /// Standard output of a command in a member, if it succeeds in time.
 async fn run(client: &Client, namespace: &Namespace, pod: &str, words: &[&str]) -> Result<String, String> {
-    let container =
-        Container { namespace: namespace.to_string(), pod: pod.to_owned(), container: "postgres".to_owned() };
+    let container = Container::postgres(namespace.as_str(), pod);
     let mut output = Vec::new();
     let mut keep = |bytes: &[u8]| output.extend_from_slice(bytes);
     let words = words.iter().map(|word| (*word).to_owned()).collect();
@@ -260,7 +254,7 @@ mod tests {
     #[test]
     fn a_member_that_is_not_ready_says_why() {
         let pod: Pod = serde_json::from_value(json!({
-            "metadata": {"name": "solo-0", "labels": {ROLE: "master"}},
+            "metadata": {"name": "solo-0", "labels": {LABEL_ROLE: "master"}},
             "status": {"containerStatuses": [{"name": "postgres", "ready": false, "restartCount": 2, "image": "", "imageID": ""}]},
         }))
         .unwrap();

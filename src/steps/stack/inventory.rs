@@ -15,7 +15,7 @@ use tokio::sync::Mutex;
 use super::objects::rank;
 use super::{Installing, Origin, Site};
 use crate::finding::{Finding, Id};
-use crate::kubernetes::{Error, FIELD_MANAGER};
+use crate::kubernetes::{Error, FIELD_MANAGER, delete};
 use crate::step::{Context, Observation, Step};
 use crate::steps::install::StackName;
 
@@ -132,10 +132,8 @@ pub async fn note_offspring(client: &Client, made: BTreeSet<Entry>) -> Result<()
 /// # Errors
 /// The request fails.
 pub async fn forget(client: &Client) -> Result<(), Error> {
-    match maps(client.clone()).delete(NAME, &DeleteParams::default()).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        result => result.map(drop).map_err(|error| Error::request("remove the record of what is installed", error)),
-    }
+    let what = "remove the record of what is installed";
+    delete(&maps(client.clone()), NAME, &DeleteParams::default(), what).await
 }
 
 fn entries(text: &str) -> BTreeSet<Entry> {
@@ -256,10 +254,6 @@ impl Step for OneStack {
             }
             _ => Ok(Observation::satisfied("there is none")),
         }
-    }
-
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        Ok(())
     }
 }
 

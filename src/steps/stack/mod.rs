@@ -28,10 +28,10 @@ pub use self::objects::{Established, Namespaces, Objects};
 pub use self::removal::{Removed, dependants, lost};
 pub use self::rollouts::Rollouts;
 pub use self::site::{Origin, Site};
-pub use self::source::{Source, values as builtin_values, values_of};
+pub use self::source::{Source, values_of};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Error;
-use crate::manifest::instance;
+use crate::manifest::resource::{ApiVersion, Kind};
 use crate::step::{Handle, Plan};
 
 /// The short name of the part with the operators, whichever stack they are of.
@@ -141,7 +141,7 @@ pub async fn is_foreign(client: &Client, selector: &str) -> Result<bool, Error> 
 
 /// The instance with which the a8s stack's admission is tried.
 pub fn instance_probe() -> Probe {
-    let resource = instance::resource(&instance::ApiVersion(a8s_api::VERSION.to_owned()));
+    let resource = Kind::Instance.resource(&ApiVersion::default());
     let mut object = DynamicObject::new("a9s-probe", &resource);
     object.metadata.namespace = Some("default".to_owned());
     object.data = serde_json::json!({"spec": {"version": 14}});
@@ -155,8 +155,7 @@ pub fn instance_probe() -> Probe {
 pub async fn require(client: &Client) -> Result<(), Finding> {
     use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
     let api: kube::Api<CustomResourceDefinition> = kube::Api::all(client.clone());
-    let name = format!("postgresqls.{}", instance::GROUP);
-    match api.get_opt(&name).await {
+    match api.get_opt(&Kind::Instance.definition()).await {
         Ok(Some(_)) => Ok(()),
         Ok(None) => Err(Finding::new(Id::NoStack, "the a8s stack is not installed on this cluster")
             .advise("Create a cluster with it: a9s create cluster a8s")

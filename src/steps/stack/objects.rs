@@ -390,11 +390,6 @@ impl Step for Established {
             None => Observation::satisfied("they are served"),
         })
     }
-
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
-        // The API server serves them by itself.
-        Ok(())
-    }
 }
 
 #[cfg(test)]

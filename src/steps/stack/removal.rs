@@ -16,16 +16,12 @@ use super::made::is_made;
 use super::{objects, offspring};
 use crate::finding::{Evidence, Finding};
 use crate::kubernetes::apply::{self, describe};
-use crate::kubernetes::{Access, Error, wait};
+use crate::kubernetes::{self, Access, Error, wait};
+use crate::manifest::resource::{ApiVersion, Kind};
 use crate::step::{Context, Observation, Step};
 
 /// Custom resources of the stack in the order in which they go: what refers to instances before them.
-const RESOURCES: [(&str, &str, &str); 4] = [
-    ("backups.anynines.com", "Restore", "restores"),
-    ("backups.anynines.com", "Backup", "backups"),
-    ("servicebindings.anynines.com", "ServiceBinding", "servicebindings"),
-    ("postgresql.anynines.com", "Postgresql", "postgresqls"),
-];
+const KINDS: [Kind; 4] = [Kind::Restore, Kind::Backup, Kind::ServiceBinding, Kind::Instance];
 
 /// Nothing of what the program has made for the stack should be on the cluster.
 pub struct Removed {
@@ -77,20 +73,14 @@ async fn all_of(client: &Client, resource: &ApiResource) -> Result<Vec<DynamicOb
 async fn custom(client: &Client) -> Result<Vec<(Api<DynamicObject>, DynamicObject)>, Error> {
     let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
     let mut found = Vec::new();
-    for (group, kind, plural) in RESOURCES {
-        let definition = definitions.get_metadata_opt(&format!("{plural}.{group}")).await;
+    for kind in KINDS {
+        let definition = definitions.get_metadata_opt(&kind.definition()).await;
         let definition =
-            definition.map_err(|error| Error::request(format!("look for the definition {kind}"), error))?;
+            definition.map_err(|error| Error::request(format!("look for the definition {}", kind.kind()), error))?;
         if !definition.is_some_and(|definition| is_made(&definition)) {
             continue;
         }
-        let resource = ApiResource {
-            group: group.to_owned(),
-            version: a8s_api::VERSION.to_owned(),
-            api_version: format!("{group}/{}", a8s_api::VERSION),
-            kind: kind.to_owned(),
-            plural: plural.to_owned(),
-        };
+        let resource = kind.resource(&ApiVersion::default());
         for object in all_of(client, &resource).await? {
             let namespace = object.namespace().unwrap_or_default();
             found.push((Api::namespaced_with(client.clone(), &namespace, &resource), object));
@@ -113,11 +103,12 @@ pub struct Lost {
 /// The cluster can't be asked.
 pub async fn lost(client: &Client) -> Result<Lost, Error> {
     let found = custom(client).await?;
-    let of = |kind: &str| {
-        let of_kind = found.iter().filter(|(_, object)| object.types.as_ref().is_some_and(|types| types.kind == kind));
+    let of = |kind: Kind| {
+        let is_of = |object: &DynamicObject| object.types.as_ref().is_some_and(|types| types.kind == kind.kind());
+        let of_kind = found.iter().filter(|(_, object)| is_of(object));
         of_kind.map(|(_, object)| format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())).collect()
     };
-    Ok(Lost { instances: of("Postgresql"), backups: of("Backup") })
+    Ok(Lost { instances: of(Kind::Instance), backups: of(Kind::Backup) })
 }
 
 /// What is still there of these.
@@ -177,8 +168,8 @@ pub async fn dependants(client: &Client) -> Result<Vec<String>, Error> {
     let there = there.map_err(|error| Error::request("list definitions", error))?;
     let is_ours = |definition: &&CustomResourceDefinition| {
         let is_listed = |entry: &Entry| entry.kind == "CustomResourceDefinition" && entry.name == definition.name_any();
-        let is_instance = RESOURCES.iter().any(|(group, ..)| *group == definition.spec.group);
-        !is_instance && is_made(*definition) && entries.iter().any(is_listed)
+        let is_custom = KINDS.iter().any(|kind| kind.group() == definition.spec.group);
+        !is_custom && is_made(*definition) && entries.iter().any(is_listed)
     };
     let mut found = Vec::new();
     for definition in there.iter().filter(is_ours) {
@@ -202,10 +193,8 @@ pub async fn dependants(client: &Client) -> Result<Vec<String>, Error> {
 }
 
 async fn delete(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), Error> {
-    match api.delete(&object.name_any(), &DeleteParams::foreground()).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        result => result.map(drop).map_err(|error| Error::request(format!("delete {}", describe(object)), error)),
-    }
+    let what = format!("delete {}", describe(object));
+    kubernetes::delete(api, &object.name_any(), &DeleteParams::foreground(), &what).await
 }
 
 #[async_trait]

@@ -287,7 +287,6 @@ impl Step for Rollouts {
                 }
             }
         }
-        evidence.retain(|evidence| !evidence.lines.is_empty());
         evidence
     }
 }

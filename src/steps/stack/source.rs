@@ -47,14 +47,6 @@ impl Source {
     }
 }
 
-/// The builtin stack's documents.
-///
-/// # Errors
-/// None, but the type has to say so.
-pub fn values(options: &a8s_operators::manifests::Options) -> Result<Vec<Value>, Finding> {
-    values_of(&a8s_operators::manifests::manifests(options))
-}
-
 /// Objects as documents.
 ///
 /// # Errors
