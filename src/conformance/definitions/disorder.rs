@@ -13,13 +13,16 @@ use serde_json::{Value, json};
 
 use super::backup::store;
 use super::cluster;
-use crate::conformance::observe::{self, Look, until};
+use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
 use crate::manifest::resource::Kind;
+use crate::postgres::{self, DATABASE};
 use crate::steps::condition::{self, Verdict};
 
 /// Everything has come to rest by then.
 const REST: Duration = Duration::from_secs(180);
+/// At least one order of so many is taken: few names, and many that are there or gone already.
+const TAKEN: usize = 10;
 /// Few names, so that orders get in each other's way.
 const INSTANCES: [&str; 2] = ["one", "two"];
 /// Orders of one kind that are there at a time, at most.
@@ -83,8 +86,9 @@ impl Order {
         }
     }
 
-    /// Gives the order. That it is refused, for what is not there or there already, is as good an end as any.
-    async fn give(&self, world: &World) -> Result<(), Failure> {
+    /// Gives the order, and tells whether it was taken. That it is refused, for what is not there or there already, is as good
+    /// an end as any.
+    async fn give(&self, world: &World) -> Result<bool, Failure> {
         let (client, namespace) = (world.client().await?, world.namespace());
         let answer = match self {
             Self::Make(kind, document) => {
@@ -106,8 +110,8 @@ impl Order {
             }
         };
         match answer {
-            Err(kube::Error::Api(status)) if [404, 409, 422].contains(&status.code) => Ok(()),
-            answer => Ok(answer?),
+            Err(kube::Error::Api(status)) if [404, 409, 422].contains(&status.code) => Ok(false),
+            answer => Ok(answer.map(|()| true)?),
         }
     }
 }
@@ -117,13 +121,13 @@ fn orders(random: &mut StdRng, number: usize) -> Vec<(Order, Duration)> {
     (0..number).map(|_| (Order::any(random), Duration::from_millis(random.random_range(0..600)))).collect()
 }
 
-/// Gives orders, so many at a time. What is done with the answers is `heed`'s.
+/// Gives orders, so many at a time, and counts those that were taken. What becomes of one that nobody hears is `unheard`'s.
 async fn give(
     world: &World,
     orders: &[(Order, Duration)],
     at_a_time: usize,
-    heed: impl Fn(Result<(), Failure>) -> Result<(), Failure>,
-) -> Result<(), Failure> {
+    unheard: impl Fn(Failure) -> Result<bool, Failure>,
+) -> Result<usize, Failure> {
     let mut given = stream::iter(orders)
         .map(|(order, pause)| async move {
             let answer = order.give(world).await;
@@ -131,15 +135,23 @@ async fn give(
             answer
         })
         .buffered(at_a_time);
+    let mut taken = 0;
     while let Some(answer) = given.next().await {
-        heed(answer)?;
+        taken += usize::from(answer.or_else(&unheard)?);
     }
-    Ok(())
+    Ok(taken)
+}
+
+/// Orders that are all refused put nothing into disorder.
+fn enough(taken: usize, given: usize) -> Result<(), Failure> {
+    let least = given / TAKEN;
+    if taken >= least { Ok(()) } else { Err(Failure::unexpected(format!("{least} orders taken"), taken.to_string())) }
 }
 
 #[when(expr = "{int} orders are given at random, {int} at a time, from the seed {int}")]
 async fn given(world: &mut World, number: usize, at_a_time: usize, seed: u64) -> Result<(), Failure> {
-    give(world, &orders(&mut StdRng::seed_from_u64(seed), number), at_a_time, |answer| answer).await
+    let taken = give(world, &orders(&mut StdRng::seed_from_u64(seed), number), at_a_time, Err).await?;
+    enough(taken, number)
 }
 
 #[when(
@@ -154,21 +166,23 @@ async fn given_to_the_killed(
 ) -> Result<(), Failure> {
     let mut random = StdRng::seed_from_u64(seed);
     let orders = orders(&mut random, number);
+    let mut taken = 0;
     for some in orders.chunks(number.div_ceil(times)) {
         let there: &World = world;
         let until_killed = Duration::from_millis(random.random_range(0..3000));
         // Those that come after the blow have nobody to hear them; those that were heard count.
-        let given = give(there, some, at_a_time, |_| Ok(()));
+        let given = give(there, some, at_a_time, |_| Ok(false));
         let blow = async {
             tokio::time::sleep(until_killed).await;
             cluster::kill_process(there).await
         };
         let (given, struck) = tokio::join!(given, blow);
-        given.and(struck)?;
+        struck?;
+        taken += given?;
         cluster::start(world).await?;
         world.last()?.require_success()?;
     }
-    Ok(())
+    enough(taken, number)
 }
 
 /// Why an object is not at rest; nothing if it is.
@@ -207,6 +221,20 @@ async fn rest(world: &mut World) -> Result<(), Failure> {
         Ok(Look::when(restless.is_empty(), restless.join("; ")))
     })
     .await
+}
+
+#[then("every instance that is there answers")]
+async fn answers(world: &mut World) -> Result<(), Failure> {
+    let client = world.client().await?;
+    for instance in observe::objects(&client, world.namespace(), "postgresql")?.list(&ListParams::default()).await? {
+        until(format!("an answer of {}", instance.name_any()), SOON, || async {
+            let login = observe::login(&client, world.namespace(), &instance.name_any()).await?;
+            let answer = postgres::ask(&login, DATABASE, "SELECT 1").await?;
+            Ok(Look::when(answer == ["1"], answer.join(", ")))
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 #[then("everything that was ordered can be deleted, at once")]
