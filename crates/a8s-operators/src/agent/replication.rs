@@ -158,7 +158,7 @@ pub async fn detached(client: &Client) -> Result<bool, tokio_postgres::Error> {
 /// If the server does not answer.
 pub async fn position(client: &Client) -> Result<Option<(u32, Lsn)>, tokio_postgres::Error> {
     // Who has received something had applied all before; who has not asks for more, or waits until it asks again (PostgreSQL
-    // manual, "Wait Events of Type IPC" and "of Type Timeout").
+    // manual, "Wait Events of Type Activity" and "of Type Timeout").
     let knows = "SELECT pg_last_wal_receive_lsn() IS NOT NULL OR EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = \
                  'startup' AND wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream'))";
     if !sabotage::sabotaged!("standing-before-the-end") && first(client, knows).await?.as_deref() != Some("t") {
