@@ -279,7 +279,7 @@ Feature: Service bindings
     When I interrupt it
     Then its URL is dead and its passfile is gone
 
-  @negative
+  @full @negative
   Scenario Outline: <what>
     When I run `a9s pg connect <arguments>`
     Then the command fails with exit code 3

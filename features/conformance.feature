@@ -63,7 +63,7 @@ Feature: The suite itself
       | comparing with a run of nowhere   | compare damaged run:                          | 2    | run:CONTEXT |
       | comparing with a lost cluster     | compare run:nowhere run:embedded              | 3    | nowhere    |
 
-  @core @embedded-only
+  @full @embedded-only
   Scenario: An existing cluster, its reports, and the same run compared with itself
     Given a cluster with the a8s stack
     When I run `a9s conformance run --context a9s-a8s --name 'blog data set' --report one`

@@ -172,12 +172,8 @@ impl ConfigFile {
     /// # Errors
     /// It can't be removed.
     pub fn remove(&self) -> Result<(), Error> {
-        match fs_err::remove_file(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Error::Unwritable { path: self.path.clone(), source: error })
-            }
-            _ => Ok(()),
-        }
+        gone_is_fine(fs_err::remove_file(&self.path))
+            .map_err(|source| Error::Unwritable { path: self.path.clone(), source })
     }
 
     fn text(&self) -> Result<Option<String>, Error> {
@@ -243,6 +239,17 @@ impl WorkingDirectory {
     /// The journal of commands.
     pub fn journal(&self) -> PathBuf {
         self.0.join("journal.jsonl")
+    }
+}
+
+/// What came of removing a file or a directory of which it is fine that it was not there.
+///
+/// # Errors
+/// It is there, and can't be removed.
+pub fn gone_is_fine(removed: std::io::Result<()>) -> std::io::Result<()> {
+    match removed {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
     }
 }
 

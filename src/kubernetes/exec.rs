@@ -134,7 +134,8 @@ pub(super) async fn end(
     }
 }
 
-async fn copy(stream: Option<impl AsyncRead + Unpin>, output: &mut (dyn FnMut(&[u8]) + Send)) {
+/// Gives everything of a stream to `output`, as it comes.
+pub(super) async fn copy(stream: Option<impl AsyncRead + Unpin>, mut output: impl FnMut(&[u8])) {
     let Some(mut stream) = stream else { return };
     let mut buffer = vec![0; 16 * 1024];
     while let Ok(read) = stream.read(&mut buffer).await {

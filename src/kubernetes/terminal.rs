@@ -5,10 +5,10 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::{AttachParams, TerminalSize};
 use kube::{Api, Client};
 use nix::sys::termios::{self, SetArg, Termios};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::exec::{Container, Ended, end, ended};
+use super::exec::{Container, Ended, copy, end, ended};
 use super::{Error, is_before};
 use crate::caller;
 
@@ -111,16 +111,5 @@ async fn follow_size(
             Some(changes) => drop(changes.recv().await),
             None => return,
         }
-    }
-}
-
-async fn copy(stream: Option<impl AsyncRead + Unpin>, to: impl Fn(&[u8])) {
-    let Some(mut stream) = stream else { return };
-    let mut buffer = vec![0; 16 * 1024];
-    while let Ok(read) = stream.read(&mut buffer).await {
-        if read == 0 {
-            break;
-        }
-        to(&buffer[..read]);
     }
 }

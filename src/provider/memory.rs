@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{ClusterName, private_directory};
-use crate::config::write_private;
+use crate::config::{gone_is_fine, write_private};
 use crate::finding::{Finding, Id};
 
 /// Our kubeconfig of a cluster.
@@ -69,11 +69,7 @@ impl Memory {
     /// # Errors
     /// What is noted can't be removed.
     pub fn forget_all(&self, cluster: &ClusterName) -> Result<(), Finding> {
-        match fs_err::remove_dir_all(self.directory.join(cluster.as_str())) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                Err(Finding::new(Id::StateUnremovable, error.to_string()))
-            }
-            _ => Ok(()),
-        }
+        gone_is_fine(fs_err::remove_dir_all(self.directory.join(cluster.as_str())))
+            .map_err(|error| Finding::new(Id::StateUnremovable, error.to_string()))
     }
 }

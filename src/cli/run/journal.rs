@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::playbook::Playbook;
-use crate::config::write_private;
+use crate::config::{gone_is_fine, write_private};
 use crate::finding::{Finding, Id};
 
 /// The journal of one playbook.
@@ -113,14 +113,10 @@ impl Journal {
     /// # Errors
     /// It can't be removed.
     pub fn finish(&self) -> Result<(), Finding> {
-        match fs_err::remove_file(&self.path) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(unwritable(error)),
-            _ => {
-                // The last one takes the directory along; others keep it.
-                let _ = self.path.parent().map(std::fs::remove_dir);
-                Ok(())
-            }
-        }
+        gone_is_fine(fs_err::remove_file(&self.path)).map_err(unwritable)?;
+        // The last one takes the directory along; others keep it.
+        let _ = self.path.parent().map(std::fs::remove_dir);
+        Ok(())
     }
 }
 

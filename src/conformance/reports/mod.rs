@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use super::recorder::Say;
 use super::results::{FILE, Results};
+use crate::config::gone_is_fine;
 use crate::finding::{Finding, Id};
 
 /// The page.
@@ -47,21 +48,14 @@ pub fn prepare(folder: &Path, say: &Say) -> Result<Option<Results>, Finding> {
 /// The folder can't be written.
 pub fn clear(folder: &Path) -> Result<(), Finding> {
     for name in [FILE, JUNIT, PAGE, ARCHIVE] {
-        remove(fs_err::remove_file(folder.join(name))).map_err(unwritable)?;
+        gone_is_fine(fs_err::remove_file(folder.join(name))).map_err(unwritable)?;
     }
-    remove(fs_err::remove_dir_all(folder.join(EVIDENCE))).map_err(unwritable)
+    gone_is_fine(fs_err::remove_dir_all(folder.join(EVIDENCE))).map_err(unwritable)
 }
 
 fn unwritable(error: std::io::Error) -> Finding {
     Finding::new(Id::ReportUnwritable, format!("the report's folder can't be written: {error}"))
         .advise("Name another folder with --report.")
-}
-
-fn remove(result: std::io::Result<()>) -> std::io::Result<()> {
-    match result {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }
 
 /// Writes everything.

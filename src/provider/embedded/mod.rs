@@ -22,6 +22,7 @@ use nix::unistd::Uid;
 use self::places::{Place, Places};
 use self::record::{Found, Record};
 use super::{ClusterName, Name, Options, Provider, State, no_cluster, ready};
+use crate::config::gone_is_fine;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Target;
 use crate::step::Context;
@@ -331,11 +332,7 @@ fn remove_all(place: &Place) -> Result<(), Finding> {
         Finding::new(Id::StateUnremovable, format!("cannot remove the cluster: {error}"))
             .advise("Run the same command again once that is cleared.")
     };
-    let gone = |result: std::io::Result<()>| match result {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
-        other => other,
-    };
-    gone(fs_err::remove_dir_all(&place.run)).map_err(failed)?;
+    gone_is_fine(fs_err::remove_dir_all(&place.run)).map_err(failed)?;
     let last = [place.cluster_file(), place.lock()];
     for entry in fs_err::read_dir(&place.directory).map_err(failed)?.flatten() {
         let path = entry.path();
@@ -343,12 +340,13 @@ fn remove_all(place: &Place) -> Result<(), Finding> {
             continue;
         }
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        gone(if is_directory { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) }).map_err(failed)?;
+        gone_is_fine(if is_directory { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) })
+            .map_err(failed)?;
     }
     for file in last {
-        gone(fs_err::remove_file(file)).map_err(failed)?;
+        gone_is_fine(fs_err::remove_file(file)).map_err(failed)?;
     }
-    gone(fs_err::remove_dir(&place.directory)).map_err(failed)?;
+    gone_is_fine(fs_err::remove_dir(&place.directory)).map_err(failed)?;
     if let Some(parent) = place.run.parent() {
         // Other clusters may have theirs there.
         let _ = std::fs::remove_dir(parent);
