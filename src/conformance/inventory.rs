@@ -102,9 +102,10 @@ impl Inventory {
     pub fn leaked_since(&self, before: &Self, run: &Path) -> Vec<String> {
         let run = run.to_string_lossy();
         let mut leaks = Vec::new();
-        for ((address, port), holder) in &self.listeners {
+        let new = self.listeners.iter().filter(|(socket, _)| !before.listeners.contains_key(socket));
+        for ((address, port), holder) in new {
             let foreign = holder.is_some_and(|pid| !Seen::all().any(|seen| seen.pid == pid && seen.names(&run)));
-            if !before.listeners.contains_key(&(*address, *port)) && !foreign {
+            if !foreign {
                 leaks.push(format!("port {address}:{port} still listens"));
             }
         }

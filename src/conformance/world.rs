@@ -213,6 +213,11 @@ impl World {
         }
     }
 
+    /// As [`World::namespace_called`]; the scenario's own where none is named.
+    pub fn namespace_or_own(&self, name: &str) -> String {
+        if name.is_empty() { self.namespace().to_owned() } else { self.namespace_called(name) }
+    }
+
     /// The namespace a feature calls `name`: on the shared cluster it gets the scenario's own as a prefix.
     pub fn namespace_called(&self, name: &str) -> String {
         if self.shared { format!("{}-{name}", self.namespace()) } else { name.to_owned() }

@@ -205,12 +205,7 @@ impl Kind {
 }
 
 fn is_other_platform(finding: &Finding) -> bool {
-    finding
-        .evidence
-        .iter()
-        .flat_map(|evidence| &evidence.lines)
-        .chain([&finding.cause])
-        .any(|line| line.contains("content digest") && line.contains("not found"))
+    tool::said(finding).any(|line| line.contains("content digest") && line.contains("not found"))
 }
 
 fn node(line: &str) -> Option<Node> {

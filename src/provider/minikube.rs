@@ -3,10 +3,11 @@
 //! It is asked for JSON and believed by its exit status. Its kubeconfig goes to a file of ours, with certificates
 //! embedded; the context is called as the profile is.
 
+use std::path::{Path, PathBuf};
+
 use a8s_operators::manifests;
 use async_trait::async_trait;
 use serde_json::Value;
-use std::path::{Path, PathBuf};
 
 use super::docker::{self, docker};
 use super::memory::{INTRODUCED, KUBECONFIG, MADE, Memory};
@@ -103,8 +104,10 @@ impl Minikube {
 
 /// The causes that people meet, by the reasons that minikube gives (k8s.io/minikube `pkg/minikube/reason`).
 fn explained(finding: Finding) -> Finding {
-    let lines = finding.evidence.iter().flat_map(|evidence| &evidence.lines).chain([&finding.cause]);
-    let said = lines.filter_map(|line| line.split_once("Exiting due to ")).map(|(_, rest)| rest.to_owned()).next();
+    let said = tool::said(&finding)
+        .filter_map(|line| line.split_once("Exiting due to "))
+        .map(|(_, rest)| rest.to_owned())
+        .next();
     let Some(rest) = said else { return finding };
     let reason = rest.split([':', ' ']).next().unwrap_or_default();
     let (id, advice) = match reason {

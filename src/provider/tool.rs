@@ -158,6 +158,11 @@ pub struct Ended {
     pub stderr: String,
 }
 
+/// What a tool that has failed has said, line by line, and then the cause.
+pub fn said(failed: &Finding) -> impl Iterator<Item = &String> {
+    failed.evidence.iter().flat_map(|evidence| &evidence.lines).chain([&failed.cause])
+}
+
 /// A program of this name on the PATH.
 pub fn on_path(name: &str) -> Option<PathBuf> {
     use std::os::unix::fs::PermissionsExt;

@@ -41,12 +41,12 @@ impl Step for Written {
 
     async fn observe(&self) -> Result<Observation, Finding> {
         let entry = Entry::of_file(&self.source, &self.context)?;
-        Ok(match (entry.is_in(&self.path)?, !self.is_to_be_introduced()) {
-            (true, true) if kubeconfig::is_current(&self.path, &self.context)? => {
+        Ok(match (entry.is_in(&self.path)?, self.is_to_be_introduced()) {
+            (true, false) if kubeconfig::is_current(&self.path, &self.context)? => {
                 Observation::satisfied("it is there, and the current one")
             }
-            (true, true) => Observation::satisfied("it is there"),
-            (true, false) => Observation::unmet("it is not the current one yet"),
+            (true, false) => Observation::satisfied("it is there"),
+            (true, true) => Observation::unmet("it is not the current one yet"),
             (false, _) => Observation::unmet("it is not there, or another"),
         })
     }

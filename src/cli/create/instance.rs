@@ -110,8 +110,9 @@ impl CreateInstance {
         let version = self.version(session, &there)?;
         let namespace = match (&self.namespace, connection) {
             (Some(namespace), _) => namespace.clone(),
-            (None, Some(connection)) => namespace_of_context(&connection.namespace)?,
-            (None, None) => namespace_of_context("default")?,
+            (None, connection) => {
+                namespace_of_context(connection.map_or("default", |connection| &connection.namespace))?
+            }
         };
         Ok(Instance {
             name: self.name.clone(),

@@ -71,8 +71,7 @@ async fn delete(world: &mut World, kind: String, name: String) -> Result<(), Fai
 /// As any client would look for it: the condition `Complete` is true. Without a namespace it is the scenario's own.
 #[then(regex = r#"^the (backup|restore) "([^"]+)"(?: in the namespace "([^"]+)")? is complete$"#)]
 async fn complete(world: &mut World, kind: String, name: String, namespace: String) -> Result<(), Failure> {
-    let own = world.namespace().to_owned();
-    let namespace = if namespace.is_empty() { own } else { world.namespace_called(&namespace) };
+    let namespace = world.namespace_or_own(&namespace);
     let found = observe::object(&world.client().await?, &namespace, &kind, &name).await?;
     let object = found.ok_or_else(|| Failure::unexpected(format!("a {kind} {name}"), "none"))?;
     let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();

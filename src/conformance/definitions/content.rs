@@ -54,21 +54,16 @@ async fn same_pod(world: &mut World, instance: String) -> Result<(), Failure> {
     if found == before { Ok(()) } else { Err(Failure::unexpected(before, found)) }
 }
 
-/// A namespace that is not named is the scenario's own.
-fn namespace_of(world: &World, name: &str) -> String {
-    if name.is_empty() { world.namespace().to_owned() } else { world.namespace_called(name) }
-}
-
 #[when(regex = r#"^I remember the pod of "([^"]+)"(?: in the namespace "([^"]+)")?$"#)]
 async fn remember_pod(world: &mut World, instance: String, namespace: String) -> Result<(), Failure> {
-    let uid = pod_uid(world, &namespace_of(world, &namespace), &instance).await?;
+    let uid = pod_uid(world, &world.namespace_or_own(&namespace), &instance).await?;
     world.notes.insert(format!("pod of {instance}"), uid);
     Ok(())
 }
 
 #[then(regex = r#"^the pod of "([^"]+)"(?: in the namespace "([^"]+)")? is another than before$"#)]
 async fn other_pod(world: &mut World, instance: String, namespace: String) -> Result<(), Failure> {
-    let (found, before) = pods_of(world, &namespace_of(world, &namespace), &instance).await?;
+    let (found, before) = pods_of(world, &world.namespace_or_own(&namespace), &instance).await?;
     if found != before { Ok(()) } else { Err(Failure::unexpected(format!("another pod of {instance}"), found)) }
 }
 

@@ -264,15 +264,6 @@ impl View<'_> {
 
 /// What a member does next.
 pub fn decide(view: &View<'_>) -> Action {
-    let action = by_the_rules(view);
-    let is_early = view.unchanged < LASTS + Duration::from_secs(20);
-    if action == Action::Acquire && is_early && sabotage::sabotaged!("failover-takes-its-time") {
-        return Action::Wait(Reason::Api);
-    }
-    action
-}
-
-fn by_the_rules(view: &View<'_>) -> Action {
     match view.held {
         Some(Some(age)) if age >= leads_for() => return Action::Stop,
         Some(_) => return Action::Lead,

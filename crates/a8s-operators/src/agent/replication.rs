@@ -71,9 +71,9 @@ pub fn connection(server: &Server, address: &str, user: &str, name: &str, databa
 fn text(server: &Server, role: &Role, standby: &Credentials) -> String {
     let (names, conninfo) = match role {
         Role::Primary(names) => (names.as_str(), String::new()),
-        Role::Standby { upstream: None, confirmed_by } => (confirmed_by.as_str(), String::new()),
-        Role::Standby { upstream: Some(address), confirmed_by } => {
-            (confirmed_by.as_str(), connection(server, address, &standby.username, &server.pod.name, None))
+        Role::Standby { upstream, confirmed_by } => {
+            let connection = |address: &String| connection(server, address, &standby.username, &server.pod.name, None);
+            (confirmed_by.as_str(), upstream.as_ref().map(connection).unwrap_or_default())
         }
     };
     let quoted = super::configuration::quoted;
@@ -181,7 +181,7 @@ pub async fn is_streaming(client: &Client, timeline: u32) -> Result<bool, tokio_
 }
 
 /// Where a primary is, and which standbys receive from it, each with what it has on its disk. A copy that is being made
-/// is among them under a name of its own, which is no member's.
+/// is none of them.
 ///
 /// # Errors
 /// If the server does not answer.

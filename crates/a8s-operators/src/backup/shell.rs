@@ -16,7 +16,7 @@ use futures::future;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::api::{Api, DeleteParams, ListParams, Patch, PostParams, Preconditions};
+use kube::api::{Api, DeleteParams, ListParams, Patch, Preconditions};
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt as _};
 use serde_json::{Value, json};
@@ -205,7 +205,7 @@ impl Context {
         let happening = Happening { reason, message: message.to_owned(), at: None };
         let event = events::about(object, COMPONENT, type_, &happening, self.clock.now());
         let api: Api<Event> = self.api(&object.namespace().unwrap_or_default());
-        if let Err(error) = api.create(&PostParams::default(), &event).await {
+        if let Err(error) = controller::report(&api, &event).await {
             tracing::debug!(%error, "an event could not be reported");
         }
     }

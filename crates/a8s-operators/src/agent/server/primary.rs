@@ -122,6 +122,10 @@ impl<P: Platform> Agent<P> {
 
     /// Takes the Lease as it was seen, for the same term if this member was the primary of it, else for the next one.
     pub(super) async fn acquire(&self, life: &mut Life) -> Result<(), Error> {
+        let is_early = |life: &Life| life.seen.borrow().sighting().is_some_and(|it| it.since.elapsed() < LASTS * 3);
+        if sabotage::sabotaged!("failover-takes-its-time") && is_early(life) {
+            return self.wait(life, AGAIN).await.map(|_| ());
+        }
         let (seen, instance) = {
             let seen = life.seen.borrow();
             (seen.sighting().map(|it| it.record.clone()), seen.instance.clone())

@@ -144,8 +144,8 @@ impl<P: Platform> Agent<P> {
 
     /// Lets the standby receive from another server, or from none.
     async fn redirect(&self, life: &mut Life, upstream: Option<String>) -> Result<(), Error> {
-        self.write_role(&role(life, upstream))?;
         let confirmed_by = confirmed_by(life);
+        self.write_role(&Role::Standby { upstream, confirmed_by: confirmed_by.clone() })?;
         if let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running {
             standby.confirmed_by = confirmed_by;
         }
