@@ -159,6 +159,17 @@ Feature: Failover
     And the ledger of "trio" is complete
     And no row of the ledger waited longer than 30 seconds
 
+  # Without it a member with an empty volume would begin the instance anew, and whoever comes back with the data would
+  # belong to another one.
+  @chaos @kubectl
+  Scenario: An instance that has lost its Lease and its volume is not begun anew
+    Given an instance "solo"
+    When I scale "solo" to 0 members
+    Then "solo" soon has no member
+    When I run `kubectl delete lease/solo pvc/pgdata-solo-0`
+    And I scale "solo" to 1 members
+    Then the status of "solo" soon says "the Lease of the instance is gone"
+
   # A server that starts answers before it has applied all that it has, and asks its primary for the rest only then.
   @chaos @embedded-only
   Scenario: Of two standbys that start, the one that has more leads, however much of it is still to be applied

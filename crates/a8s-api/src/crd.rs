@@ -109,6 +109,10 @@ fn postgresql() -> Value {
                 "Running, or NotRunning while fewer members are ready than asked for, or none is asked for.",
             ),
             "error": s::text("Why the instance does not run as it should."),
+            "initialized": {
+                "type": "boolean",
+                "description": "Whether a member has ever been ready. An instance that has had data is not begun anew.",
+            },
             "readyReplicas": {
                 "type": "integer", "format": "int32", "description": "Number of members that are ready.",
             },

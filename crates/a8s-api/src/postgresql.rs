@@ -142,6 +142,9 @@ pub struct PostgresqlStatus {
     /// Why it does not run as it should. Absent when it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
+    /// Whether a member has ever been ready: the instance has data since, and is not begun anew.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub initialized: Option<bool>,
     /// Number of members that are ready.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_replicas: Option<i32>,

@@ -17,8 +17,8 @@
 //! 5. Where nobody confirms commits, a member is compared with where the last primary was, too: what it has of the
 //!    timeline before counts up to where the term began. One that is behind by more than [`LAG`] never leads; one that
 //!    lacks anything of a primary that has ended in order waits for that one for [`RETURN`].
-//! 6. Without a Lease, an instance is new only if this run has seen none, no other member has served, and this one's
-//!    volume has no data: then the first member initialises it. An only member that was the primary makes the Lease
+//! 6. Without a Lease, an instance is new only if nobody has noted that it had data, this run has seen no Lease, no other
+//!    member has served, and this one's volume has no data: then the first member initialises it. An only member that was the primary makes the Lease
 //!    again; everybody else waits.
 //!
 //! A member never leads with a volume of another identifier or generation, and never with one that has not followed a
@@ -128,8 +128,8 @@ pub struct View<'a> {
     pub is_gone: bool,
     /// How long ago this member first said how far it is, since it last followed.
     pub stood: Duration,
-    /// Whether this run knows that the instance has had data: it has seen a Lease, or its own volume is to be copied
-    /// again.
+    /// Whether it is known that the instance has had data: the operator noted it, this run has seen a Lease, or its own
+    /// volume is to be copied again.
     pub was_there: bool,
     /// The other members.
     pub members: &'a [Member],

@@ -16,7 +16,13 @@ pub fn status(instance: &Postgresql, stateful_set: Option<&StatefulSet>, error: 
     let is_whole = wanted > 0 && is_ready && instance.metadata.deletion_timestamp.is_none();
     let cluster_status =
         if is_whole && !sabotage::sabotaged!("status-never-running") { "Running" } else { "NotRunning" };
-    PostgresqlStatus { cluster_status: Some(cluster_status.to_owned()), error, ready_replicas: Some(ready) }
+    let was_initialized = instance.status.as_ref().and_then(|status| status.initialized);
+    PostgresqlStatus {
+        cluster_status: Some(cluster_status.to_owned()),
+        error,
+        initialized: was_initialized.or((ready > 0).then_some(true)),
+        ready_replicas: Some(ready),
+    }
 }
 
 /// What the members of an instance wait for, as their agents say in an annotation: each sentence once, with who says it.
@@ -37,6 +43,7 @@ pub fn patch(instance: &Postgresql, status: &PostgresqlStatus) -> Option<Value> 
     (instance.status.as_ref() != Some(status)).then(|| {
         json!({"status": {
             "clusterStatus": status.cluster_status,
+            "initialized": status.initialized,
             "readyReplicas": status.ready_replicas,
             // Null removes what an earlier trouble left.
             "error": status.error,
@@ -73,6 +80,15 @@ mod tests {
         assert!(patch(&instance, &right).is_some());
         instance.status = Some(right.clone());
         assert_eq!(patch(&instance, &right), None);
+    }
+
+    #[test]
+    fn an_instance_that_has_had_a_member_stays_one_that_has_data() {
+        let mut instance = Postgresql::new("solo", PostgresqlSpec::default());
+        for (ready, expected) in [(0, None), (1, Some(true)), (0, Some(true))] {
+            instance.status = Some(status(&instance, Some(&set(ready)), None));
+            assert_eq!(instance.status.as_ref().and_then(|status| status.initialized), expected, "{ready} ready");
+        }
     }
 
     #[test]

@@ -88,6 +88,13 @@ impl Seen {
         self.lease.as_ref()?.as_ref()
     }
 
+    /// Whether the instance has had data, by what the operator noted of it.
+    pub fn was_initialized(&self) -> bool {
+        let status = self.instance.as_ref().and_then(|instance| instance.status.as_ref());
+        status.is_some_and(|status| status.initialized == Some(true))
+            && !sabotage::sabotaged!("begun-anew-without-lease")
+    }
+
     /// Takes note of a Lease. The same version again is no change, and an older one that a watch tells late is none.
     pub fn see_lease(&mut self, record: Option<Record>) {
         let known = self.sighting();

@@ -234,7 +234,7 @@ impl<P: Platform> Agent<P> {
             has_changed: sighting.is_some_and(|sighting| sighting.has_changed),
             is_gone: sighting.is_some_and(|it| it.record.holder.is_some() && it.record.holder == life.gone),
             stood,
-            was_there: seen.was_leased || life.is_spoilt,
+            was_there: seen.was_leased || seen.was_initialized() || life.is_spoilt,
             members: &members,
         })
     }
