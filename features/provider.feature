@@ -166,18 +166,52 @@ Feature: Clusters in Docker that can't be made
     Then the command fails with exit code 1
     And standard error says "all was said"
 
+  Scenario Outline: A configuration of kind: <what>
+    Given the file "kind.yaml" with:
+      """
+      kind: Cluster
+      apiVersion: <group>/v1alpha4
+      networking: {podSubnet: 10.8.0.0/16}
+      <nodes>
+      """
+    And the file "bin/kind" with:
+      """
+      #!/bin/sh
+      case "$*" in
+      version*) echo "kind v0.27.0 go1.24.0 linux/amd64" ;;
+      *) echo "ERROR: read $(tr -s '\n ' '  ')" >&2; exit 1 ;;
+      esac
+      """
+    And I may run the file "bin/kind"
+    When I run `a9s create cluster a8s -p kind --stack builtin --kind-config <file> --cluster-nr-of-nodes 2 --no-precheck --yes`
+    Then the command fails with exit code <code>
+    And the reason is one clear sentence
+    And standard error says "<says>"
+
+    Examples:
+      | what                         | file      | group          | nodes                          | code | says                                                                                 |
+      | the nodes are so many        | kind.yaml | kind.x-k8s.io  |                                | 1    | networking: podSubnet: 10.8.0.0/16 nodes: - role: control-plane - role: worker        |
+      | the nodes are as it has them | kind.yaml | kind.x-k8s.io  | nodes: [{role: control-plane}] | 1    | networking: podSubnet: 10.8.0.0/16 nodes: - role: control-plane                       |
+      | it is of somebody else       | kind.yaml | cluster.k8s.io |                                | 3    | kind.yaml: this is no Cluster of kind.x-k8s.io                                        |
+      | it is not there              | none.yaml | kind.x-k8s.io  |                                | 3    | cannot read the configuration of kind                                                |
+
   @embedded-only
   Scenario: What is said of nodes has no effect where there are none
     Given the file "map.yaml" with:
       """
       example.com/moved:1: example.com/here:2
       """
-    When I run `a9s create cluster a8s --cluster-nr-of-nodes 2 --cluster-memory 3gb --node-image example.com/node --cert-manager v1.12.0 --image-map map.yaml --dry-run`
+    And the file "kind.yaml" with:
+      """
+      {kind: Cluster, apiVersion: kind.x-k8s.io/v1alpha4}
+      """
+    When I run `a9s create cluster a8s --cluster-nr-of-nodes 2 --cluster-memory 3gb --node-image example.com/node --kind-config kind.yaml --cert-manager v1.12.0 --image-map map.yaml --dry-run`
     Then the command succeeds
     And standard error says "--cert-manager has no effect"
     And standard error says "--cluster-nr-of-nodes has no effect"
     And standard error says "--cluster-memory has no effect"
     And standard error says "--node-image has no effect"
+    And standard error says "--kind-config has no effect"
 
   Scenario: Images that moved are loaded under their new names
     Given a program "kind" that answers:

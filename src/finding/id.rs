@@ -91,6 +91,7 @@ ids! {
     HalfDeleted "half-deleted" Refused "Only a part of the cluster is there."
     ClusterStopped "cluster-stopped" Missing "The cluster is there and does not run."
     ClusterNotStarted "cluster-not-started" Failed "The cluster's process ended or did not become ready; its log is shown."
+    KindConfig "kind-config" Missing "The configuration of kind can't be read or is none."
     PortTaken "port-taken" Refused "Another program listens on a port that the cluster was told to use."
     ProviderUnsupported "provider-unsupported" Refused "That provider can't make clusters on this system."
     NoPostgresql "no-postgresql" Missing "No PostgreSQL server is installed on this machine."

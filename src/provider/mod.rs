@@ -225,6 +225,8 @@ pub struct Options {
     pub memory: Option<String>,
     /// Image of the nodes. kind and minikube only.
     pub node_image: Option<String>,
+    /// What else its clusters should have. kind only.
+    pub kind_config: Option<kind::Configuration>,
 }
 
 /// The provider of a name.

@@ -12,6 +12,7 @@ use crate::cli::{Session, group, prompt};
 use crate::config::WorkingDirectory;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Target, kubeconfig};
+use crate::provider::kind::Configuration;
 use crate::provider::{ClusterName, Name, Options, Provider};
 use crate::step::Plan;
 use crate::steps;
@@ -48,7 +49,10 @@ struct CreateClusterA8s {
     /// Image of the nodes; kind and minikube only
     #[arg(long, value_name = "IMAGE")]
     node_image: Option<String>,
-    /// Number of nodes; the embedded cluster has one [default: 3]
+    /// File with a configuration of kind for the cluster: nodes, networking, mounts; kind only
+    #[arg(long, value_name = "FILE")]
+    kind_config: Option<PathBuf>,
+    /// Number of nodes, unless the configuration of kind names them; the embedded cluster has one [default: 3]
     #[arg(long, value_name = "NUMBER")]
     cluster_nr_of_nodes: Option<u16>,
     /// Memory of the cluster; only minikube can limit it [default: 4gb]
@@ -69,7 +73,9 @@ impl CreateCluster {
         let Some(What::A8s(arguments)) = self.what else {
             return group(session, &["create", "cluster"], "Please use a sub-command.");
         };
+        let kind_config = arguments.kind_config.as_deref().map(crate::caller::path);
         let options = Options {
+            kind_config: kind_config.as_deref().map(Configuration::of_file).transpose()?,
             run_as: arguments.run_as.clone(),
             no_precheck: arguments.no_precheck,
             nodes: arguments.cluster_nr_of_nodes,
@@ -140,6 +146,7 @@ impl CreateClusterA8s {
             ),
             ("--cluster-memory", self.cluster_memory.is_some(), provider == Name::Minikube, &on_cluster),
             ("--node-image", self.node_image.is_some(), !is_embedded, &on_cluster),
+            ("--kind-config", self.kind_config.is_some(), provider == Name::Kind, &on_cluster),
             ("--run-as", self.run_as.is_some(), is_embedded, &on_cluster),
         ];
         for (flag, is_given, has_effect, on) in flags {

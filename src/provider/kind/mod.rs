@@ -4,6 +4,8 @@
 //! and true also of clusters that were made half. What kind itself must do, it does. Its kubeconfig goes to a file of
 //! ours; the user's own is only written by the step for it.
 
+mod configuration;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,7 +16,11 @@ use k8s_openapi::api::core::v1::Node as KubernetesNode;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Api;
 use kube::api::ListParams;
-use serde_json::{Value, json};
+use serde_json::Value;
+
+pub use configuration::Configuration;
+
+use configuration::NODES;
 
 use super::docker::{self, docker};
 use super::memory::{INTRODUCED, KUBECONFIG, MADE, Memory};
@@ -23,14 +29,11 @@ use super::{ClusterName, Name, Options, POLL, Provider, State, builtin, no_clust
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Connection, Target};
 use crate::step::Context;
-use crate::yaml;
 
 /// The oldest kind whose node images and configuration are known to work.
 const OLDEST: (u32, u32, u32) = (0, 20, 0);
 /// The label of nodes, its value the cluster's name (sigs.k8s.io/kind `pkg/cluster/internal/providers/docker`).
 pub const LABEL: &str = "io.x-k8s.kind.cluster";
-/// Nodes when nothing is said, as the Go tool has it.
-const NODES: u16 = 3;
 /// Is in the name of every control plane: nodes are named after the cluster and their roles (`pkg/cluster/constants`).
 const CONTROL_PLANE: &str = "control-plane";
 /// Within so many minutes of its mark, the making of a cluster has its nodes: their image may have to be pulled first.
@@ -41,6 +44,8 @@ const HALF_MADE: Duration = Duration::from_secs(20);
 const ARCHIVE: &str = "images.tar";
 /// Holds, from the moment its making begins to its end, how many nodes a cluster is to have.
 const MAKING: &str = "making";
+/// The configuration that a cluster was made with.
+const CONFIGURATION: &str = "config.yaml";
 
 /// The provider.
 #[derive(Debug, Clone)]
@@ -66,6 +71,11 @@ impl Kind {
     pub fn new(state: &Path, options: Options) -> Self {
         let kind = Tool::new("kind", "https://kind.sigs.k8s.io/docs/user/quick-start#installation");
         Self { kind, docker: docker(), memory: Memory::new(state, Name::Kind), options }
+    }
+
+    /// What clusters are made with.
+    fn configuration(&self) -> Configuration {
+        Configuration::with_nodes(self.options.kind_config.as_ref(), self.options.nodes.unwrap_or(NODES))
     }
 
     async fn nodes(&self, cluster: &ClusterName) -> Result<Vec<Node>, Finding> {
@@ -96,15 +106,16 @@ impl Kind {
     async fn make(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         self.memory.forget(cluster, INTRODUCED);
         self.memory.forget(cluster, MADE);
-        let nodes = self.options.nodes.unwrap_or(NODES);
-        self.memory.note(cluster, MAKING, &nodes.to_string())?;
+        let configuration = self.configuration();
+        self.memory.note(cluster, CONFIGURATION, &configuration.text())?;
+        self.memory.note(cluster, MAKING, &configuration.nodes().to_string())?;
         let path = self.kubeconfig(cluster).to_string_lossy().into_owned();
         let mut arguments =
             vec!["create", "cluster", "--name", cluster.as_str(), "--kubeconfig", &path, "--config", "-"];
         if let Some(image) = &self.options.node_image {
             arguments.extend(["--image", image]);
         }
-        let made = self.kind.act(&arguments, Some(&configuration(nodes)), context).await;
+        let made = self.kind.act(&arguments, Some(&configuration.text()), context).await;
         if let Err(finding) = made {
             let finding = explained(finding);
             // kind takes back what it did, unless it was killed; what others have made is not ours.
@@ -224,15 +235,6 @@ fn is_ready(node: &KubernetesNode) -> bool {
     conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
 
-/// kind's configuration: one control plane, the others workers.
-fn configuration(nodes: u16) -> String {
-    let roles = std::iter::once("control-plane").chain((1..nodes.max(1)).map(|_| "worker"));
-    let nodes: Vec<Value> = roles.map(|role| json!({"role": role})).collect();
-    let document = json!({"apiVersion": "kind.x-k8s.io/v1alpha4", "kind": "Cluster", "nodes": nodes});
-    // A document of texts can always be written.
-    yaml::write(&document).unwrap_or_default()
-}
-
 /// The causes that people meet, out of what kind prints with 300 lines of kubeadm around them.
 fn explained(finding: Finding) -> Finding {
     let said = finding.evidence.iter().flat_map(|evidence| &evidence.lines).cloned().collect::<Vec<_>>().join(" ");
@@ -286,7 +288,7 @@ impl Provider for Kind {
         if self.options.no_precheck {
             return Ok(());
         }
-        docker::precheck(&self.docker, &engine, self.options.nodes.unwrap_or(NODES), context)
+        docker::precheck(&self.docker, &engine, self.configuration().nodes(), context)
     }
 
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
@@ -397,7 +399,11 @@ impl Provider for Kind {
     }
 
     async fn remarks(&self, cluster: &ClusterName) -> Vec<String> {
-        remarks(cluster, &self.nodes(cluster).await.unwrap_or_default(), &self.options)
+        let nodes = self.nodes(cluster).await.unwrap_or_default();
+        let has_other = |wanted: &Configuration| self.memory.read(cluster, CONFIGURATION) != Some(wanted.text());
+        let other = self.options.kind_config.as_ref().filter(|_| has_other(&self.configuration()));
+        let other = other.map(|_| format!("The cluster {cluster} was made with another configuration and keeps it."));
+        remarks(cluster, &nodes, &self.options).into_iter().chain(other).collect()
     }
 }
 
@@ -419,6 +425,8 @@ mod tests {
     use std::sync::Arc;
 
     use rstest::rstest;
+
+    use serde_json::json;
 
     use super::*;
     use crate::manifest::fetch::tests::{answer, server};
@@ -474,15 +482,6 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = recorded(directory.path()).state(&"demo".parse().unwrap()).await.unwrap();
         assert_eq!(state, State::Unready { why: "its kubeconfig is not here yet".to_owned() });
-    }
-
-    #[test]
-    fn one_node_is_the_control_plane_and_the_others_are_workers() {
-        assert_eq!(
-            configuration(3),
-            "apiVersion: kind.x-k8s.io/v1alpha4\nkind: Cluster\nnodes:\n- role: control-plane\n- role: worker\n- role: worker\n"
-        );
-        assert!(configuration(0).ends_with("nodes:\n- role: control-plane\n"));
     }
 
     #[test]
