@@ -159,6 +159,14 @@ Feature: Failover
     And the ledger of "trio" is complete
     And no row of the ledger waited longer than 30 seconds
 
+  @chaos
+  Scenario: Who confirms commits is not a superuser's to change
+    Given an instance "trio" of 3 members
+    When I apply the statement "ALTER SYSTEM SET synchronous_standby_names = ''" to "trio"
+    And I apply the statement "SELECT pg_reload_conf()" to "trio"
+    Then every member of "trio" soon answers "SELECT count(*) FROM pg_file_settings WHERE name = 'synchronous_standby_names' AND sourcefile LIKE '%auto.conf'" with "0"
+    And every member of "trio" soon answers "SELECT count(*) FROM pg_settings WHERE name = 'synchronous_standby_names' AND setting LIKE 'ANY 1 (%'" with "1"
+
   # Without it a member with an empty volume would begin the instance anew, and whoever comes back with the data would
   # belong to another one.
   @chaos @kubectl

@@ -202,6 +202,22 @@ pub async fn standbys(client: &Client) -> Result<(Lsn, Vec<(String, Lsn)>), toki
     Ok((own, others))
 }
 
+/// Takes away a `synchronous_standby_names` of `ALTER SYSTEM`, which would go before this agent's. Answers whether there
+/// was one.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn reset_confirmation(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    let is_theirs = "SELECT sourcefile LIKE '%/postgresql.auto.conf' FROM pg_settings \
+                     WHERE name = 'synchronous_standby_names'";
+    if first(client, is_theirs).await?.as_deref() != Some("t") {
+        return Ok(false);
+    }
+    client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await?;
+    super::bootstrap::reload(client).await?;
+    Ok(true)
+}
+
 async fn row(client: &Client, query: &str) -> Result<Vec<Option<String>>, tokio_postgres::Error> {
     let messages = client.simple_query(query).await?;
     let row = messages.into_iter().find_map(|message| match message {

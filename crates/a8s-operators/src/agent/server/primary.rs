@@ -464,6 +464,9 @@ impl<P: Platform> Agent<P> {
         let replicas = replicas(&life.seen.borrow(), &active);
         let wanted = Quorum::of(&self.server.pod.instance, replicas, &self.server.pod.name);
         let confirm = |quorum: &Quorum| quorum.members.iter().filter(|name| names.contains(&name.as_str())).count();
+        if !active.members.is_empty() && !sabotage::sabotaged!("quorum-is-anybodys") {
+            self.keep_quorum(&client).await;
+        }
         if wanted != active && confirm(&wanted) >= wanted.needed {
             self.replace_quorum(&client, &active, &wanted).await?;
             return Ok(SOON);
@@ -514,6 +517,17 @@ impl<P: Platform> Agent<P> {
             false => tracing::info!("commits wait for {}", wanted.setting()),
         }
         Ok(())
+    }
+
+    /// What a superuser set with `ALTER SYSTEM` goes before the agent's files. Who confirms commits is no matter of taste: by
+    /// the Lease's quorum a successor knows that it has them all.
+    async fn keep_quorum(&self, client: &Client) {
+        match timeout(QUERY, replication::reset_confirmation(client)).await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => tracing::warn!("somebody had set who confirms commits; it is the agent's again"),
+            Ok(Err(error)) => tracing::warn!("who confirms commits cannot be looked at: {}", chain(&error)),
+            Err(_) => tracing::warn!("who confirms commits cannot be looked at: the server does not answer"),
+        }
     }
 
     /// Writes to the Lease. What fails now is tried again at the next look.
