@@ -321,12 +321,19 @@ impl World {
             .replace("{store}", &self.store.as_ref().map(ObjectStore::url).unwrap_or_default())
     }
 
+    /// Undoes what was done to nodes, beside the thread that all scenarios share.
+    pub async fn mend_nodes(&mut self) {
+        let spoilt = std::mem::take(&mut self.spoilt);
+        // What goes wrong there has no one to tell.
+        let _ = tokio::task::spawn_blocking(|| drop(spoilt)).await;
+    }
+
     /// Takes back everything the scenario made, and says what would not go.
     pub async fn end(&mut self) -> Vec<String> {
         self.thaw();
         self.cuts.clear();
         self.store = None;
-        self.spoilt.clear();
+        self.mend_nodes().await;
         self.ledger = None;
         for mut child in self.background.drain(..) {
             let _ = child.kill().await;

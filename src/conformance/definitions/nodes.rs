@@ -17,8 +17,16 @@ use crate::kubernetes::diagnosis::DISK_PRESSURE;
 /// A kubelet that was started again tells of its disk with its next report, of which there is one every 10 s.
 const REPORT: Duration = Duration::from_secs(60);
 
-fn cluster() -> Result<&'static Existing, Failure> {
-    Stage::get().existing.as_ref().ok_or(Failure::Missing("cluster with real nodes"))
+/// Nodes take their time, and all scenarios share the thread of the runner. Whatever is spoilt after the scenario has been
+/// cut off is mended at once, where it is dropped.
+async fn spoil(
+    world: &mut World,
+    how: impl FnOnce(&Existing) -> Result<Spoilt, Failure> + Send + 'static,
+) -> Result<(), Failure> {
+    let cluster = Stage::get().existing.as_ref().ok_or(Failure::Missing("cluster with real nodes"))?;
+    let spoilt = tokio::task::spawn_blocking(move || how(cluster)).await.map_err(std::io::Error::from)?;
+    world.spoilt.push(spoilt?);
+    Ok(())
 }
 
 #[given(expr = "the nodes have lost the image of {string}")]
@@ -27,19 +35,18 @@ async fn without_image(world: &mut World, instance: String) -> Result<(), Failur
     let spec = pods.get(&format!("{instance}-0")).await?.spec.unwrap_or_default();
     let server = spec.containers.into_iter().find(|container| container.name == "postgres");
     let image = server.and_then(|container| container.image).ok_or(Failure::Missing("image of the server"))?;
-    world.spoilt.push(Spoilt::without_image(cluster()?, &image)?);
-    Ok(())
+    spoil(world, move |cluster| Spoilt::without_image(cluster, &image)).await
 }
 
 #[given(expr = "the disks of the nodes are too full")]
 async fn short_of_disk(world: &mut World) -> Result<(), Failure> {
-    world.spoilt.push(Spoilt::short_of_disk(cluster()?)?);
+    spoil(world, Spoilt::short_of_disk).await?;
     pressure(world, true).await
 }
 
 #[when(expr = "the nodes are as they were")]
 async fn as_they_were(world: &mut World) -> Result<(), Failure> {
-    world.spoilt.clear();
+    world.mend_nodes().await;
     pressure(world, false).await
 }
 
