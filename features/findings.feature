@@ -331,9 +331,13 @@ Feature: Findings
   Scenario: A stack that does not say that it can do it
     Given a cluster of its own
     And an instance "trio" of 2 members
+    And a backup "b" of "trio"
     When I run `kubectl delete configmap a8s-stack -n a8s-system`
     And I run `a9s pg failover trio --yes`
     Then it ends with the finding "no-capability"
+    When I run `a9s delete pg backup --name b --yes`
+    Then the command succeeds
+    And standard error says "What the backup store has of it stays there"
     When I run `a9s create stack a8s -c a8s --yes`
     Then the command succeeds
 

@@ -59,7 +59,7 @@ Feature: The stack on a cluster that is there
     When I delete the instance "solo"
     And I run `a9s delete stack a8s` in a terminal and type "y n"
     Then the command fails with exit code 5
-    And standard output says "deleting 1 backups with what the store has of them: default/nightly"
+    And standard output says "deleting 1 backups, also in the store where the stack removes them there: default/nightly"
     And the backup "nightly" is complete
 
   @full @cluster @embedded-only @kubectl
@@ -206,6 +206,15 @@ Feature: The stack on a cluster that is there
     And the reason is one clear sentence
     And standard error says "has expired on 2020-01-01"
 
+  @embedded-only @negative
+  Scenario: A cluster that was made anew at the same address
+    Given a cluster with the a8s stack
+    When my kubeconfig trusts somebody else
+    And I run `a9s create stack a8s --context a9s-a8s --yes`
+    Then it ends with the finding "server-certificate"
+    And the command fails with exit code 3
+    And the reason is one clear sentence
+
   @full @cluster @embedded-only @negative @kubectl
   Scenario: A webhook that never answers
     Given a cluster of its own
@@ -306,9 +315,36 @@ Feature: The stack on a cluster that is there
       """
     When I run `a9s images list --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml`
     Then the command fails with exit code 5
-    And standard error says "kustomization.yaml"
-    And standard error says "helmCharts"
+    And it ends with the finding "kustomization-unsupported"
+    And standard error says "kustomization.yaml: line 2 column 1: the field helmCharts is not supported"
     And the reason is one clear sentence
+
+  @negative
+  Scenario Outline: Released documents that can't be read: <what>
+    Given an empty home and no cluster
+    And the file "release/deploy/a8s/manifests/kustomization.yaml" with:
+      """
+      resources: <resources>
+      """
+    And the file "release/deploy/a8s/manifests/pod.yaml" with:
+      """
+      <document>
+      """
+    And the file "cert-manager.yaml" with:
+      """
+      {apiVersion: v1, kind: Namespace, metadata: {name: cert-manager}}
+      """
+    When I run `a9s images list --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml`
+    Then the command fails with exit code <code>
+    And it ends with the finding "<finding>"
+    And standard error says "<says>"
+    And the reason is one clear sentence
+
+    Examples:
+      | what                      | code | finding           | says                     | resources   | document                  |
+      | one is no YAML            | 5    | manifests-damaged | pod.yaml                 | [pod.yaml]  | kind: Pod: x              |
+      | one is not there          | 3    | manifests-missing | none.yaml                | [none.yaml] | {}                        |
+      | the kustomization is none | 5    | manifests-damaged | kustomization.yaml       | [           | {}                        |
 
   @negative
   Scenario Outline: <what> that is not there

@@ -68,6 +68,7 @@ ids! {
     KubeconfigIo "kubeconfig-io" Failed "The kubeconfig can't be read or written."
     KubeconfigLocked "kubeconfig-locked" Refused "Another program is changing the kubeconfig."
     CertificateExpired "certificate-expired" Missing "The context's client certificate has expired."
+    ServerCertificate "server-certificate" Missing "The API server's certificate is not one that the kubeconfig trusts."
     ClusterUnreachable "cluster-unreachable" Missing "The API server does not answer."
     WebhookUnreachable "webhook-unreachable" Missing "The API server can't reach a webhook that it has to ask."
     Unauthorized "unauthorized" Refused "The cluster does not accept the context's credentials."

@@ -84,8 +84,9 @@ pub fn difference(pod: &Pod) -> String {
 pub async fn terminal(client: &Client, pod: &Pod) -> Option<Finding> {
     let (container, reason, message) = terminal_reason(pod)?;
     let name = pod.name_any();
+    let events = events_of(client, &pod.namespace().unwrap_or_default(), "Pod", &name).await;
     let is_pull = matches!(reason, "ErrImagePull" | "ImagePullBackOff");
-    if is_pull && !is_in_vain(reason, &events_of(client, &pod.namespace().unwrap_or_default(), "Pod", &name).await) {
+    if is_pull && !is_in_vain(reason, &events) {
         return None;
     }
     let (id, advice) = match reason {
@@ -99,7 +100,7 @@ pub async fn terminal(client: &Client, pod: &Pod) -> Option<Finding> {
     };
     let mut finding = Finding::new(id, cause);
     finding.advice.extend(advice.map(str::to_owned));
-    finding.evidence = of_pod(client, pod).await;
+    finding.evidence = evidence(client, pod, events).await;
     Some(finding)
 }
 
@@ -127,10 +128,15 @@ fn is_in_vain(reason: &str, events: &[Event]) -> bool {
 
 /// What can be seen of a pod: its conditions, its events, the last lines of its unready containers' logs.
 pub async fn of_pod(client: &Client, pod: &Pod) -> Vec<Evidence> {
+    let events = events_of(client, &pod.namespace().unwrap_or_default(), "Pod", &pod.name_any()).await;
+    evidence(client, pod, events).await
+}
+
+async fn evidence(client: &Client, pod: &Pod, events: Vec<Event>) -> Vec<Evidence> {
     let name = pod.name_any();
     let namespace = pod.namespace().unwrap_or_default();
     let mut evidence = vec![Evidence { about: format!("conditions of the pod {name}"), lines: conditions(pod) }];
-    evidence.push(events(client, &namespace, "Pod", &name).await);
+    evidence.push(newest(events, &name));
     for container in containers(pod).filter(|container| !container.ready) {
         evidence.push(log(client, &namespace, &name, &container.name).await);
     }
@@ -159,7 +165,10 @@ async fn events_of(client: &Client, namespace: &str, kind: &str, name: &str) -> 
 
 /// The newest events about the object of this kind and name.
 pub async fn events(client: &Client, namespace: &str, kind: &str, name: &str) -> Evidence {
-    let mut events = events_of(client, namespace, kind, name).await;
+    newest(events_of(client, namespace, kind, name).await, name)
+}
+
+fn newest(mut events: Vec<Event>, name: &str) -> Evidence {
     events.sort_by_key(|event| event.last_timestamp.clone().or(event.first_timestamp.clone()).map(|time| time.0));
     let lines = events.iter().rev().take(EVENTS).map(event_line).collect();
     Evidence { about: format!("events of {name}"), lines }

@@ -178,6 +178,9 @@ impl From<Error> for Finding {
                 .advise("Get new credentials from whoever runs the cluster, and put them into the kubeconfig."),
             Error::Credentials { program, source } => of_program(&program, *source),
             Error::Unanswered { .. } => Self::new(Id::ClusterUnreachable, cause),
+            // rustls, `rustls::Error::InvalidCertificate`: it has expired, or is of nobody whom the kubeconfig trusts.
+            _ if cause.contains("invalid peer certificate") => Self::new(Id::ServerCertificate, cause)
+                .advise("If the cluster was made anew, or has new certificates, get its kubeconfig anew."),
             Error::Request { .. } | Error::Watch { .. } if unreachable => {
                 Self::new(Id::ClusterUnreachable, cause).advise(DOES_IT_RUN)
             }

@@ -10,6 +10,7 @@ use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
 use crate::step::Plan;
 use crate::steps;
+use crate::steps::capability::{self, Capability};
 use crate::steps::resource::Deleted;
 
 /// Arguments of commands that delete one custom resource.
@@ -33,6 +34,13 @@ impl DeleteOrder {
         session.block_on(async |cancel| {
             let (access, namespace) = self.cluster.reach(self.namespace.as_ref()).await?;
             let (name, noun) = (&self.name, kind.noun());
+            // Who may not know what the stack can do may delete a backup all the same.
+            let stays = match kind {
+                Kind::Backup => {
+                    capability::stack(&access.client().await?).await.is_ok_and(|it| !it.can(Capability::BackupObjects))
+                }
+                _ => false,
+            };
             let mut plan = Plan::new(format!("delete pg {}", kind.argument()));
             match kind {
                 Kind::ServiceBinding => plan.add(steps::binding::Deleted::new(access, &namespace, name)),
@@ -48,6 +56,9 @@ impl DeleteOrder {
                     Kind::ServiceBinding => "The service binding has been deleted successfully.".to_owned(),
                     _ => format!("{title} {name} successfully deleted from namespace {namespace}."),
                 });
+                if stays {
+                    session.warn("What the backup store has of it stays there: this stack does not remove it.");
+                }
             } else {
                 session.warn(format!("Can't delete {noun}. {title} {name} doesn't exist in namespace {namespace}!"));
                 session.console.info(format!("There is no {noun} {name} in namespace {namespace}."));

@@ -62,7 +62,7 @@ impl DeleteStackA8s {
             )?;
             for (names, what) in [
                 (&lost.instances, "instances with their data"),
-                (&lost.backups, "backups with what the store has of them"),
+                (&lost.backups, "backups, also in the store where the stack removes them there"),
                 (&dependants, "objects of others, whose kinds go with the stack"),
             ] {
                 if !names.is_empty() {

@@ -41,27 +41,37 @@ async fn anonymous(world: &mut World) -> Result<(), Failure> {
 
 #[when("the certificate in my kubeconfig has expired")]
 async fn expired(world: &mut World) -> Result<(), Failure> {
+    let (certificate, key) = certificate_until(2020)?;
+    become_user(world, &serde_json::json!({"client-certificate-data": certificate, "client-key-data": key}))
+}
+
+#[when("my kubeconfig trusts somebody else")]
+async fn trusts_another(world: &mut World) -> Result<(), Failure> {
+    let (certificate, _) = certificate_until(4000)?;
+    edit_kubeconfig(world, "clusters", |cluster| cluster["cluster"]["certificate-authority-data"] = certificate.clone())
+}
+
+/// A certificate that is valid until a year begins, and its key, as a kubeconfig has them.
+fn certificate_until(year: i32) -> Result<(serde_json::Value, serde_json::Value), Failure> {
     let failed = |error: rcgen::Error| Failure::unexpected("a certificate", error.to_string());
     let mut parameters = rcgen::CertificateParams::new(Vec::new()).map_err(failed)?;
-    parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
+    parameters.not_after = rcgen::date_time_ymd(year, 1, 1);
     let key = rcgen::KeyPair::generate().map_err(failed)?;
     let certificate = parameters.self_signed(&key).map_err(failed)?;
-    let encoded = |text: String| base64::engine::general_purpose::STANDARD.encode(text);
-    become_user(
-        world,
-        &serde_json::json!({
-            "client-certificate-data": encoded(certificate.pem()), "client-key-data": encoded(key.serialize_pem()),
-        }),
-    )
+    let encoded = |text: String| base64::engine::general_purpose::STANDARD.encode(text).into();
+    Ok((encoded(certificate.pem()), encoded(key.serialize_pem())))
 }
 
 /// Gives every user of the kubeconfig these credentials.
 fn become_user(world: &World, credentials: &serde_json::Value) -> Result<(), Failure> {
+    edit_kubeconfig(world, "users", |user| user["user"] = credentials.clone())
+}
+
+/// Changes every entry of one of the kubeconfig's lists.
+fn edit_kubeconfig(world: &World, list: &str, edit: impl Fn(&mut serde_json::Value)) -> Result<(), Failure> {
     let kubeconfig = Kubeconfig::read_from(&world.surroundings.kubeconfig)?;
     let mut document = serde_json::to_value(&kubeconfig)?;
-    for user in document["users"].as_array_mut().into_iter().flatten() {
-        user["user"] = credentials.clone();
-    }
+    document[list].as_array_mut().into_iter().flatten().for_each(edit);
     Ok(fs_err::write(&world.surroundings.kubeconfig, serde_json::to_vec(&document)?)?)
 }
 

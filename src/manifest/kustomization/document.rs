@@ -77,8 +77,14 @@ pub(super) struct Target {
 
 impl Kustomization {
     pub(super) fn read(path: &Path, text: &str) -> Result<Self, Error> {
-        let damaged = |why: String| Error::Document { path: path.to_owned(), why };
-        let read: Self = yaml::read(text).map_err(|error| damaged(error.to_string()))?;
+        let refused = |error: yaml::Error| {
+            let why = error.to_string();
+            match unknown_field(&why) {
+                Some(what) => Error::Unsupported { path: path.to_owned(), what },
+                None => Error::Document { path: path.to_owned(), why },
+            }
+        };
+        let read: Self = yaml::read(text).map_err(refused)?;
         match (read.api_version.as_deref(), read.kind.as_deref()) {
             (
                 None | Some("kustomize.config.k8s.io/v1beta1" | "kustomize.config.k8s.io/v1"),
@@ -90,4 +96,11 @@ impl Kustomization {
             }
         }
     }
+}
+
+/// The field for which a document was refused and where it is, if that is why (`serde::de::Error::unknown_field`).
+fn unknown_field(why: &str) -> Option<String> {
+    let (place, rest) = why.split_once("unknown field `")?;
+    let (field, _) = rest.split_once('`')?;
+    Some(format!("{}the field {field}", place.trim_start_matches("error: ")))
 }

@@ -67,7 +67,7 @@ impl From<Error> for Finding {
             Error::Read { .. } | Error::NotThere { .. } => Self::new(Id::ManifestsMissing, cause),
             Error::Document { .. } => Self::new(Id::ManifestsDamaged, cause),
             Error::Unsupported { .. } => Self::new(Id::KustomizationUnsupported, cause)
-                .advise("Render it with: kubectl kustomize, and name the directory of the result."),
+                .advise("Render it with kubectl kustomize, and name a directory in which a kustomization has the result as its resource."),
         }
     }
 }
