@@ -180,23 +180,34 @@ pub async fn first(client: &Client, query: &str) -> Result<Option<String>, tokio
     }))
 }
 
-/// Lets the server read its configuration, and says whether a setting waits for a restart.
+/// What a server has taken of its configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Taken {
+    /// All of it.
+    Whole,
+    /// What needs no restart.
+    InPart,
+    /// It has not read it yet.
+    NotYet,
+}
+
+/// Lets the server read its configuration.
 ///
 /// # Errors
 /// If it does not answer.
-pub async fn reload(client: &Client) -> Result<bool, tokio_postgres::Error> {
+pub async fn reload(client: &Client) -> Result<Taken, tokio_postgres::Error> {
     let loaded = first(client, "SELECT pg_conf_load_time()").await?.unwrap_or_default();
     client.batch_execute("SELECT pg_reload_conf()").await?;
     let deadline = Instant::now() + RELOAD;
     // The session reads its configuration between two queries.
     while first(client, "SELECT pg_conf_load_time()").await?.unwrap_or_default() == loaded {
         if Instant::now() > deadline {
-            return Ok(true);
+            return Ok(Taken::NotYet);
         }
         tokio::time::sleep(LOOK).await;
     }
     let waiting = first(client, "SELECT count(*) FROM pg_settings WHERE pending_restart").await?;
-    Ok(waiting.as_deref() != Some("0"))
+    Ok(if waiting.as_deref() == Some("0") { Taken::Whole } else { Taken::InPart })
 }
 
 /// A name for a statement.

@@ -232,7 +232,11 @@ impl fmt::Display for Reason {
             Self::NeverFollowed => write!(f, "there is no primary: this member has never followed one"),
             Self::Sole(pod) => write!(f, "{pod}, which alone has the data, does not run"),
             Self::NoSource => write!(f, "there is no primary, and the volume of this member is empty or outdated"),
-            Self::NoLease => write!(f, "the Lease of the instance is gone, and nobody knows who was the primary"),
+            Self::NoLease => write!(
+                f,
+                "the Lease of the instance is gone, and nobody knows who was the primary: restore a backup into another \
+                 instance, or delete this one"
+            ),
         }
     }
 }
@@ -316,7 +320,8 @@ fn without_lease(view: &View<'_>) -> Action {
         Volume::Empty | Volume::Unfinished(_) if !is_new => Action::Wait(Reason::NoLease),
         Volume::Empty | Volume::Unfinished(_) if view.ordinal == Some(0) => Action::Initialise,
         Volume::Empty | Volume::Unfinished(_) => Action::Wait(Reason::First),
-        Volume::Data { term: Some(_), .. } if view.replicas <= 1 => Action::Claim,
+        // Of one that had rivals nobody knows whether another member has led since.
+        Volume::Data { term: Some(_), is_sole: true, .. } if view.replicas <= 1 => Action::Claim,
         Volume::Data { .. } => Action::Wait(Reason::NoLease),
     }
 }

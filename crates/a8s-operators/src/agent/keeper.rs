@@ -88,6 +88,8 @@ impl<P: Platform> Keeper<P> {
         edit: impl FnOnce(&mut Record),
     ) -> Result<bool, Error> {
         let _alone = self.writing.lock().await;
+        // Where this run was in an earlier term says nothing of this one, whose content may be another.
+        self.position.set(Lsn(0));
         let mut record = seen;
         edit(&mut record);
         record.holder = Some(self.me.clone());

@@ -202,20 +202,17 @@ pub async fn standbys(client: &Client) -> Result<(Lsn, Vec<(String, Lsn)>), toki
     Ok((own, others))
 }
 
-/// Takes away a `synchronous_standby_names` of `ALTER SYSTEM`, which would go before this agent's. Answers whether there
-/// was one.
+/// The `synchronous_standby_names` for which a server waits, and whether they are of `ALTER SYSTEM`, which goes before this
+/// agent's files.
 ///
 /// # Errors
 /// If the server does not answer.
-pub async fn reset_confirmation(client: &Client) -> Result<bool, tokio_postgres::Error> {
-    let is_theirs = "SELECT sourcefile LIKE '%/postgresql.auto.conf' FROM pg_settings \
-                     WHERE name = 'synchronous_standby_names'";
-    if first(client, is_theirs).await?.as_deref() != Some("t") {
-        return Ok(false);
-    }
-    client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await?;
-    super::bootstrap::reload(client).await?;
-    Ok(true)
+pub async fn confirmation(client: &Client) -> Result<(String, bool), tokio_postgres::Error> {
+    let query = "SELECT setting, sourcefile LIKE '%/postgresql.auto.conf' FROM pg_settings \
+                 WHERE name = 'synchronous_standby_names'";
+    let row = row(client, query).await?;
+    let text = |column: usize| row.get(column).cloned().flatten().unwrap_or_default();
+    Ok((text(0), text(1) == "t"))
 }
 
 async fn row(client: &Client, query: &str) -> Result<Vec<Option<String>>, tokio_postgres::Error> {
@@ -282,6 +279,20 @@ fn parse_demands(text: &str) -> Vec<(String, i64)> {
     text.lines().filter_map(setting).collect()
 }
 
+/// The timeline of a data directory whose server has been a primary, by its control file.
+///
+/// # Errors
+/// If `pg_controldata` fails.
+pub async fn timeline(server: &Server) -> Result<u32, super::tools::Error> {
+    let data = server.data();
+    Ok(parse_timeline(&super::tools::output(server, "pg_controldata", &[data.as_os_str()]).await?))
+}
+
+fn parse_timeline(text: &str) -> u32 {
+    let value = text.lines().find_map(|line| line.strip_prefix("Latest checkpoint's TimeLineID:"));
+    value.and_then(|value| value.trim().parse().ok()).unwrap_or(1)
+}
+
 /// Where the WAL ends of a server that has ended cleanly: with the checkpoint that it made then, which is after every
 /// commit. `None` if it has not ended so, or nobody knows.
 pub async fn clean_end(server: &Server) -> Option<Lsn> {
@@ -330,6 +341,12 @@ mod tests {
                     max_connections setting:              101\nmax_locks_per_xact setting:           64\n";
         let expected = [("max_connections".to_owned(), 101), ("max_locks_per_transaction".to_owned(), 64)];
         assert_eq!(parse_demands(text), expected);
+    }
+
+    #[test]
+    fn the_control_file_says_which_timeline_it_is() {
+        assert_eq!(parse_timeline("Latest checkpoint location: 0/1\nLatest checkpoint's TimeLineID:       7\n"), 7);
+        assert_eq!(parse_timeline(""), 1);
     }
 
     #[test]

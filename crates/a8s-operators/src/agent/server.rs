@@ -231,6 +231,9 @@ pub async fn serve<F: Future<Output = ()> + 'static>(
     let complaint = RefCell::default();
     let agent = Agent { server, platform, keeper, probe, reports, said, complaint, stop };
     let result = agent.live(sights, ordered).await;
+    if let Err(error) = &result {
+        agent.say_why(error).await;
+    }
     for task in tasks {
         task.abort();
     }
@@ -260,6 +263,14 @@ struct Written {
 }
 
 impl<P: Platform> Agent<P> {
+    /// Tells people for what the agent ends: its log is gone with its container.
+    async fn say_why(&self, error: &Error) {
+        self.trouble(Some(chain(error)));
+        let mut said = self.said.clone();
+        // Where the API does not answer, the log has to do.
+        let _ = timeout(QUERY, said.wait_for(|report| report.trouble.is_some())).await;
+    }
+
     fn tls(&self) -> PathBuf {
         self.server.volume.join("tls")
     }

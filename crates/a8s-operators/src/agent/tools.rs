@@ -82,13 +82,16 @@ pub async fn output(server: &Server, program: &'static str, arguments: &[&OsStr]
     checked(program, output.map_err(|source| Error::Run { program, source })?)
 }
 
-/// Takes back what a stopped server has and the primary at `address` has not, so that it can follow it on `timeline`. A
-/// server that crashed is recovered first.
+fn source_of(server: &Server, address: &str, admin: &Credentials) -> String {
+    connection(server, address, &admin.username, &server.pod.name, Some("postgres"))
+}
+
+/// Whether the primary at `address` leads on `timeline`, and says so in its control file.
 ///
 /// # Errors
-/// If that is not possible; then the data may be used no more, unless the primary is [`Error::NotYet`] one.
-pub async fn rewind(server: &Server, address: &str, timeline: u32, admin: &Credentials) -> Result<(), Error> {
-    let source = connection(server, address, &admin.username, &server.pod.name, Some("postgres"));
+/// If it is not, as far as it says, or does not answer.
+pub async fn leads(server: &Server, address: &str, timeline: u32, admin: &Credentials) -> Result<(), Error> {
+    let source = source_of(server, address, admin);
     // The timelines are compared by control files, which a promotion brings up to date only with its next checkpoint.
     // A server that is only just being promoted would be taken for one that has nothing new.
     let query = "SELECT pg_is_in_recovery(), timeline_id FROM pg_control_checkpoint()";
@@ -97,7 +100,16 @@ pub async fn rewind(server: &Server, address: &str, timeline: u32, admin: &Crede
     if found != format!("f|{timeline}") {
         return Err(Error::NotYet { address: address.to_owned(), timeline, found });
     }
-    let (data, source) = (server.data(), format!("--source-server={source}"));
+    Ok(())
+}
+
+/// Takes back what a stopped server has and the primary at `address` has not, so that it can follow it. A server that crashed
+/// is recovered first.
+///
+/// # Errors
+/// If that is not possible; then, and where it was cut off, the data may be used no more.
+pub async fn rewind(server: &Server, address: &str, admin: &Credentials) -> Result<(), Error> {
+    let (data, source) = (server.data(), format!("--source-server={}", source_of(server, address, admin)));
     let said = command(server, "pg_rewind")
         .args([OsStr::new("-D"), data.as_os_str(), OsStr::new(&source), OsStr::new("--no-sync")])
         .output()

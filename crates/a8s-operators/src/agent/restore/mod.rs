@@ -24,7 +24,7 @@ use a8s_api::Restore;
 use kube::ResourceExt as _;
 use std::cell::Cell;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::{oneshot, watch};
@@ -59,7 +59,7 @@ impl Restorer {
     /// Follows the orders for ever. New contents go to `exchange`. It must run within a `LocalSet`.
     pub async fn carry_out(self, exchange: Orders) {
         let restorer = Rc::new(self);
-        if let Err(error) = remove(&restorer.incoming()) {
+        if let Err(error) = remove(restorer.incoming()).await {
             tracing::warn!("what an earlier restore has left stays: {error}");
         }
         let (orders, mut seen) = watch::channel(Vec::<Restore>::new());
@@ -122,7 +122,7 @@ impl Restorer {
                 }
             }
         };
-        if let Err(error) = remove(&self.incoming()) {
+        if let Err(error) = remove(self.incoming()).await {
             tracing::warn!("what a restore has left stays: {error}");
         }
         let said = match result {
@@ -202,7 +202,7 @@ impl Restorer {
     async fn prepare(&self, order: &str, stage: &Cell<&'static str>) -> Result<String, Trouble> {
         let incoming = self.incoming();
         let failed = |error: io::Error| Trouble::new("VolumeFailed", format!("cannot use the volume: {error}"));
-        remove(&incoming).map_err(failed)?;
+        remove(incoming.clone()).await.map_err(failed)?;
         let access = self.desk.access(&self.server.pod.instance, order).await?;
         let store = self.desk.store(&access).await?;
         let manifest = fetch::manifest(&store, &access, self.server.major).await?;
@@ -223,9 +223,11 @@ impl Restorer {
     }
 }
 
-fn remove(directory: &Path) -> io::Result<()> {
-    match fs_err::remove_dir_all(directory) {
+/// In a thread of its own: to remove a large database may take longer than a Lease lasts, which the agent's own renews.
+async fn remove(directory: PathBuf) -> io::Result<()> {
+    let removing = tokio::task::spawn_blocking(move || match fs_err::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    }
+    });
+    removing.await?
 }

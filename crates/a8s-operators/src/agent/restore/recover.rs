@@ -53,6 +53,8 @@ pub async fn recover(
     let client = private.accepts(data, &path).await?;
     let preparing = bootstrap::prepare(&client, found, admin, standby);
     preparing.await.map_err(|error| failed(crate::chain(&error)))?;
+    // Nobody follows the new content at first: whoever was to confirm the commits of the old one is not waited for.
+    client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await.map_err(failed)?;
     drop(client);
     private.stop().await?;
     for name in LEFT_OVERS {

@@ -7,16 +7,20 @@
 //! leads. Where anything of this fails before, the old content is put back. Where it was cut off, or no answer says
 //! whether the Lease was changed, the next start asks the Lease which content is valid (see [`exchange`]).
 
-use super::life::Life;
+use super::life::{Life, replicas};
 use super::*;
+use crate::agent::bootstrap::Taken;
 use crate::agent::datadir::exchange;
-use crate::agent::lease::{Record, leads_for};
+use crate::agent::lease::{Quorum, Record, leads_for};
 use crate::agent::replication::Role;
 use crate::agent::report::Lsn;
 use tokio::sync::oneshot;
 
 /// How long a server may take to recover the new content.
 const RECOVERY: Duration = Duration::from_secs(3600);
+
+/// How long its logins may take, for which nobody is waited.
+const LOGINS: Duration = Duration::from_secs(60);
 
 /// Between two attempts to make it final.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -94,8 +98,15 @@ impl<P: Platform> Agent<P> {
             return Err(Error::Content("the server does not start with the new content"));
         };
         // The logins are the instance's, whatever they were when the backup was made.
-        self.apply_logins().await?;
+        timeout(LOGINS, self.apply_logins())
+            .await
+            .map_err(|_| Error::Content("the server does not take its logins"))??;
         let timeline = self.timeline().await;
+        let quorum = {
+            let seen = life.seen.borrow();
+            let before = self.keeper.record().map(|record| record.details.quorum).unwrap_or_default();
+            Quorum::of(&self.server.pod.instance, replicas(&seen, &before), &self.server.pod.name)
+        };
         // Where the old content was says nothing of the new one.
         self.keeper.note_position(Lsn(0));
         let edit = |record: &mut Record| {
@@ -104,7 +115,8 @@ impl<P: Platform> Agent<P> {
             record.details.timeline = timeline.unwrap_or(record.details.timeline);
             record.details.position = Lsn(0);
             record.details.template = None;
-            record.details.quorum = Default::default();
+            // Those who are to copy the new content confirm what is committed in it.
+            record.details.quorum = quorum.clone();
         };
         // A write whose answer did not come may have been made: only another one tells.
         let (until, mut is_unanswered) = (Instant::now() + leads_for(), false);
@@ -123,14 +135,13 @@ impl<P: Platform> Agent<P> {
         Err(Error::Unanswered)
     }
 
-    /// Lets clients into what is final.
+    /// Lets clients into what is final. Their commits wait from the first one.
     async fn let_in(&self, life: &mut Life) -> Result<(), Error> {
+        let quorum = self.keeper.record().map(|record| record.details.quorum).unwrap_or_default();
+        self.write_role(&Role::Primary(quorum.setting()))?;
+        let is_read = self.is_read(true).await;
         self.open_doors()?;
-        let is_read = match self.probe.client().await {
-            Some(client) => bootstrap::reload(&client).await.is_ok(),
-            None => false,
-        };
-        match is_read {
+        match is_read && self.is_read(false).await {
             true => self.open(life, true).await,
             // It reads it when it is started again.
             false => {
@@ -138,6 +149,14 @@ impl<P: Platform> Agent<P> {
                 Ok(())
             }
         }
+    }
+
+    /// Whether the server takes its configuration, and where it `waits` for standbys has noted that for its backends: the
+    /// checkpointer does before it makes a checkpoint that was asked for.
+    async fn is_read(&self, waits: bool) -> bool {
+        let Some(client) = self.probe.client().await else { return false };
+        let is_read = matches!(bootstrap::reload(&client).await, Ok(Taken::Whole | Taken::InPart));
+        is_read && (!waits || client.batch_execute("CHECKPOINT").await.is_ok())
     }
 
     async fn apply_logins(&self) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! The loop: decide, do it, wait for a change.
 
 use super::*;
+use crate::agent::bootstrap::Taken;
 use crate::agent::datadir::exchange;
 use crate::agent::decide::{Action, Reason, Refusal, View, Volume};
 use crate::agent::lease::Quorum;
@@ -67,6 +68,8 @@ pub(super) struct Life {
     pub is_spoilt: bool,
     /// Its content is not final: no client may come in.
     pub is_closed: bool,
+    /// When it was last looked whether the server waits for those who confirm commits.
+    pub quorum_seen: Option<Instant>,
     /// Since when too few standbys confirm commits.
     pub unconfirmed: Option<Instant>,
     /// Since when the disk is full.
@@ -107,6 +110,7 @@ impl<P: Platform> Agent<P> {
             failures: 0,
             is_spoilt: false,
             is_closed: false,
+            quorum_seen: None,
             unconfirmed: None,
             full: None,
             made_way: None,
@@ -579,7 +583,7 @@ impl<P: Platform> Agent<P> {
         }
         self.write_configuration("postgresql.conf", &wanted.text)?;
         let has_to_restart = match self.probe.client().await {
-            Some(client) => bootstrap::reload(&client).await.unwrap_or(true),
+            Some(client) => !matches!(bootstrap::reload(&client).await, Ok(Taken::Whole)),
             None => true,
         };
         if !has_to_restart {

@@ -3,6 +3,7 @@
 use super::life::{AsWhat, Event, Life, replicas};
 use super::standby::Preparing;
 use super::*;
+use crate::agent::bootstrap::Taken;
 use crate::agent::datadir::exchange;
 use crate::agent::lease::{Details, LASTS, Quorum, RENEW, Record, Refusal, Switchover};
 use crate::agent::replication::Role;
@@ -22,6 +23,8 @@ const MADE_WAY: Duration = Duration::from_secs(600);
 const OTHERS: Duration = Duration::from_secs(30);
 /// A standby may be so far behind when it becomes the primary on request, in bytes.
 const NEAR: u64 = 16 << 20;
+/// How long a commit may take that shows that a new quorum confirms.
+const PROOF: Duration = Duration::from_secs(10);
 /// Pause after the Lease could not be had.
 const AGAIN: Duration = Duration::from_millis(50);
 /// How long another primary is kept waiting for this one's label to go.
@@ -50,7 +53,10 @@ impl<P: Platform> Agent<P> {
             let noted = life.seen.borrow().sighting().map(|it| it.record.clone());
             let details = Details { timeline: 1, template: template.clone(), ..Details::default() };
             match noted {
-                None => self.make_lease(life, &instance, number, None, details).await,
+                None => {
+                    let record = Record { identifier: Some(number.to_string()), details, ..Record::default() };
+                    self.make_lease(life, &instance, record).await
+                }
                 // The template with which the instance began is part of what standbys may have.
                 Some(record) if record.details.template == template => Ok(true),
                 Some(_) => Err(self.lost(&number.to_string())),
@@ -83,26 +89,21 @@ impl<P: Platform> Agent<P> {
         let (Some(identity), Some(instance)) = (life.identity.clone(), life.seen.borrow().instance.clone()) else {
             return Ok(());
         };
-        let details = Details { timeline: 1, ..Details::default() };
+        // The term and the timeline go on: standbys compare both with what they have.
+        let details = Details { timeline: replication::timeline(&self.server).await?, ..Details::default() };
         let generation = exchange::generation(&self.server.data());
         let generation = generation.map_err(|source| Error::Write { path: self.server.data(), source })?;
-        self.make_lease(life, &instance, identity.system_identifier, generation, details).await?;
+        let (term, identifier) = (identity.term.unwrap_or(0), Some(identity.system_identifier.to_string()));
+        let record = Record { term, identifier, generation, details, ..Record::default() };
+        self.make_lease(life, &instance, record).await?;
         if let (Some(identity), Some(record)) = (life.identity.as_mut(), self.keeper.record()) {
             identity.change(&self.server.volume, |identity| identity.term = Some(record.term))?;
         }
         Ok(())
     }
 
-    async fn make_lease(
-        &self,
-        life: &Life,
-        instance: &a8s_api::Postgresql,
-        identifier: u64,
-        generation: Option<String>,
-        details: Details,
-    ) -> Result<bool, Error> {
-        let (is_renewed, identifier) = (self.has_rivals(life), Some(identifier.to_string()));
-        let record = Record { identifier, generation, is_renewed, details, ..Record::default() };
+    async fn make_lease(&self, life: &Life, instance: &a8s_api::Postgresql, record: Record) -> Result<bool, Error> {
+        let record = Record { is_renewed: self.has_rivals(life), ..record };
         match self.keeper.acquire(instance, record, |_| {}).await {
             Ok(is_had) => Ok(is_had),
             Err(error) => {
@@ -328,16 +329,23 @@ impl<P: Platform> Agent<P> {
             {
                 tracing::warn!(%error, "the timelines that others may have used cannot be noted");
             }
-            bootstrap::reload(&client).await?;
-            replication::promote(&client).await
+            if bootstrap::reload(&client).await? == Taken::NotYet {
+                return Ok(false);
+            }
+            replication::promote(&client).await.map(|()| true)
         };
         let result = tokio::select! {
             result = promoting => result,
             // The server may end, or the Lease be lost.
             event = self.wait_for_the_end(life) => return event,
         };
-        if let Err(error) = result {
-            tracing::warn!("the standby could not be promoted: {}", chain(&error));
+        let failed = match result {
+            Ok(true) => None,
+            Ok(false) => Some("it does not read its configuration".to_owned()),
+            Err::<_, tokio_postgres::Error>(error) => Some(chain(&error)),
+        };
+        if let Some(why) = failed {
+            tracing::warn!("the standby could not be promoted: {why}");
             return self.wait(life, AGAIN).await.map(|_| ());
         }
         if let Some(running) = &mut life.running {
@@ -431,6 +439,7 @@ impl<P: Platform> Agent<P> {
             self.make_way(life, None).await?;
             return Ok(SOON);
         };
+        self.keep_quorum(life, &client, &record.details.quorum).await?;
         let has_rivals = self.has_rivals(life);
         if has_rivals != record.is_renewed {
             if has_rivals {
@@ -464,9 +473,6 @@ impl<P: Platform> Agent<P> {
         let replicas = replicas(&life.seen.borrow(), &active);
         let wanted = Quorum::of(&self.server.pod.instance, replicas, &self.server.pod.name);
         let confirm = |quorum: &Quorum| quorum.members.iter().filter(|name| names.contains(&name.as_str())).count();
-        if !active.members.is_empty() && !sabotage::sabotaged!("quorum-is-anybodys") {
-            self.keep_quorum(&client).await;
-        }
         if wanted != active && confirm(&wanted) >= wanted.needed {
             self.replace_quorum(&client, &active, &wanted).await?;
             return Ok(SOON);
@@ -500,15 +506,27 @@ impl<P: Platform> Agent<P> {
         }
     }
 
-    /// What a successor asks includes, at every moment, what the server waits for.
+    /// What a successor asks includes, at every moment, what the server waits for. It asks for less only once all that was
+    /// acknowledged before is where the new quorum has it, which a commit that it confirms proves.
     async fn replace_quorum(&self, client: &Client, active: &Quorum, wanted: &Quorum) -> Result<(), Error> {
-        let both = active.and(wanted);
-        if !self.say(|record| record.details.quorum = both.clone()).await {
-            return Ok(());
+        // While nobody confirms, the Lease must not say that somebody does.
+        if !active.members.is_empty() {
+            let both = active.and(wanted);
+            if !self.say(|record| record.details.quorum = both.clone()).await {
+                return Ok(());
+            }
         }
         self.write_role(&Role::Primary(wanted.setting()))?;
-        if let Err(error) = bootstrap::reload(client).await {
-            tracing::warn!("the server does not read its configuration: {}", chain(&error));
+        match bootstrap::reload(client).await {
+            Ok(Taken::Whole | Taken::InPart) => {}
+            Ok(Taken::NotYet) => return Ok(()),
+            Err(error) => {
+                tracing::warn!("the server does not read its configuration: {}", chain(&error));
+                return Ok(());
+            }
+        }
+        if !wanted.members.is_empty() && !matches!(timeout(PROOF, self.is_confirmed()).await, Ok(Ok(()))) {
+            tracing::warn!("no commit is confirmed yet by {}: it is tried again", wanted.setting());
             return Ok(());
         }
         self.say(|record| record.details.quorum = wanted.clone()).await;
@@ -519,15 +537,47 @@ impl<P: Platform> Agent<P> {
         Ok(())
     }
 
-    /// What a superuser set with `ALTER SYSTEM` goes before the agent's files. Who confirms commits is no matter of taste: by
-    /// the Lease's quorum a successor knows that it has them all.
-    async fn keep_quorum(&self, client: &Client) {
-        match timeout(QUERY, replication::reset_confirmation(client)).await {
-            Ok(Ok(false)) => {}
-            Ok(Ok(true)) => tracing::warn!("somebody had set who confirms commits; it is the agent's again"),
-            Ok(Err(error)) => tracing::warn!("who confirms commits cannot be looked at: {}", chain(&error)),
-            Err(_) => tracing::warn!("who confirms commits cannot be looked at: the server does not answer"),
+    /// Resolves when a commit was confirmed as the server's configuration asks. In a session of its own: one that waits for
+    /// standbys answers nothing else.
+    async fn is_confirmed(&self) -> Result<(), tokio_postgres::Error> {
+        let client = bootstrap::connect(&self.server.pod.socket_directory, "a9s quorum").await?;
+        // Backends ask shared memory whether to wait. The checkpointer notes it there, before it makes a checkpoint that was
+        // asked for (PostgreSQL, `SyncRepUpdateSyncStandbysDefined`).
+        client.batch_execute("CHECKPOINT").await?;
+        client.batch_execute("SET synchronous_commit = on").await?;
+        client.batch_execute("SELECT pg_logical_emit_message(true, 'a9s', '')").await
+    }
+
+    /// Sees to it that the server waits for those whom the Lease names. Who confirms commits is no matter of taste: by it a
+    /// successor knows that it has them all. What a superuser sets with `ALTER SYSTEM` would go before the agent's files.
+    async fn keep_quorum(&self, life: &mut Life, client: &Client, quorum: &Quorum) -> Result<(), Error> {
+        let is_due = life.quorum_seen.is_none_or(|at| at.elapsed() >= RENEW);
+        if !is_due || sabotage::sabotaged!("quorum-is-anybodys") {
+            return Ok(());
         }
+        life.quorum_seen = Some(Instant::now());
+        let keeping = async {
+            let (setting, is_theirs) = replication::confirmation(client).await?;
+            if is_theirs {
+                client.batch_execute("ALTER SYSTEM RESET synchronous_standby_names").await?;
+            } else if setting == quorum.setting() {
+                return Ok(false);
+            }
+            Ok::<_, tokio_postgres::Error>(true)
+        };
+        match timeout(QUERY, keeping).await {
+            Ok(Ok(false)) => {}
+            Ok(Ok(true)) => {
+                tracing::warn!("the server did not wait for those who confirm commits: it does again");
+                self.write_role(&Role::Primary(quorum.setting()))?;
+                if let Err(error) = bootstrap::reload(client).await {
+                    tracing::warn!("the server does not read its configuration: {}", chain(&error));
+                }
+            }
+            Ok(Err(error)) => tracing::warn!("it is not known who confirms commits: {}", chain(&error)),
+            Err(_) => tracing::warn!("it is not known who confirms commits: the server does not answer"),
+        }
+        Ok(())
     }
 
     /// Writes to the Lease. What fails now is tried again at the next look.

@@ -251,8 +251,17 @@ impl<P: Platform> Agent<P> {
         // The recovery of a crashed server needs its configuration.
         self.write_role(&role(life, None))?;
         let timeline = life.seen.borrow().sighting().map_or(0, |it| it.record.details.timeline);
+        let rewinding = async {
+            tools::leads(&self.server, address, timeline, &admin).await?;
+            // Until it has ended the data is of two servers, and nothing on the volume but this shows it.
+            if let Some(identity) = life.identity.as_mut() {
+                let marked = identity.change(&self.server.volume, |identity| identity.is_initialised = false);
+                marked.map_err(|error| tools::Error::File(io::Error::other(error)))?;
+            }
+            tools::rewind(&self.server, address, &admin).await
+        };
         let rewound = tokio::select! {
-            rewound = tools::rewind(&self.server, address, timeline, &admin) => rewound,
+            rewound = rewinding => rewound,
             () = self.stop.cancelled() => return Ok(()),
         };
         match rewound {
@@ -262,6 +271,7 @@ impl<P: Platform> Agent<P> {
                 if let Some(identity) = life.identity.as_mut() {
                     identity.change(&self.server.volume, |identity| {
                         (identity.term, identity.has_followed, identity.is_rewound) = (None, false, true);
+                        identity.is_initialised = true;
                     })?;
                 }
             }
