@@ -103,6 +103,26 @@ Feature: Clusters in Docker that can't be made
     And standard error says "does not have the image a9s/"
     And standard error says "docker pull"
 
+  Scenario Outline: No images are loaded where there is no node for them: <what>
+    Given a program "minikube" that answers:
+      | asked        | says                  | exit code |
+      | profile list | {"valid": [<listed>]} | 0         |
+      | image        |                       | 0         |
+    And a program "docker" that answers:
+      | asked         | says                                       | exit code |
+      | images        | a9s/operators:{version}\na9s/postgresql:15 | 0         |
+      | image inspect | sha256:1                                   | 0         |
+      | ps            |                                            | 0         |
+    When I run `a9s images load -p <provider> -c typo --stack builtin`
+    Then it ends with the finding "<finding>"
+    And standard error says "<cause>"
+
+    Examples:
+      | what                           | provider | listed                                | finding         | cause                                 |
+      | a cluster of kind is not there | kind     |                                       | no-cluster      | there is no kind cluster typo         |
+      | one of minikube is not there   | minikube | {"Name": "other", "Status": "OK"}     | no-cluster      | there is no minikube cluster typo     |
+      | one of minikube does not run   | minikube | {"Name": "typo", "Status": "Stopped"} | cluster-stopped | a9s cluster start -p minikube -c typo |
+
   Scenario Outline: What is lacking besides is said before nodes are made: <what>
     Given a program "kind" that answers:
       | asked   | says                              | exit code |

@@ -12,10 +12,12 @@ use serde_json::Value;
 use super::docker::{self, docker};
 use super::memory::{INTRODUCED, KUBECONFIG, MADE, Memory};
 use super::tool::{self, Tool};
-use super::{ClusterName, Name, Options, Provider, State, builtin, no_cluster, wait_until_ready};
+use super::{ClusterName, Name, Options, Provider, State, builtin, no_cluster, stopped, wait_until_ready};
 use crate::finding::{Finding, Id};
 use crate::step::Context;
 
+/// What it says of a profile that does not run.
+const STOPPED: &str = "Stopped";
 /// The oldest minikube that knows all the flags.
 const OLDEST: (u32, u32, u32) = (1, 30, 0);
 const NODES: u16 = 3;
@@ -174,7 +176,7 @@ impl Provider for Minikube {
         // "OK" is what it says of a profile with several nodes.
         if status != "Running" && status != "OK" {
             let why = format!("minikube says {status}");
-            return Ok(if status == "Stopped" { State::Stopped { why } } else { State::Unready { why } });
+            return Ok(if status == STOPPED { State::Stopped { why } } else { State::Unready { why } });
         }
         Ok(super::state_by(self.kubeconfig(cluster)).await)
     }
@@ -239,6 +241,12 @@ impl Provider for Minikube {
     }
 
     async fn loaded(&self, cluster: &ClusterName, images: &[String]) -> Result<bool, Finding> {
+        match self.profile(cluster).await? {
+            None => return Err(no_cluster(Name::Minikube, cluster)),
+            // minikube loads images into no node with success.
+            Some(profile) if profile.status == STOPPED => return Err(stopped(Name::Minikube, cluster)),
+            Some(_) => {}
+        }
         let arguments = ["image", "ls", "--format", "json", "--profile", cluster.as_str()];
         let listed = self.tool(cluster).run(&arguments).await?;
         let listed: Vec<Value> = serde_json::from_str(&listed).unwrap_or_default();

@@ -362,7 +362,10 @@ impl Provider for Kind {
     }
 
     async fn loaded(&self, cluster: &ClusterName, images: &[String]) -> Result<bool, Finding> {
-        let nodes: Vec<Node> = self.nodes(cluster).await?;
+        let nodes = self.nodes(cluster).await?;
+        if nodes.is_empty() {
+            return Err(no_cluster(Name::Kind, cluster));
+        }
         for image in images {
             let here = builtin::id(&self.docker, image).await?;
             for node in &nodes {
