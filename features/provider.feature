@@ -88,6 +88,27 @@ Feature: Clusters in Docker that can't be made
     And standard error says "half deleted"
     And standard error says "a9s delete cluster a8s -p kind -c a8s"
 
+  Scenario: A cluster of kind that has lost a node
+    Given the file "{state}/.kind/a8s/made" with:
+      """
+      0123456789ab
+      0123456789cd
+      """
+    And a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+    And a program "docker" that answers:
+      | asked  | says                                       | exit code |
+      | ps     | 0123456789ab a8s-control-plane running     | 0         |
+      | images | a9s/operators:{version}\na9s/postgresql:15 | 0         |
+    When I run `a9s create cluster a8s -p kind --stack builtin --no-precheck --yes`
+    Then it ends with the finding "half-deleted"
+    And standard error says "it has lost 1 of its 2 containers"
+    And standard error says "a9s delete cluster a8s -p kind -c a8s"
+    When I run `a9s cluster status -p kind`
+    Then the command succeeds
+    And standard output says "it has lost 1 of its 2 containers"
+
   Scenario: An image that the Docker engine does not have
     Given a program "kind" that answers:
       | asked   | says                              | exit code |

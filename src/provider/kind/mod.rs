@@ -98,11 +98,6 @@ impl Kind {
         }
     }
 
-    /// Nodes of a cluster as a text that no other cluster has.
-    fn mark(nodes: &[Node]) -> String {
-        nodes.iter().map(|node| node.id.as_str()).collect::<Vec<_>>().join("\n")
-    }
-
     async fn make(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         self.memory.forget(cluster, INTRODUCED);
         self.memory.forget(cluster, MADE);
@@ -125,7 +120,7 @@ impl Kind {
             }
             return Err(finding);
         }
-        self.adopt(cluster, &self.nodes(cluster).await?)
+        self.adopt(cluster).await
     }
 
     /// Whether the making of these nodes was begun here, and has not come to its end. Somebody else may have made a cluster of
@@ -154,6 +149,18 @@ impl Kind {
         ready == wanted.unwrap_or(nodes.len()) && ready == nodes.len() && !classes.items.is_empty()
     }
 
+    /// What is gone of a cluster of which the rest is there. kind makes none of it anew.
+    fn lost(&self, cluster: &ClusterName, nodes: &[Node]) -> Option<String> {
+        if !nodes.iter().any(|node| node.name.contains(CONTROL_PLANE)) {
+            return Some("it has lost its control plane".to_owned());
+        }
+        let mark = self.memory.read(cluster, MADE).unwrap_or_default();
+        let is_there = |id: &&str| nodes.iter().any(|node| node.id == *id);
+        let (there, gone): (Vec<&str>, Vec<&str>) = mark.lines().partition(is_there);
+        let is_part = !there.is_empty() && !gone.is_empty();
+        is_part.then(|| format!("it has lost {} of its {} containers", gone.len(), there.len() + gone.len()))
+    }
+
     /// Waits a while for a cluster that was made half to be whole.
     async fn comes_up(&self, cluster: &ClusterName, nodes: &[Node]) -> bool {
         let whole = async {
@@ -165,9 +172,11 @@ impl Kind {
         self.export(cluster).await.is_ok() && tokio::time::timeout(HALF_MADE, whole).await.is_ok()
     }
 
-    /// Notes that these nodes are a whole cluster of ours.
-    fn adopt(&self, cluster: &ClusterName, nodes: &[Node]) -> Result<(), Finding> {
-        self.memory.note(cluster, MADE, &Self::mark(nodes))?;
+    /// Notes that what is there is a whole cluster of ours.
+    async fn adopt(&self, cluster: &ClusterName) -> Result<(), Finding> {
+        let nodes = self.nodes(cluster).await?;
+        let mark: Vec<&str> = nodes.iter().map(|node| node.id.as_str()).collect();
+        self.memory.note(cluster, MADE, &mark.join("\n"))?;
         self.memory.forget(cluster, MAKING);
         Ok(())
     }
@@ -279,6 +288,9 @@ impl Provider for Kind {
         if self.is_half_made(cluster, &nodes) {
             return Ok(State::Unready { why: "it was made half".to_owned() });
         }
+        if let Some(why) = self.lost(cluster, &nodes) {
+            return Ok(State::Unready { why });
+        }
         Ok(super::state_by(self.kubeconfig(cluster)).await)
     }
 
@@ -294,7 +306,8 @@ impl Provider for Kind {
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
         let nodes = self.nodes(cluster).await?;
         let mark = self.memory.read(cluster, MADE).unwrap_or_default();
-        Ok(nodes.is_empty() || self.is_half_made(cluster, &nodes) || mark == Self::mark(&nodes))
+        let is_of_ours = |node: &Node| mark.lines().any(|id| id == node.id);
+        Ok(nodes.iter().all(is_of_ours) || self.is_half_made(cluster, &nodes))
     }
 
     async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
@@ -302,7 +315,7 @@ impl Provider for Kind {
         if !nodes.is_empty() && self.is_half_made(cluster, &nodes) {
             context.progress("its making was cut off; looking whether it comes up");
             if self.comes_up(cluster, &nodes).await {
-                self.adopt(cluster, &nodes)?;
+                self.adopt(cluster).await?;
             } else {
                 context.note(format!("The cluster {cluster} was made half: it is made anew."));
                 self.delete(cluster, context).await?;
@@ -320,8 +333,11 @@ impl Provider for Kind {
 
     async fn start(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         let nodes = self.nodes(cluster).await?;
-        if !nodes.is_empty() && !nodes.iter().any(|node| node.name.contains(CONTROL_PLANE)) {
-            let cause = format!("the kind cluster {cluster} is half deleted: its control plane is gone");
+        if nodes.is_empty() {
+            return Err(no_cluster(Name::Kind, cluster));
+        }
+        if let Some(lost) = self.lost(cluster, &nodes) {
+            let cause = format!("the kind cluster {cluster} is half deleted: {lost}");
             let advice = format!("Delete the rest of it: a9s delete cluster a8s -p kind -c {cluster}");
             return Err(Finding::new(Id::HalfDeleted, cause).advise(advice));
         }
@@ -339,8 +355,7 @@ impl Provider for Kind {
             let advice = format!("Have it made to its end: a9s create cluster a8s -p kind -c {cluster}");
             return Err(Finding::new(Id::HalfDeleted, cause).advise(advice));
         }
-        self.adopt(cluster, &nodes)?;
-        Ok(())
+        self.adopt(cluster).await
     }
 
     async fn stop(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
@@ -485,6 +500,31 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let state = recorded(directory.path()).state(&"demo".parse().unwrap()).await.unwrap();
         assert_eq!(state, State::Unready { why: "its kubeconfig is not here yet".to_owned() });
+    }
+
+    #[tokio::test]
+    async fn a_cluster_of_ours_that_has_lost_a_node_is_half_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
+        kind.memory.note(&name, MADE, "0123456789ab\n0123456789cd").unwrap();
+        assert!(kind.made(&name).await.unwrap(), "the rest of it is ours");
+        let why = "it has lost 1 of its 2 containers".to_owned();
+        assert_eq!(kind.state(&name).await.unwrap(), State::Unready { why });
+        let mut plan = Plan::new("test");
+        plan.add(Cluster { provider: Arc::new(kind), name, wanted: Wanted::Created });
+        let runner = Runner::new(Arc::new(Silent), Cancel::new(), std::time::Duration::from_secs(20));
+        let finding = runner.run(&plan).await.unwrap_err();
+        assert_eq!(finding.id, Id::HalfDeleted, "{finding}");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_none_of_whose_nodes_is_ours_was_made_by_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
+        kind.memory.note(&name, MADE, "0123456789cd\n0123456789ef").unwrap();
+        assert!(!kind.made(&name).await.unwrap());
+        let why = "its kubeconfig is not here yet".to_owned();
+        assert_eq!(kind.state(&name).await.unwrap(), State::Unready { why });
     }
 
     #[test]
