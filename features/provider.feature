@@ -298,6 +298,19 @@ Feature: Clusters in Docker that can't be made
     Then the command succeeds
     And standard error says "kind load image-archive"
 
+  Scenario: What balances the load of several control planes is no node
+    Given a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+    And a program "docker" that answers:
+      | asked                   | says                                                                                                                                                                                                      | exit code |
+      | ps                      | 01 demo-control-plane running kindest/node:v1 2030-01-31 12:00:00 +0000 UTC control-plane\n02 demo-external-load-balancer running kindest/haproxy:v1 2030-01-31 12:00:00 +0000 UTC external-load-balancer | 0         |
+      | images                  | a9s/operators:{version}\na9s/postgresql:15                                                                                                                                                                | 0         |
+      | image inspect           | sha256:1                                                                                                                                                                                                  | 0         |
+      | exec demo-control-plane | {"status": {"id": "sha256:1"}}                                                                                                                                                                            | 0         |
+    When I run `a9s images load -p kind -c demo --stack builtin`
+    Then the command succeeds
+
   Scenario Outline: minikube with the driver docker: <what>
     Given a program "minikube" that answers:
       | asked        | says            | exit code |
