@@ -88,6 +88,27 @@ Feature: Clusters in Docker that can't be made
     And standard error says "half deleted"
     And standard error says "a9s delete cluster a8s -p kind -c a8s"
 
+  Scenario: A cluster of kind that has lost a node
+    Given the file "{state}/.kind/a8s/made" with:
+      """
+      0123456789ab
+      0123456789cd
+      """
+    And a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+    And a program "docker" that answers:
+      | asked  | says                                       | exit code |
+      | ps     | 0123456789ab a8s-control-plane running     | 0         |
+      | images | a9s/operators:{version}\na9s/postgresql:15 | 0         |
+    When I run `a9s create cluster a8s -p kind --stack builtin --no-precheck --yes`
+    Then it ends with the finding "half-deleted"
+    And standard error says "it has lost 1 of its 2 containers"
+    And standard error says "a9s delete cluster a8s -p kind -c a8s"
+    When I run `a9s cluster status -p kind`
+    Then the command succeeds
+    And standard output says "it has lost 1 of its 2 containers"
+
   Scenario: An image that the Docker engine does not have
     Given a program "kind" that answers:
       | asked   | says                              | exit code |
@@ -102,6 +123,26 @@ Feature: Clusters in Docker that can't be made
     And the reason is one clear sentence
     And standard error says "does not have the image a9s/"
     And standard error says "docker pull"
+
+  Scenario Outline: No images are loaded where there is no node for them: <what>
+    Given a program "minikube" that answers:
+      | asked        | says                  | exit code |
+      | profile list | {"valid": [<listed>]} | 0         |
+      | image        |                       | 0         |
+    And a program "docker" that answers:
+      | asked         | says                                       | exit code |
+      | images        | a9s/operators:{version}\na9s/postgresql:15 | 0         |
+      | image inspect | sha256:1                                   | 0         |
+      | ps            |                                            | 0         |
+    When I run `a9s images load -p <provider> -c typo --stack builtin`
+    Then it ends with the finding "<finding>"
+    And standard error says "<cause>"
+
+    Examples:
+      | what                           | provider | listed                                | finding         | cause                                 |
+      | a cluster of kind is not there | kind     |                                       | no-cluster      | there is no kind cluster typo         |
+      | one of minikube is not there   | minikube | {"Name": "other", "Status": "OK"}     | no-cluster      | there is no minikube cluster typo     |
+      | one of minikube does not run   | minikube | {"Name": "typo", "Status": "Stopped"} | cluster-stopped | a9s cluster start -p minikube -c typo |
 
   Scenario Outline: What is lacking besides is said before nodes are made: <what>
     Given a program "kind" that answers:
@@ -256,6 +297,19 @@ Feature: Clusters in Docker that can't be made
     When I run `a9s images load -p kind -c demo --stack builtin --backup-provider AWS --timeout 1m --show-commands`
     Then the command succeeds
     And standard error says "kind load image-archive"
+
+  Scenario: What balances the load of several control planes is no node
+    Given a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+    And a program "docker" that answers:
+      | asked                   | says                                                                                                                                                                                                      | exit code |
+      | ps                      | 01 demo-control-plane running kindest/node:v1 2030-01-31 12:00:00 +0000 UTC control-plane\n02 demo-external-load-balancer running kindest/haproxy:v1 2030-01-31 12:00:00 +0000 UTC external-load-balancer | 0         |
+      | images                  | a9s/operators:{version}\na9s/postgresql:15                                                                                                                                                                | 0         |
+      | image inspect           | sha256:1                                                                                                                                                                                                  | 0         |
+      | exec demo-control-plane | {"status": {"id": "sha256:1"}}                                                                                                                                                                            | 0         |
+    When I run `a9s images load -p kind -c demo --stack builtin`
+    Then the command succeeds
 
   Scenario Outline: minikube with the driver docker: <what>
     Given a program "minikube" that answers:

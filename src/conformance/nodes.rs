@@ -3,7 +3,7 @@
 use super::command::said;
 use super::failure::Failure;
 use super::preflight::Existing;
-use crate::provider::kind::LABEL;
+use crate::provider::kind::{LABEL, LOAD_BALANCER, ROLE, column};
 
 /// Where an image waits that was taken off a node.
 const KEPT_IMAGE: &str = "/var/lib/a9s-kept-image.tar";
@@ -77,8 +77,11 @@ fn run(node: &str, script: &str) -> Result<(), Failure> {
 
 fn nodes(cluster: &Existing) -> Result<Vec<String>, Failure> {
     let name = cluster.context.strip_prefix("kind-").ok_or(Failure::Missing("kind cluster"))?;
-    let listed = said("docker", &["ps", "--filter", &format!("label={LABEL}={name}"), "--format", "{{.Names}}"])?;
-    let nodes: Vec<String> = listed.lines().map(str::to_owned).collect();
+    let format = format!("{{{{.Names}}}} {}", column(ROLE));
+    let listed = said("docker", &["ps", "--filter", &format!("label={LABEL}={name}"), "--format", &format])?;
+    let containers = listed.lines().filter_map(|line| line.split_once(' '));
+    let nodes: Vec<String> =
+        containers.filter(|(_, role)| *role != LOAD_BALANCER).map(|(name, _)| name.to_owned()).collect();
     if nodes.is_empty() { Err(Failure::Missing("container of a node")) } else { Ok(nodes) }
 }
 

@@ -12,10 +12,12 @@ use serde_json::Value;
 use super::docker::{self, docker};
 use super::memory::{INTRODUCED, KUBECONFIG, MADE, Memory};
 use super::tool::{self, Tool};
-use super::{ClusterName, Name, Options, Provider, State, builtin, no_cluster, wait_until_ready};
+use super::{ClusterName, Name, Options, Provider, State, builtin, no_cluster, stopped, wait_until_ready};
 use crate::finding::{Finding, Id};
 use crate::step::Context;
 
+/// What it says of a profile that does not run.
+const STOPPED: &str = "Stopped";
 /// The oldest minikube that knows all the flags.
 const OLDEST: (u32, u32, u32) = (1, 30, 0);
 const NODES: u16 = 3;
@@ -30,6 +32,15 @@ pub struct Minikube {
     options: Options,
 }
 
+/// A profile, as minikube lists it.
+#[derive(Debug, PartialEq, Eq)]
+struct Profile {
+    name: String,
+    status: String,
+    /// How many nodes it has; not known as long as it has no configuration.
+    nodes: Option<usize>,
+}
+
 impl Minikube {
     /// The profiles of the user; what is known of them lies below `state`.
     pub fn new(state: &Path, options: Options) -> Self {
@@ -42,8 +53,7 @@ impl Minikube {
         self.minikube.clone().with("KUBECONFIG", self.kubeconfig(cluster).as_os_str())
     }
 
-    /// Names and states of the profiles.
-    async fn profiles(&self) -> Result<Vec<(String, String)>, Finding> {
+    async fn profiles(&self) -> Result<Vec<Profile>, Finding> {
         let arguments = ["profile", "list", "--output", "json"];
         let ended = self.minikube.end_of(&arguments, None).await?;
         let said = format!("{}{}", ended.stdout, ended.stderr);
@@ -65,8 +75,8 @@ impl Minikube {
         self.memory.file(cluster, MADE).exists()
     }
 
-    async fn is_there(&self, cluster: &ClusterName) -> Result<bool, Finding> {
-        Ok(self.profiles().await?.iter().any(|(name, _)| name == cluster.as_str()))
+    async fn profile(&self, cluster: &ClusterName) -> Result<Option<Profile>, Finding> {
+        Ok(self.profiles().await?.into_iter().find(|profile| profile.name == cluster.as_str()))
     }
 
     /// What the nodes are to run on, where the user has said it: minikube chooses otherwise.
@@ -79,18 +89,22 @@ impl Minikube {
         }
     }
 
-    async fn up(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+    /// Starts the cluster, and makes it unless it has `there` nodes: those it keeps, and their memory.
+    async fn up(&self, cluster: &ClusterName, there: Option<usize>, context: &Context) -> Result<(), Finding> {
         self.memory.prepare(cluster)?;
         let wanted = self.options.nodes.unwrap_or(NODES);
         let nodes = wanted.to_string();
         let memory = self.options.memory.as_deref().unwrap_or(MEMORY);
-        let mut arguments = vec!["start", "--profile", cluster.as_str(), "--nodes", &nodes, "--memory", memory];
+        let mut arguments = vec!["start", "--profile", cluster.as_str()];
+        if there.is_none() {
+            arguments.extend(["--nodes", &nodes, "--memory", memory]);
+        }
         arguments.extend(["--embed-certs", "--interactive=false"]);
         if let Some(image) = &self.options.node_image {
             arguments.extend(["--base-image", image]);
         }
         self.tool(cluster).act(&arguments, None, context).await.map_err(explained)?;
-        if wanted > 1 {
+        if there.unwrap_or(usize::from(wanted)) > 1 {
             // minikube's own makes the directory of a volume on the first node only: on others nobody but root may write there
             // (kubernetes/minikube 11765, 12165).
             let arguments = ["addons", "enable", "storage-provisioner-rancher", "--profile", cluster.as_str()];
@@ -127,10 +141,14 @@ fn explained(finding: Finding) -> Finding {
     Finding { evidence: finding.evidence, ..Finding::new(id, cause).advise(advice) }
 }
 
-fn profiles(json: &str) -> Option<Vec<(String, String)>> {
+fn profiles(json: &str) -> Option<Vec<Profile>> {
     let answer: Value = serde_json::from_str(json).ok()?;
     let profile = |value: &Value| {
-        Some((value["Name"].as_str()?.to_owned(), value["Status"].as_str().unwrap_or("unknown").to_owned()))
+        Some(Profile {
+            name: value["Name"].as_str()?.to_owned(),
+            status: value["Status"].as_str().unwrap_or("unknown").to_owned(),
+            nodes: value["Config"]["Nodes"].as_array().map(Vec::len),
+        })
     };
     let lists = [answer.get("valid")?, answer.get("invalid").unwrap_or(&Value::Null)];
     Some(lists.into_iter().filter_map(Value::as_array).flatten().filter_map(profile).collect())
@@ -154,14 +172,11 @@ impl Provider for Minikube {
     }
 
     async fn state(&self, cluster: &ClusterName) -> Result<State, Finding> {
-        let profiles = self.profiles().await?;
-        let Some((_, status)) = profiles.into_iter().find(|(name, _)| name == cluster.as_str()) else {
-            return Ok(State::Absent);
-        };
+        let Some(Profile { status, .. }) = self.profile(cluster).await? else { return Ok(State::Absent) };
         // "OK" is what it says of a profile with several nodes.
         if status != "Running" && status != "OK" {
             let why = format!("minikube says {status}");
-            return Ok(if status == "Stopped" { State::Stopped { why } } else { State::Unready { why } });
+            return Ok(if status == STOPPED { State::Stopped { why } } else { State::Unready { why } });
         }
         Ok(super::state_by(self.kubeconfig(cluster)).await)
     }
@@ -184,29 +199,29 @@ impl Provider for Minikube {
     }
 
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
-        Ok(!self.is_there(cluster).await? || self.is_made_here(cluster))
+        Ok(self.profile(cluster).await?.is_none() || self.is_made_here(cluster))
     }
 
     async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
-        let is_there = self.is_there(cluster).await?;
-        if !is_there {
+        let profile = self.profile(cluster).await?;
+        if profile.is_none() {
             // What is noted is of a former cluster of this name.
             for name in [INTRODUCED, KUBECONFIG, MADE] {
                 self.memory.forget(cluster, name);
             }
         }
         // What is cut off from here on is still ours.
-        if !is_there || self.is_made_here(cluster) {
+        if profile.is_none() || self.is_made_here(cluster) {
             self.memory.note(cluster, MADE, "")?;
         }
         // `minikube start` goes on with what was made half, and starts what is stopped.
-        self.up(cluster, context).await
+        self.up(cluster, profile.and_then(|profile| profile.nodes), context).await
     }
 
     async fn start(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
-        match self.state(cluster).await? {
-            State::Absent => Err(no_cluster(Name::Minikube, cluster)),
-            _ => self.up(cluster, context).await,
+        match self.profile(cluster).await? {
+            None => Err(no_cluster(Name::Minikube, cluster)),
+            Some(profile) => self.up(cluster, profile.nodes, context).await,
         }
     }
 
@@ -222,10 +237,16 @@ impl Provider for Minikube {
     }
 
     async fn list(&self) -> Result<Vec<ClusterName>, Finding> {
-        Ok(self.profiles().await?.into_iter().filter_map(|(name, _)| name.parse().ok()).collect())
+        Ok(self.profiles().await?.into_iter().filter_map(|profile| profile.name.parse().ok()).collect())
     }
 
     async fn loaded(&self, cluster: &ClusterName, images: &[String]) -> Result<bool, Finding> {
+        match self.profile(cluster).await? {
+            None => return Err(no_cluster(Name::Minikube, cluster)),
+            // minikube loads images into no node with success.
+            Some(profile) if profile.status == STOPPED => return Err(stopped(Name::Minikube, cluster)),
+            Some(_) => {}
+        }
         let arguments = ["image", "ls", "--format", "json", "--profile", cluster.as_str()];
         let listed = self.tool(cluster).run(&arguments).await?;
         let listed: Vec<Value> = serde_json::from_str(&listed).unwrap_or_default();
@@ -267,6 +288,8 @@ mod tests {
     use std::sync::Arc;
     use std::time::Duration;
 
+    use rstest::rstest;
+
     use super::*;
     use crate::manifest::fetch::tests::{answer, server};
     use crate::step::{Cancel, Plan, Runner, Silent};
@@ -280,6 +303,28 @@ mod tests {
         // No engine of this machine has a say.
         minikube.docker = minikube.docker.at(&directory.join("no-docker"));
         minikube
+    }
+
+    /// The same, whose cluster answers so many times.
+    async fn answering(directory: &Path, times: usize) -> Minikube {
+        let ok = answer("200 OK", "content-type: text/plain\r\n", b"ok");
+        let (url, _asked) = server(std::iter::repeat_n(ok, times).collect()).await;
+        let kubeconfig = directory.join("recorded");
+        let text = format!(
+            "{{apiVersion: v1, kind: Config, current-context: a8s, contexts: [{{name: a8s, context: {{cluster: a8s, user: a8s}}}}], \
+             clusters: [{{name: a8s, cluster: {{server: '{url}'}}}}], users: [{{name: a8s, user: {{}}}}]}}"
+        );
+        fs_err::write(&kubeconfig, text).unwrap();
+        let mut minikube = recorded(directory);
+        minikube.minikube = minikube.minikube.with("RECORDED_KUBECONFIG", kubeconfig.as_os_str());
+        minikube
+    }
+
+    /// What it was told to do.
+    fn told(directory: &Path) -> Vec<String> {
+        let asked = fs_err::read_to_string(directory.join("asked")).unwrap();
+        let is_question = |line: &&str| ["profile", "version", "config"].iter().any(|word| line.starts_with(word));
+        asked.lines().filter(|line| !is_question(line)).map(str::to_owned).collect()
     }
 
     fn cluster(name: &str) -> ClusterName {
@@ -330,16 +375,7 @@ mod tests {
     #[tokio::test]
     async fn a_cluster_is_made_stopped_started_and_deleted_as_minikube_does_it() {
         let directory = tempfile::tempdir().unwrap();
-        let ok = || answer("200 OK", "content-type: text/plain\r\n", b"ok");
-        let (url, _asked) = server(vec![ok(), ok(), ok()]).await;
-        let kubeconfig = directory.path().join("recorded");
-        let text = format!(
-            "{{apiVersion: v1, kind: Config, current-context: a8s, contexts: [{{name: a8s, context: {{cluster: a8s, user: a8s}}}}], \
-             clusters: [{{name: a8s, cluster: {{server: '{url}'}}}}], users: [{{name: a8s, user: {{}}}}]}}"
-        );
-        fs_err::write(&kubeconfig, text).unwrap();
-        let mut minikube = recorded(directory.path());
-        minikube.minikube = minikube.minikube.with("RECORDED_KUBECONFIG", kubeconfig.as_os_str());
+        let mut minikube = answering(directory.path(), 3).await;
         minikube.options = Options { nodes: Some(2), memory: Some("2gb".to_owned()), ..Options::default() };
         let mut plan = Plan::new("test");
         let step = |wanted| Cluster { provider: Arc::new(minikube.clone()), name: cluster("a8s"), wanted };
@@ -348,11 +384,8 @@ mod tests {
         plan.after(&[stopped], step(Wanted::Deleted));
         let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(20));
         assert!(runner.run(&plan).await.unwrap().changed());
-        let asked = fs_err::read_to_string(directory.path().join("asked")).unwrap();
-        let is_question = |line: &&str| ["profile", "version", "config"].iter().any(|word| line.starts_with(word));
-        let changes: Vec<&str> = asked.lines().filter(|line| !is_question(line)).collect();
         assert_eq!(
-            changes,
+            told(directory.path()),
             [
                 "start --profile a8s --nodes 2 --memory 2gb --embed-certs --interactive=false",
                 "addons enable storage-provisioner-rancher --profile a8s",
@@ -361,6 +394,28 @@ mod tests {
             ]
         );
         assert!(!minikube.memory.file(&cluster("a8s"), "").exists());
+    }
+
+    #[rstest]
+    #[case(1, &["start --profile a8s --embed-certs --interactive=false"])]
+    #[case(3, &[
+        "start --profile a8s --embed-certs --interactive=false",
+        "addons enable storage-provisioner-rancher --profile a8s",
+    ])]
+    #[tokio::test]
+    async fn a_cluster_that_is_started_again_keeps_its_nodes_and_has_volumes_for_so_many(
+        #[case] nodes: usize,
+        #[case] expected: &[&str],
+        #[values(Wanted::Started, Wanted::Created)] wanted: Wanted,
+    ) {
+        let directory = tempfile::tempdir().unwrap();
+        fs_err::write(directory.path().join("profiles"), format!("a8s Stopped {nodes}\n")).unwrap();
+        let minikube = answering(directory.path(), 2).await;
+        let mut plan = Plan::new("test");
+        plan.add(Cluster { provider: Arc::new(minikube), name: cluster("a8s"), wanted });
+        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(20));
+        assert!(runner.run(&plan).await.unwrap().changed());
+        assert_eq!(told(directory.path()), expected);
     }
 
     #[test]
@@ -373,9 +428,11 @@ mod tests {
 
     #[test]
     fn half_made_profiles_are_listed_too() {
-        let json = r#"{"invalid":[{"Name":"half","Status":""}],"valid":[{"Name":"a8s","Status":"OK"}]}"#;
-        let names: Vec<String> = profiles(json).unwrap().into_iter().map(|(name, _)| name).collect();
-        assert_eq!(names, ["a8s", "half"]);
+        let json = r#"{"invalid":[{"Name":"half","Status":"","Config":null}],
+            "valid":[{"Name":"a8s","Status":"OK","Config":{"Nodes":[{"Name":""},{"Name":"m02"}]}}]}"#;
+        let found = profiles(json).unwrap();
+        let found: Vec<_> = found.iter().map(|profile| (profile.name.as_str(), profile.nodes)).collect();
+        assert_eq!(found, [("a8s", Some(2)), ("half", None)]);
         assert_eq!(profiles("no json"), None);
     }
 }

@@ -244,9 +244,19 @@ pub fn of_name(name: Name, options: Options) -> Result<Arc<dyn Provider>, Findin
 
 /// The finding that a provider has no cluster of this name.
 pub fn no_cluster(provider: Name, cluster: &ClusterName) -> Finding {
-    let choice = if provider == Name::default() { String::new() } else { format!(" -p {provider}") };
     Finding::new(Id::NoCluster, format!("there is no {provider} cluster {cluster}"))
-        .advise(format!("Create it with: a9s create cluster a8s{choice} -c {cluster}"))
+        .advise(format!("Create it with: a9s create cluster a8s{} -c {cluster}", choice(provider)))
+}
+
+/// The finding that a cluster does not run.
+fn stopped(provider: Name, cluster: &ClusterName) -> Finding {
+    Finding::new(Id::ClusterStopped, format!("the cluster {cluster} does not run"))
+        .advise(format!("Start it with: a9s cluster start{} -c {cluster}", choice(provider)))
+}
+
+/// How a provider is chosen on a command line.
+fn choice(provider: Name) -> String {
+    if provider == Name::default() { String::new() } else { format!(" -p {provider}") }
 }
 
 /// Waits until the API server answers that a kubeconfig names.

@@ -18,14 +18,19 @@ use super::stack::{self, Part, Probe, Site, Source};
 use crate::config::WorkingDirectory;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
-use crate::manifest::images::ImageMap;
+use crate::manifest::images::{ImageMap, of_objects};
 use crate::manifest::release::{BACKUP_CONFIG, MANIFESTS, Version};
 use crate::manifest::{kustomization, minio};
-use crate::provider::{ClusterName, Provider};
+use crate::provider::docker::docker;
+use crate::provider::tool::Tool;
+use crate::provider::{ClusterName, Provider, builtin};
 use crate::step::{Handle, Plan};
 
 /// Finds the controller of cert-manager, whoever has installed it where (its own chart's `labels`).
 const CERT_MANAGER: &str = "app.kubernetes.io/name=cert-manager,app.kubernetes.io/component=controller";
+
+/// Changes with the image of a pod, whose name stays when it is built anew.
+const IMAGE: &str = "a8s.a9s/image";
 
 /// What is installed on a cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -197,18 +202,20 @@ struct Builtin {
 /// nodes: those become ready meanwhile.
 fn add_builtin(plan: &mut Plan, after: &[Handle], written: Handle, builtin: Builtin) -> Handle {
     let Builtin { site, directory, provider, images, choice } = builtin;
-    let own = choice.may_be_minio().then(|| own_store(images.clone(), choice.clone()));
+    let mut own = choice.may_be_minio().then(|| own_store(images.clone(), choice.clone()));
     let operators = builtin_source(images.clone(), provider.clone());
+    let mut source = with_settings(operators.clone(), directory);
     let mut needed = vec![written];
     if let Some((provider, cluster)) = provider
         && provider.has_nodes()
     {
         // Read apart from what is installed: it may not be known yet where backups go.
         let store = own_store(images, choice);
-        let sources = vec![store, operators.clone()];
+        let sources = vec![store, operators];
         needed.push(plan.after(after, images::Loaded { provider, cluster, sources }));
+        source = with_ids(source, docker());
+        own = own.map(|own| with_ids(own, docker()));
     }
-    let source = with_settings(operators, directory);
     let probe = Some(stack::instance_probe());
     let mut parts = vec![Part { site: site.clone(), title: "the a8s System", id: stack::STACK, source, probe }];
     parts.extend(own.map(|source| Part { site, title: "the object store", id: "object-store", source, probe: None }));
@@ -237,6 +244,26 @@ fn with_settings(stack: Arc<Source>, directory: WorkingDirectory) -> Arc<Source>
         Box::pin(async move {
             let mut values = stack::values_of(stack.objects().await?)?;
             values.extend(settings(&directory)?);
+            Ok(values)
+        })
+    })
+}
+
+/// The objects, with the ids of the images of this machine in what makes pods: of an image that was built anew there are new
+/// pods. Instances are not among them: what they run is not to be restarted.
+fn with_ids(objects: Arc<Source>, docker: Tool) -> Arc<Source> {
+    // Their images are where the map has them already.
+    Source::new(ImageMap::default(), move || {
+        let (objects, docker) = (objects.clone(), docker.clone());
+        Box::pin(async move {
+            let mut values = stack::values_of(objects.objects().await?)?;
+            for value in values.iter_mut().filter(|value| value["spec"]["template"].is_object()) {
+                let mut ids = Vec::new();
+                for image in of_objects(std::slice::from_ref(&*value)) {
+                    ids.push(builtin::id(&docker, &image).await?);
+                }
+                value["spec"]["template"]["metadata"]["annotations"][IMAGE] = ids.join(" ").into();
+            }
             Ok(values)
         })
     })
@@ -282,7 +309,7 @@ fn pulled() -> a8s_operators::manifests::Options {
     use a8s_operators::manifests::{Options, Webhook};
     const MAJOR: u32 = 15;
     let images = [(MAJOR, format!("a9s/postgresql:{MAJOR}"))].into();
-    Options { images, webhook: Webhook::Service, operators: Some(crate::provider::builtin::operators()) }
+    Options { images, webhook: Webhook::Service, operators: Some(builtin::operators()) }
 }
 
 fn add_cert_manager(plan: &mut Plan, after: Handle, site: &Arc<Site>, path: PathBuf, images: &ImageMap) -> Handle {
@@ -392,6 +419,18 @@ mod tests {
             },
         );
         plan.describe()
+    }
+
+    #[tokio::test]
+    async fn what_makes_pods_names_the_images_of_this_machine() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kind");
+        let docker = docker().at(&script).with("RECORDED_STATE", directory.path().as_os_str());
+        let source = with_ids(builtin_source(ImageMap::default(), None), docker);
+        let values = stack::values_of(source.objects().await.unwrap()).unwrap();
+        let annotations = |value: &Value| value.pointer("/spec/template/metadata/annotations").cloned();
+        let found: Vec<Value> = values.iter().filter_map(annotations).collect();
+        assert_eq!(found, [json!({(IMAGE): "sha256:1"})], "the operators', and nobody else's");
     }
 
     #[test]

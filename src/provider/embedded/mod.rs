@@ -21,7 +21,7 @@ use nix::unistd::Uid;
 
 use self::places::{Place, Places};
 use self::record::{Found, Record};
-use super::{ClusterName, Name, Options, Provider, State, no_cluster, ready};
+use super::{ClusterName, Name, Options, Provider, State, no_cluster, ready, stopped};
 use crate::config::gone_is_fine;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Target;
@@ -232,10 +232,7 @@ impl Provider for Embedded {
             Found::Cluster(record) => *record,
             Found::Nothing => return Err(no_cluster(Name::Embedded, cluster)),
         };
-        let Some(admission) = record.admission else {
-            return Err(Finding::new(Id::ClusterStopped, format!("the cluster {cluster} does not run"))
-                .advise(format!("Start it with: a9s cluster start -c {cluster}")));
-        };
+        let Some(admission) = record.admission else { return Err(stopped(Name::Embedded, cluster)) };
         let webhook = manifests::Webhook::Url { url: admission.url, ca_pem: admission.ca_pem };
         Ok(manifests::Options { images: record.images, webhook, operators: None })
     }

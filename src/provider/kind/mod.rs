@@ -12,7 +12,7 @@ use std::time::Duration;
 use a8s_operators::manifests;
 use async_trait::async_trait;
 use jiff::{SignedDuration, Timestamp};
-use k8s_openapi::api::core::v1::Node as KubernetesNode;
+use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::storage::v1::StorageClass;
 use kube::Api;
 use kube::api::ListParams;
@@ -32,8 +32,14 @@ use crate::step::Context;
 
 /// The oldest kind whose node images and configuration are known to work.
 const OLDEST: (u32, u32, u32) = (0, 20, 0);
-/// The label of nodes, its value the cluster's name (sigs.k8s.io/kind `pkg/cluster/internal/providers/docker`).
+/// The label of a cluster's containers, its value the cluster's name (sigs.k8s.io/kind `pkg/cluster/constants`).
 pub const LABEL: &str = "io.x-k8s.kind.cluster";
+/// The label of what a container is in its cluster.
+pub const ROLE: &str = "io.x-k8s.kind.role";
+/// The role of what stands before several control planes. It is no node of Kubernetes.
+pub const LOAD_BALANCER: &str = "external-load-balancer";
+/// What docker is asked of containers, besides their role.
+const COLUMNS: &str = "{{.ID}} {{.Names}} {{.State}} {{.Image}} {{.CreatedAt}}";
 /// Is in the name of every control plane: nodes are named after the cluster and their roles (`pkg/cluster/constants`).
 const CONTROL_PLANE: &str = "control-plane";
 /// Within so many minutes of its mark, the making of a cluster has its nodes: their image may have to be pulled first.
@@ -56,14 +62,21 @@ pub struct Kind {
     options: Options,
 }
 
-/// A node's container.
+/// A container of a cluster.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-struct Node {
+struct Container {
     id: String,
     name: String,
     running: bool,
     image: String,
     created: Option<Timestamp>,
+    role: String,
+}
+
+impl Container {
+    fn is_node(&self) -> bool {
+        self.role != LOAD_BALANCER
+    }
 }
 
 impl Kind {
@@ -78,13 +91,20 @@ impl Kind {
         Configuration::with_nodes(self.options.kind_config.as_ref(), self.options.nodes.unwrap_or(NODES))
     }
 
-    async fn nodes(&self, cluster: &ClusterName) -> Result<Vec<Node>, Finding> {
+    async fn containers(&self, cluster: &ClusterName) -> Result<Vec<Container>, Finding> {
         let filter = format!("label={LABEL}={cluster}");
-        let format = "{{.ID}} {{.Names}} {{.State}} {{.Image}} {{.CreatedAt}}";
-        let text = self.ask(&["ps", "--all", "--no-trunc", "--filter", &filter, "--format", format]).await?;
-        let mut nodes: Vec<Node> = text.lines().filter_map(node).collect();
-        nodes.sort();
-        Ok(nodes)
+        let format = format!("{COLUMNS} {}", column(ROLE));
+        let text = self.ask(&["ps", "--all", "--no-trunc", "--filter", &filter, "--format", &format]).await?;
+        let mut containers: Vec<Container> = text.lines().filter_map(container).collect();
+        containers.sort();
+        Ok(containers)
+    }
+
+    /// The containers that are nodes of Kubernetes.
+    async fn nodes(&self, cluster: &ClusterName) -> Result<Vec<Container>, Finding> {
+        let mut containers = self.containers(cluster).await?;
+        containers.retain(Container::is_node);
+        Ok(containers)
     }
 
     /// Asks docker. Where it is not installed, kind may not be, either.
@@ -96,11 +116,6 @@ impl Kind {
             }
             answer => answer,
         }
-    }
-
-    /// Nodes of a cluster as a text that no other cluster has.
-    fn mark(nodes: &[Node]) -> String {
-        nodes.iter().map(|node| node.id.as_str()).collect::<Vec<_>>().join("\n")
     }
 
     async fn make(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
@@ -120,54 +135,69 @@ impl Kind {
             let finding = explained(finding);
             // kind takes back what it did, unless it was killed; what others have made is not ours.
             let is_theirs = finding.id == Id::ClusterExists;
-            if is_theirs || self.nodes(cluster).await.is_ok_and(|nodes| nodes.is_empty()) {
+            if is_theirs || self.containers(cluster).await.is_ok_and(|containers| containers.is_empty()) {
                 self.memory.forget(cluster, MAKING);
             }
             return Err(finding);
         }
-        self.adopt(cluster, &self.nodes(cluster).await?)
+        self.adopt(cluster).await
     }
 
-    /// Whether the making of these nodes was begun here, and has not come to its end. Somebody else may have made a cluster of
-    /// that name long after one of ours was cut off.
-    fn is_half_made(&self, cluster: &ClusterName, nodes: &[Node]) -> bool {
+    /// Whether the making of these containers was begun here, and has not come to its end. Somebody else may have made a
+    /// cluster of that name long after one of ours was cut off.
+    fn is_half_made(&self, cluster: &ClusterName, containers: &[Container]) -> bool {
         let begun = std::fs::metadata(self.memory.file(cluster, MAKING)).and_then(|metadata| metadata.modified());
         let begun = begun.ok().and_then(|time| Timestamp::try_from(time).ok());
         begun.is_some_and(|begun| {
             let is_of_it =
                 |created: Timestamp| created.duration_since(begun).abs() < SignedDuration::from_mins(LONGEST);
-            nodes.iter().all(|node| node.created.is_none_or(is_of_it))
+            containers.iter().all(|container| container.created.is_none_or(is_of_it))
         })
     }
 
     /// Whether a cluster has what kind makes after its API server: all nodes ready, and a class of volumes.
-    async fn is_whole(&self, cluster: &ClusterName, nodes: &[Node]) -> bool {
+    async fn is_whole(&self, cluster: &ClusterName, containers: &[Container]) -> bool {
+        let nodes = containers.iter().filter(|container| container.is_node()).count();
         let wanted = self.memory.read(cluster, MAKING).unwrap_or_default().parse();
         let target = Target { kubeconfig: Some(self.kubeconfig(cluster)), context: None };
         let Ok(Connection { client, .. }) = target.connect().await else { return false };
-        let (there, classes): (Api<KubernetesNode>, Api<StorageClass>) = (Api::all(client.clone()), Api::all(client));
+        let (there, classes): (Api<Node>, Api<StorageClass>) = (Api::all(client.clone()), Api::all(client));
         let all = ListParams::default();
         let (Ok(there), Ok(classes)) = (there.list(&all).await, classes.list_metadata(&all).await) else {
             return false;
         };
         let ready = there.iter().filter(|node| is_ready(node)).count();
-        ready == wanted.unwrap_or(nodes.len()) && ready == nodes.len() && !classes.items.is_empty()
+        ready == wanted.unwrap_or(nodes) && ready == nodes && !classes.items.is_empty()
+    }
+
+    /// What is gone of a cluster of which the rest is there. kind makes none of it anew.
+    fn lost(&self, cluster: &ClusterName, containers: &[Container]) -> Option<String> {
+        if !containers.iter().any(|container| container.name.contains(CONTROL_PLANE)) {
+            return Some("it has lost its control plane".to_owned());
+        }
+        let mark = self.memory.read(cluster, MADE).unwrap_or_default();
+        let is_there = |id: &&str| containers.iter().any(|container| container.id == *id);
+        let (there, gone): (Vec<&str>, Vec<&str>) = mark.lines().partition(is_there);
+        let is_part = !there.is_empty() && !gone.is_empty();
+        is_part.then(|| format!("it has lost {} of its {} containers", gone.len(), there.len() + gone.len()))
     }
 
     /// Waits a while for a cluster that was made half to be whole.
-    async fn comes_up(&self, cluster: &ClusterName, nodes: &[Node]) -> bool {
+    async fn comes_up(&self, cluster: &ClusterName, containers: &[Container]) -> bool {
         let whole = async {
             wait_until_ready(self.kubeconfig(cluster)).await;
-            while !self.is_whole(cluster, nodes).await {
+            while !self.is_whole(cluster, containers).await {
                 tokio::time::sleep(POLL).await;
             }
         };
         self.export(cluster).await.is_ok() && tokio::time::timeout(HALF_MADE, whole).await.is_ok()
     }
 
-    /// Notes that these nodes are a whole cluster of ours.
-    fn adopt(&self, cluster: &ClusterName, nodes: &[Node]) -> Result<(), Finding> {
-        self.memory.note(cluster, MADE, &Self::mark(nodes))?;
+    /// Notes that what is there is a whole cluster of ours.
+    async fn adopt(&self, cluster: &ClusterName) -> Result<(), Finding> {
+        let containers = self.containers(cluster).await?;
+        let mark: Vec<&str> = containers.iter().map(|container| container.id.as_str()).collect();
+        self.memory.note(cluster, MADE, &mark.join("\n"))?;
         self.memory.forget(cluster, MAKING);
         Ok(())
     }
@@ -178,12 +208,12 @@ impl Kind {
     }
 
     async fn power(&self, cluster: &ClusterName, verb: &str, context: &Context) -> Result<(), Finding> {
-        let nodes = self.nodes(cluster).await?;
-        if nodes.is_empty() {
+        let containers = self.containers(cluster).await?;
+        if containers.is_empty() {
             return Err(no_cluster(Name::Kind, cluster));
         }
-        let ids = nodes.iter().map(|node| node.name.as_str());
-        let arguments: Vec<&str> = [verb].into_iter().chain(ids).collect();
+        let names = containers.iter().map(|container| container.name.as_str());
+        let arguments: Vec<&str> = [verb].into_iter().chain(names).collect();
         self.docker.act(&arguments, None, context).await.map(drop)
     }
 
@@ -208,7 +238,7 @@ impl Kind {
     }
 
     /// Whether a node has the image of this name and identity.
-    async fn is_on_node(&self, node: &Node, image: &str, id: &str) -> Result<bool, Finding> {
+    async fn is_on_node(&self, node: &Container, image: &str, id: &str) -> Result<bool, Finding> {
         let ended = self.docker.end_of(&["exec", &node.name, "crictl", "inspecti", image], None).await?;
         let answer: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
         Ok(ended.success && builtin::is_image(&answer["status"], id))
@@ -219,18 +249,24 @@ fn is_other_platform(finding: &Finding) -> bool {
     tool::said(finding).any(|line| line.contains("content digest") && line.contains("not found"))
 }
 
-fn node(line: &str) -> Option<Node> {
+/// The column of a label, for docker.
+pub fn column(label: &str) -> String {
+    format!("{{{{.Label \"{label}\"}}}}")
+}
+
+fn container(line: &str) -> Option<Container> {
     let mut words = line.split_whitespace();
     let (id, name, state) = (words.next()?, words.next()?, words.next()?);
     let image = words.next().unwrap_or_default().to_owned();
     // 2030-01-31 12:00:00 +0000 UTC
-    let created: Vec<&str> = words.take(3).collect();
+    let created: Vec<&str> = words.by_ref().take(3).collect();
+    let role = words.nth(1).unwrap_or_default().to_owned();
     let created = jiff::fmt::strtime::parse("%Y-%m-%d %H:%M:%S %z", created.join(" "));
     let created = created.and_then(|time| time.to_timestamp()).ok();
-    Some(Node { id: id.to_owned(), name: name.to_owned(), running: state == "running", image, created })
+    Some(Container { id: id.to_owned(), name: name.to_owned(), running: state == "running", image, created, role })
 }
 
-fn is_ready(node: &KubernetesNode) -> bool {
+fn is_ready(node: &Node) -> bool {
     let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
     conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
 }
@@ -267,17 +303,20 @@ impl Provider for Kind {
     }
 
     async fn state(&self, cluster: &ClusterName) -> Result<State, Finding> {
-        let nodes = self.nodes(cluster).await?;
-        if nodes.is_empty() {
+        let containers = self.containers(cluster).await?;
+        if containers.is_empty() {
             return Ok(State::Absent);
         }
-        if let Some(node) = nodes.iter().find(|node| !node.running) {
-            let why = format!("its node {} does not run", node.name);
-            let runs = nodes.iter().any(|node| node.running);
+        if let Some(container) = containers.iter().find(|container| !container.running) {
+            let why = format!("its node {} does not run", container.name);
+            let runs = containers.iter().any(|container| container.running);
             return Ok(if runs { State::Unready { why } } else { State::Stopped { why } });
         }
-        if self.is_half_made(cluster, &nodes) {
+        if self.is_half_made(cluster, &containers) {
             return Ok(State::Unready { why: "it was made half".to_owned() });
+        }
+        if let Some(why) = self.lost(cluster, &containers) {
+            return Ok(State::Unready { why });
         }
         Ok(super::state_by(self.kubeconfig(cluster)).await)
     }
@@ -292,24 +331,25 @@ impl Provider for Kind {
     }
 
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
-        let nodes = self.nodes(cluster).await?;
+        let containers = self.containers(cluster).await?;
         let mark = self.memory.read(cluster, MADE).unwrap_or_default();
-        Ok(nodes.is_empty() || self.is_half_made(cluster, &nodes) || mark == Self::mark(&nodes))
+        let is_of_ours = |container: &Container| mark.lines().any(|id| id == container.id);
+        Ok(containers.iter().all(is_of_ours) || self.is_half_made(cluster, &containers))
     }
 
     async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
-        let mut nodes = self.nodes(cluster).await?;
-        if !nodes.is_empty() && self.is_half_made(cluster, &nodes) {
+        let mut containers = self.containers(cluster).await?;
+        if !containers.is_empty() && self.is_half_made(cluster, &containers) {
             context.progress("its making was cut off; looking whether it comes up");
-            if self.comes_up(cluster, &nodes).await {
-                self.adopt(cluster, &nodes)?;
+            if self.comes_up(cluster, &containers).await {
+                self.adopt(cluster).await?;
             } else {
                 context.note(format!("The cluster {cluster} was made half: it is made anew."));
                 self.delete(cluster, context).await?;
-                nodes.clear();
+                containers.clear();
             }
         }
-        if nodes.is_empty() {
+        if containers.is_empty() {
             self.make(cluster, context).await?;
         } else {
             self.start(cluster, context).await?;
@@ -319,28 +359,30 @@ impl Provider for Kind {
     }
 
     async fn start(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
-        let nodes = self.nodes(cluster).await?;
-        if !nodes.is_empty() && !nodes.iter().any(|node| node.name.contains(CONTROL_PLANE)) {
-            let cause = format!("the kind cluster {cluster} is half deleted: its control plane is gone");
+        let containers = self.containers(cluster).await?;
+        if containers.is_empty() {
+            return Err(no_cluster(Name::Kind, cluster));
+        }
+        if let Some(lost) = self.lost(cluster, &containers) {
+            let cause = format!("the kind cluster {cluster} is half deleted: {lost}");
             let advice = format!("Delete the rest of it: a9s delete cluster a8s -p kind -c {cluster}");
             return Err(Finding::new(Id::HalfDeleted, cause).advise(advice));
         }
-        if nodes.iter().any(|node| !node.running) {
+        if containers.iter().any(|container| !container.running) {
             self.power(cluster, "start", context).await?;
         }
         context.progress("waiting for its API server");
-        if !self.is_half_made(cluster, &nodes) {
+        if !self.is_half_made(cluster, &containers) {
             self.export(cluster).await?;
             wait_until_ready(self.kubeconfig(cluster)).await;
             return Ok(());
         }
-        if !self.comes_up(cluster, &nodes).await {
+        if !self.comes_up(cluster, &containers).await {
             let cause = format!("the making of the kind cluster {cluster} was cut off, and not all of it is there");
             let advice = format!("Have it made to its end: a9s create cluster a8s -p kind -c {cluster}");
             return Err(Finding::new(Id::HalfDeleted, cause).advise(advice));
         }
-        self.adopt(cluster, &nodes)?;
-        Ok(())
+        self.adopt(cluster).await
     }
 
     async fn stop(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
@@ -355,14 +397,16 @@ impl Provider for Kind {
 
     async fn list(&self) -> Result<Vec<ClusterName>, Finding> {
         let filter = format!("label={LABEL}");
-        let format = format!("{{{{.Label \"{LABEL}\"}}}}");
-        let text = self.ask(&["ps", "--all", "--filter", &filter, "--format", &format]).await?;
+        let text = self.ask(&["ps", "--all", "--filter", &filter, "--format", &column(LABEL)]).await?;
         let names: std::collections::BTreeSet<&str> = text.lines().map(str::trim).collect();
         Ok(names.into_iter().filter_map(|name| name.parse().ok()).collect())
     }
 
     async fn loaded(&self, cluster: &ClusterName, images: &[String]) -> Result<bool, Finding> {
-        let nodes: Vec<Node> = self.nodes(cluster).await?;
+        let nodes = self.nodes(cluster).await?;
+        if nodes.is_empty() {
+            return Err(no_cluster(Name::Kind, cluster));
+        }
         for image in images {
             let here = builtin::id(&self.docker, image).await?;
             for node in &nodes {
@@ -408,7 +452,7 @@ impl Provider for Kind {
 }
 
 /// What is wanted of a cluster that is there and has it otherwise: it stays as it is.
-fn remarks(cluster: &ClusterName, nodes: &[Node], wanted: &Options) -> Vec<String> {
+fn remarks(cluster: &ClusterName, nodes: &[Container], wanted: &Options) -> Vec<String> {
     let number = wanted.nodes.filter(|wanted| usize::from(*wanted) != nodes.len());
     let number = number
         .map(|wanted| format!("The cluster {cluster} has {} nodes and keeps them; {wanted} were wanted.", nodes.len()));
@@ -433,6 +477,10 @@ mod tests {
     use crate::step::{Cancel, Plan, Runner, Silent};
     use crate::steps::cluster::{Cluster, Wanted};
 
+    const NODE: &str = "0123456789ab demo-control-plane running kindest/node:v1";
+    const BALANCED: &str = "0123456789ab demo-control-plane running kindest/node:v1 - - - - control-plane\n\
+         0123456789cd demo-external-load-balancer running kindest/haproxy:v1 - - - - external-load-balancer";
+
     /// A cluster `demo` whose node runs, as kind and docker tell it.
     fn recorded(directory: &Path) -> Kind {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kind");
@@ -443,11 +491,13 @@ mod tests {
     }
 
     #[rstest]
-    #[case(Wanted::Created)]
-    #[case(Wanted::Started)]
     #[tokio::test]
-    async fn a_cluster_whose_making_was_cut_off_is_gone_on_with(#[case] wanted: Wanted) {
+    async fn a_cluster_whose_making_was_cut_off_is_gone_on_with(
+        #[values(Wanted::Created, Wanted::Started)] wanted: Wanted,
+        #[values(NODE, BALANCED)] containers: &str,
+    ) {
         let directory = tempfile::tempdir().unwrap();
+        fs_err::write(directory.path().join("containers"), containers).unwrap();
         let ok = || answer("200 OK", "content-type: text/plain\r\n", b"ok");
         let list = |kind: &str, item: serde_json::Value| {
             let list = json!({"apiVersion": "v1", "kind": kind, "metadata": {}, "items": [item]});
@@ -484,17 +534,51 @@ mod tests {
         assert_eq!(state, State::Unready { why: "its kubeconfig is not here yet".to_owned() });
     }
 
+    #[tokio::test]
+    async fn a_cluster_of_ours_that_has_lost_a_node_is_half_deleted() {
+        let directory = tempfile::tempdir().unwrap();
+        let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
+        kind.memory.note(&name, MADE, "0123456789ab\n0123456789cd").unwrap();
+        assert!(kind.made(&name).await.unwrap(), "the rest of it is ours");
+        let why = "it has lost 1 of its 2 containers".to_owned();
+        assert_eq!(kind.state(&name).await.unwrap(), State::Unready { why });
+        let mut plan = Plan::new("test");
+        plan.add(Cluster { provider: Arc::new(kind), name, wanted: Wanted::Created });
+        let runner = Runner::new(Arc::new(Silent), Cancel::new(), std::time::Duration::from_secs(20));
+        let finding = runner.run(&plan).await.unwrap_err();
+        assert_eq!(finding.id, Id::HalfDeleted, "{finding}");
+    }
+
+    #[tokio::test]
+    async fn a_cluster_none_of_whose_nodes_is_ours_was_made_by_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
+        kind.memory.note(&name, MADE, "0123456789cd\n0123456789ef").unwrap();
+        assert!(!kind.made(&name).await.unwrap());
+        let why = "its kubeconfig is not here yet".to_owned();
+        assert_eq!(kind.state(&name).await.unwrap(), State::Unready { why });
+    }
+
     #[test]
     fn a_node_that_is_paused_or_exited_does_not_run() {
-        assert!(node("1f a8s-control-plane running").unwrap().running);
-        assert!(!node("1f a8s-control-plane exited").unwrap().running);
-        assert_eq!(node(""), None);
+        assert!(container("1f a8s-control-plane running").unwrap().running);
+        assert!(!container("1f a8s-control-plane exited").unwrap().running);
+        assert_eq!(container(""), None);
+    }
+
+    #[test]
+    fn what_balances_the_load_of_several_control_planes_is_no_node() {
+        let of_role = |role: &str| {
+            container(&format!("1f a8s-{role} running kindest/x:v1 2030-01-31 12:00:00 +0000 UTC {role}")).unwrap()
+        };
+        assert!(of_role("control-plane").is_node() && of_role("control-plane").created.is_some());
+        assert!(!of_role(LOAD_BALANCER).is_node());
     }
 
     #[test]
     fn a_cluster_that_is_there_keeps_its_nodes_and_it_is_said() {
         let (cluster, nodes) =
-            ("a8s".parse().unwrap(), [node("1f a8s-control-plane running kindest/node:v1").unwrap()]);
+            ("a8s".parse().unwrap(), [container("1f a8s-control-plane running kindest/node:v1").unwrap()]);
         assert_eq!(remarks(&cluster, &nodes, &Options::default()), Vec::<String>::new());
         let image = |image: &str| Options { nodes: Some(1), node_image: Some(image.to_owned()), ..Options::default() };
         assert_eq!(remarks(&cluster, &nodes, &image("kindest/node:v1")), Vec::<String>::new());
