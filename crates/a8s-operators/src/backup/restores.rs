@@ -7,7 +7,7 @@ use super::order::Order as _;
 use super::plan::{FAREWELL, LOOK, Pod, Turn};
 use super::restoring::{self, Member};
 use super::shell::{Context, changed, is_primary, is_ready, ordered, retry};
-use crate::controller::{Error, failed};
+use crate::controller::{Error, deleted_for, failed};
 use crate::instance::events::Type;
 use crate::instance::names;
 use a8s_api::backup::{COMPLETE, PERMANENTLY_FAILED};
@@ -219,8 +219,7 @@ async fn clean(context: &Context, restore: &Restore) -> Result<Action, Error> {
 
 /// Lets a Restore go. A running one is taken back by its agent first, unless it does not answer.
 async fn delete(context: &Context, restore: &Restore) -> Result<Action, Error> {
-    let asked = restore.metadata.deletion_timestamp.as_ref().map(|time| time.0);
-    let waited = asked.and_then(|time| Duration::try_from(Timestamp::now().duration_since(time)).ok());
+    let waited = deleted_for(&restore.metadata);
     if restore.is_running() && waited.is_some_and(|waited| waited < FAREWELL) && context.seen(restore).await?.has_pod {
         return Ok(Action::requeue(LOOK / 4));
     }
