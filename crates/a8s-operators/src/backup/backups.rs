@@ -123,7 +123,9 @@ async fn order(context: &Context, backup: &Backup, pod: &Pod) -> Result<Action, 
     let place = format!("{}/{id}", prefix(&namespace, instance, &uid));
     let settings = &way.settings;
     let access = Access::new(&id, &settings.config, &settings.credentials, &way.key(&uid), (&uid, &place));
-    context.give_access(backup, instance, access).await?;
+    if let Err(trouble) = context.give_access(backup, instance, access).await? {
+        return wait(context, backup, &trouble).await;
+    }
     let mut status = ordered(backup, pod);
     status["backupID"] = json!(id);
     status["podUsedNamespacedName"] = json!(format!("{namespace}/{}", pod.name));

@@ -144,7 +144,9 @@ async fn order(context: &Context, restore: &Restore, backup: Option<&Backup>, po
     let id = uuid::Uuid::new_v4().to_string();
     let settings = &way.settings;
     let access = Access::new(&id, &settings.config, &settings.credentials, &way.key(&uid), (&uid, &place));
-    context.give_access(restore, &restore.spec.service_instance.name, access).await?;
+    if let Err(trouble) = context.give_access(restore, &restore.spec.service_instance.name, access).await? {
+        return wait(context, restore, &trouble).await;
+    }
     let mut status = ordered(restore, pod);
     status["restoreID"] = json!(id);
     let namespaced_name = format!("{}/{}", restore.namespace().unwrap_or_default(), pod.name);
