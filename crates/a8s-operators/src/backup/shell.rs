@@ -79,9 +79,9 @@ impl Context {
     /// What is there beside an object.
     pub async fn seen<K: Order>(&self, object: &K) -> Result<Seen, Error> {
         let namespace = object.namespace().unwrap_or_default();
-        let name = &object.instance().name;
+        let name = object.ordered_instance().filter(|_| object.is_ordered()).unwrap_or(&object.instance().name);
         let (instances, pods) = (self.api::<Postgresql>(&namespace), self.api::<Pod>(&namespace));
-        let selector = names::selector(object.ordered_instance().filter(|_| object.is_ordered()).unwrap_or(name));
+        let selector = names::selector(name);
         let pods = async { pods.list(&ListParams::default().labels(&selector)).await.map_err(failed("list pods")) };
         let instance = async {
             if name.is_empty() {
