@@ -85,6 +85,14 @@ Feature: Who may do what
     Then standard output is "no"
     When I run `kubectl auth can-i create secrets --as system:serviceaccount:{namespace}:solo`
     Then standard output is "no"
+    When I run `kubectl auth can-i patch lease/solo --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "yes"
+    When I run `kubectl auth can-i patch lease/other --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "no"
+    When I run `kubectl auth can-i patch pod/solo-1 --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "yes"
+    When I run `kubectl auth can-i patch pod/other-0 --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "no"
     When I run `kubectl auth can-i delete pods --as system:serviceaccount:{namespace}:solo`
     Then standard output is "no"
     When I run `kubectl auth can-i update postgresqls --as system:serviceaccount:{namespace}:solo`

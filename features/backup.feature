@@ -58,6 +58,22 @@ Feature: Backups
     Then the backup "one" is soon complete
     And the backup "two" is soon complete
 
+  @full @negative @builtin @kubectl
+  Scenario: A Secret of somebody else is not overwritten, and not deleted
+    Given an instance "solo"
+    And a backup "former" of "solo"
+    And I have run `kubectl create secret generic solo-backup-store --from-literal=mine=yes`
+    When I delete the backup "former"
+    Then the command succeeds
+    When somebody orders a backup "nightly" of "solo"
+    Then the backup "nightly" waits and says "that does not belong to an order"
+    And the secret "solo-backup-store" has these values:
+      | field      | value    |
+      | /data/mine | eWVz     |
+    When I run `kubectl delete secret solo-backup-store`
+    Then the backup "nightly" is soon complete
+    And nobody has access to the store any more
+
   Scenario: Deleting a backup removes its objects, and its name can be used again
     Given an instance "solo"
     And a backup "nightly" of "solo"

@@ -69,6 +69,29 @@ Feature: Instances
     Then the command succeeds
     And nothing of the instance "solo" is left
 
+  @full @builtin @kubectl
+  Scenario: A deletion that is held up says what it waits for
+    Given an instance "idle" with `--replicas 0`
+    When I run `kubectl patch service idle-master --type merge -p '{"metadata":{"finalizers":["example.com/hold"]}}'`
+    And I run `kubectl delete pg idle --wait=false`
+    Then the status of "idle" soon says "the deletion waits for the end of Service idle-master"
+    When I run `kubectl patch service idle-master --type merge -p '{"metadata":{"finalizers":null}}'`
+    Then nothing of the instance "idle" is left
+
+  @full @kubectl
+  Scenario: A Lease of somebody else stays when an instance of its name goes
+    Given the object:
+      """
+      {apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: idle}, spec: {holderIdentity: somebody}}
+      """
+    And an instance "idle" with `--replicas 0`
+    When I delete the instance "idle"
+    Then the command succeeds
+    And there is no instance "idle"
+    And the lease "idle" has these values:
+      | field                | value    |
+      | /spec/holderIdentity | somebody |
+
   @full
   Scenario: A name is not a prefix
     Given an instance "a-1"

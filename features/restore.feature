@@ -316,6 +316,40 @@ Feature: Restores
     And the restore "back" fails for good with "non-existing service instance solo"
     And nothing of the instance "solo" is left
 
+  @full @negative @builtin @embedded-only @cut-off
+  Scenario: Deleting an instance before every member serves what was restored
+    Given an instance "duo" of 2 members
+    And a backup "nightly" of "duo"
+    When a standby of "duo" is cut off from the API server
+    And somebody orders a restore "back" of the backup "nightly" into "duo"
+    Then the restore "back" runs and says "does not serve the restored content yet"
+    When I delete the instance "duo"
+    Then the command succeeds
+    And the restore "back" fails for good with "non-existing service instance duo"
+    When I create an instance "duo"
+    And I create a backup "after" of "duo"
+    Then the command succeeds
+
+  # As the controller finds it that was away meanwhile.
+  @full @negative @builtin
+  Scenario: What was restored into an instance that is gone is not looked for in another of its name
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    When I create a restore "back" of the backup "nightly" into "solo"
+    And I delete the instance "solo"
+    And I create an instance "solo"
+    Then the command succeeds
+    When I PATCH this to `/apis/backups.anynines.com/v1beta3/namespaces/{namespace}/restores/back/status` as `application/merge-patch+json`:
+      """
+      {"status": {"conditions": [
+       {"type": "InProgress", "status": "True", "reason": "Ordered", "message": "it runs", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+       {"type": "Restored", "status": "True", "reason": "Restored", "message": "it is there", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}
+      """
+    Then the command succeeds
+    And the restore "back" fails for good with "another one has its name"
+    When I create a backup "after" of "solo"
+    Then the command succeeds
+
   @negative
   Scenario: A restore while a backup runs is refused, and one that is ordered nevertheless waits for it
     Given an instance "solo"

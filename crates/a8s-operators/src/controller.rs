@@ -1,5 +1,6 @@
 //! What the controllers share: why a round does not end, when the next one comes, and the requests that several make.
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Event;
 use kube::api::{Api, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ObjectMeta;
@@ -74,6 +75,12 @@ pub fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error
         Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
         result => result.map(|_| ()),
     }
+}
+
+/// For how long an object has been deleted and kept by finalizers; `None` also where a clock was set back meanwhile.
+pub fn deleted_for(metadata: &ObjectMeta) -> Option<Duration> {
+    let asked = metadata.deletion_timestamp.as_ref()?.0;
+    Duration::try_from(Timestamp::now().duration_since(asked)).ok()
 }
 
 /// The merge patch that gives an object these finalizers, unless somebody has written it since it was read.

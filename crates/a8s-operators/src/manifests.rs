@@ -108,12 +108,12 @@ fn operator_role() -> Value {
             rule(bindings, &["servicebindings/finalizers"], &["update"]),
             rule("", &["configmaps", "secrets", "serviceaccounts", "services"], &owned),
             rule("apps", &["statefulsets"], &owned),
-            // It gives agents rights on Secrets, which it therefore has to have itself.
+            // It gives agents rights on Secrets, Leases and pods, which it therefore has to have itself.
             rule(RBAC, &["rolebindings", "roles"], &owned),
             bind,
             rule("", &["persistentvolumeclaims"], &["delete", "list", "update", "watch"]),
-            rule("coordination.k8s.io", &["leases"], &["delete", "get"]),
-            rule("", &["pods"], &["list", "watch"]),
+            rule("coordination.k8s.io", &["leases"], &["delete", "get", "patch"]),
+            rule("", &["pods"], &["list", "patch", "watch"]),
             rule("", &["events"], &["create"]),
         ],
     })
@@ -151,8 +151,9 @@ fn images_binding() -> Value {
     })
 }
 
-/// What agents may do in the namespace of their instance: read the instance, follow and answer orders, watch the other
-/// members, label and annotate their pod, and hold the Lease.
+/// What agents may do in the namespace of their instance without saying to whom it belongs: read the instance, follow and
+/// answer orders, watch the other members and the Lease, and make that. What they may do by names is in a Role of their
+/// instance.
 fn agent_role() -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
@@ -161,8 +162,9 @@ fn agent_role() -> Value {
             rule(a8s_api::Postgresql::GROUP, &["postgresqls"], &["get", "list", "watch"]),
             rule(a8s_api::Backup::GROUP, &["backups", "restores"], &["get", "list", "watch"]),
             rule(a8s_api::Backup::GROUP, &["backups/status", "restores/status"], &["patch"]),
-            rule("", &["pods"], &["get", "list", "patch", "watch"]),
-            rule("coordination.k8s.io", &["leases"], &["create", "get", "list", "patch", "update", "watch"]),
+            rule("", &["pods"], &["get", "list", "watch"]),
+            // Names say nothing where something is made.
+            rule("coordination.k8s.io", &["leases"], &["create", "list", "watch"]),
         ],
     })
 }

@@ -135,10 +135,21 @@ async fn fails(world: &mut World, kind: String, name: String, words: String) -> 
 
 #[then(expr = "the backup {string} waits because the store {string}")]
 async fn waits(world: &mut World, name: String, words: String) -> Result<(), Failure> {
-    until(format!("the reason why the backup {name} waits"), LONG, || async {
-        let object = status_of(world, "backup", &name).await?;
-        let said = condition(&object, "InProgress").filter(|it| it["status"] == "False");
-        let is_said = said.is_some_and(|it| it["message"].as_str().is_some_and(|text| text.contains(&words)));
+    await_progress(world, "backup", &name, "False", &words).await
+}
+
+#[then(regex = r#"^the (backup|restore) "([^"]+)" (waits|runs) and says "(.+)"$"#)]
+async fn says(world: &mut World, kind: String, name: String, how: String, words: String) -> Result<(), Failure> {
+    let status = if how == "runs" { "True" } else { "False" };
+    await_progress(world, &kind, &name, status, &words).await
+}
+
+/// Looks until the condition `InProgress` has a status and says certain words.
+async fn await_progress(world: &World, kind: &str, name: &str, status: &str, words: &str) -> Result<(), Failure> {
+    until(format!("the {kind} {name} to say how far it is"), LONG, || async {
+        let object = status_of(world, kind, name).await?;
+        let said = condition(&object, "InProgress").filter(|it| it["status"] == status);
+        let is_said = said.is_some_and(|it| it["message"].as_str().is_some_and(|text| text.contains(words)));
         Ok(Look::when(is_said, &object["status"]))
     })
     .await

@@ -265,12 +265,12 @@ async fn serve_admission(url: &str, shutdown: &CancellationToken) -> Result<Admi
     Ok(Admission { url: format!("https://{host}:{port}"), ca_pem: certificate.ca_pem })
 }
 
-/// Where the stack is installed already, tells it what changed with this start: where admission is, and which majors
-/// this host has by now.
+/// Where the stack is installed already, tells it what changed with this start: where admission is, which majors this
+/// host has by now, and what the operators of this program need to be allowed.
 async fn refresh(client: &Client, options: &manifests::Options) -> Result<(), Finding> {
     for object in manifests::manifests(options) {
         let Some(types) = object.types.as_ref() else { continue };
-        if types.kind != "ValidatingWebhookConfiguration" && types.kind != "ConfigMap" {
+        if !["ValidatingWebhookConfiguration", "ConfigMap", "ClusterRole"].contains(&types.kind.as_str()) {
             continue;
         }
         let api: Api<DynamicObject> = Kind::discover(client, types)

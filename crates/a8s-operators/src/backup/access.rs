@@ -4,7 +4,7 @@
 use crate::archive::keys::DataKey;
 use crate::instance::names;
 use crate::store::{Config, Credentials};
-use a8s_api::Postgresql;
+use a8s_api::{Backup, Postgresql, Restore};
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
@@ -100,6 +100,16 @@ impl Access {
     }
 }
 
+/// Whether a Secret is one of these, and not one of somebody else who chose its name: it goes with a Backup or a Restore.
+pub fn belongs_to_order(secret: &Secret) -> bool {
+    let is_order = |owner: &OwnerReference| {
+        let group = owner.api_version.split_once('/').map(|(group, _)| group);
+        group == Some(Backup::GROUP) && [Backup::KIND, Restore::KIND].contains(&owner.kind.as_str())
+    };
+    secret.metadata.owner_references.iter().flatten().any(is_order)
+        || sabotage::sabotaged!("secrets-of-others-are-taken")
+}
+
 /// Where the objects of a Backup are, whatever instance it is of.
 pub fn prefix(namespace: &str, instance: &str, backup_uid: &str) -> String {
     format!("{namespace}/{instance}/{backup_uid}")
@@ -108,4 +118,28 @@ pub fn prefix(namespace: &str, instance: &str, backup_uid: &str) -> String {
 /// Whether a reference is to an instance. Both `Postgresql` and `PostgreSQL` are in use.
 pub fn is_instance(reference: &a8s_api::backup::InstanceReference) -> bool {
     reference.kind.eq_ignore_ascii_case(Postgresql::KIND) && reference.api_group == Postgresql::GROUP
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backup::order::Order as _;
+
+    #[test]
+    fn a_secret_belongs_to_an_order_with_which_it_goes() {
+        let config = Config { bucket: "b".into(), region: "r".into(), endpoint: None, path_style: false };
+        let credentials = Credentials { access_key: "a".into(), secret_key: "s".into() };
+        let key = DataKey::derive(b"password", "b-1");
+        let access = Access::new("o-1", &config, &credentials, &key, ("b-1", "shop/solo/b-1"));
+        let backup = Backup::new("nightly", Default::default()).owner();
+        let restore = Restore::new("back", Default::default()).owner();
+        let secret = |owner| access.secret("shop", "solo", owner);
+        assert!(belongs_to_order(&secret(backup.clone())) && belongs_to_order(&secret(restore)));
+
+        let other = OwnerReference { api_version: "example.com/v1".into(), ..backup };
+        let instance =
+            OwnerReference { api_version: Backup::API_VERSION.into(), kind: "Postgresql".into(), ..other.clone() };
+        assert!(!belongs_to_order(&secret(other)) && !belongs_to_order(&secret(instance)));
+        assert!(!belongs_to_order(&Secret::default()));
+    }
 }

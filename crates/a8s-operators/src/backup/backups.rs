@@ -6,7 +6,7 @@ use super::order::Order as _;
 use super::plan::{self, FAREWELL, LOOK, Pod, Turn, may_retry};
 use super::shell::{Context, Way, changed, ordered, remove, retry};
 use crate::archive::{self, manifest, part_name};
-use crate::controller::{Error, failed};
+use crate::controller::{Error, deleted_for, failed};
 use crate::instance::events::Type;
 use crate::store::{Error as StoreError, Store};
 use a8s_api::backup::{COMPLETE, PERMANENTLY_FAILED};
@@ -123,7 +123,9 @@ async fn order(context: &Context, backup: &Backup, pod: &Pod) -> Result<Action, 
     let place = format!("{}/{id}", prefix(&namespace, instance, &uid));
     let settings = &way.settings;
     let access = Access::new(&id, &settings.config, &settings.credentials, &way.key(&uid), (&uid, &place));
-    context.give_access(backup, instance, access).await?;
+    if let Err(trouble) = context.give_access(backup, instance, access).await? {
+        return wait(context, backup, &trouble).await;
+    }
     let mut status = ordered(backup, pod);
     status["backupID"] = json!(id);
     status["podUsedNamespacedName"] = json!(format!("{namespace}/{}", pod.name));
@@ -279,8 +281,7 @@ const NOT_IN_STORE: &str =
 
 /// Removes everything of a Backup: first its agent ends, then the objects go, then the Backup itself.
 async fn delete(context: &Context, backup: &Backup) -> Result<Action, Error> {
-    let asked = backup.metadata.deletion_timestamp.as_ref().map(|time| time.0);
-    let waited = asked.and_then(|time| Duration::try_from(jiff::Timestamp::now().duration_since(time)).ok());
+    let waited = deleted_for(&backup.metadata);
     if backup.is_running() && waited.is_some_and(|waited| waited < FAREWELL) && context.seen(backup).await?.has_pod {
         return Ok(Action::requeue(LOOK / 4));
     }

@@ -7,7 +7,7 @@ use super::order::Order as _;
 use super::plan::{FAREWELL, LOOK, Pod, Turn};
 use super::restoring::{self, Member};
 use super::shell::{Context, changed, is_primary, is_ready, ordered, retry};
-use crate::controller::{Error, failed};
+use crate::controller::{Error, deleted_for, failed};
 use crate::instance::events::Type;
 use crate::instance::names;
 use a8s_api::backup::{COMPLETE, PERMANENTLY_FAILED};
@@ -80,7 +80,7 @@ async fn keep(context: &Context, restore: &Restore) -> Result<Action, Error> {
         Turn::Rest(None) => Ok(Action::await_change()),
         Turn::Rest(Some(time)) => Ok(Action::requeue(time)),
         Turn::Verify => verify(context, restore).await,
-        Turn::GiveUp(_) if is_final(context, restore).await? => verify(context, restore).await,
+        Turn::GiveUp(_) if seen.has_instance && is_final(context, restore).await? => verify(context, restore).await,
         Turn::GiveUp(trouble) => give_up(context, restore, &trouble).await,
         Turn::Fail(trouble) => fail(context, restore, &trouble).await,
         Turn::Clean => clean(context, restore).await,
@@ -99,11 +99,13 @@ async fn keep(context: &Context, restore: &Restore) -> Result<Action, Error> {
 /// Whether the instance has the content already, though nobody has said so: to restore it again would take what was written
 /// since.
 async fn is_final(context: &Context, restore: &Restore) -> Result<bool, Error> {
+    Ok(restoring::has_content(restore, lease(context, restore).await?.as_ref()) == Some(true))
+}
+
+async fn lease(context: &Context, restore: &Restore) -> Result<Option<Lease>, Error> {
     let instance = restore.ordered_instance().unwrap_or_default();
     let leases: Api<Lease> = context.api(&restore.namespace().unwrap_or_default());
-    let lease = leases.get_opt(instance).await.map_err(failed("read the Lease of the instance"))?;
-    let generation = lease.as_ref().and_then(|lease| lease.annotations().get(names::GENERATION));
-    Ok(generation.is_some_and(|it| restore.order() == Some(it)))
+    leases.get_opt(instance).await.map_err(failed("read the Lease of the instance"))
 }
 
 async fn backup(context: &Context, restore: &Restore) -> Result<Option<Backup>, Error> {
@@ -144,7 +146,9 @@ async fn order(context: &Context, restore: &Restore, backup: Option<&Backup>, po
     let id = uuid::Uuid::new_v4().to_string();
     let settings = &way.settings;
     let access = Access::new(&id, &settings.config, &settings.credentials, &way.key(&uid), (&uid, &place));
-    context.give_access(restore, &restore.spec.service_instance.name, access).await?;
+    if let Err(trouble) = context.give_access(restore, &restore.spec.service_instance.name, access).await? {
+        return wait(context, restore, &trouble).await;
+    }
     let mut status = ordered(restore, pod);
     status["restoreID"] = json!(id);
     let namespaced_name = format!("{}/{}", restore.namespace().unwrap_or_default(), pod.name);
@@ -162,6 +166,10 @@ async fn verify(context: &Context, restore: &Restore) -> Result<Action, Error> {
     let since = conditions::get(restore.conditions(), RESTORED).map(|it| it.last_transition_time.0);
     let since = since.and_then(|time| Duration::try_from(Timestamp::now().duration_since(time)).ok());
     if let Some(why) = restoring::waits_for(order, &members, since.unwrap_or_default()) {
+        if restoring::has_content(restore, lease(context, restore).await?.as_ref()) == Some(false) {
+            let text = format!("the instance {instance} that had the content is gone, and another one has its name");
+            return fail(context, restore, &Trouble::new("InstanceNotFound", text)).await;
+        }
         context.wait(restore, IN_PROGRESS, "True", &Trouble::new("WaitingForMembers", why)).await?;
         return Ok(Action::requeue(MEMBERS));
     }
@@ -219,8 +227,7 @@ async fn clean(context: &Context, restore: &Restore) -> Result<Action, Error> {
 
 /// Lets a Restore go. A running one is taken back by its agent first, unless it does not answer.
 async fn delete(context: &Context, restore: &Restore) -> Result<Action, Error> {
-    let asked = restore.metadata.deletion_timestamp.as_ref().map(|time| time.0);
-    let waited = asked.and_then(|time| Duration::try_from(Timestamp::now().duration_since(time)).ok());
+    let waited = deleted_for(&restore.metadata);
     if restore.is_running() && waited.is_some_and(|waited| waited < FAREWELL) && context.seen(restore).await?.has_pod {
         return Ok(Action::requeue(LOOK / 4));
     }

@@ -4,8 +4,11 @@ use super::access::is_instance;
 use super::conditions::{self, RESTORED, Trouble};
 use super::order::Order as _;
 use super::plan::{Seen, Turn, follow, no_instance, order, pause};
+use crate::instance::names::GENERATION;
 use a8s_api::backup::{COMPLETE, PERMANENTLY_FAILED};
 use a8s_api::{Backup, Restore};
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::ResourceExt as _;
 use std::time::Duration;
 
 /// How long a member that does not become ready is waited for. It may have been broken before.
@@ -33,11 +36,15 @@ pub fn next(restore: &Restore, backup: Option<&Backup>, seen: &Seen) -> Turn {
         let has_left_something = restore.is_ordered() && conditions::is_true(all, PERMANENTLY_FAILED);
         return if has_left_something { Turn::Clean } else { Turn::Rest(None) };
     }
-    if restore.is_ordered() {
-        return follow(conditions::get(all, RESTORED).map(|it| (it.status.as_str(), Trouble::of(it))), seen);
-    }
     let reference = &restore.spec.service_instance;
     let namespace = restore.metadata.namespace.as_deref();
+    if restore.is_ordered() {
+        return match follow(conditions::get(all, RESTORED).map(|it| (it.status.as_str(), Trouble::of(it))), seen) {
+            // Nobody is left to serve what was restored.
+            Turn::Verify if !seen.has_instance => Turn::Fail(no_instance("restore", namespace, reference)),
+            turn => turn,
+        };
+    }
     if !is_instance(reference) || !seen.has_instance {
         return Turn::Fail(no_instance("restore", namespace, reference));
     }
@@ -70,6 +77,12 @@ pub fn source<'a>(restore: &Restore, backup: Option<&'a Backup>) -> Result<&'a B
         None => format!("the backup {name} is not complete and cannot be restored"),
     };
     Err(Trouble::new("BackupIncomplete", text))
+}
+
+/// Whether the instance has the content that was ordered, as its Lease says; `None` if there is no Lease.
+pub fn has_content(restore: &Restore, lease: Option<&Lease>) -> Option<bool> {
+    let generation = lease?.annotations().get(GENERATION);
+    Some(generation.is_some_and(|it| restore.order() == Some(it)))
 }
 
 /// Who is waited for before the Restore is complete, if anybody: each member that is there serves the restored content.
@@ -150,6 +163,23 @@ mod tests {
         assert!(matches!(next(&restore(&running), None, &seen()), Turn::Rest(Some(_))));
         let done = [condition("InProgress", "True"), condition("Restored", "True")];
         assert_eq!(next(&restore(&done), Some(&complete), &seen()), Turn::Verify);
+    }
+
+    #[test]
+    fn what_was_restored_into_an_instance_that_is_gone_is_waited_for_nowhere() {
+        let mut done = restore(&[condition("InProgress", "True"), condition("Restored", "True")]);
+        let gone = Seen { has_instance: false, primary: None, has_pod: false, ..seen() };
+        let Turn::Fail(trouble) = next(&done, None, &gone) else { panic!("not failed") };
+        assert!(trouble.message.contains("non-existing service instance solo"), "{}", trouble.message);
+
+        done.status.get_or_insert_default().restore_id = Some("r-1".into());
+        let lease = |annotations: Value| -> Lease {
+            serde_json::from_value(json!({"metadata": {"annotations": annotations}})).expect("a Lease")
+        };
+        assert_eq!(has_content(&done, Some(&lease(json!({(GENERATION): "r-1"})))), Some(true));
+        assert_eq!(has_content(&done, Some(&lease(json!({(GENERATION): "r-2"})))), Some(false));
+        assert_eq!(has_content(&done, Some(&lease(json!({})))), Some(false), "an instance that was never restored");
+        assert_eq!(has_content(&done, None), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! What both controllers share: reading what is there, writing what has changed, and the way to the store.
 
 use super::COMPONENT;
-use super::access::Access;
+use super::access::{Access, belongs_to_order};
 use super::conditions::{self, IN_PROGRESS, ORDERED, Trouble};
 use super::order::Order;
 use super::plan::{Pod as Target, Seen};
@@ -79,9 +79,9 @@ impl Context {
     /// What is there beside an object.
     pub async fn seen<K: Order>(&self, object: &K) -> Result<Seen, Error> {
         let namespace = object.namespace().unwrap_or_default();
-        let name = &object.instance().name;
+        let name = object.ordered_instance().filter(|_| object.is_ordered()).unwrap_or(&object.instance().name);
         let (instances, pods) = (self.api::<Postgresql>(&namespace), self.api::<Pod>(&namespace));
-        let selector = names::selector(object.ordered_instance().filter(|_| object.is_ordered()).unwrap_or(name));
+        let selector = names::selector(name);
         let pods = async { pods.list(&ListParams::default().labels(&selector)).await.map_err(failed("list pods")) };
         let instance = async {
             if name.is_empty() {
@@ -134,22 +134,40 @@ impl Context {
         Ok(found.or_else(|| running(&restores.items, instance, object.uid().as_deref())))
     }
 
-    /// Writes the Secret for an order.
-    pub async fn give_access<K: Order>(&self, object: &K, instance: &str, access: Access) -> Result<(), Error> {
+    /// Writes the Secret for an order, or says why not: one of somebody else is not replaced.
+    pub async fn give_access<K: Order>(
+        &self,
+        object: &K,
+        instance: &str,
+        access: Access,
+    ) -> Result<Result<(), Trouble>, Error> {
         let namespace = object.namespace().unwrap_or_default();
         let mut secret = access.secret(&namespace, instance, object.owner());
         let api: Api<Secret> = self.api(&namespace);
         let name = secret.name_any();
         let parameters = controller::post_parameters(COMPONENT);
-        if let Some(before) = api.get_opt(&name).await.map_err(failed("read the Secret of orders"))? {
-            secret.metadata.resource_version = before.metadata.resource_version;
-            let replaced = api.replace(&name, &parameters, &secret).await;
-            return replaced.map(drop).map_err(failed("replace the Secret of orders"));
+        match api.get_opt(&name).await.map_err(failed("read the Secret of orders"))? {
+            Some(before) if !belongs_to_order(&before) => {
+                let text = format!(
+                    "there is a Secret {name:?} that does not belong to an order: the {} waits until it is gone",
+                    K::WHAT
+                );
+                return Ok(Err(Trouble::new("SecretTaken", text)));
+            }
+            Some(before) => {
+                secret.metadata.resource_version = before.metadata.resource_version;
+                let replaced = api.replace(&name, &parameters, &secret).await;
+                replaced.map_err(failed("replace the Secret of orders"))?;
+            }
+            None => {
+                let made = api.create(&parameters, &secret).await;
+                made.map_err(failed("make the Secret of orders"))?;
+            }
         }
-        api.create(&parameters, &secret).await.map(drop).map_err(failed("make the Secret of orders"))
+        Ok(Ok(()))
     }
 
-    /// Removes the Secret of an object's last order, and no other's.
+    /// Removes the Secret of an object's last order, and no other.
     pub async fn take_access<K: Order>(&self, object: &K) -> Result<(), Error> {
         let (Some(instance), Some(order)) = (object.ordered_instance(), object.order()) else { return Ok(()) };
         let api: Api<Secret> = self.api(&object.namespace().unwrap_or_default());
@@ -157,7 +175,7 @@ impl Context {
         let Some(secret) = api.get_opt(&name).await.map_err(failed("read the Secret of orders"))? else {
             return Ok(());
         };
-        if Access::of(&secret).is_some_and(|access| access.order != order) {
+        if !belongs_to_order(&secret) || Access::of(&secret).is_some_and(|access| access.order != order) {
             return Ok(());
         }
         let same = Preconditions { uid: secret.metadata.uid, resource_version: secret.metadata.resource_version };

@@ -6,7 +6,7 @@
 use super::desired::{self, Passwords};
 use super::events::{self, COMPONENT, Clock, Happening};
 use super::names::{self, FINALIZER};
-use super::plan::{self, Effect};
+use super::plan::{self, Effect, kind};
 use super::pod::Version;
 use super::{deletion, status, volumes};
 use crate::agent::extensions;
@@ -31,8 +31,6 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
-/// A deletion is looked at this often, beside what watches tell.
-const DELETION_ROUND: Duration = Duration::from_millis(200);
 /// Longest wait for an instance to vanish after this controller has let it go.
 const GOODBYE: Duration = Duration::from_secs(60);
 
@@ -326,32 +324,28 @@ impl Round<'_> {
     }
 
     async fn delete(&self, api: &Api<Postgresql>, instance: Postgresql) -> Result<Action, Error> {
-        let (observed, pods, claims, lease) = futures::try_join!(
+        let (mut objects, pods, claims, lease) = futures::try_join!(
             self.observe(),
             self.pods(),
             self.list::<PersistentVolumeClaim>(),
             self.get::<Lease>(self.name),
         )?;
-        let mut remains = deletion::Remains { pods: pods.len(), ..deletion::Remains::default() };
+        objects.extend(lease);
         let is_first = |claim: &DynamicObject| claim.metadata.name.as_deref().is_some_and(|name| name.ends_with("-0"));
-        let claims = claims.into_iter().filter(|claim| is_first(claim) || !desired::leaves_claims());
-        remains.others.extend(claims.chain(lease));
-        for object in observed.into_iter().filter(|object| is_owned(object, &instance)) {
-            match kind(&object) {
-                "StatefulSet" => remains.stateful_set = Some(object),
-                "Service" => remains.services.push(object),
-                _ => remains.others.push(object),
-            }
+        let claims = claims.into_iter().filter(|claim| is_first(claim) || !desired::leaves_claims()).collect();
+        let pods = pods.iter().map(|pod| pod.name_any()).collect();
+        let remains = deletion::Remains::of(&instance, pods, claims, objects);
+        if remains.is_empty() {
+            self.let_go(api, &instance).await?;
+            return Ok(Action::await_change());
         }
-        if !remains.is_empty() {
-            let ready = remains.stateful_set.as_ref().and_then(|set| serde_json::to_value(set).ok());
-            let set = ready.and_then(|set| serde_json::from_value(set).ok());
-            self.tell(api, &instance, &status::status(&instance, set.as_ref(), None)).await?;
-            self.carry_out(&instance, deletion::plan(&remains)).await?;
-            return Ok(Action::requeue(DELETION_ROUND));
-        }
-        self.let_go(api, &instance).await?;
-        Ok(Action::await_change())
+        let age = controller::deleted_for(&instance.metadata).unwrap_or_default();
+        let refused = self.carry_out(&instance, deletion::plan(&remains)).await?;
+        let error = refused.or_else(|| remains.trouble(age));
+        let set = remains.stateful_set.as_ref().and_then(|set| serde_json::to_value(set).ok());
+        let set = set.and_then(|set| serde_json::from_value(set).ok());
+        self.tell(api, &instance, &status::status(&instance, set.as_ref(), error)).await?;
+        Ok(Action::requeue(deletion::pause(age)))
     }
 
     /// Removes the finalizer, waits until the instance is gone, and reports it.
@@ -368,14 +362,6 @@ impl Round<'_> {
         }
         Ok(())
     }
-}
-
-fn kind(object: &DynamicObject) -> &str {
-    object.types.as_ref().map_or("", |types| &types.kind)
-}
-
-fn is_owned(object: &DynamicObject, instance: &Postgresql) -> bool {
-    object.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == instance.metadata.uid.as_ref())
 }
 
 /// Deletes an object as it was read, not one that has taken its name. A StatefulSet stays until its pods have ended.

@@ -2,8 +2,17 @@
 //! volumes and everything else; when all of that is gone, the instance itself; then the report.
 
 use super::names::FINALIZER;
-use super::plan::Effect;
+use super::plan::{Effect, kind};
+use a8s_api::Postgresql;
 use kube::core::DynamicObject;
+use std::time::Duration;
+
+/// Pause between two looks at a deletion that has just begun.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(200);
+/// The same for one that is held up.
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// A deletion that lasts so long says what it waits for.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// What is left of an instance that is being deleted.
 #[derive(Clone, Debug, Default)]
@@ -12,17 +21,57 @@ pub struct Remains {
     pub stateful_set: Option<DynamicObject>,
     /// The Services.
     pub services: Vec<DynamicObject>,
-    /// How many of its pods there still are.
-    pub pods: usize,
+    /// Names of those of its pods that there still are.
+    pub pods: Vec<String>,
     /// Everything else: volume claims, Secrets, ServiceAccount, RoleBinding, Lease.
     pub others: Vec<DynamicObject>,
 }
 
 impl Remains {
+    /// Of its pods and volume claims, and of objects that have the names of its own and may be somebody else's.
+    pub fn of(
+        instance: &Postgresql,
+        pods: Vec<String>,
+        claims: Vec<DynamicObject>,
+        objects: Vec<DynamicObject>,
+    ) -> Self {
+        let mut remains = Self { pods, others: claims, ..Self::default() };
+        for object in objects.into_iter().filter(|object| is_owned(object, instance)) {
+            match kind(&object) {
+                "StatefulSet" => remains.stateful_set = Some(object),
+                "Service" => remains.services.push(object),
+                _ => remains.others.push(object),
+            }
+        }
+        remains
+    }
+
     /// Whether nothing is left, so that the instance may go.
     pub fn is_empty(&self) -> bool {
-        self.stateful_set.is_none() && self.services.is_empty() && self.pods == 0 && self.others.is_empty()
+        !self.has_servers() && self.services.is_empty() && self.others.is_empty()
     }
+
+    /// Whether there may be servers, which need the rest.
+    fn has_servers(&self) -> bool {
+        self.stateful_set.is_some() || !self.pods.is_empty()
+    }
+
+    /// What a deletion waits for that has lasted so long, once that is more than it takes.
+    pub fn trouble(&self, age: Duration) -> Option<String> {
+        let named = |object: &DynamicObject| {
+            let name = object.metadata.name.as_deref().unwrap_or_default();
+            format!("{} {name}", kind(object))
+        };
+        let others = self.others.iter().filter(|_| !self.has_servers());
+        let objects = self.stateful_set.iter().chain(&self.services).chain(others).map(named);
+        let left: Vec<String> = self.pods.iter().map(|pod| format!("Pod {pod}")).chain(objects).collect();
+        (age >= PATIENCE).then(|| format!("the deletion waits for the end of {}", left.join(", ")))
+    }
+}
+
+/// When to look again at a deletion that has lasted so long, beside what watches tell.
+pub fn pause(age: Duration) -> Duration {
+    (age / 20).clamp(SHORTEST_PAUSE, LONGEST_PAUSE)
 }
 
 /// What to do next. Nothing, if it is to be waited.
@@ -31,7 +80,7 @@ pub fn plan(remains: &Remains) -> Vec<Effect> {
     effects.extend(
         remains.stateful_set.iter().chain(&remains.services).filter(|o| is_alive(o)).cloned().map(Effect::Delete),
     );
-    if remains.stateful_set.is_some() || remains.pods > 0 {
+    if remains.has_servers() {
         return effects;
     }
     for object in &remains.others {
@@ -44,6 +93,12 @@ pub fn plan(remains: &Remains) -> Vec<Effect> {
         }
     }
     effects
+}
+
+fn is_owned(object: &DynamicObject, instance: &Postgresql) -> bool {
+    let uid = instance.metadata.uid.as_ref();
+    object.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == uid)
+        || sabotage::sabotaged!("foreign-objects-go")
 }
 
 fn is_alive(object: &DynamicObject) -> bool {
@@ -64,6 +119,7 @@ fn released(object: &DynamicObject) -> Option<DynamicObject> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
     use serde_json::json;
 
     fn object(kind: &str, is_deleted: bool) -> DynamicObject {
@@ -78,7 +134,6 @@ mod tests {
     }
 
     fn kinds(effects: &[Effect]) -> Vec<String> {
-        let kind = |object: &DynamicObject| object.types.clone().expect("a kind").kind;
         effects
             .iter()
             .map(|effect| match effect {
@@ -94,7 +149,7 @@ mod tests {
         let mut remains = Remains {
             stateful_set: Some(object("StatefulSet", false)),
             services: vec![object("Service", false)],
-            pods: 1,
+            pods: vec!["x-0".into()],
             others: vec![object("PersistentVolumeClaim", false), object("Secret", false)],
         };
         assert_eq!(kinds(&plan(&remains)), ["delete StatefulSet", "delete Service"]);
@@ -106,7 +161,7 @@ mod tests {
         remains.stateful_set = None;
         assert_eq!(plan(&remains), vec![]);
 
-        remains.pods = 0;
+        remains.pods.clear();
         assert_eq!(kinds(&plan(&remains)), ["delete PersistentVolumeClaim", "delete Secret"]);
 
         remains.others = vec![object("Secret", true)];
@@ -114,5 +169,46 @@ mod tests {
         assert!(!remains.is_empty());
         remains.others.clear();
         assert!(remains.is_empty());
+    }
+
+    #[test]
+    fn what_belongs_to_somebody_else_is_left_alone() {
+        let mut instance = Postgresql::new("x", Default::default());
+        instance.metadata.uid = Some("mine".into());
+        let owned = |kind: &str, uid: &str| {
+            let owner = OwnerReference { uid: uid.to_owned(), ..OwnerReference::default() };
+            let mut object = object(kind, false);
+            object.metadata.owner_references = Some(vec![owner]);
+            object
+        };
+        let claims = vec![object("PersistentVolumeClaim", false)];
+        let others = ["StatefulSet", "Service", "Lease"].map(|kind| owned(kind, "other"));
+        let unowned = ["Secret", "Lease"].map(|kind| object(kind, false));
+        let remains = Remains::of(&instance, vec![], claims.clone(), [others.to_vec(), unowned.to_vec()].concat());
+        assert_eq!(kinds(&plan(&remains)), ["delete PersistentVolumeClaim"]);
+
+        let own = ["Secret", "Lease"].map(|kind| owned(kind, "mine"));
+        let remains = Remains::of(&instance, vec![], claims, own.to_vec());
+        assert_eq!(kinds(&plan(&remains)), ["delete PersistentVolumeClaim", "delete Secret", "delete Lease"]);
+    }
+
+    #[test]
+    fn a_deletion_that_lasts_is_looked_at_less_often_and_says_what_it_waits_for() {
+        let after = Duration::from_secs;
+        assert_eq!([0, 1, 10, 60, 3600].map(|age| pause(after(age)).as_millis()), [200, 200, 500, 3000, 5000]);
+
+        let mut remains = Remains {
+            stateful_set: Some(object("StatefulSet", true)),
+            services: vec![],
+            pods: vec!["x-0".into(), "x-1".into()],
+            others: vec![object("PersistentVolumeClaim", false)],
+        };
+        assert_eq!(remains.trouble(after(9)), None);
+        let text = remains.trouble(after(10)).expect("a trouble");
+        assert_eq!(text, "the deletion waits for the end of Pod x-0, Pod x-1, StatefulSet x");
+        remains.stateful_set = None;
+        remains.pods.clear();
+        let text = remains.trouble(after(10)).expect("a trouble");
+        assert_eq!(text, "the deletion waits for the end of PersistentVolumeClaim x");
     }
 }

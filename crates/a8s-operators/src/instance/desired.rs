@@ -5,6 +5,7 @@ use super::names::{self, APPLIED, CONFIGURATION, DATA_VOLUME, FINALIZER};
 use super::pod::{self, Version};
 use crate::agent::{REST_PORT, SQL_PORT, report};
 use crate::manifests::AGENT_ROLE;
+use a8s_api::postgresql::MAXIMUM_REPLICAS;
 use a8s_api::{LABEL_ROLE, Postgresql};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::DynamicObject;
@@ -189,7 +190,8 @@ impl<'a> Builder<'a> {
         )
     }
 
-    /// Two Secrets by their names. Agents follow them, which needs `list` and `watch`. Nothing is reported: clients
+    /// What its agents may do with the instance's own, by names: who gets hold of their token cannot touch another
+    /// instance of the namespace. They follow the Secrets, which needs `list` and `watch`. Nothing is reported: clients
     /// count the events of a new instance.
     fn agent_role(&self) -> Desired {
         let secrets = if sabotage::sabotaged!("agent-may-read-all-secrets") {
@@ -197,10 +199,19 @@ impl<'a> Builder<'a> {
         } else {
             vec![names::logins(&self.name), names::backup_store(&self.name)]
         };
-        let rule = json!({
-            "apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": ["get", "list", "watch"],
-        });
-        let (name, content) = (names::agent_role(&self.name), json!({"rules": [rule]}));
+        let leases = if sabotage::sabotaged!("agent-may-write-all-leases") { vec![] } else { vec![&self.name] };
+        // All that there can ever be: a new member labels its pod at once, one that is taken away until it has ended. And
+        // no names would be all names.
+        let pods: Vec<String> = (0..MAXIMUM_REPLICAS).map(|ordinal| format!("{}-{ordinal}", self.name)).collect();
+        let rules = json!([
+            {"apiGroups": [""], "resources": ["secrets"], "resourceNames": secrets, "verbs": ["get", "list", "watch"]},
+            {
+                "apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "resourceNames": leases,
+                "verbs": ["get", "patch"],
+            },
+            {"apiGroups": [""], "resources": ["pods"], "resourceNames": pods, "verbs": ["patch"]},
+        ]);
+        let (name, content) = (names::agent_role(&self.name), json!({"rules": rules}));
         self.object(&format!("{RBAC}/v1"), "Role", &name, content, Kept::Fields(&["rules"]), None)
     }
 
@@ -311,6 +322,7 @@ fn sql_port() -> Value {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::plan::kind;
     use super::*;
 
     pub fn instance(spec: Value, labels: Value) -> Postgresql {
@@ -350,6 +362,24 @@ pub(super) mod tests {
             "schedulingConstraints": {"tolerations": [{"key": "pg", "operator": "Exists"}]},
         });
         insta::assert_snapshot!(text(&instance(spec, json!({"team": "blue"}))));
+    }
+
+    /// An empty list of names would be all names.
+    #[test]
+    fn what_agents_may_do_has_the_names_of_their_instance_also_without_members() {
+        for replicas in [0, 1, 99] {
+            let objects =
+                desired(&instance(json!({"version": 15, "replicas": replicas}), json!({})), &version(), &passwords());
+            let is_role = |desired: &&Desired| kind(&desired.object) == "Role";
+            let role = objects.iter().find(is_role).expect("a Role");
+            for rule in role.object.data["rules"].as_array().expect("rules") {
+                let names: Vec<&str> =
+                    rule["resourceNames"].as_array().expect("names").iter().filter_map(Value::as_str).collect();
+                assert!(!names.is_empty(), "{rule}");
+                assert!(names.iter().all(|name| *name == "solo" || name.starts_with("solo-")), "{rule}");
+                assert!(rule["resources"] != json!(["pods"]) || names.contains(&"solo-98"), "{rule}");
+            }
+        }
     }
 
     #[test]

@@ -70,7 +70,8 @@ pub fn backup_store(instance: &str) -> String {
     format!("{instance}-backup-store")
 }
 
-/// The Role, and its RoleBinding, by which the agents of an instance read these two Secrets and no others.
+/// The Role, and its RoleBinding, by which the agents of an instance read these two Secrets and write its Lease and its
+/// pods, and no others.
 pub fn agent_role(instance: &str) -> String {
     format!("{instance}-agent")
 }

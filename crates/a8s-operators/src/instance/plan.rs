@@ -51,9 +51,13 @@ fn is_ours(wanted: &DynamicObject, existing: &DynamicObject) -> bool {
 }
 
 fn blocked(existing: &DynamicObject) -> String {
-    let kind = existing.types.as_ref().map_or("object", |types| types.kind.as_str());
     let name = existing.metadata.name.as_deref().unwrap_or_default();
-    format!("there is a {kind} {name:?} that does not belong to this instance")
+    format!("there is a {} {name:?} that does not belong to this instance", kind(existing))
+}
+
+/// The kind of an object.
+pub fn kind(object: &DynamicObject) -> &str {
+    object.types.as_ref().map_or("", |types| &types.kind)
 }
 
 fn find<'a>(object: &DynamicObject, among: &'a [DynamicObject]) -> Option<&'a DynamicObject> {

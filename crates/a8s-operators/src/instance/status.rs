@@ -16,11 +16,11 @@ pub fn status(instance: &Postgresql, stateful_set: Option<&StatefulSet>, error: 
     let is_whole = wanted > 0 && is_ready && instance.metadata.deletion_timestamp.is_none();
     let cluster_status =
         if is_whole && !sabotage::sabotaged!("status-never-running") { "Running" } else { "NotRunning" };
-    let was_initialized = instance.status.as_ref().and_then(|status| status.initialized);
+    let was_initialized = instance.status.as_ref().and_then(|status| status.initialized) == Some(true);
     PostgresqlStatus {
         cluster_status: Some(cluster_status.to_owned()),
         error,
-        initialized: was_initialized.or((ready > 0).then_some(true)),
+        initialized: (was_initialized || ready > 0).then_some(true),
         ready_replicas: Some(ready),
     }
 }
@@ -88,6 +88,11 @@ mod tests {
         for (ready, expected) in [(0, None), (1, Some(true)), (0, Some(true))] {
             instance.status = Some(status(&instance, Some(&set(ready)), None));
             assert_eq!(instance.status.as_ref().and_then(|status| status.initialized), expected, "{ready} ready");
+        }
+        let denied = PostgresqlStatus { initialized: Some(false), ..PostgresqlStatus::default() };
+        instance.status = Some(denied);
+        for (ready, expected) in [(0, None), (1, Some(true))] {
+            assert_eq!(status(&instance, Some(&set(ready)), None).initialized, expected, "denied, {ready} ready");
         }
     }
 
