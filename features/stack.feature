@@ -144,6 +144,32 @@ Feature: The stack on a cluster that is there
     When I run `a9s create stack a8s --context prod --stack builtin --yes`
     Then it ends with the finding "stack-other"
 
+  @full @cluster @embedded-only @kubectl
+  Scenario: One stack does not take the place of another that others have installed
+    Given a cluster of its own
+    And a release in small below "release", and a cert-manager in small as "cert-manager.yaml"
+    When I run `kubectl delete configmap a9s-inventory -n a8s-system`
+    And I run `kubectl config rename-context a9s-a8s prod`
+    And I run `a9s create stack a8s --context prod --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --yes`
+    Then it ends with the finding "stack-other"
+    And standard error says "the builtin a8s stack is installed there"
+    And standard error says "by what installed it, until the ClusterRole postgresql-spilo-role is gone"
+    When I run `kubectl config rename-context prod a9s-a8s`
+    And I run `a9s create stack a8s --yes`
+    Then the command succeeds
+    When I run `kubectl config rename-context a9s-a8s prod`
+    And I run `a9s delete stack a8s --context prod --yes`
+    And I run `kubectl create namespace a8s-system`
+    And I run `kubectl create clusterrole postgresql-spilo-role --verb=get,patch,watch --resource=endpoints`
+    And I run `a9s create stack a8s --context prod --stack builtin --yes`
+    Then it ends with the finding "stack-other"
+    And standard error says "the upstream a8s stack is installed there"
+    And the API server answers "/api/v1/namespaces/a8s-system/configmaps/a9s-inventory" with 404 and the reason "NotFound"
+    When I run `kubectl get clusterrole postgresql-spilo-role -o jsonpath={.rules[*].resources}`
+    Then standard output says "endpoints"
+    When I run `a9s create stack a8s --context prod --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
+    Then the command succeeds
+
   @full @cluster @embedded-only @process @kubectl
   Scenario: A cluster that a9s does not know is named before it is touched
     Given a cluster of its own
