@@ -82,6 +82,40 @@ Feature: The stack on a cluster that is there
     And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
 
   @full @cluster @embedded-only @kubectl
+  Scenario: An object store of others is not cut off
+    Given a cluster of its own
+    When I run `a9s delete stack a8s --yes`
+    And I run `kubectl create namespace minio-dev`
+    And I apply the object:
+      """
+      apiVersion: v1
+      kind: Service
+      metadata: {name: minio, namespace: minio-dev}
+      spec: {selector: {app: theirs}, ports: [{name: api, port: 9000}]}
+      """
+    And I run `a9s create stack a8s --yes`
+    Then it ends with the finding "conflict"
+    And standard error says "the Service minio-dev/minio is of others"
+    When I run `kubectl get service minio -n minio-dev -o jsonpath={.spec.selector.app}`
+    Then standard output is "theirs"
+    When I run `kubectl delete service minio -n minio-dev`
+    And I apply the object:
+      """
+      apiVersion: v1
+      kind: Pod
+      metadata: {name: minio, namespace: minio-dev, labels: {app: minio}}
+      spec: {containers: [{name: minio, image: "quay.io/minio/minio:latest"}]}
+      """
+    And I run `a9s create stack a8s --yes`
+    Then it ends with the finding "conflict"
+    And standard error says "the Service minio-dev/minio would lead to the Pod minio, which is of others"
+    And the API server answers "/api/v1/namespaces/minio-dev/services/minio" with 404 and the reason "NotFound"
+    When I run `kubectl delete pod minio -n minio-dev`
+    And I run `a9s create stack a8s --yes`
+    Then the command succeeds
+    And the object store takes and gives objects
+
+  @full @cluster @embedded-only @kubectl
   Scenario: What objects of the stack have made goes with them
     Given a cluster of its own
     And a release in small below "release", and a cert-manager in small as "cert-manager.yaml"
