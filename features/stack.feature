@@ -116,6 +116,31 @@ Feature: The stack on a cluster that is there
     And the object store takes and gives objects
 
   @full @cluster @embedded-only @kubectl
+  Scenario: Backups that go to an object store of others go there the next time too
+    Given a cluster of its own
+    When I run `a9s delete stack a8s --yes`
+    And I run `kubectl create namespace minio-dev`
+    And I apply the object:
+      """
+      apiVersion: v1
+      kind: Service
+      metadata: {name: minio, namespace: minio-dev}
+      spec: {selector: {app: theirs}, ports: [{name: api, port: 9000}]}
+      """
+    And I run `a9s create stack a8s --yes`
+    Then it ends with the finding "conflict"
+    And standard error says "--backup-provider AWS --backup-store-endpoint URL --backup-store-pathstyle"
+    When I run `a9s create stack a8s --backup-provider AWS --backup-store-endpoint http://minio.minio-dev.svc.cluster.local:9000 --backup-store-pathstyle --backup-store-accesskey id --backup-store-secretkey key --yes`
+    Then the command succeeds
+    When I run `a9s create stack a8s --yes`
+    Then the command succeeds
+    And the program has sent no changing request
+    And standard output does not say "Installed the MinIO object store."
+    When I run `a9s create stack a8s --stack builtin --no-apply --yes`
+    Then the command succeeds
+    And there are 1 manifests
+
+  @full @cluster @embedded-only @kubectl
   Scenario: What objects of the stack have made goes with them
     Given a cluster of its own
     And a release in small below "release", and a cert-manager in small as "cert-manager.yaml"

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use a8s_operators::SYSTEM_NAMESPACE;
-use a8s_operators::store::{CONFIG, CONFIG_KEY, CREDENTIALS, Config, Credentials, PASSWORD};
+use a8s_operators::store::{CONFIG, CONFIG_KEY, CREDENTIALS, Credentials, PASSWORD};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
@@ -61,8 +61,8 @@ fn unread(kind: &str, name: &str, error: kube::Error) -> Error {
 }
 
 fn store(document: &str, credentials: Credentials, choice: &Choice) -> Result<Option<Store>, Finding> {
-    match Config::parse(document) {
-        Ok(config) => Ok(Some(Store::of(config, credentials))),
+    match Store::of(document, credentials) {
+        Ok(store) => Ok(Some(store)),
         Err(_) if choice.names_an_owner() => Ok(None),
         Err(error) => Err(damaged(error)),
     }
@@ -70,8 +70,8 @@ fn store(document: &str, credentials: Credentials, choice: &Choice) -> Result<Op
 
 /// Whether a configuration is of the store that the program installs.
 fn is_minio(document: &str) -> bool {
-    let nobody = || Credentials { access_key: String::new(), secret_key: String::new() };
-    Config::parse(document).is_ok_and(|config| Store::of(config, nobody()).is_minio())
+    let nobody = Credentials { access_key: String::new(), secret_key: String::new() };
+    Store::of(document, nobody).is_ok_and(|store| store.is_minio())
 }
 
 fn damaged(why: impl std::fmt::Display) -> Finding {
