@@ -136,6 +136,14 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     And the program has sent no changing request
     And standard output does not say "Installed the MinIO object store."
+    When I run `a9s create stack a8s --backup-provider AWS --backup-store-endpoint http://minio.minio-dev.svc.cluster.local:9000 --yes`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s create cluster a8s --backup-provider AWS --yes`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s create stack a8s --backup-provider AWS --backup-store-endpoint http://elsewhere --yes`
+    Then it ends with the finding "no-key"
     When I run `a9s create stack a8s --stack builtin --no-apply --yes`
     Then the command succeeds
     And there are 1 manifests

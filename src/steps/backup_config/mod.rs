@@ -13,7 +13,7 @@ use a8s_operators::store::{ACCESS_KEY, CONFIG_KEY, Credentials, PASSWORD, SECRET
 use async_trait::async_trait;
 use rand::seq::{IndexedRandom, SliceRandom};
 
-pub use self::adopted::Adopted;
+pub use self::adopted::{Adopted, of_cluster};
 pub use self::store::{Choice, Owner, Secret, Store, Wish};
 use crate::config::{WorkingDirectory, write_private};
 use crate::finding::{Finding, Id};

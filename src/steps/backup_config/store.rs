@@ -151,6 +151,11 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Wish {
+    /// Whether the keys of a store that is there are good for the one that is wanted: it is the same.
+    pub fn goes_on_with(&self, found: &Store) -> bool {
+        self.owner == Some(found.owner) && self.endpoint.as_ref().is_none_or(|endpoint| *endpoint == found.endpoint)
+    }
+
     /// The store, where `found` is there already.
     pub fn over(&self, found: Option<&Store>) -> Store {
         let owner = self.owner.or(found.map(|found| found.owner)).unwrap_or(Owner::Minio);
@@ -251,6 +256,22 @@ mod tests {
         let away = Wish { owner: Some(Owner::Aws), ..Wish::default() };
         let away = away.over(Some(&Store::usual(Owner::Minio)));
         assert!(away.credentials.secret_key.is_empty() && away.check().is_err());
+    }
+
+    #[test]
+    fn keys_are_kept_for_the_same_owner_and_address() {
+        let wish =
+            |owner, endpoint: Option<&str>| Wish { owner, endpoint: endpoint.map(str::to_owned), ..Wish::default() };
+        let found = Store { endpoint: "https://s3".to_owned(), ..aws() };
+        for (owner, endpoint, is_kept) in [
+            (Some(Owner::Aws), None, true),
+            (Some(Owner::Aws), Some("https://s3"), true),
+            (Some(Owner::Aws), Some("https://other"), false),
+            (Some(Owner::Minio), None, false),
+            (None, None, false),
+        ] {
+            assert_eq!(wish(owner, endpoint).goes_on_with(&found), is_kept, "{owner:?} {endpoint:?}");
+        }
     }
 
     #[test]
