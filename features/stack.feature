@@ -82,6 +82,73 @@ Feature: The stack on a cluster that is there
     And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
 
   @full @cluster @embedded-only @kubectl
+  Scenario: An object store of others is not cut off
+    Given a cluster of its own
+    When I run `a9s delete stack a8s --yes`
+    And I run `kubectl create namespace minio-dev`
+    And I apply the object:
+      """
+      apiVersion: v1
+      kind: Service
+      metadata: {name: minio, namespace: minio-dev}
+      spec: {selector: {app: theirs}, ports: [{name: api, port: 9000}]}
+      """
+    And I run `a9s create stack a8s --yes`
+    Then it ends with the finding "conflict"
+    And standard error says "the Service minio-dev/minio is of others"
+    When I run `kubectl get service minio -n minio-dev -o jsonpath={.spec.selector.app}`
+    Then standard output is "theirs"
+    When I run `kubectl delete service minio -n minio-dev`
+    And I apply the object:
+      """
+      apiVersion: v1
+      kind: Pod
+      metadata: {name: minio, namespace: minio-dev, labels: {app: minio}}
+      spec: {containers: [{name: minio, image: "quay.io/minio/minio:latest"}]}
+      """
+    And I run `a9s create stack a8s --yes`
+    Then it ends with the finding "conflict"
+    And standard error says "the Service minio-dev/minio would lead to the Pod minio, which is of others"
+    And the API server answers "/api/v1/namespaces/minio-dev/services/minio" with 404 and the reason "NotFound"
+    When I run `kubectl delete pod minio -n minio-dev`
+    And I run `a9s create stack a8s --yes`
+    Then the command succeeds
+    And the object store takes and gives objects
+
+  @full @cluster @embedded-only @kubectl
+  Scenario: Backups that go to an object store of others go there the next time too
+    Given a cluster of its own
+    When I run `a9s delete stack a8s --yes`
+    And I run `kubectl create namespace minio-dev`
+    And I apply the object:
+      """
+      apiVersion: v1
+      kind: Service
+      metadata: {name: minio, namespace: minio-dev}
+      spec: {selector: {app: theirs}, ports: [{name: api, port: 9000}]}
+      """
+    And I run `a9s create stack a8s --yes`
+    Then it ends with the finding "conflict"
+    And standard error says "--backup-provider AWS --backup-store-endpoint URL --backup-store-pathstyle"
+    When I run `a9s create stack a8s --backup-provider AWS --backup-store-endpoint http://minio.minio-dev.svc.cluster.local:9000 --backup-store-pathstyle --backup-store-accesskey id --backup-store-secretkey key --yes`
+    Then the command succeeds
+    When I run `a9s create stack a8s --yes`
+    Then the command succeeds
+    And the program has sent no changing request
+    And standard output does not say "Installed the MinIO object store."
+    When I run `a9s create stack a8s --backup-provider AWS --backup-store-endpoint http://minio.minio-dev.svc.cluster.local:9000 --yes`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s create cluster a8s --backup-provider AWS --yes`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s create stack a8s --backup-provider AWS --backup-store-endpoint http://elsewhere --yes`
+    Then it ends with the finding "no-key"
+    When I run `a9s create stack a8s --stack builtin --no-apply --yes`
+    Then the command succeeds
+    And there are 1 manifests
+
+  @full @cluster @embedded-only @kubectl
   Scenario: What objects of the stack have made goes with them
     Given a cluster of its own
     And a release in small below "release", and a cert-manager in small as "cert-manager.yaml"
@@ -143,6 +210,32 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     When I run `a9s create stack a8s --context prod --stack builtin --yes`
     Then it ends with the finding "stack-other"
+
+  @full @cluster @embedded-only @kubectl
+  Scenario: One stack does not take the place of another that others have installed
+    Given a cluster of its own
+    And a release in small below "release", and a cert-manager in small as "cert-manager.yaml"
+    When I run `kubectl delete configmap a9s-inventory -n a8s-system`
+    And I run `kubectl config rename-context a9s-a8s prod`
+    And I run `a9s create stack a8s --context prod --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --yes`
+    Then it ends with the finding "stack-other"
+    And standard error says "the builtin a8s stack is installed there"
+    And standard error says "by what installed it, until the ClusterRole postgresql-spilo-role is gone"
+    When I run `kubectl config rename-context prod a9s-a8s`
+    And I run `a9s create stack a8s --yes`
+    Then the command succeeds
+    When I run `kubectl config rename-context a9s-a8s prod`
+    And I run `a9s delete stack a8s --context prod --yes`
+    And I run `kubectl create namespace a8s-system`
+    And I run `kubectl create clusterrole postgresql-spilo-role --verb=get,patch,watch --resource=endpoints`
+    And I run `a9s create stack a8s --context prod --stack builtin --yes`
+    Then it ends with the finding "stack-other"
+    And standard error says "the upstream a8s stack is installed there"
+    And the API server answers "/api/v1/namespaces/a8s-system/configmaps/a9s-inventory" with 404 and the reason "NotFound"
+    When I run `kubectl get clusterrole postgresql-spilo-role -o jsonpath={.rules[*].resources}`
+    Then standard output says "endpoints"
+    When I run `a9s create stack a8s --context prod --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
+    Then the command succeeds
 
   @full @cluster @embedded-only @process @kubectl
   Scenario: A cluster that a9s does not know is named before it is touched

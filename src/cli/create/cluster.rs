@@ -16,7 +16,7 @@ use crate::provider::kind::Configuration;
 use crate::provider::{ClusterName, Name, Options, Provider};
 use crate::step::Plan;
 use crate::steps;
-use crate::steps::backup_config::Choice;
+use crate::steps::backup_config::{self, Choice, Store};
 use crate::steps::cluster::Wanted;
 use crate::steps::install::{self, Installation, StackName};
 
@@ -84,7 +84,9 @@ impl CreateCluster {
         };
         let provider = session.provider(&self.provider, options)?;
         arguments.warn_about_unused(session, provider.name());
-        let (choice, images) = (Choice::new(arguments.stack.store.wish(session)?), arguments.stack.which.images()?);
+        let found = || found_store(session, provider.as_ref(), &self.cluster_name);
+        let wish = arguments.stack.store.wish(session, found)?;
+        let (choice, images) = (Choice::new(wish), arguments.stack.which.images()?);
         let stack = arguments.stack.which.stack(Some((provider.clone(), self.cluster_name.clone())))?;
         let is_ours = is_ours(session, provider.as_ref(), &self.cluster_name)?;
         if !is_ours && !arguments.run.dry_run {
@@ -165,6 +167,15 @@ fn is_ours(session: &Session, provider: &dyn Provider, cluster: &ClusterName) ->
             Err(finding) if finding.id == Id::NoTool => Ok(true),
             made => made,
         }
+    })
+}
+
+/// The store that a cluster is configured for. One that does not answer, or is not there yet, tells of none.
+fn found_store(session: &Session, provider: &dyn Provider, cluster: &ClusterName) -> Result<Option<Store>, Finding> {
+    let target = Target { kubeconfig: Some(provider.kubeconfig(cluster)), context: None };
+    session.look(async {
+        let Ok(connection) = target.connect().await else { return Ok(None) };
+        Ok(backup_config::of_cluster(&connection.client).await.unwrap_or_default())
     })
 }
 

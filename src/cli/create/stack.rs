@@ -135,7 +135,8 @@ impl CreateStack {
 impl CreateStackA8s {
     /// Writes the manifests and says how to go on.
     fn write(&self, session: &Session) -> Result<(), Finding> {
-        let (wish, images) = (self.stack.store.wish(session)?, self.stack.which.images()?);
+        let found = || Ok(session.working_directory().ok().as_ref().and_then(backup_config::of_directory));
+        let (wish, images) = (self.stack.store.wish(session, found)?, self.stack.which.images()?);
         let (name, stack) = (self.stack.which.name(None), self.stack.which.stack(None)?);
         let directory = generated_directory(session, &self.run)?;
         // No cluster is asked: what is not said is as this directory has it.
@@ -167,7 +168,8 @@ impl CreateStackA8s {
         if self.no_apply {
             return self.write(session);
         }
-        let (choice, images) = (Choice::new(self.stack.store.wish(session)?), self.stack.which.images()?);
+        let found = || session.look(async { backup_config::of_cluster(&self.cluster.connect().await?.client).await });
+        let (choice, images) = (Choice::new(self.stack.store.wish(session, found)?), self.stack.which.images()?);
         let (connection, maker, is_ours) = session.look(async {
             let connection = self.cluster.connect().await?;
             let maker = maker(&connection).await;

@@ -7,7 +7,7 @@ use clap::Args;
 use crate::caller;
 use crate::cli::{Session, prompt};
 use crate::finding::{Finding, Id};
-use crate::steps::backup_config::{Owner, Secret, Wish};
+use crate::steps::backup_config::{Owner, Secret, Store, Wish};
 
 /// The flag that says whose store it is: with minio, one is part of the stack.
 #[derive(Debug, Clone, Args)]
@@ -66,11 +66,16 @@ struct Key<'a> {
 }
 
 impl BackupStore {
-    /// What the flags say, checked. It asks for keys where there is a terminal.
+    /// What the flags say, checked. Keys that they don't say stay as they are in the store that `found` tells, where backups
+    /// go on there; else it asks for them, where there is a terminal.
     ///
     /// # Errors
     /// A value can't work, or a key is missing and nobody can be asked.
-    pub fn wish(&self, session: &Session) -> Result<Wish, Finding> {
+    pub fn wish(
+        &self,
+        session: &Session,
+        found: impl FnOnce() -> Result<Option<Store>, Finding>,
+    ) -> Result<Wish, Finding> {
         self.warn(session);
         let access = Key {
             name: "backup-store-accesskey",
@@ -86,16 +91,26 @@ impl BackupStore {
             variable: "A9S_BACKUP_STORE_SECRETKEY",
             is_secret: true,
         };
-        let wish = Wish {
+        let mut wish = Wish {
             owner: self.owner.backup_provider,
             bucket: self.backup_bucket.clone(),
             region: self.backup_region.clone(),
             endpoint: self.backup_store_endpoint.clone().filter(|_| !self.owner.is_minio()),
             path_style: self.backup_store_pathstyle.then_some(true),
-            access_key: self.key(&access)?,
-            secret_key: self.key(&secret)?.map(Secret),
+            access_key: access.given()?,
+            secret_key: secret.given()?.map(Secret),
         };
-        wish.over(None).check()?;
+        if self.owner.is_minio() {
+            wish.over(None).check()?;
+            return Ok(wish);
+        }
+        let says_no_key = wish.access_key.is_none() && wish.secret_key.is_none();
+        let kept = if says_no_key { found()?.filter(|found| wish.goes_on_with(found)) } else { None };
+        if kept.is_none() {
+            wish.access_key = Some(wish.access_key.map_or_else(|| access.ask(), Ok)?);
+            wish.secret_key = Some(wish.secret_key.map_or_else(|| secret.ask().map(Secret), Ok)?);
+        }
+        wish.over(kept.as_ref()).check()?;
         Ok(wish)
     }
 
@@ -109,35 +124,37 @@ impl BackupStore {
             session.warn("--backup-store-endpoint has no effect without --backup-provider AWS");
         }
     }
+}
 
-    fn key(&self, key: &Key<'_>) -> Result<Option<String>, Finding> {
-        if let Some(given) = key.flag {
+impl Key<'_> {
+    /// What was said of it on the command line or in the environment.
+    fn given(&self) -> Result<Option<String>, Finding> {
+        if let Some(given) = self.flag {
             return Ok(Some(given.clone()));
         }
-        if let Some(path) = key.file {
+        if let Some(path) = self.file {
             let content = fs_err::read_to_string(caller::path(path))
                 .map_err(|error| Finding::new(Id::KeyUnreadable, error.to_string()))?;
             return Ok(Some(content.trim_end().to_owned()));
         }
-        let given = caller::variable(key.variable).and_then(|given| given.into_string().ok());
-        if let Some(given) = given.filter(|given| !given.is_empty()) {
-            return Ok(Some(given));
-        }
-        if self.owner.is_minio() { Ok(None) } else { ask(key).map(Some) }
+        let given = caller::variable(self.variable).and_then(|given| given.into_string().ok());
+        Ok(given.filter(|given| !given.is_empty()))
     }
-}
 
-fn ask(key: &Key<'_>) -> Result<String, Finding> {
-    let missing = || {
-        Finding::new(Id::NoKey, format!("the backup provider AWS needs a --{}", key.name))
-            .advise(format!("Give it in the variable {} or in a file with --{}-file.", key.variable, key.name))
-    };
-    if !caller::can_answer() {
-        return Err(missing());
+    fn ask(&self) -> Result<String, Finding> {
+        let missing = || {
+            Finding::new(Id::NoKey, format!("the backup provider AWS needs a --{}", self.name))
+                .advise(format!("Give it in the variable {} or in a file with --{}-file.", self.variable, self.name))
+        };
+        if !caller::can_answer() {
+            return Err(missing());
+        }
+        let answer = match self.is_secret {
+            true => prompt::secret("In order to store backups on an object store such as S3, we need a SECRET KEY: "),
+            false => {
+                prompt::line("In order to store backups on an object store such as S3, we need an ACCESS KEY ID: ")
+            }
+        };
+        answer.filter(|answer| !answer.is_empty()).ok_or_else(missing)
     }
-    let answer = match key.is_secret {
-        true => prompt::secret("In order to store backups on an object store such as S3, we need a SECRET KEY: "),
-        false => prompt::line("In order to store backups on an object store such as S3, we need an ACCESS KEY ID: "),
-    };
-    answer.filter(|answer| !answer.is_empty()).ok_or_else(missing)
 }

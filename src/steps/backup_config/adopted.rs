@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use a8s_operators::SYSTEM_NAMESPACE;
-use a8s_operators::store::{CONFIG, CONFIG_KEY, CREDENTIALS, Config, Credentials, PASSWORD};
+use a8s_operators::store::{CONFIG, CONFIG_KEY, CREDENTIALS, Credentials, PASSWORD};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
@@ -34,7 +34,8 @@ struct Found {
 }
 
 impl Found {
-    async fn on(client: &Client, choice: &Choice) -> Result<Self, Finding> {
+    /// What is there. Where an owner is named, what is damaged is as good as none.
+    async fn on(client: &Client, names_an_owner: bool) -> Result<Self, Finding> {
         let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
         let secret = secrets.get_opt(CREDENTIALS).await.map_err(|error| unread("secret", CREDENTIALS, error))?;
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
@@ -42,8 +43,8 @@ impl Found {
         let document = there.and_then(|map| map.data?.remove(CONFIG_KEY));
         let credentials = secret.as_ref().and_then(|secret| Credentials::of(secret).ok());
         let store = match (document, credentials) {
-            (Some(document), Some(credentials)) => store(&document, credentials, choice)?,
-            _ if choice.names_an_owner() => None,
+            (Some(document), Some(credentials)) => store(&document, credentials, names_an_owner)?,
+            _ if names_an_owner => None,
             // What was made half, or is damaged, is made whole again where it is certain what it was.
             (Some(document), None) if is_minio(&document) => None,
             (None, Some(credentials)) if credentials == Store::usual(Owner::Minio).credentials => None,
@@ -56,22 +57,30 @@ impl Found {
     }
 }
 
+/// The store that a cluster is configured for, if it is for one.
+///
+/// # Errors
+/// The cluster can't be asked.
+pub async fn of_cluster(client: &Client) -> Result<Option<Store>, Finding> {
+    Ok(Found::on(client, true).await?.store)
+}
+
 fn unread(kind: &str, name: &str, error: kube::Error) -> Error {
     Error::request(format!("get {kind} {SYSTEM_NAMESPACE}/{name}"), error)
 }
 
-fn store(document: &str, credentials: Credentials, choice: &Choice) -> Result<Option<Store>, Finding> {
-    match Config::parse(document) {
-        Ok(config) => Ok(Some(Store::of(config, credentials))),
-        Err(_) if choice.names_an_owner() => Ok(None),
+fn store(document: &str, credentials: Credentials, names_an_owner: bool) -> Result<Option<Store>, Finding> {
+    match Store::of(document, credentials) {
+        Ok(store) => Ok(Some(store)),
+        Err(_) if names_an_owner => Ok(None),
         Err(error) => Err(damaged(error)),
     }
 }
 
 /// Whether a configuration is of the store that the program installs.
 fn is_minio(document: &str) -> bool {
-    let nobody = || Credentials { access_key: String::new(), secret_key: String::new() };
-    Config::parse(document).is_ok_and(|config| Store::of(config, nobody()).is_minio())
+    let nobody = Credentials { access_key: String::new(), secret_key: String::new() };
+    Store::of(document, nobody).is_ok_and(|store| store.is_minio())
 }
 
 fn damaged(why: impl std::fmt::Display) -> Finding {
@@ -89,7 +98,7 @@ impl Adopted {
     async fn found(&self) -> Result<&Found, Finding> {
         let found = self.found.get_or_try_init(async || match self.site.origin(SYSTEM_NAMESPACE) {
             Some(Origin::Made) => Ok::<_, Finding>(Found::default()),
-            _ => Found::on(&self.site.client().await?, &self.choice).await,
+            _ => Found::on(&self.site.client().await?, self.choice.names_an_owner()).await,
         });
         found.await
     }

@@ -9,11 +9,11 @@ mod store;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use a8s_operators::store::{ACCESS_KEY, CONFIG_KEY, Config, Credentials, PASSWORD, SECRET_KEY};
+use a8s_operators::store::{ACCESS_KEY, CONFIG_KEY, Credentials, PASSWORD, SECRET_KEY};
 use async_trait::async_trait;
 use rand::seq::{IndexedRandom, SliceRandom};
 
-pub use self::adopted::Adopted;
+pub use self::adopted::{Adopted, of_cluster};
 pub use self::store::{Choice, Owner, Secret, Store, Wish};
 use crate::config::{WorkingDirectory, write_private};
 use crate::finding::{Finding, Id};
@@ -36,9 +36,9 @@ pub struct Written {
 /// The store that a working directory is configured for, if it is for one.
 pub fn of_directory(directory: &WorkingDirectory) -> Option<Store> {
     let read = |name| std::fs::read_to_string(directory.backup_config().join(name)).ok();
-    let config = Config::parse(&read(CONFIG_KEY)?).ok()?;
+    let document = read(CONFIG_KEY)?;
     let [access_key, secret_key] = [read(ACCESS_KEY)?, read(SECRET_KEY)?].map(|key| key.trim_end().to_owned());
-    Some(Store::of(config, Credentials { access_key, secret_key }))
+    Store::of(&document, Credentials { access_key, secret_key }).ok()
 }
 
 impl Written {

@@ -3,11 +3,15 @@
 use std::sync::{Arc, OnceLock};
 
 use a8s_operators::object_store::manifests::ENDPOINT;
-use a8s_operators::store::{Config, Credentials};
+use a8s_operators::store::{Config, Credentials, SettingsError};
 use serde_json::json;
 
 use crate::finding::{Finding, Id};
 use crate::yaml;
+
+/// How the document of a store begins that is in the place of the stack's own and is of others. It says so to people, and to
+/// the next run; operators pass over it.
+const OF_OTHERS: &str = "# This store is of others: a9s does not install it.\n";
 
 /// Whose store it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,17 +56,21 @@ impl Store {
         }
     }
 
-    /// The store that a cluster or a working directory has.
-    pub(super) fn of(config: Config, credentials: Credentials) -> Self {
-        let is_minio = config.endpoint.as_deref() == Some(ENDPOINT);
-        Self {
+    /// The store that a cluster or a working directory has, from its document.
+    ///
+    /// # Errors
+    /// The document is none.
+    pub(super) fn of(document: &str, credentials: Credentials) -> Result<Self, SettingsError> {
+        let config = Config::parse(document)?;
+        let is_minio = config.endpoint.as_deref() == Some(ENDPOINT) && !document.starts_with(OF_OTHERS);
+        Ok(Self {
             owner: if is_minio { Owner::Minio } else { Owner::Aws },
             bucket: config.bucket,
             region: config.region,
             endpoint: config.endpoint.filter(|_| !is_minio).unwrap_or_default(),
             path_style: config.path_style && !is_minio,
             credentials,
-        }
+        })
     }
 
     /// Whether backups go to the store that the program installs.
@@ -107,7 +115,8 @@ impl Store {
         if self.is_minio() || self.path_style {
             cloud["path_style"] = json!(true);
         }
-        yaml::write(&json!({"config": {"cloud_configuration": cloud}}))
+        let remark = if !self.is_minio() && endpoint == ENDPOINT { OF_OTHERS } else { "" };
+        Ok(remark.to_owned() + &yaml::write(&json!({"config": {"cloud_configuration": cloud}}))?)
     }
 }
 
@@ -142,6 +151,11 @@ impl std::fmt::Debug for Secret {
 }
 
 impl Wish {
+    /// Whether the keys of a store that is there are good for the one that is wanted: it is the same.
+    pub fn goes_on_with(&self, found: &Store) -> bool {
+        self.owner == Some(found.owner) && self.endpoint.as_ref().is_none_or(|endpoint| *endpoint == found.endpoint)
+    }
+
     /// The store, where `found` is there already.
     pub fn over(&self, found: Option<&Store>) -> Store {
         let owner = self.owner.or(found.map(|found| found.owner)).unwrap_or(Owner::Minio);
@@ -245,10 +259,27 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_kept_for_the_same_owner_and_address() {
+        let wish =
+            |owner, endpoint: Option<&str>| Wish { owner, endpoint: endpoint.map(str::to_owned), ..Wish::default() };
+        let found = Store { endpoint: "https://s3".to_owned(), ..aws() };
+        for (owner, endpoint, is_kept) in [
+            (Some(Owner::Aws), None, true),
+            (Some(Owner::Aws), Some("https://s3"), true),
+            (Some(Owner::Aws), Some("https://other"), false),
+            (Some(Owner::Minio), None, false),
+            (None, None, false),
+        ] {
+            assert_eq!(wish(owner, endpoint).goes_on_with(&found), is_kept, "{owner:?} {endpoint:?}");
+        }
+    }
+
+    #[test]
     fn what_is_written_is_what_is_found() {
-        for store in [aws(), Store::usual(Owner::Minio), Store { endpoint: "https://s3".to_owned(), ..aws() }] {
-            let config = Config::parse(&store.document().unwrap()).unwrap();
-            assert!(Store::of(config, store.credentials.clone()) == store);
+        let elsewhere = |endpoint: &str| Store { endpoint: endpoint.to_owned(), ..aws() };
+        for store in [aws(), Store::usual(Owner::Minio), elsewhere("https://s3"), elsewhere(ENDPOINT)] {
+            let found = Store::of(&store.document().unwrap(), store.credentials.clone()).unwrap();
+            assert!(found == store && Wish::default().over(Some(&found)) == store);
         }
     }
 

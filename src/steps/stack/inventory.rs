@@ -5,8 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use a8s_operators::manifests::AGENT_ROLE;
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::rbac::v1::ClusterRole;
 use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::json;
@@ -213,7 +215,7 @@ impl Step for Inventory {
     }
 }
 
-/// No other stack of the program should be on the cluster: operators of both would look after the same instances.
+/// No other stack should be on the cluster, whoever has installed it: operators of both would look after the same instances.
 pub struct OneStack {
     /// The cluster.
     pub site: Arc<Site>,
@@ -229,6 +231,25 @@ fn recorded(record: &BTreeMap<String, String>) -> Option<StackName> {
     Some(if entries.iter().any(says) { StackName::Builtin } else { StackName::Upstream })
 }
 
+/// Which stack is there that nobody has put on record: the role of its instances' members is. In a namespace that this run
+/// has made there is none.
+async fn unrecorded(site: &Site) -> Result<Option<StackName>, Finding> {
+    if site.origin(NAMESPACE) == Some(Origin::Made) {
+        return Ok(None);
+    }
+    let roles: Api<ClusterRole> = Api::all(site.client().await?);
+    let role = roles.get_opt(AGENT_ROLE).await;
+    let role = role.map_err(|error| Error::request(format!("look for the ClusterRole {AGENT_ROLE}"), error))?;
+    Ok(role.as_ref().map(stack_of))
+}
+
+/// Which stack the role of members is of: those of the builtin one tell in a Lease who leads, those of the released one in
+/// Endpoints.
+fn stack_of(role: &ClusterRole) -> StackName {
+    let mut resources = role.rules.iter().flatten().flat_map(|rule| rule.resources.iter().flatten());
+    if resources.any(|resource| resource == "leases") { StackName::Builtin } else { StackName::Upstream }
+}
+
 #[async_trait]
 impl Step for OneStack {
     fn id(&self) -> String {
@@ -240,17 +261,21 @@ impl Step for OneStack {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        match recorded(&record(&self.site).await?) {
+        let on_record = recorded(&record(&self.site).await?);
+        let there = if on_record.is_some() { on_record } else { unrecorded(&self.site).await? };
+        match there {
             Some(other) if other != self.wanted && !sabotage::sabotaged!("stacks-replace-each-other") => {
-                Err(Finding::new(
-                    Id::StackOther,
-                    format!(
-                        "the {other} a8s stack is installed there, and the {} one would take its place",
-                        self.wanted
-                    ),
-                )
-                .advise(format!("Go on with the one that is there: --stack {other}"))
-                .advise("For the other one, remove it first, with its instances: a9s delete stack a8s"))
+                let cause = format!(
+                    "the {other} a8s stack is installed there, and the {} one would take its place",
+                    self.wanted
+                );
+                let removal = match on_record {
+                    Some(_) => "a9s delete stack a8s".to_owned(),
+                    None => format!("by what installed it, until the ClusterRole {AGENT_ROLE} is gone"),
+                };
+                Err(Finding::new(Id::StackOther, cause)
+                    .advise(format!("Go on with the one that is there: --stack {other}"))
+                    .advise(format!("For the other one, remove it first, with its instances: {removal}")))
             }
             _ => Ok(Observation::satisfied("there is none")),
         }
@@ -264,6 +289,8 @@ pub(super) fn removal_rank(entry: &Entry) -> std::cmp::Reverse<u8> {
 
 #[cfg(test)]
 mod tests {
+    use a8s_operators::manifests::{Options, Webhook, manifests};
+
     use super::*;
 
     #[test]
@@ -286,5 +313,22 @@ mod tests {
         assert_eq!(recorded(&BTreeMap::new()), None);
         assert_eq!(of("apps/v1 Deployment a8s-system x\nv1 ConfigMap a8s-system a8s-stack"), Some(StackName::Builtin));
         assert_eq!(of("apps/v1 Deployment a8s-system x"), Some(StackName::Upstream));
+    }
+
+    #[test]
+    fn a_stack_without_a_record_is_known_from_what_its_members_may_do() {
+        let released: ClusterRole = serde_json::from_value(json!({
+            "metadata": {"name": AGENT_ROLE},
+            "rules": [
+                {"apiGroups": [""], "resources": ["endpoints"], "verbs": ["create", "get", "patch", "watch"]},
+                {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "patch"]},
+            ],
+        }))
+        .unwrap();
+        assert_eq!(stack_of(&released), StackName::Upstream);
+        let ours = manifests(&Options { images: BTreeMap::new(), webhook: Webhook::Service, operators: None });
+        let ours = ours.iter().find(|object| object.name_any() == AGENT_ROLE).unwrap();
+        let ours: ClusterRole = serde_json::from_value(serde_json::to_value(ours).unwrap()).unwrap();
+        assert_eq!(stack_of(&ours), StackName::Builtin);
     }
 }

@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use futures::StreamExt;
 use futures::future::try_join_all;
 use futures::stream::FuturesUnordered;
-use k8s_openapi::api::core::v1::ServiceAccount;
+use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DeleteParams, DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
@@ -20,7 +21,7 @@ use tokio::sync::{Mutex, OnceCell};
 
 use super::admission::Pauses;
 use super::made::{Origins, is_made};
-use super::rollouts::has_failed;
+use super::rollouts::{has_failed, pods};
 use super::{Installing, Origin};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::apply::{self, Kind};
@@ -29,6 +30,8 @@ use crate::step::{Context, Observation, Step};
 
 /// The account that the controller manager makes in every namespace; pods that come before it are refused.
 const DEFAULT_ACCOUNT: &str = "default";
+/// What to do about a store of others.
+const STORE: &str = "If it is the object store of backups, go on with it: --backup-provider AWS --backup-store-endpoint URL --backup-store-pathstyle";
 /// Between two looks at a namespace that is being deleted.
 const GONE: Duration = Duration::from_millis(200);
 
@@ -190,10 +193,25 @@ impl Step for Namespaces {
     }
 }
 
-/// Whether the pods of a workload are selected otherwise than is wanted, which can't be changed.
+/// Whether pods are selected otherwise than is wanted: by a workload, which can't be changed, or by a Service, which would
+/// lead its clients elsewhere.
 fn selects_otherwise(wanted: &DynamicObject, there: &DynamicObject) -> bool {
-    matches!(kind(wanted), "Deployment" | "StatefulSet" | "DaemonSet")
-        && apply::difference(&wanted.data["spec"]["selector"], &there.data["spec"]["selector"]).is_some()
+    let (kind, [wanted, there]) = (kind(wanted), [wanted, there].map(|object| &object.data["spec"]["selector"]));
+    match kind {
+        "Deployment" | "StatefulSet" | "DaemonSet" => apply::difference(wanted, there).is_some(),
+        "Service" => wanted != there,
+        _ => false,
+    }
+}
+
+/// Whether a workload makes a pod: by itself, or by a ReplicaSet that is called after it.
+fn makes(workload: &DynamicObject, pod: &Pod) -> bool {
+    let name = workload.name_any();
+    let is_its = |owner: &OwnerReference| match kind(workload) {
+        "Deployment" => owner.kind == "ReplicaSet" && owner.name.rsplit_once('-').is_some_and(|(of, _)| of == name),
+        kind => owner.kind == kind && owner.name == name,
+    };
+    pod.owner_references().iter().any(|owner| owner.controller == Some(true) && is_its(owner))
 }
 
 /// Removes a Job of ours that `is_so`, with its pods, so that it can be made anew; says whether there was one.
@@ -247,10 +265,33 @@ impl Objects {
         Ok(found)
     }
 
+    /// What of others is in the way of an object, if anything.
+    async fn obstacle(
+        &self,
+        client: &Client,
+        object: &DynamicObject,
+        there: Option<&DynamicObject>,
+    ) -> Result<Option<String>, Finding> {
+        let name = apply::describe(object);
+        match there {
+            Some(there) if is_made(there) => return Ok(None),
+            Some(there) if selects_otherwise(object, there) => {
+                return Ok(Some(format!("the {name} is of others, and can't become what is installed")));
+            }
+            _ if kind(object) != "Service" || object.data["spec"]["selector"].is_null() => return Ok(None),
+            _ => {}
+        }
+        let (objects, pods) = (self.part.source.objects().await?, pods(client, object).await?);
+        let is_of_others =
+            |pod: &&Pod| pod.metadata.deletion_timestamp.is_none() && !objects.iter().any(|object| makes(object, pod));
+        let stranger = pods.iter().find(is_of_others);
+        Ok(stranger.map(|pod| format!("the {name} would lead to the Pod {}, which is of others", pod.name_any())))
+    }
+
     /// What is missing or different, if anything.
     ///
     /// # Errors
-    /// The request fails, or a workload of others is in the place of one of the stack.
+    /// The request fails, or something of others is in the way.
     async fn difference(&self, client: &Client, object: &DynamicObject) -> Result<Option<String>, Finding> {
         let api = match self.api(client, object).await {
             Err(error) if error.is_not_found() || error.is_unknown_kind() => {
@@ -260,13 +301,12 @@ impl Objects {
         };
         let there = apply::get(&api, object).await?;
         self.origins.note(object, there.as_ref());
-        let Some(there) = there else { return Ok(Some(format!("{} is not there", apply::describe(object)))) };
-        if !is_made(&there) && selects_otherwise(object, &there) {
-            let cause = format!("the {} is of others, and can't become what is installed", apply::describe(object));
+        if let Some(cause) = self.obstacle(client, object, there.as_ref()).await? {
             return Err(Finding::new(Id::Conflict, cause)
                 .advise("Delete it, if nobody needs it any more.")
-                .advise("If it is the object store of backups, go on with it: --backup-provider AWS --backup-store-endpoint URL"));
+                .advise(STORE));
         }
+        let Some(there) = there else { return Ok(Some(format!("{} is not there", apply::describe(object)))) };
         if has_failed(&there) {
             return Ok(Some(format!("the {} has failed", apply::describe(object))));
         }
@@ -404,6 +444,45 @@ mod tests {
         assert!(without_rules(&mut schema));
         assert_eq!(schema, json!({"a": [{"b": {"c": 1}}]}));
         assert!(!without_rules(&mut schema));
+    }
+
+    fn object(value: Value) -> DynamicObject {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_service_selects_exactly_what_is_wanted() {
+        let of = |kind: &str, selector: Value| {
+            object(json!({"apiVersion": "v1", "kind": kind, "metadata": {"name": "x"}, "spec": {"selector": selector}}))
+        };
+        let (wanted, more) = (json!({"app": "minio"}), json!({"app": "minio", "component": "server"}));
+        for (kind, there, otherwise) in [
+            ("Service", &wanted, false),
+            ("Service", &more, true),
+            ("Service", &Value::Null, true),
+            ("Deployment", &more, false),
+            ("Deployment", &Value::Null, true),
+            ("ConfigMap", &Value::Null, false),
+        ] {
+            let (wanted, found) = (of(kind, wanted.clone()), of(kind, there.clone()));
+            assert_eq!(selects_otherwise(&wanted, &found), otherwise, "{kind} {there}");
+        }
+    }
+
+    #[test]
+    fn a_pod_is_of_the_workload_that_makes_it() {
+        let of = |kind: &str| object(json!({"apiVersion": "apps/v1", "kind": kind, "metadata": {"name": "minio"}}));
+        let pod = |owners: Value| -> Pod {
+            serde_json::from_value(json!({"metadata": {"name": "p", "ownerReferences": owners}})).unwrap()
+        };
+        let owner = |kind: &str, name: &str| {
+            pod(json!([{"apiVersion": "apps/v1", "kind": kind, "name": name, "uid": "u", "controller": true}]))
+        };
+        assert!(makes(&of("StatefulSet"), &owner("StatefulSet", "minio")));
+        assert!(makes(&of("Deployment"), &owner("ReplicaSet", "minio-6d4b")));
+        assert!(!makes(&of("Deployment"), &owner("ReplicaSet", "minio-console-6d4b")));
+        assert!(!makes(&of("StatefulSet"), &owner("ReplicaSet", "minio-6d4b")));
+        assert!(!makes(&of("StatefulSet"), &pod(json!([]))));
     }
 
     #[test]

@@ -61,13 +61,6 @@ impl Rollouts {
         Ok((there, progress))
     }
 
-    async fn pods(&self, client: &Client, object: &DynamicObject) -> Result<Vec<Pod>, Finding> {
-        let namespace = namespace(object);
-        let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
-        let list = api.list(&ListParams::default().labels_from(&selector(object))).await;
-        Ok(list.map_err(|error| Error::request(format!("list pods in {namespace}"), error))?.items)
-    }
-
     /// Follows a workload and its pods until it is done: two watches, however long that takes.
     async fn follow(&self, client: &Client, object: &DynamicObject, context: &Context) -> Result<(), Finding> {
         let name = object.name_any();
@@ -96,6 +89,17 @@ impl Rollouts {
             context.progress(detailed(client, there.as_ref(), why, members.values()).await?);
         }
     }
+}
+
+/// The pods that a workload or a Service selects.
+///
+/// # Errors
+/// The request fails.
+pub(super) async fn pods(client: &Client, object: &DynamicObject) -> Result<Vec<Pod>, Error> {
+    let namespace = namespace(object);
+    let api: Api<Pod> = Api::namespaced(client.clone(), &namespace);
+    let list = api.list(&ListParams::default().labels_from(&selector(object))).await;
+    Ok(list.map_err(|error| Error::request(format!("list pods in {namespace}"), error))?.items)
 }
 
 /// What can be seen of pods of a workload that are waited for.
@@ -159,13 +163,20 @@ fn namespace(object: &DynamicObject) -> String {
     object.namespace().unwrap_or_else(|| "default".to_owned())
 }
 
-/// What selects a workload's pods. A server takes no Deployment or StatefulSet whose selector is empty.
+/// What selects the pods of a workload or a Service. A server takes no Deployment or StatefulSet whose selector is empty.
 fn selector(object: &DynamicObject) -> Selector {
-    if objects::kind(object) == "Job" {
-        return [("job-name".to_owned(), object.name_any())].into_iter().collect();
+    let written = || object.data["spec"]["selector"].clone();
+    match objects::kind(object) {
+        "Job" => [("job-name".to_owned(), object.name_any())].into_iter().collect(),
+        "Service" => {
+            let labels: BTreeMap<String, String> = serde_json::from_value(written()).unwrap_or_default();
+            labels.into_iter().collect()
+        }
+        _ => {
+            let labels: LabelSelector = serde_json::from_value(written()).unwrap_or_default();
+            Selector::try_from(labels).unwrap_or_default()
+        }
     }
-    let written: LabelSelector = serde_json::from_value(object.data["spec"]["selector"].clone()).unwrap_or_default();
-    Selector::try_from(written).unwrap_or_default()
 }
 
 /// Whether an object is a Job that has come to an end that is none.
@@ -254,7 +265,7 @@ impl Step for Rollouts {
         let client = self.part.site.client().await?;
         for object in workloads {
             if let (there, Progress::Waits(why)) = self.progress(&client, object).await? {
-                let pods = self.pods(&client, object).await?;
+                let pods = pods(&client, object).await?;
                 return Ok(Observation::unmet(detailed(&client, there.as_ref(), why, pods.iter()).await?));
             }
         }
@@ -282,7 +293,7 @@ impl Step for Rollouts {
             if let Ok((_, Progress::Waits(_))) = self.progress(&client, object).await {
                 let (namespace, name) = (namespace(object), object.name_any());
                 evidence.push(diagnosis::events(&client, &namespace, objects::kind(object), &name).await);
-                for pod in self.pods(&client, object).await.unwrap_or_default() {
+                for pod in pods(&client, object).await.unwrap_or_default() {
                     evidence.extend(diagnosis::of_pod(&client, &pod).await);
                 }
             }
