@@ -36,13 +36,17 @@ Feature: Nodes in trouble
       """
       a9s/operators:{version}: a9s/postgresql:15
       """
+    And the file "none.yaml" with:
+      """
+      {}
+      """
     When I run `a9s create stack a8s --stack builtin --image-map {home}/map.yaml --yes`
     Then the command fails with exit code 1
     And it took less than 60 seconds
     And the reason is one clear sentence
     And standard error says "CrashLoopBackOff"
     And standard error says "log of the container manager"
-    When I run `a9s create stack a8s --stack builtin --yes`
+    When I run `a9s create stack a8s --stack builtin --image-map {home}/none.yaml --yes`
     Then the command succeeds
     When I create an instance "later"
     Then the command succeeds

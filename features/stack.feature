@@ -237,6 +237,52 @@ Feature: The stack on a cluster that is there
     When I run `a9s create stack a8s --context prod --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
     Then the command succeeds
 
+  @full @cluster @embedded-only @kubectl
+  Scenario: What a stack was installed from stays until a flag says otherwise
+    Given a cluster of its own
+    And a release in small below "release", and a cert-manager in small as "cert-manager.yaml"
+    And the file "release/deploy/a8s/manifests/kustomization.yaml" with:
+      """
+      resources: [stack.yaml, images.yaml]
+      """
+    And the file "release/deploy/a8s/manifests/images.yaml" with:
+      """
+      {apiVersion: v1, kind: ConfigMap, metadata: {name: postgresql-images, namespace: a8s-system}, data: {spiloImage: "registry.test/spilo:1"}}
+      """
+    And the file "map.yaml" with:
+      """
+      registry.test/: mirror.test/
+      """
+    And the file "none.yaml" with:
+      """
+      {}
+      """
+    When I run `kubectl config rename-context a9s-a8s prod`
+    And I run `a9s delete stack a8s --context prod --yes`
+    And I run `a9s create stack a8s --context prod --deployment-version ./release --cert-manager ./cert-manager.yaml --image-map map.yaml --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
+    Then the command succeeds
+    And standard output does not say "The stack keeps"
+    When I run `a9s create stack a8s --context prod --yes`
+    Then the command succeeds
+    And standard output says "The stack keeps version {home}/release (--deployment-version says otherwise)."
+    And standard output says "The stack keeps cert-manager {home}/cert-manager.yaml (--cert-manager says otherwise)."
+    And standard output says "The stack keeps its image map (--image-map says otherwise)."
+    And the program has sent no changing request
+    When I run `kubectl get configmap postgresql-images -n a8s-system -o jsonpath={.data.spiloImage}`
+    Then standard output is "mirror.test/spilo:1"
+    When I run `a9s create stack a8s --context prod --image-map none.yaml --yes`
+    Then the command succeeds
+    When I run `kubectl get configmap postgresql-images -n a8s-system -o jsonpath={.data.spiloImage}`
+    Then standard output is "registry.test/spilo:1"
+    When I run `a9s create stack a8s --context prod --yes`
+    Then the command succeeds
+    And standard output does not say "image map"
+    Given the file "cert-manager.yaml" can't be read
+    When I run `a9s create stack a8s --context prod --yes`
+    Then it ends with the finding "manifests-missing"
+    And standard error says "{home}/cert-manager.yaml"
+    And standard error says "--cert-manager"
+
   @full @cluster @embedded-only @process @kubectl
   Scenario: A cluster that a9s does not know is named before it is touched
     Given a cluster of its own

@@ -55,6 +55,34 @@ Feature: Object store
     And standard error says "other-password"
     And the encryption password of the stack is the remembered one
 
+  Scenario: The encryption password outlives the stack, also where nobody had a copy, and none is overwritten
+    Given a cluster of its own
+    And the encryption password is remembered
+    When the copy of the encryption password is lost
+    And I run `a9s delete stack a8s -c a8s --yes`
+    Then the command succeeds
+    And the copy of the encryption password is the remembered one
+    And only its owner may read the file "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password"
+    When I run `a9s create stack a8s -c a8s --yes`
+    Then the command succeeds
+    And the encryption password of the stack is the remembered one
+    When the copy of the encryption password becomes "another"
+    And I run `a9s delete stack a8s -c a8s --yes`
+    Then the command succeeds
+    And standard error says "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password.a9s-a8s"
+    And the file "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password" says "another"
+    And the file "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password.a9s-a8s" holds the remembered encryption password
+    And only its owner may read the file "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password.a9s-a8s"
+
+  @negative
+  Scenario: A stack whose encryption password can't be kept stays
+    Given a cluster of its own
+    And the file "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password" can't be read
+    When I run `a9s delete stack a8s -c a8s --yes`
+    Then it ends with the finding "working-directory"
+    And standard error says "Nothing was removed."
+    And the pods of the stack are running
+
   @negative
   Scenario: AWS needs keys of its own
     Given an empty home and no cluster

@@ -21,7 +21,7 @@ use crate::manifest::{kustomization, minio};
 use crate::provider::{self, ClusterName, Name, Options};
 use crate::step::Plan;
 use crate::steps::install::{self, StackName};
-use crate::steps::release::{CERT_MANAGER, Fetched, Wanted};
+use crate::steps::release::Fetched;
 use crate::steps::{images::Loaded, stack};
 
 /// Registries that are asked at the same time.
@@ -105,8 +105,8 @@ impl Of {
             return Ok(documents);
         }
         let directory = session.establish_working_directory()?;
-        let wanted = Wanted::Manifests(self.stack.version());
-        let cert_manager = Wanted::cert_manager(self.stack.cert_manager.as_deref().unwrap_or(CERT_MANAGER));
+        let supply = self.stack.supply(None)?;
+        let (wanted, cert_manager) = (supply.manifests(), supply.cert_manager());
         let mut plan = Plan::new("images");
         plan.add(Fetched::new(directory.clone(), wanted.clone()));
         plan.add(Fetched::new(directory.clone(), cert_manager.clone()));
@@ -132,7 +132,7 @@ fn nobodys_store() -> object_store::manifests::Options {
 
 impl Look {
     fn images(&self, session: &Session) -> Result<Vec<Listed>, Finding> {
-        let map = self.of.stack.images()?;
+        let map = self.of.stack.supply(None)?.images();
         Ok(listed(&self.of.documents(session, &self.deadline)?, &map))
     }
 
@@ -217,7 +217,7 @@ impl Load {
                 .advise("Name a cluster with nodes: -p kind or -p minikube"));
         }
         let documents = self.of.documents(session, &self.run.deadline)?;
-        let source = stack::Source::new(self.of.stack.images()?, move || {
+        let source = stack::Source::new(self.of.stack.supply(None)?.images_later(), move || {
             let documents = documents.clone();
             Box::pin(async move { Ok(documents) })
         });

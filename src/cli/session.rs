@@ -218,6 +218,18 @@ impl Session {
         Ok(file.add_working_directory(&chosen)?)
     }
 
+    /// Where generated files lie. A dry run must not write the configuration, so it takes what would be proposed.
+    ///
+    /// # Errors
+    /// As [`Session::establish_working_directory`].
+    pub fn generated_directory(&self, run: &Run) -> Result<WorkingDirectory, Finding> {
+        if !run.dry_run {
+            return self.establish_working_directory();
+        }
+        let file = ConfigFile::of_user()?;
+        Ok(WorkingDirectory(file.read()?.working_dir.unwrap_or_else(|| file.proposal())))
+    }
+
     fn choose(&self, proposal: &Path) -> Result<PathBuf, Finding> {
         // Without a terminal there is nobody to ask, and the proposal harms nobody.
         if self.global.yes || !crate::caller::can_answer() {

@@ -73,10 +73,28 @@ impl fmt::Display for Reference {
     }
 }
 
-/// What replaces what. Keys are whole references, repositories (whose tag then stays), or prefixes that end with `/`.
+/// Old name to new name. Old names are whole references, repositories (whose tag then stays), or prefixes that end with `/`.
+pub type Rows = BTreeMap<String, String>;
+
+/// The rows of a file, which is a YAML mapping.
+///
+/// # Errors
+/// The file can't be read, or is no mapping of texts.
+pub fn rows(path: &Path) -> Result<Rows, Finding> {
+    let unreadable = |why: String| Finding::new(Id::ImageMap, format!("{}: {why}", path.display()));
+    let text = fs_err::read_to_string(path)
+        .map_err(|error| Finding::new(Id::ImageMap, format!("cannot read the image map: {error}")))?;
+    let rows: Rows = yaml::read(&text).map_err(|error| unreadable(error.to_string()))?;
+    if let Some((from, to)) = rows.iter().find(|(from, to)| from.ends_with('/') != to.ends_with('/')) {
+        return Err(unreadable(format!("either both or none of {from:?} and {to:?} end with '/'")));
+    }
+    Ok(rows)
+}
+
+/// What replaces what.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImageMap {
-    rows: BTreeMap<String, String>,
+    rows: Rows,
 }
 
 impl Default for ImageMap {
@@ -86,21 +104,11 @@ impl Default for ImageMap {
 }
 
 impl ImageMap {
-    /// The program's table with the rows of a file, which is a YAML mapping.
-    ///
-    /// # Errors
-    /// The file can't be read, or is no mapping of texts.
-    pub fn with_file(path: &Path) -> Result<Self, Finding> {
-        let unreadable = |why: String| Finding::new(Id::ImageMap, format!("{}: {why}", path.display()));
-        let text = fs_err::read_to_string(path)
-            .map_err(|error| Finding::new(Id::ImageMap, format!("cannot read the image map: {error}")))?;
-        let rows: BTreeMap<String, String> = yaml::read(&text).map_err(|error| unreadable(error.to_string()))?;
-        if let Some((from, to)) = rows.iter().find(|(from, to)| from.ends_with('/') != to.ends_with('/')) {
-            return Err(unreadable(format!("either both or none of {from:?} and {to:?} end with '/'")));
-        }
+    /// The program's table, with rows that go before it.
+    pub fn with(rows: Rows) -> Self {
         let mut map = Self::default();
         map.rows.extend(rows);
-        Ok(map)
+        map
     }
 
     /// What a reference becomes; `None` if it stays. The most specific row wins, and a row's result may have moved, too:
@@ -224,10 +232,10 @@ mod tests {
         assert_eq!(Reference::parse(text).to_string(), text);
     }
 
-    fn map(rows: &str) -> ImageMap {
+    fn map(text: &str) -> ImageMap {
         let file = tempfile::NamedTempFile::new().unwrap();
-        fs_err::write(file.path(), rows).unwrap();
-        ImageMap::with_file(file.path()).unwrap()
+        fs_err::write(file.path(), text).unwrap();
+        ImageMap::with(rows(file.path()).unwrap())
     }
 
     #[rstest]
@@ -263,8 +271,7 @@ mod tests {
 
     #[test]
     fn a_registry_of_many_images_moves_with_them() {
-        let mut map = ImageMap::default();
-        map.rows.insert("registry.test/".into(), "mirror.test/".into());
+        let map = ImageMap::with([("registry.test/".to_owned(), "mirror.test/".to_owned())].into());
         let mut object = json!({"kind": "ConfigMap", "metadata": {"name": "postgresql-images"}, "data": {
             "extensionImageRegistry": "registry.test/extensions",
         }});
@@ -276,6 +283,6 @@ mod tests {
     fn a_map_that_is_none_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs_err::write(file.path(), "- a\n").unwrap();
-        assert!(ImageMap::with_file(file.path()).unwrap_err().cause.contains(&*file.path().to_string_lossy()));
+        assert!(rows(file.path()).unwrap_err().cause.contains(&*file.path().to_string_lossy()));
     }
 }

@@ -6,11 +6,12 @@ use std::path::{Component, Path, PathBuf};
 use std::str::FromStr;
 
 use flate2::read::GzDecoder;
+use serde::{Deserialize, Serialize};
 
 use crate::finding::{Finding, Id};
 
 /// The version that is installed when none is named, as the Go tool's.
-pub const DEFAULT: &str = "v1.3.0";
+const DEFAULT: &str = "v1.3.0";
 /// Where archives of the released documents are; `A9S_RELEASES` names a mirror.
 const ARCHIVES: &str = "https://codeload.github.com/anynines/a8s-deployment/tar.gz";
 /// Below a release's directory: what is applied.
@@ -20,8 +21,9 @@ pub const BACKUP_CONFIG: &str = "deploy/a8s/backup-config";
 /// An archive of documents that is larger is none.
 const LARGEST: u64 = 64 << 20;
 
-/// Which released documents are meant.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Which released documents are meant. As a document: its text.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub enum Version {
     /// A git tag.
     Tag(String),
@@ -44,6 +46,26 @@ impl FromStr for Version {
             name if name.chars().all(tag) => Ok(Self::Tag(name.to_owned())),
             other => Err(format!("{other:?} is neither a git tag nor `latest` nor a directory")),
         }
+    }
+}
+
+impl Default for Version {
+    fn default() -> Self {
+        Self::Tag(DEFAULT.to_owned())
+    }
+}
+
+impl TryFrom<String> for Version {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.parse()
+    }
+}
+
+impl From<Version> for String {
+    fn from(version: Version) -> Self {
+        version.to_string()
     }
 }
 

@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 use super::backup_config::{self, Choice};
 use super::images;
 use super::release::{Fetched, Wanted};
-use super::stack::{self, Part, Probe, Site, Source};
+use super::stack::{self, Part, Probe, Site, Source, supply};
 use crate::config::WorkingDirectory;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::images::{ImageMap, of_objects};
-use crate::manifest::release::{BACKUP_CONFIG, MANIFESTS, Version};
+use crate::manifest::release::{BACKUP_CONFIG, MANIFESTS};
 use crate::manifest::{kustomization, minio};
 use crate::provider::docker::docker;
 use crate::provider::tool::Tool;
@@ -72,12 +72,7 @@ pub enum Stack {
         provider: Option<(Arc<dyn Provider>, ClusterName)>,
     },
     /// The released one.
-    Upstream {
-        /// Which release.
-        version: Version,
-        /// cert-manager's version, or a file with its document.
-        cert_manager: String,
-    },
+    Upstream,
 }
 
 impl Stack {
@@ -85,7 +80,7 @@ impl Stack {
     pub const fn name(&self) -> StackName {
         match self {
             Self::Builtin { .. } => StackName::Builtin,
-            Self::Upstream { .. } => StackName::Upstream,
+            Self::Upstream => StackName::Upstream,
         }
     }
 }
@@ -96,52 +91,75 @@ pub struct Installation {
     pub directory: WorkingDirectory,
     /// What is installed.
     pub stack: Stack,
-    /// Images that are elsewhere.
-    pub images: ImageMap,
+    /// What it is made of.
+    pub supply: Arc<supply::Choice>,
     /// Where backups go.
     pub choice: Arc<Choice>,
 }
 
-/// Adds the steps that get what an installation needs besides its cluster. A cluster that takes long to make should be
-/// made after them: where they fail, nothing has been.
+/// Adds the steps that get what an installation needs besides its cluster, as far as that has nothing to say of it. A cluster
+/// that takes long to make should be made after them: where they fail, nothing has been.
 pub fn prepare(plan: &mut Plan, after: &[Handle], installation: &Installation) -> Vec<Handle> {
-    match &installation.stack {
+    let Installation { directory, stack, supply, .. } = installation;
+    match stack {
         Stack::Builtin { provider: Some((provider, cluster)) } if provider.has_nodes() => {
             vec![plan.after(after, images::Built { provider: provider.clone(), cluster: cluster.clone() })]
         }
-        Stack::Builtin { .. } => Vec::new(),
-        Stack::Upstream { version, cert_manager } => {
-            [Wanted::Manifests(version.clone()), Wanted::cert_manager(cert_manager)]
-                .map(|wanted| plan.after(after, Fetched::new(installation.directory.clone(), wanted)))
-                .into()
-        }
+        Stack::Upstream if supply.is_settled() => fetch(plan, after, directory, supply),
+        Stack::Builtin { .. } | Stack::Upstream => Vec::new(),
     }
+}
+
+/// Adds the steps that fetch what is released.
+fn fetch(plan: &mut Plan, after: &[Handle], directory: &WorkingDirectory, supply: &Arc<supply::Choice>) -> Vec<Handle> {
+    let wanted: [fn(&supply::Choice) -> Wanted; 2] = [supply::Choice::manifests, supply::Choice::cert_manager];
+    let fetched = wanted.map(|wanted| {
+        let supply = supply.clone();
+        plan.after(after, Fetched::later(directory.clone(), move || wanted(&supply)))
+    });
+    fetched.into()
 }
 
 /// Adds the steps of an installation on a cluster that is there when `after` are done; what [`prepare`] has added is among
 /// them.
 pub fn add(plan: &mut Plan, after: &[Handle], access: Arc<Access>, installation: Installation) -> Handle {
-    let Installation { directory, stack, images, choice } = installation;
+    let Installation { directory, stack, supply, choice } = installation;
     let site = Site::new(access);
-    let record = add_record(plan, after, &site, stack.name());
+    let adopted = supply::Adopted { site: site.clone(), choice: supply.clone() };
+    // The steps after which it is known what the stack is made of, and the record.
+    let (known, record) = match stack {
+        _ if supply.is_settled() => (after.to_vec(), add_record(plan, after, &site, stack.name())),
+        // What is released is fetched before anything is made on the cluster.
+        Stack::Upstream => {
+            let adopted = plan.after(after, adopted);
+            let fetched = fetch(plan, &[adopted], &directory, &supply);
+            let record = add_record(plan, &fetched, &site, stack.name());
+            (fetched, record)
+        }
+        // A record in a namespace that this run has made need not be read.
+        Stack::Builtin { .. } => {
+            let record = add_record(plan, after, &site, stack.name());
+            let adopted = plan.after(&[record], adopted);
+            (vec![adopted], adopted)
+        }
+    };
     let adopted = backup_config::Adopted::new(site.clone(), directory.clone(), choice.clone());
     let adopted = plan.after(&[record], adopted);
     let written = backup_config::Written { directory: directory.clone(), choice: choice.clone() };
     let written = plan.after(&[adopted], written);
     match stack {
         Stack::Builtin { provider } => {
-            add_builtin(plan, after, written, Builtin { site, directory, provider, images, choice })
+            add_builtin(plan, &known, written, Builtin { site, directory, provider, supply, choice })
         }
-        Stack::Upstream { version, cert_manager } => {
-            let wanted = Wanted::Manifests(version);
-            let cert_manager = Wanted::cert_manager(&cert_manager).path(&directory);
-            let mut needed = vec![written, add_cert_manager(plan, record, &site, cert_manager, &images)];
+        Stack::Upstream => {
+            let mut needed = vec![written, add_cert_manager(plan, record, &site, &directory, &supply)];
             if choice.may_be_minio() {
-                needed.push(add_minio(plan, adopted, &site, &images, choice));
+                needed.push(add_minio(plan, adopted, &site, &supply, choice));
             }
-            let source = released(images, wanted.path(&directory), directory);
+            let source = released(supply.clone(), directory);
             let probe = Some(stack::instance_probe());
-            stack::install(plan, &needed, Part { site, title: "the a8s System", id: stack::STACK, source, probe })
+            let part = Part { site, title: "the a8s System", id: stack::STACK, source, probe };
+            stack::install(plan, &needed, &supply, part)
         }
     }
 }
@@ -149,24 +167,23 @@ pub fn add(plan: &mut Plan, after: &[Handle], access: Arc<Access>, installation:
 /// Adds the steps that write what an installation would apply. No cluster is asked: the encryption password is the one of
 /// the working directory, and the images are pulled. Returns the files in the order in which they are to be applied.
 pub fn write(plan: &mut Plan, installation: Installation) -> Vec<PathBuf> {
-    let Installation { directory, stack, images, choice } = installation;
+    let Installation { directory, stack, supply, choice } = installation;
     let mut needed = vec![plan.add(backup_config::Written { directory: directory.clone(), choice: choice.clone() })];
     let mut parts = Vec::new();
     match stack {
         Stack::Builtin { .. } => {
             if choice.store().is_minio() {
-                parts.push(("object-store", own_store(images.clone(), choice.clone())));
+                parts.push(("object-store", own_store(supply.clone(), choice.clone())));
             }
-            parts.push(("stack", with_settings(builtin_source(images, None), directory.clone())));
+            parts.push(("stack", with_settings(builtin_source(supply, None), directory.clone())));
         }
-        Stack::Upstream { version, cert_manager } => {
-            let (release, document) = (Wanted::Manifests(version), Wanted::cert_manager(&cert_manager));
-            parts.push(("cert-manager", cert_manager_source(images.clone(), document.path(&directory), None)));
+        Stack::Upstream => {
+            parts.push(("cert-manager", cert_manager_source(supply.clone(), directory.clone(), None)));
             if choice.store().is_minio() {
-                parts.push(("object-store", minio_source(images.clone(), choice.clone())));
+                parts.push(("object-store", minio_source(supply.clone(), choice.clone())));
             }
-            parts.push(("stack", released(images, release.path(&directory), directory.clone())));
-            needed.extend([release, document].map(|wanted| plan.add(Fetched::new(directory.clone(), wanted))));
+            needed.extend(fetch(plan, &[], &directory, &supply));
+            parts.push(("stack", released(supply, directory.clone())));
         }
     }
     let manifests = stack::Manifests { directory: directory.stack_manifests(), parts };
@@ -181,9 +198,7 @@ fn add_record(plan: &mut Plan, after: &[Handle], site: &Arc<Site>, wanted: Stack
         site: site.clone(),
         title: "the record of the installation",
         id: "record",
-        source: Source::new(ImageMap::default(), || {
-            Box::pin(async { Ok(vec![a8s_operators::manifests::namespace()]) })
-        }),
+        source: Source::new(ImageMap::default, || Box::pin(async { Ok(vec![a8s_operators::manifests::namespace()]) })),
         probe: None,
     };
     let record = stack::prepare(plan, after, space);
@@ -194,37 +209,37 @@ struct Builtin {
     site: Arc<Site>,
     directory: WorkingDirectory,
     provider: Option<(Arc<dyn Provider>, ClusterName)>,
-    images: ImageMap,
+    supply: Arc<supply::Choice>,
     choice: Arc<Choice>,
 }
 
 /// The stack and its store at the same time: neither needs the other to begin. Images are loaded as soon as there are
-/// nodes: those become ready meanwhile.
-fn add_builtin(plan: &mut Plan, after: &[Handle], written: Handle, builtin: Builtin) -> Handle {
-    let Builtin { site, directory, provider, images, choice } = builtin;
-    let mut own = choice.may_be_minio().then(|| own_store(images.clone(), choice.clone()));
-    let operators = builtin_source(images.clone(), provider.clone());
+/// nodes and it is known which: those become ready meanwhile.
+fn add_builtin(plan: &mut Plan, known: &[Handle], written: Handle, builtin: Builtin) -> Handle {
+    let Builtin { site, directory, provider, supply, choice } = builtin;
+    let mut own = choice.may_be_minio().then(|| own_store(supply.clone(), choice.clone()));
+    let operators = builtin_source(supply.clone(), provider.clone());
     let mut source = with_settings(operators.clone(), directory);
     let mut needed = vec![written];
     if let Some((provider, cluster)) = provider
         && provider.has_nodes()
     {
         // Read apart from what is installed: it may not be known yet where backups go.
-        let store = own_store(images, choice);
+        let store = own_store(supply.clone(), choice);
         let sources = vec![store, operators];
-        needed.push(plan.after(after, images::Loaded { provider, cluster, sources }));
+        needed.push(plan.after(known, images::Loaded { provider, cluster, sources }));
         source = with_ids(source, docker());
         own = own.map(|own| with_ids(own, docker()));
     }
     let probe = Some(stack::instance_probe());
     let mut parts = vec![Part { site: site.clone(), title: "the a8s System", id: stack::STACK, source, probe }];
     parts.extend(own.map(|source| Part { site, title: "the object store", id: "object-store", source, probe: None }));
-    stack::install_together(plan, &needed, parts)
+    stack::install_together(plan, &needed, &supply, parts)
 }
 
 /// The objects of the builtin stack, but for what it is told of its store.
-fn builtin_source(images: ImageMap, provider: Option<(Arc<dyn Provider>, ClusterName)>) -> Arc<Source> {
-    Source::new(images, move || {
+fn builtin_source(supply: Arc<supply::Choice>, provider: Option<(Arc<dyn Provider>, ClusterName)>) -> Arc<Source> {
+    Source::new(supply.images_later(), move || {
         let provider = provider.clone();
         Box::pin(async move {
             let options = match provider {
@@ -239,7 +254,7 @@ fn builtin_source(images: ImageMap, provider: Option<(Arc<dyn Provider>, Cluster
 /// The objects of the builtin stack, with what it is told of its store.
 fn with_settings(stack: Arc<Source>, directory: WorkingDirectory) -> Arc<Source> {
     // Its images are where the map has them already.
-    Source::new(ImageMap::default(), move || {
+    Source::new(ImageMap::default, move || {
         let (stack, directory) = (stack.clone(), directory.clone());
         Box::pin(async move {
             let mut values = stack::values_of(stack.objects().await?)?;
@@ -253,7 +268,7 @@ fn with_settings(stack: Arc<Source>, directory: WorkingDirectory) -> Arc<Source>
 /// pods. Instances are not among them: what they run is not to be restarted.
 fn with_ids(objects: Arc<Source>, docker: Tool) -> Arc<Source> {
     // Their images are where the map has them already.
-    Source::new(ImageMap::default(), move || {
+    Source::new(ImageMap::default, move || {
         let (objects, docker) = (objects.clone(), docker.clone());
         Box::pin(async move {
             let mut values = stack::values_of(objects.objects().await?)?;
@@ -292,8 +307,8 @@ fn settings(directory: &WorkingDirectory) -> Result<[Value; 2], Finding> {
 }
 
 /// The builtin stack's own store; nothing where backups go elsewhere.
-fn own_store(images: ImageMap, choice: Arc<Choice>) -> Arc<Source> {
-    Source::new(images, move || {
+fn own_store(supply: Arc<supply::Choice>, choice: Arc<Choice>) -> Arc<Source> {
+    Source::new(supply.images_later(), move || {
         let store = choice.store();
         Box::pin(async move {
             if !store.is_minio() {
@@ -312,17 +327,27 @@ fn pulled() -> a8s_operators::manifests::Options {
     Options { images, webhook: Webhook::Service, operators: Some(builtin::operators()) }
 }
 
-fn add_cert_manager(plan: &mut Plan, after: Handle, site: &Arc<Site>, path: PathBuf, images: &ImageMap) -> Handle {
-    let source = cert_manager_source(images.clone(), path, Some(site.access().clone()));
+fn add_cert_manager(
+    plan: &mut Plan,
+    after: Handle,
+    site: &Arc<Site>,
+    directory: &WorkingDirectory,
+    supply: &Arc<supply::Choice>,
+) -> Handle {
+    let source = cert_manager_source(supply.clone(), directory.clone(), Some(site.access().clone()));
     let part =
         Part { site: site.clone(), title: "cert-manager", id: "cert-manager", source, probe: Some(issuer_probe()) };
-    stack::install(plan, &[after], part)
+    stack::install(plan, &[after], supply, part)
 }
 
 /// The objects of cert-manager; none on a cluster that has another one.
-fn cert_manager_source(images: ImageMap, path: PathBuf, cluster: Option<Arc<Access>>) -> Arc<Source> {
-    Source::new(images, move || {
-        let (path, cluster) = (path.clone(), cluster.clone());
+fn cert_manager_source(
+    supply: Arc<supply::Choice>,
+    directory: WorkingDirectory,
+    cluster: Option<Arc<Access>>,
+) -> Arc<Source> {
+    Source::new(supply.clone().images_later(), move || {
+        let (path, cluster) = (supply.cert_manager().path(&directory), cluster.clone());
         Box::pin(async move {
             if let Some(cluster) = cluster
                 && stack::is_foreign(&cluster.client().await?, CERT_MANAGER).await?
@@ -352,15 +377,21 @@ fn issuer_probe() -> Probe {
     Probe { resource, object }
 }
 
-fn add_minio(plan: &mut Plan, after: Handle, site: &Arc<Site>, images: &ImageMap, choice: Arc<Choice>) -> Handle {
-    let source = minio_source(images.clone(), choice);
+fn add_minio(
+    plan: &mut Plan,
+    after: Handle,
+    site: &Arc<Site>,
+    supply: &Arc<supply::Choice>,
+    choice: Arc<Choice>,
+) -> Handle {
+    let source = minio_source(supply.clone(), choice);
     let part = Part { site: site.clone(), title: "the MinIO object store", id: "minio", source, probe: None };
-    stack::install(plan, &[after], part)
+    stack::install(plan, &[after], supply, part)
 }
 
 /// MinIO; nothing where backups go elsewhere.
-fn minio_source(images: ImageMap, choice: Arc<Choice>) -> Arc<Source> {
-    Source::new(images, move || {
+fn minio_source(supply: Arc<supply::Choice>, choice: Arc<Choice>) -> Arc<Source> {
+    Source::new(supply.images_later(), move || {
         let store = choice.store();
         Box::pin(async move {
             if !store.is_minio() {
@@ -372,9 +403,9 @@ fn minio_source(images: ImageMap, choice: Arc<Choice>) -> Arc<Source> {
 }
 
 /// The released documents, with the generated files in the places where their kustomization wants them.
-pub fn released(images: ImageMap, release: std::path::PathBuf, directory: WorkingDirectory) -> Arc<Source> {
-    Source::new(images, move || {
-        let (release, directory) = (release.clone(), directory.clone());
+pub fn released(supply: Arc<supply::Choice>, directory: WorkingDirectory) -> Arc<Source> {
+    Source::new(supply.clone().images_later(), move || {
+        let (release, directory) = (supply.manifests().path(&directory), directory.clone());
         Box::pin(async move {
             let read = |name: &str| {
                 fs_err::read(directory.backup_config().join(name))
@@ -402,10 +433,12 @@ pub fn render(release: &Path, read: &dyn Fn(&str) -> Result<Vec<u8>, Finding>) -
 mod tests {
     use super::*;
     use crate::kubernetes::Target;
+    use crate::manifest::release::Version;
     use crate::provider::{Name, Options, of_name};
     use crate::steps::backup_config::{Owner, Wish};
 
     fn plan(stack: Stack, owner: Owner) -> String {
+        let supply = supply::Supply { version: Some(Version::Latest), ..supply::Supply::default() };
         let mut plan = Plan::new("create stack a8s");
         add(
             &mut plan,
@@ -413,8 +446,8 @@ mod tests {
             Arc::new(Access::new(Target::default())),
             Installation {
                 directory: WorkingDirectory("/a9s".into()),
+                supply: supply::Choice::new(stack.name(), supply),
                 stack,
-                images: ImageMap::default(),
                 choice: Choice::new(Wish { owner: Some(owner), ..Wish::default() }),
             },
         );
@@ -426,7 +459,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kind");
         let docker = docker().at(&script).with("RECORDED_STATE", directory.path().as_os_str());
-        let source = with_ids(builtin_source(ImageMap::default(), None), docker);
+        let source =
+            with_ids(builtin_source(supply::Choice::new(StackName::Builtin, supply::Supply::default()), None), docker);
         let values = stack::values_of(source.objects().await.unwrap()).unwrap();
         let annotations = |value: &Value| value.pointer("/spec/template/metadata/annotations").cloned();
         let found: Vec<Value> = values.iter().filter_map(annotations).collect();
@@ -435,12 +469,11 @@ mod tests {
 
     #[test]
     fn components_follow_from_what_was_chosen() {
-        let upstream = || Stack::Upstream { version: Version::Latest, cert_manager: "v1.12.0".to_owned() };
         let kind = of_name(Name::Kind, Options::default()).unwrap();
         let builtin = Stack::Builtin { provider: Some((kind, "a8s".parse().unwrap())) };
         insta::with_settings!({snapshot_path => "../../snapshots/plans", prepend_module_to_snapshot => false}, {
-            insta::assert_snapshot!("create_stack_upstream_minio", plan(upstream(), Owner::Minio));
-            insta::assert_snapshot!("create_stack_upstream_aws", plan(upstream(), Owner::Aws));
+            insta::assert_snapshot!("create_stack_upstream_minio", plan(Stack::Upstream, Owner::Minio));
+            insta::assert_snapshot!("create_stack_upstream_aws", plan(Stack::Upstream, Owner::Aws));
             insta::assert_snapshot!("create_stack_builtin_kind", plan(builtin, Owner::Minio));
         });
     }

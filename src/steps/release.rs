@@ -37,8 +37,8 @@ pub enum Wanted {
 impl Wanted {
     /// cert-manager in a version, or in a file of this machine.
     pub fn cert_manager(version: &str) -> Self {
-        let is_file = version.contains('/') || version.starts_with('.');
-        let from = if is_file { version.to_owned() } else { format!("{CERT_MANAGER_URL}/{version}/cert-manager.yaml") };
+        let url = || format!("{CERT_MANAGER_URL}/{version}/cert-manager.yaml");
+        let from = if is_file(version) { version.to_owned() } else { url() };
         Self::Document { name: format!("cert-manager-{version}.yaml"), from }
     }
 
@@ -75,31 +75,44 @@ impl Wanted {
     }
 }
 
+/// Whether a version of cert-manager is a file of this machine.
+pub fn is_file(version: &str) -> bool {
+    version.contains('/') || version.starts_with('.')
+}
+
 /// Released documents should be here.
 pub struct Fetched {
-    /// Where they are kept.
-    pub directory: WorkingDirectory,
-    /// Which.
-    pub wanted: Wanted,
+    directory: WorkingDirectory,
+    wanted: Box<dyn Fn() -> Wanted + Send + Sync>,
     looked: AtomicBool,
 }
 
 impl Fetched {
-    /// The step.
+    /// The step for what is known already.
     pub fn new(directory: WorkingDirectory, wanted: Wanted) -> Self {
-        Self { directory, wanted, looked: AtomicBool::new(false) }
+        Self::later(directory, move || wanted.clone())
+    }
+
+    /// The step for what is known when it runs.
+    pub fn later(directory: WorkingDirectory, wanted: impl Fn() -> Wanted + Send + Sync + 'static) -> Self {
+        Self { directory, wanted: Box::new(wanted), looked: AtomicBool::new(false) }
+    }
+
+    /// Where they are once they are here.
+    fn path(&self) -> PathBuf {
+        (self.wanted)().path(&self.directory)
     }
 
     /// Says that what is kept is complete, and what it was. `sha256sum -c` beside it understands it.
     fn checksums(&self) -> PathBuf {
-        let mut name = self.wanted.path(&self.directory).into_os_string();
+        let mut name = self.path().into_os_string();
         name.push(".sha256");
         PathBuf::from(name)
     }
 
     fn kept(&self) -> Kept {
         let Ok(noted) = std::fs::read_to_string(self.checksums()) else { return Kept::Nothing };
-        match self.checksums_of(&self.wanted.path(&self.directory)) {
+        match self.checksums_of(&self.path()) {
             Ok(there) if there == noted => Kept::Whole,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Kept::Nothing,
             _ => Kept::Other,
@@ -108,7 +121,7 @@ impl Fetched {
 
     /// The checksum of every file of a release at `path`, each on a line with the path where it is kept.
     fn checksums_of(&self, path: &Path) -> std::io::Result<String> {
-        let kept = self.wanted.path(&self.directory);
+        let kept = self.path();
         let mut files = Vec::new();
         collect(path, Path::new(kept.file_name().unwrap_or_default()), &mut files)?;
         files.sort();
@@ -119,27 +132,27 @@ impl Fetched {
     }
 
     async fn fetch(&self, context: &Context) -> Result<(), Finding> {
-        let Some(url) = self.wanted.url() else { return Ok(()) };
+        let Some(url) = (self.wanted)().url() else { return Ok(()) };
         context.progress(format!("fetching {url}"));
         let body = Fetcher::new()?.get(&url).await.map_err(|finding| match finding.id {
             Id::FetchNotFound => finding.advise("Is there such a version? Name another with --deployment-version."),
             _ => finding.advise("Name a directory with the documents: --deployment-version DIRECTORY"),
         })?;
         self.keep(&body)?;
-        context.note(format!("{} has the checksum sha256:{}", self.wanted.what(), sum(&body)));
+        context.note(format!("{} has the checksum sha256:{}", (self.wanted)().what(), sum(&body)));
         Ok(())
     }
 
     /// Puts it in place: complete, or not at all.
     fn keep(&self, body: &[u8]) -> Result<(), Finding> {
         let failed = |error: std::io::Error| Finding::new(Id::WorkingDirectory, error.to_string());
-        let path = self.wanted.path(&self.directory);
+        let path = self.path();
         let mut name = path.clone().into_os_string();
         name.push(".new");
         let new = PathBuf::from(name);
         fs_err::create_dir_all(self.directory.releases()).map_err(failed)?;
         remove(&new).map_err(failed)?;
-        match &self.wanted {
+        match (self.wanted)() {
             Wanted::Manifests(_) => release::unpack(body, &new)?,
             Wanted::Document { .. } => fs_err::write(&new, body).map_err(failed)?,
         }
@@ -189,29 +202,37 @@ fn remove(path: &Path) -> std::io::Result<()> {
 #[async_trait]
 impl Step for Fetched {
     fn id(&self) -> String {
-        match &self.wanted {
+        match (self.wanted)() {
             Wanted::Manifests(_) => "release".to_owned(),
             Wanted::Document { .. } => "cert-manager-document".to_owned(),
         }
     }
 
     fn title(&self) -> String {
-        format!("have {}", self.wanted.what())
+        format!("have {}", (self.wanted)().what())
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        if let Some(path) = self.wanted.local() {
-            match &self.wanted {
-                Wanted::Manifests(_) => release::complete(&path)?,
+        let wanted = (self.wanted)();
+        if let Some(path) = wanted.local() {
+            let missing = |finding: Finding, flag: &str| {
+                finding.advise(format!(
+                    "Name another with {flag}; without it, a stack that is there keeps what it was installed from."
+                ))
+            };
+            match wanted {
+                Wanted::Manifests(_) => {
+                    release::complete(&path).map_err(|finding| missing(finding, "--deployment-version"))?;
+                }
                 Wanted::Document { .. } if path.is_file() => {}
                 Wanted::Document { .. } => {
                     let cause = format!("there is no file {}", path.display());
-                    return Err(Finding::new(Id::ManifestsMissing, cause));
+                    return Err(missing(Finding::new(Id::ManifestsMissing, cause), "--cert-manager"));
                 }
             }
             return Ok(Observation::satisfied(format!("{} is used", path.display())));
         }
-        let is_moving = self.wanted == Wanted::Manifests(Version::Latest);
+        let is_moving = wanted == Wanted::Manifests(Version::Latest);
         Ok(match self.kept() {
             Kept::Nothing => Observation::unmet("it is not here"),
             Kept::Other => Observation::unmet("what is here is not what was fetched"),
@@ -290,7 +311,7 @@ mod tests {
         let step = Fetched::new(WorkingDirectory(home.path().join("a9s")), wanted);
         let kept = |body: &[u8]| {
             step.keep(body).unwrap();
-            fs_err::metadata(step.wanted.path(&step.directory)).unwrap().ino()
+            fs_err::metadata(step.path()).unwrap().ino()
         };
         let first = kept(b"kind: List\n");
         assert_eq!(kept(b"kind: List\n"), first);
@@ -329,7 +350,9 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let directory = WorkingDirectory(home.path().join("a9s"));
         let wanted = Wanted::Manifests(Version::Directory(home.path().to_owned()));
-        assert_eq!(run(&directory, &wanted).await.unwrap_err().id, Id::ManifestsMissing);
+        let finding = run(&directory, &wanted).await.unwrap_err();
+        assert_eq!(finding.id, Id::ManifestsMissing);
+        assert!(finding.advice.iter().any(|advice| advice.contains("--deployment-version")), "{:?}", finding.advice);
         fs_err::create_dir_all(home.path().join(release::MANIFESTS)).unwrap();
         assert!(!run(&directory, &wanted).await.unwrap());
         assert_eq!(wanted.path(&directory), home.path());

@@ -6,19 +6,19 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::stack_arguments::StackArguments;
+use super::stack_arguments::{StackArguments, tell_kept};
 use crate::cli::arguments::{ProviderChoice, Run};
 use crate::cli::{Session, group, prompt};
-use crate::config::WorkingDirectory;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Target, kubeconfig};
 use crate::provider::kind::Configuration;
-use crate::provider::{ClusterName, Name, Options, Provider};
+use crate::provider::{ClusterName, Name, Options, Provider, State};
 use crate::step::Plan;
 use crate::steps;
 use crate::steps::backup_config::{self, Choice, Store};
 use crate::steps::cluster::Wanted;
 use crate::steps::install::{self, Installation, StackName};
+use crate::steps::stack::supply::Supply;
 
 /// Arguments of `create cluster`.
 #[derive(Debug, Args)]
@@ -85,14 +85,19 @@ impl CreateCluster {
         let provider = session.provider(&self.provider, options)?;
         arguments.warn_about_unused(session, provider.name());
         let found = || found_store(session, provider.as_ref(), &self.cluster_name);
-        let wish = arguments.stack.store.wish(session, found)?;
-        let (choice, images) = (Choice::new(wish), arguments.stack.which.images()?);
+        let choice = Choice::new(arguments.stack.store.wish(session, found)?);
+        let supply = arguments.stack.which.supply(Some(provider.name()))?;
         let stack = arguments.stack.which.stack(Some((provider.clone(), self.cluster_name.clone())))?;
         let is_ours = is_ours(session, provider.as_ref(), &self.cluster_name)?;
         if !is_ours && !arguments.run.dry_run {
             ask_about_foreign(session, provider.as_ref(), &self.cluster_name)?;
         }
-        let directory = generated_directory(session, &arguments.run)?;
+        let state = session.look(async { Ok(provider.state(&self.cluster_name).await) })?;
+        if matches!(state, Ok(State::Absent)) {
+            // Nothing is on record there.
+            supply.settle(Supply::default());
+        }
+        let directory = session.generated_directory(&arguments.run)?;
         let kubeconfig = match &arguments.kubeconfig {
             Some(path) => crate::caller::path(path),
             None => kubeconfig::paths().into_iter().next().ok_or(crate::config::Error::NoHome)?,
@@ -100,11 +105,13 @@ impl CreateCluster {
         // What is no kubeconfig is told before anything is made.
         kubeconfig::check(&kubeconfig)?;
         session.console.heading("Let's set up a Kubernetes stack together...");
-        let installation = Installation { directory: directory.clone(), stack, images, choice: choice.clone() };
+        let (supplied, stored) = (supply.clone(), choice.clone());
+        let installation = Installation { directory: directory.clone(), stack, supply: supplied, choice: stored };
         let plan = plan(&provider, &self.cluster_name, &kubeconfig, is_ours, installation);
-        let outcome = session
-            .block_on(async |cancel| session.carry_out(&plan, &arguments.run, cancel, Some(&directory)).await)?;
-        if let Some(outcome) = outcome {
+        let outcome =
+            session.block_on(async |cancel| session.carry_out(&plan, &arguments.run, cancel, Some(&directory)).await);
+        tell_kept(session, &supply);
+        if let Some(outcome) = outcome? {
             let made = if outcome.step_changed("cluster") { "Created" } else { "Found" };
             let cluster =
                 format!("{made} a Kubernetes Cluster using {} named: {}.", provider.name(), self.cluster_name);
@@ -120,15 +127,6 @@ impl CreateCluster {
         }
         Ok(())
     }
-}
-
-/// Where generated files lie. A dry run must not write the configuration, so it takes what would be proposed.
-pub(super) fn generated_directory(session: &Session, run: &Run) -> Result<WorkingDirectory, Finding> {
-    if !run.dry_run {
-        return session.establish_working_directory();
-    }
-    let file = crate::config::ConfigFile::of_user()?;
-    Ok(WorkingDirectory(file.read()?.working_dir.unwrap_or_else(|| file.proposal())))
 }
 
 impl CreateClusterA8s {

@@ -6,8 +6,8 @@ use a8s_operators::object_store;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
-use super::cluster::{generated_directory, summary};
-use super::stack_arguments::StackArguments;
+use super::cluster::summary;
+use super::stack_arguments::{StackArguments, tell_kept};
 use crate::cli::arguments::Run;
 use crate::cli::console::NOTHING_CHANGED;
 use crate::cli::{Session, group, prompt};
@@ -136,14 +136,14 @@ impl CreateStackA8s {
     /// Writes the manifests and says how to go on.
     fn write(&self, session: &Session) -> Result<(), Finding> {
         let found = || Ok(session.working_directory().ok().as_ref().and_then(backup_config::of_directory));
-        let (wish, images) = (self.stack.store.wish(session, found)?, self.stack.which.images()?);
+        let (wish, supply) = (self.stack.store.wish(session, found)?, self.stack.which.supply(None)?);
         let (name, stack) = (self.stack.which.name(None), self.stack.which.stack(None)?);
-        let directory = generated_directory(session, &self.run)?;
+        let directory = session.generated_directory(&self.run)?;
         // No cluster is asked: what is not said is as this directory has it.
         let choice = Choice::new(wish);
         choice.made(backup_config::of_directory(&directory).as_ref()).check()?;
         let mut plan = Plan::new("create stack a8s");
-        let installation = Installation { directory: directory.clone(), stack, images, choice };
+        let installation = Installation { directory: directory.clone(), stack, supply, choice };
         let paths = install::write(&mut plan, installation);
         let outcome =
             session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, Some(&directory)).await)?;
@@ -169,7 +169,7 @@ impl CreateStackA8s {
             return self.write(session);
         }
         let found = || session.look(async { backup_config::of_cluster(&self.cluster.connect().await?.client).await });
-        let (choice, images) = (Choice::new(self.stack.store.wish(session, found)?), self.stack.which.images()?);
+        let choice = Choice::new(self.stack.store.wish(session, found)?);
         let (connection, maker, is_ours) = session.look(async {
             let connection = self.cluster.connect().await?;
             let maker = maker(&connection).await;
@@ -179,7 +179,8 @@ impl CreateStackA8s {
             };
             Ok((connection, maker, is_ours))
         })?;
-        let name = self.stack.which.name(maker.as_ref().map(|(provider, _)| provider.name()));
+        let provider = maker.as_ref().map(|(provider, _)| provider.name());
+        let (name, supply) = (self.stack.which.name(provider), self.stack.which.supply(provider)?);
         let stack = self.stack.which.stack(maker.clone())?;
         if !is_ours && !self.run.dry_run {
             let mut namespaces = vec![a8s_operators::SYSTEM_NAMESPACE];
@@ -193,16 +194,18 @@ impl CreateStackA8s {
             );
             prompt::confirm(session, &format!("Go on with {what}?"), &what)?;
         }
-        let directory = generated_directory(session, &self.run)?;
+        let directory = session.generated_directory(&self.run)?;
         session.console.heading("Let's set up a Kubernetes stack together...");
         let (context, server) = (connection.context.clone(), connection.server.clone());
         let mut plan = Plan::new("create stack a8s");
-        let installation = Installation { directory: directory.clone(), stack, images, choice: choice.clone() };
+        let (supplied, stored) = (supply.clone(), choice.clone());
+        let installation = Installation { directory: directory.clone(), stack, supply: supplied, choice: stored };
         let prepared = install::prepare(&mut plan, &[], &installation);
         install::add(&mut plan, &prepared, Arc::new(Access::connected(connection)), installation);
         let outcome =
-            session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, Some(&directory)).await)?;
-        if let Some(outcome) = outcome {
+            session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, Some(&directory)).await);
+        tell_kept(session, &supply);
+        if let Some(outcome) = outcome? {
             let found = format!("Found the Kubernetes Cluster of the context {context}.");
             summary(session, &found, name, choice.store().is_minio());
             session.console.document(&json!({

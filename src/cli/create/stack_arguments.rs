@@ -6,12 +6,13 @@ use std::sync::Arc;
 use clap::Args;
 
 use super::store::BackupStore;
+use crate::cli::Session;
 use crate::finding::{Finding, Id};
-use crate::manifest::images::ImageMap;
-use crate::manifest::release::{self, Version};
+use crate::manifest::images;
+use crate::manifest::release::Version;
 use crate::provider::{ClusterName, Name, Provider};
 use crate::steps::install::{Stack, StackName};
-use crate::steps::release::CERT_MANAGER;
+use crate::steps::stack::supply::{Choice, Supply};
 
 /// Arguments of what is installed.
 #[derive(Debug, Clone, Args)]
@@ -32,25 +33,35 @@ pub struct WhichStack {
     #[arg(long, value_name = "STACK")]
     pub stack: Option<StackName>,
     /// Version of the released a8s manifests: a git tag, latest, or a directory; the builtin stack has none
-    /// [default: v1.3.0]
+    /// [default: as it is on the cluster, else v1.3.0]
     #[arg(long, value_name = "VERSION")]
     pub deployment_version: Option<Version>,
-    /// Version of cert-manager, or a file with its manifests; only the upstream stack needs it [default: v1.12.0]
+    /// Version of cert-manager, or a file with its manifests; only the upstream stack needs it
+    /// [default: as it is on the cluster, else v1.12.0]
     #[arg(long, value_name = "VERSION")]
     pub cert_manager: Option<String>,
-    /// YAML file that says which images are elsewhere: old name to new name
+    /// YAML file that says which images are elsewhere: old name to new name; {} says none are
+    /// [default: as it is on the cluster]
     #[arg(long, value_name = "FILE")]
     pub image_map: Option<PathBuf>,
 }
 
 impl WhichStack {
-    /// Images that are elsewhere.
+    /// What the stack is made of on a cluster of this provider, as far as the flags say.
     ///
     /// # Errors
-    /// The file can't be used.
-    pub fn images(&self) -> Result<ImageMap, Finding> {
-        let with_file = |path| ImageMap::with_file(&crate::caller::path(path));
-        self.image_map.as_deref().map_or_else(|| Ok(ImageMap::default()), with_file)
+    /// The image map can't be used.
+    pub fn supply(&self, provider: Option<Name>) -> Result<Arc<Choice>, Finding> {
+        let name = self.name(provider);
+        let rows = |path| images::rows(&crate::caller::path(path));
+        let images = self.image_map.as_deref().map(rows).transpose()?;
+        let wish = match name {
+            StackName::Builtin => Supply { images, ..Supply::default() },
+            StackName::Upstream => {
+                Supply { version: self.deployment_version.clone(), cert_manager: self.cert_manager.clone(), images }
+            }
+        };
+        Ok(Choice::new(name, wish.with_whole_paths()))
     }
 
     /// Which stack, on a cluster of this provider.
@@ -72,15 +83,14 @@ impl WhichStack {
                 "the embedded cluster runs no container images: the upstream stack can't run on it",
             )
             .advise("Leave out --stack, or take another provider: -p kind")),
-            StackName::Upstream => Ok(Stack::Upstream {
-                version: self.version(),
-                cert_manager: self.cert_manager.clone().unwrap_or_else(|| CERT_MANAGER.to_owned()),
-            }),
+            StackName::Upstream => Ok(Stack::Upstream),
         }
     }
+}
 
-    /// Which released manifests.
-    pub fn version(&self) -> Version {
-        self.deployment_version.clone().unwrap_or_else(|| Version::Tag(release::DEFAULT.to_owned()))
+/// Says what the stack keeps because no flag says otherwise.
+pub(super) fn tell_kept(session: &Session, supply: &Choice) {
+    for kept in supply.kept() {
+        session.console.info(format!("The stack keeps {kept}."));
     }
 }

@@ -11,7 +11,7 @@ use crate::cli::{Session, group, prompt};
 use crate::finding::Finding;
 use crate::kubernetes::Access;
 use crate::step::Plan;
-use crate::steps::stack;
+use crate::steps::{backup_config, stack};
 
 /// Arguments of `delete stack`.
 #[derive(Debug, Args)]
@@ -46,11 +46,12 @@ impl DeleteStack {
 
 impl DeleteStackA8s {
     fn run(self, session: &Session) -> Result<(), Finding> {
-        let (connection, lost, dependants) = session.look(async {
+        let (connection, is_installed, lost, dependants) = session.look(async {
             let connection = self.cluster.connect().await?;
+            let is_installed = stack::is_installed(&connection.client).await?;
             let lost = stack::lost(&connection.client).await?;
             let dependants = stack::dependants(&connection.client).await?;
-            Ok((connection, lost, dependants))
+            Ok((connection, is_installed, lost, dependants))
         })?;
         let context = connection.context.clone();
         if !self.run.dry_run {
@@ -71,20 +72,27 @@ impl DeleteStackA8s {
                 }
             }
         }
+        let access = Arc::new(Access::connected(connection));
         let mut plan = Plan::new("delete stack a8s");
-        plan.add(stack::Removed::new(Arc::new(Access::connected(connection))));
+        let mut before = Vec::new();
+        if is_installed {
+            let directory = session.generated_directory(&self.run)?;
+            before.push(plan.add(backup_config::Saved::new(access.clone(), directory)));
+        }
+        plan.after(&before, stack::Removed::new(access));
         let journal = session.journal();
         let outcome =
             session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, journal.as_ref()).await)?;
         if let Some(outcome) = outcome {
-            match outcome.changed() {
+            let is_deleted = outcome.step_changed("stack");
+            match is_deleted {
                 true => session.console.success(format!("The a8s stack has been removed from {context}.")),
                 false => session
                     .console
                     .info(format!("There was no a8s stack of ours on {context}. There's nothing to be done.")),
             }
             session.console.document(&json!({
-                "context": context, "deleted": outcome.changed(), "instances": lost.instances, "backups": lost.backups,
+                "context": context, "deleted": is_deleted, "instances": lost.instances, "backups": lost.backups,
                 "dependants": dependants, "steps": outcome.steps,
             }));
         }

@@ -171,6 +171,11 @@ async fn same_copy(world: &mut World) -> Result<(), Failure> {
     compare(world, &fs_err::read(copy(world))?)
 }
 
+#[then(expr = "the file {string} holds the remembered encryption password")]
+async fn held(world: &mut World, path: String) -> Result<(), Failure> {
+    compare(world, &fs_err::read(world.surroundings.home.join(path))?)
+}
+
 #[when("the copy of the encryption password is lost")]
 async fn lose(world: &mut World) -> Result<(), Failure> {
     Ok(fs_err::remove_file(copy(world))?)

@@ -1,7 +1,6 @@
 //! What a cluster knows of its backups already: whoever installs the stack again, also from another machine, must neither
 //! make the backups that are there unreadable nor send the next ones elsewhere by saying nothing.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use a8s_operators::SYSTEM_NAMESPACE;
@@ -11,8 +10,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 use tokio::sync::OnceCell;
 
-use super::{Choice, Owner, Store};
-use crate::config::{WorkingDirectory, write_private};
+use super::{Choice, Owner, Store, keep, password_file};
+use crate::config::WorkingDirectory;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Error;
 use crate::step::{Context, Observation, Step};
@@ -36,8 +35,7 @@ struct Found {
 impl Found {
     /// What is there. Where an owner is named, what is damaged is as good as none.
     async fn on(client: &Client, names_an_owner: bool) -> Result<Self, Finding> {
-        let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-        let secret = secrets.get_opt(CREDENTIALS).await.map_err(|error| unread("secret", CREDENTIALS, error))?;
+        let secret = secret(client).await?;
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
         let there = maps.get_opt(CONFIG).await.map_err(|error| unread("configmap", CONFIG, error))?;
         let document = there.and_then(|map| map.data?.remove(CONFIG_KEY));
@@ -51,9 +49,7 @@ impl Found {
             (None, None) => None,
             _ => return Err(damaged("a part of the configuration of backups is not there")),
         };
-        let password =
-            secret.and_then(|secret| secret.data).and_then(|mut data| data.remove(PASSWORD)).map(|value| value.0);
-        Ok(Self { password, store })
+        Ok(Self { password: secret.and_then(password_of), store })
     }
 }
 
@@ -63,6 +59,21 @@ impl Found {
 /// The cluster can't be asked.
 pub async fn of_cluster(client: &Client) -> Result<Option<Store>, Finding> {
     Ok(Found::on(client, true).await?.store)
+}
+
+/// What a cluster has of keys and of the encryption password.
+async fn secret(client: &Client) -> Result<Option<Secret>, Error> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    secrets.get_opt(CREDENTIALS).await.map_err(|error| unread("secret", CREDENTIALS, error))
+}
+
+fn password_of(secret: Secret) -> Option<Vec<u8>> {
+    Some(secret.data?.remove(PASSWORD)?.0)
+}
+
+/// The encryption password of a cluster.
+pub(super) async fn password(client: &Client) -> Result<Option<Vec<u8>>, Error> {
+    Ok(secret(client).await?.and_then(password_of))
 }
 
 fn unread(kind: &str, name: &str, error: kube::Error) -> Error {
@@ -103,19 +114,16 @@ impl Adopted {
         found.await
     }
 
-    fn path(&self) -> PathBuf {
-        self.directory.backup_config().join(PASSWORD)
-    }
-
     /// What is not yet as on the cluster, if anything.
     fn difference(&self, found: &Found) -> Result<Option<&'static str>, Finding> {
         let Some(wanted) = &found.password else { return Ok(None) };
-        match std::fs::read(self.path()) {
+        let path = password_file(&self.directory);
+        match std::fs::read(&path) {
             Ok(ours) if ours == *wanted => Ok(None),
             Ok(_) => {
                 let cause = format!(
                     "the cluster has another encryption password than {}: its backups could not be read any more",
-                    self.path().display()
+                    path.display()
                 );
                 Err(Finding::new(Id::OtherPassword, cause)
                     .advise("Move that file away to go on with the cluster's password."))
@@ -160,10 +168,10 @@ impl Step for Adopted {
                 before.place()
             ));
         }
-        let Some(password) = &found.password else { return Ok(()) };
-        fs_err::create_dir_all(self.directory.backup_config())
-            .and_then(|()| write_private(&self.path(), password))
-            .map_err(|error| Finding::new(Id::WorkingDirectory, error.to_string()))
+        match &found.password {
+            Some(password) => keep(&password_file(&self.directory), password),
+            None => Ok(()),
+        }
     }
 
     async fn confirm(&self) -> Result<Observation, Finding> {

@@ -4,9 +4,10 @@
 //! readable by their owner only.
 
 mod adopted;
+mod saved;
 mod store;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use a8s_operators::store::{ACCESS_KEY, CONFIG_KEY, Credentials, PASSWORD, SECRET_KEY};
@@ -14,6 +15,7 @@ use async_trait::async_trait;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 pub use self::adopted::{Adopted, of_cluster};
+pub use self::saved::Saved;
 pub use self::store::{Choice, Owner, Secret, Store, Wish};
 use crate::config::{WorkingDirectory, write_private};
 use crate::finding::{Finding, Id};
@@ -41,6 +43,18 @@ pub fn of_directory(directory: &WorkingDirectory) -> Option<Store> {
     Store::of(&document, Credentials { access_key, secret_key }).ok()
 }
 
+/// Where a working directory has the encryption password.
+fn password_file(directory: &WorkingDirectory) -> PathBuf {
+    directory.backup_config().join(PASSWORD)
+}
+
+/// Keeps a password in a file of a working directory.
+fn keep(path: &Path, password: &[u8]) -> Result<(), Finding> {
+    fs_err::create_dir_all(path.parent().unwrap_or(path))
+        .and_then(|()| write_private(path, password))
+        .map_err(|error| Finding::new(Id::WorkingDirectory, error.to_string()))
+}
+
 impl Written {
     /// Path and content of every file whose content is given.
     fn files(&self) -> Result<Vec<(PathBuf, String)>, Finding> {
@@ -51,10 +65,6 @@ impl Written {
             (directory.join(SECRET_KEY), store.credentials.secret_key),
             (directory.join(CONFIG_KEY), document),
         ])
-    }
-
-    fn password(&self) -> PathBuf {
-        self.directory.backup_config().join(PASSWORD)
     }
 }
 
@@ -69,10 +79,11 @@ impl Step for Written {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        if fs_err::metadata(self.password()).map_or(true, |metadata| metadata.len() == 0) {
+        let kept = password_file(&self.directory);
+        if fs_err::metadata(&kept).map_or(true, |metadata| metadata.len() == 0) {
             return Ok(Observation::unmet("there is no encryption password yet"));
         }
-        if !is_private(&self.password()) {
+        if !is_private(&kept) {
             return Ok(Observation::unmet("others can read the encryption password"));
         }
         for (path, content) in self.files()? {
@@ -91,9 +102,10 @@ impl Step for Written {
         };
         fs_err::create_dir_all(self.directory.user_manifests()).map_err(failed)?;
         fs_err::create_dir_all(self.directory.backup_config()).map_err(failed)?;
-        let kept = fs_err::read(self.password()).unwrap_or_default();
+        let path = password_file(&self.directory);
+        let kept = fs_err::read(&path).unwrap_or_default();
         let password = if kept.is_empty() { password() } else { kept };
-        write_private(&self.password(), &password).map_err(failed)?;
+        write_private(&path, &password).map_err(failed)?;
         for (path, content) in self.files()? {
             write_private(&path, content.as_bytes()).map_err(failed)?;
         }
@@ -101,7 +113,7 @@ impl Step for Written {
     }
 }
 
-fn is_private(path: &std::path::Path) -> bool {
+fn is_private(path: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
     fs_err::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o077 == 0)
 }

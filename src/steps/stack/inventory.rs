@@ -1,6 +1,7 @@
 //! What the program has installed, on record in the cluster: `delete stack` removes exactly that.
 //!
 //! The record is written before the objects, and only grows: after any cut there is nothing of ours that it does not name.
+//! What the stack is made of is beside it, for the next run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -15,7 +16,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::objects::rank;
-use super::{Installing, Origin, Site};
+use super::{Installing, Origin, Site, supply};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Error, FIELD_MANAGER, delete};
 use crate::step::{Context, Observation, Step};
@@ -26,6 +27,8 @@ const NAMESPACE: &str = a8s_operators::SYSTEM_NAMESPACE;
 const NAME: &str = "a9s-inventory";
 /// The key of what objects on record have made.
 const OFFSPRING: &str = "offspring";
+/// The key of what the stack is made of.
+const SUPPLY: &str = "supply";
 
 /// One object on record.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,13 +108,12 @@ pub async fn read(client: &Client) -> Result<Recorded, Error> {
     let is_there = there.as_ref().is_some_and(|map| map.metadata.deletion_timestamp.is_none());
     let mut data = there.and_then(|map| map.data).unwrap_or_default();
     let offspring = data.remove(OFFSPRING).map(|text| entries(&text)).unwrap_or_default();
+    data.remove(SUPPLY);
     Ok(Recorded { installed: data.values().flat_map(|text| entries(text)).collect(), offspring, is_there })
 }
 
-/// Notes entries by the short names of what they are of. What a field manager has noted, no other takes back.
-async fn note(client: Client, manager: &str, noted: BTreeMap<&str, BTreeSet<Entry>>) -> Result<(), Error> {
-    let text = |entries: BTreeSet<Entry>| entries.iter().map(Entry::line).collect::<Vec<_>>().join("\n");
-    let data: BTreeMap<&str, String> = noted.into_iter().map(|(name, entries)| (name, text(entries))).collect();
+/// Notes texts by their keys in the record. What a field manager has noted, no other takes back.
+async fn note(client: Client, manager: &str, data: BTreeMap<&str, String>) -> Result<(), Error> {
     let patch = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": NAME, "namespace": NAMESPACE}, "data": data,
     });
@@ -126,7 +128,7 @@ async fn note(client: Client, manager: &str, noted: BTreeMap<&str, BTreeSet<Entr
 /// # Errors
 /// The request fails.
 pub async fn note_offspring(client: &Client, made: BTreeSet<Entry>) -> Result<(), Error> {
-    note(client.clone(), OFFSPRING, [(OFFSPRING, made)].into()).await
+    note(client.clone(), OFFSPRING, [(OFFSPRING, text(&made))].into()).await
 }
 
 /// Removes the record: where its namespace stays, it would stay too.
@@ -142,18 +144,23 @@ fn entries(text: &str) -> BTreeSet<Entry> {
     text.lines().filter_map(Entry::parse).collect()
 }
 
-/// What is installed should be on record: the objects of parts, under the short name of each. The namespace of the record
-/// is prepared before.
+fn text(entries: &BTreeSet<Entry>) -> String {
+    entries.iter().map(Entry::line).collect::<Vec<_>>().join("\n")
+}
+
+/// What is installed should be on record: the objects of parts, under the short name of each, and what they are made of. The
+/// namespace of the record is prepared before.
 pub struct Inventory {
     parts: Vec<Arc<Installing>>,
+    supply: Arc<supply::Choice>,
     /// What was on record when this run looked, by the key in the record.
     found: Mutex<BTreeMap<String, String>>,
 }
 
 impl Inventory {
     /// The step.
-    pub fn new(parts: Vec<Arc<Installing>>) -> Self {
-        Self { parts, found: Mutex::default() }
+    pub fn new(parts: Vec<Arc<Installing>>, supply: Arc<supply::Choice>) -> Self {
+        Self { parts, supply, found: Mutex::default() }
     }
 }
 
@@ -164,6 +171,16 @@ async fn record(site: &Site) -> Result<BTreeMap<String, String>, Finding> {
         return Ok(BTreeMap::new());
     }
     Ok(map(site.client().await?).await?.and_then(|map| map.data).unwrap_or_default())
+}
+
+/// Where the record says what the stack is made of, for people.
+pub(super) fn place_of_supply() -> String {
+    format!("key {SUPPLY} of the configmap {NAMESPACE}/{NAME}")
+}
+
+/// What the stack is made of, as the record has it.
+pub(super) async fn supply(site: &Site) -> Result<Option<String>, Finding> {
+    Ok(record(site).await?.remove(SUPPLY))
 }
 
 async fn wanted(part: &Installing) -> Result<BTreeSet<Entry>, Finding> {
@@ -189,23 +206,25 @@ impl Step for Inventory {
     async fn observe(&self) -> Result<Observation, Finding> {
         let Some(first) = self.parts.first() else { return Ok(Observation::satisfied("there is nothing to note")) };
         let there = record(&first.site).await?;
+        let mut is_noted = there.get(SUPPLY) == Some(&self.supply.record());
         for part in &self.parts {
-            if !wanted(part).await?.is_subset(&noted(&there, part)) {
-                *self.found.lock().await = there;
-                return Ok(Observation::unmet("it is not noted"));
-            }
+            is_noted &= wanted(part).await?.is_subset(&noted(&there, part));
         }
-        Ok(Observation::satisfied("it is noted"))
+        *self.found.lock().await = there;
+        Ok(match is_noted {
+            true => Observation::satisfied("it is noted"),
+            false => Observation::unmet("it is not noted"),
+        })
     }
 
     async fn converge(&self, _context: &Context) -> Result<(), Finding> {
         let found = self.found.lock().await.clone();
         let Some(first) = self.parts.first() else { return Ok(()) };
-        let mut all = BTreeMap::new();
+        let mut all = BTreeMap::from([(SUPPLY, self.supply.record())]);
         for part in &self.parts {
             let mut entries = noted(&found, part);
             entries.extend(wanted(part).await?);
-            all.insert(part.id, entries);
+            all.insert(part.id, text(&entries));
         }
         Ok(note(first.site.client().await?, &self.id(), all).await?)
     }

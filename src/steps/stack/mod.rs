@@ -14,6 +14,7 @@ mod removal;
 mod rollouts;
 mod site;
 mod source;
+pub mod supply;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -25,7 +26,7 @@ pub use self::admission::Admission;
 pub use self::inventory::{Inventory, OneStack};
 pub use self::manifests::Manifests;
 pub use self::objects::{Established, Namespaces, Objects};
-pub use self::removal::{Removed, dependants, lost};
+pub use self::removal::{Removed, dependants, is_installed, lost};
 pub use self::rollouts::Rollouts;
 pub use self::site::{Origin, Site};
 pub use self::source::{Source, values_of};
@@ -83,19 +84,19 @@ impl Installing {
     }
 }
 
-/// Adds the steps that install parts at the same time, once all of them are on record. The first is the one that others
-/// wait for.
-pub fn install_together(plan: &mut Plan, after: &[Handle], parts: Vec<Part>) -> Handle {
+/// Adds the steps that install parts at the same time, once all of them are on record, with what they are made of. The first
+/// is the one that others wait for.
+pub fn install_together(plan: &mut Plan, after: &[Handle], supply: &Arc<supply::Choice>, parts: Vec<Part>) -> Handle {
     let (parts, probes): (Vec<_>, Vec<_>) = parts.into_iter().map(Installing::begin).unzip();
-    let recorded = plan.after(after, Inventory::new(parts.clone()));
+    let recorded = plan.after(after, Inventory::new(parts.clone(), supply.clone()));
     let installed: Vec<Handle> =
         parts.into_iter().zip(probes).map(|(part, probe)| add(plan, recorded, part, probe)).collect();
     installed.first().copied().unwrap_or(recorded)
 }
 
 /// Adds the steps that install a part.
-pub fn install(plan: &mut Plan, after: &[Handle], part: Part) -> Handle {
-    install_together(plan, after, vec![part])
+pub fn install(plan: &mut Plan, after: &[Handle], supply: &Arc<supply::Choice>, part: Part) -> Handle {
+    install_together(plan, after, supply, vec![part])
 }
 
 /// Each step waits for the one before.

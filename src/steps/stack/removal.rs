@@ -89,6 +89,14 @@ async fn custom(client: &Client) -> Result<Vec<(Api<DynamicObject>, DynamicObjec
     Ok(found)
 }
 
+/// Whether the program has installed a stack on the cluster, also one that is not whole.
+///
+/// # Errors
+/// The cluster can't be asked.
+pub async fn is_installed(client: &Client) -> Result<bool, Error> {
+    Ok(!inventory::read(client).await?.installed.is_empty())
+}
+
 /// What users lose with the stack, as `namespace/name`.
 pub struct Lost {
     /// Instances, with their data.

@@ -1,5 +1,5 @@
 //! Where the objects of a part of the stack come from. They are read once, when a step first needs them: what makes them
-//! known (a cluster, a fetched release, generated files) may be a step of the same plan.
+//! known (a cluster and its record, a fetched release, generated files) may be a step of the same plan.
 
 use std::sync::Arc;
 
@@ -17,17 +17,17 @@ type Load = dyn Fn() -> BoxFuture<'static, Result<Vec<Value>, Finding>> + Send +
 /// Objects to install.
 pub struct Source {
     load: Box<Load>,
-    images: ImageMap,
+    images: Box<dyn Fn() -> ImageMap + Send + Sync>,
     objects: OnceCell<Vec<DynamicObject>>,
 }
 
 impl Source {
     /// What `load` answers, with images as the map has them.
     pub fn new(
-        images: ImageMap,
+        images: impl Fn() -> ImageMap + Send + Sync + 'static,
         load: impl Fn() -> BoxFuture<'static, Result<Vec<Value>, Finding>> + Send + Sync + 'static,
     ) -> Arc<Self> {
-        Arc::new(Self { load: Box::new(load), images, objects: OnceCell::new() })
+        Arc::new(Self { load: Box::new(load), images: Box::new(images), objects: OnceCell::new() })
     }
 
     /// The objects.
@@ -36,9 +36,9 @@ impl Source {
     /// They are not known yet, or damaged.
     pub async fn objects(&self) -> Result<&[DynamicObject], Finding> {
         let objects = self.objects.get_or_try_init(async || {
-            let mut values = (self.load)().await?;
+            let (mut values, images) = ((self.load)().await?, (self.images)());
             for value in &mut values {
-                self.images.rewrite(value);
+                images.rewrite(value);
                 ports::complete(value);
             }
             values.into_iter().map(object).collect::<Result<Vec<_>, _>>()
