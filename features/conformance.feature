@@ -306,8 +306,15 @@ Feature: The suite itself
             | open |
             | {    |
       """
-    When I run `a9s conformance run --context a9s-a8s --features f`
+    When I run `a9s conformance run --context a9s-a8s --features f --report one`
     Then the command fails with exit code 1
+    And standard output says "left over: clusterrolebinding leaky"
+    And standard output says "1 passed, 1 failed"
+    When I run `kubectl delete clusterrolebinding leaky`
+    Then the command succeeds
+    When I run `a9s conformance run --context a9s-a8s --features f --report two --rerun-failed one`
+    Then the command fails with exit code 1
+    And standard output says "all of them are run again"
     And standard output says "left over: clusterrolebinding leaky"
     And standard output says "1 passed, 1 failed"
     When I run `kubectl delete clusterrolebinding leaky`

@@ -55,10 +55,14 @@ pub async fn run(
 ) -> Result<Results, Finding> {
     let door = crate::caller::variable("A9S_DOOR").unwrap_or_default().to_string_lossy().into_owned();
     let door: Door = door.parse().map_err(|why: String| Finding::new(Id::NoSuchDoor, why))?;
-    let filter = options.filter()?;
+    let earlier = options.earlier()?;
+    let filter = options.filter(earlier.as_ref());
     let catalogue = Catalogue::read(sources);
-    // Before the report goes that is in the folder: it may be the one that tells what failed.
-    if filter.ids.as_ref().is_some_and(BTreeSet::is_empty) {
+    let is_all_again = earlier.as_ref().is_some_and(Results::failed_beside_scenarios);
+    if is_all_again {
+        say("that run failed for more than its scenarios: all of them are run again\n");
+    } else if filter.ids.as_ref().is_some_and(BTreeSet::is_empty) {
+        // Before the report goes that is in the folder: it may be the one that tells what failed.
         return Ok(nothing_again(options, &catalogue, door, &say));
     }
     let selected = catalogue.select(&filter);
@@ -86,7 +90,7 @@ pub async fn run(
     if selected.is_empty() {
         run.problems.push("no scenario matches the filter".to_owned());
     }
-    if filter.is_empty() {
+    if filter.is_empty() || is_all_again {
         run.problems.extend(miscounted(&catalogue));
     }
     let is_there = |id: &&String| catalogue.entries.iter().any(|entry| entry.id == **id);

@@ -49,7 +49,8 @@ pub struct RunSuite {
     #[arg(long, value_name = "FOLDER", default_value = "a9s-conformance")]
     report: PathBuf,
 
-    /// Only the scenarios that failed, or had no turn, in the run of this report
+    /// Only the scenarios that failed, or had no turn, in the run of this report; all of them where it failed for more than
+    /// scenarios
     #[arg(long, value_name = "REPORT")]
     rerun_failed: Option<PathBuf>,
 
