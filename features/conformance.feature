@@ -39,11 +39,21 @@ Feature: The suite itself
       {apiVersion: v1, kind: Config, current-context: away, contexts: [{name: away, context: {cluster: away, user: away}}],
        clusters: [{name: away, cluster: {server: "https://127.0.0.1:1"}}], users: [{name: away, user: {}}]}
       """
+    And the file "full/report.json/in-the-way" with:
+      """
+      in a folder that has a document's name
+      """
+    And the file "runs/empty" with:
+      """
+      """
+    And the variable "TMPDIR" is "{home}/runs"
     When I run `a9s conformance <line>`
     Then the command fails with exit code <code>
     And the reason is one clear sentence
     And standard error says "<word>"
     And there is no file "{state}"
+    And there is no file "a9s-conformance"
+    And only the files "empty" are below the folder "runs", and no process uses it
 
     Examples:
       | what                              | line                                          | code | word       |
@@ -51,12 +61,14 @@ Feature: The suite itself
       | a kubeconfig that is not there    | run --kubeconfig nowhere                      | 3    | nowhere    |
       | an unreachable cluster            | run --context away                            | 3    | refused    |
       | a folder that can't be written    | run --report in-the-way                       | 3    | in-the-way |
+      | a folder that can't be made       | run --report in-the-way/below                 | 3    | in-the-way |
+      | a folder that can't be cleared    | run --report full                             | 3    | full       |
       | an earlier report that is damaged | run --rerun-failed damaged                    | 3    | damaged    |
       | an earlier report that is missing | run --rerun-failed nowhere                    | 3    | nowhere    |
       | a filter that is none             | run --tags '@a and'                           | 2    | expression |
       | a pattern that is none            | run --name '('                                | 2    | --name     |
       | no scenario at a time             | run --jobs 0                                  | 2    | --jobs     |
-      | a filter that matches nothing     | run --tags @no-such-tag                       | 1    | failed     |
+      | a filter that matches nothing     | run --name '^no such name' --report none      | 1    | failed     |
       | a list of nothing                 | list --tags @no-such-tag                      | 1    | no scenario |
       | comparing with a damaged report   | compare damaged damaged                       | 3    | damaged    |
       | comparing with a missing report   | compare nowhere damaged                       | 3    | nowhere    |

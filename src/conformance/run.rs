@@ -66,7 +66,7 @@ pub async fn run(
         return Ok(nothing_again(options, &catalogue, door, &say));
     }
     let selected = catalogue.select(&filter);
-    let previous = reports::prepare(&options.report, &say)?;
+    let folder = reports::prepare(&options.report, &say)?;
     let existing = match &options.existing {
         Some(target) => tokio::select! {
             looked = preflight::check(target) => Some(looked?),
@@ -83,7 +83,7 @@ pub async fn run(
     };
     let stage = Stage::open(program, &options.report, existing, door, options.patience)
         .map_err(|failure| Finding::new(Id::SuiteNotStarted, failure))?;
-    reports::clear(&options.report)?;
+    let previous = folder.begin().inspect_err(|_| stage.clear_away())?;
     let mut run = Run { options, catalogue: &catalogue, stage, say, previous, problems: Vec::new() };
     run.problems.extend(catalogue.problems.iter().cloned());
     run.problems.extend(Catalogue::undefined(&selected));
@@ -182,7 +182,7 @@ impl Run<'_> {
             self.on_stage(&turn, &record, &cancel).await
         } else {
             // A run that can't tell the truth does not begin.
-            let _ = fs_err::remove_dir_all(&self.stage.directory);
+            self.stage.clear_away();
             Verdict::Passed
         };
         for problem in &self.problems {

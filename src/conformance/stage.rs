@@ -116,14 +116,15 @@ impl Stage {
         if !program.is_file() {
             return Err(Failure::unexpected("a program to test", format!("nothing at {}", program.display())));
         }
+        let (program, report) = (std::path::absolute(program)?, std::path::absolute(report)?);
         let run = format!("{:08x}", rand::random::<u32>());
         let (directory, in_use) = directory::make(&run)?;
         let stage = Self {
             directory,
             _in_use: in_use,
-            program: std::path::absolute(program)?,
+            program,
             kubectl: kubectl(),
-            report: std::path::absolute(report)?,
+            report,
             existing,
             door,
             patience,
@@ -135,6 +136,11 @@ impl Stage {
             ways: Ways::default(),
         };
         Ok(STAGE.get_or_init(|| stage))
+    }
+
+    /// Removes the directory of a run that does not begin: nothing is in use there.
+    pub fn clear_away(&self) {
+        let _ = fs_err::remove_dir_all(&self.directory);
     }
 
     /// How long something that may take `longest` is waited for in this run.
