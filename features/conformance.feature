@@ -190,6 +190,8 @@ Feature: The suite itself
     And standard error says "may not do what the suite does on this cluster"
     And standard error says "create namespaces"
     And standard error says "create pods/exec"
+    And standard error says "deletecollection postgresqls.postgresql.anynines.com"
+    And standard error says "list endpointslices.discovery.k8s.io"
     When my kubeconfig has no certificate
     And I run `a9s conformance run --context a9s-a8s`
     Then the command fails with exit code 3
