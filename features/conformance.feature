@@ -282,6 +282,21 @@ Feature: The suite itself
       | 1500   |
       | 2500   |
 
+  @full @nodes @serial
+  Scenario: Interrupted while it does something to nodes, it undoes that before it ends
+    Given a cluster with the a8s stack
+    And the file "f/full.feature" with:
+      """
+      Feature: Full
+        Scenario: Disks
+          Given a cluster with the a8s stack
+          And the disks of the nodes are too full
+      """
+    When I run `a9s conformance run --context {context} --features f --report one` and interrupt it after 5000 ms as `timeout` does
+    Then the command fails with exit code 130
+    And standard output does not say "left over"
+    And nothing is left of what was done to the nodes
+
   @full @embedded-only
   Scenario: What a run has left that was killed goes with the next one
     Given an empty home and no cluster

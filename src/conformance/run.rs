@@ -35,6 +35,9 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// How long the cluster may take to clear away what belonged to the last namespace.
 const SETTLING: Duration = Duration::from_secs(20);
 
+/// How long what is done to nodes may take to end and to be undone.
+const MENDING: Duration = Duration::from_secs(120);
+
 /// How long the cluster may take to say its version: on a busy machine, much longer than it should.
 const ANSWER: Duration = Duration::from_secs(20);
 
@@ -536,6 +539,10 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
 /// Deletes what scenarios that were interrupted have left and the shared cluster, and looks for what the run has left.
 async fn close(stage: &Stage, before: &Inventory, verdict: Verdict) -> Vec<String> {
     let mut leaks = Vec::new();
+    // It goes on beside a scenario that was cut off.
+    if tokio::time::timeout(MENDING, stage.nodes_mended()).await.is_err() {
+        leaks.push(format!("what was done to nodes: it was not undone within {} s", MENDING.as_secs()));
+    }
     match (&stage.existing, verdict) {
         (None, _) => {}
         (Some(_), Verdict::ClusterLost) => {
