@@ -75,6 +75,23 @@ Feature: The suite itself
       | comparing with a run of nowhere   | compare damaged run:                          | 2    | run:CONTEXT |
       | comparing with a lost cluster     | compare run:nowhere run:embedded              | 3    | nowhere    |
 
+  @core @negative
+  Scenario: A tag that no scenario bears is a mistake, wherever it stands in a filter
+    Given an empty home and no cluster
+    When I run `a9s conformance run --tags '@core or @chaoss' --report one`
+    Then the command fails with exit code 1
+    And the reason is one clear sentence
+    And standard output says "PROBLEM  no scenario bears the tag @chaoss"
+    And standard output says "0 passed, 1 failed"
+    And there is no file "{state}"
+    When I run `a9s conformance list --tags 'not @kubeclt'`
+    Then the command fails with exit code 1
+    And the reason is one clear sentence
+    And standard error says "no scenario bears the tag @kubeclt"
+    When I run `a9s conformance show --tags 'not @kubeclt' SQL`
+    Then the command fails with exit code 1
+    And standard error says "no scenario bears the tag @kubeclt"
+
   @full @embedded-only
   Scenario: An existing cluster, its reports, and the same run compared with itself
     Given a cluster with the a8s stack

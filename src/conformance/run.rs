@@ -90,9 +90,11 @@ pub async fn run(
     let mut run = Run { options, catalogue: &catalogue, stage, say, previous, problems: Vec::new() };
     run.problems.extend(catalogue.problems.iter().cloned());
     run.problems.extend(Catalogue::undefined(&selected));
-    if selected.is_empty() {
+    let unknown = catalogue.unknown(&filter);
+    if selected.is_empty() && unknown.is_empty() {
         run.problems.push("no scenario matches the filter".to_owned());
     }
+    run.problems.extend(unknown);
     if filter.is_empty() || is_all_again {
         run.problems.extend(miscounted(&catalogue));
     }
