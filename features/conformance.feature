@@ -153,6 +153,28 @@ Feature: The suite itself
     Then the command fails with exit code 3
     And the file "kept/report.json" says "kept"
 
+  @full @negative
+  Scenario: What was found is said also where the report cannot be written
+    Given an empty home and no cluster
+    And the file "f/odd.feature" with:
+      """
+      Feature: Odd
+        Scenario: In words
+          Given an empty home and no cluster
+          And the file "{home}/words/report.json" can't be read
+        Scenario: As a document
+          Given an empty home and no cluster
+          And the file "{home}/document/report.json" can't be read
+      """
+    When I run `a9s conformance run --features f --name words --report words`
+    Then it ends with the finding "report-unwritable"
+    And standard output says "1 passed, 0 failed"
+    When I run `a9s conformance run --features f --name document --report document -o json`
+    Then it ends with the finding "report-unwritable"
+    And standard error says "1 passed, 0 failed"
+    And standard output is one JSON document
+    And the value at `/counts/passed` of the document is `1`
+
   @full @embedded-only
   Scenario: A failure on an existing cluster is told with its evidence, and can be run again
     Given a cluster with the a8s stack

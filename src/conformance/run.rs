@@ -44,18 +44,27 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// So many looks without an answer in a row, and the cluster is lost.
 const LOST_AFTER: usize = 5;
 
+/// A run that has been.
+#[derive(Debug)]
+pub struct Ran {
+    /// What it has found.
+    pub results: Results,
+    /// Why its report could not be written, if so.
+    pub unwritten: Option<Finding>,
+}
+
 /// Runs the scenarios that the options ask for, writes the reports, and gives what was found.
 ///
 /// # Errors
 /// The run could not begin: the report's folder can't be written, an earlier report is damaged, there is no cluster to
-/// test, or it can't be used. Everything after that is in the results.
+/// test, or it can't be used. Everything after that is in what it gives.
 pub async fn run(
     options: &Options,
     sources: &Sources,
     program: &Path,
     say: Say,
     cancel: Cancel,
-) -> Result<Results, Finding> {
+) -> Result<Ran, Finding> {
     let door = crate::caller::variable("A9S_DOOR").unwrap_or_default().to_string_lossy().into_owned();
     let door: Door = door.parse().map_err(|why: String| Finding::new(Id::NoSuchDoor, why))?;
     let earlier = options.earlier()?;
@@ -66,7 +75,7 @@ pub async fn run(
         say("that run failed for more than its scenarios: all of them are run again\n");
     } else if filter.ids.as_ref().is_some_and(BTreeSet::is_empty) {
         // Before the report goes that is in the folder: it may be the one that tells what failed.
-        return Ok(nothing_again(options, &catalogue, door, &say));
+        return Ok(Ran { results: nothing_again(options, &catalogue, door, &say), unwritten: None });
     }
     let selected = catalogue.select(&filter);
     let folder = reports::prepare(&options.report, &say)?;
@@ -102,10 +111,14 @@ pub async fn run(
     let gone = filter.ids.iter().flatten().filter(|id| !is_there(id));
     run.problems.extend(gone.map(|id| format!("there is no scenario {id:?} any more")));
     let results = run.carry_out(&selected, cancel).await;
-    reports::write(&results, run.previous.as_ref(), &stage.report)
-        .map_err(|error| Finding::new(Id::ReportUnwritable, format!("the report can't be written: {error}")))?;
-    (run.say)(&format!("report: {}\n{}\n", stage.report.join("index.html").display(), summary(&results)));
-    Ok(results)
+    let written = reports::write(&results, run.previous.as_ref(), &stage.report);
+    if written.is_ok() {
+        (run.say)(&format!("report: {}\n", stage.report.join("index.html").display()));
+    }
+    (run.say)(&format!("{}\n", summary(&results)));
+    let unwritten =
+        written.err().map(|error| Finding::new(Id::ReportUnwritable, format!("the report can't be written: {error}")));
+    Ok(Ran { results, unwritten })
 }
 
 /// The results of a run that has nothing to do: of the run whose failures were to be run again there are none.
