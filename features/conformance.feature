@@ -287,6 +287,24 @@ Feature: The suite itself
     And the file "one/report.json" says "not-run"
     And standard output says "not run"
 
+  @full @embedded-only
+  Scenario: A playbook that is interrupted between two of its steps ends there
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    And the file "play.yaml" with:
+      """
+      name: soak
+      defaults: {service-instance: solo}
+      steps:
+        - pg apply: {sql: CREATE TABLE IF NOT EXISTS rows (n int)}
+        - pg apply: {sql: INSERT INTO rows VALUES (1)}
+      """
+    When I start `a9s run play.yaml --for 10m` and interrupt it once it says `[2/2]`
+    Then the command fails with exit code 130
+    And it took less than 30 seconds
+    And standard error says ": interrupted [interrupted]"
+    And standard error says "a9s run --resume goes on with this step."
+
   @embedded-only
   Scenario Outline: Interrupted after <moment> ms, whatever it is doing, it leaves nothing
     Given an empty home and no cluster
