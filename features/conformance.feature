@@ -39,11 +39,21 @@ Feature: The suite itself
       {apiVersion: v1, kind: Config, current-context: away, contexts: [{name: away, context: {cluster: away, user: away}}],
        clusters: [{name: away, cluster: {server: "https://127.0.0.1:1"}}], users: [{name: away, user: {}}]}
       """
+    And the file "full/report.json/in-the-way" with:
+      """
+      in a folder that has a document's name
+      """
+    And the file "runs/empty" with:
+      """
+      """
+    And the variable "TMPDIR" is "{home}/runs"
     When I run `a9s conformance <line>`
     Then the command fails with exit code <code>
     And the reason is one clear sentence
     And standard error says "<word>"
     And there is no file "{state}"
+    And there is no file "a9s-conformance"
+    And only the files "empty" are below the folder "runs", and no process uses it
 
     Examples:
       | what                              | line                                          | code | word       |
@@ -51,17 +61,36 @@ Feature: The suite itself
       | a kubeconfig that is not there    | run --kubeconfig nowhere                      | 3    | nowhere    |
       | an unreachable cluster            | run --context away                            | 3    | refused    |
       | a folder that can't be written    | run --report in-the-way                       | 3    | in-the-way |
+      | a folder that can't be made       | run --report in-the-way/below                 | 3    | in-the-way |
+      | a folder that can't be cleared    | run --report full                             | 3    | full       |
       | an earlier report that is damaged | run --rerun-failed damaged                    | 3    | damaged    |
       | an earlier report that is missing | run --rerun-failed nowhere                    | 3    | nowhere    |
       | a filter that is none             | run --tags '@a and'                           | 2    | expression |
       | a pattern that is none            | run --name '('                                | 2    | --name     |
       | no scenario at a time             | run --jobs 0                                  | 2    | --jobs     |
-      | a filter that matches nothing     | run --tags @no-such-tag                       | 1    | failed     |
+      | a filter that matches nothing     | run --name '^no such name' --report none      | 1    | failed     |
       | a list of nothing                 | list --tags @no-such-tag                      | 1    | no scenario |
       | comparing with a damaged report   | compare damaged damaged                       | 3    | damaged    |
       | comparing with a missing report   | compare nowhere damaged                       | 3    | nowhere    |
       | comparing with a run of nowhere   | compare damaged run:                          | 2    | run:CONTEXT |
       | comparing with a lost cluster     | compare run:nowhere run:embedded              | 3    | nowhere    |
+
+  @core @negative
+  Scenario: A tag that no scenario bears is a mistake, wherever it stands in a filter
+    Given an empty home and no cluster
+    When I run `a9s conformance run --tags '@core or @chaoss' --report one`
+    Then the command fails with exit code 1
+    And the reason is one clear sentence
+    And standard output says "PROBLEM  no scenario bears the tag @chaoss"
+    And standard output says "0 passed, 1 failed"
+    And there is no file "{state}"
+    When I run `a9s conformance list --tags 'not @kubeclt'`
+    Then the command fails with exit code 1
+    And the reason is one clear sentence
+    And standard error says "no scenario bears the tag @kubeclt"
+    When I run `a9s conformance show --tags 'not @kubeclt' SQL`
+    Then the command fails with exit code 1
+    And standard error says "no scenario bears the tag @kubeclt"
 
   @full @embedded-only
   Scenario: An existing cluster, its reports, and the same run compared with itself
@@ -124,6 +153,28 @@ Feature: The suite itself
     Then the command fails with exit code 3
     And the file "kept/report.json" says "kept"
 
+  @full @negative
+  Scenario: What was found is said also where the report cannot be written
+    Given an empty home and no cluster
+    And the file "f/odd.feature" with:
+      """
+      Feature: Odd
+        Scenario: In words
+          Given an empty home and no cluster
+          And the file "{home}/words/report.json" can't be read
+        Scenario: As a document
+          Given an empty home and no cluster
+          And the file "{home}/document/report.json" can't be read
+      """
+    When I run `a9s conformance run --features f --name words --report words`
+    Then it ends with the finding "report-unwritable"
+    And standard output says "1 passed, 0 failed"
+    When I run `a9s conformance run --features f --name document --report document -o json`
+    Then it ends with the finding "report-unwritable"
+    And standard error says "1 passed, 0 failed"
+    And standard output is one JSON document
+    And the value at `/counts/passed` of the document is `1`
+
   @full @embedded-only
   Scenario: A failure on an existing cluster is told with its evidence, and can be run again
     Given a cluster with the a8s stack
@@ -178,6 +229,8 @@ Feature: The suite itself
     And standard error says "may not do what the suite does on this cluster"
     And standard error says "create namespaces"
     And standard error says "create pods/exec"
+    And standard error says "deletecollection postgresqls.postgresql.anynines.com"
+    And standard error says "list endpointslices.discovery.k8s.io"
     When my kubeconfig has no certificate
     And I run `a9s conformance run --context a9s-a8s`
     Then the command fails with exit code 3
@@ -234,6 +287,24 @@ Feature: The suite itself
     And the file "one/report.json" says "not-run"
     And standard output says "not run"
 
+  @full @embedded-only
+  Scenario: A playbook that is interrupted between two of its steps ends there
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    And the file "play.yaml" with:
+      """
+      name: soak
+      defaults: {service-instance: solo}
+      steps:
+        - pg apply: {sql: CREATE TABLE IF NOT EXISTS rows (n int)}
+        - pg apply: {sql: INSERT INTO rows VALUES (1)}
+      """
+    When I start `a9s run play.yaml --for 10m` and interrupt it once it says `[2/2]`
+    Then the command fails with exit code 130
+    And it took less than 30 seconds
+    And standard error says ": interrupted [interrupted]"
+    And standard error says "a9s run --resume goes on with this step."
+
   @embedded-only
   Scenario Outline: Interrupted after <moment> ms, whatever it is doing, it leaves nothing
     Given an empty home and no cluster
@@ -267,6 +338,21 @@ Feature: The suite itself
       | 1000   |
       | 1500   |
       | 2500   |
+
+  @full @nodes @serial
+  Scenario: Interrupted while it does something to nodes, it undoes that before it ends
+    Given a cluster with the a8s stack
+    And the file "f/full.feature" with:
+      """
+      Feature: Full
+        Scenario: Disks
+          Given a cluster with the a8s stack
+          And the disks of the nodes are too full
+      """
+    When I run `a9s conformance run --context {context} --features f --report one` and interrupt it after 5000 ms as `timeout` does
+    Then the command fails with exit code 130
+    And standard output does not say "left over"
+    And nothing is left of what was done to the nodes
 
   @full @embedded-only
   Scenario: What a run has left that was killed goes with the next one
@@ -306,8 +392,15 @@ Feature: The suite itself
             | open |
             | {    |
       """
-    When I run `a9s conformance run --context a9s-a8s --features f`
+    When I run `a9s conformance run --context a9s-a8s --features f --report one`
     Then the command fails with exit code 1
+    And standard output says "left over: clusterrolebinding leaky"
+    And standard output says "1 passed, 1 failed"
+    When I run `kubectl delete clusterrolebinding leaky`
+    Then the command succeeds
+    When I run `a9s conformance run --context a9s-a8s --features f --report two --rerun-failed one`
+    Then the command fails with exit code 1
+    And standard output says "all of them are run again"
     And standard output says "left over: clusterrolebinding leaky"
     And standard output says "1 passed, 1 failed"
     When I run `kubectl delete clusterrolebinding leaky`

@@ -33,6 +33,7 @@ use self::session::Session;
 use crate::caller;
 use crate::conformance::catalogue::Sources;
 use crate::finding::{Class, Finding, Id};
+use crate::step::Cancel;
 
 /// PostgreSQL on Kubernetes from one program
 #[derive(Debug, Parser)]
@@ -153,14 +154,15 @@ fn run(command: Command, session: &Session, features: fn() -> Sources) -> Result
 }
 
 /// Runs one command in a session that is there already: a playbook's step. Its words go where the playbook's go; of
-/// documents there is one, the playbook's.
-fn run_command(words: &[String], session: &Session) -> Result<(), Finding> {
+/// documents there is one, the playbook's; and it ends when that is interrupted.
+fn run_command(words: &[String], session: &Session, interrupt: &Cancel) -> Result<(), Finding> {
     let words = std::iter::once("a9s").chain(words.iter().map(String::as_str));
     let cli = Cli::try_parse_from(words).map_err(|error| Finding::new(Id::PlaybookWrong, error))?;
     let own = match session.console.words() {
         true => Session::new(cli.global),
         false => Session::silent(cli.global),
     };
+    let own = own.interrupted_by(interrupt.clone());
     let Some(command) = cli.command else { return Ok(()) };
     run(command, &own, Sources::default).and_then(|()| own.console.trouble().map_or(Ok(()), Err))
 }

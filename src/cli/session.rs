@@ -51,6 +51,8 @@ pub struct Session {
     /// Standard error.
     pub progress: Arc<Progress>,
     runtime: OnceCell<tokio::runtime::Runtime>,
+    /// What an interrupt cancels that is heard elsewhere.
+    interrupt: Option<Cancel>,
     /// The exit code of a command that has done its work: that of a program which it ran for the user, else 0.
     pub exit_code: AtomicU8,
 }
@@ -60,7 +62,7 @@ impl Session {
     pub fn new(global: Global) -> Self {
         let console = Arc::new(Console::new(global.output));
         let progress = Arc::new(Progress::new(global.verbose, global.show_commands));
-        Self { global, console, progress, runtime: OnceCell::new(), exit_code: AtomicU8::new(0) }
+        Self { global, console, progress, runtime: OnceCell::new(), interrupt: None, exit_code: AtomicU8::new(0) }
     }
 
     /// A session whose answers nobody hears.
@@ -68,6 +70,26 @@ impl Session {
         let mut session = Self::new(global);
         session.console = Arc::new(Console::silent());
         session
+    }
+
+    /// A session that ends with others: whoever runs them all listens for interrupts.
+    #[must_use]
+    pub fn interrupted_by(mut self, interrupt: Cancel) -> Self {
+        self.interrupt = Some(interrupt);
+        self
+    }
+
+    /// Listens for interrupts for as long as the session lives, also while it drives nothing: between the steps of a
+    /// playbook.
+    ///
+    /// # Errors
+    /// The system has no resources for it.
+    pub fn listen(&self) -> Result<Cancel, Finding> {
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        builder.worker_threads(1);
+        let interrupt = Cancel::new();
+        self.runtime(builder)?.spawn(cancel_on_signals(interrupt.clone()));
+        Ok(interrupt)
     }
 
     /// Runs the asynchronous part of a command. An interrupt cancels `work`'s token; another one, later, ends the program.
@@ -110,12 +132,24 @@ impl Session {
         self.drive(tokio::runtime::Builder::new_multi_thread(), work)
     }
 
-    /// A session has one runtime, made by the first who needs one: connections live in it from one piece of work to the
-    /// next.
-    fn drive<T, F>(&self, mut builder: tokio::runtime::Builder, work: impl FnOnce(Cancel) -> F) -> Result<T, Finding>
+    fn drive<T, F>(&self, builder: tokio::runtime::Builder, work: impl FnOnce(Cancel) -> F) -> Result<T, Finding>
     where
         F: Future<Output = Result<T, Finding>>,
     {
+        let cancel = self.interrupt.clone().unwrap_or_default();
+        self.runtime(builder)?.block_on(async {
+            let watch = self.interrupt.is_none().then(|| tokio::spawn(cancel_on_signals(cancel.clone())));
+            let result = work(cancel).await;
+            if let Some(watch) = watch {
+                watch.abort();
+            }
+            result
+        })
+    }
+
+    /// A session has one runtime, made by the first who needs one: connections live in it from one piece of work to the
+    /// next.
+    fn runtime(&self, mut builder: tokio::runtime::Builder) -> Result<&tokio::runtime::Runtime, Finding> {
         if self.runtime.get().is_none() {
             let runtime = builder
                 .enable_all()
@@ -124,13 +158,7 @@ impl Session {
             let _ = self.runtime.set(runtime);
         }
         let Some(runtime) = self.runtime.get() else { unreachable!("it was just made") };
-        let cancel = Cancel::new();
-        runtime.block_on(async {
-            let watch = tokio::spawn(cancel_on_signals(cancel.clone()));
-            let result = work(cancel).await;
-            watch.abort();
-            result
-        })
+        Ok(runtime)
     }
 
     /// Warns, on standard error.

@@ -205,11 +205,35 @@ impl Catalogue {
         self.entries.iter().filter(|entry| filter.asks_for(entry)).collect()
     }
 
+    /// What is to be said of the tags of a filter that no scenario bears: misspelt, one asks for more or less than was meant.
+    pub fn unknown(&self, filter: &Filter) -> Vec<String> {
+        let mut named = BTreeSet::new();
+        if let Some(tags) = &filter.tags {
+            names(tags, &mut named);
+        }
+        let is_borne = |tag: &&str| self.entries.iter().any(|entry| entry.tags.contains(*tag));
+        named.into_iter().filter(|tag| !is_borne(tag)).map(|tag| format!("no scenario bears the tag @{tag}")).collect()
+    }
+
     /// What the step definitions say about the steps of `entries`: those that nothing says, and those that several say.
     pub fn undefined(entries: &[&Entry]) -> Vec<String> {
         let definitions = World::collection();
         let mut seen = BTreeSet::new();
         entries.iter().flat_map(|entry| entry.steps()).filter_map(|step| check(&definitions, step, &mut seen)).collect()
+    }
+}
+
+/// The tags that an expression names.
+fn names<'a>(tags: &'a TagOperation, named: &mut BTreeSet<&'a str>) {
+    match tags {
+        TagOperation::And(one, other) | TagOperation::Or(one, other) => {
+            names(one, named);
+            names(other, named);
+        }
+        TagOperation::Not(one) => names(one, named),
+        TagOperation::Tag(tag) => {
+            named.insert(tag);
+        }
     }
 }
 
@@ -318,6 +342,15 @@ mod tests {
     #[case("@sql and not @core", &["Many", "Many", "Kill"])]
     fn a_level_contains_the_ones_before_it(#[case] tags: &str, #[case] names: &[&str]) {
         assert_eq!(selected(tags), names);
+    }
+
+    #[test]
+    fn a_tag_that_no_scenario_bears_is_said_wherever_it_stands() {
+        let unknown = |tags: &str| catalogue().unknown(&Filter::new(Some(tags), None));
+        let wrong = ["no scenario bears the tag @chaoss", "no scenario bears the tag @kubeclt"];
+        assert_eq!(unknown("@core or @chaoss and not @kubeclt"), wrong);
+        assert!(unknown("@sql and not (@chaos or @smoke)").is_empty());
+        assert!(catalogue().unknown(&Filter::default()).is_empty());
     }
 
     #[rstest]

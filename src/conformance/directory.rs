@@ -27,12 +27,22 @@ pub struct InUse {
 pub fn make(run: &str) -> std::io::Result<(PathBuf, InUse)> {
     let path = std::env::temp_dir().join(format!("{BEGIN}{run}"));
     fs_err::create_dir_all(&path)?;
-    fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?;
+    match occupy(&path) {
+        Ok(in_use) => Ok((path, in_use)),
+        Err(error) => {
+            let _ = fs_err::remove_dir_all(&path);
+            Err(error)
+        }
+    }
+}
+
+fn occupy(path: &Path) -> std::io::Result<InUse> {
+    fs_err::set_permissions(path, std::fs::Permissions::from_mode(0o755))?;
     // It has its name once it is locked: nobody else can lock it before.
     let unnamed = path.join(format!("{LOCK}.new"));
     let lock = lock(File::create(&unnamed)?)?;
     fs_err::rename(unnamed, path.join(LOCK))?;
-    Ok((path, InUse { _lock: lock }))
+    Ok(InUse { _lock: lock })
 }
 
 fn lock(file: File) -> std::io::Result<Flock<std::fs::File>> {

@@ -36,5 +36,5 @@ pub mod ways;
 pub mod world;
 
 pub use failure::Failure;
-pub use run::run;
+pub use run::{Ran, run};
 pub use world::World;

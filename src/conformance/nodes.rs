@@ -1,5 +1,7 @@
 //! The nodes of a kind cluster, which are containers of this machine. What a scenario does to them is undone when it ends.
 
+use tokio_util::task::task_tracker::TaskTrackerToken;
+
 use super::command::said;
 use super::failure::Failure;
 use super::preflight::Existing;
@@ -11,6 +13,9 @@ const KEPT_IMAGE: &str = "/var/lib/a9s-kept-image.tar";
 /// What makes a disk too full.
 const FILLER: &str = "/var/lib/a9s-filler";
 
+/// Where the configuration of a kubelet waits that was told something else.
+const KEPT_CONFIGURATION: &str = "/var/lib/kubelet/config.yaml.kept";
+
 /// Seconds that a kubelet gets to begin and to take in the pods that run.
 const TAKEN_IN: u32 = 15;
 
@@ -19,6 +24,7 @@ const TAKEN_IN: u32 = 15;
 pub struct Spoilt {
     nodes: Vec<String>,
     undo: String,
+    _at_work: TaskTrackerToken,
 }
 
 impl Spoilt {
@@ -26,11 +32,11 @@ impl Spoilt {
     ///
     /// # Errors
     /// There are no such nodes, or they do not have it.
-    pub fn without_image(cluster: &Existing, image: &str) -> Result<Self, Failure> {
+    pub fn without_image(cluster: &Existing, at_work: TaskTrackerToken, image: &str) -> Result<Self, Failure> {
         let name = format!("name=$(ctr -n k8s.io images list -q | grep -Ex '(.*/)?{}')", image.replace('.', "\\."));
         let take = format!("ctr -n k8s.io images export {KEPT_IMAGE} \"$name\"; ctr -n k8s.io images remove \"$name\"");
         let undo = format!("! [ -e {KEPT_IMAGE} ] || {{ ctr -n k8s.io images import {KEPT_IMAGE}; rm {KEPT_IMAGE}; }}");
-        Self::new(cluster, &format!("{name}; {take}"), undo)
+        Self::new(cluster, at_work, &format!("{name}; {take}"), undo)
     }
 
     /// Lets all nodes of a cluster find that their disks are too full. A soft threshold: nothing is evicted for an hour
@@ -39,9 +45,9 @@ impl Spoilt {
     ///
     /// # Errors
     /// There are no such nodes, or they cannot be told.
-    pub fn short_of_disk(cluster: &Existing) -> Result<Self, Failure> {
+    pub fn short_of_disk(cluster: &Existing, at_work: TaskTrackerToken) -> Result<Self, Failure> {
         let spoil = format!(
-            "cd /var/lib/kubelet; cp config.yaml config.yaml.kept; \
+            "cd /var/lib/kubelet; cp config.yaml {KEPT_CONFIGURATION}; \
              least=$(($(df --output=avail --block-size=1M . | tail -n 1) - 1024)); \
              echo \"evictionSoft: {{nodefs.available: ${{least}}Mi}}\" >>config.yaml; \
              echo 'evictionSoftGracePeriod: {{nodefs.available: 1h}}' >>config.yaml; \
@@ -49,15 +55,15 @@ impl Spoilt {
              fallocate -l 2G {FILLER}"
         );
         let undo = format!(
-            "rm -f {FILLER}; cd /var/lib/kubelet; ! [ -e config.yaml.kept ] || \
-             {{ mv config.yaml.kept config.yaml; systemctl restart kubelet; }}"
+            "rm -f {FILLER}; cd /var/lib/kubelet; ! [ -e {KEPT_CONFIGURATION} ] || \
+             {{ mv {KEPT_CONFIGURATION} config.yaml; systemctl restart kubelet; }}"
         );
-        Self::new(cluster, &spoil, undo)
+        Self::new(cluster, at_work, &spoil, undo)
     }
 
-    fn new(cluster: &Existing, spoil: &str, undo: String) -> Result<Self, Failure> {
+    fn new(cluster: &Existing, at_work: TaskTrackerToken, spoil: &str, undo: String) -> Result<Self, Failure> {
         // From here on it is undone, whatever comes.
-        let spoilt = Self { nodes: nodes(cluster)?, undo };
+        let spoilt = Self { nodes: nodes(cluster)?, undo, _at_work: at_work };
         spoilt.nodes.iter().try_for_each(|node| run(node, spoil))?;
         Ok(spoilt)
     }
@@ -69,6 +75,20 @@ impl Drop for Spoilt {
             let _ = run(node, &self.undo);
         }
     }
+}
+
+/// What the nodes of a cluster still have of what was done to them.
+///
+/// # Errors
+/// There are no such nodes, or they cannot be asked.
+pub fn left(cluster: &Existing) -> Result<Vec<String>, Failure> {
+    let look = format!("ls -d {KEPT_IMAGE} {FILLER} {KEPT_CONFIGURATION} 2>/dev/null || true");
+    let mut left = Vec::new();
+    for node in nodes(cluster)? {
+        let found = said("docker", &["exec", &node, "sh", "-ec", &look])?;
+        left.extend(found.lines().map(|file| format!("{file} of {node}")));
+    }
+    Ok(left)
 }
 
 fn run(node: &str, script: &str) -> Result<(), Failure> {

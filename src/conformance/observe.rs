@@ -118,6 +118,11 @@ pub fn kinds() -> impl Iterator<Item = &'static str> {
     KINDS.iter().map(|kind| kind.0)
 }
 
+/// The same kinds as group and resource.
+pub fn resources() -> impl Iterator<Item = (&'static str, &'static str)> {
+    KINDS.iter().map(|kind| (kind.1, kind.4))
+}
+
 /// The objects of a kind, untyped.
 ///
 /// # Errors

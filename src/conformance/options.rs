@@ -1,6 +1,5 @@
 //! What a run of the suite is told.
 
-use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +7,7 @@ use std::time::Duration;
 use regex::Regex;
 
 use super::catalogue::Filter;
-use super::results::{Outcome, Results};
+use super::results::Results;
 use crate::finding::Finding;
 use crate::kubernetes::Target;
 
@@ -31,28 +30,23 @@ pub struct Options {
     pub patience: Option<Duration>,
     /// Folder for the reports and the evidence of failures.
     pub report: PathBuf,
-    /// Only the scenarios that failed, or had no turn, in the run of this report.
+    /// Only the scenarios that failed, or had no turn, in the run of this report; all of them where it failed for more than
+    /// scenarios.
     pub rerun_failed: Option<PathBuf>,
 }
 
 impl Options {
-    /// The filter, with what an earlier report adds to it.
+    /// The earlier run whose failures are asked for.
     ///
     /// # Errors
-    /// The earlier report can't be read.
-    pub fn filter(&self) -> Result<Filter, Finding> {
-        let mut filter = Filter::new(self.tags.as_deref(), self.name.as_ref());
-        if let Some(path) = &self.rerun_failed {
-            let again = |outcome| matches!(outcome, Outcome::Failed | Outcome::NotRun);
-            let earlier = Results::read(path)?;
-            let ids: BTreeSet<String> = earlier
-                .scenarios
-                .into_iter()
-                .filter(|scenario| again(scenario.outcome))
-                .map(|scenario| scenario.id)
-                .collect();
-            filter.ids = Some(ids);
-        }
-        Ok(filter)
+    /// Its report can't be read.
+    pub fn earlier(&self) -> Result<Option<Results>, Finding> {
+        self.rerun_failed.as_deref().map(Results::read).transpose()
+    }
+
+    /// The filter, with what an earlier run adds to it.
+    pub fn filter(&self, earlier: Option<&Results>) -> Filter {
+        let filter = Filter::new(self.tags.as_deref(), self.name.as_ref());
+        Filter { ids: earlier.map(Results::to_run_again), ..filter }
     }
 }

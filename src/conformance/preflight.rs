@@ -13,36 +13,41 @@ use kube::api::{ListParams, PostParams};
 use kube::config::Kubeconfig;
 use kube::{Api, Client, ResourceExt};
 
+use super::observe;
 use super::world::RUN_LABEL;
 use crate::finding::{Class, Finding, Id};
 use crate::kubernetes::{Error, Target};
 use crate::steps::stack;
 
-/// What scenarios do: verb, group, resource, subresource.
-const NEEDED: [(&str, &str, &str, &str); 22] = [
-    ("create", "", "namespaces", ""),
-    ("delete", "", "namespaces", ""),
+/// What scenarios do, and what takes back what they have made: verbs, group, resource, subresource.
+const NEEDED: [(&str, &str, &str, &str); 18] = [
+    ("create get delete", "", "namespaces", ""),
     ("list", "apiextensions.k8s.io", "customresourcedefinitions", ""),
-    ("create", "postgresql.anynines.com", "postgresqls", ""),
-    ("patch", "postgresql.anynines.com", "postgresqls", ""),
-    ("delete", "postgresql.anynines.com", "postgresqls", ""),
-    ("create", "backups.anynines.com", "backups", ""),
-    ("create", "backups.anynines.com", "restores", ""),
-    ("create", "servicebindings.anynines.com", "servicebindings", ""),
-    ("get", "", "pods", ""),
-    ("list", "", "pods", ""),
-    ("delete", "", "pods", ""),
+    ("create get watch patch delete deletecollection", "postgresql.anynines.com", "postgresqls", ""),
+    ("patch", "postgresql.anynines.com", "postgresqls", "scale"),
+    ("create get watch patch delete deletecollection", "backups.anynines.com", "backups", ""),
+    ("create get watch patch delete deletecollection", "backups.anynines.com", "restores", ""),
+    ("create get watch patch delete deletecollection", "servicebindings.anynines.com", "servicebindings", ""),
+    ("get watch delete", "", "pods", ""),
     ("create", "", "pods", "exec"),
     ("create", "", "pods", "portforward"),
     ("get", "", "pods", "log"),
-    ("get", "", "secrets", ""),
-    ("list", "", "secrets", ""),
-    ("get", "", "services", ""),
-    ("create", "", "configmaps", ""),
-    ("create", "", "serviceaccounts", ""),
-    ("get", "coordination.k8s.io", "leases", ""),
-    ("list", "", "events", ""),
+    ("create get patch", "", "secrets", ""),
+    ("get patch", "", "services", ""),
+    ("get", "", "endpoints", ""),
+    ("get delete", "", "persistentvolumeclaims", ""),
+    ("create get patch", "", "configmaps", ""),
+    ("create get", "", "serviceaccounts", ""),
+    ("get patch delete", "coordination.k8s.io", "leases", ""),
 ];
+
+/// One permission each, also to see what a namespace still holds.
+fn needed() -> impl Iterator<Item = (&'static str, &'static str, &'static str, &'static str)> {
+    let done = NEEDED.into_iter().flat_map(|(verbs, group, resource, subresource)| {
+        verbs.split(' ').map(move |verb| (verb, group, resource, subresource))
+    });
+    done.chain(observe::resources().map(|(group, resource)| ("list", group, resource, "")))
+}
 
 /// Annotation of the class that claims without one get (Kubernetes documentation, "Storage Classes").
 const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
@@ -130,7 +135,7 @@ async fn has_fixed_volumes(client: &Client) -> bool {
 
 /// All that is missing is said at once.
 async fn permissions(client: &Client, context: &str) -> Result<(), Finding> {
-    let missing: Vec<String> = join_all(NEEDED.map(async |needed| may(client, needed).await))
+    let missing: Vec<String> = join_all(needed().map(async |needed| may(client, needed).await))
         .await
         .into_iter()
         .collect::<Result<Vec<_>, _>>()?

@@ -1,7 +1,7 @@
 //! What a run of the suite found: the document behind every report. `docs/conformance-report.md` describes it, and its
 //! schema is a snapshot.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -185,6 +185,11 @@ impl Scenario {
     pub fn decides_against(&self) -> bool {
         self.outcome == Outcome::Failed && self.quarantine.is_none()
     }
+
+    /// Whether it failed or had no turn.
+    pub fn is_open(&self) -> bool {
+        matches!(self.outcome, Outcome::Failed | Outcome::NotRun)
+    }
 }
 
 /// One attempt at a scenario.
@@ -234,6 +239,20 @@ impl Results {
             }
         }
         self.counts = counts;
+    }
+
+    /// Whether the run failed for something that none of its scenarios tells: a leak, or one that has gone.
+    pub fn failed_beside_scenarios(&self) -> bool {
+        let is_open = self.scenarios.iter().any(Scenario::is_open);
+        !self.problems.is_empty() || (self.verdict != Verdict::Passed && !is_open)
+    }
+
+    /// The identifiers of what is to be run again: what failed or had no turn; everything where that would not show again why
+    /// the run failed.
+    pub fn to_run_again(&self) -> BTreeSet<String> {
+        let everything = self.failed_beside_scenarios();
+        let again = self.scenarios.iter().filter(|scenario| everything || scenario.is_open());
+        again.map(|scenario| scenario.id.clone()).collect()
     }
 
     /// Reads a report: its folder, or the document itself.
@@ -356,6 +375,19 @@ pub mod tests {
         let results = sample();
         assert_eq!(results.counts, Counts { passed: 1, flaky: 1, failed: 1, skipped: 1, not_run: 1, quarantined: 1 });
         assert_eq!(results.scenarios.iter().filter(|scenario| scenario.decides_against()).count(), 1);
+    }
+
+    #[test]
+    fn what_failed_is_run_again_and_everything_where_that_does_not_tell_why() {
+        let with_problem = sample();
+        assert_eq!(with_problem.to_run_again().len(), with_problem.scenarios.len());
+        let without = Results { problems: Vec::new(), ..sample() };
+        assert_eq!(Vec::from_iter(without.to_run_again()), ["Rows: bad", "Rows: held", "Rows: late"]);
+        let mut good = without;
+        good.scenarios.retain(|scenario| scenario.outcome == Outcome::Passed);
+        let cut_off = Results { verdict: Verdict::Interrupted, ..good.clone() };
+        assert_eq!(Vec::from_iter(cut_off.to_run_again()), ["Rows: good"]);
+        assert!(Results { verdict: Verdict::Passed, ..good }.to_run_again().is_empty());
     }
 
     #[test]

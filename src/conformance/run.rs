@@ -35,34 +35,50 @@ const LIMIT: Duration = Duration::from_secs(30 * 60);
 /// How long the cluster may take to clear away what belonged to the last namespace.
 const SETTLING: Duration = Duration::from_secs(20);
 
+/// How long what is done to nodes may take to end and to be undone.
+const MENDING: Duration = Duration::from_secs(120);
+
 /// How long the cluster may take to say its version: on a busy machine, much longer than it should.
 const ANSWER: Duration = Duration::from_secs(20);
 
 /// So many looks without an answer in a row, and the cluster is lost.
 const LOST_AFTER: usize = 5;
 
+/// A run that has been.
+#[derive(Debug)]
+pub struct Ran {
+    /// What it has found.
+    pub results: Results,
+    /// Why its report could not be written, if so.
+    pub unwritten: Option<Finding>,
+}
+
 /// Runs the scenarios that the options ask for, writes the reports, and gives what was found.
 ///
 /// # Errors
 /// The run could not begin: the report's folder can't be written, an earlier report is damaged, there is no cluster to
-/// test, or it can't be used. Everything after that is in the results.
+/// test, or it can't be used. Everything after that is in what it gives.
 pub async fn run(
     options: &Options,
     sources: &Sources,
     program: &Path,
     say: Say,
     cancel: Cancel,
-) -> Result<Results, Finding> {
+) -> Result<Ran, Finding> {
     let door = crate::caller::variable("A9S_DOOR").unwrap_or_default().to_string_lossy().into_owned();
     let door: Door = door.parse().map_err(|why: String| Finding::new(Id::NoSuchDoor, why))?;
-    let filter = options.filter()?;
+    let earlier = options.earlier()?;
+    let filter = options.filter(earlier.as_ref());
     let catalogue = Catalogue::read(sources);
-    // Before the report goes that is in the folder: it may be the one that tells what failed.
-    if filter.ids.as_ref().is_some_and(BTreeSet::is_empty) {
-        return Ok(nothing_again(options, &catalogue, door, &say));
+    let is_all_again = earlier.as_ref().is_some_and(Results::failed_beside_scenarios);
+    if is_all_again {
+        say("that run failed for more than its scenarios: all of them are run again\n");
+    } else if filter.ids.as_ref().is_some_and(BTreeSet::is_empty) {
+        // Before the report goes that is in the folder: it may be the one that tells what failed.
+        return Ok(Ran { results: nothing_again(options, &catalogue, door, &say), unwritten: None });
     }
     let selected = catalogue.select(&filter);
-    let previous = reports::prepare(&options.report, &say)?;
+    let folder = reports::prepare(&options.report, &say)?;
     let existing = match &options.existing {
         Some(target) => tokio::select! {
             looked = preflight::check(target) => Some(looked?),
@@ -79,24 +95,30 @@ pub async fn run(
     };
     let stage = Stage::open(program, &options.report, existing, door, options.patience)
         .map_err(|failure| Finding::new(Id::SuiteNotStarted, failure))?;
-    reports::clear(&options.report)?;
+    let previous = folder.begin().inspect_err(|_| stage.clear_away())?;
     let mut run = Run { options, catalogue: &catalogue, stage, say, previous, problems: Vec::new() };
     run.problems.extend(catalogue.problems.iter().cloned());
     run.problems.extend(Catalogue::undefined(&selected));
-    if selected.is_empty() {
+    let unknown = catalogue.unknown(&filter);
+    if selected.is_empty() && unknown.is_empty() {
         run.problems.push("no scenario matches the filter".to_owned());
     }
-    if filter.is_empty() {
+    run.problems.extend(unknown);
+    if filter.is_empty() || is_all_again {
         run.problems.extend(miscounted(&catalogue));
     }
     let is_there = |id: &&String| catalogue.entries.iter().any(|entry| entry.id == **id);
     let gone = filter.ids.iter().flatten().filter(|id| !is_there(id));
     run.problems.extend(gone.map(|id| format!("there is no scenario {id:?} any more")));
     let results = run.carry_out(&selected, cancel).await;
-    reports::write(&results, run.previous.as_ref(), &stage.report)
-        .map_err(|error| Finding::new(Id::ReportUnwritable, format!("the report can't be written: {error}")))?;
-    (run.say)(&format!("report: {}\n{}\n", stage.report.join("index.html").display(), summary(&results)));
-    Ok(results)
+    let written = reports::write(&results, run.previous.as_ref(), &stage.report);
+    if written.is_ok() {
+        (run.say)(&format!("report: {}\n", stage.report.join("index.html").display()));
+    }
+    (run.say)(&format!("{}\n", summary(&results)));
+    let unwritten =
+        written.err().map(|error| Finding::new(Id::ReportUnwritable, format!("the report can't be written: {error}")));
+    Ok(Ran { results, unwritten })
 }
 
 /// The results of a run that has nothing to do: of the run whose failures were to be run again there are none.
@@ -178,7 +200,7 @@ impl Run<'_> {
             self.on_stage(&turn, &record, &cancel).await
         } else {
             // A run that can't tell the truth does not begin.
-            let _ = fs_err::remove_dir_all(&self.stage.directory);
+            self.stage.clear_away();
             Verdict::Passed
         };
         for problem in &self.problems {
@@ -532,6 +554,10 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
 /// Deletes what scenarios that were interrupted have left and the shared cluster, and looks for what the run has left.
 async fn close(stage: &Stage, before: &Inventory, verdict: Verdict) -> Vec<String> {
     let mut leaks = Vec::new();
+    // It goes on beside a scenario that was cut off.
+    if tokio::time::timeout(MENDING, stage.nodes_mended()).await.is_err() {
+        leaks.push(format!("what was done to nodes: it was not undone within {} s", MENDING.as_secs()));
+    }
     match (&stage.existing, verdict) {
         (None, _) => {}
         (Some(_), Verdict::ClusterLost) => {

@@ -10,6 +10,8 @@ use std::time::Duration;
 use kube::Client;
 use serde_json::Value;
 use tokio::sync::OnceCell;
+use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::command::{self, Surroundings};
 use super::directory;
@@ -46,6 +48,7 @@ pub struct Stage {
     scenarios: AtomicUsize,
     notes: Mutex<HashMap<Key, Notes>>,
     namespaces: Mutex<BTreeSet<String>>,
+    at_nodes: TaskTracker,
     ways: Ways,
 }
 
@@ -116,14 +119,15 @@ impl Stage {
         if !program.is_file() {
             return Err(Failure::unexpected("a program to test", format!("nothing at {}", program.display())));
         }
+        let (program, report) = (std::path::absolute(program)?, std::path::absolute(report)?);
         let run = format!("{:08x}", rand::random::<u32>());
         let (directory, in_use) = directory::make(&run)?;
         let stage = Self {
             directory,
             _in_use: in_use,
-            program: std::path::absolute(program)?,
+            program,
             kubectl: kubectl(),
-            report: std::path::absolute(report)?,
+            report,
             existing,
             door,
             patience,
@@ -132,9 +136,15 @@ impl Stage {
             scenarios: AtomicUsize::new(0),
             notes: Mutex::default(),
             namespaces: Mutex::default(),
+            at_nodes: TaskTracker::new(),
             ways: Ways::default(),
         };
         Ok(STAGE.get_or_init(|| stage))
+    }
+
+    /// Removes the directory of a run that does not begin: nothing is in use there.
+    pub fn clear_away(&self) {
+        let _ = fs_err::remove_dir_all(&self.directory);
     }
 
     /// How long something that may take `longest` is waited for in this run.
@@ -184,6 +194,17 @@ impl Stage {
     /// Namespaces on the shared cluster that scenarios have made and not taken back: those that were interrupted.
     pub fn namespaces_left(&self) -> Vec<String> {
         self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// What whoever does something to nodes holds until it is undone.
+    pub fn at_nodes(&self) -> TaskTrackerToken {
+        self.at_nodes.token()
+    }
+
+    /// Waits until all that was done to nodes is undone. Nobody begins to do something any more.
+    pub async fn nodes_mended(&self) {
+        self.at_nodes.close();
+        self.at_nodes.wait().await;
     }
 
     /// Keeps notes about a scenario.

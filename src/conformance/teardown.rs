@@ -64,25 +64,24 @@ fn is_cluster(state: &Path) -> bool {
 }
 
 /// A namespace controller that finds something left looks again only after a while that grows: so what takes its time
-/// to go goes first.
+/// to go goes first. Whatever does not go is seen when the namespace does not.
 async fn end_instances(client: &Client, namespace: &str) -> Result<(), Failure> {
     let instances = observe::objects(client, namespace, "postgresql")?;
     instances.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
-    // Whatever does not go is seen when the namespace does not.
-    let gone = until_cleared("the end of the instances", SOON, || async {
+    until_cleared("the end of the instances", SOON, || async {
         let left = instances.list(&ListParams::default()).await?.items.len();
         Ok(Look::when(left == 0, left))
-    });
-    gone.await.or(Ok(()))
+    })
+    .await
 }
 
 /// Deletes a namespace and waits until the objects in it, and the processes of its pods, are gone.
 async fn empty_and_delete(client: &Client, namespace: &str) -> Result<(), Failure> {
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
-    let pods: BTreeSet<String> =
-        pods.list(&ListParams::default()).await?.items.into_iter().filter_map(|pod| pod.metadata.uid).collect();
+    let pods = pods.list(&ListParams::default()).await;
     if Stage::get().existing.is_some() {
-        end_instances(client, namespace).await?;
+        // The namespace takes along what would not go before it.
+        let _ = end_instances(client, namespace).await;
     }
     let namespaces: Api<Namespace> = Api::all(client.clone());
     match namespaces.delete(namespace, &DeleteParams::default()).await {
@@ -106,6 +105,7 @@ async fn empty_and_delete(client: &Client, namespace: &str) -> Result<(), Failur
             return Err(Failure::unexpected("an empty namespace", format!("{} of {kind}, such as {name}", left.len())));
         }
     }
+    let pods: BTreeSet<String> = pods?.items.into_iter().filter_map(|pod| pod.metadata.uid).collect();
     until_cleared("the end of the pods' processes", Duration::from_secs(10), || async {
         let left: Vec<_> = pods.iter().flat_map(|uid| inventory::processes_marked("A9S_POD_UID", uid)).collect();
         Ok(Look::when(left.is_empty(), format!("{left:?}")))

@@ -18,7 +18,7 @@ pub struct List {
 impl List {
     pub(super) fn run(self, session: &Session, sources: &Sources) -> Result<(), Finding> {
         let catalogue = Catalogue::read(sources);
-        let selected = catalogue.select(&self.selectors.filter());
+        let selected = self.selectors.select(&catalogue)?;
         if selected.is_empty() {
             return Err(Finding::new(Id::NoScenario, "no scenario matches the filter"));
         }

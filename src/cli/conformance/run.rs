@@ -12,6 +12,7 @@ use crate::caller;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::progress::eprint_line;
+use crate::conformance::Ran;
 use crate::conformance::catalogue::Sources;
 use crate::conformance::options::Options;
 use crate::conformance::recorder::Say;
@@ -49,7 +50,8 @@ pub struct RunSuite {
     #[arg(long, value_name = "FOLDER", default_value = "a9s-conformance")]
     report: PathBuf,
 
-    /// Only the scenarios that failed, or had no turn, in the run of this report
+    /// Only the scenarios that failed, or had no turn, in the run of this report; all of them where it failed for more than
+    /// scenarios
     #[arg(long, value_name = "REPORT")]
     rerun_failed: Option<PathBuf>,
 
@@ -64,9 +66,12 @@ pub struct RunSuite {
 
 impl RunSuite {
     pub(super) fn run(self, session: &Session, sources: &Sources) -> Result<(), Finding> {
-        let results = self.results(session, sources)?;
+        let Ran { results, unwritten } = self.ran(session, sources)?;
         session.console.document(&results);
-        verdict(&results)
+        match unwritten {
+            Some(finding) => Err(finding),
+            None => verdict(&results),
+        }
     }
 
     /// What the suite is told. A cluster that is named in any way is an existing one.
@@ -89,7 +94,7 @@ impl RunSuite {
     ///
     /// # Errors
     /// The run could not begin.
-    fn results(&self, session: &Session, sources: &Sources) -> Result<Results, Finding> {
+    fn ran(&self, session: &Session, sources: &Sources) -> Result<Ran, Finding> {
         let program = match &self.program {
             Some(program) => program.clone(),
             None => caller::program().map_err(|error| Finding::new(Id::Internal, error))?,

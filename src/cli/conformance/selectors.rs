@@ -4,7 +4,8 @@ use clap::Args;
 use cucumber::gherkin::tagexpr::TagOperation;
 use regex::Regex;
 
-use crate::conformance::catalogue::Filter;
+use crate::conformance::catalogue::{Catalogue, Entry, Filter};
+use crate::finding::{Finding, Id};
 
 /// Arguments that choose scenarios.
 #[derive(Debug, Clone, Default, Args)]
@@ -27,8 +28,17 @@ fn tags(text: &str) -> Result<String, String> {
 }
 
 impl Selectors {
-    /// The filter.
-    pub fn filter(&self) -> Filter {
-        Filter::new(self.tags.as_deref(), self.name.as_ref())
+    /// The scenarios of a catalogue that are asked for.
+    ///
+    /// # Errors
+    /// A tag is none.
+    pub fn select<'c>(&self, catalogue: &'c Catalogue) -> Result<Vec<&'c Entry>, Finding> {
+        let filter = Filter::new(self.tags.as_deref(), self.name.as_ref());
+        let unknown = catalogue.unknown(&filter);
+        if unknown.is_empty() {
+            Ok(catalogue.select(&filter))
+        } else {
+            Err(Finding::new(Id::NoScenario, unknown.join("; ")))
+        }
     }
 }

@@ -21,7 +21,7 @@ pub struct Show {
 impl Show {
     pub(super) fn run(self, session: &Session, sources: &Sources) -> Result<(), Finding> {
         let catalogue = Catalogue::read(sources);
-        let mut selected = catalogue.select(&self.selectors.filter());
+        let mut selected = self.selectors.select(&catalogue)?;
         if let Some(text) = &self.text {
             let text = text.to_lowercase();
             selected.retain(|entry| entry.id.to_lowercase().contains(&text));

@@ -14,9 +14,11 @@ use serde_json::json;
 use self::journal::{Goal, Journal, Progress, State};
 use self::playbook::{Phase, Playbook, Step};
 use super::arguments::duration;
+use super::session::interrupted;
 use super::{Session, caller, run_command};
 use crate::finding::{Class, Finding, Id};
 use crate::provider::embedded::places::Places;
+use crate::step::Cancel;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -64,7 +66,8 @@ impl RunPlaybook {
         let journal = Journal::of(&directory, &file, &playbook);
         let goal = self.time.map_or(Goal::Rounds(self.repeat.unwrap_or(1)), Goal::Time);
         let progress = Progress::towards(goal);
-        let mut drive = Drive { session, playbook: &playbook, journal, progress, done: Vec::new() };
+        let interrupt = session.listen()?;
+        let mut drive = Drive { session, interrupt, playbook: &playbook, journal, progress, done: Vec::new() };
         let result = drive.all(self.resume);
         drive.answer(&result);
         result
@@ -73,6 +76,7 @@ impl RunPlaybook {
 
 struct Drive<'a> {
     session: &'a Session,
+    interrupt: Cancel,
     playbook: &'a Playbook,
     journal: Journal,
     progress: Progress,
@@ -148,7 +152,10 @@ impl Drive<'_> {
 
     fn step(&mut self, step: &Step) -> Result<(), Finding> {
         let begun = Instant::now();
-        let result = run_command(&step.words, self.session);
+        let result = match self.interrupt.is_cancelled() {
+            true => Err(interrupted()),
+            false => run_command(&step.words, self.session, &self.interrupt),
+        };
         self.session.progress.clear();
         let seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
         let outcome = result.as_ref().err().map(|finding| finding.cause.clone());

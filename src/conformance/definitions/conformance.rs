@@ -14,6 +14,9 @@ use crate::conformance::{Failure, World, inventory};
 /// How long a run may take to say something, and then to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long a run may take that is sent a signal: what it did to nodes takes its time to be undone.
+const SIGNALLED: Duration = Duration::from_secs(120);
+
 /// Ctrl-C, once the command has said something on standard output.
 #[when(regex = r"^I start `a9s (.+)` and interrupt it once it says `(.+)`$")]
 async fn interrupt_once(world: &mut World, line: String, text: String) -> Result<(), Failure> {
@@ -51,9 +54,9 @@ async fn signalled(world: &mut World, line: &str, moment: u64, signals: &[Signal
         }
     };
     let ended = async { tokio::join!(child.wait_with_output(), interrupting) };
-    let (output, ()) = tokio::time::timeout(PATIENCE, ended).await.map_err(|_| Failure::Deadline {
+    let (output, ()) = tokio::time::timeout(SIGNALLED, ended).await.map_err(|_| Failure::Deadline {
         what: format!("the end of `a9s {line}`"),
-        waited: PATIENCE,
+        waited: SIGNALLED,
         last: format!("it was sent {signals:?}"),
     })?;
     world.remember(Outcome::of(format!("a9s {line}"), &output?, started.elapsed()));

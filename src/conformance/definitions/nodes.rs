@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use cucumber::{given, when};
+use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::Api;
 use kube::api::ListParams;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use crate::conformance::nodes::Spoilt;
+use crate::conformance::nodes::{self, Spoilt};
 use crate::conformance::observe::{Look, until};
 use crate::conformance::preflight::Existing;
 use crate::conformance::stage::Stage;
@@ -18,15 +19,19 @@ use crate::kubernetes::diagnosis::DISK_PRESSURE;
 const REPORT: Duration = Duration::from_secs(60);
 
 /// Nodes take their time, and all scenarios share the thread of the runner. Whatever is spoilt after the scenario has been
-/// cut off is mended at once, where it is dropped.
+/// cut off is mended at once, where it is dropped, and the run does not end before.
 async fn spoil(
     world: &mut World,
-    how: impl FnOnce(&Existing) -> Result<Spoilt, Failure> + Send + 'static,
+    how: impl FnOnce(&Existing, TaskTrackerToken) -> Result<Spoilt, Failure> + Send + 'static,
 ) -> Result<(), Failure> {
-    let cluster = Stage::get().existing.as_ref().ok_or(Failure::Missing("cluster with real nodes"))?;
-    let spoilt = tokio::task::spawn_blocking(move || how(cluster)).await.map_err(std::io::Error::from)?;
+    let (cluster, at_work) = (existing()?, Stage::get().at_nodes());
+    let spoilt = tokio::task::spawn_blocking(move || how(cluster, at_work)).await.map_err(std::io::Error::from)?;
     world.spoilt.push(spoilt?);
     Ok(())
+}
+
+fn existing() -> Result<&'static Existing, Failure> {
+    Stage::get().existing.as_ref().ok_or(Failure::Missing("cluster with real nodes"))
 }
 
 #[given(expr = "the nodes have lost the image of {string}")]
@@ -35,7 +40,7 @@ async fn without_image(world: &mut World, instance: String) -> Result<(), Failur
     let spec = pods.get(&format!("{instance}-0")).await?.spec.unwrap_or_default();
     let server = spec.containers.into_iter().find(|container| container.name == "postgres");
     let image = server.and_then(|container| container.image).ok_or(Failure::Missing("image of the server"))?;
-    spoil(world, move |cluster| Spoilt::without_image(cluster, &image)).await
+    spoil(world, move |cluster, at_work| Spoilt::without_image(cluster, at_work, &image)).await
 }
 
 #[given(expr = "the disks of the nodes are too full")]
@@ -48,6 +53,13 @@ async fn short_of_disk(world: &mut World) -> Result<(), Failure> {
 async fn as_they_were(world: &mut World) -> Result<(), Failure> {
     world.mend_nodes().await;
     pressure(world, false).await
+}
+
+#[then("nothing is left of what was done to the nodes")]
+async fn nothing_left(_: &mut World) -> Result<(), Failure> {
+    let cluster = existing()?;
+    let left = tokio::task::spawn_blocking(move || nodes::left(cluster)).await.map_err(std::io::Error::from)??;
+    if left.is_empty() { Ok(()) } else { Err(Failure::unexpected("nodes as they were", left.join(", "))) }
 }
 
 /// Waits until all nodes are under disk pressure, or none is.

@@ -21,36 +21,58 @@ const ARCHIVE: &str = "a9s-conformance.tar.gz";
 /// The folder of evidence.
 const EVIDENCE: &str = "evidence";
 
-/// Makes the folder before anything is run, and gives back the results that an earlier run left in it.
+/// The folder of a report whose run has not begun. Unless it does, what was made for it goes with this value.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    /// The directories that were not there before, the innermost first.
+    made: Vec<PathBuf>,
+    previous: Option<Results>,
+}
+
+/// Makes the folder before anything is run, and reads the results that an earlier run left in it.
 ///
 /// # Errors
 /// The folder can't be written.
-pub fn prepare(folder: &Path, say: &Say) -> Result<Option<Results>, Finding> {
+pub fn prepare(folder: &Path, say: &Say) -> Result<Folder, Finding> {
+    let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
+    let made = folder.ancestors().take_while(is_missing).map(Path::to_owned).collect();
+    let mut prepared = Folder { path: folder.to_owned(), made, previous: None };
     fs_err::create_dir_all(folder).map_err(unwritable)?;
     let probe = folder.join(".a9s-probe");
     fs_err::write(&probe, b"").and_then(|()| fs_err::remove_file(&probe)).map_err(unwritable)?;
-    let previous = match folder.join(FILE).exists() {
-        false => None,
-        true => match Results::read(folder) {
-            Ok(results) => Some(results),
-            Err(finding) => {
-                say(&format!("no comparison with the last run: {}\n", finding.cause));
-                None
-            }
-        },
-    };
-    Ok(previous)
+    if folder.join(FILE).exists() {
+        match Results::read(folder) {
+            Ok(results) => prepared.previous = Some(results),
+            Err(finding) => say(&format!("no comparison with the last run: {}\n", finding.cause)),
+        }
+    }
+    Ok(prepared)
 }
 
-/// Takes out what an earlier run left in the folder, once another run begins. Files of others stay.
-///
-/// # Errors
-/// The folder can't be written.
-pub fn clear(folder: &Path) -> Result<(), Finding> {
-    for name in [FILE, JUNIT, PAGE, ARCHIVE] {
-        gone_is_fine(fs_err::remove_file(folder.join(name))).map_err(unwritable)?;
+impl Folder {
+    /// Takes out what an earlier run left in the folder, now that another one begins, and gives its results. Files of others
+    /// stay.
+    ///
+    /// # Errors
+    /// The folder can't be written.
+    pub fn begin(mut self) -> Result<Option<Results>, Finding> {
+        for name in [FILE, JUNIT, PAGE, ARCHIVE] {
+            gone_is_fine(fs_err::remove_file(self.path.join(name))).map_err(unwritable)?;
+        }
+        gone_is_fine(fs_err::remove_dir_all(self.path.join(EVIDENCE))).map_err(unwritable)?;
+        self.made.clear();
+        Ok(self.previous.take())
     }
-    gone_is_fine(fs_err::remove_dir_all(folder.join(EVIDENCE))).map_err(unwritable)
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        for directory in &self.made {
+            // Others may have put something there meanwhile.
+            let _ = fs_err::remove_dir(directory);
+        }
+    }
 }
 
 fn unwritable(error: std::io::Error) -> Finding {
@@ -126,17 +148,30 @@ mod tests {
     fn an_earlier_report_is_read_and_taken_away_and_files_of_others_stay() {
         let directory = tempfile::tempdir().unwrap();
         let folder = directory.path().join("report");
-        assert!(prepare(&folder, &silent()).unwrap().is_none());
+        assert!(prepare(&folder, &silent()).unwrap().begin().unwrap().is_none());
         fs_err::create_dir_all(folder.join("evidence/x")).unwrap();
         fs_err::write(folder.join("notes.txt"), "mine").unwrap();
         write(&sample(), None, &folder).unwrap();
         assert!(folder.join(ARCHIVE).exists());
-        assert_eq!(prepare(&folder, &silent()).unwrap().unwrap(), sample());
+        drop(prepare(&folder, &silent()).unwrap());
         assert!(folder.join(FILE).exists(), "no other run has begun");
-        clear(&folder).unwrap();
+        assert_eq!(prepare(&folder, &silent()).unwrap().begin().unwrap(), Some(sample()));
         let left: Vec<_> = below(&folder, Path::new("")).unwrap();
         assert_eq!(left, [PathBuf::from("notes.txt")]);
         fs_err::write(folder.join(FILE), "{").unwrap();
-        assert!(prepare(&folder, &silent()).unwrap().is_none(), "damage does not stop a run");
+        assert!(prepare(&folder, &silent()).unwrap().begin().unwrap().is_none(), "damage does not stop a run");
+    }
+
+    #[test]
+    fn what_was_made_for_a_run_that_does_not_begin_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        let kept = directory.path().join("kept");
+        fs_err::create_dir(&kept).unwrap();
+        drop(prepare(&kept.join("some/report"), &silent()).unwrap());
+        drop(prepare(&kept, &silent()).unwrap());
+        assert_eq!(fs_err::read_dir(&kept).unwrap().count(), 0);
+        fs_err::create_dir_all(kept.join(FILE)).unwrap();
+        let finding = prepare(&kept, &silent()).unwrap().begin().unwrap_err();
+        assert_eq!(finding.id, Id::ReportUnwritable);
     }
 }
