@@ -5,7 +5,7 @@ Feature: Backups
   Background:
     Given a cluster with the a8s stack
 
-  @smoke
+  @smoke @needs-backup-objects
   Scenario: A backup is in the store when the command says so
     Given an instance "solo"
     And the table "kept" of "solo" holds "before"
@@ -58,6 +58,7 @@ Feature: Backups
     Then the backup "one" is soon complete
     And the backup "two" is soon complete
 
+  @needs-backup-objects
   Scenario: Deleting a backup removes its objects, and its name can be used again
     Given an instance "solo"
     And a backup "nightly" of "solo"
@@ -91,6 +92,7 @@ Feature: Backups
     Then the command fails with exit code 5
     And standard error says "is of a former instance solo"
 
+  @needs-backup-objects
   Scenario: Deleting a backup whose instance is gone
     Given an instance "solo"
     And a backup "nightly" of "solo"
@@ -99,7 +101,7 @@ Feature: Backups
     Then the command succeeds
     And the store has nothing of this namespace
 
-  @full
+  @full @needs-backup-objects
   Scenario: Deleting an instance while it is backed up
     Given an instance "solo"
     And 200 MB of random data in "solo"
@@ -113,6 +115,7 @@ Feature: Backups
     Then the command succeeds
     And the store has nothing of this namespace
 
+  @needs-backup-objects
   Scenario: Deleting a backup while it runs
     Given an instance "solo"
     And 200 MB of random data in "solo"
@@ -124,7 +127,7 @@ Feature: Backups
     When I create a backup "after" of "solo"
     Then the command succeeds
 
-  @negative @kubectl
+  @negative @kubectl @needs-backup-objects
   Scenario: The namespace goes while a backup is made
     Given an instance "solo"
     And 200 MB of random data in "solo"

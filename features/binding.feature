@@ -162,7 +162,7 @@ Feature: Service bindings
     Then the command succeeds
     And as "app" of the namespace "shop" the statement "SELECT 1" answers "1"
 
-  @full
+  @full @needs-failover
   Scenario: A login survives its primary, and a deleted one does not come back
     Given an instance "three" with `--replicas 3`
     And service bindings "app", "gone" to "three"
@@ -186,7 +186,7 @@ Feature: Service bindings
     And the reason is one clear sentence
     And there is no servicebinding "app"
 
-  @full @kubectl
+  @full @kubectl @builtin
   Scenario: A service binding that was there before its instance
     When I apply the object:
       """

@@ -35,7 +35,7 @@ Feature: Looking at what is there
     And the document has no value at "/unknown"
     And no secret of "solo" is on standard output
 
-  @full
+  @full @needs-failover
   Scenario: How several members are, for programs
     Given an instance "trio" with `--replicas 3`
     And the member "trio-0" is the primary of "trio"
@@ -347,7 +347,7 @@ Feature: Looking at what is there
     And standard output says "and all of them are there"
     And "solo" answers "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'a9s_ledger%'" with "0"
 
-  @full @failover
+  @full @failover @needs-failover
   Scenario: Rows that are written during a failover are all there
     Given an instance "trio" with `--replicas 3`
     When I run `a9s pg failover trio --ledger --yes -o json`
@@ -479,7 +479,7 @@ Feature: Looking at what is there
     And there are 1 manifests
     And there is no backup "b"
 
-  @kubectl
+  @kubectl @builtin
   Scenario: What a stack can do it says itself
     When I run `kubectl get configmap a8s-stack -n a8s-system -o jsonpath={.data.capabilities}`
     Then the command succeeds

@@ -22,7 +22,7 @@ Feature: Extensions, exposure and placement of an instance
     Then "solo" soon answers "SELECT string_agg(extname, ',' ORDER BY extname) FROM pg_extension" with "hstore,pgcrypto,plpgsql"
     And as "app" the statement "SELECT h->'a' FROM boxed" answers "1"
 
-  @full @kubectl
+  @full @kubectl @builtin
   Scenario: An extension that the host does not have is named, and nothing else breaks
     Given an instance "solo"
     When I run `kubectl patch pg solo --type merge -p '{"spec":{"extensions":["postgis","ltree"]}}'`

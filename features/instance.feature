@@ -202,7 +202,7 @@ Feature: Instances
     And the instance "solo" is ready
     And "solo" has exactly one primary
 
-  @kubectl
+  @kubectl @builtin
   Scenario: A strict version is not replaced by another
     When I create an instance "old" with `--service-version 13 --strict-version`
     Then the command fails with exit code 3
@@ -242,7 +242,7 @@ Feature: Instances
       | /status/clusterStatus | NotRunning |
       | /status/readyReplicas | 0          |
 
-  @full @negative
+  @full @negative @builtin
   Scenario Outline: Parameters with which the server could not start: <what>
     Given an instance "solo"
     When I change the parameters of "solo":

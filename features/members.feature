@@ -24,8 +24,6 @@ Feature: Instances of several members
     Then the command succeeds
     And the instance "trio" is ready
     And "trio" has one primary and 2 standbys
-    And the Lease of "trio" names its primary, in term 0
-    And "trio" answers "SHOW synchronous_standby_names" with 'ANY 1 ("trio-1", "trio-2")'
     When I apply the statement "CREATE TABLE kept (value text); INSERT INTO kept VALUES ('everywhere')" to "trio"
     Then the command succeeds
     And every member of "trio" soon answers "SELECT value FROM kept" with "everywhere"
@@ -35,7 +33,16 @@ Feature: Instances of several members
     Given an instance "duo" of 2 members
     And an instance "solo"
     Then the members of "duo" have the same system identifier, and "solo" has another
-    And "duo" answers "SHOW synchronous_standby_names" with ""
+
+  @full @builtin
+  Scenario: Who leads is in the Lease, and who confirms commits in the settings of the primary
+    Given an instance "grown" of 2 members
+    Then the Lease of "grown" names its primary, in term 0
+    And "grown" answers "SHOW synchronous_standby_names" with ""
+    When I scale "grown" to 3 members
+    Then "grown" has one primary and 2 standbys
+    And "grown" soon answers "SHOW synchronous_standby_names" with 'ANY 1 ("grown-1", "grown-2")'
+    And the Lease of "grown" names its primary, in term 0
 
   @full
   Scenario: A member is added to an instance that has data
@@ -45,7 +52,6 @@ Feature: Instances of several members
     Then "grown" has one primary and 2 standbys
     And the instance "grown" is ready
     And every member of "grown" soon answers "SELECT value FROM kept" with "before"
-    And the Lease of "grown" names its primary, in term 0
 
   @full
   Scenario: All members go away and come back
@@ -110,7 +116,7 @@ Feature: Instances of several members
     Then the command succeeds
     And nothing of the instance "grown" is left
 
-  @full
+  @full @builtin
   Scenario: A volume that was lost is copied, and never becomes the primary's
     Given an instance "trio" of 3 members
     And the table "kept" of "trio" holds "committed"

@@ -6,7 +6,7 @@ Feature: The objects of an instance
     Given a cluster with the a8s stack
     And an instance "solo"
 
-  @k8s-1.25
+  @k8s-1.25 @builtin
   Scenario: Exactly the objects of the reference
     Then the namespace has exactly these objects:
       | kind                  | name                      |
@@ -26,7 +26,9 @@ Feature: The objects of an instance
       | role                  | solo-agent                |
       | rolebinding           | solo-agent                |
       | configmap             |                           |
-    And the statefulset "solo" has these values:
+
+  Scenario: What the objects of the reference say
+    Then the statefulset "solo" has these values:
       | field                            | value      |
       | /metadata/ownerReferences/0/kind | Postgresql |
       | /metadata/ownerReferences/0/name | solo       |

@@ -58,7 +58,7 @@ Feature: Restores
     When somebody orders a restore "theirs" of the backup "nightly" into "nowhere"
     Then the restore "theirs" fails for good with "non-existing service instance nowhere"
 
-  @negative
+  @negative @needs-backup-objects
   Scenario: A backup that was tampered with changes nothing
     Given an instance "solo"
     And the table "kept" of "solo" holds "before"
@@ -70,7 +70,7 @@ Feature: Restores
     And the restore "back" fails for good with "is not authentic"
     And "solo" answers "SELECT value FROM kept" with "after"
 
-  @negative
+  @negative @needs-backup-objects
   Scenario: A backup whose manifest was changed changes nothing
     Given an instance "solo"
     And the table "kept" of "solo" holds "before"
@@ -82,7 +82,7 @@ Feature: Restores
     And the restore "back" fails for good with "is not authentic"
     And "solo" answers "SELECT value FROM kept" with "after"
 
-  @negative
+  @negative @needs-backup-objects
   Scenario: A backup of another major changes nothing
     Given an instance "solo"
     And the table "kept" of "solo" holds "before"
@@ -94,7 +94,7 @@ Feature: Restores
     And the restore "back" fails for good with "the backup is of PostgreSQL 13, and the instance runs PostgreSQL"
     And "solo" answers "SELECT value FROM kept" with "after"
 
-  @negative
+  @negative @needs-backup-objects
   Scenario: A backup with an object missing
     Given an instance "solo"
     And a backup "nightly" of "solo"
@@ -152,7 +152,7 @@ Feature: Restores
     And "trio" has one primary and 2 standbys
     And every member of "trio" soon answers "SELECT value FROM kept" with "before"
 
-  @full
+  @full @needs-failover
   Scenario: A failover on purpose while a restore runs leaves nothing that stands in the way of the next
     Given an instance "trio" of 3 members
     And the table "kept" of "trio" holds "before"
@@ -170,6 +170,7 @@ Feature: Restores
     Then the command succeeds
     And every member of "trio" soon answers "SELECT value FROM kept" with "before"
 
+  @needs-restore-into
   Scenario: Into another instance
     Given an instance "solo"
     And an instance "copy"
@@ -231,7 +232,7 @@ Feature: Restores
     And as "new" the statement "SELECT n FROM ours" answers "1"
     And "solo" answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "2"
 
-  @binding
+  @binding @needs-restore-into
   Scenario: Service bindings stay behind when a backup goes into another instance
     Given an instance "solo"
     And service bindings "app" to "solo"
@@ -316,7 +317,7 @@ Feature: Restores
     And the restore "back" fails for good with "non-existing service instance solo"
     And nothing of the instance "solo" is left
 
-  @negative
+  @negative @needs-backup-objects
   Scenario: A restore while a backup runs is refused, and one that is ordered nevertheless waits for it
     Given an instance "solo"
     And the table "kept" of "solo" holds "before"
