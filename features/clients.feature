@@ -33,7 +33,7 @@ Feature: Looking at what is there
     And the document has a number at "/members/0/diskUsed"
     And the document has a number at "/members/0/diskFree"
     And the document has no value at "/unknown"
-    And no secret of "solo" is on standard output
+    And no secret of the namespace is on standard output or standard error
 
   @full @needs-failover
   Scenario: How several members are, for programs
@@ -149,12 +149,12 @@ Feature: Looking at what is there
     And standard output says "Normal"
     And standard output says "pod solo-0: ready"
     And standard output says "service solo-master"
-    And no secret of "solo" is on standard output
+    And no secret of the namespace is on standard output or standard error
     When I run `a9s describe pg pg solo -o json`
     Then the command succeeds
     And standard output is one JSON document
     And the value at `/object/metadata/name` of the document is `solo`
-    And no secret of "solo" is on standard output
+    And no secret of the namespace is on standard output or standard error
     And the program has sent no changing request
 
   @full
@@ -183,7 +183,7 @@ Feature: Looking at what is there
     When I run `a9s describe pg <kind> <name>`
     Then standard output says "instance solo: running"
     And standard output says "<related>"
-    And no secret of "solo" is on standard output
+    And no secret of the namespace is on standard output or standard error
 
     Examples:
       | kind           | name    | state       | field            | value               | related                                |
