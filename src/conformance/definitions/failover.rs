@@ -1,6 +1,6 @@
 //! Primaries that die, freeze or are asked to go, and the ledger that tells what it cost.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use cucumber::{given, then, when};
@@ -13,6 +13,7 @@ use kube::config::Kubeconfig;
 use kube::{Api, ResourceExt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio_postgres::error::SqlState;
 
 use super::members::{ROLE, member_login, pods, primary_of, standbys};
 use crate::conformance::cut::Cut;
@@ -387,9 +388,21 @@ async fn is_fenced(world: &mut World, name: String) -> Result<(), Failure> {
     let pod = pods(world, &name).await?.into_iter().find(|pod| pod.name_any() == before);
     let login = member_login(world, &name, &pod.ok_or(Failure::Missing("former primary"))?).await?;
     match postgres::ask(&login, DATABASE, "SELECT pg_is_in_recovery()").await {
-        Ok(rows) if rows == ["f"] => Err(Failure::unexpected(format!("{before} not to serve as a primary"), "it does")),
-        _ => Ok(()),
+        Ok(rows) if rows == ["t"] => Ok(()),
+        Err(error) if takes_nobody(&error) => Ok(()),
+        found => Err(Failure::unexpected(format!("{before} not to serve as a primary"), format!("{found:?}"))),
     }
+}
+
+/// Whether nobody listens there, or whoever does hangs up or says that he takes nobody. Silence says nothing.
+fn takes_nobody(error: &postgres::Error) -> bool {
+    let postgres::Error::Server(error) = error else { return false };
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    let hung_up = cause.is_some_and(|cause| {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
+        matches!(cause.kind(), BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset | UnexpectedEof)
+    });
+    hung_up || error.is_closed() || error.code() == Some(&SqlState::CANNOT_CONNECT_NOW)
 }
 
 /// Instead of being copied anew.
