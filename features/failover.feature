@@ -149,6 +149,18 @@ Feature: Failover
       | ahead     |
       | behind    |
 
+  # A holder that lives writes the Lease again at once; of one that does not, the wrong time stays.
+  @chaos @embedded-only
+  Scenario: A clock that is an hour ahead keeps nobody from the place of a primary that is frozen for good
+    Given an instance "trio" of 3 members
+    And a ledger of "trio"
+    When the whole of the primary of "trio" is frozen
+    And the Lease of "trio" is written by a clock that is 3600 seconds ahead
+    Then another member of "trio" is the primary
+    When 50 more rows are acknowledged
+    Then the ledger of "trio" is complete
+    And no row of the ledger waited longer than 30 seconds
+
   @chaos
   Scenario: The volume of the primary is lost
     Given an instance "trio" of 3 members
