@@ -133,7 +133,7 @@ pub(super) async fn no_member(world: &mut World, name: String) -> Result<(), Fai
 }
 
 #[then(expr = "every member of {string} soon answers {string} with {string}")]
-async fn all_answer(world: &mut World, name: String, sql: String, answer: String) -> Result<(), Failure> {
+pub(super) async fn all_answer(world: &mut World, name: String, sql: String, answer: String) -> Result<(), Failure> {
     until(format!("{answer:?} for {sql} of every member"), SOON, || async {
         let pods = pods(world, &name).await?;
         if pods.is_empty() {

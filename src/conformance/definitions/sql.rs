@@ -58,7 +58,7 @@ async fn filled_table(world: &mut World, table: String, instance: String, value:
 
 #[given(expr = "I apply the statement {string} to {string}")]
 #[when(expr = "I apply the statement {string} to {string}")]
-async fn apply_statement(world: &mut World, sql: String, instance: String) -> Result<(), Failure> {
+pub(super) async fn apply_statement(world: &mut World, sql: String, instance: String) -> Result<(), Failure> {
     world.a9s(&["pg", "apply", "--service-instance", &instance, "--sql", &sql, "--yes"]).await.map(drop)
 }
 
