@@ -310,6 +310,21 @@ Feature: Findings
     When I run `a9s images list --deployment-version ./release --cert-manager ./cert-manager.yaml`
     Then it ends with the finding "kustomization-unsupported"
 
+  @core
+  Scenario Outline: A document that cannot be had: <finding>, because <why>
+    Given an empty home and no cluster
+    And the file "release/deploy/a8s/manifests/kustomization.yaml" with:
+      """
+      resources: []
+      """
+    When I run `a9s images list --deployment-version ./release --cert-manager <address>`
+    Then it ends with the finding "<finding>"
+
+    Examples:
+      | finding        | why                      | address               |
+      | fetch-insecure | the address is not https | http://example.test/x |
+      | fetch-failed   | nobody listens there     | http://127.0.0.1:1/x  |
+
   @full @cluster @embedded-only @kubectl
   Scenario: The configuration of the store is damaged
     Given a cluster of its own
