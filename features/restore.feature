@@ -126,7 +126,7 @@ Feature: Restores
     When the agent of the primary of "trio" is killed within 4 restores of the backup "nightly", which bring back that the table "kept" holds "before"
     Then the instance "trio" is ready
 
-  @full
+  @full @builtin
   Scenario: Another member leads while a restore runs
     Given an instance "trio" of 3 members
     And the table "kept" of "trio" holds "before"
@@ -141,7 +141,7 @@ Feature: Restores
     And "trio" has one primary and 2 standbys
     And every member of "trio" soon answers "SELECT value FROM kept" with "before"
 
-  @full @needs-failover
+  @full @needs-failover @builtin
   Scenario: A failover on purpose while a restore runs leaves nothing that stands in the way of the next
     Given an instance "trio" of 3 members
     And the table "kept" of "trio" holds "before"
@@ -294,7 +294,25 @@ Feature: Restores
     Then the command succeeds
     And there is no restore "back"
 
-  @full
+  @full @builtin
+  Scenario: A restore that is deleted while it runs leaves the content as it was
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And 200 MB of random data in "solo"
+    And a backup "nightly" of "solo"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    When somebody orders a restore "back" of the backup "nightly" into "solo"
+    And the restore "back" has begun
+    And I delete the restore "back"
+    Then the command succeeds
+    And there is no restore "back"
+    And "solo" answers "SELECT value FROM kept" with "after"
+    And nobody has access to the store any more
+    When I create a restore "back" of the backup "nightly" into "solo"
+    Then the command succeeds
+    And "solo" answers "SELECT value FROM kept" with "before"
+
+  @full @builtin
   Scenario: Deleting an instance while a backup is restored into it
     Given an instance "solo"
     And 200 MB of random data in "solo"

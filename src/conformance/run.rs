@@ -598,7 +598,7 @@ mod tests {
     }
 
     /// What a step needs where it runs, by the tag that says so: how its sentence begins, and what is in it.
-    const NEEDING: [(&str, &str, &str); 27] = [
+    const NEEDING: [(&str, &str, &str); 28] = [
         ("cluster", "a cluster of its own", ""),
         ("kubectl", "", "`kubectl "),
         // These run it and do not show its line.
@@ -627,6 +627,7 @@ mod tests {
         ("builtin", "the status of ", " soon says "),
         ("builtin", "the instance ", " soon tells the error "),
         ("builtin", "the service binding ", " soon tells the error "),
+        ("builtin", "the restore ", " has begun"),
         ("builtin", "the namespace has exactly these objects:", ""),
     ];
 
