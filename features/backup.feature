@@ -27,6 +27,15 @@ Feature: Backups
     And the backup "nightly" in the namespace "shop" is complete
     And there is no backup "nightly"
 
+  @core
+  Scenario: A backup and a restore name the pod that made them
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    When I create a restore "back" of the backup "nightly" into "solo"
+    Then the command succeeds
+    And the backup "nightly" names the pod "solo-0"
+    And the restore "back" names the pod "solo-0"
+
   @negative
   Scenario: A Backup that somebody else made for an instance that is not there
     When somebody orders a backup "nightly" of "nowhere"

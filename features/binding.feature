@@ -200,6 +200,26 @@ Feature: Service bindings
     Then the service binding "early" is implemented within 10 seconds
     And as "early" the statement "SELECT 1" answers "1"
 
+  @full @negative @kubectl @builtin
+  Scenario Outline: A service binding to a <kind> of <version> says that there is no such thing
+    When I apply the object:
+      """
+      apiVersion: servicebindings.anynines.com/v1beta3
+      kind: ServiceBinding
+      metadata: {name: odd}
+      spec: {instance: {apiVersion: <version>, kind: <kind>, name: solo}}
+      """
+    Then the service binding "odd" soon tells the error 'service instances of the kind "<kind>" in "<version>" cannot be bound to'
+    And there is no secret "odd-service-binding"
+    When I run `a9s delete pg servicebinding --name odd --yes`
+    Then the command succeeds
+    And there is no servicebinding "odd"
+
+    Examples:
+      | kind       | version                         |
+      | Redis      | postgresql.anynines.com/v1beta3 |
+      | Postgresql | redis.anynines.com/v1beta3      |
+
   @full @negative @kubectl
   Scenario: A Secret of somebody else is not overwritten
     Given I have run `kubectl create secret generic app-service-binding --from-literal=mine=yes`

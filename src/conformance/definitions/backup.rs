@@ -172,6 +172,29 @@ async fn tried_again(world: &mut World, name: String) -> Result<(), Failure> {
     if retries > 0 { Ok(()) } else { Err(Failure::unexpected("retries", object["status"].to_string())) }
 }
 
+/// As it is now: with its UID, and for a restore its address.
+#[then(regex = r#"^the (backup|restore) "([^"]+)" names the pod "([^"]+)"$"#)]
+async fn names_pod(world: &mut World, kind: String, name: String, pod: String) -> Result<(), Failure> {
+    let object = status_of(world, &kind, &name).await?;
+    let status = &object["status"];
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    let there = pods.get(&pod).await?;
+    let (uid, address) = (there.metadata.uid, there.status.and_then(|status| status.pod_ip));
+    let place = format!("{}/{pod}", world.namespace());
+    let (found, wanted, id) = if kind == "backup" {
+        let found = json!([status["podUsedNamespacedName"], status["podUsedUID"]]);
+        (found, json!([place, uid]), &status["backupID"])
+    } else {
+        let poll = &status["podToPoll"];
+        let found = json!([poll["namespacedName"], poll["uid"], poll["ip"]]);
+        (found, json!([place, uid, address]), &status["restoreID"])
+    };
+    if found == wanted && id.as_str().is_some_and(|id| !id.is_empty()) {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("{wanted} and an identifier"), status.to_string()))
+}
+
 #[then(expr = "the store has the manifest of the backup {string}")]
 async fn has_manifest(world: &mut World, name: String) -> Result<(), Failure> {
     let keys = keys(world, &name).await?;
