@@ -91,6 +91,14 @@ Feature: Instances of several members
     And "trio" has one primary and 2 standbys
     And the Service "trio-replicas" soon leads to the standbys of "trio", and to nobody else
 
+  @full @kubectl
+  Scenario: Reading from all members, the primary too
+    Given an instance "duo" of 2 members
+    When I run `kubectl patch pg duo --type merge -p '{"spec":{"enableReadOnlyService":true,"readOnlyTargetNodes":"all"}}'`
+    Then the Service "duo-replicas" soon leads to every member of "duo"
+    When I run `kubectl patch pg duo --type merge -p '{"spec":{"readOnlyTargetNodes":"replicas"}}'`
+    Then the Service "duo-replicas" soon leads to the standbys of "duo", and to nobody else
+
   @full @embedded-only
   Scenario: Volumes grow with their instance, also those of members that come later
     Given an instance "grown" with `--volume-size 1Gi`
