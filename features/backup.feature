@@ -5,7 +5,7 @@ Feature: Backups
   Background:
     Given a cluster with the a8s stack
 
-  @smoke
+  @smoke @needs-backup-objects
   Scenario: A backup is in the store when the command says so
     Given an instance "solo"
     And the table "kept" of "solo" holds "before"
@@ -26,6 +26,15 @@ Feature: Backups
     And standard output says "The backup with the name nightly in namespace {namespace}-shop has been successful."
     And the backup "nightly" in the namespace "shop" is complete
     And there is no backup "nightly"
+
+  @core
+  Scenario: A backup and a restore name the pod that made them
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    When I create a restore "back" of the backup "nightly" into "solo"
+    Then the command succeeds
+    And the backup "nightly" names the pod "solo-0"
+    And the restore "back" names the pod "solo-0"
 
   @negative
   Scenario: A Backup that somebody else made for an instance that is not there
@@ -74,6 +83,7 @@ Feature: Backups
     Then the backup "nightly" is soon complete
     And nobody has access to the store any more
 
+  @needs-backup-objects
   Scenario: Deleting a backup removes its objects, and its name can be used again
     Given an instance "solo"
     And a backup "nightly" of "solo"
@@ -107,6 +117,7 @@ Feature: Backups
     Then the command fails with exit code 5
     And standard error says "is of a former instance solo"
 
+  @needs-backup-objects
   Scenario: Deleting a backup whose instance is gone
     Given an instance "solo"
     And a backup "nightly" of "solo"
@@ -115,7 +126,7 @@ Feature: Backups
     Then the command succeeds
     And the store has nothing of this namespace
 
-  @full
+  @full @needs-backup-objects
   Scenario: Deleting an instance while it is backed up
     Given an instance "solo"
     And 200 MB of random data in "solo"
@@ -129,6 +140,7 @@ Feature: Backups
     Then the command succeeds
     And the store has nothing of this namespace
 
+  @needs-backup-objects
   Scenario: Deleting a backup while it runs
     Given an instance "solo"
     And 200 MB of random data in "solo"
@@ -140,7 +152,7 @@ Feature: Backups
     When I create a backup "after" of "solo"
     Then the command succeeds
 
-  @negative @kubectl
+  @negative @kubectl @needs-backup-objects
   Scenario: The namespace goes while a backup is made
     Given an instance "solo"
     And 200 MB of random data in "solo"

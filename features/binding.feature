@@ -162,7 +162,7 @@ Feature: Service bindings
     Then the command succeeds
     And as "app" of the namespace "shop" the statement "SELECT 1" answers "1"
 
-  @full
+  @full @needs-failover
   Scenario: A login survives its primary, and a deleted one does not come back
     Given an instance "three" with `--replicas 3`
     And service bindings "app", "gone" to "three"
@@ -186,7 +186,7 @@ Feature: Service bindings
     And the reason is one clear sentence
     And there is no servicebinding "app"
 
-  @full @kubectl
+  @full @kubectl @builtin
   Scenario: A service binding that was there before its instance
     When I apply the object:
       """
@@ -199,6 +199,26 @@ Feature: Service bindings
     Given an instance "late"
     Then the service binding "early" is implemented within 10 seconds
     And as "early" the statement "SELECT 1" answers "1"
+
+  @full @negative @kubectl @builtin
+  Scenario Outline: A service binding to a <kind> of <version> says that there is no such thing
+    When I apply the object:
+      """
+      apiVersion: servicebindings.anynines.com/v1beta3
+      kind: ServiceBinding
+      metadata: {name: odd}
+      spec: {instance: {apiVersion: <version>, kind: <kind>, name: solo}}
+      """
+    Then the service binding "odd" soon tells the error 'service instances of the kind "<kind>" in "<version>" cannot be bound to'
+    And there is no secret "odd-service-binding"
+    When I run `a9s delete pg servicebinding --name odd --yes`
+    Then the command succeeds
+    And there is no servicebinding "odd"
+
+    Examples:
+      | kind       | version                         |
+      | Redis      | postgresql.anynines.com/v1beta3 |
+      | Postgresql | redis.anynines.com/v1beta3      |
 
   @full @negative @kubectl
   Scenario: A Secret of somebody else is not overwritten

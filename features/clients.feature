@@ -33,9 +33,9 @@ Feature: Looking at what is there
     And the document has a number at "/members/0/diskUsed"
     And the document has a number at "/members/0/diskFree"
     And the document has no value at "/unknown"
-    And no secret of "solo" is on standard output
+    And no secret of the namespace is on standard output or standard error
 
-  @full
+  @full @needs-failover
   Scenario: How several members are, for programs
     Given an instance "trio" with `--replicas 3`
     And the member "trio-0" is the primary of "trio"
@@ -149,12 +149,12 @@ Feature: Looking at what is there
     And standard output says "Normal"
     And standard output says "pod solo-0: ready"
     And standard output says "service solo-master"
-    And no secret of "solo" is on standard output
+    And no secret of the namespace is on standard output or standard error
     When I run `a9s describe pg pg solo -o json`
     Then the command succeeds
     And standard output is one JSON document
     And the value at `/object/metadata/name` of the document is `solo`
-    And no secret of "solo" is on standard output
+    And no secret of the namespace is on standard output or standard error
     And the program has sent no changing request
 
   @full
@@ -183,7 +183,7 @@ Feature: Looking at what is there
     When I run `a9s describe pg <kind> <name>`
     Then standard output says "instance solo: running"
     And standard output says "<related>"
-    And no secret of "solo" is on standard output
+    And no secret of the namespace is on standard output or standard error
 
     Examples:
       | kind           | name    | state       | field            | value               | related                                |
@@ -347,7 +347,7 @@ Feature: Looking at what is there
     And standard output says "and all of them are there"
     And "solo" answers "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'a9s_ledger%'" with "0"
 
-  @full @failover
+  @full @failover @needs-failover
   Scenario: Rows that are written during a failover are all there
     Given an instance "trio" with `--replicas 3`
     When I run `a9s pg failover trio --ledger --yes -o json`
@@ -479,7 +479,7 @@ Feature: Looking at what is there
     And there are 1 manifests
     And there is no backup "b"
 
-  @kubectl
+  @kubectl @builtin
   Scenario: What a stack can do it says itself
     When I run `kubectl get configmap a8s-stack -n a8s-system -o jsonpath={.data.capabilities}`
     Then the command succeeds

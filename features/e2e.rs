@@ -14,7 +14,7 @@ use a9s::finding::Id;
 use nix::unistd::Uid;
 
 /// Findings that the embedded cluster on a machine like this one can't bring about, and who shows them instead.
-const ELSEWHERE: [(Id, &str); 17] = [
+const ELSEWHERE: [(Id, &str); 15] = [
     (Id::ClusterStopped, "a cluster that is just starting: a moment that a scenario can't hit"),
     (Id::ContainerConfig, "a cluster of containers; a unit test has the pod"),
     (Id::DirectoryTooLong, "the runtime directory of somebody who is not root; a unit test"),
@@ -22,9 +22,7 @@ const ELSEWHERE: [(Id, &str); 17] = [
         Id::FailoverElsewhere,
         "a standby that overtakes the named one in the middle of a failover: the unit tests of the election",
     ),
-    (Id::FetchFailed, "a machine without a network; a unit test has the server"),
     (Id::FetchNotFound, "a network; a unit test has the server"),
-    (Id::FetchInsecure, "a network; a unit test has the server"),
     (Id::ReleaseDamaged, "a network; a unit test has the archive"),
     (Id::Internal, "a bug"),
     (Id::JobFailed, "a cluster that runs Jobs; a unit test has the Job"),

@@ -12,6 +12,7 @@ Feature: Another cluster and another namespace
     When I run `a9s list pg instances`
     Then it ends with the finding "no-cluster"
 
+  @needs-failover @needs-restore-into
   Scenario Outline: The life of an instance, all of it elsewhere
     Given the variable "KUBECONFIG" is "{home}/nowhere"
     When I run `a9s create pg instance --name solo <there> --timeout 5m --yes`

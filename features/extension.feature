@@ -22,7 +22,7 @@ Feature: Extensions, exposure and placement of an instance
     Then "solo" soon answers "SELECT string_agg(extname, ',' ORDER BY extname) FROM pg_extension" with "hstore,pgcrypto,plpgsql"
     And as "app" the statement "SELECT h->'a' FROM boxed" answers "1"
 
-  @full @kubectl
+  @full @kubectl @builtin
   Scenario: An extension that the host does not have is named, and nothing else breaks
     Given an instance "solo"
     When I run `kubectl patch pg solo --type merge -p '{"spec":{"extensions":["postgis","ltree"]}}'`
@@ -48,6 +48,29 @@ Feature: Extensions, exposure and placement of an instance
     Then there is no configmap "solo-connection" soon
     And "solo" answers "SELECT 1" with "1"
     And the instance "solo" has 7 events with the reason "Created"
+
+  @full @kubectl
+  Scenario: Tolerations and affinity of the spec are those of the pods, as long as they are there
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "committed"
+    When I run `kubectl patch pg solo --type merge -p '{"spec":{"schedulingConstraints":{"tolerations":[{"key":"dedicated","operator":"Equal","value":"pg","effect":"NoSchedule"}],"affinity":{"nodeAffinity":{"preferredDuringSchedulingIgnoredDuringExecution":[{"weight":7,"preference":{"matchExpressions":[{"key":"disk","operator":"In","values":["fast"]}]}}]}}}}}'`
+    Then the command succeeds
+    And the pod "solo-0" soon has these values:
+      | field                        | value      |
+      | /spec/tolerations/0/key      | dedicated  |
+      | /spec/tolerations/0/operator | Equal      |
+      | /spec/tolerations/0/value    | pg         |
+      | /spec/tolerations/0/effect   | NoSchedule |
+      | /spec/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution/0/weight                                | 7    |
+      | /spec/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution/0/preference/matchExpressions/0/key      | disk |
+      | /spec/affinity/nodeAffinity/preferredDuringSchedulingIgnoredDuringExecution/0/preference/matchExpressions/0/values/0 | fast |
+    When I run `kubectl patch pg solo --type merge -p '{"spec":{"schedulingConstraints":null}}'`
+    Then the command succeeds
+    And the pod "solo-0" soon has these values:
+      | field                   | value                        |
+      | /spec/tolerations/0/key | node.kubernetes.io/not-ready |
+      | /spec/affinity          | null                         |
+    And "solo" soon answers "SELECT value FROM kept" with "committed"
 
   # A real scheduler leaves such a pod waiting.
   @full @kubectl @embedded-only

@@ -133,7 +133,7 @@ Feature: Findings
       | no-document  | psql writes what it likes                     |                 |       | pg psql solo -o json |
       | passfile     | nobody can make a file there                  | XDG_RUNTIME_DIR | /proc | pg connect solo |
 
-  @full @kubectl
+  @full @kubectl @needs-failover
   Scenario: An instance that was ordered just now has nobody yet to fail over from
     Given a cluster with the a8s stack
     When I apply the object:
@@ -178,7 +178,7 @@ Feature: Findings
     Then the command succeeds
     And "solo" has one primary and 2 standbys
 
-  @full @kubectl
+  @full @kubectl @needs-restore-into
   Scenario: The backup is of an instance with no name
     Given a cluster with the a8s stack
     When I apply the object:
@@ -235,7 +235,7 @@ Feature: Findings
     And I run `a9s pg apply -i solo --sql 'SELECT 1' --yes`
     Then it ends with the finding "bad-namespace"
 
-  @full @ha
+  @full @ha @needs-failover
   Scenario: A standby that does not follow cannot be the next primary
     Given a cluster with the a8s stack
     And an instance "trio" of 3 members
@@ -309,6 +309,21 @@ Feature: Findings
       """
     When I run `a9s images list --deployment-version ./release --cert-manager ./cert-manager.yaml`
     Then it ends with the finding "kustomization-unsupported"
+
+  @core
+  Scenario Outline: A document that cannot be had: <finding>, because <why>
+    Given an empty home and no cluster
+    And the file "release/deploy/a8s/manifests/kustomization.yaml" with:
+      """
+      resources: []
+      """
+    When I run `a9s images list --deployment-version ./release --cert-manager <address>`
+    Then it ends with the finding "<finding>"
+
+    Examples:
+      | finding        | why                      | address               |
+      | fetch-insecure | the address is not https | http://example.test/x |
+      | fetch-failed   | nobody listens there     | http://127.0.0.1:1/x  |
 
   @full @cluster @embedded-only @kubectl
   Scenario: The configuration of the store is damaged

@@ -225,7 +225,41 @@ Feature: Instances
     And the instance "solo" is ready
     And "solo" has exactly one primary
 
-  @kubectl
+  @full @kubectl
+  Scenario: Other resources reach the server, and its rows stay
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "committed"
+    When I run `kubectl patch pg solo --type merge -p '{"spec":{"resources":{"requests":{"cpu":"50m"},"limits":{"memory":"240Mi"}}}}'`
+    Then the command succeeds
+    And the statefulset "solo" soon has these values:
+      | field                                                     | value |
+      | /spec/template/spec/containers/0/resources/requests/cpu   | 50m   |
+      | /spec/template/spec/containers/0/resources/limits/memory  | 240Mi |
+    And the pod "solo-0" soon has these values:
+      | field                                       | value |
+      | /spec/containers/0/resources/requests/cpu   | 50m   |
+      | /spec/containers/0/resources/limits/memory  | 240Mi |
+    And the server of "solo" shows these settings:
+      | setting        | value |
+      | shared_buffers | 48MB  |
+    And "solo" soon answers "SELECT value FROM kept" with "committed"
+    And the instance "solo" is ready
+
+  Scenario: An instance of no members does not run, and has its rows when it has one again
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "committed"
+    When I scale "solo" to 0 members
+    Then "solo" soon has no member
+    And the postgresql "solo" soon has these values:
+      | field                 | value      |
+      | /spec/replicas        | 0          |
+      | /status/clusterStatus | NotRunning |
+      | /status/readyReplicas | 0          |
+    When I scale "solo" to 1 members
+    Then the instance "solo" is ready
+    And "solo" answers "SELECT value FROM kept" with "committed"
+
+  @kubectl @builtin
   Scenario: A strict version is not replaced by another
     When I create an instance "old" with `--service-version 13 --strict-version`
     Then the command fails with exit code 3
@@ -265,7 +299,7 @@ Feature: Instances
       | /status/clusterStatus | NotRunning |
       | /status/readyReplicas | 0          |
 
-  @full @negative
+  @full @negative @builtin
   Scenario Outline: Parameters with which the server could not start: <what>
     Given an instance "solo"
     When I change the parameters of "solo":

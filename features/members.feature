@@ -24,8 +24,6 @@ Feature: Instances of several members
     Then the command succeeds
     And the instance "trio" is ready
     And "trio" has one primary and 2 standbys
-    And the Lease of "trio" names its primary, in term 0
-    And "trio" answers "SHOW synchronous_standby_names" with 'ANY 1 ("trio-1", "trio-2")'
     When I apply the statement "CREATE TABLE kept (value text); INSERT INTO kept VALUES ('everywhere')" to "trio"
     Then the command succeeds
     And every member of "trio" soon answers "SELECT value FROM kept" with "everywhere"
@@ -35,7 +33,16 @@ Feature: Instances of several members
     Given an instance "duo" of 2 members
     And an instance "solo"
     Then the members of "duo" have the same system identifier, and "solo" has another
-    And "duo" answers "SHOW synchronous_standby_names" with ""
+
+  @full @builtin
+  Scenario: Who leads is in the Lease, and who confirms commits in the settings of the primary
+    Given an instance "grown" of 2 members
+    Then the Lease of "grown" names its primary, in term 0
+    And "grown" answers "SHOW synchronous_standby_names" with ""
+    When I scale "grown" to 3 members
+    Then "grown" has one primary and 2 standbys
+    And "grown" soon answers "SHOW synchronous_standby_names" with 'ANY 1 ("grown-1", "grown-2")'
+    And the Lease of "grown" names its primary, in term 0
 
   @full
   Scenario: A member is added to an instance that has data
@@ -45,7 +52,6 @@ Feature: Instances of several members
     Then "grown" has one primary and 2 standbys
     And the instance "grown" is ready
     And every member of "grown" soon answers "SELECT value FROM kept" with "before"
-    And the Lease of "grown" names its primary, in term 0
 
   @full
   Scenario: All members go away and come back
@@ -85,6 +91,14 @@ Feature: Instances of several members
     And "trio" has one primary and 2 standbys
     And the Service "trio-replicas" soon leads to the standbys of "trio", and to nobody else
 
+  @full @kubectl
+  Scenario: Reading from all members, the primary too
+    Given an instance "duo" of 2 members
+    When I run `kubectl patch pg duo --type merge -p '{"spec":{"enableReadOnlyService":true,"readOnlyTargetNodes":"all"}}'`
+    Then the Service "duo-replicas" soon leads to every member of "duo"
+    When I run `kubectl patch pg duo --type merge -p '{"spec":{"readOnlyTargetNodes":"replicas"}}'`
+    Then the Service "duo-replicas" soon leads to the standbys of "duo", and to nobody else
+
   @full @embedded-only
   Scenario: Volumes grow with their instance, also those of members that come later
     Given an instance "grown" with `--volume-size 1Gi`
@@ -110,7 +124,7 @@ Feature: Instances of several members
     Then the command succeeds
     And nothing of the instance "grown" is left
 
-  @full
+  @full @builtin
   Scenario: A volume that was lost is copied, and never becomes the primary's
     Given an instance "trio" of 3 members
     And the table "kept" of "trio" holds "committed"

@@ -6,7 +6,7 @@ Feature: The objects of an instance
     Given a cluster with the a8s stack
     And an instance "solo"
 
-  @k8s-1.25
+  @k8s-1.25 @builtin
   Scenario: Exactly the objects of the reference
     Then the namespace has exactly these objects:
       | kind                  | name                      |
@@ -26,7 +26,9 @@ Feature: The objects of an instance
       | role                  | solo-agent                |
       | rolebinding           | solo-agent                |
       | configmap             |                           |
-    And the statefulset "solo" has these values:
+
+  Scenario: What the objects of the reference say
+    Then the statefulset "solo" has these values:
       | field                            | value      |
       | /metadata/ownerReferences/0/kind | Postgresql |
       | /metadata/ownerReferences/0/name | solo       |
@@ -138,6 +140,94 @@ Feature: The objects of an instance
     And the first Updated event of "solo" says "Successfully updated the PostgreSQL configuration"
     And the instance "solo" is ready
 
+  # The size of the shared buffers follows from the memory limit, as in the released stack.
+  Scenario: The defaults of all parameters are in the spec, and are the server's
+    Then the postgresql "solo" has these values:
+      | field                                   | value                    |
+      | /spec/parameters/archiveTimeoutSeconds  | 0                        |
+      | /spec/parameters/clientMinMessages      | notice                   |
+      | /spec/parameters/logErrorVerbosity      | DEFAULT                  |
+      | /spec/parameters/logMinErrorStatement   | error                    |
+      | /spec/parameters/logMinMessages         | warning                  |
+      | /spec/parameters/logStatement           | none                     |
+      | /spec/parameters/maxConnections         | 100                      |
+      | /spec/parameters/maxLocksPerTransaction | 100                      |
+      | /spec/parameters/maxReplicationSlots    | 10                       |
+      | /spec/parameters/maxWALSenders          | 10                       |
+      | /spec/parameters/sharedBuffers          | 1024                     |
+      | /spec/parameters/sslCiphers             | HIGH:MEDIUM:+3DES:!aNULL |
+      | /spec/parameters/sslMinProtocolVersion  | TLSv1.2                  |
+      | /spec/parameters/statementTimeoutMillis | 0                        |
+      | /spec/parameters/synchronousCommit      | on                       |
+      | /spec/parameters/tempFileLimitKiloBytes | -1                       |
+      | /spec/parameters/trackIOTiming          | off                      |
+      | /spec/parameters/walWriterDelayMillis   | 200                      |
+    And the server of "solo" shows these settings:
+      | setting                   | value                    |
+      | archive_timeout           | 0                        |
+      | client_min_messages       | notice                   |
+      | log_error_verbosity       | default                  |
+      | log_min_error_statement   | error                    |
+      | log_min_messages          | warning                  |
+      | log_statement             | none                     |
+      | max_connections           | 100                      |
+      | max_locks_per_transaction | 100                      |
+      | max_replication_slots     | 10                       |
+      | max_wal_senders           | 10                       |
+      | shared_buffers            | 20MB                     |
+      | ssl_ciphers               | HIGH:MEDIUM:+3DES:!aNULL |
+      | ssl_min_protocol_version  | TLSv1.2                  |
+      | statement_timeout         | 0                        |
+      | synchronous_commit        | on                       |
+      | temp_file_limit           | -1                       |
+      | track_io_timing           | off                      |
+      | wal_writer_delay          | 200ms                    |
+
+  @full
+  Scenario: All parameters at once reach the server
+    When I change the parameters of "solo":
+      | parameter              | value         |
+      | archiveTimeoutSeconds  | 10            |
+      | clientMinMessages      | "warning"     |
+      | logErrorVerbosity      | "TERSE"       |
+      | logMinErrorStatement   | "warning"     |
+      | logMinMessages         | "notice"      |
+      | logStatement           | "all"         |
+      | maxConnections         | 101           |
+      | maxLocksPerTransaction | 120           |
+      | maxReplicationSlots    | 11            |
+      | maxWALSenders          | 12            |
+      | sharedBuffers          | 2048          |
+      | sslCiphers             | "HIGH:!aNULL" |
+      | sslMinProtocolVersion  | "TLSv1.3"     |
+      | statementTimeoutMillis | 2147483647    |
+      | synchronousCommit      | "local"       |
+      | tempFileLimitKiloBytes | 1000          |
+      | trackIOTiming          | "on"          |
+      | walWriterDelayMillis   | 201           |
+    Then the server of "solo" shows these settings:
+      | setting                   | value        |
+      | archive_timeout           | 10s          |
+      | client_min_messages       | warning      |
+      | log_error_verbosity       | terse        |
+      | log_min_error_statement   | warning      |
+      | log_min_messages          | notice       |
+      | log_statement             | all          |
+      | max_connections           | 101          |
+      | max_locks_per_transaction | 120          |
+      | max_replication_slots     | 11           |
+      | max_wal_senders           | 12           |
+      | shared_buffers            | 20MB         |
+      | ssl_ciphers               | HIGH:!aNULL  |
+      | ssl_min_protocol_version  | TLSv1.3      |
+      | statement_timeout         | 2147483647ms |
+      | synchronous_commit        | local        |
+      | temp_file_limit           | 1000kB       |
+      | track_io_timing           | on           |
+      | wal_writer_delay          | 201ms        |
+    And the instance "solo" has 2 events with the reason "Updated"
+    And the instance "solo" is ready
+
   @full
   Scenario: A user's labels reach every object
     When I label the instance "solo" with "team=blue"
@@ -150,3 +240,25 @@ Feature: The objects of an instance
     And the pod "solo-0" soon has the label "team=blue"
     And the instance "solo" is ready
     And "solo" answers "SELECT 1" with "1"
+
+  @full
+  Scenario: A label that is changed, and one that is taken away, is so on every object
+    When I label the instance "solo" with "team=blue"
+    Then the pod "solo-0" soon has the label "team=blue"
+    When I label the instance "solo" with "team=red"
+    Then the service "solo-master" soon has the label "team=red"
+    And the service "solo-patroni" soon has the label "team=red"
+    And the statefulset "solo" soon has the label "team=red"
+    And the secret "postgres.credentials.solo" soon has the label "team=red"
+    And the serviceaccount "solo" soon has the label "team=red"
+    And the rolebinding "solo" soon has the label "team=red"
+    And the pod "solo-0" soon has the label "team=red"
+    When I take the label "team" off the instance "solo"
+    Then the service "solo-master" soon has no label "team"
+    And the service "solo-patroni" soon has no label "team"
+    And the statefulset "solo" soon has no label "team"
+    And the secret "postgres.credentials.solo" soon has no label "team"
+    And the serviceaccount "solo" soon has no label "team"
+    And the rolebinding "solo" soon has no label "team"
+    And the pod "solo-0" soon has no label "team"
+    And "solo" soon answers "SELECT 1" with "1"

@@ -63,7 +63,7 @@ Feature: Backups that are proven, and restores into a new instance
     Then the command succeeds
     And nothing of a verification is left
 
-  @negative
+  @negative @needs-backup-objects
   Scenario: A backup whose object is damaged is not verified
     Given an instance "solo"
     And a backup "nightly" of "solo"

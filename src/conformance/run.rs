@@ -437,7 +437,7 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
         ("needs-audit", Some(_)) => Some("only an embedded cluster shows which requests were made".to_owned()),
         ("embedded-only", Some(_)) => Some("it needs the embedded cluster and its host".to_owned()),
         ("builtin", Some(existing)) if existing.stack != "builtin" => {
-            Some("it is about the images of the builtin stack".to_owned())
+            Some("it is about what only the builtin stack has".to_owned())
         }
         ("deployments", existing) if !existing.as_ref().is_some_and(|existing| existing.has_deployments) => {
             Some("it needs a cluster that runs Deployments".to_owned())
@@ -577,6 +577,10 @@ async fn close(stage: &Stage, before: &Inventory, verdict: Verdict) -> Vec<Strin
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
+    use regex::Regex;
+
     use super::*;
     use crate::conformance::catalogue::Filter;
 
@@ -619,25 +623,74 @@ mod tests {
         }
     }
 
-    /// How steps begin that run `kubectl` and do not show its line.
-    const BY_KUBECTL: [&str; 6] = [
-        "the object:",
-        "I apply the object:",
-        "a port-forward to ",
-        "somebody has an instance of the name that the verification ",
-        "kubectl reads every manifest",
-        "the cluster would take every manifest",
+    /// What a step needs where it runs, by the tag that says so: how its sentence begins, and what is in it.
+    const NEEDING: [(&str, &str, &str); 28] = [
+        ("cluster", "a cluster of its own", ""),
+        ("kubectl", "", "`kubectl "),
+        // These run it and do not show its line.
+        ("kubectl", "the object:", ""),
+        ("kubectl", "I apply the object:", ""),
+        ("kubectl", "a port-forward to ", ""),
+        ("kubectl", "somebody has an instance of the name that the verification ", ""),
+        ("kubectl", "kubectl reads every manifest", ""),
+        ("kubectl", "the cluster would take every manifest", ""),
+        ("needs-failover", "", "`a9s pg failover "),
+        ("needs-failover", "I fail ", " over"),
+        ("needs-restore-into", "I run `a9s create pg restore ", " --to "),
+        ("needs-restore-into", "I create a restore ", " into a new instance "),
+        ("needs-backup-objects", "the store has ", ""),
+        ("needs-backup-objects", "the store soon has ", ""),
+        ("needs-backup-objects", "no object of the backup ", ""),
+        ("needs-backup-objects", "a byte of the backup ", ""),
+        ("needs-backup-objects", "an object of the backup ", ""),
+        ("needs-backup-objects", "the backup ", " in the store is "),
+        ("needs-backup-objects", "the backup ", " has begun to upload"),
+        ("needs-backup-objects", "somebody writes another instance into the manifest ", ""),
+        ("builtin", "the Lease of ", ""),
+        ("builtin", "", "synchronous_standby_names"),
+        ("builtin", "", "configmap a8s-stack"),
+        // The words are the builtin operators' own.
+        ("builtin", "the status of ", " soon says "),
+        ("builtin", "the instance ", " soon tells the error "),
+        ("builtin", "the service binding ", " soon tells the error "),
+        ("builtin", "the restore ", " has begun"),
+        ("builtin", "the namespace has exactly these objects:", ""),
     ];
 
+    /// Whether a backup of one instance is restored into another, as far as the steps tell.
+    fn restores_into_another(entry: &Entry) -> bool {
+        static MADE: LazyLock<Regex> = LazyLock::new(|| {
+            let words = r#"^(?:a|I create a|somebody orders a) backup "([^"]+)" of (?:the "[^"]+" )?"([^"]+)""#;
+            Regex::new(words).unwrap()
+        });
+        static RESTORED: LazyLock<Regex> = LazyLock::new(|| {
+            let words = r#"^I create a restore "[^"]+" of the backup "([^"]+)" into "([^"]+)""#;
+            Regex::new(words).unwrap()
+        });
+        let mut instances = HashMap::new();
+        entry.steps().any(|step| {
+            if let Some(made) = MADE.captures(&step.value) {
+                instances.insert(made[1].to_owned(), made[2].to_owned());
+            }
+            let restored = RESTORED.captures(&step.value);
+            restored.is_some_and(|it| instances.get(&it[1]).is_some_and(|instance| *instance != it[2]))
+        })
+    }
+
+    /// Where a scenario runs only on a cluster of the run's own, which is an embedded one, the stack is the builtin one.
     #[test]
     fn what_a_scenario_needs_is_in_its_tags() {
-        let is_by_kubectl =
-            |step: &str| step.contains("`kubectl ") || BY_KUBECTL.iter().any(|begin| step.starts_with(*begin));
-        let makes_cluster = |step: &str| step.starts_with("a cluster of its own");
         for entry in &catalogue().entries {
-            let any = |is: &dyn Fn(&str) -> bool| entry.steps().any(|step| is(step.value.as_str()));
-            assert!(entry.tags.contains("kubectl") || !any(&is_by_kubectl), "{} is not @kubectl", entry.id);
-            assert!(entry.tags.contains("cluster") || !any(&makes_cluster), "{} is not @cluster", entry.id);
+            let is_embedded = ["cluster", "embedded-only", "needs-audit"].iter().any(|tag| entry.tags.contains(*tag));
+            let is_of_stack = |tag: &str| tag == "builtin" || tag.starts_with("needs-");
+            let is_said = |tag: &str| entry.tags.contains(tag) || (is_embedded && is_of_stack(tag));
+            for (tag, begin, within) in NEEDING {
+                let needs = entry.steps().find(|step| step.value.starts_with(begin) && step.value.contains(within));
+                let step = needs.map(|step| step.value.as_str()).unwrap_or_default();
+                assert!(needs.is_none() || is_said(tag), "{} is not @{tag}: {step}", entry.id);
+            }
+            let tag = "needs-restore-into";
+            assert!(!restores_into_another(entry) || is_said(tag), "{} is not @{tag}", entry.id);
         }
     }
 

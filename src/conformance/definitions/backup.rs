@@ -63,6 +63,10 @@ fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
     object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == type_)
 }
 
+fn holds(object: &Value, type_: &str) -> bool {
+    condition(object, type_).is_some_and(|it| it["status"] == "True")
+}
+
 /// The keys of a backup's objects, as a listing of the whole bucket of this namespace shows them: all have its UID.
 async fn keys(world: &World, backup: &str) -> Result<Vec<String>, Failure> {
     let object = status_of(world, "backup", backup).await?;
@@ -104,19 +108,36 @@ async fn order_limited(world: &mut World, name: String, of: String, retries: u32
 }
 
 #[when(expr = "somebody orders a restore {string} of the backup {string} into {string}")]
-async fn order_restore(world: &mut World, name: String, backup: String, into: String) -> Result<(), Failure> {
+pub(super) async fn order_restore(
+    world: &mut World,
+    name: String,
+    backup: String,
+    into: String,
+) -> Result<(), Failure> {
     let spec = json!({"backupName": backup, "serviceInstance": instance("Postgresql", &into)});
     order(world, "restore", &name, spec).await
 }
 
 #[then(regex = r#"^the (backup|restore) "([^"]+)" is soon complete$"#)]
-async fn soon_complete(world: &mut World, kind: String, name: String) -> Result<(), Failure> {
+pub(super) async fn soon_complete(world: &mut World, kind: String, name: String) -> Result<(), Failure> {
     until(format!("the end of the {kind} {name}"), LONG, || async {
         let object = status_of(world, &kind, &name).await?;
-        let is_complete = condition(&object, "Complete").is_some_and(|it| it["status"] == "True");
-        Ok(Look::when(is_complete, &object["status"]))
+        Ok(Look::when(holds(&object, "Complete"), &object["status"]))
     })
     .await
+}
+
+/// Whatever happened to it just now has happened while it was made.
+#[then(regex = r#"^the (backup|restore) "([^"]+)" is not complete yet$"#)]
+async fn not_complete(world: &mut World, kind: String, name: String) -> Result<(), Failure> {
+    match is_complete(world, &kind, &name).await? {
+        false => Ok(()),
+        true => Err(Failure::unexpected(format!("a {kind} that is made"), "a complete one")),
+    }
+}
+
+pub(super) async fn is_complete(world: &World, kind: &str, name: &str) -> Result<bool, Failure> {
+    Ok(holds(&status_of(world, kind, name).await?, "Complete"))
 }
 
 #[then(regex = r#"^the (backup|restore) "([^"]+)" fails for good with "(.+)"$"#)]
@@ -160,6 +181,29 @@ async fn tried_again(world: &mut World, name: String) -> Result<(), Failure> {
     let object = status_of(world, "backup", &name).await?;
     let retries = object["status"]["retries"].as_i64().unwrap_or(0);
     if retries > 0 { Ok(()) } else { Err(Failure::unexpected("retries", object["status"].to_string())) }
+}
+
+/// As it is now: with its UID, and for a restore its address.
+#[then(regex = r#"^the (backup|restore) "([^"]+)" names the pod "([^"]+)"$"#)]
+async fn names_pod(world: &mut World, kind: String, name: String, pod: String) -> Result<(), Failure> {
+    let object = status_of(world, &kind, &name).await?;
+    let status = &object["status"];
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    let there = pods.get(&pod).await?;
+    let (uid, address) = (there.metadata.uid, there.status.and_then(|status| status.pod_ip));
+    let place = format!("{}/{pod}", world.namespace());
+    let (found, wanted, id) = if kind == "backup" {
+        let found = json!([status["podUsedNamespacedName"], status["podUsedUID"]]);
+        (found, json!([place, uid]), &status["backupID"])
+    } else {
+        let poll = &status["podToPoll"];
+        let found = json!([poll["namespacedName"], poll["uid"], poll["ip"]]);
+        (found, json!([place, uid, address]), &status["restoreID"])
+    };
+    if found == wanted && id.as_str().is_some_and(|id| !id.is_empty()) {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("{wanted} and an identifier"), status.to_string()))
 }
 
 #[then(expr = "the store has the manifest of the backup {string}")]
@@ -246,7 +290,7 @@ async fn has_begun(world: &mut World, name: String) -> Result<(), Failure> {
     until(format!("the first object of {name}"), LONG, || async {
         let keys = keys(world, &name).await?;
         let object = status_of(world, "backup", &name).await?;
-        if condition(&object, "Complete").is_some_and(|it| it["status"] == "True") {
+        if holds(&object, "Complete") {
             return Err(Failure::unexpected("a backup that runs", "a complete one"));
         }
         Ok(Look::when(!keys.is_empty(), &object["status"]))
@@ -256,10 +300,21 @@ async fn has_begun(world: &mut World, name: String) -> Result<(), Failure> {
 
 #[when(expr = "the restore {string} has begun")]
 async fn restore_has_begun(world: &mut World, name: String) -> Result<(), Failure> {
+    match is_seen_to_run(world, &name).await? {
+        true => Ok(()),
+        false => Err(Failure::unexpected("a restore that runs", "a complete one")),
+    }
+}
+
+/// Waits until a restore runs. `false`: it was complete before it was seen to.
+pub(super) async fn is_seen_to_run(world: &World, name: &str) -> Result<bool, Failure> {
     until(format!("the begin of {name}"), LONG, || async {
-        let object = status_of(world, "restore", &name).await?;
-        let said = condition(&object, "Restored").is_some_and(|it| it["reason"] == "Running");
-        Ok(Look::when(said, &object["status"]))
+        let object = status_of(world, "restore", name).await?;
+        let runs = condition(&object, "Restored").is_some_and(|it| it["reason"] == "Running");
+        Ok(match runs || holds(&object, "Complete") {
+            true => Look::Yes(runs),
+            false => Look::NotYet(object["status"].to_string()),
+        })
     })
     .await
 }

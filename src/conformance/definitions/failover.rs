@@ -1,6 +1,6 @@
 //! Primaries that die, freeze or are asked to go, and the ledger that tells what it cost.
 
-use std::io::Write as _;
+use std::io::{self, Write as _};
 use std::time::{Duration, Instant};
 
 use cucumber::{given, then, when};
@@ -13,8 +13,10 @@ use kube::config::Kubeconfig;
 use kube::{Api, ResourceExt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use tokio_postgres::error::SqlState;
 
-use super::members::{ROLE, member_login, pods, primary_of, standbys};
+use super::members::{self, ROLE, member_login, pods, primary_of, standbys};
+use super::{backup, sql};
 use crate::conformance::cut::Cut;
 use crate::conformance::inventory::{self, Process};
 use crate::conformance::observe::{self, Look, SOON, until};
@@ -27,6 +29,8 @@ const SOME: usize = 50;
 const STILL: Duration = Duration::from_secs(3);
 /// What is acknowledged so soon after a blow may have been on its way before it.
 const ON_ITS_WAY: Duration = Duration::from_secs(1);
+/// The latest moment of a restore at which something is killed.
+const LATEST: Duration = Duration::from_secs(4);
 
 #[given(expr = "a ledger of {string}")]
 async fn open(world: &mut World, name: String) -> Result<(), Failure> {
@@ -113,14 +117,54 @@ async fn kill_part(world: &mut World, part: String, name: String) -> Result<(), 
     signal(&processes(&pod, &part)?, Signal::SIGKILL)
 }
 
-/// At any moment: what it is doing then is different on every machine.
-#[when(expr = "the {word} of the primary of {string} is killed after {int} ms")]
-async fn kill_later(world: &mut World, part: String, name: String, moment: u64) -> Result<(), Failure> {
-    tokio::time::sleep(Duration::from_millis(moment)).await;
-    let pods = pods(world, &name).await?;
-    // While the content is exchanged, nobody is ready.
-    let primary = pods.iter().find(|pod| pod.labels().get(ROLE).is_some_and(|role| role == "master"));
-    signal(&processes(primary.ok_or(Failure::Missing("primary"))?, &part)?, Signal::SIGKILL)
+/// In one restore after the other, until so many were hit: they were not complete when it was dead. The moment is random, for
+/// what is done then is different on every machine. A hit shows that a restore takes longer than that, so the next one may
+/// come later. Each restore has to come to its end, and to have the content of the backup.
+#[when(
+    expr = "the {word} of the primary of {string} is killed within {int} restores of the backup {string}, which bring back that the table {string} holds {string}"
+)]
+async fn kill_within_restores(
+    world: &mut World,
+    part: String,
+    name: String,
+    times: usize,
+    of: String,
+    table: String,
+    value: String,
+) -> Result<(), Failure> {
+    let standbys = pods(world, &name).await?.len().saturating_sub(1);
+    let mut longest = Duration::from_millis(400);
+    let mut hits = 0;
+    for round in 0..times * 4 {
+        if hits == times {
+            break;
+        }
+        sql::apply_statement(world, format!("UPDATE {table} SET value = 'changed'"), name.clone()).await?;
+        world.last()?.require_success()?;
+        let restore = format!("back-{round}");
+        backup::order_restore(world, restore.clone(), of.clone(), name.clone()).await?;
+        if backup::is_seen_to_run(world, &restore).await? {
+            let moment = longest.mul_f64(rand::random::<f64>());
+            tokio::time::sleep(moment).await;
+            let pods = pods(world, &name).await?;
+            // While the content is exchanged, nobody is ready.
+            let primary = pods.iter().find(|pod| pod.labels().get(ROLE).is_some_and(|role| role == "master"));
+            signal(&processes(primary.ok_or(Failure::Missing("primary"))?, &part)?, Signal::SIGKILL)?;
+            if backup::is_complete(world, "restore", &restore).await? {
+                longest = moment;
+            } else {
+                hits += 1;
+                longest = (longest * 2).min(LATEST);
+            }
+        }
+        backup::soon_complete(world, "restore".to_owned(), restore).await?;
+        members::roles(world, name.clone(), standbys).await?;
+        members::all_answer(world, name.clone(), format!("SELECT value FROM {table}"), value.clone()).await?;
+    }
+    if hits == times {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("{times} kills within a restore"), hits.to_string()))
 }
 
 #[when(expr = "the {word} of the primary of {string} is killed {int} times, each time it acknowledges rows again")]
@@ -387,9 +431,21 @@ async fn is_fenced(world: &mut World, name: String) -> Result<(), Failure> {
     let pod = pods(world, &name).await?.into_iter().find(|pod| pod.name_any() == before);
     let login = member_login(world, &name, &pod.ok_or(Failure::Missing("former primary"))?).await?;
     match postgres::ask(&login, DATABASE, "SELECT pg_is_in_recovery()").await {
-        Ok(rows) if rows == ["f"] => Err(Failure::unexpected(format!("{before} not to serve as a primary"), "it does")),
-        _ => Ok(()),
+        Ok(rows) if rows == ["t"] => Ok(()),
+        Err(error) if takes_nobody(&error) => Ok(()),
+        found => Err(Failure::unexpected(format!("{before} not to serve as a primary"), format!("{found:?}"))),
     }
+}
+
+/// Whether nobody listens there, or whoever does hangs up or says that he takes nobody. Silence says nothing.
+fn takes_nobody(error: &postgres::Error) -> bool {
+    let postgres::Error::Server(error) = error else { return false };
+    let cause = std::error::Error::source(error).and_then(|cause| cause.downcast_ref::<io::Error>());
+    let hung_up = cause.is_some_and(|cause| {
+        use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionRefused, ConnectionReset, UnexpectedEof};
+        matches!(cause.kind(), BrokenPipe | ConnectionAborted | ConnectionRefused | ConnectionReset | UnexpectedEof)
+    });
+    hung_up || error.is_closed() || error.code() == Some(&SqlState::CANNOT_CONNECT_NOW)
 }
 
 /// Instead of being copied anew.

@@ -197,15 +197,32 @@ async fn labels(world: &mut World, kind: String, name: String, what: String, ste
 #[then(regex = r#"^the (\w+) "([^"]+)" has these values:$"#)]
 async fn values(world: &mut World, kind: String, name: String, step: &Step) -> Result<(), Failure> {
     let object = existing(world, &kind, &name).await?;
-    for row in rows(step) {
-        let [pointer, wanted] = row.as_slice() else { continue };
+    match difference(world, &object, step) {
+        Some((wanted, found)) => Err(Failure::unexpected(wanted, found)),
+        None => Ok(()),
+    }
+}
+
+#[then(regex = r#"^the (\w+) "([^"]+)" soon has these values:$"#)]
+async fn soon_values(world: &mut World, kind: String, name: String, step: &Step) -> Result<(), Failure> {
+    until(format!("these values of the {kind} {name}"), SOON, || async {
+        let object = existing(world, &kind, &name).await?;
+        Ok(match difference(world, &object, step) {
+            Some((wanted, found)) => Look::NotYet(format!("{found} instead of {wanted}")),
+            None => Look::Yes(()),
+        })
+    })
+    .await
+}
+
+/// Of the values that are not as the table says the first: what it should be, and what it is.
+fn difference(world: &World, object: &Value, step: &Step) -> Option<(String, String)> {
+    rows(step).iter().find_map(|row| {
+        let [pointer, wanted] = row.as_slice() else { return None };
         let found = object.pointer(pointer).cloned().unwrap_or(Value::Null);
         let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
-        if text != world.expand(wanted) {
-            return Err(Failure::unexpected(format!("{wanted} at {pointer}"), text));
-        }
-    }
-    Ok(())
+        (text != world.expand(wanted)).then(|| (format!("{wanted} at {pointer}"), text))
+    })
 }
 
 async fn existing(world: &World, kind: &str, name: &str) -> Result<Value, Failure> {
@@ -326,6 +343,11 @@ async fn add_label(world: &mut World, name: String, label: String) -> Result<(),
     change(world, &name, &serde_json::json!({"metadata": {"labels": {key: value}}})).await
 }
 
+#[when(expr = "I take the label {string} off the instance {string}")]
+async fn remove_label(world: &mut World, key: String, name: String) -> Result<(), Failure> {
+    change(world, &name, &serde_json::json!({"metadata": {"labels": {(key): null}}})).await
+}
+
 async fn change(world: &World, name: &str, change: &Value) -> Result<(), Failure> {
     let instances = observe::objects(&world.client().await?, world.namespace(), "postgresql")?;
     instances.patch(name, &PatchParams::default(), &Patch::Merge(change)).await?;
@@ -339,6 +361,16 @@ async fn has_label(world: &mut World, kind: String, name: String, label: String)
         let object = existing(world, &kind, &name).await?;
         let labels = &object["metadata"]["labels"];
         Ok(Look::when(labels[key] == value, labels))
+    })
+    .await
+}
+
+#[then(expr = "the {word} {string} soon has no label {string}")]
+async fn has_no_label(world: &mut World, kind: String, name: String, key: String) -> Result<(), Failure> {
+    until(format!("no label {key} of {kind} {name}"), SOON, || async {
+        let object = existing(world, &kind, &name).await?;
+        let labels = &object["metadata"]["labels"];
+        Ok(Look::when(labels[&key].is_null(), labels))
     })
     .await
 }

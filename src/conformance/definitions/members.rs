@@ -74,13 +74,29 @@ pub(super) async fn standbys(world: &World, instance: &str) -> Result<Vec<Pod>, 
 async fn leads_to_standbys(world: &mut World, service: String, name: String) -> Result<(), Failure> {
     let endpoints: Api<Endpoints> = Api::namespaced(world.client().await?, world.namespace());
     until(format!("the standbys of {name} behind {service}"), SOON, || async {
-        let subsets = endpoints.get_opt(&service).await?.and_then(|it| it.subsets).unwrap_or_default();
-        let addresses = subsets.into_iter().flat_map(|subset| subset.addresses.unwrap_or_default());
-        let found: BTreeSet<String> = addresses.filter_map(|address| address.target_ref?.name).collect();
+        let found = behind(&endpoints, &service).await?;
         let wanted: BTreeSet<String> = standbys(world, &name).await?.iter().map(ResourceExt::name_any).collect();
         Ok(Look::when(!wanted.is_empty() && found == wanted, format!("{found:?} instead of {wanted:?}")))
     })
     .await
+}
+
+#[then(expr = "the Service {string} soon leads to every member of {string}")]
+async fn leads_to_all(world: &mut World, service: String, name: String) -> Result<(), Failure> {
+    let endpoints: Api<Endpoints> = Api::namespaced(world.client().await?, world.namespace());
+    until(format!("the members of {name} behind {service}"), SOON, || async {
+        let found = behind(&endpoints, &service).await?;
+        let wanted: BTreeSet<String> = pods(world, &name).await?.iter().map(ResourceExt::name_any).collect();
+        Ok(Look::when(!wanted.is_empty() && found == wanted, format!("{found:?} instead of {wanted:?}")))
+    })
+    .await
+}
+
+/// The pods to which a Service leads.
+async fn behind(endpoints: &Api<Endpoints>, service: &str) -> Result<BTreeSet<String>, Failure> {
+    let subsets = endpoints.get_opt(service).await?.and_then(|it| it.subsets).unwrap_or_default();
+    let addresses = subsets.into_iter().flat_map(|subset| subset.addresses.unwrap_or_default());
+    Ok(addresses.filter_map(|address| address.target_ref?.name).collect())
 }
 
 #[then(expr = "every standby of {string} refuses {string} with {string}")]
@@ -133,7 +149,7 @@ pub(super) async fn no_member(world: &mut World, name: String) -> Result<(), Fai
 }
 
 #[then(expr = "every member of {string} soon answers {string} with {string}")]
-async fn all_answer(world: &mut World, name: String, sql: String, answer: String) -> Result<(), Failure> {
+pub(super) async fn all_answer(world: &mut World, name: String, sql: String, answer: String) -> Result<(), Failure> {
     until(format!("{answer:?} for {sql} of every member"), SOON, || async {
         let pods = pods(world, &name).await?;
         if pods.is_empty() {

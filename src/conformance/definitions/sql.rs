@@ -58,7 +58,7 @@ async fn filled_table(world: &mut World, table: String, instance: String, value:
 
 #[given(expr = "I apply the statement {string} to {string}")]
 #[when(expr = "I apply the statement {string} to {string}")]
-async fn apply_statement(world: &mut World, sql: String, instance: String) -> Result<(), Failure> {
+pub(super) async fn apply_statement(world: &mut World, sql: String, instance: String) -> Result<(), Failure> {
     world.a9s(&["pg", "apply", "--service-instance", &instance, "--sql", &sql, "--yes"]).await.map(drop)
 }
 
@@ -182,14 +182,24 @@ async fn still_uploaded(world: &mut World, instance: String) -> Result<(), Failu
     if left { Ok(()) } else { Err(Failure::unexpected("the uploaded file", listing)) }
 }
 
-/// The standard output of a command in the container of the server.
+/// The standard output of a command in the container of the server. One that fails has looked at nothing.
 async fn in_pod(world: &World, instance: &str, command: &[&str]) -> Result<String, Failure> {
     let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
     let params = AttachParams::default().container("postgres").stdout(true).stderr(false);
     let mut process = pods.exec(&format!("{instance}-0"), command.iter().copied(), &params).await?;
+    let status = process.take_status();
     let mut text = String::new();
     if let Some(mut stdout) = process.stdout() {
         stdout.read_to_string(&mut text).await?;
     }
-    Ok(text)
+    let status = match status {
+        Some(status) => status.await,
+        None => None,
+    };
+    let is_success = status.as_ref().is_some_and(|status| status.status.as_deref() == Some("Success"));
+    if is_success {
+        Ok(text)
+    } else {
+        Err(Failure::unexpected(format!("{command:?} to succeed"), format!("{status:?}")))
+    }
 }
