@@ -287,9 +287,9 @@ Feature: The suite itself
     And the file "one/report.json" says "not-run"
     And standard output says "not run"
 
-  @full @embedded-only
+  @full @cluster @embedded-only
   Scenario: A playbook that is interrupted between two of its steps ends there
-    Given a cluster with the a8s stack
+    Given a cluster of its own
     And an instance "solo"
     And the file "play.yaml" with:
       """

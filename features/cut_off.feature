@@ -12,7 +12,8 @@ Feature: Cut off from the Kubernetes API
     Then the ledger soon stands still
     When what was frozen goes on
     Then "trio" has one primary and 2 standbys
-    And the ledger of "trio" is complete
+    When the ledger goes to the address of the primary of "trio"
+    Then the ledger of "trio" is complete
     Given a ledger of "solo" at the address of its primary
     When the cluster's process is frozen
     Then rows of the ledger are acknowledged for 12 seconds more

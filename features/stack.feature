@@ -262,7 +262,7 @@ Feature: The stack on a cluster that is there
     And I run `a9s create stack a8s --context prod --deployment-version ./release --cert-manager ./cert-manager.yaml --image-map map.yaml --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
     Then the command succeeds
     And standard output does not say "The stack keeps"
-    When I run `a9s create stack a8s --context prod --yes`
+    When I run `a9s create stack a8s --context prod --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
     Then the command succeeds
     And standard output says "The stack keeps version {home}/release (--deployment-version says otherwise)."
     And standard output says "The stack keeps cert-manager {home}/cert-manager.yaml (--cert-manager says otherwise)."
@@ -270,15 +270,15 @@ Feature: The stack on a cluster that is there
     And the program has sent no changing request
     When I run `kubectl get configmap postgresql-images -n a8s-system -o jsonpath={.data.spiloImage}`
     Then standard output is "mirror.test/spilo:1"
-    When I run `a9s create stack a8s --context prod --image-map none.yaml --yes`
+    When I run `a9s create stack a8s --context prod --image-map none.yaml --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
     Then the command succeeds
     When I run `kubectl get configmap postgresql-images -n a8s-system -o jsonpath={.data.spiloImage}`
     Then standard output is "registry.test/spilo:1"
-    When I run `a9s create stack a8s --context prod --yes`
+    When I run `a9s create stack a8s --context prod --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
     Then the command succeeds
     And standard output does not say "image map"
     Given the file "cert-manager.yaml" can't be read
-    When I run `a9s create stack a8s --context prod --yes`
+    When I run `a9s create stack a8s --context prod --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
     Then it ends with the finding "manifests-missing"
     And standard error says "{home}/cert-manager.yaml"
     And standard error says "--cert-manager"

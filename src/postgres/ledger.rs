@@ -65,6 +65,13 @@ impl Ledger {
         Ok(())
     }
 
+    /// Writes through another login from now on.
+    pub async fn go_to(&mut self, login: Login) {
+        self.pause().await;
+        self.login = login;
+        self.resume();
+    }
+
     /// Writes on.
     pub fn resume(&mut self) {
         let first = self.rows().last().map_or(1, |row| row.id + 1_000_000);

@@ -35,18 +35,18 @@ pub enum Wanted {
 }
 
 impl Wanted {
-    /// cert-manager in a version, or in a file of this machine.
+    /// cert-manager in a version, in a file of this machine, or at a URL.
     pub fn cert_manager(version: &str) -> Self {
         let url = || format!("{CERT_MANAGER_URL}/{version}/cert-manager.yaml");
-        let from = if is_file(version) { version.to_owned() } else { url() };
-        Self::Document { name: format!("cert-manager-{version}.yaml"), from }
+        let from = if is_file(version) || is_url(version) { version.to_owned() } else { url() };
+        Self::Document { name: format!("cert-manager-{}.yaml", version.replace(['/', ':'], "-")), from }
     }
 
     /// What is on this machine already, and used as it is.
     fn local(&self) -> Option<PathBuf> {
         match self {
             Self::Manifests(Version::Directory(path)) => Some(caller::path(path)),
-            Self::Document { from, .. } if !from.contains("://") => Some(caller::path(Path::new(from))),
+            Self::Document { from, .. } if !is_url(from) => Some(caller::path(Path::new(from))),
             _ => None,
         }
     }
@@ -77,7 +77,11 @@ impl Wanted {
 
 /// Whether a version of cert-manager is a file of this machine.
 pub fn is_file(version: &str) -> bool {
-    version.contains('/') || version.starts_with('.')
+    !is_url(version) && (version.contains('/') || version.starts_with('.'))
+}
+
+fn is_url(text: &str) -> bool {
+    text.contains("://")
 }
 
 /// Released documents should be here.
@@ -270,6 +274,24 @@ mod tests {
         plan.add(Fetched::new(directory.clone(), wanted.clone()));
         let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(10));
         runner.run(&plan).await.map(|outcome| outcome.changed())
+    }
+
+    #[test]
+    fn cert_manager_is_a_version_a_file_or_at_a_url() {
+        let directory = WorkingDirectory("/a9s".into());
+        for (said, from, path) in [
+            (
+                "v1",
+                "https://github.com/cert-manager/cert-manager/releases/download/v1/cert-manager.yaml",
+                "cert-manager-v1.yaml",
+            ),
+            ("https://x.test/c", "https://x.test/c", "cert-manager-https---x.test-c.yaml"),
+        ] {
+            let wanted = Wanted::cert_manager(said);
+            assert_eq!(wanted.url().as_deref(), Some(from));
+            assert_eq!(wanted.path(&directory), directory.releases().join(path));
+        }
+        assert_eq!(Wanted::cert_manager("/c.yaml").path(&directory), Path::new("/c.yaml"));
     }
 
     #[tokio::test]

@@ -48,6 +48,15 @@ async fn open_at_primary(world: &mut World, name: String) -> Result<(), Failure>
     written(world, SOME).await
 }
 
+/// Whichever member that is now.
+#[when(expr = "the ledger goes to the address of the primary of {string}")]
+async fn go_to_primary(world: &mut World, name: String) -> Result<(), Failure> {
+    let pod = strike(world, &name).await?;
+    let login = member_login(world, &name, &pod).await?;
+    world.ledger.as_mut().ok_or(Failure::Missing("ledger"))?.go_to(login).await;
+    Ok(())
+}
+
 async fn opened(login: Login) -> Result<Ledger, Failure> {
     let mut ledger = Ledger::new(login, "ledger");
     ledger.open().await?;

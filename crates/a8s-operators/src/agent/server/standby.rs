@@ -361,7 +361,7 @@ impl<P: Platform> Agent<P> {
         let expected = record.identifier.as_ref().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
         let is_young = record.generation.is_none()
             && record.term == 0
-            && record.acquired.is_some_and(|at| jiff::Timestamp::now().as_second() - at.as_second() < YOUNG);
+            && record.acquired.is_some_and(|at| jiff::Timestamp::now().duration_since(at).as_secs().abs() < YOUNG);
         let has_same =
             record.details.template.is_some() && record.details.template == initialise::template_of(&self.server);
         let work = async {
