@@ -265,12 +265,16 @@ async fn serve_admission(url: &str, shutdown: &CancellationToken) -> Result<Admi
     Ok(Admission { url: format!("https://{host}:{port}"), ca_pem: certificate.ca_pem })
 }
 
+/// What of a stack that is installed already is of the program that runs it.
+const OF_THE_PROGRAM: [&str; 4] =
+    ["ValidatingWebhookConfiguration", "ConfigMap", "ClusterRole", "CustomResourceDefinition"];
+
 /// Where the stack is installed already, tells it what changed with this start: where admission is, which majors this
-/// host has by now, and what the operators of this program need to be allowed.
+/// host has by now, what the operators of this program need to be allowed, and which fields their objects have.
 async fn refresh(client: &Client, options: &manifests::Options) -> Result<(), Finding> {
     for object in manifests::manifests(options) {
         let Some(types) = object.types.as_ref() else { continue };
-        if !["ValidatingWebhookConfiguration", "ConfigMap", "ClusterRole"].contains(&types.kind.as_str()) {
+        if !OF_THE_PROGRAM.contains(&types.kind.as_str()) {
             continue;
         }
         let api: Api<DynamicObject> = Kind::discover(client, types)

@@ -235,7 +235,7 @@ impl fmt::Display for Reason {
             Self::NoLease => write!(
                 f,
                 "the Lease of the instance is gone, and nobody knows who was the primary: restore a backup into another \
-                 instance, or delete this one"
+                 instance"
             ),
         }
     }

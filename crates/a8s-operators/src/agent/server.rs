@@ -265,10 +265,11 @@ struct Written {
 impl<P: Platform> Agent<P> {
     /// Tells people for what the agent ends: its log is gone with its container.
     async fn say_why(&self, error: &Error) {
-        self.trouble(Some(chain(error)));
+        let text = chain(error);
+        self.trouble(Some(text.clone()));
         let mut said = self.said.clone();
         // Where the API does not answer, the log has to do.
-        let _ = timeout(QUERY, said.wait_for(|report| report.trouble.is_some())).await;
+        let _ = timeout(QUERY, said.wait_for(|report| report.trouble.as_ref() == Some(&text))).await;
     }
 
     fn tls(&self) -> PathBuf {

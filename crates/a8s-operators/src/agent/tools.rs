@@ -48,6 +48,9 @@ pub enum Error {
         /// What it says of its recovery and its timeline.
         found: String,
     },
+    /// It ended while it wrote.
+    #[error("pg_rewind ended in the middle")]
+    HalfRewound(#[source] Box<Error>),
     /// A file operation around it.
     #[error("cannot prepare the copy of the data")]
     File(#[source] io::Error),
@@ -107,7 +110,7 @@ pub async fn leads(server: &Server, address: &str, timeline: u32, admin: &Creden
 /// is recovered first.
 ///
 /// # Errors
-/// If that is not possible; then, and where it was cut off, the data may be used no more.
+/// If that is not possible. The data may be used no more if it is [`Error::HalfRewound`], or was cut off.
 pub async fn rewind(server: &Server, address: &str, admin: &Credentials) -> Result<(), Error> {
     let (data, source) = (server.data(), format!("--source-server={}", source_of(server, address, admin)));
     let said = command(server, "pg_rewind")
@@ -115,8 +118,11 @@ pub async fn rewind(server: &Server, address: &str, admin: &Credentials) -> Resu
         .output()
         .await
         .map_err(|source| Error::Run { program: "pg_rewind", source })?;
-    let last = String::from_utf8_lossy(&said.stderr).lines().last().unwrap_or_default().to_owned();
-    checked("pg_rewind", said)?;
+    let stderr = String::from_utf8_lossy(&said.stderr).into_owned();
+    let last = stderr.lines().last().unwrap_or_default().to_owned();
+    // It says so before it writes anything of the other server.
+    let has_begun = stderr.contains("rewinding from last common checkpoint");
+    checked("pg_rewind", said).map_err(|error| if has_begun { Error::HalfRewound(Box::new(error)) } else { error })?;
     tracing::info!("rewound to the primary: {}", last.trim_start_matches("pg_rewind: "));
     blocking(move || durable::flush_tree(&data)).await
 }

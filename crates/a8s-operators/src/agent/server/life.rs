@@ -12,6 +12,7 @@ use crate::agent::report::{Applied, Lsn, Standing};
 use crate::agent::room;
 use nix::sys::signal::Signal;
 use std::time::SystemTime;
+use tokio::task::JoinHandle;
 
 /// The longest that anything goes unnoticed that no change tells.
 const LOOK: Duration = Duration::from_secs(1);
@@ -46,6 +47,19 @@ pub(super) struct Standby {
     pub stalled: Option<Instant>,
 }
 
+/// A quorum that takes the place of another one.
+pub(super) struct Replacing {
+    pub wanted: Quorum,
+    /// Ends when a commit was confirmed by it.
+    pub proof: JoinHandle<Result<(), tokio_postgres::Error>>,
+}
+
+impl Drop for Replacing {
+    fn drop(&mut self) {
+        self.proof.abort();
+    }
+}
+
 /// What the agent knows of its own member.
 pub(super) struct Life {
     pub seen: watch::Receiver<Seen>,
@@ -68,6 +82,8 @@ pub(super) struct Life {
     pub is_spoilt: bool,
     /// Its content is not final: no client may come in.
     pub is_closed: bool,
+    /// A quorum that the server waits for, and the Lease does not name yet.
+    pub replacing: Option<Replacing>,
     /// When it was last looked whether the server waits for those who confirm commits.
     pub quorum_seen: Option<Instant>,
     /// Since when too few standbys confirm commits.
@@ -110,6 +126,7 @@ impl<P: Platform> Agent<P> {
             failures: 0,
             is_spoilt: false,
             is_closed: false,
+            replacing: None,
             quorum_seen: None,
             unconfirmed: None,
             full: None,

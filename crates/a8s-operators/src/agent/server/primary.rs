@@ -1,6 +1,6 @@
 //! Taking the Lease, and being the primary.
 
-use super::life::{AsWhat, Event, Life, replicas};
+use super::life::{AsWhat, Event, Life, Replacing, replicas};
 use super::standby::Preparing;
 use super::*;
 use crate::agent::bootstrap::Taken;
@@ -23,8 +23,6 @@ const MADE_WAY: Duration = Duration::from_secs(600);
 const OTHERS: Duration = Duration::from_secs(30);
 /// A standby may be so far behind when it becomes the primary on request, in bytes.
 const NEAR: u64 = 16 << 20;
-/// How long a commit may take that shows that a new quorum confirms.
-const PROOF: Duration = Duration::from_secs(10);
 /// Pause after the Lease could not be had.
 const AGAIN: Duration = Duration::from_millis(50);
 /// How long another primary is kept waiting for this one's label to go.
@@ -376,6 +374,7 @@ impl<P: Platform> Agent<P> {
         let (Some(client), Some(identity)) = (self.probe.client().await, life.identity.clone()) else {
             return Ok(());
         };
+        life.replacing = None;
         let (admin, standby) = self.credentials()?;
         let preparing = bootstrap::prepare(&client, identity.system_identifier, &admin, &standby);
         tokio::select! {
@@ -439,7 +438,8 @@ impl<P: Platform> Agent<P> {
             self.make_way(life, None).await?;
             return Ok(SOON);
         };
-        self.keep_quorum(life, &client, &record.details.quorum).await?;
+        let expected = life.replacing.as_ref().map_or(&record.details.quorum, |replacing| &replacing.wanted).clone();
+        self.keep_quorum(life, &client, &expected).await?;
         let has_rivals = self.has_rivals(life);
         if has_rivals != record.is_renewed {
             if has_rivals {
@@ -474,9 +474,10 @@ impl<P: Platform> Agent<P> {
         let wanted = Quorum::of(&self.server.pod.instance, replicas, &self.server.pod.name);
         let confirm = |quorum: &Quorum| quorum.members.iter().filter(|name| names.contains(&name.as_str())).count();
         if wanted != active && confirm(&wanted) >= wanted.needed {
-            self.replace_quorum(&client, &active, &wanted).await?;
+            self.replace_quorum(life, &client, &active, &wanted).await?;
             return Ok(SOON);
         }
+        life.replacing = None;
         let confirming = confirm(&active);
         if confirming < active.needed {
             let since = *life.unconfirmed.get_or_insert_with(Instant::now);
@@ -508,26 +509,49 @@ impl<P: Platform> Agent<P> {
 
     /// What a successor asks includes, at every moment, what the server waits for. It asks for less only once all that was
     /// acknowledged before is where the new quorum has it, which a commit that it confirms proves.
-    async fn replace_quorum(&self, client: &Client, active: &Quorum, wanted: &Quorum) -> Result<(), Error> {
-        // While nobody confirms, the Lease must not say that somebody does.
-        if !active.members.is_empty() {
-            let both = active.and(wanted);
-            if !self.say(|record| record.details.quorum = both.clone()).await {
-                return Ok(());
-            }
-        }
-        self.write_role(&Role::Primary(wanted.setting()))?;
-        match bootstrap::reload(client).await {
-            Ok(Taken::Whole | Taken::InPart) => {}
-            Ok(Taken::NotYet) => return Ok(()),
-            Err(error) => {
-                tracing::warn!("the server does not read its configuration: {}", chain(&error));
-                return Ok(());
-            }
-        }
-        if !wanted.members.is_empty() && !matches!(timeout(PROOF, self.is_confirmed()).await, Ok(Ok(()))) {
-            tracing::warn!("no commit is confirmed yet by {}: it is tried again", wanted.setting());
+    async fn replace_quorum(
+        &self,
+        life: &mut Life,
+        client: &Client,
+        active: &Quorum,
+        wanted: &Quorum,
+    ) -> Result<(), Error> {
+        let is_proven = match life.replacing.take_if(|it| it.proof.is_finished() || it.wanted != *wanted) {
+            Some(mut ended) if ended.wanted == *wanted => match (&mut ended.proof).await {
+                Ok(Ok(())) => true,
+                Ok(Err(error)) => {
+                    tracing::warn!("no commit is confirmed yet by {}: {}", wanted.setting(), chain(&error));
+                    return Ok(());
+                }
+                Err(_) => return Ok(()),
+            },
+            _ => false,
+        };
+        if life.replacing.is_some() {
             return Ok(());
+        }
+        if !is_proven {
+            // While nobody confirms, the Lease must not say that somebody does.
+            if !active.members.is_empty() {
+                let both = active.and(wanted);
+                if !self.say(|record| record.details.quorum = both.clone()).await {
+                    return Ok(());
+                }
+            }
+            self.write_role(&Role::Primary(wanted.setting()))?;
+            match bootstrap::reload(client).await {
+                Ok(Taken::Whole | Taken::InPart) => {}
+                Ok(Taken::NotYet) => return Ok(()),
+                Err(error) => {
+                    tracing::warn!("the server does not read its configuration: {}", chain(&error));
+                    return Ok(());
+                }
+            }
+            if !wanted.members.is_empty() {
+                let proof = tokio::task::spawn_local(is_confirmed(self.server.pod.socket_directory.clone()));
+                life.replacing = Some(Replacing { wanted: wanted.clone(), proof });
+                return Ok(());
+            }
         }
         self.say(|record| record.details.quorum = wanted.clone()).await;
         match wanted.members.is_empty() {
@@ -535,17 +559,6 @@ impl<P: Platform> Agent<P> {
             false => tracing::info!("commits wait for {}", wanted.setting()),
         }
         Ok(())
-    }
-
-    /// Resolves when a commit was confirmed as the server's configuration asks. In a session of its own: one that waits for
-    /// standbys answers nothing else.
-    async fn is_confirmed(&self) -> Result<(), tokio_postgres::Error> {
-        let client = bootstrap::connect(&self.server.pod.socket_directory, "a9s quorum").await?;
-        // Backends ask shared memory whether to wait. The checkpointer notes it there, before it makes a checkpoint that was
-        // asked for (PostgreSQL, `SyncRepUpdateSyncStandbysDefined`).
-        client.batch_execute("CHECKPOINT").await?;
-        client.batch_execute("SET synchronous_commit = on").await?;
-        client.batch_execute("SELECT pg_logical_emit_message(true, 'a9s', '')").await
     }
 
     /// Sees to it that the server waits for those whom the Lease names. Who confirms commits is no matter of taste: by it a
@@ -619,6 +632,17 @@ impl<P: Platform> Agent<P> {
         }
         Ok(SOON)
     }
+}
+
+/// Resolves when a commit was confirmed as the server's configuration asks. In a session of its own: one that waits for standbys
+/// answers nothing else.
+async fn is_confirmed(sockets: PathBuf) -> Result<(), tokio_postgres::Error> {
+    let client = bootstrap::connect(&sockets, "a9s quorum").await?;
+    // Backends ask shared memory whether to wait. The checkpointer notes it there, before it makes a checkpoint that was asked
+    // for (PostgreSQL, `SyncRepUpdateSyncStandbysDefined`).
+    client.batch_execute("CHECKPOINT").await?;
+    client.batch_execute("SET synchronous_commit = on").await?;
+    client.batch_execute("SELECT pg_logical_emit_message(true, 'a9s', '')").await
 }
 
 /// Who becomes the primary on request.

@@ -264,6 +264,11 @@ impl<P: Platform> Agent<P> {
             rewound = rewinding => rewound,
             () = self.stop.cancelled() => return Ok(()),
         };
+        if rewound.as_ref().is_err_and(|error| !matches!(error, tools::Error::HalfRewound(_)))
+            && let Some(identity) = life.identity.as_mut()
+        {
+            identity.change(&self.server.volume, |identity| identity.is_initialised = true)?;
+        }
         match rewound {
             Ok(()) => {
                 replication::signal(&self.server.data(), true)
@@ -278,6 +283,10 @@ impl<P: Platform> Agent<P> {
             Err(error @ tools::Error::NotYet { .. }) => {
                 tracing::info!("{error}");
                 self.wait(life, SOON * 5).await?;
+            }
+            Err(error @ tools::Error::HalfRewound(_)) => {
+                tracing::error!("the data is of no use, and is copied: {}", chain(&error));
+                life.is_spoilt = true;
             }
             // The primary may have gone away, or not be ready yet: only if it is there, the data is of no use.
             Err(error) if life.failures < 3 => {
