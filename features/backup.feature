@@ -27,7 +27,7 @@ Feature: Backups
     And the backup "nightly" in the namespace "shop" is complete
     And there is no backup "nightly"
 
-  @core
+  @full
   Scenario: A backup and a restore name the pod that made them
     Given an instance "solo"
     And a backup "nightly" of "solo"

@@ -245,6 +245,7 @@ Feature: Instances
     And "solo" soon answers "SELECT value FROM kept" with "committed"
     And the instance "solo" is ready
 
+  @full
   Scenario: An instance of no members does not run, and has its rows when it has one again
     Given an instance "solo"
     And the table "kept" of "solo" holds "committed"

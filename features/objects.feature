@@ -141,6 +141,7 @@ Feature: The objects of an instance
     And the instance "solo" is ready
 
   # The size of the shared buffers follows from the memory limit, as in the released stack.
+  @full
   Scenario: The defaults of all parameters are in the spec, and are the server's
     Then the postgresql "solo" has these values:
       | field                                   | value                    |
