@@ -206,6 +206,23 @@ Feature: Restores
     Then the command succeeds
     And every member of "trio" soon answers "SELECT value FROM kept" with "before"
 
+  # Nobody has the new content but the primary: a row that it acknowledged alone would be lost with its volume.
+  @chaos @builtin @embedded-only
+  Scenario: What is written after a restore waits until another member has the content
+    Given an instance "trio" of 3 members
+    And the table "kept" of "trio" holds "before"
+    And a backup "nightly" of "trio"
+    When the agents of the standbys of "trio" are frozen
+    And the servers of the standbys of "trio" are killed
+    And somebody orders a restore "back" of the backup "nightly" into "trio"
+    Then the restore "back" runs and says "does not serve the restored content yet"
+    When I run `a9s pg apply -i trio --sql "CREATE TABLE late (n int)" --timeout 10s --yes`
+    Then the command fails with exit code 4
+    When what was frozen goes on
+    Then the restore "back" is soon complete
+    When I run `a9s pg apply -i trio --sql "INSERT INTO kept VALUES ('written')" --yes`
+    Then the command succeeds
+
   @binding
   Scenario: Service bindings are the instance's, whatever the backup knew
     Given an instance "solo"
