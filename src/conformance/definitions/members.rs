@@ -72,31 +72,29 @@ pub(super) async fn standbys(world: &World, instance: &str) -> Result<Vec<Pod>, 
 
 #[then(expr = "the Service {string} soon leads to the standbys of {string}, and to nobody else")]
 async fn leads_to_standbys(world: &mut World, service: String, name: String) -> Result<(), Failure> {
-    let endpoints: Api<Endpoints> = Api::namespaced(world.client().await?, world.namespace());
-    until(format!("the standbys of {name} behind {service}"), SOON, || async {
-        let found = behind(&endpoints, &service).await?;
-        let wanted: BTreeSet<String> = standbys(world, &name).await?.iter().map(ResourceExt::name_any).collect();
-        Ok(Look::when(!wanted.is_empty() && found == wanted, format!("{found:?} instead of {wanted:?}")))
-    })
-    .await
+    leads_to(world, &service, || standbys(world, &name)).await
 }
 
 #[then(expr = "the Service {string} soon leads to every member of {string}")]
 async fn leads_to_all(world: &mut World, service: String, name: String) -> Result<(), Failure> {
+    leads_to(world, &service, || pods(world, &name)).await
+}
+
+/// Waits until exactly these pods are behind a Service.
+async fn leads_to(
+    world: &World,
+    service: &str,
+    wanted: impl AsyncFn() -> Result<Vec<Pod>, Failure>,
+) -> Result<(), Failure> {
     let endpoints: Api<Endpoints> = Api::namespaced(world.client().await?, world.namespace());
-    until(format!("the members of {name} behind {service}"), SOON, || async {
-        let found = behind(&endpoints, &service).await?;
-        let wanted: BTreeSet<String> = pods(world, &name).await?.iter().map(ResourceExt::name_any).collect();
+    until(format!("the pods behind {service}"), SOON, || async {
+        let subsets = endpoints.get_opt(service).await?.and_then(|it| it.subsets).unwrap_or_default();
+        let addresses = subsets.into_iter().flat_map(|subset| subset.addresses.unwrap_or_default());
+        let found: BTreeSet<String> = addresses.filter_map(|address| address.target_ref?.name).collect();
+        let wanted: BTreeSet<String> = wanted().await?.iter().map(ResourceExt::name_any).collect();
         Ok(Look::when(!wanted.is_empty() && found == wanted, format!("{found:?} instead of {wanted:?}")))
     })
     .await
-}
-
-/// The pods to which a Service leads.
-async fn behind(endpoints: &Api<Endpoints>, service: &str) -> Result<BTreeSet<String>, Failure> {
-    let subsets = endpoints.get_opt(service).await?.and_then(|it| it.subsets).unwrap_or_default();
-    let addresses = subsets.into_iter().flat_map(|subset| subset.addresses.unwrap_or_default());
-    Ok(addresses.filter_map(|address| address.target_ref?.name).collect())
 }
 
 #[then(expr = "every standby of {string} refuses {string} with {string}")]

@@ -444,9 +444,10 @@ impl Provider for Kind {
 
     async fn remarks(&self, cluster: &ClusterName) -> Vec<String> {
         let nodes = self.nodes(cluster).await.unwrap_or_default();
-        let has_other = |wanted: &Configuration| self.memory.read(cluster, CONFIGURATION) != Some(wanted.text());
-        let other = self.options.kind_config.as_ref().filter(|_| has_other(&self.configuration()));
-        let other = other.map(|_| format!("The cluster {cluster} was made with another configuration and keeps it."));
+        let has_other = self.options.kind_config.is_some()
+            && self.memory.read(cluster, CONFIGURATION) != Some(self.configuration().text());
+        let other =
+            has_other.then(|| format!("The cluster {cluster} was made with another configuration and keeps it."));
         remarks(cluster, &nodes, &self.options).into_iter().chain(other).collect()
     }
 }

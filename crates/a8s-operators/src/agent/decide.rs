@@ -18,8 +18,8 @@
 //!    timeline before counts up to where the term began. One that is behind by more than [`LAG`] never leads; one that
 //!    lacks anything of a primary that has ended in order waits for that one for [`RETURN`].
 //! 6. Without a Lease, an instance is new only if nobody has noted that it had data, this run has seen no Lease, no other
-//!    member has served, and this one's volume has no data: then the first member initialises it. An only member that was the primary makes the Lease
-//!    again; everybody else waits.
+//!    member has served, and this one's volume has no data: then the first member initialises it. An only member that was
+//!    the primary makes the Lease again; everybody else waits.
 //!
 //! A member never leads with a volume of another identifier or generation, and never with one that has not followed a
 //! primary yet.

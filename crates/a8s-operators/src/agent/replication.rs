@@ -215,6 +215,16 @@ pub async fn confirmation(client: &Client) -> Result<(String, bool), tokio_postg
     Ok((text(0), text(1) == "t"))
 }
 
+/// Resolves when backends heed who confirms commits, after the configuration was read that says so. They ask shared memory
+/// whether to wait. The checkpointer notes it there, before it makes a checkpoint that was asked for (PostgreSQL,
+/// `SyncRepUpdateSyncStandbysDefined`).
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn heeded(client: &Client) -> Result<(), tokio_postgres::Error> {
+    client.batch_execute("CHECKPOINT").await
+}
+
 async fn row(client: &Client, query: &str) -> Result<Vec<Option<String>>, tokio_postgres::Error> {
     let messages = client.simple_query(query).await?;
     let row = messages.into_iter().find_map(|message| match message {
@@ -261,9 +271,7 @@ pub fn skip_timelines(data: &Path, own: u32, wanted: u32, position: Lsn) -> io::
 /// # Errors
 /// If `pg_controldata` fails.
 pub async fn demands(server: &Server) -> Result<Vec<(String, i64)>, super::tools::Error> {
-    let data = server.data();
-    let output = super::tools::output(server, "pg_controldata", &[data.as_os_str()]).await?;
-    Ok(parse_demands(&output))
+    Ok(parse_demands(&control_file(server).await?))
 }
 
 fn parse_demands(text: &str) -> Vec<(String, i64)> {
@@ -284,26 +292,32 @@ fn parse_demands(text: &str) -> Vec<(String, i64)> {
 /// # Errors
 /// If `pg_controldata` fails.
 pub async fn timeline(server: &Server) -> Result<u32, super::tools::Error> {
-    let data = server.data();
-    Ok(parse_timeline(&super::tools::output(server, "pg_controldata", &[data.as_os_str()]).await?))
+    Ok(parse_timeline(&control_file(server).await?))
 }
 
 fn parse_timeline(text: &str) -> u32 {
-    let value = text.lines().find_map(|line| line.strip_prefix("Latest checkpoint's TimeLineID:"));
-    value.and_then(|value| value.trim().parse().ok()).unwrap_or(1)
+    noted(text, "Latest checkpoint's TimeLineID").and_then(|value| value.parse().ok()).unwrap_or(1)
 }
 
 /// Where the WAL ends of a server that has ended cleanly: with the checkpoint that it made then, which is after every
 /// commit. `None` if it has not ended so, or nobody knows.
 pub async fn clean_end(server: &Server) -> Option<Lsn> {
-    let data = server.data();
-    parse_clean_end(&super::tools::output(server, "pg_controldata", &[data.as_os_str()]).await.ok()?)
+    parse_clean_end(&control_file(server).await.ok()?)
 }
 
 fn parse_clean_end(text: &str) -> Option<Lsn> {
-    let value = |key: &str| text.lines().find_map(|line| Some(line.strip_prefix(key)?.strip_prefix(':')?.trim()));
-    let is_clean = value("Database cluster state")? == "shut down";
-    value("Latest checkpoint location").filter(|_| is_clean)?.parse().ok()
+    let is_clean = noted(text, "Database cluster state")? == "shut down";
+    noted(text, "Latest checkpoint location").filter(|_| is_clean)?.parse().ok()
+}
+
+/// The control file of the data directory, as `pg_controldata` prints it.
+async fn control_file(server: &Server) -> Result<String, super::tools::Error> {
+    super::tools::output(server, "pg_controldata", &[server.data().as_os_str()]).await
+}
+
+/// What a control file notes under a name.
+fn noted<'a>(control_file: &'a str, name: &str) -> Option<&'a str> {
+    control_file.lines().find_map(|line| Some(line.strip_prefix(name)?.strip_prefix(':')?.trim()))
 }
 
 /// The place of a member's copy while it is made.

@@ -7,6 +7,7 @@ use super::replication::{self, connection};
 use crate::postgresql::durable;
 use std::ffi::OsStr;
 use std::io;
+use std::path::PathBuf;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader};
@@ -124,7 +125,7 @@ pub async fn rewind(server: &Server, address: &str, admin: &Credentials) -> Resu
     let has_begun = stderr.contains("rewinding from last common checkpoint");
     checked("pg_rewind", said).map_err(|error| if has_begun { Error::HalfRewound(Box::new(error)) } else { error })?;
     tracing::info!("rewound to the primary: {}", last.trim_start_matches("pg_rewind: "));
-    blocking(move || durable::flush_tree(&data)).await
+    flush(data).await
 }
 
 /// Copies the primary at `address` beside the data directory, and tells the progress. What an earlier attempt left is
@@ -136,8 +137,7 @@ pub async fn copy(server: &Server, address: &str, standby: &Credentials) -> Resu
     let program = "pg_basebackup";
     let run = |source| Error::Run { program, source };
     let target = replication::copy_directory(server);
-    let old = target.clone();
-    blocking(move || remove(&old)).await?;
+    remove(target.clone()).await.map_err(Error::File)?;
     let mut command = command(server, program);
     // Under the member's own name, what it has received would count as confirmed, and is thrown away where the copy fails.
     let name = format!("{}{}", server.pod.name, replication::COPY);
@@ -164,17 +164,23 @@ pub async fn copy(server: &Server, address: &str, standby: &Credentials) -> Resu
     }
     let status = child.wait().await.map_err(run)?;
     checked(program, Output { status, stdout, stderr: said })?;
-    blocking(move || durable::flush_tree(&target)).await
+    flush(target).await
 }
 
-fn remove(directory: &std::path::Path) -> io::Result<()> {
-    match fs_err::remove_dir_all(directory) {
+/// Removes a directory, if it is there. In a thread of its own: to remove a large database may take longer than the Lease lasts
+/// that the agent renews meanwhile.
+///
+/// # Errors
+/// As removing.
+pub async fn remove(directory: PathBuf) -> io::Result<()> {
+    let removing = tokio::task::spawn_blocking(move || match fs_err::remove_dir_all(directory) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
-    }
+    });
+    removing.await?
 }
 
-async fn blocking(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), Error> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(io::Error::other(error))).map_err(Error::File)
+async fn flush(directory: PathBuf) -> Result<(), Error> {
+    let flushing = tokio::task::spawn_blocking(move || durable::flush_tree(&directory));
+    flushing.await.unwrap_or_else(|error| Err(error.into())).map_err(Error::File)
 }

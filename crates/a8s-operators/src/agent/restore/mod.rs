@@ -18,6 +18,7 @@ use super::bootstrap::Credentials;
 use super::datadir::{self, exchange, identifier};
 use super::environment::Server;
 use super::server::{Order as Exchange, Orders};
+use super::tools::remove;
 use crate::backup::conditions::{self, RESTORED, RUNNING, Trouble, WITHDRAWN};
 use crate::backup::order::Order as _;
 use a8s_api::Restore;
@@ -221,13 +222,4 @@ impl Restorer {
         let directory = if of == "admin" { &self.server.admin_credentials } else { &self.server.standby_credentials };
         Credentials::read(directory).map_err(|error| Trouble::new("NoAccess", crate::chain(&error)))
     }
-}
-
-/// In a thread of its own: to remove a large database may take longer than a Lease lasts, which the agent's own renews.
-async fn remove(directory: PathBuf) -> io::Result<()> {
-    let removing = tokio::task::spawn_blocking(move || match fs_err::remove_dir_all(directory) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    });
-    removing.await?
 }

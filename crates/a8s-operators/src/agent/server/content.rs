@@ -9,7 +9,6 @@
 
 use super::life::{Life, replicas};
 use super::*;
-use crate::agent::bootstrap::Taken;
 use crate::agent::datadir::exchange;
 use crate::agent::lease::{Quorum, Record, leads_for};
 use crate::agent::replication::Role;
@@ -104,8 +103,7 @@ impl<P: Platform> Agent<P> {
         let timeline = self.timeline().await;
         let quorum = {
             let seen = life.seen.borrow();
-            let before = self.keeper.record().map(|record| record.details.quorum).unwrap_or_default();
-            Quorum::of(&self.server.pod.instance, replicas(&seen, &before), &self.server.pod.name)
+            Quorum::of(&self.server.pod.instance, replicas(&seen, &self.quorum()), &self.server.pod.name)
         };
         // Where the old content was says nothing of the new one.
         self.keeper.note_position(Lsn(0));
@@ -137,11 +135,18 @@ impl<P: Platform> Agent<P> {
 
     /// Lets clients into what is final. Their commits wait from the first one.
     async fn let_in(&self, life: &mut Life) -> Result<(), Error> {
-        let quorum = self.keeper.record().map(|record| record.details.quorum).unwrap_or_default();
-        self.write_role(&Role::Primary(quorum.setting()))?;
-        let is_read = self.is_read(true).await;
+        self.write_role(&Role::Primary(self.quorum().setting()))?;
+        let client = self.probe.client().await;
+        let waits = match &client {
+            Some(client) => self.reloads(client).await && replication::heeded(client).await.is_ok(),
+            None => false,
+        };
         self.open_doors()?;
-        match is_read && self.is_read(false).await {
+        let is_read = match &client {
+            Some(client) if waits => self.reloads(client).await,
+            _ => false,
+        };
+        match is_read {
             true => self.open(life, true).await,
             // It reads it when it is started again.
             false => {
@@ -149,14 +154,6 @@ impl<P: Platform> Agent<P> {
                 Ok(())
             }
         }
-    }
-
-    /// Whether the server takes its configuration, and where it `waits` for standbys has noted that for its backends: the
-    /// checkpointer does before it makes a checkpoint that was asked for.
-    async fn is_read(&self, waits: bool) -> bool {
-        let Some(client) = self.probe.client().await else { return false };
-        let is_read = matches!(bootstrap::reload(&client).await, Ok(Taken::Whole | Taken::InPart));
-        is_read && (!waits || client.batch_execute("CHECKPOINT").await.is_ok())
     }
 
     async fn apply_logins(&self) -> Result<(), Error> {

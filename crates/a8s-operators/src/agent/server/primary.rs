@@ -269,7 +269,8 @@ impl<P: Platform> Agent<P> {
         successor(&self.server.pod.name, &anyone, position, &has_room).ok()
     }
 
-    fn quorum(&self) -> Quorum {
+    /// Who confirms commits, as the Lease says that this run holds.
+    pub(super) fn quorum(&self) -> Quorum {
         self.keeper.record().map(|record| record.details.quorum).unwrap_or_default()
     }
 
@@ -516,49 +517,61 @@ impl<P: Platform> Agent<P> {
         active: &Quorum,
         wanted: &Quorum,
     ) -> Result<(), Error> {
-        let is_proven = match life.replacing.take_if(|it| it.proof.is_finished() || it.wanted != *wanted) {
-            Some(mut ended) if ended.wanted == *wanted => match (&mut ended.proof).await {
-                Ok(Ok(())) => true,
-                Ok(Err(error)) => {
-                    tracing::warn!("no commit is confirmed yet by {}: {}", wanted.setting(), chain(&error));
-                    return Ok(());
-                }
-                Err(_) => return Ok(()),
-            },
-            _ => false,
+        let Some(replacing) = life.replacing.as_mut().filter(|it| it.wanted == *wanted) else {
+            life.replacing = self.begin_to_replace(client, active, wanted).await?;
+            return Ok(());
         };
-        if life.replacing.is_some() {
+        if !replacing.proof.is_finished() {
             return Ok(());
         }
-        if !is_proven {
-            // While nobody confirms, the Lease must not say that somebody does.
-            if !active.members.is_empty() {
-                let both = active.and(wanted);
-                if !self.say(|record| record.details.quorum = both.clone()).await {
-                    return Ok(());
+        let proven = (&mut replacing.proof).await;
+        life.replacing = None;
+        match proven {
+            Ok(Ok(())) => {
+                self.say(|record| record.details.quorum = wanted.clone()).await;
+                match wanted.members.is_empty() {
+                    true => tracing::info!("commits wait for no standby"),
+                    false => tracing::info!("commits wait for {}", wanted.setting()),
                 }
             }
-            self.write_role(&Role::Primary(wanted.setting()))?;
-            match bootstrap::reload(client).await {
-                Ok(Taken::Whole | Taken::InPart) => {}
-                Ok(Taken::NotYet) => return Ok(()),
-                Err(error) => {
-                    tracing::warn!("the server does not read its configuration: {}", chain(&error));
-                    return Ok(());
-                }
-            }
-            if !wanted.members.is_empty() {
-                let proof = tokio::task::spawn_local(is_confirmed(self.server.pod.socket_directory.clone()));
-                life.replacing = Some(Replacing { wanted: wanted.clone(), proof });
-                return Ok(());
-            }
-        }
-        self.say(|record| record.details.quorum = wanted.clone()).await;
-        match wanted.members.is_empty() {
-            true => tracing::info!("commits wait for no standby"),
-            false => tracing::info!("commits wait for {}", wanted.setting()),
+            Ok(Err(error)) => tracing::warn!("no commit is confirmed yet by {:?}: {}", wanted.setting(), chain(&error)),
+            // It was not left to its end.
+            Err(_) => {}
         }
         Ok(())
+    }
+
+    /// Lets the server wait for others than the Lease names, and begins to prove that they confirm. `None`: not yet.
+    async fn begin_to_replace(
+        &self,
+        client: &Client,
+        active: &Quorum,
+        wanted: &Quorum,
+    ) -> Result<Option<Replacing>, Error> {
+        // While nobody confirms, the Lease must not say that somebody does.
+        if !active.members.is_empty() {
+            let both = active.and(wanted);
+            if !self.say(|record| record.details.quorum = both.clone()).await {
+                return Ok(None);
+            }
+        }
+        self.write_role(&Role::Primary(wanted.setting()))?;
+        if !self.reloads(client).await {
+            return Ok(None);
+        }
+        let proof = tokio::task::spawn_local(is_confirmed(self.server.pod.socket_directory.clone()));
+        Ok(Some(Replacing { wanted: wanted.clone(), proof }))
+    }
+
+    /// Whether the server reads its configuration.
+    pub(super) async fn reloads(&self, client: &Client) -> bool {
+        match bootstrap::reload(client).await {
+            Ok(taken) => taken != Taken::NotYet,
+            Err(error) => {
+                tracing::warn!("the server does not read its configuration: {}", chain(&error));
+                false
+            }
+        }
     }
 
     /// Sees to it that the server waits for those whom the Lease names. Who confirms commits is no matter of taste: by it a
@@ -583,9 +596,7 @@ impl<P: Platform> Agent<P> {
             Ok(Ok(true)) => {
                 tracing::warn!("the server did not wait for those who confirm commits: it does again");
                 self.write_role(&Role::Primary(quorum.setting()))?;
-                if let Err(error) = bootstrap::reload(client).await {
-                    tracing::warn!("the server does not read its configuration: {}", chain(&error));
-                }
+                self.reloads(client).await;
             }
             Ok(Err(error)) => tracing::warn!("it is not known who confirms commits: {}", chain(&error)),
             Err(_) => tracing::warn!("it is not known who confirms commits: the server does not answer"),
@@ -638,9 +649,7 @@ impl<P: Platform> Agent<P> {
 /// answers nothing else.
 async fn is_confirmed(sockets: PathBuf) -> Result<(), tokio_postgres::Error> {
     let client = bootstrap::connect(&sockets, "a9s quorum").await?;
-    // Backends ask shared memory whether to wait. The checkpointer notes it there, before it makes a checkpoint that was asked
-    // for (PostgreSQL, `SyncRepUpdateSyncStandbysDefined`).
-    client.batch_execute("CHECKPOINT").await?;
+    replication::heeded(&client).await?;
     client.batch_execute("SET synchronous_commit = on").await?;
     client.batch_execute("SELECT pg_logical_emit_message(true, 'a9s', '')").await
 }
