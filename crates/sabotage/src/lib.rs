@@ -1,6 +1,6 @@
 //! Seeded defects. `sabotaged!("name")` is `false`, and nothing of it is in the program, unless the program was built with
 //! the feature `on`; then it is true in processes whose variable `A9S_SABOTAGE` has that name. `ci/sabotage.tsv` lists
-//! them, `ci/sabotage` shows that the conformance suite catches each.
+//! them with what fails for each, `ci/sabotage` shows that the conformance suite catches it so.
 
 /// The variable that switches a defect on.
 pub const VARIABLE: &str = "A9S_SABOTAGE";
