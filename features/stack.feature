@@ -28,6 +28,17 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     And the program has sent no request beside those for its objects and its watches
 
+  @full @cluster @embedded-only @process @kubectl
+  Scenario: Installing what is released asks for nothing else, either
+    Given a cluster of its own, with every request on record
+    And a release in small below "release", and a cert-manager in small as "cert-manager.yaml"
+    When I run `kubectl config rename-context a9s-a8s prod`
+    And I run `a9s delete stack a8s --context prod --yes`
+    Then the command succeeds
+    When I run `a9s create stack a8s --context prod --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
+    Then the command succeeds
+    And the program has sent no request beside those for its objects and its watches
+
   @cluster @embedded-only
   Scenario: Installing what is there changes nothing
     Given a cluster of its own

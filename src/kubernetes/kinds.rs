@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 /// Group, kind, plural, whether in namespaces.
-const KINDS: [(&str, &str, &str, bool); 27] = [
+const KINDS: [(&str, &str, &str, bool); 30] = [
     ("", "ConfigMap", "configmaps", true),
     ("", "Endpoints", "endpoints", true),
     ("", "LimitRange", "limitranges", true),
@@ -25,6 +25,9 @@ const KINDS: [(&str, &str, &str, bool); 27] = [
     ("apps", "StatefulSet", "statefulsets", true),
     ("batch", "CronJob", "cronjobs", true),
     ("batch", "Job", "jobs", true),
+    ("cert-manager.io", "Certificate", "certificates", true),
+    ("cert-manager.io", "ClusterIssuer", "clusterissuers", false),
+    ("cert-manager.io", "Issuer", "issuers", true),
     ("networking.k8s.io", "NetworkPolicy", "networkpolicies", true),
     ("policy", "PodDisruptionBudget", "poddisruptionbudgets", true),
     ("rbac.authorization.k8s.io", "ClusterRole", "clusterroles", false),

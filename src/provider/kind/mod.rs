@@ -6,6 +6,8 @@
 
 mod configuration;
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -46,6 +48,8 @@ const CONTROL_PLANE: &str = "control-plane";
 const LONGEST: i64 = 60;
 /// How long a cluster whose making was cut off gets to come up by itself: kind may have gone on without us.
 const HALF_MADE: Duration = Duration::from_secs(20);
+/// The flags that kubeadm gives the kubelet of a node (kubeadm `kubelet-integration`, "the kubelet drop-in file").
+const FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
 /// Images on their way to a cluster.
 const ARCHIVE: &str = "images.tar";
 /// Holds, from the moment its making begins to its end, how many nodes a cluster is to have.
@@ -207,14 +211,30 @@ impl Kind {
         self.memory.note(cluster, KUBECONFIG, &text)
     }
 
-    async fn power(&self, cluster: &ClusterName, verb: &str, context: &Context) -> Result<(), Finding> {
-        let containers = self.containers(cluster).await?;
-        if containers.is_empty() {
-            return Err(no_cluster(Name::Kind, cluster));
-        }
+    /// Has docker do this with containers, one after the other.
+    async fn power(&self, verb: &str, containers: &[Container], context: &Context) -> Result<(), Finding> {
         let names = containers.iter().map(|container| container.name.as_str());
         let arguments: Vec<&str> = [verb].into_iter().chain(names).collect();
         self.docker.act(&arguments, None, context).await.map(drop)
+    }
+
+    /// Containers in the order of the addresses that their cluster knows them by.
+    ///
+    /// The engine gives what starts the lowest address that is free, and certificates and etcd have the addresses of the
+    /// first start in them. Node images put new ones in their place, but not all, and not where two nodes have changed
+    /// places (kubernetes-sigs/kind 2045).
+    async fn by_address(&self, mut containers: Vec<Container>) -> Result<Vec<Container>, Finding> {
+        let mut addresses = BTreeMap::new();
+        for container in &containers {
+            // As a tar archive of one file; a container that is no node has none.
+            let copied = self.docker.end_of(&["cp", &format!("{}:{FLAGS}", container.name), "-"], None).await?;
+            addresses.insert(container.id.clone(), node_address(&copied.stdout));
+        }
+        containers.sort_by_key(|container| {
+            let address = addresses[&container.id];
+            (address.is_none(), address)
+        });
+        Ok(containers)
     }
 
     /// Loads what the machine's platform needs of images.
@@ -243,6 +263,13 @@ impl Kind {
         let answer: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
         Ok(ended.success && builtin::is_image(&answer["status"], id))
     }
+}
+
+/// The address that a kubelet is told by its flags.
+fn node_address(flags: &str) -> Option<IpAddr> {
+    let (_, rest) = flags.split_once("--node-ip=")?;
+    let end = rest.find(|c: char| !c.is_ascii_hexdigit() && !matches!(c, '.' | ':')).unwrap_or(rest.len());
+    rest[..end].parse().ok()
 }
 
 fn is_other_platform(finding: &Finding) -> bool {
@@ -369,7 +396,8 @@ impl Provider for Kind {
             return Err(Finding::new(Id::HalfDeleted, cause).advise(advice));
         }
         if containers.iter().any(|container| !container.running) {
-            self.power(cluster, "start", context).await?;
+            let in_order = self.by_address(containers.clone()).await?;
+            self.power("start", &in_order, context).await?;
         }
         context.progress("waiting for its API server");
         if !self.is_half_made(cluster, &containers) {
@@ -386,7 +414,11 @@ impl Provider for Kind {
     }
 
     async fn stop(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
-        self.power(cluster, "stop", context).await
+        let containers = self.containers(cluster).await?;
+        if containers.is_empty() {
+            return Err(no_cluster(Name::Kind, cluster));
+        }
+        self.power("stop", &containers, context).await
     }
 
     async fn delete(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
@@ -558,6 +590,23 @@ mod tests {
         assert!(!kind.made(&name).await.unwrap());
         let why = "its kubeconfig is not here yet".to_owned();
         assert_eq!(kind.state(&name).await.unwrap(), State::Unready { why });
+    }
+
+    #[tokio::test]
+    async fn nodes_start_in_the_order_of_the_addresses_they_had() {
+        let directory = tempfile::tempdir().unwrap();
+        let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
+        let containers = ["1a demo-control-plane exited", "2b demo-external-load-balancer exited", "3c demo-worker exited"];
+        fs_err::write(directory.path().join("containers"), containers.join("\n")).unwrap();
+        let flags = |node: &str, address: &str| {
+            let text = format!("kubeadm-flags.env\0\0KUBELET_KUBEADM_ARGS=\"--node-ip={address} --node-labels=\"\n\0");
+            fs_err::write(directory.path().join(node), text).unwrap();
+        };
+        flags("demo-control-plane", "172.18.0.10");
+        flags("demo-worker", "172.18.0.9,fc00::9");
+        let found = kind.by_address(kind.containers(&name).await.unwrap()).await.unwrap();
+        let names: Vec<&str> = found.iter().map(|container| container.name.as_str()).collect();
+        assert_eq!(names, ["demo-worker", "demo-control-plane", "demo-external-load-balancer"]);
     }
 
     #[test]
