@@ -74,6 +74,7 @@ Feature: The suite itself
       | comparing with a missing report   | compare nowhere damaged                       | 3    | nowhere    |
       | comparing with a run of nowhere   | compare damaged run:                          | 2    | run:CONTEXT |
       | comparing with a lost cluster     | compare run:nowhere run:embedded              | 3    | nowhere    |
+      | accepting a list that is missing  | compare damaged damaged --accepted nowhere    | 3    | nowhere    |
 
   @core @negative
   Scenario: A tag that no scenario bears is a mistake, wherever it stands in a filter
@@ -91,6 +92,117 @@ Feature: The suite itself
     When I run `a9s conformance show --tags 'not @kubeclt' SQL`
     Then the command fails with exit code 1
     And standard error says "no scenario bears the tag @kubeclt"
+
+  @core
+  Scenario: Differences that are accepted are counted with their reasons, and a new one is none of them
+    Given an empty home and no cluster
+    And the file "one/report.json" with:
+      """
+      {"schema": "a9s.conformance/v1", "verdict": "passed", "started": "2030-01-01T00:00:00Z", "seconds": 1, "environment": {},
+       "selection": {"available": 2, "jobs": 1, "retries": 0, "door": "cli"}, "problems": [],
+       "counts": {"passed": 2, "flaky": 0, "failed": 0, "skipped": 0, "notRun": 0, "quarantined": 0},
+       "scenarios": [{"id": "A: b", "feature": "A", "name": "b", "place": "features/a.feature:1", "tags": [], "outcome": "passed",
+         "observations": {"objects": {"pod/solo-0": {"image": "a9s/postgresql:15", "phase": "Running"}}}},
+        {"id": "A: c", "feature": "A", "name": "c", "place": "features/a.feature:1", "tags": [], "outcome": "passed",
+         "observations": {"events": ["Created", "Started"]}}]}
+      """
+    And the file "other/report.json" with:
+      """
+      {"schema": "a9s.conformance/v1", "verdict": "passed", "started": "2030-01-01T00:00:00Z", "seconds": 1, "environment": {},
+       "selection": {"available": 2, "jobs": 1, "retries": 0, "door": "cli"}, "problems": [],
+       "counts": {"passed": 2, "flaky": 0, "failed": 0, "skipped": 0, "notRun": 0, "quarantined": 0},
+       "scenarios": [{"id": "A: b", "feature": "A", "name": "b", "place": "features/a.feature:1", "tags": [], "outcome": "passed",
+         "observations": {"objects": {"pod/solo-0": {"image": "docker.io/a9s/postgresql:15", "phase": "Running"}}}},
+        {"id": "A: c", "feature": "A", "name": "c", "place": "features/a.feature:1", "tags": [], "outcome": "passed",
+         "observations": {"events": ["Started"]}}]}
+      """
+    And the file "new/report.json" with:
+      """
+      {"schema": "a9s.conformance/v1", "verdict": "passed", "started": "2030-01-01T00:00:00Z", "seconds": 1, "environment": {},
+       "selection": {"available": 2, "jobs": 1, "retries": 0, "door": "cli"}, "problems": [],
+       "counts": {"passed": 2, "flaky": 0, "failed": 0, "skipped": 0, "notRun": 0, "quarantined": 0},
+       "scenarios": [{"id": "A: b", "feature": "A", "name": "b", "place": "features/a.feature:1", "tags": [], "outcome": "passed",
+         "observations": {"objects": {"pod/solo-0": {"image": "docker.io/a9s/postgresql:15", "phase": "Pending"}}}},
+        {"id": "A: c", "feature": "A", "name": "c", "place": "features/a.feature:1", "tags": [], "outcome": "passed",
+         "observations": {"events": ["Started"]}}]}
+      """
+    And the file "accepted.yaml" with:
+      """
+      - scenario: '^A: '
+        what: /objects/pod/.*/image
+        one: a9s/.*
+        other: docker.io/a9s/.*
+        reason: the runtime names images in full
+      - scenario: '^A: c$'
+        what: /events
+        one: Created
+        reason: the event is another one there
+      """
+    When I run `a9s conformance compare one other`
+    Then it ends with the finding "runs-differ"
+    And standard output says "2 scenarios ran in both, 2 of them differ"
+    When I run `a9s conformance compare one other --accepted accepted.yaml`
+    Then the command succeeds
+    And standard output says "accepted.yaml:1: accepted, 1 differences in 1 scenarios: the runtime names images in full"
+    And standard output says "2 scenarios ran in both, 0 of them differ, 2 differences are accepted"
+    When I run `a9s conformance compare one other --accepted accepted.yaml -o json`
+    Then the command succeeds
+    And standard output is one JSON document
+    And the value at `/acceptedDifferences` of the document is `2`
+    And the value at `/accepted/1/reason` of the document is `"the event is another one there"`
+    When I run `a9s conformance compare one new --accepted accepted.yaml`
+    Then it ends with the finding "runs-differ"
+    And standard output says "/objects/pod/solo-0/phase"
+    And standard output does not say "- a9s/postgresql:15"
+    And standard output says "2 scenarios ran in both, 1 of them differ, 2 differences are accepted"
+
+  @core @negative
+  Scenario: What is accepted and is not there any more fails a comparison where its scenarios ran in both
+    Given an empty home and no cluster
+    And the file "one/report.json" with:
+      """
+      {"schema": "a9s.conformance/v1", "verdict": "passed", "started": "2030-01-01T00:00:00Z", "seconds": 1, "environment": {},
+       "selection": {"available": 1, "jobs": 1, "retries": 0, "door": "cli"}, "problems": [],
+       "counts": {"passed": 1, "flaky": 0, "failed": 0, "skipped": 0, "notRun": 0, "quarantined": 0},
+       "scenarios": [{"id": "A: b", "feature": "A", "name": "b", "place": "features/a.feature:1", "tags": [], "outcome": "passed",
+         "observations": {"events": ["Created"]}}]}
+      """
+    And the file "gone.yaml" with:
+      """
+      - {scenario: '^A: b$', what: verdict, reason: it was mended}
+      """
+    And the file "elsewhere.yaml" with:
+      """
+      - {scenario: '^A: another$', what: verdict, reason: it is not in these runs}
+      - {scenario: '^A: b$', what: /events, reason: it comes and goes, sometimes: true}
+      """
+    When I run `a9s conformance compare one one --accepted elsewhere.yaml`
+    Then the command succeeds
+    And standard output says "elsewhere.yaml:1: no scenario of it ran in both: it is not in these runs"
+    And standard output does not say "elsewhere.yaml:2"
+    When I run `a9s conformance compare one one --accepted elsewhere.yaml --accepted gone.yaml`
+    Then it ends with the finding "accepted-stale"
+    And standard output says "gone.yaml:1: stale, nothing differs so any more: it was mended"
+
+  @core @negative
+  Scenario Outline: A list of accepted differences that is wrong: <what>
+    Given an empty home and no cluster
+    And the file "accepted.yaml" with:
+      """
+      - {scenario: a, what: message, reason: this one is right}
+      - <entry>
+      """
+    When I run `a9s conformance compare one other --accepted accepted.yaml`
+    Then it ends with the finding "accepted-wrong"
+    And standard error says "accepted.yaml"
+    And standard error says "line 2"
+
+    Examples:
+      | what                    | entry                                              |
+      | without a reason        | {scenario: a, what: verdict}                       |
+      | a reason without words  | {scenario: a, what: verdict, reason: " "}          |
+      | a word that is not one  | {scenario: a, what: verdict, reason: b, owner: c}  |
+      | a pattern that is none  | {scenario: "(", what: verdict, reason: b}          |
 
   @full @embedded-only
   Scenario: An existing cluster, its reports, and the same run compared with itself

@@ -5,11 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Serialize;
 use serde_json::{Value, json};
 
+use super::accepted::Entry;
 use super::normalise::Names;
 use super::results::{Outcome, Results, Scenario};
 
 /// Differences of one scenario that are listed; the rest is counted.
 const SHOWN: usize = 20;
+
+/// What the runs as wholes are called where scenarios have their names.
+const RUN: &str = "the run";
 
 /// All differences.
 #[derive(Debug, Default, PartialEq, Serialize)]
@@ -27,6 +31,28 @@ pub struct Comparison {
     pub different: BTreeMap<String, Vec<Difference>>,
     /// What differs in the runs as wholes: how they ended, and what failed besides scenarios.
     pub run: Vec<Difference>,
+    /// Differences that are accepted, and listed nowhere else.
+    pub accepted_differences: usize,
+    /// What the entries of the lists were good for.
+    pub accepted: Vec<Accepted>,
+}
+
+/// What an entry of a list of accepted differences was good for.
+#[derive(Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Accepted {
+    /// File and line of the entry.
+    pub place: String,
+    /// Why they are accepted.
+    pub reason: String,
+    /// Differences that it accepts.
+    pub differences: usize,
+    /// The scenarios that they are in.
+    pub scenarios: BTreeSet<String>,
+    /// Whether any scenario that it is about ran in both.
+    pub compared: bool,
+    /// Whether it accepts what is not there any more.
+    pub stale: bool,
 }
 
 /// One difference.
@@ -40,13 +66,58 @@ pub struct Difference {
     pub other: String,
 }
 
-/// Compares.
-pub fn compare(one: &Results, other: &Results) -> Comparison {
+/// Entries with what they were good for so far.
+struct Lists<'a>(Vec<(&'a Entry, Accepted)>);
+
+impl<'a> Lists<'a> {
+    fn new(entries: &'a [Entry]) -> Self {
+        let unused = |entry: &Entry| Accepted {
+            place: entry.place.clone(),
+            reason: entry.reason.clone(),
+            differences: 0,
+            scenarios: BTreeSet::new(),
+            compared: false,
+            stale: false,
+        };
+        Self(entries.iter().map(|entry| (entry, unused(entry))).collect())
+    }
+
+    /// Takes the accepted ones out of what differs in a scenario, and says how many.
+    fn take(&mut self, id: &str, found: &mut Vec<Difference>) -> usize {
+        let before = found.len();
+        for (_, accepted) in self.0.iter_mut().filter(|(entry, _)| entry.is_about(id)) {
+            accepted.compared = true;
+        }
+        found.retain(|difference| {
+            // One that several entries accept counts for each: none of them is stale.
+            let mut is_accepted = false;
+            for (_, accepted) in self.0.iter_mut().filter(|(entry, _)| entry.accepts(id, difference)) {
+                is_accepted = true;
+                accepted.differences += 1;
+                accepted.scenarios.insert(id.to_owned());
+            }
+            !is_accepted
+        });
+        before - found.len()
+    }
+
+    fn end(self) -> Vec<Accepted> {
+        let judged = self.0.into_iter().map(|(entry, accepted)| Accepted {
+            stale: accepted.compared && accepted.differences == 0 && !entry.sometimes,
+            ..accepted
+        });
+        judged.collect()
+    }
+}
+
+/// Compares, but for what is accepted.
+pub fn compare(one: &Results, other: &Results, accepted: &[Entry]) -> Comparison {
     let of = |results: &Results| -> BTreeMap<String, Scenario> {
         results.scenarios.iter().map(|scenario| (scenario.id.clone(), scenario.clone())).collect()
     };
     let (left, right) = (of(one), of(other));
     let mut comparison = Comparison::default();
+    let mut lists = Lists::new(accepted);
     for (id, mine) in &left {
         let Some(theirs) = right.get(id) else {
             comparison.only_in_one.push(id.clone());
@@ -58,7 +129,8 @@ pub fn compare(one: &Results, other: &Results) -> Comparison {
             (Outcome::Skipped, _) | (_, Outcome::Skipped) => comparison.not_comparable.push(id.clone()),
             _ => {
                 comparison.common += 1;
-                let found = differences(mine, theirs);
+                let mut found = differences(mine, theirs);
+                comparison.accepted_differences += lists.take(id, &mut found);
                 if !found.is_empty() {
                     comparison.different.insert(id.clone(), found);
                 }
@@ -67,6 +139,8 @@ pub fn compare(one: &Results, other: &Results) -> Comparison {
     }
     comparison.only_in_other = right.into_keys().filter(|id| !left.contains_key(id)).collect();
     walk("", &ended(one), &ended(other), &mut comparison.run);
+    comparison.accepted_differences += lists.take(RUN, &mut comparison.run);
+    comparison.accepted = lists.end();
     comparison
 }
 
@@ -103,18 +177,26 @@ fn walk(path: &str, one: &Value, other: &Value, found: &mut Vec<Difference>) {
                 walk(&format!("{path}/{key}"), &of(left), &of(right), found);
             }
         }
-        (Value::Array(left), Value::Array(right)) if left.len() == right.len() => {
+        // Objects at one place in both are taken for the same.
+        (Value::Array(left), Value::Array(right))
+            if left.len() == right.len()
+                && left.iter().chain(right).any(|value| value.is_object() || value.is_array()) =>
+        {
             for (index, (left, right)) in left.iter().zip(right).enumerate() {
                 walk(&format!("{path}/{index}"), left, right, found);
             }
         }
-        // What the longer one has more is somewhere in it: what both have is no difference.
+        // What both have, wherever in them it is, is no difference, unless it is all of them.
         (Value::Array(left), Value::Array(right)) => {
+            let before = found.len();
             let mut differ = |one: &Value, other: &Value| {
                 found.push(Difference { what: path.to_owned(), one: text(one), other: text(other) });
             };
             without(left, right).for_each(|value| differ(value, &Value::Null));
             without(right, left).for_each(|value| differ(&Value::Null, value));
+            if found.len() == before && left != right {
+                found.push(Difference { what: path.to_owned(), one: text(one), other: text(other) });
+            }
         }
         (left, right) if left == right => {}
         (left, right) => found.push(Difference { what: path.to_owned(), one: text(left), other: text(right) }),
@@ -148,10 +230,15 @@ impl Comparison {
         self.different.len() + self.only_in_one.len() + self.only_in_other.len()
     }
 
+    /// Entries of lists that accept what is not there any more.
+    pub fn stale(&self) -> usize {
+        self.accepted.iter().filter(|accepted| accepted.stale).count()
+    }
+
     /// In words.
     pub fn text(&self) -> String {
         let mut text = String::new();
-        let of_run = ("the run", &self.run);
+        let of_run = (RUN, &self.run);
         let of_scenarios = self.different.iter().map(|(id, differences)| (id.as_str(), differences));
         for (id, differences) in [of_run].into_iter().filter(|(_, found)| !found.is_empty()).chain(of_scenarios) {
             text.push_str(&format!("{id}\n"));
@@ -177,8 +264,22 @@ impl Comparison {
                 text.push_str(&format!("{id}: {words}\n"));
             }
         }
+        for Accepted { place, reason, differences, scenarios, compared, stale } in &self.accepted {
+            let words = match (compared, stale) {
+                (false, _) => "no scenario of it ran in both".to_owned(),
+                (true, true) => "stale, nothing differs so any more".to_owned(),
+                // Another time it does.
+                (true, false) if *differences == 0 => continue,
+                (true, false) => format!("accepted, {differences} differences in {} scenarios", scenarios.len()),
+            };
+            text.push_str(&format!("{place}: {words}: {reason}\n"));
+        }
         let (common, different) = (self.common, self.different.len());
-        text.push_str(&format!("{common} scenarios ran in both, {different} of them differ\n"));
+        text.push_str(&format!("{common} scenarios ran in both, {different} of them differ"));
+        if self.accepted_differences > 0 {
+            text.push_str(&format!(", {} differences are accepted", self.accepted_differences));
+        }
+        text.push('\n');
         text
     }
 }
@@ -202,12 +303,13 @@ fn clipped(text: &str, begin: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conformance::accepted::tests::entries;
     use crate::conformance::results::Verdict;
     use crate::conformance::results::tests::sample;
 
     #[test]
     fn a_run_does_not_differ_from_itself() {
-        let comparison = compare(&sample(), &sample());
+        let comparison = compare(&sample(), &sample(), &[]);
         assert_eq!((comparison.differences(), comparison.common), (0, 4));
         assert_eq!(comparison.text(), "4 scenarios ran in both, 0 of them differ\n");
     }
@@ -217,11 +319,11 @@ mod tests {
         let (one, mut other) = (sample(), sample());
         other.verdict = Verdict::Passed;
         other.problems = vec!["left over: namespace e2e-3".to_owned()];
-        let comparison = compare(&one, &other);
+        let comparison = compare(&one, &other, &[]);
         let found: Vec<&str> = comparison.run.iter().map(|difference| difference.what.as_str()).collect();
-        assert_eq!(found, ["/problems/0", "/verdict"]);
+        assert_eq!(found, ["/problems", "/problems", "/verdict"]);
         assert_eq!(comparison.differences(), 0);
-        assert!(comparison.text().starts_with("the run\n  /problems/0\n"), "{}", comparison.text());
+        assert!(comparison.text().starts_with("the run\n  /problems\n"), "{}", comparison.text());
     }
 
     #[test]
@@ -230,7 +332,7 @@ mod tests {
         let events = |names: &[&str]| json!({"events": names, "said": format!("{}{}", "x".repeat(1000), names.len())});
         one.scenarios[0].observations = events(&["a", "b", "b"]);
         other.scenarios[0].observations = events(&["b", "a", "b", "BOOM"]);
-        let text = compare(&one, &other).text();
+        let text = compare(&one, &other, &[]).text();
         assert!(text.contains("- nothing\n    + BOOM\n"), "{text}");
         assert!(text.contains("x3\n") && text.contains("x4\n"), "{text}");
     }
@@ -245,7 +347,7 @@ mod tests {
         other.scenarios[2].message.clear();
         other.scenarios[3].outcome = Outcome::Passed;
         other.scenarios.pop();
-        let comparison = compare(&one, &other);
+        let comparison = compare(&one, &other, &[]);
         let of = |id: &str| -> Vec<&str> { comparison.different[id].iter().map(|found| found.what.as_str()).collect() };
         assert_eq!(of("Rows: good"), ["/commands/0/code", "/objects/pod/solo-0", "/objects/pod/solo-1"]);
         assert_eq!(of("Rows: bad"), ["verdict", "message"]);
@@ -255,5 +357,70 @@ mod tests {
         insta::with_settings!({snapshot_path => "../../snapshots/reports", prepend_module_to_snapshot => false}, {
             insta::assert_snapshot!("comparison", comparison.text());
         });
+    }
+
+    #[test]
+    fn what_both_lists_have_is_no_difference_but_their_order_is() {
+        let found = |one: Value, other: Value| {
+            let mut found = Vec::new();
+            walk("/it", &one, &other, &mut found);
+            Vec::from_iter(found.into_iter().map(|found| format!("{} {} {}", found.what, found.one, found.other)))
+        };
+        assert_eq!(found(json!(["a", "b"]), json!(["b", "c"])), ["/it a nothing", "/it nothing c"]);
+        assert_eq!(found(json!(["a", "b"]), json!(["b", "a"])), [r#"/it ["a","b"] ["b","a"]"#]);
+        assert_eq!(found(json!([{"n": 1}, {"n": 2}]), json!([{"n": 1}, {"n": 3}])), ["/it/1/n 2 3"]);
+        assert!(found(json!(["a", 1]), json!(["a", 1])).is_empty());
+    }
+
+    /// Two runs with two differences in one scenario and one in another, besides how they ended.
+    fn pair() -> (Results, Results) {
+        let (one, mut other) = (sample(), sample());
+        other.verdict = Verdict::Passed;
+        other.scenarios[0].observations = json!({
+            "commands": [{"line": "a9s version", "code": 3}], "objects": {"pod/solo-0": {"phase": "Pending"}},
+        });
+        other.scenarios[2].outcome = Outcome::Flaky;
+        (one, other)
+    }
+
+    #[test]
+    fn what_is_accepted_is_counted_and_the_rest_still_differs() {
+        let (one, other) = pair();
+        let list = entries(
+            "- {scenario: '^Rows: ', what: verdict, one: failed, other: flaky, reason: luck}\n\
+             - {scenario: good, what: /objects/.*, reason: nobody looks at objects}\n\
+             - {scenario: good, what: /objects/pod/.*, reason: nor at pods}\n\
+             - {scenario: '^the run$', what: /verdict, reason: one of them was lucky}\n\
+             - {scenario: good, what: message, reason: it says something else now and then, sometimes: true}\n\
+             - {scenario: good, what: /events, reason: it was mended}\n\
+             - {scenario: elsewhere, what: message, reason: it was skipped}\n",
+        );
+        let comparison = compare(&one, &other, &list);
+        assert_eq!(comparison.different.keys().collect::<Vec<_>>(), ["Rows: good"]);
+        assert_eq!(comparison.different["Rows: good"].len(), 1);
+        assert!(comparison.run.is_empty());
+        assert_eq!((comparison.differences(), comparison.accepted_differences, comparison.stale()), (1, 3, 1));
+        insta::with_settings!({snapshot_path => "../../snapshots/reports", prepend_module_to_snapshot => false}, {
+            insta::assert_snapshot!("comparison-accepted", comparison.text());
+            insta::assert_snapshot!("comparison-accepted.json", serde_json::to_string_pretty(&comparison).unwrap());
+        });
+    }
+
+    #[test]
+    fn what_is_not_as_the_entry_says_is_not_accepted() {
+        let (one, other) = pair();
+        for entry in [
+            "- {scenario: bad, what: /objects/.*, reason: another scenario}\n",
+            "- {scenario: good, what: /objects, reason: a part of the path}\n",
+            "- {scenario: good, what: /objects/.*, one: Pending, reason: the other run's}\n",
+            "- {scenario: good, what: /objects/.*, other: Pend, reason: a part of what it says}\n",
+        ] {
+            let comparison = compare(&one, &other, &entries(entry));
+            assert_eq!(
+                (comparison.differences(), comparison.accepted_differences, comparison.stale()),
+                (2, 0, 1),
+                "{entry}"
+            );
+        }
     }
 }

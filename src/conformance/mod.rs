@@ -6,6 +6,7 @@
 //! program's opinion), [`inventory`] (what must not be left), [`results`] (what was found) and [`reports`] (how it is
 //! shown).
 
+pub mod accepted;
 mod audit;
 pub mod beside;
 pub mod catalogue;

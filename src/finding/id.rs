@@ -193,6 +193,8 @@ ids! {
     NoScenario "no-scenario" Failed "No scenario matches."
     NoSuchDoor "no-such-door" Usage "The scenarios can't be run through that door."
     RunsDiffer "runs-differ" Failed "The two runs differ."
+    AcceptedStale "accepted-stale" Failed "Differences of runs that are accepted are not there any more."
+    AcceptedWrong "accepted-wrong" Usage "The list of accepted differences has an entry that is none; the line is in the cause."
     ReportMissing "report-missing" Missing "There is no report in the folder."
     ReportDamaged "report-damaged" Missing "The report can't be read."
     ReportUnwritable "report-unwritable" Missing "The report can't be written."

@@ -18,6 +18,7 @@ use super::selectors::Selectors;
 use crate::caller;
 use crate::cli::Session;
 use crate::cli::progress::eprint_line;
+use crate::conformance::accepted;
 use crate::conformance::compare::compare;
 use crate::conformance::results::Results;
 use crate::finding::{Finding, Id};
@@ -31,6 +32,9 @@ pub struct Compare {
     /// Folder (or report.json) of another, or where to run it
     #[arg(value_name = "REPORT")]
     other: Side,
+    /// Accept the differences of this list; can be given more than once
+    #[arg(long, value_name = "FILE")]
+    accepted: Vec<PathBuf>,
     #[command(flatten)]
     selectors: Selectors,
     /// Use this kubeconfig file instead of $KUBECONFIG or ~/.kube/config
@@ -74,6 +78,7 @@ impl FromStr for Side {
 impl Compare {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         // What can be read is read first: a run is not made in vain.
+        let accepted = accepted::read(&self.accepted)?;
         let [one, other] = [(&self.one, "one"), (&self.other, "other")];
         let read = |(side, _): (&Side, _)| match side {
             Side::Report(path) => Results::read(&caller::path(path)).map(Some),
@@ -84,13 +89,18 @@ impl Compare {
             Some(results) => Ok(results),
             None => self.made(session, side, name),
         };
-        let comparison = compare(&made(read_one, one)?, &made(read_other, other)?);
+        let comparison = compare(&made(read_one, one)?, &made(read_other, other)?, &accepted);
         session.console.raw(comparison.text().as_bytes());
         session.console.document(&comparison);
         let cause = match (comparison.common, comparison.differences()) {
             (_, count) if count > 0 => format!("the two runs differ in {count} scenarios"),
             (0, _) => "no scenario ran in both of the runs: there was nothing to compare".to_owned(),
             _ if !comparison.run.is_empty() => "the two runs ended otherwise".to_owned(),
+            _ if comparison.stale() > 0 => {
+                let cause = format!("{} entries accept differences that are not there any more", comparison.stale());
+                return Err(Finding::new(Id::AcceptedStale, cause)
+                    .advise("Remove them from the list, or say of one that comes and goes `sometimes: true`."));
+            }
             _ => return Ok(()),
         };
         Err(Finding::new(Id::RunsDiffer, cause))

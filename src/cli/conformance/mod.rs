@@ -38,7 +38,13 @@ enum What {
     #[command(
         long_about = "Say where two runs differ: verdicts, messages, and what could be observed. Reports of earlier runs \
         are read, and what is to be run is run first.\n\n\
-        Exit codes: 0 they don't; 1 they do; 3 a report is missing or damaged, or a run could not begin; 130 interrupted."
+        A list of accepted differences is a YAML list. An entry has a `scenario` (a regular expression, as --name), `what` \
+        differs (`verdict`, `message` or a path, as they are printed), `one` and `other` (what the two runs have there; \
+        without them, anything), and a `reason`. `what`, `one` and `other` are regular expressions that match all of it. An \
+        entry that nothing matches fails the comparison, unless none of its scenarios ran in both or it says \
+        `sometimes: true`.\n\n\
+        Exit codes: 0 they don't, but for what is accepted; 1 they do, or what is accepted is gone; 2 wrong usage, or a list \
+        that is none; 3 a report or list is missing, a report is damaged, or a run could not begin; 130 interrupted."
     )]
     Compare(Box<compare::Compare>),
 }
