@@ -54,6 +54,43 @@ Feature: Who may do what
       | a setting of no range | {"version": 15, "parameters": {"maxConnections": 0}}                                                       | maxConnections                              |
       | a word of no list     | {"version": 15, "parameters": {"logStatement": "some"}}                                                    | logStatement                                |
 
+  @full
+  Scenario Outline: An object that is right: <what>
+    When I POST this to `/apis/postgresql.anynines.com/v1beta3/namespaces/{namespace}/postgresqls?dryRun=All` as `application/json`:
+      """
+      {"apiVersion": "postgresql.anynines.com/v1beta3", "kind": "Postgresql", "metadata": <metadata>, "spec": <spec>}
+      """
+    Then the command succeeds
+
+    Examples:
+      | what                           | metadata                                                                                      | spec                                   |
+      | a name of one character        | {"name": "a"}                                                                                 | {"version": 14}                        |
+      | a name of 52 characters        | {"name": "abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxy"}                              | {"version": 14}                        |
+      | a volume of half a gibibyte    | {"name": "right"}                                                                             | {"version": 14, "volumeSize": "0.5Gi"} |
+      | a volume in powers of ten      | {"name": "right"}                                                                             | {"version": 14, "volumeSize": "2000M"} |
+      | labels much like reserved ones | {"name": "right", "labels": {"xa8s.a9s/dsi-name": "1", "a8s.a9s/dsi-groupa": "2", "8s.a9s/dsi-kind": "3", "a8s.a9s/replication-rol": "4"}} | {"version": 14} |
+
+  @full
+  Scenario: What a spec leaves out has its default, and what nobody knows is dropped
+    When I POST this to `/apis/postgresql.anynines.com/v1beta3/namespaces/{namespace}/postgresqls?dryRun=All` as `application/json`:
+      """
+      {"apiVersion": "postgresql.anynines.com/v1beta3", "kind": "Postgresql", "metadata": {"name": "bare"},
+       "spec": {"version": 14, "colour": "blue"}}
+      """
+    Then the command succeeds
+    And these values are in the document:
+      | field                           | value    |
+      | /spec/replicas                  | 1        |
+      | /spec/volumeSize                | 1Gi      |
+      | /spec/resources/requests/cpu    | 2        |
+      | /spec/resources/requests/memory | 2Gi      |
+      | /spec/resources/limits/cpu      | 2        |
+      | /spec/resources/limits/memory   | 2Gi      |
+      | /spec/expose                    | Internal |
+      | /spec/enableReadOnlyService     | false    |
+      | /spec/readOnlyTargetNodes       | replicas |
+    And the document has no value at "/spec/colour"
+
   Scenario Outline: A body that is none: <what>
     When I <verb> this to `<path>` as `<media>`:
       """

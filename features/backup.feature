@@ -140,6 +140,17 @@ Feature: Backups
     Then the command succeeds
     And the store has nothing of this namespace
 
+  @full @needs-backup-objects
+  Scenario: The pod of an instance is deleted while it is backed up
+    Given an instance "solo"
+    And 200 MB of random data in "solo"
+    When somebody orders a backup "long" of "solo"
+    And the backup "long" has begun to upload
+    And the pod of "solo" is deleted
+    Then the backup "long" is soon complete
+    And the backup "long" was tried again
+    And the store has one attempt of the backup "long"
+
   @needs-backup-objects
   Scenario: Deleting a backup while it runs
     Given an instance "solo"

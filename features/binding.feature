@@ -75,6 +75,27 @@ Feature: Service bindings
     And as "two" the statement "SELECT count(*) FROM a9s_apps_default_db" answers "5"
     And as "two" the statement "ALTER TABLE a9s_apps_default_db ADD m int; SELECT 1" answers "1"
 
+  @full
+  Scenario: Service bindings to several instances are each to its own
+    Given an instance "other"
+    And service bindings "here", "too" to "solo"
+    And service bindings "there" to "other"
+    When as "here" the statement "CREATE TABLE ours (n int); INSERT INTO ours VALUES (1)" is run
+    Then as "too" the statement "SELECT n FROM ours" answers "1"
+    And as "there" the statement "SELECT to_regclass('ours') IS NULL" answers "t"
+    When I run `a9s delete pg servicebinding --name here --yes`
+    Then the command succeeds
+    And "solo" answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "1"
+    And "other" answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "1"
+
+  @full
+  Scenario: What the administrator made is an application's to read once that is granted
+    Given the table "private" of "solo" holds "x"
+    And service bindings "app" to "solo"
+    Then as "app" the statement "SELECT has_table_privilege('private', 'SELECT')" answers "f"
+    When I apply the statement "GRANT SELECT ON private TO a9s_user" to "solo"
+    Then as "app" the statement "SELECT value FROM private" answers "x"
+
   @smoke
   Scenario: A deleted service binding ends its login and its sessions
     Given service bindings "app", "other" to "solo"

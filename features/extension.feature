@@ -22,6 +22,27 @@ Feature: Extensions, exposure and placement of an instance
     Then "solo" soon answers "SELECT string_agg(extname, ',' ORDER BY extname) FROM pg_extension" with "hstore,pgcrypto,plpgsql"
     And as "app" the statement "SELECT h->'a' FROM boxed" answers "1"
 
+  @full @kubectl
+  Scenario: An instance is made with its extensions and settings
+    When I apply the object:
+      """
+      apiVersion: postgresql.anynines.com/v1beta3
+      kind: Postgresql
+      metadata: {name: solo}
+      spec:
+        version: 15
+        resources: {requests: {cpu: 100m}, limits: {memory: 100Mi}}
+        extensions: [hstore, pgcrypto]
+        parameters: {maxConnections: 101, logStatement: all}
+      """
+    Then "solo" soon answers "SELECT string_agg(extname, ',' ORDER BY extname) FROM pg_extension" with "hstore,pgcrypto,plpgsql"
+    And the server of "solo" shows these settings:
+      | setting         | value |
+      | max_connections | 101   |
+      | log_statement   | all   |
+    And the instance "solo" is ready
+    And the instance "solo" has 7 events with the reason "Created"
+
   @full @kubectl @builtin
   Scenario: An extension that the host does not have is named, and nothing else breaks
     Given an instance "solo"
@@ -48,6 +69,16 @@ Feature: Extensions, exposure and placement of an instance
     Then there is no configmap "solo-connection" soon
     And "solo" answers "SELECT 1" with "1"
     And the instance "solo" has 7 events with the reason "Created"
+
+  @full @kubectl @embedded-only
+  Scenario: An exposed instance of two members is written to at one address and read at the other
+    Given an instance "duo" of 2 members
+    And the table "kept" of "duo" holds "before"
+    When I run `kubectl patch pg duo --type merge -p '{"spec":{"expose":"LoadBalancer","enableReadOnlyService":true}}'`
+    Then the command succeeds
+    And the configmap "duo-connection" tells two addresses and the port 5432
+    And at the address that "duo-connection" tells as primary, "duo" answers "INSERT INTO kept VALUES ('after') RETURNING pg_is_in_recovery()" with "f"
+    And at the address that "duo-connection" tells as readOnly, "duo" answers "SELECT pg_is_in_recovery() FROM kept WHERE value = 'after' LIMIT 1" with "t"
 
   @full @kubectl
   Scenario: Tolerations and affinity of the spec are those of the pods, as long as they are there

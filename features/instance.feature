@@ -20,6 +20,12 @@ Feature: Instances
     Given an instance "solo"
     Then "solo" refuses a connection without TLS
 
+  @full @kubectl
+  Scenario: A client that knows no TLS gets in through a port-forward
+    Given an instance "solo"
+    And a port-forward to "solo"
+    Then through the port-forward a client gets in without TLS
+
   @smoke @namespace
   Scenario: An instance in a namespace of its own
     Given a namespace "shop"
@@ -201,6 +207,7 @@ Feature: Instances
     Then "solo" answers "SELECT rolcanlogin FROM pg_roles WHERE rolname = 'a9s_user'" with "f"
     And "solo" answers "SELECT rolreplication FROM pg_roles WHERE rolname = 'standby'" with "t"
     And "solo" answers "SELECT current_database()" with "a9s_apps_default_db"
+    And "solo" answers "SELECT count(*) FROM pg_database WHERE datname = 'postgres'" with "1"
 
   @embedded-only
   Scenario Outline: The <process> of an instance is killed
@@ -353,6 +360,17 @@ Feature: Instances
     And standard error says "cannot be decreased from 2 to 1"
     And standard error says "cannot be changed from 15 to 16"
     And standard error says "reserved label keys"
+
+  @full @negative @kubectl @builtin
+  Scenario: An instance whose name no Service can bear says so, and can be deleted
+    When I apply the object:
+      """
+      {apiVersion: postgresql.anynines.com/v1beta3, kind: Postgresql, metadata: {name: half.way}, spec: {version: 15, replicas: 0}}
+      """
+    Then the status of "half.way" soon says "half.way-master"
+    When I run `kubectl delete pg half.way --timeout=60s`
+    Then the command succeeds
+    And nothing of the instance "half.way" is left
 
   @full @kubectl
   Scenario Outline: A Secret whose owner went before it could hold it goes, too: of a <kind>

@@ -99,6 +99,64 @@ Feature: kubectl as the judge
     Then the command succeeds
     And nothing of the instance "applied" is left
 
+  @full
+  Scenario: Orders are given, waited for and found
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    When I apply the object:
+      """
+      apiVersion: backups.anynines.com/v1beta3
+      kind: Backup
+      metadata: {name: nightly}
+      spec: {serviceInstance: {apiGroup: postgresql.anynines.com, kind: Postgresql, name: solo}}
+      """
+    And I run `kubectl wait bkp nightly --for=condition=complete --timeout=60s`
+    Then the command succeeds
+    And standard output says "condition met"
+    When I run `kubectl get bkp nightly -o json`
+    Then these values are in the document:
+      | field            | value    |
+      | /spec/maxRetries | Infinite |
+    And the document has a text at "/status/lastObservationTime"
+    When I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    And I apply the object:
+      """
+      apiVersion: backups.anynines.com/v1beta3
+      kind: Restore
+      metadata: {name: back}
+      spec: {backupName: nightly, serviceInstance: {apiGroup: postgresql.anynines.com, kind: Postgresql, name: solo}}
+      """
+    And I run `kubectl wait rst back --for=condition=complete --timeout=60s`
+    Then the command succeeds
+    And "solo" answers "SELECT value FROM kept" with "before"
+    When I apply the object:
+      """
+      apiVersion: servicebindings.anynines.com/v1beta3
+      kind: ServiceBinding
+      metadata: {name: app}
+      spec: {instance: {apiVersion: postgresql.anynines.com/v1beta3, kind: Postgresql, name: solo}}
+      """
+    And I run `kubectl wait sb app --for=jsonpath={.status.implemented}=true --timeout=60s`
+    Then the command succeeds
+    When I run `kubectl get all`
+    Then the command succeeds
+    And standard output says "servicebinding.servicebindings.anynines.com/app"
+
+  @full @needs-backup-objects
+  Scenario: An instance and what was ordered for it are deleted at once
+    Given an instance "solo"
+    And service bindings "app" to "solo"
+    And a backup "nightly" of "solo"
+    When I create a restore "back" of the backup "nightly" into "solo"
+    Then the command succeeds
+    When I run `kubectl delete pg/solo sb/app bkp/nightly rst/back --timeout=120s`
+    Then the command succeeds
+    And nothing of the instance "solo" is left
+    And there is no secret "app-service-binding"
+    And there is no backup "nightly"
+    And there is no restore "back"
+    And the store has nothing of this namespace
+
   Scenario: Client side, server side, dry
     When I run `kubectl create configmap notes --from-literal=a=1`
     Then the command succeeds

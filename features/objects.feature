@@ -53,9 +53,15 @@ Feature: The objects of an instance
       | /spec/ports/0/port | 8008    |
       | /spec/ports/1      | null    |
     And the secret "postgres.credentials.solo" has these values:
-      | field      | value  |
-      | /immutable | true   |
-      | /type      | Opaque |
+      | field          | value        |
+      | /immutable     | true         |
+      | /type          | Opaque       |
+      | /data/username | cG9zdGdyZXM= |
+    And the secret "standby.credentials.solo" has these values:
+      | field          | value        |
+      | /immutable     | true         |
+      | /type          | Opaque       |
+      | /data/username | c3RhbmRieQ== |
     And the rolebinding "solo" has these values:
       | field               | value                     |
       | /roleRef/kind       | ClusterRole               |
@@ -236,6 +242,7 @@ Feature: The objects of an instance
     And the service "solo-patroni" soon has the label "team=blue"
     And the statefulset "solo" soon has the label "team=blue"
     And the secret "postgres.credentials.solo" soon has the label "team=blue"
+    And the secret "standby.credentials.solo" soon has the label "team=blue"
     And the serviceaccount "solo" soon has the label "team=blue"
     And the rolebinding "solo" soon has the label "team=blue"
     And the pod "solo-0" soon has the label "team=blue"
@@ -251,14 +258,21 @@ Feature: The objects of an instance
     And the service "solo-patroni" soon has the label "team=red"
     And the statefulset "solo" soon has the label "team=red"
     And the secret "postgres.credentials.solo" soon has the label "team=red"
+    And the secret "standby.credentials.solo" soon has the label "team=red"
     And the serviceaccount "solo" soon has the label "team=red"
     And the rolebinding "solo" soon has the label "team=red"
     And the pod "solo-0" soon has the label "team=red"
+    And the statefulset "solo" has exactly these selectors:
+      | label             | value                   |
+      | a8s.a9s/dsi-group | postgresql.anynines.com |
+      | a8s.a9s/dsi-kind  | Postgresql              |
+      | a8s.a9s/dsi-name  | solo                    |
     When I take the label "team" off the instance "solo"
     Then the service "solo-master" soon has no label "team"
     And the service "solo-patroni" soon has no label "team"
     And the statefulset "solo" soon has no label "team"
     And the secret "postgres.credentials.solo" soon has no label "team"
+    And the secret "standby.credentials.solo" soon has no label "team"
     And the serviceaccount "solo" soon has no label "team"
     And the rolebinding "solo" soon has no label "team"
     And the pod "solo-0" soon has no label "team"

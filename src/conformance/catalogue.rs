@@ -379,6 +379,43 @@ mod tests {
         );
     }
 
+    /// The scenarios of a feature by the names that stand in its file: an outline has one.
+    fn written(text: &str) -> Vec<String> {
+        let feature = Feature::parse(text, GherkinEnv::default()).unwrap();
+        let of_rules = feature.rules.iter().flat_map(|rule| &rule.scenarios);
+        feature
+            .scenarios
+            .iter()
+            .chain(of_rules)
+            .map(|scenario| format!("{}: {}", feature.name, scenario.name))
+            .collect()
+    }
+
+    /// A row names scenarios, or says why there is none.
+    #[test]
+    fn what_the_document_on_coverage_names_is_there() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let sources = Sources::from_directory(&root.join("features")).unwrap();
+        let there: BTreeSet<String> = sources.features.values().flat_map(|text| written(text)).collect();
+        let text = fs_err::read_to_string(root.join("docs/coverage.md")).unwrap();
+        let (mut covered, mut wrong) = (0, Vec::new());
+        for line in text.lines().filter(|line| line.starts_with("| ") && !line.ends_with("| scenario |")) {
+            let cells: Vec<&str> = line.trim_matches('|').split('|').map(str::trim).collect();
+            let [_, _, last] = cells.as_slice() else {
+                wrong.push(line);
+                continue;
+            };
+            let named: Vec<&str> = last.split('`').skip(1).step_by(2).collect();
+            let has_reason = last.strip_prefix("none: ").is_some_and(|why| !why.is_empty());
+            if named.is_empty() != has_reason || !named.iter().all(|name| there.contains(*name)) {
+                wrong.push(line);
+            }
+            covered += usize::from(!named.is_empty());
+        }
+        assert!(wrong.is_empty(), "rows without a scenario that exists and without a reason:\n{}", wrong.join("\n"));
+        assert!(covered > 0, "docs/coverage.md has no table");
+    }
+
     #[test]
     fn what_cannot_be_read_is_a_problem() {
         let catalogue = Catalogue::read(&Sources::from_files([

@@ -53,7 +53,7 @@ pub async fn connect(login: &Login, database: &str) -> Result<Client, Error> {
 /// Tries a connection without TLS.
 ///
 /// # Errors
-/// The server's refusal, which is what one hopes for.
+/// What the server said, such as its refusal, or that it can't be reached.
 pub async fn connect_in_the_clear(login: &Login, database: &str) -> Result<Client, Error> {
     let mut config = settings(login, database);
     config.ssl_mode(SslMode::Disable);

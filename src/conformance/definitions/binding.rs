@@ -452,17 +452,22 @@ async fn two_addresses(world: &mut World, map: String, port: u16) -> Result<(), 
     .await
 }
 
-#[then(expr = "at the address that {string} tells as primary, {string} answers {string} with {string}")]
+#[then(expr = "at the address that {string} tells as {word}, {string} answers {string} with {string}")]
 async fn at_address(
     world: &mut World,
     map: String,
+    which: String,
     instance: String,
     sql: String,
     answer: String,
 ) -> Result<(), Failure> {
-    let data = told(world, &map).await?;
-    let mut login = observe::login(&world.client().await?, world.namespace(), &instance).await?;
-    login.host = data["primary"].as_str().unwrap_or_default().to_owned();
-    let found = postgres::ask(&login, postgres::DATABASE, &sql).await?.join("\n");
-    if found == answer { Ok(()) } else { Err(Failure::unexpected(answer, found)) }
+    let client = world.client().await?;
+    until(format!("{answer} at the address {which}"), SOON, || async {
+        let data = told(world, &map).await?;
+        let mut login = observe::login(&client, world.namespace(), &instance).await?;
+        login.host = data[which.as_str()].as_str().unwrap_or_default().to_owned();
+        let found = postgres::ask(&login, postgres::DATABASE, &sql).await?.join("\n");
+        Ok(Look::when(found == answer, found))
+    })
+    .await
 }

@@ -110,3 +110,10 @@ async fn forwarded(world: &mut World, sql: String, answer: String) -> Result<(),
     let found = postgres::ask(&login, DATABASE, &sql).await?.join("\n");
     if found == answer { Ok(()) } else { Err(Failure::unexpected(answer, found)) }
 }
+
+/// The server sees it come from its own pod.
+#[then("through the port-forward a client gets in without TLS")]
+async fn forwarded_in_the_clear(world: &mut World) -> Result<(), Failure> {
+    let login = world.forward.clone().ok_or(Failure::Missing("port-forward"))?;
+    Ok(postgres::connect_in_the_clear(&login, DATABASE).await.map(drop)?)
+}
