@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 use cucumber::{given, then, when};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use kube::api::ListParams;
 use kube::config::Kubeconfig;
+use kube::{Api, ResourceExt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::backup;
+use super::members::is_ready;
 use crate::conformance::command;
 use crate::conformance::inventory::{self, Process};
 use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
-use crate::kubernetes::diagnosis::{difference, is_ready};
 use crate::postgres;
 
 #[given("a cluster with the a8s stack")]
@@ -223,7 +223,8 @@ async fn stack_runs(world: &mut World) -> Result<(), Failure> {
             let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
             pods.extend(api.list(&ListParams::default()).await?.items);
         }
-        let unready: Vec<String> = pods.iter().filter(|pod| !is_ready(pod)).map(difference).collect();
+        let is_there = |pod: &Pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none();
+        let unready: Vec<String> = pods.iter().filter(|pod| !is_there(pod)).map(ResourceExt::name_any).collect();
         Ok(Look::when(unready.is_empty() && !pods.is_empty(), format!("{} pods, {unready:?}", pods.len())))
     })
     .await
