@@ -201,10 +201,15 @@ async fn nothing_left(world: &mut World) -> Result<(), Failure> {
     if !left.is_empty() {
         return Err(Failure::unexpected("no state", format!("{left:?}")));
     }
-    let state = state.to_string_lossy().into_owned();
-    // Only processes that work in the cluster's state: a client of the scenario may still be there.
+    no_process(world).await
+}
+
+/// Only processes that work in the cluster's state count: a client of the scenario may still be there.
+#[then("no process of the cluster is left")]
+async fn no_process(world: &mut World) -> Result<(), Failure> {
+    let state = world.surroundings.cluster_state(world.surroundings.default_cluster());
     until("the end of the cluster's processes", Duration::from_secs(10), || async {
-        let left: Vec<_> = inventory::processes_naming(&format!("{state}/a8s"));
+        let left: Vec<_> = inventory::processes_naming(&state.to_string_lossy());
         Ok(Look::when(left.is_empty(), format!("{left:?}")))
     })
     .await
