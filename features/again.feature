@@ -21,6 +21,11 @@ Feature: Again, and cut off
       | what                  | command                                                  |
       | deleting an instance  | delete pg instance --name other --yes                    |
       | reading with SQL      | pg apply -i solo --sql 'SELECT 1' --yes                  |
+      | checking an answer    | pg check -i solo --sql 'SELECT 1' --is 1                 |
+      | an instance's status  | pg status solo                                           |
+      | an instance's logs    | pg logs solo                                             |
+      | listing instances     | list pg instance                                         |
+      | describing one        | describe pg instance solo                                |
       | listing clusters      | cluster list                                             |
       | the cluster's status  | cluster status                                           |
       | the version           | version                                                  |
@@ -83,6 +88,101 @@ Feature: Again, and cut off
       | Restoring                     | 1       | 0        | create pg restore --name back -b nightly          | before | the restore "back" is complete                        |
       | Restoring into a new instance | 1       | 0        | create pg restore --name over -b nightly --to new | after  | "new" answers "SELECT value FROM kept" with "before"  |
       | Failing over                  | 3       | 2        | pg failover solo --to solo-1                      | after  | the member "solo-1" is the primary of "solo"          |
+
+  @full @needs-audit
+  Scenario Outline: Deleting a <kind>, cut off anywhere
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    When I run `a9s create pg <kind> --name gone <of> --yes`
+    And that has worked
+    And I run `a9s delete pg <kind> --name gone --yes`, cut off 3 times
+    Then the command succeeds
+    And there is no <kind> "gone"
+    And <end>
+    And "solo" answers "SELECT value FROM kept" with "before"
+    When I run it again
+    Then the command succeeds
+    And the program has sent no changing request
+
+    Examples:
+      | kind           | of         | end                                            |
+      | backup         | -i solo    | the object store has 1 backups of "solo"       |
+      | restore        | -b nightly | the backup "nightly" is complete               |
+      | servicebinding | -i solo    | there is no secret "gone-service-binding"      |
+
+  @full
+  Scenario: Applying a file with a transaction, cut off anywhere
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And an SQL file "more.sql":
+      """
+      BEGIN;
+      INSERT INTO kept SELECT 'one half' FROM generate_series(1, 500);
+      INSERT INTO kept SELECT 'the other' FROM generate_series(1, 500);
+      COMMIT;
+      """
+    When I run `a9s pg apply -i solo -f more.sql --yes`, cut off 4 times
+    Then the command succeeds
+    And "solo" answers "SELECT count(*) > 1000 AND count(*) % 1000 = 1 FROM kept" with "t"
+
+  @full
+  Scenario: Killing a member, cut off anywhere
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    When I remember the pod of "solo"
+    And I run `a9s pg kill -i solo --member primary --yes`, cut off 3 times
+    Then the command succeeds
+    And the pod of "solo" is another than before
+    And "solo" has one primary and 0 standbys
+    And "solo" answers "SELECT value FROM kept" with "before"
+
+  @full @cluster @embedded-only
+  Scenario: Stopping a cluster and starting it again, each cut off anywhere
+    Given a cluster of its own
+    And an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    When I run `a9s cluster stop --yes`, cut off 3 times
+    Then the command succeeds
+    And no process of the cluster is left
+    When I run it again
+    Then the command succeeds
+    And standard output says "The Kubernetes Cluster a8s was stopped already."
+    When I run `a9s cluster start --yes`, cut off 3 times
+    Then the command succeeds
+    And the cluster answers
+    And "solo" answers "SELECT value FROM kept" with "before"
+    When I run it again
+    Then the command succeeds
+    And the program has sent no changing request
+    And standard output says "The Kubernetes Cluster a8s was started already."
+
+  @full @cluster @embedded-only
+  Scenario: Removing the stack and installing it again, each cut off anywhere
+    Given a cluster of its own
+    And an instance "solo"
+    When I run `a9s delete stack a8s -c a8s --yes`, cut off 4 times
+    Then the command succeeds
+    And the API server answers "/apis/postgresql.anynines.com/v1beta3" with 404 and the reason "NotFound"
+    And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
+    And there is no object store
+    And nothing of the instance "solo" is left
+    When I run it again
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s create stack a8s -c a8s --yes`, cut off 4 times
+    Then the command succeeds
+    And the pods of the stack are running
+    And the object store takes and gives objects
+    When I run it again
+    Then the command succeeds
+    And the program has sent no changing request
+    When I create an instance "solo"
+    Then the command succeeds
+    And "solo" answers "SELECT 1" with "1"
 
   @cluster @embedded-only
   Scenario: Deleting a cluster, cut off anywhere

@@ -190,6 +190,16 @@ pub async fn object(client: &Client, namespace: &str, kind: &str, name: &str) ->
     Ok(found.map(serde_json::to_value).transpose()?)
 }
 
+/// A condition in an object's status.
+pub fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
+    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == type_)
+}
+
+/// Whether a condition in an object's status is true.
+pub fn holds(object: &Value, type_: &str) -> bool {
+    condition(object, type_).is_some_and(|condition| condition["status"] == "True")
+}
+
 /// Whether an instance is ready, and as what it describes itself.
 ///
 /// # Errors

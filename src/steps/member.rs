@@ -1,16 +1,19 @@
 //! A member that is lost: its pod goes at once, without a word to the server in it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::DeleteParams;
 use kube::{Api, Client, ResourceExt};
 
-use super::members;
+use super::primary::{AGAIN, PATIENCE};
+use super::{members, resource};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Error, delete};
 use crate::manifest::names::{Namespace, ObjectName};
+use crate::manifest::resource::{Kind, Reference};
 use crate::step::{Context, Observation, Step};
 
 /// Which member.
@@ -55,21 +58,45 @@ impl Killed {
         Api::namespaced(client, self.namespace.as_str())
     }
 
-    async fn pod(&self, client: &Client) -> Result<Pod, Finding> {
+    /// The pod that is meant; nothing where it is to come: it may have been killed just now.
+    async fn pod(&self, client: &Client) -> Result<Option<Pod>, Finding> {
         let pods = members::list(client, &self.namespace, &self.instance).await;
         let pods = pods.map_err(|error| Error::request(format!("list the members of {}", self.instance), error))?;
         let is_meant = |pod: &Pod| match self.member {
             Member::Primary => members::is_primary(pod) != sabotage::sabotaged!("kill-takes-a-standby"),
             Member::Number(number) => pod.name_any() == format!("{}-{number}", self.instance),
         };
-        pods.into_iter().find(is_meant).ok_or_else(|| {
-            let which = match self.member {
-                Member::Primary => "primary".to_owned(),
-                Member::Number(number) => format!("member {number}"),
-            };
-            let (namespace, instance) = (&self.namespace, &self.instance);
-            Finding::new(Id::NoMember, format!("the instance {namespace}/{instance} has no {which}"))
-        })
+        if let Some(pod) = pods.into_iter().find(is_meant) {
+            return Ok(Some(pod));
+        }
+        let there = resource::get(client, &Reference::new(Kind::Instance, &self.namespace, &self.instance)).await?;
+        let wanted = there.map_or(0, |there| members::wanted(&there.data["spec"]));
+        let is_to_come = match self.member {
+            Member::Primary => wanted > 0,
+            Member::Number(number) => i64::from(number) < wanted,
+        };
+        if is_to_come { Ok(None) } else { Err(Finding::new(Id::NoMember, self.absence())) }
+    }
+
+    /// As [`Killed::pod`], for which it waits a while.
+    async fn wait_for(&self, client: &Client, context: &Context) -> Result<Pod, Finding> {
+        let patience = Instant::now() + PATIENCE.min(context.remaining());
+        loop {
+            match self.pod(client).await? {
+                Some(pod) => return Ok(pod),
+                None if Instant::now() > patience => return Err(Finding::new(Id::NoMember, self.absence())),
+                None => context.progress(self.absence()),
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    fn absence(&self) -> String {
+        let which = match self.member {
+            Member::Primary => "primary".to_owned(),
+            Member::Number(number) => format!("member {number}"),
+        };
+        format!("the instance {}/{} has no {which}", self.namespace, self.instance)
     }
 }
 
@@ -90,7 +117,11 @@ impl Step for Killed {
         let client = self.access.client().await?;
         let killed = self.done.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let Some((name, uid)) = killed else {
-            return Ok(Observation::unmet(format!("the pod {} runs", self.pod(&client).await?.name_any())));
+            let pod = self.pod(&client).await?;
+            return Ok(Observation::unmet(match pod {
+                Some(pod) => format!("the pod {} runs", pod.name_any()),
+                None => format!("{} at the moment", self.absence()),
+            }));
         };
         let pod = self
             .pods(client)
@@ -106,7 +137,7 @@ impl Step for Killed {
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         let client = self.access.client().await?;
-        let pod = self.pod(&client).await?;
+        let pod = self.wait_for(&client, context).await?;
         let (name, uid) = (pod.name_any(), pod.uid().unwrap_or_default());
         context.command(format!("kubectl delete pod {name} -n {} --grace-period 0 --force", self.namespace));
         // The identifier keeps a second run from killing the successor.

@@ -5,7 +5,7 @@
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
 use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
@@ -20,8 +20,12 @@ use kube_embedded::store::Store;
 use kube_embedded::user::UserInfo;
 use serde_json::{Value, json};
 
+use super::answer::Answers;
+use super::images::Loaded;
+use super::member::{Killed, Member};
 use super::resource::Deleted;
 use super::restore::Destination;
+use super::sql::{Query, Source, Sql};
 use super::{backup, condition, restore};
 use crate::finding::{Class, Id};
 use crate::kubernetes::apply::Kind as ServedKind;
@@ -29,7 +33,9 @@ use crate::kubernetes::{Access, Connection};
 use crate::manifest::names::ObjectName;
 use crate::manifest::order;
 use crate::manifest::resource::{Kind, Reference};
-use crate::step::{Cancel, Outcome, Plan, Runner, Silent};
+use crate::postgres::DATABASE;
+use crate::provider::{Name, Options, of_name};
+use crate::step::{Cancel, Observation, Outcome, Plan, Runner, Silent, Step};
 
 /// An API server with the a8s custom resources, and an instance `solo` in the namespace `shop`.
 struct World {
@@ -263,6 +269,42 @@ async fn a_name_that_is_taken_and_a_restore_the_stack_cannot_do_are_refused() {
     }
 }
 
+fn killed(access: &Arc<Access>, member: Member) -> Killed {
+    Killed {
+        access: access.clone(),
+        instance: "solo".parse().unwrap(),
+        namespace: "shop".parse().unwrap(),
+        member,
+        done: Mutex::default(),
+    }
+}
+
+#[tokio::test]
+async fn a_member_is_waited_for_that_is_not_there_yet_and_refused_that_will_never_be() {
+    let world = World::new().await;
+    let access = world.access(None, &Cancel::new());
+    for member in [Member::Primary, Member::Number(0)] {
+        let found = killed(&access, member).observe().await.unwrap();
+        assert!(matches!(found, Observation::Unmet(_)), "{found:?}");
+    }
+    let refused = killed(&access, Member::Number(1)).observe().await.unwrap_err();
+    assert_eq!(refused.cause, "the instance shop/solo has no member 1");
+}
+
+fn single(name: &str, step: Arc<dyn Step>) -> Plan {
+    let mut plan = Plan::new(name);
+    plan.push(&[], step);
+    plan
+}
+
+fn reviewed(plans: impl IntoIterator<Item = (&'static str, Plan)>) {
+    insta::with_settings!({snapshot_path => "../../snapshots/plans", prepend_module_to_snapshot => false}, {
+        for (name, plan) in plans {
+            insta::assert_snapshot!(name, plan.describe());
+        }
+    });
+}
+
 #[tokio::test]
 async fn the_plans_are_as_reviewed() {
     let access = Arc::new(Access::default());
@@ -282,15 +324,10 @@ async fn the_plans_are_as_reviewed() {
         restore: wanted.restore.clone(),
         stale: false,
     };
-    let single = |name, step: Arc<dyn crate::step::Step>| {
-        let mut plan = Plan::new(name);
-        plan.push(&[], step);
-        plan
-    };
     let (shop, solo): (crate::manifest::names::Namespace, _) = ("shop".parse().unwrap(), name("solo"));
     let binding = order::binding(reference(Kind::ServiceBinding, "sb"), &reference(Kind::Instance, "solo"));
     let binding_file = binding.file(&directory);
-    let plans = [
+    reviewed([
         (
             "create_servicebinding",
             super::binding::create(&access, &binding, reference(Kind::Instance, "solo"), binding_file),
@@ -322,13 +359,34 @@ async fn the_plans_are_as_reviewed() {
         ("create_backup", Command::Backup("b", "solo").plan(&access, directory.clone())),
         ("create_restore", Command::Restore("r", "b", "solo").plan(&access, directory.clone())),
         ("create_restore_to", restore::create(&access, &wanted, &directory).0),
-        ("delete_backup", Command::Delete(Kind::Backup, "b").plan(&access, directory)),
+        ("delete_backup", Command::Delete(Kind::Backup, "b").plan(&access, directory.clone())),
+        ("delete_restore", Command::Delete(Kind::Restore, "r").plan(&access, directory)),
         ("verify", subject.plan(&access, true).0),
         ("verify_removal", subject.removal(&access)),
-    ];
-    insta::with_settings!({snapshot_path => "../../snapshots/plans", prepend_module_to_snapshot => false}, {
-        for (name, plan) in plans {
-            insta::assert_snapshot!(name, plan.describe());
-        }
-    });
+    ]);
+}
+
+#[tokio::test]
+async fn the_plans_of_what_is_done_in_instances_and_clusters_are_as_reviewed() {
+    let access = Arc::new(Access::default());
+    let query = || Query {
+        access: access.clone(),
+        instance: "solo".parse().unwrap(),
+        namespace: "shop".parse().unwrap(),
+        database: DATABASE.to_owned(),
+        source: Source::Statement("SELECT 1".to_owned()),
+        keep: false,
+    };
+    let loaded = Loaded {
+        provider: of_name(Name::Kind, Options::default()).unwrap(),
+        cluster: "a8s".parse().unwrap(),
+        sources: Vec::new(),
+    };
+    reviewed([
+        ("apply", single("pg apply", Arc::new(Sql::new(query(), Box::new(|_: &[u8]| {}))))),
+        ("check", single("pg check", Arc::new(Answers { question: query(), answer: "1".to_owned() }))),
+        ("kill_primary", single("pg kill", Arc::new(killed(&access, Member::Primary)))),
+        ("kill_member", single("pg kill", Arc::new(killed(&access, Member::Number(2))))),
+        ("images_load", single("images load", Arc::new(loaded))),
+    ]);
 }

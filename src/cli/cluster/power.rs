@@ -1,6 +1,7 @@
 //! `a9s cluster start` and `a9s cluster stop`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
@@ -10,7 +11,7 @@ use crate::cli::arguments::{ProviderChoice, Run};
 use crate::cli::prompt;
 use crate::finding::Finding;
 use crate::kubernetes::kubeconfig;
-use crate::provider::{ClusterName, Options};
+use crate::provider::{ClusterName, Options, Provider};
 use crate::step::Plan;
 use crate::steps;
 use crate::steps::cluster::Wanted;
@@ -50,7 +51,6 @@ impl Power {
         self.bring_to(session, Wanted::Stopped, "stopped", None)
     }
 
-    /// Brings the cluster there, and its context in a kubeconfig up to date: it may have another address than before.
     fn bring_to(
         self,
         session: &Session,
@@ -64,20 +64,7 @@ impl Power {
             let what = format!("stopping the {} cluster {name}, which a9s did not make", provider.name());
             prompt::confirm(session, &format!("Go on with {what}?"), &what)?;
         }
-        let mut plan = Plan::new(format!("cluster {}", if wanted == Wanted::Started { "start" } else { "stop" }));
-        let brought = plan.add(steps::cluster::Cluster { provider: provider.clone(), name: name.clone(), wanted });
-        if let Some(path) = kubeconfig {
-            plan.after(
-                &[brought],
-                steps::kubeconfig::Written {
-                    path,
-                    context: provider.context(&name),
-                    source: provider.kubeconfig(&name),
-                    introduced: provider.introduced(&name),
-                    is_new: false,
-                },
-            );
-        }
+        let plan = plan(&provider, &name, wanted, kubeconfig);
         let journal = session.journal();
         let outcome =
             session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, journal.as_ref()).await)?;
@@ -93,5 +80,40 @@ impl Power {
             }));
         }
         Ok(())
+    }
+}
+
+/// The plan that brings a cluster there, and its context in a kubeconfig up to date: it may have another address than before.
+fn plan(provider: &Arc<dyn Provider>, name: &ClusterName, wanted: Wanted, kubeconfig: Option<PathBuf>) -> Plan {
+    let mut plan = Plan::new(format!("cluster {}", if wanted == Wanted::Started { "start" } else { "stop" }));
+    let brought = plan.add(steps::cluster::Cluster { provider: provider.clone(), name: name.clone(), wanted });
+    if let Some(path) = kubeconfig {
+        plan.after(
+            &[brought],
+            steps::kubeconfig::Written {
+                path,
+                context: provider.context(name),
+                source: provider.kubeconfig(name),
+                introduced: provider.introduced(name),
+                is_new: false,
+            },
+        );
+    }
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::provider::{Name, of_name};
+
+    #[test]
+    fn the_plans_are_as_reviewed() {
+        let provider = of_name(Name::Kind, Options::default()).unwrap();
+        let described = |wanted, kubeconfig| plan(&provider, &"a8s".parse().unwrap(), wanted, kubeconfig).describe();
+        insta::with_settings!({snapshot_path => "../../../snapshots/plans", prepend_module_to_snapshot => false}, {
+            insta::assert_snapshot!("cluster_start", described(Wanted::Started, Some("/home/me/.kube/config".into())));
+            insta::assert_snapshot!("cluster_stop", described(Wanted::Stopped, None));
+        });
     }
 }

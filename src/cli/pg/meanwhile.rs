@@ -74,3 +74,25 @@ pub fn tell(session: &Session, verdict: Option<&Verdict>) -> Value {
     ));
     json!({"acknowledged": rows, "lost": 0, "longestPauseSeconds": pause})
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steps::member::{Killed, Member};
+
+    #[test]
+    fn rows_are_written_before_and_compared_afterwards() {
+        let rows = || Rows::new(Arc::default(), "shop".parse().unwrap(), "solo".parse().unwrap());
+        let step = Killed {
+            access: Arc::default(),
+            instance: "solo".parse().unwrap(),
+            namespace: "shop".parse().unwrap(),
+            member: Member::Primary,
+            done: std::sync::Mutex::default(),
+        };
+        let watched = Meanwhile { ledger: true }.around("pg kill", Arc::new(step), rows);
+        insta::with_settings!({snapshot_path => "../../../snapshots/plans", prepend_module_to_snapshot => false}, {
+            insta::assert_snapshot!("kill_with_ledger", watched.plan.describe());
+        });
+    }
+}

@@ -15,7 +15,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 
 use crate::conformance::inventory;
-use crate::conformance::observe::{self, Look, until};
+use crate::conformance::observe::{self, Look, condition, holds, until};
 use crate::conformance::{Failure, World};
 use crate::postgres::{self, DATABASE};
 use crate::steps::verify::scratch_name;
@@ -57,14 +57,6 @@ fn refused(error: a8s_operators::store::Error) -> Failure {
 async fn status_of(world: &World, kind: &str, name: &str) -> Result<Value, Failure> {
     let found = observe::object(&world.client().await?, world.namespace(), kind, name).await?;
     found.ok_or_else(|| Failure::unexpected(format!("a {kind} {name}"), "none"))
-}
-
-fn condition<'a>(object: &'a Value, type_: &str) -> Option<&'a Value> {
-    object["status"]["conditions"].as_array()?.iter().find(|condition| condition["type"] == type_)
-}
-
-fn holds(object: &Value, type_: &str) -> bool {
-    condition(object, type_).is_some_and(|it| it["status"] == "True")
 }
 
 /// The keys of a backup's objects, as a listing of the whole bucket of this namespace shows them: all have its UID.

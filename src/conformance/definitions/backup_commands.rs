@@ -74,9 +74,7 @@ async fn complete(world: &mut World, kind: String, name: String, namespace: Stri
     let namespace = world.namespace_or_own(&namespace);
     let found = observe::object(&world.client().await?, &namespace, &kind, &name).await?;
     let object = found.ok_or_else(|| Failure::unexpected(format!("a {kind} {name}"), "none"))?;
-    let conditions = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
-    let complete = |condition: &Value| condition["type"] == "Complete" && condition["status"] == "True";
-    match conditions.iter().any(complete) {
+    match observe::holds(&object, "Complete") {
         true => Ok(()),
         false => Err(Failure::unexpected("the condition Complete", object["status"].to_string())),
     }

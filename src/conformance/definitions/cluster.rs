@@ -5,18 +5,18 @@ use std::time::{Duration, Instant};
 use cucumber::{given, then, when};
 use futures::future::try_join_all;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use kube::api::ListParams;
 use kube::config::Kubeconfig;
+use kube::{Api, ResourceExt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 use super::backup;
+use super::members::is_ready;
 use crate::conformance::command;
 use crate::conformance::inventory::{self, Process};
 use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
-use crate::kubernetes::diagnosis::{difference, is_ready};
 use crate::postgres;
 
 #[given("a cluster with the a8s stack")]
@@ -201,10 +201,15 @@ async fn nothing_left(world: &mut World) -> Result<(), Failure> {
     if !left.is_empty() {
         return Err(Failure::unexpected("no state", format!("{left:?}")));
     }
-    let state = state.to_string_lossy().into_owned();
-    // Only processes that work in the cluster's state: a client of the scenario may still be there.
+    no_process(world).await
+}
+
+/// Only processes that work in the cluster's state count: a client of the scenario may still be there.
+#[then("no process of the cluster is left")]
+async fn no_process(world: &mut World) -> Result<(), Failure> {
+    let state = world.surroundings.cluster_state(world.surroundings.default_cluster());
     until("the end of the cluster's processes", Duration::from_secs(10), || async {
-        let left: Vec<_> = inventory::processes_naming(&format!("{state}/a8s"));
+        let left: Vec<_> = inventory::processes_naming(&state.to_string_lossy());
         Ok(Look::when(left.is_empty(), format!("{left:?}")))
     })
     .await
@@ -223,7 +228,8 @@ async fn stack_runs(world: &mut World) -> Result<(), Failure> {
             let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
             pods.extend(api.list(&ListParams::default()).await?.items);
         }
-        let unready: Vec<String> = pods.iter().filter(|pod| !is_ready(pod)).map(difference).collect();
+        let is_there = |pod: &Pod| is_ready(pod) && pod.metadata.deletion_timestamp.is_none();
+        let unready: Vec<String> = pods.iter().filter(|pod| !is_there(pod)).map(ResourceExt::name_any).collect();
         Ok(Look::when(unready.is_empty() && !pods.is_empty(), format!("{} pods, {unready:?}", pods.len())))
     })
     .await

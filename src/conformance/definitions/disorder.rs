@@ -15,9 +15,7 @@ use super::backup::store;
 use super::cluster;
 use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
-use crate::manifest::resource::Kind;
 use crate::postgres::{self, DATABASE};
-use crate::steps::condition::{self, Verdict};
 
 /// Everything has come to rest by then.
 const REST: Duration = Duration::from_secs(180);
@@ -28,12 +26,7 @@ const INSTANCES: [&str; 2] = ["one", "two"];
 /// Orders of one kind that are there at a time, at most.
 const OF_A_KIND: u32 = 4;
 /// The kinds that people make; what refers to others first.
-const KINDS: [(&str, Kind); 4] = [
-    ("restore", Kind::Restore),
-    ("backup", Kind::Backup),
-    ("servicebinding", Kind::ServiceBinding),
-    ("postgresql", Kind::Instance),
-];
+const KINDS: [&str; 4] = ["restore", "backup", "servicebinding", "postgresql"];
 
 /// Something that somebody wants done.
 enum Order {
@@ -185,27 +178,31 @@ async fn given_to_the_killed(
     enough(taken, number)
 }
 
+/// Whether an object is where it stays, as its status says: an order at its end, a good or a bad one.
+fn is_at_rest(kind: &str, object: &Value) -> bool {
+    match kind {
+        "postgresql" => object["status"]["clusterStatus"] == "Running",
+        "servicebinding" => object["status"]["implemented"] == true,
+        _ => ["Complete", "PermanentlyFailed"].iter().any(|end| observe::holds(object, end)),
+    }
+}
+
 /// Why an object is not at rest; nothing if it is.
-async fn unrest(
-    world: &World,
-    kind: &'static str,
-    of: Kind,
-    object: &DynamicObject,
-) -> Result<Option<String>, Failure> {
+async fn unrest(world: &World, kind: &str, object: &DynamicObject) -> Result<Option<String>, Failure> {
     let name = object.name_any();
     if object.metadata.deletion_timestamp.is_some() {
         return Ok(Some(format!("the {kind} {name} is being deleted")));
     }
-    Ok(match condition::verdict(of, object) {
-        Verdict::Done(_) | Verdict::Failed(_) => None,
+    if is_at_rest(kind, &object.data) {
+        return Ok(None);
+    }
+    if kind == "servicebinding" {
         // It waits for its instance, and says so.
-        Verdict::Pending(_) if of == Kind::ServiceBinding => {
-            let instance = object.data["spec"]["instance"]["name"].as_str().unwrap_or_default();
-            let there = observe::object(&world.client().await?, world.namespace(), "postgresql", instance).await?;
-            there.map(|_| format!("the {kind} {name} is not implemented, and its instance is there"))
-        }
-        Verdict::Pending(why) => Some(format!("the {kind} {name}: {why}")),
-    })
+        let instance = object.data["spec"]["instance"]["name"].as_str().unwrap_or_default();
+        let there = observe::object(&world.client().await?, world.namespace(), "postgresql", instance).await?;
+        return Ok(there.map(|_| format!("the {kind} {name} is not implemented, and its instance is there")));
+    }
+    Ok(Some(format!("the {kind} {name}: {}", object.data["status"])))
 }
 
 #[then("everything comes to rest")]
@@ -213,9 +210,9 @@ async fn rest(world: &mut World) -> Result<(), Failure> {
     let client = world.client().await?;
     until("everything to come to rest", REST, || async {
         let mut restless = Vec::new();
-        for (kind, of) in KINDS {
+        for kind in KINDS {
             for object in observe::objects(&client, world.namespace(), kind)?.list(&ListParams::default()).await? {
-                restless.extend(unrest(world, kind, of, &object).await?);
+                restless.extend(unrest(world, kind, &object).await?);
             }
         }
         Ok(Look::when(restless.is_empty(), restless.join("; ")))
@@ -240,7 +237,7 @@ async fn answers(world: &mut World) -> Result<(), Failure> {
 #[then("everything that was ordered can be deleted, at once")]
 async fn deleted(world: &mut World) -> Result<(), Failure> {
     let (client, namespace) = (world.client().await?, world.namespace());
-    for (kind, _) in KINDS {
+    for kind in KINDS {
         let api = observe::objects(&client, namespace, kind)?;
         api.delete_collection(&DeleteParams::default(), &ListParams::default()).await?;
     }

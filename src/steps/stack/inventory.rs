@@ -131,6 +131,11 @@ pub async fn note_offspring(client: &Client, made: BTreeSet<Entry>) -> Result<()
     note(client.clone(), OFFSPRING, [(OFFSPRING, text(&made))].into()).await
 }
 
+/// Whether an object is the namespace that the record is in.
+pub fn holds_record(entry: &Entry) -> bool {
+    entry.kind == "Namespace" && entry.name == NAMESPACE
+}
+
 /// Removes the record: where its namespace stays, it would stay too.
 ///
 /// # Errors

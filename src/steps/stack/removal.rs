@@ -200,6 +200,12 @@ pub async fn dependants(client: &Client) -> Result<Vec<String>, Error> {
     Ok(found)
 }
 
+/// What goes at once, and what only when all of that is gone: the namespace of the record. As long as anything is there, a
+/// run after one that was cut off has to know of it.
+fn in_turns<T>(made: Vec<(Entry, T)>) -> (Vec<(Entry, T)>, Vec<(Entry, T)>) {
+    made.into_iter().partition(|(entry, _)| !inventory::holds_record(entry))
+}
+
 async fn delete(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), Error> {
     let what = format!("delete {}", describe(object));
     kubernetes::delete(api, &object.name_any(), &DeleteParams::foreground(), &what).await
@@ -254,11 +260,22 @@ impl Step for Removed {
             wait::until(api, &name, &format!("wait for {name} to be gone"), gone).await?;
         }
         let left = self.left(&client, self.recorded(&client).await?).await?;
-        if !left.offspring.is_empty() {
+        let noted = inventory::read(&client).await?;
+        // Where the record is going already, they are on it, and nothing can be noted any more.
+        if noted.is_there && !left.offspring.is_subset(&noted.offspring) {
             inventory::note_offspring(&client, left.offspring).await?;
         }
-        for (entry, api) in left.made {
-            delete(&api, &entry.object()).await?;
+        let (first, last) = in_turns(left.made);
+        for (entry, api) in &first {
+            delete(api, &entry.object()).await?;
+        }
+        for (entry, api) in first.into_iter().filter(|(entry, _)| entry.kind == "Namespace") {
+            let what = format!("wait for the namespace {} to be gone", entry.name);
+            context.progress(format!("waiting for the namespace {} to be gone", entry.name));
+            wait::until(api, &entry.name, &what, |there: Option<&DynamicObject>| there.is_none()).await?;
+        }
+        for (entry, api) in &last {
+            delete(api, &entry.object()).await?;
         }
         let stays = |entry: &Entry| describe(&entry.object());
         if !left.of_others.is_empty() {
@@ -277,5 +294,27 @@ impl Step for Removed {
             Some(format!("{} waits for its finalizers {}", describe(object), finalizers.join(", ")))
         });
         vec![Evidence { about: "what is left".to_owned(), lines: lines.collect() }]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_namespace_of_the_record_goes_last() {
+        let entry = |kind: &str, name: &str| {
+            let entry = Entry {
+                api_version: "v1".to_owned(),
+                kind: kind.to_owned(),
+                namespace: String::new(),
+                name: name.to_owned(),
+            };
+            (entry, ())
+        };
+        let made = [("ClusterRole", "a8s-system"), ("Namespace", "a8s-system"), ("Namespace", "minio-dev")];
+        let (first, last) = in_turns(made.map(|(kind, name)| entry(kind, name)).to_vec());
+        assert_eq!(first, [entry("ClusterRole", "a8s-system"), entry("Namespace", "minio-dev")]);
+        assert_eq!(last, [entry("Namespace", "a8s-system")]);
     }
 }
