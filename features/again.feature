@@ -1,5 +1,5 @@
 Feature: Again, and cut off
-  Every command may be run again, and may be killed anywhere: another run reaches the same end.
+  Every command may be run again, and may be killed or interrupted anywhere: another run reaches the same end.
 
   @core @needs-audit
   Scenario Outline: A second run of <what> sends no changing request
@@ -183,6 +183,35 @@ Feature: Again, and cut off
     When I create an instance "solo"
     Then the command succeeds
     And "solo" answers "SELECT 1" with "1"
+
+  @full
+  Scenario Outline: <what>, interrupted anywhere
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    And a backup "nightly" of "solo"
+    When I run `a9s <command> --yes`, interrupted <times> times
+    Then the command succeeds
+    And <end>
+
+    Examples:
+      | what                 | times | command                                     | end                                    |
+      | Creating an instance | 3     | create pg instance --name other             | "other" answers "SELECT 1" with "1"    |
+      | Deleting an instance | 2     | delete pg instance --name solo              | nothing of the instance "solo" is left |
+      | Backing up           | 3     | create pg backup --name later -i solo       | the backup "later" is complete         |
+      | Applying SQL         | 3     | pg apply -i solo --sql 'SELECT pg_sleep(2)' | "solo" answers "SELECT 1" with "1"     |
+      | Verifying a backup   | 3     | pg verify nightly                           | nothing of a verification is left      |
+
+  @full @cluster @embedded-only
+  Scenario Outline: <what> a cluster, interrupted anywhere
+    Given <before>
+    When I run `a9s <command> --yes`, interrupted <times> times
+    Then the command succeeds
+    And <end>
+
+    Examples:
+      | what     | times | before                       | command                   | end                               |
+      | Creating | 3     | an empty home and no cluster | create cluster a8s        | the pods of the stack are running |
+      | Deleting | 2     | a cluster of its own         | delete cluster a8s -c a8s | nothing of the cluster is left    |
 
   @cluster @embedded-only
   Scenario: Deleting a cluster, cut off anywhere

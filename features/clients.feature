@@ -82,6 +82,12 @@ Feature: Looking at what is there
     When I run `a9s pg status solo --watch` and interrupt it after two looks
     Then the command fails with exit code 130
 
+  @full
+  Scenario: A look that goes on until nobody reads it any more
+    Given an instance "solo"
+    When I run `a9s pg status solo --watch` for a reader that goes away after a line
+    Then the command succeeds
+
   Scenario Outline: A document has an end: <command>
     When I run `a9s <command> -o json`
     Then the command fails with exit code 2

@@ -289,6 +289,8 @@ Feature: Instances
   Scenario: An interrupted command says so, and another run finishes its work
     When I run `a9s create pg instance --name solo --yes` and interrupt it while it waits
     Then the command fails with exit code 130
+    And standard error says "interrupted while trying to wait for the instance solo to become ready [interrupted]"
+    And standard error says "Run the same command again to go on."
     When I create an instance "solo"
     Then the command succeeds
     And "solo" answers "SELECT 1" with "1"

@@ -51,6 +51,18 @@ Feature: The program itself
       | fish       |
       | powershell |
 
+  Scenario Outline: A reader that goes away is no error: <command>
+    Given an empty home and no cluster
+    When I run `a9s <command>` for a reader that goes away after a line
+    Then the command succeeds
+    And standard error does not say "panicked"
+
+    Examples:
+      | command          |
+      | completion bash  |
+      | --help           |
+      | conformance list |
+
   Scenario: The working directory, for scripts
     Given an empty home and no cluster
     And the file ".a9s" with:

@@ -62,6 +62,14 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     And standard output says "There's nothing to be done."
 
+  @full @process
+  Scenario: Ctrl-C is no answer
+    Given a cluster with the a8s stack
+    When I run `a9s delete stack a8s` in a terminal and type "^C"
+    Then the command fails with exit code 130
+    And standard output says "interrupted [interrupted]"
+    And the API server answers "/api/v1/namespaces/a8s-system" with 200
+
   @full @cluster @embedded-only @process
   Scenario: Backups go with the stack, and are named before
     Given a cluster of its own

@@ -6,7 +6,7 @@
 
 use std::cell::RefCell;
 use std::ffi::{OsStr, OsString};
-use std::io::{ErrorKind, IsTerminal, Write};
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -125,19 +125,13 @@ pub fn is_read_by_a_person() -> bool {
     is_system() && std::io::stdout().is_terminal()
 }
 
-/// A line of standard input without its end; `None` at the end of input.
+/// A line of the system's standard input without its end; `None` at the end of input. Whether anybody can be asked says
+/// [`can_answer`].
 pub fn read_line() -> Option<String> {
-    if !is_system() {
-        return None;
-    }
     let mut line = String::new();
-    loop {
-        return match std::io::stdin().read_line(&mut line) {
-            Ok(0) => None,
-            Ok(_) => Some(line.trim_end_matches(['\n', '\r']).to_owned()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => continue,
-            Err(_) => None,
-        };
+    match std::io::stdin().read_line(&mut line) {
+        Ok(0) | Err(_) => None,
+        Ok(_) => Some(line.trim_end_matches(['\n', '\r']).to_owned()),
     }
 }
 

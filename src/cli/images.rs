@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 use super::arguments::{Deadline, ProviderChoice, Run};
 use super::create::{StoreOwner, WhichStack};
 use super::list::table;
-use super::session::interrupted;
 use super::{Session, group};
 use crate::finding::{Finding, Id};
 use crate::manifest::fetch::Fetcher;
@@ -149,7 +148,7 @@ impl Look {
     fn verify(&self, session: &Session) -> Result<(), Finding> {
         let images = self.images(session)?;
         let fetcher = Fetcher::new()?;
-        let verdicts: Vec<(String, Verdict)> = session.block_on(async |cancel| {
+        let verdicts: Vec<(String, Verdict)> = session.block_on(async |_| {
             let looks = images.iter().map(|listed| {
                 let (fetcher, image) = (&fetcher, listed.image.clone());
                 async move {
@@ -160,7 +159,6 @@ impl Look {
             });
             tokio::select! {
                 verdicts = futures::stream::iter(looks).buffered(AT_ONCE).collect() => Ok(verdicts),
-                () = cancel.cancelled() => Err(interrupted()),
                 () = tokio::time::sleep(self.deadline.timeout) => {
                     Err(Finding::new(Id::Deadline, "the registries did not answer in time"))
                 }

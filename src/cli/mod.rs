@@ -12,6 +12,7 @@ mod create;
 mod delete;
 mod describe;
 mod images;
+mod interrupt;
 mod list;
 mod pg;
 mod progress;
@@ -129,11 +130,11 @@ fn for_caller(command: clap::Command) -> clap::Command {
 }
 
 fn carry_out(cli: Cli, features: fn() -> Sources) -> u8 {
-    let session = Session::new(cli.global);
-    let result = match cli.command {
+    let session = Session::new(cli.global, Cancel::new());
+    let result = session.listen().and_then(|()| match cli.command {
         None => group(&session, &[], ""),
         Some(command) => run(command, &session, features),
-    };
+    });
     finish(&session, result)
 }
 
@@ -155,14 +156,14 @@ fn run(command: Command, session: &Session, features: fn() -> Sources) -> Result
 
 /// Runs one command in a session that is there already: a playbook's step. Its words go where the playbook's go; of
 /// documents there is one, the playbook's; and it ends when that is interrupted.
-fn run_command(words: &[String], session: &Session, interrupt: &Cancel) -> Result<(), Finding> {
+fn run_command(words: &[String], session: &Session) -> Result<(), Finding> {
     let words = std::iter::once("a9s").chain(words.iter().map(String::as_str));
     let cli = Cli::try_parse_from(words).map_err(|error| Finding::new(Id::PlaybookWrong, error))?;
+    let interrupt = session.interrupt.clone();
     let own = match session.console.words() {
-        true => Session::new(cli.global),
-        false => Session::silent(cli.global),
+        true => Session::new(cli.global, interrupt),
+        false => Session::silent(cli.global, interrupt),
     };
-    let own = own.interrupted_by(interrupt.clone());
     let Some(command) = cli.command else { return Ok(()) };
     run(command, &own, Sources::default).and_then(|()| own.console.trouble().map_or(Ok(()), Err))
 }

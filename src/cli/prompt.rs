@@ -1,4 +1,4 @@
-//! Questions. Only a terminal can answer one; the end of input is "no".
+//! Questions. Only a terminal can answer one; the end of input is "no", and Ctrl-C is none.
 
 use super::Session;
 use super::progress::eprint_line;
@@ -8,7 +8,7 @@ use crate::finding::{Finding, Id};
 /// Asks a yes-no question on standard error. `--yes` answers it.
 ///
 /// # Errors
-/// The answer is "no", or nobody can answer. `what` says what was to be confirmed.
+/// The answer is "no", or an interrupt, or nobody can answer. `what` says what was to be confirmed.
 pub fn confirm(session: &Session, question: &str, what: &str) -> Result<(), Finding> {
     if session.global.yes || sabotage::sabotaged!("nobody-is-asked") {
         return Ok(());
@@ -20,29 +20,41 @@ pub fn confirm(session: &Session, question: &str, what: &str) -> Result<(), Find
         )
         .advise("Add --yes to confirm it."));
     }
-    if ask(question) { Ok(()) } else { Err(Finding::new(Id::Declined, format!("{what}: declined"))) }
+    if ask(session, question)? { Ok(()) } else { Err(Finding::new(Id::Declined, format!("{what}: declined"))) }
 }
 
 /// Asks on the terminal until the answer begins with y or n. The end of input is "no".
-pub fn ask(question: &str) -> bool {
+///
+/// # Errors
+/// An interrupt.
+pub fn ask(session: &Session, question: &str) -> Result<bool, Finding> {
     loop {
-        let Some(answer) = line(&format!("{question} (y/n): ")) else { return false };
+        let Some(answer) = line(session, &format!("{question} (y/n): "))? else { return Ok(false) };
         match answer.trim_start().chars().next() {
-            Some('y' | 'Y') => return true,
-            Some('n' | 'N') => return false,
+            Some('y' | 'Y') => return Ok(true),
+            Some('n' | 'N') => return Ok(false),
             _ => eprint_line("Invalid choice. Please try again."),
         }
     }
 }
 
 /// One line from the terminal; `None` at the end of input.
-pub fn line(prompt: &str) -> Option<String> {
+///
+/// # Errors
+/// An interrupt.
+pub fn line(session: &Session, prompt: &str) -> Result<Option<String>, Finding> {
     caller::write_error(prompt);
-    caller::read_line()
+    // It is read on a thread of its own, which an interrupt leaves alone with it.
+    let answer =
+        session.block_on(async |_| Ok(tokio::task::spawn_blocking(caller::read_line).await.unwrap_or_default()));
+    answer.inspect_err(|_| eprint_line(""))
 }
 
 /// As [`line`], and what is typed is not shown.
-pub fn secret(prompt: &str) -> Option<String> {
+///
+/// # Errors
+/// As [`line`].
+pub fn secret(session: &Session, prompt: &str) -> Result<Option<String>, Finding> {
     use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
     let stdin = std::io::stdin();
     let shown = tcgetattr(&stdin).ok();
@@ -51,7 +63,7 @@ pub fn secret(prompt: &str) -> Option<String> {
         // A terminal that can't hide it is better than none.
         let _ = tcsetattr(&stdin, SetArg::TCSAFLUSH, &hidden);
     }
-    let answer = line(prompt);
+    let answer = line(session, prompt);
     if let Some(shown) = shown {
         let _ = tcsetattr(&stdin, SetArg::TCSAFLUSH, &shown);
         eprint_line("");

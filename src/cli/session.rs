@@ -4,14 +4,15 @@ use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::arguments::{Global, ProviderChoice, Run};
 use super::console::Console;
+use super::interrupt::Ear;
 use super::progress::Progress;
 use super::prompt;
 use crate::config::{ConfigFile, WorkingDirectory};
-use crate::finding::{Class, Finding, Id};
+use crate::finding::{Finding, Id};
 use crate::kubernetes::DOES_IT_RUN;
 use crate::manifest::resource::Resource;
 use crate::provider::{self, Provider};
@@ -31,6 +32,8 @@ pub async fn until_interrupted<T>(
     work: impl Future<Output = Result<T, Finding>>,
 ) -> Result<T, Finding> {
     tokio::select! {
+        // Work that minds the interrupt itself says more of it.
+        biased;
         done = work => done,
         () = cancel.cancelled() => Err(interrupted()),
     }
@@ -38,9 +41,6 @@ pub async fn until_interrupted<T>(
 
 /// How long a cluster may take to say how it is, before a command does anything.
 const LOOK: Duration = Duration::from_secs(60);
-
-/// Signals within this time ask once: `timeout` sends one to the process and one to its group.
-const ASKED_ONCE: Duration = Duration::from_millis(500);
 
 /// What a command works with.
 pub struct Session {
@@ -51,56 +51,71 @@ pub struct Session {
     /// Standard error.
     pub progress: Arc<Progress>,
     runtime: OnceCell<tokio::runtime::Runtime>,
-    /// What an interrupt cancels that is heard elsewhere.
-    interrupt: Option<Cancel>,
+    /// What an interrupt cancels.
+    pub interrupt: Cancel,
+    ear: OnceCell<Ear>,
     /// The exit code of a command that has done its work: that of a program which it ran for the user, else 0.
     pub exit_code: AtomicU8,
 }
 
 impl Session {
-    /// A session of one command.
-    pub fn new(global: Global) -> Self {
+    /// A session of one command, which ends when `interrupt` is cancelled.
+    pub fn new(global: Global, interrupt: Cancel) -> Self {
         let console = Arc::new(Console::new(global.output));
         let progress = Arc::new(Progress::new(global.verbose, global.show_commands));
-        Self { global, console, progress, runtime: OnceCell::new(), interrupt: None, exit_code: AtomicU8::new(0) }
+        let (runtime, ear) = (OnceCell::new(), OnceCell::new());
+        Self { global, console, progress, runtime, interrupt, ear, exit_code: AtomicU8::new(0) }
     }
 
     /// A session whose answers nobody hears.
-    pub fn silent(global: Global) -> Self {
-        let mut session = Self::new(global);
+    pub fn silent(global: Global, interrupt: Cancel) -> Self {
+        let mut session = Self::new(global, interrupt);
         session.console = Arc::new(Console::silent());
         session
     }
 
-    /// A session that ends with others: whoever runs them all listens for interrupts.
-    #[must_use]
-    pub fn interrupted_by(mut self, interrupt: Cancel) -> Self {
-        self.interrupt = Some(interrupt);
-        self
-    }
-
-    /// Listens for interrupts for as long as the session lives, also while it drives nothing: between the steps of a
-    /// playbook.
+    /// Hears from now on who interrupts it, for as long as it lives.
     ///
     /// # Errors
     /// The system has no resources for it.
-    pub fn listen(&self) -> Result<Cancel, Finding> {
-        let mut builder = tokio::runtime::Builder::new_multi_thread();
-        builder.worker_threads(1);
-        let interrupt = Cancel::new();
-        self.runtime(builder)?.spawn(cancel_on_signals(interrupt.clone()));
-        Ok(interrupt)
+    pub fn listen(&self) -> Result<(), Finding> {
+        let progress = self.progress.clone();
+        let ear = Ear::open(self.interrupt.clone(), move || end_at_once(&progress))?;
+        let _ = self.ear.set(ear);
+        Ok(())
     }
 
-    /// Runs the asynchronous part of a command. An interrupt cancels `work`'s token; another one, later, ends the program.
+    /// Runs the asynchronous part of a command, which an interrupt ends wherever it is.
     ///
     /// # Errors
-    /// The finding of `work`, or the system has no resources for it.
+    /// The finding of `work`, an interrupt, or the system has no resources for it.
     pub fn block_on<T, F>(&self, work: impl FnOnce(Cancel) -> F) -> Result<T, Finding>
     where
         F: Future<Output = Result<T, Finding>>,
     {
-        self.drive(tokio::runtime::Builder::new_current_thread(), work)
+        self.see_through(|cancel| async move { until_interrupted(&cancel, work(cancel.clone())).await })
+    }
+
+    /// As [`Session::block_on`], for work that has something to take back: it minds its token, and comes to its end.
+    ///
+    /// # Errors
+    /// The finding of `work`, or the system has no resources for it.
+    pub fn see_through<T, F>(&self, work: impl FnOnce(Cancel) -> F) -> Result<T, Finding>
+    where
+        F: Future<Output = Result<T, Finding>>,
+    {
+        self.runtime(tokio::runtime::Builder::new_current_thread())?.block_on(work(self.interrupt.clone()))
+    }
+
+    /// As [`Session::see_through`], for work that has more to do at the same time than wait.
+    ///
+    /// # Errors
+    /// As [`Session::see_through`].
+    pub fn see_many_through<T, F>(&self, work: impl FnOnce(Cancel) -> F) -> Result<T, Finding>
+    where
+        F: Future<Output = Result<T, Finding>>,
+    {
+        self.runtime(tokio::runtime::Builder::new_multi_thread())?.block_on(work(self.interrupt.clone()))
     }
 
     /// Looks at a cluster, before anything is done: what does not answer is not waited for for ever.
@@ -108,42 +123,15 @@ impl Session {
     /// # Errors
     /// The finding of `look`, an interrupt, or that nothing answered.
     pub fn look<T>(&self, look: impl Future<Output = Result<T, Finding>>) -> Result<T, Finding> {
-        self.block_on(async |cancel| {
+        self.block_on(async |_| {
             tokio::select! {
                 looked = look => looked,
-                () = cancel.cancelled() => Err(interrupted()),
                 () = tokio::time::sleep(LOOK) => {
                     let cause = format!("the cluster did not answer within {} s", LOOK.as_secs());
                     Err(Finding::new(Id::ClusterUnreachable, cause)
                         .advise(DOES_IT_RUN))
                 }
             }
-        })
-    }
-
-    /// As [`Session::block_on`], for work that has more to do at the same time than wait.
-    ///
-    /// # Errors
-    /// As [`Session::block_on`].
-    pub fn block_on_many<T, F>(&self, work: impl FnOnce(Cancel) -> F) -> Result<T, Finding>
-    where
-        F: Future<Output = Result<T, Finding>>,
-    {
-        self.drive(tokio::runtime::Builder::new_multi_thread(), work)
-    }
-
-    fn drive<T, F>(&self, builder: tokio::runtime::Builder, work: impl FnOnce(Cancel) -> F) -> Result<T, Finding>
-    where
-        F: Future<Output = Result<T, Finding>>,
-    {
-        let cancel = self.interrupt.clone().unwrap_or_default();
-        self.runtime(builder)?.block_on(async {
-            let watch = self.interrupt.is_none().then(|| tokio::spawn(cancel_on_signals(cancel.clone())));
-            let result = work(cancel).await;
-            if let Some(watch) = watch {
-                watch.abort();
-            }
-            result
         })
     }
 
@@ -266,17 +254,17 @@ impl Session {
         let declined = || Finding::new(Id::Declined, "no working directory was chosen");
         super::eprint_line(" Setting up a Working Directory");
         super::eprint_line(&format!(" The current working directory is:  {}", proposal.display()));
-        if prompt::ask("Do you want to use this directory as a working directory?") {
+        if prompt::ask(self, "Do you want to use this directory as a working directory?")? {
             return Ok(proposal.to_owned());
         }
         loop {
-            let path = prompt::line("Enter a path: ").ok_or_else(declined)?;
+            let path = prompt::line(self, "Enter a path: ")?.ok_or_else(declined)?;
             if path.trim().is_empty() {
                 continue;
             }
             let path = std::path::absolute(path.trim()).map_err(|error| Finding::new(Id::Usage, error.to_string()))?;
             let question = format!("Awesome. We got {} as a working directory. Is this ok?", path.display());
-            if prompt::ask(&question) {
+            if prompt::ask(self, &question)? {
                 return Ok(path);
             }
             super::eprint_line("Ok, no problem. Please try again.");
@@ -315,28 +303,33 @@ fn render_dry_run(plan: &Plan, outcome: &Outcome) -> String {
     text
 }
 
-async fn cancel_on_signals(cancel: Cancel) {
-    use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut interrupt), Ok(mut terminate), Ok(mut hangup)) =
-        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()), signal(SignalKind::hangup()))
-    else {
-        return;
-    };
-    let mut next = async || {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-            // The terminal was closed: what was made for a time has to go all the same.
-            _ = hangup.recv() => {}
-        }
-    };
-    next().await;
-    cancel.cancel();
-    let asked = Instant::now();
-    next().await;
-    while asked.elapsed() < ASKED_ONCE {
-        next().await;
+/// Whoever asks twice does not want to wait for anything.
+fn end_at_once(progress: &Progress) {
+    progress.clear();
+    let cause = "interrupted again: what was being done or taken back is left as it is";
+    let finding = Finding::new(Id::Interrupted, cause).advise("Run the same command again to go on.");
+    super::report(&finding);
+    std::process::exit(i32::from(finding.class().exit_code()));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use super::*;
+
+    #[test]
+    fn an_interrupt_before_a_piece_of_work_ends_it_unless_it_is_to_be_seen_through() {
+        let global = Global { yes: false, verbose: false, show_commands: false, output: None };
+        let session = Session::silent(global, Cancel::new());
+        assert_eq!(session.block_on(async |_| Ok(1)).unwrap(), 1);
+        session.interrupt.cancel();
+        assert_eq!(session.block_on(async |_| pending::<Result<(), Finding>>().await).unwrap_err().id, Id::Interrupted);
+        assert_eq!(session.look(pending::<Result<(), Finding>>()).unwrap_err().id, Id::Interrupted);
+        let seen_through = session.see_through(async |cancel| {
+            tokio::task::yield_now().await;
+            Ok(cancel.is_cancelled())
+        });
+        assert!(seen_through.unwrap());
     }
-    // Whoever asks twice does not want to wait for anything.
-    std::process::exit(i32::from(Class::Interrupted.exit_code()));
 }

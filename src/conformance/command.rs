@@ -81,7 +81,9 @@ impl Surroundings {
 
     fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
-        command.env_clear().current_dir(&self.home).kill_on_drop(true).stdin(Stdio::null()).envs(self.variables());
+        command.env_clear().current_dir(&self.home).stdin(Stdio::null()).envs(self.variables());
+        // A Ctrl-C at the terminal ends the run, which ends it: no scenario is to fail for it before.
+        command.process_group(0).kill_on_drop(true);
         command
     }
 

@@ -319,7 +319,8 @@ impl Run<'_> {
         let ended = tokio::select! {
             () = self.all(turn, record) => return (Verdict::Passed, None),
             () = cancel.cancelled() => {
-                (self.say)("interrupted: cleaning up\n");
+                let left = self.stage.left_at_once();
+                (self.say)(&format!("interrupted: cleaning up. Interrupted again, it ends at once and leaves {left}\n"));
                 (Verdict::Interrupted, None)
             }
             () = lost(self.stage) => {

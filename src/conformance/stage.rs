@@ -21,6 +21,7 @@ use super::preflight::Existing;
 use super::recorder::Key;
 use super::secrets::Secrets;
 use super::ways::{Goal, Ways};
+use super::world::RUN_LABEL;
 
 static STAGE: OnceLock<Stage> = OnceLock::new();
 
@@ -194,6 +195,19 @@ impl Stage {
     /// Namespaces on the shared cluster that scenarios have made and not taken back: those that were interrupted.
     pub fn namespaces_left(&self) -> Vec<String> {
         self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// What there is of this run, in words, for as long as it is not cleared away.
+    pub fn left_at_once(&self) -> String {
+        let directory = self.directory.display();
+        match self.existing {
+            None => format!("to the next run what is below {directory}"),
+            Some(_) => format!(
+                "to the next run what is below {directory}, and to you what it did to nodes and the namespaces with \
+                 the label {RUN_LABEL}={}",
+                self.run
+            ),
+        }
     }
 
     /// What whoever does something to nodes holds until it is undone.

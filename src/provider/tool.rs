@@ -7,6 +7,8 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
@@ -94,15 +96,17 @@ impl Tool {
             .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // An interrupt of ours ends it, too.
-            .kill_on_drop(true)
+            // A Ctrl-C is ours to hear: it would seem to have failed by itself.
+            .process_group(0)
             .spawn()
             .map_err(cannot)?;
+        let mut group = Group(child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw));
         if let (Some(mut stdin), Some(input)) = (child.stdin.take(), input) {
             // A program that ends without reading says why by its exit status.
             let _ = stdin.write_all(input.as_bytes()).await;
         }
         let output = child.wait_with_output().await.map_err(cannot)?;
+        group.0 = None;
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
         Ok(Ended {
             success: output.status.success(),
@@ -143,6 +147,16 @@ fn missing(tools: &[&Tool]) -> Finding {
     };
     let finding = Finding::new(Id::NoTool, cause);
     tools.iter().fold(finding, |finding, tool| finding.advise(format!("How to get {}: {}", tool.name, tool.get)))
+}
+
+/// The processes of a program that runs: where it is not waited for any more, they end.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        // They may have ended.
+        let _ = self.0.map(|group| killpg(group, Signal::SIGKILL));
+    }
 }
 
 /// How a run ended.
@@ -201,6 +215,8 @@ pub fn require(tool: &Tool, said: &str, oldest: (u32, u32, u32)) -> Result<(), F
 
 #[cfg(test)]
 mod tests {
+    use std::time::{Duration, Instant};
+
     use rstest::rstest;
 
     use super::*;
@@ -234,6 +250,32 @@ mod tests {
     async fn what_is_given_is_read_and_what_is_said_is_returned() {
         let ended = shell().end_of(&["-c", "cat; echo aside >&2"], Some("text")).await.unwrap();
         assert_eq!((ended.stdout.as_str(), ended.stderr.as_str()), ("text", "aside\n"));
+    }
+
+    #[tokio::test]
+    async fn a_program_that_is_cut_off_ends_with_what_it_has_started() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("written");
+        let size = || std::fs::metadata(&file).map_or(0, |metadata| metadata.len());
+        let line = format!("(while :; do echo >>'{}'; sleep 0.01; done) & wait", file.display());
+        let arguments = ["-c", line.as_str()];
+        let shell = shell();
+        let writes = async {
+            while size() == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            ended = shell.end_of(&arguments, None) => panic!("it has ended: {ended:?}"),
+            () = writes => {}
+        }
+        let begun = Instant::now();
+        let mut before = 0;
+        while before != size() {
+            assert!(begun.elapsed() < Duration::from_secs(10), "it goes on");
+            before = size();
+            tokio::time::sleep(Duration::from_millis(300)).await;
+        }
     }
 
     #[tokio::test]

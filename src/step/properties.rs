@@ -185,6 +185,19 @@ impl Reporter for Counting {
 }
 
 #[tokio::test]
+async fn an_interrupt_tells_what_was_under_way() {
+    let cancel = Cancel::new();
+    let runner = Runner::new(Arc::new(Silent), cancel.clone(), Duration::from_secs(10));
+    let mut plan = Plan::new("test");
+    let first = plan.add(Stuck(Observation::unmet("it is not done")));
+    plan.add(Stuck(Observation::satisfied("it is done")));
+    plan.after(&[first], Stuck(Observation::unmet("it has to wait")));
+    let (ended, ()) = tokio::join!(runner.run(&plan), async { cancel.cancel() });
+    let finding = ended.unwrap_err();
+    assert_eq!((finding.class(), finding.cause.as_str()), (Class::Interrupted, "interrupted while trying to finish"));
+}
+
+#[tokio::test]
 async fn a_wait_ends_at_the_deadline_with_evidence_and_says_on_the_way_what_it_waits_for() {
     let reporter = Arc::new(Counting(AtomicUsize::new(0)));
     let runner = Runner::new(reporter.clone(), Cancel::new(), Duration::from_millis(200))

@@ -134,7 +134,7 @@ impl Runner {
             let step = &planned.step;
             let observed = tokio::select! {
                 observed = step.observe() => observed,
-                () = self.cancel.cancelled() => return Err(interrupted()),
+                () = self.cancel.cancelled() => return Err(interrupted([planned])),
                 () = tokio::time::sleep(self.timeout) => {
                     return Err(Finding::new(Id::Deadline, format!("cannot {}: looking takes too long", step.title())));
                 }
@@ -160,11 +160,7 @@ impl Runner {
     pub async fn run(&self, plan: &Plan) -> Result<Outcome, Finding> {
         let deadline = Instant::now() + self.timeout;
         self.record(plan, None, "begin", "");
-        let result = tokio::select! {
-            biased;
-            () = self.cancel.cancelled() => Err(interrupted()),
-            result = self.run_steps(plan, deadline) => result,
-        };
+        let result = self.run_steps(plan, deadline).await;
         match &result {
             Ok(outcome) => self.record(plan, None, "end", if outcome.changed() { "changed" } else { "unchanged" }),
             Err(finding) => self.record(plan, None, "failed", &format!("{}: {}", finding.id, finding.cause)),
@@ -183,10 +179,20 @@ impl Runner {
                     running.push(async move { (index, self.run_step(plan, planned.step.as_ref(), deadline).await) });
                 }
             }
-            match running.next().await {
-                Some((index, result)) => done[index] = Some(result?),
-                None => return Ok(Outcome { steps: done.into_iter().flatten().collect() }),
+            if running.is_empty() {
+                return Ok(Outcome { steps: done.into_iter().flatten().collect() });
             }
+            let ended = tokio::select! {
+                biased;
+                () = self.cancel.cancelled() => None,
+                ended = running.next() => ended,
+            };
+            let Some((index, result)) = ended else {
+                let is_under_way = |index: &usize| started[*index] && done[*index].is_none();
+                let under_way = (0..plan.steps.len()).filter(is_under_way);
+                return Err(interrupted(under_way.map(|index| &plan.steps[index])));
+            };
+            done[index] = Some(result?);
         }
     }
 
@@ -309,7 +315,9 @@ fn outcome(step: &dyn Step, observation: Observation, changed: bool) -> StepOutc
     StepOutcome { step: step.id(), title: step.title(), satisfied, changed, observed }
 }
 
-/// The finding of a run that was interrupted.
-fn interrupted() -> Finding {
-    Finding::new(Id::Interrupted, "interrupted").advise("What was done stays. Run the same command again to go on.")
+/// The finding of a run that was interrupted while these were under way.
+fn interrupted<'a>(under_way: impl IntoIterator<Item = &'a Planned>) -> Finding {
+    let titles: Vec<String> = under_way.into_iter().map(|planned| planned.step.title()).collect();
+    Finding::new(Id::Interrupted, format!("interrupted while trying to {}", titles.join(" and to ")))
+        .advise("What was done stays. Run the same command again to go on.")
 }

@@ -18,6 +18,7 @@ use super::selectors::Selectors;
 use crate::caller;
 use crate::cli::Session;
 use crate::cli::progress::eprint_line;
+use crate::cli::session::interrupted;
 use crate::conformance::accepted;
 use crate::conformance::compare::compare;
 use crate::conformance::results::Results;
@@ -128,7 +129,7 @@ impl Compare {
         command.env_clear().envs(caller::variables());
         // An interrupt is handed on once, and not by the terminal, too.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);
-        let said = session.block_on(async |cancel| {
+        let said = session.see_through(async |cancel| {
             let mut child = command.spawn().map_err(failed)?;
             let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
             let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
@@ -148,6 +149,8 @@ impl Compare {
         // What it found, or why it could not begin.
         match Results::deserialize(&said) {
             Ok(results) => partial(&results).map(|()| results),
+            // It may have been ended before it could say anything.
+            Err(_) if said.is_null() && session.interrupt.is_cancelled() => Err(interrupted()),
             Err(_) => Err(finding(&said["error"])),
         }
     }

@@ -108,7 +108,7 @@ impl RunSuite {
             false => Arc::new(|text| eprint_line(text.trim_end())),
         };
         let options = self.options();
-        session.block_on_many(async |cancel| {
+        session.see_many_through(async |cancel| {
             crate::conformance::run(&options, sources, &program, say.clone(), cancel).await
         })
     }

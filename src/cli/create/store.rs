@@ -107,8 +107,8 @@ impl BackupStore {
         let says_no_key = wish.access_key.is_none() && wish.secret_key.is_none();
         let kept = if says_no_key { found()?.filter(|found| wish.goes_on_with(found)) } else { None };
         if kept.is_none() {
-            wish.access_key = Some(wish.access_key.map_or_else(|| access.ask(), Ok)?);
-            wish.secret_key = Some(wish.secret_key.map_or_else(|| secret.ask().map(Secret), Ok)?);
+            wish.access_key = Some(wish.access_key.map_or_else(|| access.ask(session), Ok)?);
+            wish.secret_key = Some(wish.secret_key.map_or_else(|| secret.ask(session).map(Secret), Ok)?);
         }
         wish.over(kept.as_ref()).check()?;
         Ok(wish)
@@ -141,7 +141,7 @@ impl Key<'_> {
         Ok(given.filter(|given| !given.is_empty()))
     }
 
-    fn ask(&self) -> Result<String, Finding> {
+    fn ask(&self, session: &Session) -> Result<String, Finding> {
         let missing = || {
             Finding::new(Id::NoKey, format!("the backup provider AWS needs a --{}", self.name))
                 .advise(format!("Give it in the variable {} or in a file with --{}-file.", self.variable, self.name))
@@ -149,11 +149,10 @@ impl Key<'_> {
         if !caller::can_answer() {
             return Err(missing());
         }
+        let question = "In order to store backups on an object store such as S3, we need";
         let answer = match self.is_secret {
-            true => prompt::secret("In order to store backups on an object store such as S3, we need a SECRET KEY: "),
-            false => {
-                prompt::line("In order to store backups on an object store such as S3, we need an ACCESS KEY ID: ")
-            }
+            true => prompt::secret(session, &format!("{question} a SECRET KEY: "))?,
+            false => prompt::line(session, &format!("{question} an ACCESS KEY ID: "))?,
         };
         answer.filter(|answer| !answer.is_empty()).ok_or_else(missing)
     }

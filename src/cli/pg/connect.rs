@@ -16,7 +16,7 @@ use crate::caller;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::describe::not_there;
-use crate::cli::session::{interrupted, until_interrupted};
+use crate::cli::session::interrupted;
 use crate::finding::{Finding, Id};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
@@ -107,16 +107,13 @@ impl Connect {
         session.block_on(async |cancel| {
             let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let client = access.client().await?;
-            let work = async {
-                let binding = self.binding.as_ref().map(|binding| binding.reference(&namespace));
-                let (namespace, instance) = match (named.instance(self.name.as_ref()), &binding) {
-                    (Err(_), Some(binding)) => bound_to(&client, binding).await?,
-                    (named, _) => (namespace, named?),
-                };
-                let credentials = credentials(&client, &namespace, &instance, binding.as_ref()).await?;
-                self.serve(session, &client, &namespace, &instance, credentials, &cancel).await
+            let binding = self.binding.as_ref().map(|binding| binding.reference(&namespace));
+            let (namespace, instance) = match (named.instance(self.name.as_ref()), &binding) {
+                (Err(_), Some(binding)) => bound_to(&client, binding).await?,
+                (named, _) => (namespace, named?),
             };
-            until_interrupted(&cancel, work).await
+            let credentials = credentials(&client, &namespace, &instance, binding.as_ref()).await?;
+            self.serve(session, &client, &namespace, &instance, credentials, &cancel).await
         })
     }
 

@@ -8,11 +8,9 @@ use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::describe::not_there;
-use crate::cli::session::interrupted;
 use crate::finding::{Finding, Id};
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference};
-use crate::step::Cancel;
 use crate::steps::look::logs::{self, Line, Wanted, members, merge};
 
 /// Lines that wait to be printed.
@@ -47,7 +45,7 @@ impl Logs {
             return Err(Finding::new(Id::Usage, cause));
         }
         let name = named.instance(self.name.as_ref())?;
-        session.block_on(async |cancel| {
+        session.block_on(async |_| {
             let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let reference = Reference::new(Kind::Instance, &namespace, &name);
             let client = access.client().await?;
@@ -55,7 +53,7 @@ impl Logs {
             let members = members.ok_or_else(|| not_there(&reference))?;
             let wanted = Wanted { namespace, container: self.container.clone(), tail: self.tail };
             match self.follow {
-                true => self.follow(session, &client, &reference, &wanted, cancel).await,
+                true => self.follow(session, &client, &reference, &wanted).await,
                 false => self.print(session, &client, &wanted, &members).await,
             }
         })
@@ -100,7 +98,6 @@ impl Logs {
         client: &kube::Client,
         instance: &Reference,
         wanted: &Wanted,
-        cancel: Cancel,
     ) -> Result<(), Finding> {
         let (sender, mut lines) = mpsc::channel(QUEUE);
         let following = logs::follow(client, instance, self.member.as_deref(), wanted, sender);
@@ -119,7 +116,6 @@ impl Logs {
                 Ok(())
             }
             () = print => Ok(()),
-            () = cancel.cancelled() => Err(interrupted()),
         }
     }
 

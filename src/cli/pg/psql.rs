@@ -7,7 +7,6 @@ use clap::Args;
 use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
-use crate::cli::session::until_interrupted;
 use crate::finding::{Class, Finding, Id};
 use crate::kubernetes::exec::{Container, POSTGRES};
 use crate::kubernetes::terminal;
@@ -41,24 +40,20 @@ impl Psql {
         if !session.console.words() {
             return Err(Finding::new(Id::NoDocument, "psql's output is no document: leave out --output"));
         }
-        let code = session.block_on(async |cancel| {
+        let code = session.block_on(async |_| {
             let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
-            let work = async {
-                let client = access.client().await?;
-                let most = std::time::Duration::MAX;
-                let pod = primary::wait_for(&client, &namespace, &instance, most, |_| {}).await?;
-                let database = &self.database;
-                let text =
-                    format!("kubectl exec -it -n {namespace} {pod} -c {POSTGRES} -- psql -U postgres -d {database}");
-                session.progress.event(&Event::Command(&text));
-                session.progress.clear();
-                let mut command = ["psql", "-U", "postgres", "-d", database].map(str::to_owned).to_vec();
-                command.extend(self.arguments.iter().cloned());
-                let container = Container::postgres(namespace.as_str(), &pod);
-                let ended = terminal::run(client, &container, command, FAREWELL).await?;
-                ended.code.ok_or_else(|| Finding::new(Id::PsqlCutOff, format!("psql was cut off: {}", ended.message)))
-            };
-            until_interrupted(&cancel, work).await
+            let client = access.client().await?;
+            let most = std::time::Duration::MAX;
+            let pod = primary::wait_for(&client, &namespace, &instance, most, |_| {}).await?;
+            let database = &self.database;
+            let text = format!("kubectl exec -it -n {namespace} {pod} -c {POSTGRES} -- psql -U postgres -d {database}");
+            session.progress.event(&Event::Command(&text));
+            session.progress.clear();
+            let mut command = ["psql", "-U", "postgres", "-d", database].map(str::to_owned).to_vec();
+            command.extend(self.arguments.iter().cloned());
+            let container = Container::postgres(namespace.as_str(), &pod);
+            let ended = terminal::run(client, &container, command, FAREWELL).await?;
+            ended.code.ok_or_else(|| Finding::new(Id::PsqlCutOff, format!("psql was cut off: {}", ended.message)))
         })?;
         session.exit_code.store(u8::try_from(code).unwrap_or(Class::Failed.exit_code()), Ordering::Relaxed);
         Ok(())

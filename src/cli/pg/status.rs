@@ -10,7 +10,6 @@ use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
 use crate::cli::describe::not_there;
 use crate::cli::list::table;
-use crate::cli::session::until_interrupted;
 use crate::finding::{Finding, Id};
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference};
@@ -40,23 +39,20 @@ impl Status {
             return Err(Finding::new(Id::Usage, cause));
         }
         let name = named.instance(self.name.as_ref())?;
-        session.block_on(async |cancel| {
+        session.block_on(async |_| {
             let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let reference = Reference::new(Kind::Instance, &namespace, &name);
             let client = access.client().await?;
-            until_interrupted(&cancel, async {
-                loop {
-                    let found = status::status(&client, &reference).await?.ok_or_else(|| not_there(&reference))?;
-                    session.console.line(render(&found, Timestamp::now()).trim_end());
-                    session.console.document(&found);
-                    if !self.watch {
-                        return Ok(());
-                    }
-                    session.console.line("");
-                    tokio::time::sleep(EVERY).await;
+            loop {
+                let found = status::status(&client, &reference).await?.ok_or_else(|| not_there(&reference))?;
+                session.console.line(render(&found, Timestamp::now()).trim_end());
+                session.console.document(&found);
+                if !self.watch || session.console.gone() {
+                    return Ok(());
                 }
-            })
-            .await
+                session.console.line("");
+                tokio::time::sleep(EVERY).await;
+            }
         })
     }
 }

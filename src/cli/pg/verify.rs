@@ -41,10 +41,13 @@ pub struct Verify {
 impl Verify {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         let directory = session.journal();
-        session.block_on(async |cancel| {
+        let (access, namespace, subject) = session.block_on(async |_| {
             let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let backup = Reference::new(Kind::Backup, &namespace, &self.backup);
             let subject = Subject::of(&access.client().await?, backup).await?;
+            Ok((access, namespace, subject))
+        })?;
+        session.see_through(async |cancel| {
             let (plan, read, live) = subject.plan(&access, self.against_live);
             if self.run.dry_run {
                 return session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await.map(drop);

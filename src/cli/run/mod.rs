@@ -18,7 +18,6 @@ use super::session::interrupted;
 use super::{Session, caller, run_command};
 use crate::finding::{Class, Finding, Id};
 use crate::provider::embedded::places::Places;
-use crate::step::Cancel;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -66,8 +65,7 @@ impl RunPlaybook {
         let journal = Journal::of(&directory, &file, &playbook);
         let goal = self.time.map_or(Goal::Rounds(self.repeat.unwrap_or(1)), Goal::Time);
         let progress = Progress::towards(goal);
-        let interrupt = session.listen()?;
-        let mut drive = Drive { session, interrupt, playbook: &playbook, journal, progress, done: Vec::new() };
+        let mut drive = Drive { session, playbook: &playbook, journal, progress, done: Vec::new() };
         let result = drive.all(self.resume);
         drive.answer(&result);
         result
@@ -76,7 +74,6 @@ impl RunPlaybook {
 
 struct Drive<'a> {
     session: &'a Session,
-    interrupt: Cancel,
     playbook: &'a Playbook,
     journal: Journal,
     progress: Progress,
@@ -152,9 +149,9 @@ impl Drive<'_> {
 
     fn step(&mut self, step: &Step) -> Result<(), Finding> {
         let begun = Instant::now();
-        let result = match self.interrupt.is_cancelled() {
+        let result = match self.session.interrupt.is_cancelled() {
             true => Err(interrupted()),
-            false => run_command(&step.words, self.session, &self.interrupt),
+            false => run_command(&step.words, self.session),
         };
         self.session.progress.clear();
         let seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;

@@ -116,6 +116,18 @@ async fn watch(world: &mut World, line: String) -> Result<(), Failure> {
     Ok(())
 }
 
+/// As with `| head -1`.
+#[when(regex = r"^I run `a9s (.+)` for a reader that goes away after a line$")]
+async fn reader_goes(world: &mut World, line: String) -> Result<(), Failure> {
+    let mut running = Running::start(world, &line)?;
+    running.read_until("").await?;
+    let Running { line, child, stdout, said, started } = running;
+    drop(stdout);
+    let outcome = ended(line, child, said, started).await?;
+    world.remember(outcome);
+    Ok(())
+}
+
 #[when(regex = r#"^I run `a9s (.+)` and interrupt it after the statement "(.+)" in "(.+)"$"#)]
 async fn follow(world: &mut World, line: String, statement: String, instance: String) -> Result<(), Failure> {
     let mut running = Running::start(world, &line)?;
@@ -193,17 +205,29 @@ impl Running {
     }
 
     async fn end(self) -> Result<command::Outcome, Failure> {
-        let output = tokio::time::timeout(PATIENCE, self.child.wait_with_output())
-            .await
-            .map_err(|_| Failure::unexpected("an end of the command", self.line.clone()))??;
-        Ok(command::Outcome {
-            line: self.line,
-            status: output.status,
-            stdout: self.said,
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-            took: self.started.elapsed(),
-        })
+        // It is open for as long as the command runs.
+        let Self { line, child, stdout: _stdout, said, started } = self;
+        ended(line, child, said, started).await
     }
+}
+
+/// What a command did that comes to its end by itself, and of whose standard output `stdout` was read.
+async fn ended(
+    line: String,
+    child: tokio::process::Child,
+    stdout: String,
+    started: Instant,
+) -> Result<command::Outcome, Failure> {
+    let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
+        .await
+        .map_err(|_| Failure::unexpected("an end of the command", line.clone()))??;
+    Ok(command::Outcome {
+        line,
+        status: output.status,
+        stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        took: started.elapsed(),
+    })
 }
 
 /// A verification calls what it makes `verify-…`; its pods and volumes carry the name as well.

@@ -110,7 +110,12 @@ fn process_of_cluster(world: &World) -> Result<Process, Failure> {
 }
 
 #[when("the cluster's process is frozen")]
-async fn freeze_process(world: &mut World) -> Result<(), Failure> {
+async fn process_is_frozen(world: &mut World) -> Result<(), Failure> {
+    freeze_process(world)
+}
+
+/// Until the scenario ends.
+pub(super) fn freeze_process(world: &mut World) -> Result<(), Failure> {
     let process = process_of_cluster(world)?;
     world.frozen.push(process.pid);
     Ok(kill(Pid::from_raw(process.pid), Signal::SIGSTOP).map_err(std::io::Error::from)?)

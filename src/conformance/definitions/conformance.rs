@@ -8,6 +8,7 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
 
+use super::cluster;
 use crate::conformance::command::{self, Outcome};
 use crate::conformance::{Failure, World, inventory};
 
@@ -17,14 +18,36 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// How long a run may take that is sent a signal: what it did to nodes takes its time to be undone.
 const SIGNALLED: Duration = Duration::from_secs(120);
 
+/// What comes so much later is another interrupt: what comes at a time is one.
+const LATER: Duration = Duration::from_secs(1);
+
 /// Ctrl-C, once the command has said something on standard output.
 #[when(regex = r"^I start `a9s (.+)` and interrupt it once it says `(.+)`$")]
 async fn interrupt_once(world: &mut World, line: String, text: String) -> Result<(), Failure> {
-    until_it_says(world, &line, &text, |_, child| {
-        let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
-        Ok(kill(Pid::from_raw(pid), Signal::SIGINT).map_err(std::io::Error::from)?)
+    until_it_says(world, &line, &text, |_, child| interrupt(child).map(drop)).await
+}
+
+/// A cluster that does not answer is not cleaned up soon.
+#[when(regex = r"^I start `a9s (.+)`, and once it says `(.+)` the cluster is frozen and I interrupt it twice$")]
+async fn interrupt_twice(world: &mut World, line: String, text: String) -> Result<(), Failure> {
+    until_it_says(world, &line, &text, |world, child| {
+        cluster::freeze_process(world)?;
+        let pid = interrupt(child)?;
+        tokio::spawn(async move {
+            tokio::time::sleep(LATER).await;
+            // A failure means that it has ended before: what it has said tells.
+            let _ = kill(pid, Signal::SIGINT);
+        });
+        Ok(())
     })
     .await
+}
+
+fn interrupt(child: &Child) -> Result<Pid, Failure> {
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
+    let pid = Pid::from_raw(pid);
+    kill(pid, Signal::SIGINT).map_err(std::io::Error::from)?;
+    Ok(pid)
 }
 
 /// At any moment: what it is doing then is different on every machine. `timeout` sends a signal to the process and to its
@@ -80,7 +103,7 @@ async fn until_it_says(
     world: &mut World,
     line: &str,
     text: &str,
-    then: impl FnOnce(&World, &Child) -> Result<(), Failure>,
+    then: impl FnOnce(&mut World, &Child) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     let words = command::words(&world.expand(line));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();

@@ -229,6 +229,7 @@ async fn follow_until(
     Ok(())
 }
 
+/// `^C` is what it is on a keyboard.
 #[when(regex = r#"^I run `(kubectl|a9s) (.+)` in a terminal(?: and type "(.*)")?$"#)]
 async fn in_terminal(world: &mut World, program: String, words: String, typed: String) -> Result<(), Failure> {
     let stage = Stage::get();
@@ -236,7 +237,8 @@ async fn in_terminal(world: &mut World, program: String, words: String, typed: S
         "a9s" => &stage.program,
         _ => stage.kubectl.as_ref().map_err(|why| Failure::Missing(why))?,
     };
-    let line = format!("'{}' {}", program.display(), world.expand(&words));
+    let line = format!("exec '{}' {}", program.display(), world.expand(&words));
+    let typed = typed.replace("^C", "\u{3}");
     let answers: Vec<&str> = typed.split_whitespace().collect();
     let outcome = command::in_terminal(&world.surroundings, &line, &answers).await?;
     world.remember(outcome);

@@ -1,6 +1,8 @@
 //! Commands run twice, and commands cut off.
 
 use std::collections::BTreeSet;
+use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -10,8 +12,9 @@ use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr};
 
-use crate::conformance::command;
+use crate::conformance::command::{self, Outcome};
 use crate::conformance::{Failure, World};
+use crate::finding::Class;
 
 #[when("I run it again")]
 async fn again(world: &mut World) -> Result<(), Failure> {
@@ -50,44 +53,57 @@ async fn few_requests(world: &mut World) -> Result<(), Failure> {
     Err(Failure::unexpected(wanted, format!("{rest} more:\n{}", lines.join("\n"))))
 }
 
-/// The latest moment at which a command is killed.
+/// The latest moment at which a command is cut off.
 const LATEST: Duration = Duration::from_secs(10);
 
-/// Starts a command, kills it at a random moment, and repeats that until it has hit a running command so often. Then
-/// the command runs to its end. A hit shows that a run takes longer than that, so the next one may come later; how long
-/// a run takes that has come to its end is known.
-#[when(regex = r"^I run `a9s (.+)`, cut off (\d+) times$")]
-async fn cut_off(world: &mut World, line: String, times: usize) -> Result<(), Failure> {
+/// How long a command may take to end that is interrupted: what it takes back takes its time.
+const PROMPTLY: Duration = Duration::from_secs(20);
+
+/// What interrupts a command, each as the others do.
+const INTERRUPTS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+
+/// Starts a command, kills or interrupts it at a random moment, and repeats that until it has hit a running command so
+/// often. Then the command runs to its end. A hit shows that a run takes longer than that, so the next one may come later;
+/// how long a run takes that has come to its end is known.
+#[when(regex = r"^I run `a9s (.+)`, (cut off|interrupted) (\d+) times$")]
+async fn cut_off(world: &mut World, line: String, how: String, times: usize) -> Result<(), Failure> {
     world.adopt_default_namespace();
     let words = command::words(&world.expand(&line));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut longest = Duration::from_millis(600);
     let mut hits = 0;
-    for _ in 0..times * 4 {
+    for attempt in 0..times * 4 {
         if hits == times {
             break;
         }
         let delay = longest.mul_f64(rand::random::<f64>());
         let started = Instant::now();
-        match killed_after(world, &words, delay).await? {
+        let cut = match how.as_str() {
+            "cut off" => killed_after(world, &words, delay).await?,
+            _ => interrupted_after(world, &words, delay, INTERRUPTS[attempt % INTERRUPTS.len()]).await?,
+        };
+        match cut {
+            Cut::Early => {}
             Cut::Hit => {
                 hits += 1;
                 longest = (longest * 2).min(LATEST);
             }
             Cut::Missed(status) if status.success() => longest = started.elapsed().min(longest),
             Cut::Missed(status) => {
-                return Err(Failure::unexpected("a command that succeeds or is killed", format!("{status}")));
+                return Err(Failure::unexpected(format!("a command that succeeds or is {how}"), format!("{status}")));
             }
         }
     }
     if hits < times {
-        return Err(Failure::unexpected(format!("{times} kills inside the command"), format!("{hits}")));
+        return Err(Failure::unexpected(format!("a command that is {how} {times} times"), format!("{hits}")));
     }
     world.a9s(&words).await.map(drop)
 }
 
 enum Cut {
     Hit,
+    /// It had not begun.
+    Early,
     Missed(ExitStatus),
 }
 
@@ -99,6 +115,33 @@ async fn killed_after(world: &World, words: &[&str], delay: Duration) -> Result<
     child.start_kill()?;
     let status = child.wait().await?;
     Ok(if status.code().is_none() { Cut::Hit } else { Cut::Missed(status) })
+}
+
+/// It has to end by itself, and to say why.
+async fn interrupted_after(world: &World, words: &[&str], delay: Duration, signal: Signal) -> Result<Cut, Failure> {
+    let started = Instant::now();
+    let child = command::start_a9s(&world.surroundings, words)?;
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
+    let mut ended = pin!(child.wait_with_output());
+    if let Ok(output) = tokio::time::timeout(delay, &mut ended).await {
+        return Ok(Cut::Missed(output?.status));
+    }
+    kill(Pid::from_raw(pid), signal).map_err(std::io::Error::from)?;
+    let line = format!("a9s {} (interrupted by {signal} after {delay:?})", words.join(" "));
+    let output = tokio::time::timeout(PROMPTLY, ended).await;
+    let output = output.map_err(|_| Failure::unexpected(format!("an end within {PROMPTLY:?}"), line.clone()))??;
+    let outcome = Outcome::of(line, &output, started.elapsed());
+    match outcome.status {
+        status if status.signal() == Some(signal as i32) => Ok(Cut::Early),
+        status if status.code() == Some(Class::Interrupted.exit_code().into()) => {
+            match outcome.stderr.contains("[interrupted]") {
+                true => Ok(Cut::Hit),
+                false => Err(Failure::unexpected("a word about the interrupt", outcome.transcript())),
+            }
+        }
+        status if status.success() => Ok(Cut::Missed(status)),
+        _ => Err(Failure::unexpected("an interrupted command", outcome.transcript())),
+    }
 }
 
 /// Ctrl-C, once the command has said that it waits.

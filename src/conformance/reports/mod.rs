@@ -92,7 +92,10 @@ pub fn write(results: &Results, previous: Option<&Results>, folder: &Path) -> st
             fs_err::write(evidence.join("timeline.txt"), timeline::text(scenario))?;
         }
     }
-    fs_err::write(folder.join(FILE), serde_json::to_vec_pretty(results)?)?;
+    // By rename: a run that is ended meanwhile leaves no half of it.
+    let unnamed = folder.join(format!(".{FILE}"));
+    fs_err::write(&unnamed, serde_json::to_vec_pretty(results)?)?;
+    fs_err::rename(unnamed, folder.join(FILE))?;
     fs_err::write(folder.join(JUNIT), junit::document(results)?)?;
     fs_err::write(folder.join(PAGE), html::page(results, previous, folder))?;
     archive::write(&files(folder)?, folder, &folder.join(ARCHIVE))
