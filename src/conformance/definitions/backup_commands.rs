@@ -1,7 +1,6 @@
 //! Backups and restores, as commands make and delete them.
 
 use cucumber::{given, then, when};
-use serde_json::Value;
 
 use crate::conformance::observe;
 use crate::conformance::{Failure, World};

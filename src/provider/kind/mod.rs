@@ -596,7 +596,8 @@ mod tests {
     async fn nodes_start_in_the_order_of_the_addresses_they_had() {
         let directory = tempfile::tempdir().unwrap();
         let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
-        let containers = ["1a demo-control-plane exited", "2b demo-external-load-balancer exited", "3c demo-worker exited"];
+        let containers =
+            ["1a demo-control-plane exited", "2b demo-external-load-balancer exited", "3c demo-worker exited"];
         fs_err::write(directory.path().join("containers"), containers.join("\n")).unwrap();
         let flags = |node: &str, address: &str| {
             let text = format!("kubeadm-flags.env\0\0KUBELET_KUBEADM_ARGS=\"--node-ip={address} --node-labels=\"\n\0");

@@ -202,8 +202,9 @@ pub async fn dependants(client: &Client) -> Result<Vec<String>, Error> {
 
 /// What goes at once, and what only when all of that is gone: the namespace of the record. As long as anything is there, a
 /// run after one that was cut off has to know of it.
-fn in_turns<T>(made: Vec<(Entry, T)>) -> (Vec<(Entry, T)>, Vec<(Entry, T)>) {
-    made.into_iter().partition(|(entry, _)| !inventory::holds_record(entry))
+fn in_turns<T>(made: Vec<(Entry, T)>) -> [Vec<(Entry, T)>; 2] {
+    let (first, last) = made.into_iter().partition(|(entry, _)| !inventory::holds_record(entry));
+    [first, last]
 }
 
 async fn delete(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), Error> {
@@ -265,7 +266,7 @@ impl Step for Removed {
         if noted.is_there && !left.offspring.is_subset(&noted.offspring) {
             inventory::note_offspring(&client, left.offspring).await?;
         }
-        let (first, last) = in_turns(left.made);
+        let [first, last] = in_turns(left.made);
         for (entry, api) in &first {
             delete(api, &entry.object()).await?;
         }
@@ -313,7 +314,7 @@ mod tests {
             (entry, ())
         };
         let made = [("ClusterRole", "a8s-system"), ("Namespace", "a8s-system"), ("Namespace", "minio-dev")];
-        let (first, last) = in_turns(made.map(|(kind, name)| entry(kind, name)).to_vec());
+        let [first, last] = in_turns(made.map(|(kind, name)| entry(kind, name)).to_vec());
         assert_eq!(first, [entry("ClusterRole", "a8s-system"), entry("Namespace", "minio-dev")]);
         assert_eq!(last, [entry("Namespace", "a8s-system")]);
     }
