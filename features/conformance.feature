@@ -149,7 +149,7 @@ Feature: The suite itself
     Then the command succeeds
     And standard output is one JSON document
     And the value at `/acceptedDifferences` of the document is `2`
-    And the value at `/accepted/1/reason` of the document is `"the event is another one there"`
+    And the value at `/accepted/1/reason` of the document is `the event is another one there`
     When I run `a9s conformance compare one new --accepted accepted.yaml`
     Then it ends with the finding "runs-differ"
     And standard output says "/objects/pod/solo-0/phase"
