@@ -137,6 +137,23 @@ Feature: Who may do what
     When I run `kubectl auth can-i get namespaces --as system:serviceaccount:{namespace}:solo`
     Then standard output is "no"
 
+  @full @builtin @kubectl
+  Scenario: The agent of an instance may answer its own orders, and those only while they run
+    Given an instance "solo"
+    When I run `kubectl auth can-i patch backups --subresource=status --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "no"
+    When I run `kubectl auth can-i patch restores --subresource=status --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "no"
+    When I create a backup "nightly" of "solo"
+    Then the command succeeds
+    When I run `kubectl auth can-i patch backups/nightly --subresource=status --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "no"
+    When I create a restore "back" of the backup "nightly" into "solo"
+    Then the command succeeds
+    When I run `kubectl auth can-i patch restores/back --subresource=status --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "no"
+    And nobody has access to the store any more
+
   @full @deployments @builtin @kubectl
   Scenario Outline: The account of the operators may not <verb> <resource>
     When I run `kubectl auth can-i <verb> <resource> <more> --as system:serviceaccount:a8s-system:postgresql-manager-account`

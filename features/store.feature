@@ -31,7 +31,44 @@ Feature: Object store
     When I run `a9s create cluster a8s --backup-bucket mine --backup-store-accesskey me --yes`
     Then the command succeeds
     And the object store takes and gives objects
+    And the object store refuses the secret key "guess" with "SignatureDoesNotMatch"
+
+  Scenario: Every store has a secret key of its own, which nobody else knows
+    Given a cluster named "one"
+    And the secret key of the store is remembered
+    And a cluster named "two"
+    Then the secret key of the store is another than the remembered one
+    And the object store refuses the remembered secret key with "SignatureDoesNotMatch"
     And the object store refuses the secret key "a8s-password" with "SignatureDoesNotMatch"
+    And the object store takes and gives objects
+
+  @kubectl
+  Scenario: A store keeps its secret key, whoever installs the stack again and whatever is lost
+    Given a cluster of its own
+    And the secret key of the store is remembered
+    And the file "a9s/a8s-deployment/deploy/a8s/backup-config/secret-access-key" with:
+      """
+      of another cluster
+      """
+    When I run `a9s create stack a8s -c a8s --yes`
+    Then the command succeeds
+    And the program has sent no changing request
+    And the secret key of the store is the remembered one
+    When I run `kubectl delete configmap a8s-backup-store-config -n a8s-system`
+    And I run `a9s create stack a8s -c a8s --yes`
+    Then the command succeeds
+    And the secret key of the store is the remembered one
+    When I run `kubectl delete secret a8s-backup-storage-credentials -n a8s-system`
+    And I run `a9s create stack a8s -c a8s --yes`
+    Then the command succeeds
+    And standard error does not say "from now on"
+    And the secret key of the store is the remembered one
+    And the object store takes and gives objects
+    When I run `a9s delete stack a8s -c a8s --yes`
+    And I run `a9s create stack a8s -c a8s --yes`
+    Then the command succeeds
+    And the secret key of the store is another than the remembered one
+    And the object store takes and gives objects
 
   Scenario: A secret key on the command line is warned of
     Given an empty home and no cluster

@@ -151,9 +151,9 @@ fn images_binding() -> Value {
     })
 }
 
-/// What agents may do in the namespace of their instance without saying to whom it belongs: read the instance, follow and
-/// answer orders, watch the other members and the Lease, and make that. What they may do by names is in a Role of their
-/// instance.
+/// What agents may do in the namespace of their instance without saying to whom it belongs: read the instance, follow orders,
+/// watch the other members and the Lease, and make that. What they may do by names is in a Role of their instance, and, while
+/// an order runs, in one of that.
 fn agent_role() -> Value {
     json!({
         "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
@@ -161,7 +161,6 @@ fn agent_role() -> Value {
         "rules": [
             rule(a8s_api::Postgresql::GROUP, &["postgresqls"], &["get", "list", "watch"]),
             rule(a8s_api::Backup::GROUP, &["backups", "restores"], &["get", "list", "watch"]),
-            rule(a8s_api::Backup::GROUP, &["backups/status", "restores/status"], &["patch"]),
             rule("", &["pods"], &["get", "list", "watch"]),
             // Names say nothing where something is made.
             rule("coordination.k8s.io", &["leases"], &["create", "list", "watch"]),

@@ -47,8 +47,8 @@ pub struct BackupStore {
     /// File with the access key id
     #[arg(long, value_name = "FILE", help_heading = "Backups")]
     backup_store_accesskey_file: Option<PathBuf>,
-    /// Secret key of the store, else $A9S_BACKUP_STORE_SECRETKEY [default for minio: a8s-password]; others on this
-    /// machine can see it here
+    /// Secret key of the store, else $A9S_BACKUP_STORE_SECRETKEY [default for minio: as it is on the cluster, else a random
+    /// one]; others on this machine can see it here
     #[arg(long, value_name = "KEY", conflicts_with = "backup_store_secretkey_file", help_heading = "Backups")]
     backup_store_secretkey: Option<String>,
     /// File with the secret key

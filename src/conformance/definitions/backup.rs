@@ -273,8 +273,17 @@ async fn no_access(world: &mut World) -> Result<(), Failure> {
     let secrets: Api<Secret> = Api::namespaced(world.client().await?, world.namespace());
     let all = secrets.list_metadata(&ListParams::default()).await?;
     let left: Vec<_> = all.items.into_iter().filter_map(|secret| secret.metadata.name).collect();
-    let is_gone = !left.iter().any(|name| name.ends_with("-backup-store"));
-    if is_gone { Ok(()) } else { Err(Failure::unexpected("no Secret for orders", format!("{left:?}"))) }
+    if left.iter().any(|name| name.ends_with("-backup-store")) {
+        return Err(Failure::unexpected("no Secret for orders", format!("{left:?}")));
+    }
+    for kind in ["role", "rolebinding"] {
+        let all = observe::all(&world.client().await?, world.namespace(), kind).await?;
+        let left: Vec<_> = all.into_iter().filter_map(|object| object.metadata.name).collect();
+        if left.iter().any(|name| name.starts_with("order.")) {
+            return Err(Failure::unexpected(format!("no {kind} for orders"), format!("{left:?}")));
+        }
+    }
+    Ok(())
 }
 
 #[when(expr = "the backup {string} has begun to upload")]

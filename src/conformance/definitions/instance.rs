@@ -132,7 +132,9 @@ fn is_of(instance: &str, kind: &str, object: &DynamicObject) -> bool {
         "persistentvolumeclaim" => is_of_member(&format!("{}-{instance}", names::DATA_VOLUME)),
         "service" => services().contains(&name),
         "endpoints" => name == instance || services().contains(&name),
-        "rolebinding" | "role" => name == instance || name == names::agent_role(instance),
+        "rolebinding" | "role" => {
+            [instance, &names::agent_role(instance), &names::order_role(instance)].contains(&name.as_str())
+        }
         "secret" => [
             names::credentials("postgres", instance),
             names::credentials("standby", instance),

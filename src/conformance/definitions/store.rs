@@ -16,6 +16,8 @@ use crate::conformance::{Failure, World, observe};
 
 /// Directory of the home with the keys of a store beside the cluster.
 const KEYS: &str = "store-keys";
+/// The note of a secret key that is remembered.
+const SECRET: &str = "remembered secret key";
 const COPY: &str = "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password";
 /// No object of ours in the features is larger.
 const LARGEST: u64 = 1 << 20;
@@ -125,6 +127,33 @@ async fn refused(world: &World, credentials: Credentials, code: &str) -> Result<
 async fn refuses_secret(world: &mut World, secret_key: String, code: String) -> Result<(), Failure> {
     let access_key = settings(world).await?.credentials.access_key;
     refused(world, Credentials { access_key, secret_key }, &code).await
+}
+
+#[then(expr = "the object store refuses the remembered secret key with {string}")]
+async fn refuses_remembered(world: &mut World, code: String) -> Result<(), Failure> {
+    let secret_key = remembered_key(world)?.to_owned();
+    refuses_secret(world, secret_key, code).await
+}
+
+#[given("the secret key of the store is remembered")]
+async fn remember_key(world: &mut World) -> Result<(), Failure> {
+    let key = settings(world).await?.credentials.secret_key;
+    world.notes.insert(SECRET.to_owned(), key);
+    Ok(())
+}
+
+fn remembered_key(world: &World) -> Result<&str, Failure> {
+    world.notes.get(SECRET).map(String::as_str).ok_or(Failure::Missing("remembered secret key"))
+}
+
+#[then(regex = r"^the secret key of the store is (the|another than the) remembered one$")]
+async fn compare_key(world: &mut World, which: String) -> Result<(), Failure> {
+    // Not even a key of a test is shown.
+    let is_same = settings(world).await?.credentials.secret_key == remembered_key(world)?;
+    match is_same == (which == "the") {
+        true => Ok(()),
+        false => Err(Failure::unexpected(format!("{which} remembered one"), if is_same { "it" } else { "another" })),
+    }
 }
 
 #[then(expr = "the object store refuses the access key {string} with {string}")]

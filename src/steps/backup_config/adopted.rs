@@ -4,13 +4,15 @@
 use std::sync::Arc;
 
 use a8s_operators::SYSTEM_NAMESPACE;
+use a8s_operators::object_store::manifests as own;
 use a8s_operators::store::{CONFIG, CONFIG_KEY, CREDENTIALS, Credentials, PASSWORD};
 use async_trait::async_trait;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use kube::{Api, Client};
 use tokio::sync::OnceCell;
 
-use super::{Choice, Owner, Store, keep, password_file};
+use super::store::ACCESS_KEY_ID;
+use super::{Choice, Owner, Store, Wish, keep, password_file};
 use crate::config::WorkingDirectory;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Error;
@@ -34,37 +36,48 @@ struct Found {
 
 impl Found {
     /// What is there. Where an owner is named, what is damaged is as good as none.
-    async fn on(client: &Client, names_an_owner: bool) -> Result<Self, Finding> {
-        let secret = secret(client).await?;
+    async fn on(client: &Client, wish: &Wish) -> Result<Self, Finding> {
+        let names_an_owner = wish.owner.is_some();
+        let secret = secret(client, SYSTEM_NAMESPACE, CREDENTIALS).await?;
         let maps: Api<ConfigMap> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-        let there = maps.get_opt(CONFIG).await.map_err(|error| unread("configmap", CONFIG, error))?;
+        let there = maps.get_opt(CONFIG).await;
+        let there = there.map_err(|error| unread("configmap", SYSTEM_NAMESPACE, CONFIG, error))?;
         let document = there.and_then(|map| map.data?.remove(CONFIG_KEY));
         let credentials = secret.as_ref().and_then(|secret| Credentials::of(secret).ok());
         let store = match (document, credentials) {
             (Some(document), Some(credentials)) => store(&document, credentials, names_an_owner)?,
-            _ if names_an_owner => None,
+            _ if wish.owner == Some(Owner::Aws) => None,
             // What was made half, or is damaged, is made whole again where it is certain what it was.
-            (Some(document), None) if is_minio(&document) => None,
-            (None, Some(credentials)) if credentials == Store::usual(Owner::Minio).credentials => None,
-            (None, None) => None,
+            (Some(document), None) if is_minio(&document) => own_store(client, wish).await?,
+            (None, Some(keys)) if keys.access_key == ACCESS_KEY_ID => Some(wish.over(Some(&Store::own(keys)))),
+            (None, None) => own_store(client, wish).await?,
+            _ if names_an_owner => None,
             _ => return Err(damaged("a part of the configuration of backups is not there")),
         };
         Ok(Self { password: secret.and_then(password_of), store })
     }
 }
 
-/// The store that a cluster is configured for, if it is for one.
+/// The store that a cluster is configured for, if it is for one, for backups that go to AWS or the like.
 ///
 /// # Errors
 /// The cluster can't be asked.
 pub async fn of_cluster(client: &Client) -> Result<Option<Store>, Finding> {
-    Ok(Found::on(client, true).await?.store)
+    let wish = Wish { owner: Some(Owner::Aws), ..Wish::default() };
+    Ok(Found::on(client, &wish).await?.store)
 }
 
-/// What a cluster has of keys and of the encryption password.
-async fn secret(client: &Client) -> Result<Option<Secret>, Error> {
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
-    secrets.get_opt(CREDENTIALS).await.map_err(|error| unread("secret", CREDENTIALS, error))
+async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>, Error> {
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    secrets.get_opt(name).await.map_err(|error| unread("secret", namespace, name, error))
+}
+
+/// The stack's own store where it is there, and the stack was not told its keys or has lost them: it keeps them. On a node
+/// it takes a pod a minute to see others.
+async fn own_store(client: &Client, wish: &Wish) -> Result<Option<Store>, Error> {
+    let secret = secret(client, own::NAMESPACE, own::SECRET).await?;
+    let keys = secret.and_then(|secret| Credentials::of(&secret).ok());
+    Ok(keys.map(|keys| wish.over(Some(&Store::own(keys)))))
 }
 
 fn password_of(secret: Secret) -> Option<Vec<u8>> {
@@ -73,11 +86,11 @@ fn password_of(secret: Secret) -> Option<Vec<u8>> {
 
 /// The encryption password of a cluster.
 pub(super) async fn password(client: &Client) -> Result<Option<Vec<u8>>, Error> {
-    Ok(secret(client).await?.and_then(password_of))
+    Ok(secret(client, SYSTEM_NAMESPACE, CREDENTIALS).await?.and_then(password_of))
 }
 
-fn unread(kind: &str, name: &str, error: kube::Error) -> Error {
-    Error::request(format!("get {kind} {SYSTEM_NAMESPACE}/{name}"), error)
+fn unread(kind: &str, namespace: &str, name: &str, error: kube::Error) -> Error {
+    Error::request(format!("get {kind} {namespace}/{name}"), error)
 }
 
 fn store(document: &str, credentials: Credentials, names_an_owner: bool) -> Result<Option<Store>, Finding> {
@@ -109,7 +122,7 @@ impl Adopted {
     async fn found(&self) -> Result<&Found, Finding> {
         let found = self.found.get_or_try_init(async || match self.site.origin(SYSTEM_NAMESPACE) {
             Some(Origin::Made) => Ok::<_, Finding>(Found::default()),
-            _ => Found::on(&self.site.client().await?, self.choice.names_an_owner()).await,
+            _ => Found::on(&self.site.client().await?, self.choice.wish()).await,
         });
         found.await
     }

@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use a8s_operators::object_store::manifests::ENDPOINT;
 use a8s_operators::store::{Config, Credentials, SettingsError};
+use rand::distr::{Alphanumeric, SampleString as _};
 use serde_json::json;
 
 use crate::finding::{Finding, Id};
@@ -12,6 +13,11 @@ use crate::yaml;
 /// How the document of a store begins that is in the place of the stack's own and is of others. It says so to people, and to
 /// the next run; operators pass over it.
 const OF_OTHERS: &str = "# This store is of others: a9s does not install it.\n";
+
+/// Access key id of the store that the program installs. It is a name: what nobody else may know is the secret key.
+pub(super) const ACCESS_KEY_ID: &str = "a8s-user";
+/// Length of a secret key that is made, as AWS makes them.
+const SECRET_KEY_LENGTH: usize = 40;
 
 /// Whose store it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,19 +46,32 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store of an owner when nothing is said. MinIO's keys are known to everybody: no other store ever gets them.
-    pub(super) fn usual(owner: Owner) -> Self {
+    /// The store of an owner when nothing is said. The one that is installed gets a secret key that nobody has had before:
+    /// whoever knew it could read, replace and remove every backup.
+    fn usual(owner: Owner) -> Self {
         let (access_key, secret_key) = match owner {
-            Owner::Minio => ("a8s-user", "a8s-password"),
-            Owner::Aws => ("", ""),
+            Owner::Minio if sabotage::sabotaged!("store-keys-are-known") => {
+                (ACCESS_KEY_ID.to_owned(), "a8s-password".to_owned())
+            }
+            Owner::Minio => (ACCESS_KEY_ID.to_owned(), Alphanumeric.sample_string(&mut rand::rng(), SECRET_KEY_LENGTH)),
+            Owner::Aws => (String::new(), String::new()),
         };
+        Self::with(owner, Credentials { access_key, secret_key })
+    }
+
+    /// The store that is installed when nothing is said but its keys.
+    pub(super) fn own(credentials: Credentials) -> Self {
+        Self::with(Owner::Minio, credentials)
+    }
+
+    fn with(owner: Owner, credentials: Credentials) -> Self {
         Self {
             owner,
             bucket: "a8s-backups".to_owned(),
             region: "eu-central-1".to_owned(),
             endpoint: String::new(),
             path_style: false,
-            credentials: Credentials { access_key: access_key.to_owned(), secret_key: secret_key.to_owned() },
+            credentials,
         }
     }
 
@@ -179,29 +198,32 @@ impl Wish {
 /// The choice of a run: a wish, and the store as soon as it is known what the cluster has.
 pub struct Choice {
     wish: Wish,
+    /// The store where nothing is found. It is made once: keys that are made must not differ within a run.
+    fresh: Store,
     store: OnceLock<Store>,
 }
 
 impl Choice {
     /// The wish alone, until something is found.
     pub fn new(wish: Wish) -> Arc<Self> {
-        Arc::new(Self { wish, store: OnceLock::new() })
+        Arc::new(Self { fresh: wish.over(None), wish, store: OnceLock::new() })
     }
 
     /// The store is the one that was found, with what is wished otherwise.
     pub fn made(&self, found: Option<&Store>) -> Store {
         let found = found.filter(|_| !sabotage::sabotaged!("store-is-forgotten"));
-        self.store.get_or_init(|| self.wish.over(found)).clone()
+        let made = || found.map_or_else(|| self.fresh.clone(), |found| self.wish.over(Some(found)));
+        self.store.get_or_init(made).clone()
     }
 
     /// The store; as long as nobody has looked for one, what is wished.
     pub fn store(&self) -> Store {
-        self.store.get().cloned().unwrap_or_else(|| self.wish.over(None))
+        self.store.get().unwrap_or(&self.fresh).clone()
     }
 
-    /// Whether an owner is wished.
-    pub fn names_an_owner(&self) -> bool {
-        self.wish.owner.is_some()
+    /// The wish.
+    pub(super) fn wish(&self) -> &Wish {
+        &self.wish
     }
 
     /// Whether backups may come to go to the store that the program installs.
@@ -246,13 +268,42 @@ mod tests {
         assert!(Wish::default().over(Some(&aws())) == aws());
         let moved = Wish { bucket: Some("other".to_owned()), ..Wish::default() }.over(Some(&aws()));
         assert!(moved == Store { bucket: "other".to_owned(), ..aws() });
-        assert!(Wish::default().over(None) == Store::usual(Owner::Minio));
+    }
+
+    #[test]
+    fn every_new_store_has_a_secret_key_of_its_own() {
+        let keys = || Choice::new(Wish::default()).store().credentials;
+        let (one, other) = (keys(), keys());
+        assert_ne!(one.secret_key, other.secret_key);
+        for Credentials { access_key, secret_key } in [one, other] {
+            assert_eq!(access_key, ACCESS_KEY_ID);
+            assert!(secret_key.len() == SECRET_KEY_LENGTH && secret_key.chars().all(|c| c.is_ascii_alphanumeric()));
+        }
+    }
+
+    #[test]
+    fn within_a_run_a_new_store_has_one_secret_key() {
+        let choice = Choice::new(Wish::default());
+        let before = choice.store();
+        assert!(choice.made(None) == before && choice.store() == before);
+    }
+
+    #[test]
+    fn keys_that_are_there_or_are_said_are_not_made() {
+        let found = Store::own(Credentials { access_key: "me".to_owned(), secret_key: "mine".to_owned() });
+        assert!(Choice::new(Wish::default()).made(Some(&found)) == found);
+        let said = Wish { secret_key: Some(Secret("said".to_owned())), ..Wish::default() };
+        assert_eq!(Choice::new(said).made(None).credentials.secret_key, "said");
+        let nothing = Wish { secret_key: Some(Secret(String::new())), ..Wish::default() };
+        assert!(nothing.over(None).check().is_err());
     }
 
     #[test]
     fn another_owner_gets_nothing_of_the_one_before() {
-        let back = Wish { owner: Some(Owner::Minio), ..Wish::default() };
-        assert!(back.over(Some(&aws())) == Store::usual(Owner::Minio));
+        let back = Wish { owner: Some(Owner::Minio), ..Wish::default() }.over(Some(&aws()));
+        assert!(back == Store::own(back.credentials.clone()));
+        assert_eq!(back.credentials.access_key, ACCESS_KEY_ID);
+        assert_ne!(back.credentials.secret_key, aws().credentials.secret_key);
         let away = Wish { owner: Some(Owner::Aws), ..Wish::default() };
         let away = away.over(Some(&Store::usual(Owner::Minio)));
         assert!(away.credentials.secret_key.is_empty() && away.check().is_err());

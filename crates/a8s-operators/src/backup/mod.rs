@@ -2,8 +2,8 @@
 //!
 //! The middle is pure: [`plan`] says what to do next about a Backup, [`restoring`] about a Restore, from what
 //! [`conditions`] carry. [`shell`] is what both controllers share (reading, writing, the way to the store),
-//! [`backups`] and [`restores`] carry out. Agents do the work: an order is a few fields of a status, [`access`] is the
-//! Secret that lets one agent carry it out, and the agent answers with a condition.
+//! [`backups`] and [`restores`] carry out. Agents do the work: an order is a few fields of a status, [`access`] is what
+//! lets one agent carry it out, and the agent answers with a condition.
 //!
 //! An instance has one order at a time: what comes later waits, and says for what.
 

@@ -1,7 +1,7 @@
 //! What both controllers share: reading what is there, writing what has changed, and the way to the store.
 
 use super::COMPONENT;
-use super::access::{Access, belongs_to_order};
+use super::access::{Access, answering, belongs_to_order};
 use super::conditions::{self, IN_PROGRESS, ORDERED, Trouble};
 use super::order::Order;
 use super::plan::{Pod as Target, Seen};
@@ -15,12 +15,17 @@ use a8s_api::{Backup, LABEL_ROLE, Postgresql, Restore};
 use futures::future;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
+use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::api::{Api, DeleteParams, ListParams, Patch, Preconditions};
+use kube::core::NamespaceResourceScope;
 use kube::runtime::controller::Action;
 use kube::{Resource, ResourceExt as _};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::fmt::Debug;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -36,6 +41,30 @@ pub struct Way {
 impl Way {
     pub fn key(&self, backup_uid: &str) -> DataKey {
         DataKey::derive(&self.settings.password, backup_uid)
+    }
+}
+
+/// What is written for an order.
+trait Given:
+    Resource<Scope = NamespaceResourceScope, DynamicType = ()> + Clone + Debug + DeserializeOwned + Serialize
+{
+}
+
+impl Given for Secret {}
+impl Given for Role {}
+impl Given for RoleBinding {}
+
+/// Why it was not written.
+enum NotGiven {
+    /// Somebody else has the name.
+    Taken(Trouble),
+    /// A request failed.
+    Failed(Error),
+}
+
+impl From<Error> for NotGiven {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
     }
 }
 
@@ -59,10 +88,7 @@ impl Context {
         })
     }
 
-    pub fn api<K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>>(
-        &self,
-        namespace: &str,
-    ) -> Api<K> {
+    pub fn api<K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>>(&self, namespace: &str) -> Api<K> {
         Api::namespaced(self.client.clone(), namespace)
     }
 
@@ -134,7 +160,7 @@ impl Context {
         Ok(found.or_else(|| running(&restores.items, instance, object.uid().as_deref())))
     }
 
-    /// Writes the Secret for an order, or says why not: one of somebody else is not replaced.
+    /// Writes what the agents of an instance need for an order, or says why not: what is somebody else's is not replaced.
     pub async fn give_access<K: Order>(
         &self,
         object: &K,
@@ -142,46 +168,64 @@ impl Context {
         access: Access,
     ) -> Result<Result<(), Trouble>, Error> {
         let namespace = object.namespace().unwrap_or_default();
-        let mut secret = access.secret(&namespace, instance, object.owner());
-        let api: Api<Secret> = self.api(&namespace);
-        let name = secret.name_any();
-        let parameters = controller::post_parameters(COMPONENT);
-        match api.get_opt(&name).await.map_err(failed("read the Secret of orders"))? {
-            Some(before) if !belongs_to_order(&before) => {
-                let text = format!(
-                    "there is a Secret {name:?} that does not belong to an order: the {} waits until it is gone",
-                    K::WHAT
-                );
-                return Ok(Err(Trouble::new("SecretTaken", text)));
-            }
-            Some(before) => {
-                secret.metadata.resource_version = before.metadata.resource_version;
-                let replaced = api.replace(&name, &parameters, &secret).await;
-                replaced.map_err(failed("replace the Secret of orders"))?;
-            }
-            None => {
-                let made = api.create(&parameters, &secret).await;
-                made.map_err(failed("make the Secret of orders"))?;
-            }
+        let (role, binding) = answering(object, &namespace, instance);
+        let given = async {
+            self.give::<K, _>(access.secret(&namespace, instance, object.owner())).await?;
+            self.give::<K, _>(role).await?;
+            self.give::<K, _>(binding).await
+        };
+        match given.await {
+            Ok(()) => Ok(Ok(())),
+            Err(NotGiven::Taken(trouble)) => Ok(Err(trouble)),
+            Err(NotGiven::Failed(error)) => Err(error),
         }
-        Ok(Ok(()))
     }
 
-    /// Removes the Secret of an object's last order, and no other.
+    /// Writes one object for an order, in the place of what is there for an earlier one.
+    async fn give<K: Order, T: Given>(&self, mut object: T) -> Result<(), NotGiven> {
+        let api: Api<T> = self.api(&object.namespace().unwrap_or_default());
+        let (name, parameters) = (object.name_any(), controller::post_parameters(COMPONENT));
+        let written = match api.get_opt(&name).await.map_err(failed("read what an order needs"))? {
+            Some(before) if !belongs_to_order(before.meta()) => {
+                let kind = T::kind(&());
+                let text = format!(
+                    "there is a {kind} {name:?} that does not belong to an order: the {} waits until it is gone",
+                    K::WHAT
+                );
+                return Err(NotGiven::Taken(Trouble::new(&format!("{kind}Taken"), text)));
+            }
+            Some(before) => {
+                object.meta_mut().resource_version.clone_from(&before.meta().resource_version);
+                api.replace(&name, &parameters, &object).await
+            }
+            None => api.create(&parameters, &object).await,
+        };
+        written.map_err(failed("write what an order needs"))?;
+        Ok(())
+    }
+
+    /// Removes what agents needed for an object's last order, and for no other.
     pub async fn take_access<K: Order>(&self, object: &K) -> Result<(), Error> {
-        let (Some(instance), Some(order)) = (object.ordered_instance(), object.order()) else { return Ok(()) };
-        let api: Api<Secret> = self.api(&object.namespace().unwrap_or_default());
-        let name = names::backup_store(instance);
-        let Some(secret) = api.get_opt(&name).await.map_err(failed("read the Secret of orders"))? else {
+        let Some(instance) = object.ordered_instance() else { return Ok(()) };
+        let role = names::order_role(instance);
+        self.take::<K, RoleBinding>(object, &role).await?;
+        self.take::<K, Role>(object, &role).await?;
+        self.take::<K, Secret>(object, &names::backup_store(instance)).await
+    }
+
+    async fn take<K: Order, T: Given>(&self, object: &K, name: &str) -> Result<(), Error> {
+        let api: Api<T> = self.api(&object.namespace().unwrap_or_default());
+        let Some(found) = api.get_opt(name).await.map_err(failed("read what an order needed"))? else {
             return Ok(());
         };
-        if !belongs_to_order(&secret) || Access::of(&secret).is_some_and(|access| access.order != order) {
+        let uid = object.uid();
+        if !found.owner_references().iter().any(|owner| uid.as_ref() == Some(&owner.uid)) {
             return Ok(());
         }
-        let same = Preconditions { uid: secret.metadata.uid, resource_version: secret.metadata.resource_version };
-        match api.delete(&name, &DeleteParams::default().preconditions(same)).await {
+        let same = Preconditions { uid: found.uid(), resource_version: found.resource_version() };
+        match api.delete(name, &DeleteParams::default().preconditions(same)).await {
             Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-            result => result.map(drop).map_err(failed("remove the Secret of orders")),
+            result => result.map(drop).map_err(failed("remove what an order needed")),
         }
     }
 

@@ -190,9 +190,11 @@ impl<'a> Builder<'a> {
         )
     }
 
-    /// What its agents may do with the instance's own, by names: who gets hold of their token cannot touch another
-    /// instance of the namespace. They follow the Secrets, which needs `list` and `watch`. Nothing is reported: clients
-    /// count the events of a new instance.
+    /// What its agents may do with the instance's own, by names: who gets hold of their token, as a superuser of the instance
+    /// can, reads no Secret of another instance of the namespace and changes no Lease and no pod of it. They can still have
+    /// pods of their own be taken for that one's, since Services go by labels: whoever must not do that needs a namespace of
+    /// their own. They follow the Secrets, which needs `list` and `watch`. Nothing is reported: clients count the events of a
+    /// new instance.
     fn agent_role(&self) -> Desired {
         let secrets = if sabotage::sabotaged!("agent-may-read-all-secrets") {
             vec![]

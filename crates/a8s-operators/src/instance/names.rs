@@ -76,6 +76,12 @@ pub fn agent_role(instance: &str) -> String {
     format!("{instance}-agent")
 }
 
+/// The Role, and its RoleBinding, by which the agents of an instance answer an order, while it runs.
+pub fn order_role(instance: &str) -> String {
+    // No name of an instance has a dot.
+    format!("order.{instance}")
+}
+
 /// The ConfigMap that says where an exposed instance is reached.
 pub fn connection(instance: &str) -> String {
     format!("{instance}-connection")

@@ -31,6 +31,8 @@ pub(super) fn documents(in_pod: bool) -> [Value; 5] {
             rule("", &["pods"], &["list", "watch"]),
             // Secrets of orders are in the namespaces of instances; that of the store is read.
             rule("", &["secrets"], &["create", "delete", "get", "update"]),
+            // It gives agents the right to answer an order, which it therefore has to have itself.
+            rule(RBAC, &["rolebindings", "roles"], &["create", "delete", "get", "update"]),
             // Where the store is, if it is a Service.
             rule("", &["services"], &["get"]),
             rule("discovery.k8s.io", &["endpointslices"], &["list"]),

@@ -28,7 +28,8 @@ pub const CREDENTIALS_PATH: &str = "/run/secrets/a9s/object-store";
 pub const BUCKETS: &str = "A9S_OBJECT_STORE_BUCKETS";
 /// The user of the image.
 const USER: u32 = 65532;
-const SECRET: &str = "minio-credentials";
+/// The Secret with its credentials.
+pub const SECRET: &str = "minio-credentials";
 /// Role that lets every pod ask where the store is, as a DNS server would tell.
 const ADDRESS_ROLE: &str = "minio-address";
 /// What the volume asks for; no cluster of ours enforces it.
