@@ -243,14 +243,7 @@ fn traversable(directory: &Path, user: &HostUser) -> Result<(), Finding> {
     let resolved = fs_err::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
     for ancestor in resolved.ancestors() {
         let Ok(metadata) = fs_err::metadata(ancestor) else { continue };
-        let bit = if metadata.uid() == user.uid {
-            0o100
-        } else if metadata.gid() == user.gid {
-            0o010
-        } else {
-            0o001
-        };
-        if user.uid != 0 && metadata.mode() & bit == 0 {
+        if !user.may_pass(ancestor) {
             let cause = format!(
                 "the user {} that runs PostgreSQL may not pass through {} (mode {:o})",
                 user.name,
