@@ -271,6 +271,17 @@ Feature: Looking at what is there
     Then the command fails with exit code 130
     And standard output says "nowhere_at_all"
 
+  @full @negative
+  Scenario: What a cluster says does not steer the terminal
+    Given an instance "solo"
+    When I run `a9s pg logs solo --follow --tail 0` and interrupt it after the statement "SELECT (E'\u001b[31m\u009b')::int AS painted" in "solo"
+    Then standard output says "�[31m�"
+    And no control character is on standard output or standard error
+    When I apply the statement "SELECT (chr(27) || '[31m')::int" to "solo"
+    Then the command fails
+    And standard error says "�[31m"
+    And no control character is on standard output or standard error
+
   @full
   Scenario: Logs that are followed have those of new members, and end with their instance
     Given an instance "grow"

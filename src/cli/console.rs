@@ -9,6 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::Serialize;
 
 use super::arguments::Format;
+use super::printable::{escaped, printable};
 use crate::caller;
 use crate::finding::{Finding, Id};
 use crate::yaml;
@@ -57,10 +58,10 @@ impl Console {
         self.state.lock().unwrap_or_else(PoisonError::into_inner).gone
     }
 
-    /// A line.
+    /// A line, without what would steer a terminal.
     pub fn line(&self, text: impl AsRef<str>) {
         if self.words() {
-            self.bytes(format!("{}\n", text.as_ref()).as_bytes());
+            self.bytes(format!("{}\n", printable(text.as_ref())).as_bytes());
         }
     }
 
@@ -100,7 +101,7 @@ impl Console {
     pub fn document(&self, value: &impl Serialize) {
         let text = match self.format {
             None | Some(Format::Wide) => return,
-            Some(Format::Json) => serde_json::to_string_pretty(value).map(|text| text + "\n").ok(),
+            Some(Format::Json) => serde_json::to_string_pretty(value).map(|text| escaped(&text) + "\n").ok(),
             Some(Format::Yaml) => yaml::write(value).ok(),
         };
         {

@@ -84,7 +84,7 @@ fn render(kind: Kind, description: &Description, now: Timestamp) -> Result<Strin
     }
     let (state, why) = state(kind, object);
     let why = why.map(|why| format!(": {why}")).unwrap_or_default();
-    text.push_str(&format!("State:      {state}{why}\n"));
+    text.push_str(&format!("State:      {state}{}\n", why.replace('\n', "\n    ")));
     let mut status = object.data["status"].clone();
     if let Some(status) = status.as_object_mut() {
         status.remove("conditions");
@@ -115,7 +115,8 @@ fn lines(text: &mut String, heading: &str, lines: impl Iterator<Item = String>) 
         text.push_str(&format!("{heading}:\n"));
     }
     for line in lines {
-        text.push_str(&format!("  {line}\n"));
+        // Further lines of a message stay below what they belong to.
+        text.push_str(&format!("  {}\n", line.replace('\n', "\n    ")));
     }
 }
 
@@ -136,7 +137,7 @@ mod tests {
                     "message": "12 bytes", "lastTransitionTime": "2026-01-01T00:00:05Z"}]},
             }))
             .unwrap(),
-            events: Vec::new(),
+            events: vec!["Warning Failed: it failed\nState: running".to_owned()],
             related: vec![Related { kind: "instance".into(), name: "solo".into(), state: "running".into() }],
             unknown: Vec::new(),
         };
@@ -145,7 +146,8 @@ mod tests {
             text,
             "Name:       b\nNamespace:  shop\nKind:       Backup (backups.anynines.com)\nCreated:    2026-01-01T00:00:00Z (60s \
              ago)\nState:      complete\nSpec:\n  maxRetries: \"2\"\n  serviceInstance:\n    name: solo\nStatus:\n  retries: \
-             0\nConditions:\n  Complete=True Stored: 12 bytes\nRelated:\n  instance solo: running\n"
+             0\nConditions:\n  Complete=True Stored: 12 bytes\nEvents:\n  Warning Failed: it failed\n    State: \
+             running\nRelated:\n  instance solo: running\n"
         );
     }
 }

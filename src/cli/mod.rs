@@ -15,6 +15,7 @@ mod images;
 mod interrupt;
 mod list;
 mod pg;
+mod printable;
 mod progress;
 mod prompt;
 mod run;
@@ -194,8 +195,9 @@ fn exit_code(class: Class) -> u8 {
 /// Lines longer than this don't help anybody.
 const LONGEST_LINE: usize = 500;
 
+/// As one line: another one would look like words of ours.
 fn clipped(text: &str) -> String {
-    let mut clipped: String = text.chars().take(LONGEST_LINE).collect();
+    let mut clipped: String = text.chars().take(LONGEST_LINE).map(|c| if c == '\n' { ' ' } else { c }).collect();
     if clipped.len() < text.len() {
         clipped.push('…');
     }
@@ -248,6 +250,12 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_line_of_a_finding_is_one_line() {
+        assert_eq!(clipped("it failed\n ✅ it is done"), "it failed  ✅ it is done");
+        assert_eq!(clipped(&"é".repeat(LONGEST_LINE + 1)), "é".repeat(LONGEST_LINE) + "…");
     }
 
     fn each(command: &mut clap::Command, path: &str, visit: &mut impl FnMut(&str, &mut clap::Command)) {

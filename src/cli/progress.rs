@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use super::printable::printable;
 use crate::caller;
 use crate::step::{Event, Observation, Reporter};
 
@@ -52,10 +53,7 @@ impl Progress {
 
     fn waiting(&self, title: &str, difference: &str, elapsed: Duration) {
         match &self.live {
-            Some(bar) => {
-                bar.set_message(format!("{title}: {difference} ({} s)", elapsed.as_secs()));
-                bar.tick();
-            }
+            Some(bar) => show(bar, &format!("{title}: {difference} ({} s)", elapsed.as_secs())),
             None => {
                 let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
                 let said = last.entry(title.to_owned()).or_default();
@@ -73,8 +71,7 @@ impl Reporter for Progress {
         match event {
             Event::Started { title, difference } => {
                 if let Some(bar) = &self.live {
-                    bar.set_message(format!("{title}: {difference}"));
-                    bar.tick();
+                    show(bar, &format!("{title}: {difference}"));
                 }
                 if self.live.is_none() || self.verbose {
                     self.line(&format!("· {title}: {difference}"));
@@ -116,8 +113,14 @@ impl Reporter for Progress {
     }
 }
 
-/// Standard error may be closed or full; that must not stop a command.
+fn show(bar: &ProgressBar, text: &str) {
+    bar.set_message(printable(text));
+    bar.tick();
+}
+
+/// A line on standard error, without what would steer a terminal. It may be closed or full; that must not stop a command.
 pub fn eprint_line(text: &str) {
+    let text = printable(text);
     if sabotage::sabotaged!("errors-on-standard-output") {
         return drop(caller::write(format!("{text}\n").as_bytes()));
     }

@@ -206,9 +206,9 @@ fn safe(name: &str) -> String {
     if safe.is_empty() { "file.sql".to_owned() } else { safe }
 }
 
+/// Garbage may come back in an error message.
 fn clip(line: &str) -> String {
-    // Garbage may come back in an error message; control characters would reach the terminal.
-    line.chars().map(|c| if c.is_control() && c != '\t' { '\u{fffd}' } else { c }).take(400).collect()
+    line.chars().take(400).collect()
 }
 
 /// What receives psql's standard output as it comes.

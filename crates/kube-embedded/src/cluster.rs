@@ -163,6 +163,7 @@ impl Cluster {
                 cluster: options.name,
                 directory: options.directory.join("node"),
                 volumes: options.directory.join("volumes"),
+                hidden: vec![options.directory],
                 run_directory: options.run_directory,
                 images: options.images,
                 run_as: options.run_as,

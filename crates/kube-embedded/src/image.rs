@@ -11,6 +11,9 @@ pub struct Image {
     pub env: Vec<(String, String)>,
     /// Where the process starts, unless the container says otherwise.
     pub working_dir: Option<PathBuf>,
+    /// Files and directories of this host that the program needs and must not change. They are where they are there, also
+    /// if the container does not see the directories around them.
+    pub read_only: Vec<PathBuf>,
 }
 
 /// The images a node can run. Any other image is answered as a registry that does not have it would be.

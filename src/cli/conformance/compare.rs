@@ -91,7 +91,7 @@ impl Compare {
             None => self.made(session, side, name),
         };
         let comparison = compare(&made(read_one, one)?, &made(read_other, other)?, &accepted);
-        session.console.raw(comparison.text().as_bytes());
+        session.console.line(comparison.text().trim_end());
         session.console.document(&comparison);
         let cause = match (comparison.common, comparison.differences()) {
             (_, count) if count > 0 => format!("the two runs differ in {count} scenarios"),

@@ -104,7 +104,7 @@ impl RunSuite {
         let sources = from_folder.as_ref().unwrap_or(sources);
         let console = session.console.clone();
         let say: Say = match console.words() {
-            true => Arc::new(move |text| console.raw(text.as_bytes())),
+            true => Arc::new(move |text| console.line(text.trim_end())),
             false => Arc::new(|text| eprint_line(text.trim_end())),
         };
         let options = self.options();

@@ -70,6 +70,19 @@ async fn no_secret(world: &mut World) -> Result<(), Failure> {
     Ok(())
 }
 
+/// But newlines and tabs.
+#[then("no control character is on standard output or standard error")]
+async fn no_control_character(world: &mut World) -> Result<(), Failure> {
+    let outcome = world.last()?;
+    let mut all = outcome.stdout.chars().chain(outcome.stderr.chars());
+    match all.find(|c| c.is_control() && !matches!(c, '\n' | '\t')) {
+        None => Ok(()),
+        Some(found) => {
+            Err(Failure::unexpected("no control character", format!("{found:?} in {}", outcome.transcript())))
+        }
+    }
+}
+
 /// All processes of the pod: its server keeps its connections and answers nothing.
 async fn signal(world: &World, instance: &str, signal: Signal) -> Result<(), Failure> {
     let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());

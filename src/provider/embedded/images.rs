@@ -53,7 +53,7 @@ impl ImageCatalogue for Images {
         // Whatever version a cluster was made with: this program is the one there is.
         if wanted.split_once(':').map_or(wanted, |(name, _)| name) == object_store::manifests::IMAGE {
             let env = vec![("PATH".to_owned(), PATH.to_owned())];
-            return Ok(Image { entrypoint: agent(), env, working_dir: None });
+            return Ok(Image { entrypoint: agent(), env, ..Image::default() });
         }
         let tag = wanted.strip_prefix(POSTGRESQL).and_then(|rest| rest.strip_prefix(':'));
         let found = tag.and_then(|tag| tag.parse().ok()).and_then(|major: u32| self.installations.get(&major));
@@ -74,6 +74,7 @@ impl ImageCatalogue for Images {
                 ("A9S_PGDATA_TEMPLATE".to_owned(), template.display().to_string()),
             ],
             working_dir: None,
+            read_only: vec![self.templates.clone()],
         })
     }
 
@@ -106,6 +107,7 @@ mod tests {
         let image = images().resolve("a9s/postgresql:15").unwrap();
         assert_eq!(image.entrypoint, ["/proc/self/exe", "agent"]);
         assert!(image.env[0].1.starts_with("/usr/lib/postgresql/15/bin:"));
+        assert_eq!(image.read_only, [PathBuf::from("/templates")]);
     }
 
     #[test]

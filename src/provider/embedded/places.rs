@@ -1,10 +1,12 @@
 //! Where an embedded cluster lives, and whether it can live there.
 //!
 //! State lies in `/var/lib/a9s/<cluster>` for root, else in `${XDG_STATE_HOME:-~/.local/state}/a9s/<cluster>`;
-//! `A9S_STATE_DIR` overrides. Sockets need short paths, so they are in a directory of their own. Everything is checked
-//! before anything is made, and a finding names the directory that blocks.
+//! `A9S_STATE_DIR` overrides. Sockets need short paths, so they are in a directory of their own, and so are the secrets of
+//! pods. It may lie in `/tmp`, where anybody may have made it first: what others could write to is refused. Everything is
+//! checked before anything is made, and a finding names the directory that blocks.
 
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use kube_embedded::node::HostUser;
@@ -119,6 +121,10 @@ impl Place {
     /// # Errors
     /// A finding that names the directory that blocks.
     pub fn check(&self, run_as: Option<&HostUser>) -> Result<(), Finding> {
+        for level in self.run_levels() {
+            // What is not there can't be wrong, and why else it can't be seen is found below.
+            fs_err::symlink_metadata(level).map_or(Ok(()), |found| own(level, &found))?;
+        }
         for directory in [&self.directory, &self.run] {
             let ancestor = existing_ancestor(directory)?;
             access(ancestor, AccessFlags::W_OK | AccessFlags::X_OK).map_err(|errno| {
@@ -155,24 +161,66 @@ impl Place {
     /// Makes the directories. Others may pass through to what they own, and see nothing.
     ///
     /// # Errors
-    /// They can't be made.
+    /// They can't be made, or somebody else could write to the directory of sockets.
     pub fn make(&self) -> Result<(), Finding> {
-        for directory in [&self.directory, &self.run] {
-            let failed = |error: std::io::Error| {
-                Finding::new(Id::DirectoryBlocked, format!("cannot make {}: {error}", directory.display()))
-            };
-            fs_err::create_dir_all(directory).map_err(failed)?;
-            for ours in [directory.as_path(), directory.parent().unwrap_or(directory)] {
-                let metadata = fs_err::metadata(ours).map_err(failed)?;
-                if metadata.uid() == Uid::effective().as_raw() && !shared(ours) {
-                    fs_err::set_permissions(ours, std::fs::Permissions::from_mode(0o711)).map_err(failed)?;
-                }
-            }
-        }
+        self.make_state().map_err(|error| unmade(&self.directory, &error))?;
+        self.make_run()?;
         // Best effort: nothing but people and the conformance suite asks.
         let _ = fs_err::os::unix::fs::symlink(&self.directory, self.run.join(OWNER));
         Ok(())
     }
+
+    fn make_state(&self) -> io::Result<()> {
+        fs_err::create_dir_all(&self.directory)?;
+        for ours in [self.directory.as_path(), self.directory.parent().unwrap_or(&self.directory)] {
+            let metadata = fs_err::metadata(ours)?;
+            if metadata.uid() == Uid::effective().as_raw() && !shared(ours) {
+                fs_err::set_permissions(ours, std::fs::Permissions::from_mode(0o711))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn make_run(&self) -> Result<(), Finding> {
+        // Only root has users for whom there is something behind.
+        let mode = if Uid::effective().is_root() { 0o711 } else { 0o700 };
+        for level in self.run_levels() {
+            let failed = |error: io::Error| unmade(level, &error);
+            match std::fs::DirBuilder::new().mode(0o700).create(level) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(failed(error)),
+                _ => {}
+            }
+            own(level, &fs_err::symlink_metadata(level).map_err(failed)?)?;
+            fs_err::set_permissions(level, std::fs::Permissions::from_mode(mode)).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// The directories that are made for sockets, from above. What they are in belongs to the system.
+    fn run_levels(&self) -> [&Path; 2] {
+        [self.run.parent().unwrap_or(&self.run), &self.run]
+    }
+}
+
+fn unmade(directory: &Path, error: &io::Error) -> Finding {
+    Finding::new(Id::DirectoryBlocked, format!("cannot make {}: {error}", directory.display()))
+}
+
+/// Refuses a directory that somebody else made, or could put something into.
+fn own(directory: &Path, found: &std::fs::Metadata) -> Result<(), Finding> {
+    let why = if !found.is_dir() {
+        "it is not a directory".to_owned()
+    } else if found.uid() != Uid::effective().as_raw() {
+        format!("it belongs to another user ({})", found.uid())
+    } else if found.mode() & 0o022 != 0 {
+        format!("others may write to it (mode {:o})", found.mode() & 0o7777)
+    } else {
+        return Ok(());
+    };
+    let cause = format!("{} is no safe place for sockets and secrets: {why}", directory.display());
+    Err(Finding::new(Id::DirectoryBlocked, cause)
+        .advise(format!("Remove it, or have it removed: {}", directory.display()))
+        .advise("Unless you are root, XDG_RUNTIME_DIR can name a directory of yours that is used instead."))
 }
 
 /// Directories of the system that only look like ours because root runs the program.
@@ -195,14 +243,7 @@ fn traversable(directory: &Path, user: &HostUser) -> Result<(), Finding> {
     let resolved = fs_err::canonicalize(directory).unwrap_or_else(|_| directory.to_owned());
     for ancestor in resolved.ancestors() {
         let Ok(metadata) = fs_err::metadata(ancestor) else { continue };
-        let bit = if metadata.uid() == user.uid {
-            0o100
-        } else if metadata.gid() == user.gid {
-            0o010
-        } else {
-            0o001
-        };
-        if user.uid != 0 && metadata.mode() & bit == 0 {
+        if !user.may_pass(ancestor) {
             let cause = format!(
                 "the user {} that runs PostgreSQL may not pass through {} (mode {:o})",
                 user.name,
@@ -254,6 +295,53 @@ mod tests {
         let finding = places(&file).of(&"a8s".parse().unwrap()).check(None).unwrap_err();
         assert_eq!(finding.id, Id::DirectoryBlocked);
         assert!(finding.cause.contains("state"));
+    }
+
+    #[test]
+    fn directories_of_sockets_are_made_for_their_owner() {
+        let root = tempfile::tempdir().unwrap();
+        let place = places(root.path()).of(&"a8s".parse().unwrap());
+        for _ in 0..2 {
+            place.check(None).unwrap();
+            place.make().unwrap();
+        }
+        let mode = if Uid::effective().is_root() { 0o711 } else { 0o700 };
+        for level in place.run_levels() {
+            assert_eq!(fs_err::metadata(level).unwrap().mode() & 0o7777, mode, "{}", level.display());
+        }
+    }
+
+    #[test]
+    fn a_directory_of_sockets_that_others_could_write_to_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let place = places(root.path()).of(&"a8s".parse().unwrap());
+        let elsewhere = root.path().join("elsewhere");
+        fs_err::create_dir(&elsewhere).unwrap();
+        let refused = |why: &str| {
+            for finding in [place.check(None).unwrap_err(), place.make().unwrap_err()] {
+                assert_eq!(finding.id, Id::DirectoryBlocked);
+                assert!(finding.cause.contains(why) && !finding.advice.is_empty(), "{}", finding.cause);
+            }
+        };
+        for level in place.run_levels() {
+            fs_err::create_dir_all(level.parent().unwrap()).unwrap();
+            fs_err::os::unix::fs::symlink(&elsewhere, level).unwrap();
+            refused("it is not a directory");
+            fs_err::remove_file(level).unwrap();
+            fs_err::create_dir(level).unwrap();
+            for mode in [0o777, 0o770, 0o1777, 0o702] {
+                fs_err::set_permissions(level, std::fs::Permissions::from_mode(mode)).unwrap();
+                refused("others may write to it");
+            }
+            fs_err::set_permissions(level, std::fs::Permissions::from_mode(0o700)).unwrap();
+            // Only root can give something away.
+            if std::os::unix::fs::chown(level, Some(54321), None).is_ok() {
+                refused("it belongs to another user (54321)");
+                std::os::unix::fs::chown(level, Some(0), None).unwrap();
+            }
+        }
+        place.make().unwrap();
+        assert_eq!(fs_err::read_dir(&elsewhere).unwrap().count(), 0);
     }
 
     #[test]

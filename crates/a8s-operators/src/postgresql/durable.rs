@@ -41,7 +41,11 @@ fn flush_all(paths: Vec<PathBuf>) -> io::Result<()> {
         loop {
             let next = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front();
             let Some(path) = next else { return Ok(()) };
-            fs_err::File::open(path)?.sync_all()?;
+            // Whoever may write there could have put a link in its place by now, or a pipe that nobody writes to.
+            let mut file = fs_err::OpenOptions::new();
+            file.read(true);
+            file.options_mut().custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
+            file.open(path)?.sync_all()?;
         }
     };
     std::thread::scope(|scope| {
@@ -83,8 +87,13 @@ fn exchange(path: &Path, content: &[u8], mode: u32, is_flushed: bool) -> io::Res
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let temporary = directory.join(name);
+    // What is left there may be a link of somebody else's: it goes, and nothing is written through one that comes.
+    match fs_err::remove_file(&temporary) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
     let mut file = fs_err::OpenOptions::new();
-    file.write(true).create(true).truncate(true);
+    file.write(true).create_new(true);
     file.options_mut().mode(mode);
     let mut file = file.open(&temporary)?;
     file.write_all(content)?;
@@ -107,6 +116,20 @@ mod tests {
         replace(&path, b"two", 0o600).expect("replaced");
         assert_eq!(fs_err::read(&path).expect("there"), b"two");
         assert_eq!(fs_err::read_dir(directory.path()).expect("there").count(), 1);
+    }
+
+    #[test]
+    fn nothing_is_written_through_a_link() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (path, other) = (directory.path().join("file"), directory.path().join("other"));
+        fs_err::write(&other, "untouched").expect("written");
+        for link in ["file", "file.new"] {
+            fs_err::os::unix::fs::symlink(&other, directory.path().join(link)).expect("made");
+        }
+        replace(&path, b"one", 0o600).expect("written");
+        assert_eq!(fs_err::read(&other).expect("there"), b"untouched");
+        assert!(fs_err::symlink_metadata(&path).expect("there").is_file());
+        assert_eq!(fs_err::read_dir(directory.path()).expect("there").count(), 2);
     }
 
     #[test]

@@ -1,12 +1,15 @@
 //! Template data directories: what `initdb` makes, once per PostgreSQL version, with the roles and the database that
 //! every instance has, shut down cleanly. Copying one is much quicker than `initdb`.
 //!
-//! A template is complete or not there: it is made beside its place and renamed when it is durable.
+//! A template is complete or not there: it is made beside its place and renamed when it is durable. Only its data directory
+//! belongs to the server's user, who could put links in the way of whoever writes beside it.
 
 use super::{Installation, durable};
 use nix::unistd::{Gid, Uid, User};
 use serde::{Deserialize, Serialize};
+use std::fs::Permissions;
 use std::io::{self, Write};
+use std::os::unix::fs::{PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -98,16 +101,24 @@ pub fn ensure(installation: &Installation, directory: &Path, run_as: Option<&str
     fs_err::create_dir_all(directory).map_err(failed)?;
     sweep(directory).map_err(failed)?;
     let work = directory.join(format!(".making-{}-{}", std::process::id(), installation.version));
-    fs_err::create_dir(&work).map_err(failed)?;
-    if let Some((uid, gid)) = user {
-        std::os::unix::fs::chown(&work, Some(uid.as_raw()), Some(gid.as_raw())).map_err(failed)?;
-    }
+    prepare(&work, user).map_err(failed)?;
     let result = make(installation, &work, user).and_then(|()| publish(&work, &target).map_err(failed));
     if result.is_err() || work.exists() {
         // Best effort: the next call sweeps what stays.
         let _ = fs_err::remove_dir_all(&work);
     }
     result.map(|()| target)
+}
+
+/// The directory to work in, and in it the one that the server's user fills.
+fn prepare(work: &Path, user: Option<(Uid, Gid)>) -> io::Result<()> {
+    let data = work.join(DATA);
+    fs_err::create_dir(work)?;
+    // Whatever this process' mask is: the user has to pass, and to read what the template says of itself.
+    fs_err::set_permissions(work, Permissions::from_mode(0o755))?;
+    fs_err::create_dir(&data)?;
+    fs_err::set_permissions(&data, Permissions::from_mode(0o700))?;
+    user.map_or(Ok(()), |(uid, gid)| chown(&data, Some(uid.as_raw()), Some(gid.as_raw())))
 }
 
 fn find_user(name: &str) -> Result<(Uid, Gid), Error> {
@@ -207,5 +218,39 @@ fn publish(work: &Path, target: &Path) -> io::Result<()> {
         Err(_) if is_complete(target) => Ok(()),
         Err(error) => Err(error),
         Ok(()) => durable::flush_directory(target.parent().unwrap_or(Path::new("/"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::MetadataExt;
+
+    /// A stand-in for one of PostgreSQL's programs.
+    fn program(directory: &Path, name: &str, script: &str) {
+        let path = directory.join(name);
+        fs_err::write(&path, format!("#!/bin/sh\n{script}\n")).expect("written");
+        fs_err::set_permissions(&path, Permissions::from_mode(0o755)).expect("executable");
+    }
+
+    #[test]
+    fn nothing_is_written_where_the_servers_user_leads() {
+        let directory = tempfile::tempdir().expect("a directory");
+        fs_err::set_permissions(directory.path(), Permissions::from_mode(0o755)).expect("open to all");
+        let (victim, templates) = (directory.path().join("victim"), directory.path().join("templates"));
+        fs_err::write(&victim, "untouched").expect("written");
+        let link = format!("ln -s {} \"$2/../{STAMP}.new\" 2>&-", victim.display());
+        program(directory.path(), "initdb", &format!("touch \"$2/PG_VERSION\" && {{ {link}; true; }}"));
+        program(directory.path(), "postgres", "cat >/dev/null");
+        let installation =
+            Installation { major: 15, version: "15.8".to_owned(), bin_directory: directory.path().to_owned() };
+        let is_root = Uid::effective().is_root();
+        let made = ensure(&installation, &templates, is_root.then_some("nobody")).expect("made");
+        assert_eq!(fs_err::read(&victim).expect("there"), b"untouched");
+        assert!(is_complete(&made) && made.join(DATA).join("PG_VERSION").exists());
+        assert_eq!(fs_err::read_dir(&made).expect("there").count(), 2);
+        let owner = |path: &Path| Uid::from_raw(fs_err::metadata(path).expect("there").uid());
+        let servers = if is_root { find_user("nobody").expect("known").0 } else { Uid::effective() };
+        assert_eq!((owner(&made), owner(&made.join(DATA))), (Uid::effective(), servers));
     }
 }

@@ -50,7 +50,13 @@ impl Isolation {
 }
 
 async fn attempt(spawner: &Spawner, root: &Path, user_namespace: bool) -> io::Result<Result<(), String>> {
-    let view = View { user_namespace, root: root.to_path_buf(), label: "a9s-survey".into(), mounts: Vec::new() };
+    let view = View {
+        user_namespace,
+        root: root.to_path_buf(),
+        label: "a9s-survey".into(),
+        hidden: Vec::new(),
+        mounts: Vec::new(),
+    };
     let mut command = spawner.launcher(&[]);
     command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
     let mut child = spawner.spawn(command).await?;

@@ -1,7 +1,8 @@
 //! What a node has to be told.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,6 +34,24 @@ impl HostUser {
     pub fn current() -> Option<Self> {
         nix::unistd::User::from_uid(nix::unistd::Uid::effective()).ok().flatten().map(Self::from)
     }
+
+    /// Whether this user may pass through a directory. Other groups than the primary one don't count: containers have
+    /// none.
+    pub fn may_pass(&self, directory: &Path) -> bool {
+        fs_err::metadata(directory).is_ok_and(|meta| {
+            let shift = match (meta.uid() == self.uid, meta.gid() == self.gid) {
+                (true, _) => 6,
+                (false, true) => 3,
+                (false, false) => 0,
+            };
+            self.uid == 0 || meta.mode() >> shift & 1 == 1
+        })
+    }
+
+    /// Whether this user may pass through every directory above a path without links.
+    pub fn may_reach(&self, path: &Path) -> bool {
+        path.ancestors().skip(1).all(|directory| self.may_pass(directory))
+    }
 }
 
 impl From<nix::unistd::User> for HostUser {
@@ -63,9 +82,11 @@ pub struct NodeOptions {
     pub cluster: String,
     /// Pods' data and logs. Private to the caller, but traversable by `run_as`.
     pub directory: PathBuf,
-    /// Where the cluster's persistent volumes are. Only below it directories of claims and `hostPath`s are made and
-    /// given to `run_as`.
+    /// Where the cluster's persistent volumes are; same permissions. Only below it directories of claims and
+    /// `hostPath`s are made and given to `run_as`.
     pub volumes: PathBuf,
+    /// Directories of this host that containers with a view of their own don't see, but for what is mounted for them.
+    pub hidden: Vec<PathBuf>,
     /// Short-lived files and secrets, preferably on a tmpfs; same permissions.
     pub run_directory: PathBuf,
     /// What pods can run.
@@ -87,3 +108,26 @@ pub struct NodeOptions {
 
 /// The program that runs: right for [`NodeOptions::launcher`] unless a test says otherwise.
 pub const THIS_PROGRAM: &str = "/proc/self/exe";
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn what_is_behind_a_private_directory_is_not_reachable_for_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("program");
+        fs_err::write(&program, "").unwrap();
+        fs_err::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o700)).unwrap();
+        let stranger = HostUser { name: "x".into(), uid: 54_321, gid: 54_321, home: "/".into() };
+        assert!(!stranger.may_reach(&program) && !stranger.may_pass(directory.path()));
+        assert!(stranger.may_reach(Path::new("/bin/sh")) && stranger.may_reach(Path::new("/")));
+        let owner = fs_err::metadata(directory.path()).unwrap();
+        assert!(HostUser { uid: owner.uid(), ..stranger.clone() }.may_pass(directory.path()));
+        fs_err::set_permissions(directory.path(), std::fs::Permissions::from_mode(0o710)).unwrap();
+        assert!(HostUser { gid: owner.gid(), ..stranger.clone() }.may_pass(directory.path()));
+        assert!(!stranger.may_pass(directory.path()));
+    }
+}

@@ -9,7 +9,7 @@ use kube_embedded::auth::tokens::ServiceAccountTokens;
 use kube_embedded::kubelet::ExitStatus;
 use serde_json::json;
 
-use crate::world::{World, eventually, pod_ip};
+use crate::world::{HIDDEN, World, eventually, pod_ip};
 
 pub async fn volumes_are_at_their_paths_and_private() {
     let world = World::new().await;
@@ -178,5 +178,61 @@ pub async fn no_directory_is_made_through_a_link() {
     world.ready("b").await;
     assert!(shared.join("a/made").is_dir());
     assert_eq!(fs_err::read_dir(&elsewhere).unwrap().count(), 0);
+    world.end().await;
+}
+
+pub async fn what_is_hidden_is_seen_only_where_it_is_mounted() {
+    use std::os::unix::fs::PermissionsExt;
+    let world = World::new().await;
+    if !world.has_views() {
+        return world.end().await;
+    }
+    let directory = tempfile::tempdir_in(HIDDEN).unwrap();
+    fs_err::set_permissions(directory.path(), PermissionsExt::from_mode(0o755)).unwrap();
+    fs_err::write(directory.path().join("file"), "shown\n").unwrap();
+    let mounts = json!([{"name": "v", "mountPath": "/v"}, {"name": "e", "mountPath": "/var/made"}]);
+    let volumes = json!([{"name": "v", "hostPath": {"path": directory.path()}}, {"name": "e", "emptyDir": {}}]);
+    world.pod("a", "exec sleep 600", json!({"volumeMounts": mounts}), json!({"volumes": volumes})).await;
+    world.ready("a").await;
+    let script = format!("ls -A {HIDDEN}; ls -d /var/made; cat /v/file");
+    let (code, out, err) = world.exec("a", &["sh", "-c", &script], None).await;
+    assert_eq!((code, out.as_str()), (ExitStatus::Code(0), "/var/made\nshown\n"), "{err}");
+    world.end().await;
+}
+
+pub async fn what_a_program_needs_it_cannot_change() {
+    let world = World::new().await;
+    if !world.has_views() {
+        return world.end().await;
+    }
+    world.pod("a", "exec sleep 600", json!({}), json!({})).await;
+    world.ready("a").await;
+    let (code, out, err) = world.exec("a", &["grep", "-c", " /usr/lib ro", "/proc/self/mountinfo"], None).await;
+    assert_eq!((code, out.as_str()), (ExitStatus::Code(0), "1\n"), "{err}");
+    world.end().await;
+}
+
+/// Only of root's node the containers have another user.
+pub async fn a_mount_leads_past_no_closed_directory() {
+    use std::os::unix::fs::PermissionsExt;
+    if !nix::unistd::Uid::effective().is_root() {
+        return;
+    }
+    let world = World::new().await;
+    let closed = world.directory.join("open/closed");
+    let project = closed.join("project");
+    fs_err::create_dir_all(&project).unwrap();
+    let mode = |mode| fs_err::set_permissions(&closed, PermissionsExt::from_mode(mode)).unwrap();
+    mode(0o700);
+    let mount = |path: &str| json!({"volumeMounts": [{"name": "v", "mountPath": "/v", "subPath": path}]});
+    let volume = |path: &std::path::Path| json!({"volumes": [{"name": "v", "hostPath": {"path": path}}]});
+    let why = format!("is behind {}, which the user nobody may not pass through", closed.display());
+    world.pod("whole", "true", mount(""), volume(&project)).await;
+    world.event("whole", "FailedMount", &why).await;
+    world.pod("part", "true", mount("closed/project"), volume(&world.directory.join("open"))).await;
+    world.event("part", "Failed", &why).await;
+    mode(0o711);
+    world.pod("open", "exec sleep 600", mount("closed/project"), volume(&world.directory.join("open"))).await;
+    world.ready("open").await;
     world.end().await;
 }

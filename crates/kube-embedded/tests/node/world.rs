@@ -26,6 +26,9 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
+/// A directory of every host that containers don't see.
+pub const HIDDEN: &str = "/var/tmp";
+
 /// The images of tests.
 pub struct Images;
 
@@ -36,6 +39,7 @@ impl ImageCatalogue for Images {
                 entrypoint: vec!["/bin/sh".into()],
                 env: vec![("FROM_IMAGE".into(), "yes".into())],
                 working_dir: None,
+                read_only: vec!["/usr/lib".into(), "/no/such/file".into()],
             }),
             other => Err(format!("image \"{other}\" is not among the programs of this host")),
         }
@@ -91,6 +95,7 @@ impl World {
             cluster: "test".into(),
             directory: directory.join("node"),
             volumes: directory.join("volumes"),
+            hidden: vec![HIDDEN.into()],
             run_directory: directory.join("run"),
             images: Arc::new(Images),
             run_as: if nix::unistd::Uid::effective().is_root() { HostUser::named("nobody") } else { None },

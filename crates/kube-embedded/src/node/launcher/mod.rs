@@ -9,6 +9,8 @@
 mod enter;
 #[cfg(target_os = "linux")]
 mod mount;
+#[cfg(target_os = "linux")]
+mod opened;
 pub mod spec;
 pub mod view;
 

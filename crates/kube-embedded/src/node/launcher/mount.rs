@@ -1,23 +1,26 @@
 //! Carries out a [`view::plan`] in a mount namespace of this process, and makes the result its root.
 
-use std::io;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
+use std::ffi::OsStr;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
-use fs_err::os::unix::fs::OpenOptionsExt;
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, openat};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::stat::{Mode, mkdirat};
 use nix::sys::statvfs::{FsFlags, statvfs};
-use nix::unistd::{Gid, Uid, chdir, chroot, pivot_root};
+use nix::unistd::{Gid, Uid, chdir, chroot, pivot_root, symlinkat};
 
 use super::Refusal;
+use super::opened::Opened;
 use super::spec::View;
 use super::view::{Step, ThisHost, plan};
 
 /// Gives this process namespaces of its own and the view as its root directory.
 pub(super) fn enter_view(view: &View) -> Result<(), Refusal> {
-    let steps = plan(&ThisHost, &view.mounts).map_err(|error| Refusal::new("cannot plan the mounts", error))?;
+    let steps =
+        plan(&ThisHost, &view.hidden, &view.mounts).map_err(|error| Refusal::new("cannot plan the mounts", error))?;
     own_namespaces(view.user_namespace)?;
     // Nothing done here may reach the host; what the host unmounts must not stay busy because of us.
     attempt("cannot detach from the host's mounts", || {
@@ -58,25 +61,26 @@ fn carry_out(step: &Step, view: &View) -> Result<(), Refusal> {
             attempt(format_args!("cannot mount a tmpfs on {}", target.display()), || {
                 mount(
                     Some(source),
-                    &below(&view.root, target),
+                    &Opened::find(&view.root, target)?.path(),
                     Some("tmpfs"),
                     MsFlags::MS_NOSUID | MsFlags::MS_NODEV,
                     Some(options.as_str()),
                 )
             })
         }
-        Step::Directory { target } => made(fs_err::create_dir(below(&view.root, target))),
-        Step::File { target } => {
-            let mut options = fs_err::OpenOptions::new();
-            options.write(true).create(true).custom_flags(nix::libc::O_NOFOLLOW);
-            made(options.open(below(&view.root, target)).map(drop))
-        }
-        Step::Link { target, to } => made(symlink(to, below(&view.root, target))),
+        Step::Directory { target } => make(view, target, |at, name| mkdirat(at, name, Mode::from_bits_truncate(0o777))),
+        Step::File { target } => make(view, target, |at, name| {
+            let how = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_EXCL | OFlag::O_CLOEXEC;
+            openat(at, name, how, Mode::from_bits_truncate(0o666)).map(drop)
+        }),
+        Step::Link { target, to } => make(view, target, |at, name| symlinkat(to, at, name)),
         Step::Bind { source, target, read_only, .. } => {
-            let place = below(&view.root, target);
             attempt(format_args!("cannot mount {} on {}", source.display(), target.display()), || {
-                mount(Some(source), &place, None::<&str>, MsFlags::MS_BIND | MsFlags::MS_REC, None::<&str>)?;
-                if *read_only { write_protect(&place) } else { Ok(()) }
+                let (from, place) = (Opened::find(Path::new("/"), source)?, Opened::find(&view.root, target)?);
+                let flags = MsFlags::MS_BIND | MsFlags::MS_REC;
+                mount(Some(&from.path()), &place.path(), None::<&str>, flags, None::<&str>)?;
+                // What was opened before is below the mount.
+                if *read_only { write_protect(&Opened::find(&view.root, target)?.path()) } else { Ok(()) }
             })
         }
     }
@@ -114,17 +118,15 @@ fn become_root(root: &Path) -> Result<(), Refusal> {
     attempt("cannot enter the new root", || chdir("/"))
 }
 
-fn below(root: &Path, target: &Path) -> PathBuf {
-    root.join(target.strip_prefix("/").unwrap_or(target))
-}
-
-fn made(result: io::Result<()>) -> Result<(), Refusal> {
-    match result {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(Refusal::new("cannot make a mount point", error))
+/// Makes something in a directory of the view, unless there is something of its name.
+fn make(view: &View, target: &Path, work: impl FnOnce(&OwnedFd, &OsStr) -> nix::Result<()>) -> Result<(), Refusal> {
+    attempt(format_args!("cannot make the mount point {}", target.display()), || {
+        let (Some(parent), Some(name)) = (target.parent(), target.file_name()) else { return Err(Errno::EINVAL) };
+        match work(Opened::find(&view.root, parent)?.descriptor(), name) {
+            Err(Errno::EEXIST) => Ok(()),
+            result => result,
         }
-        _ => Ok(()),
-    }
+    })
 }
 
 fn attempt(what: impl std::fmt::Display, call: impl FnOnce() -> nix::Result<()>) -> Result<(), Refusal> {

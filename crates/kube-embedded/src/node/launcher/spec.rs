@@ -84,6 +84,8 @@ pub struct View {
     pub root: PathBuf,
     /// The mark: source of the root's tmpfs, as `/proc/PID/mountinfo` shows it.
     pub label: String,
+    /// Directories of the host that are empty here.
+    pub hidden: Vec<PathBuf>,
     /// What is mounted where.
     pub mounts: Vec<Mount>,
 }
@@ -91,7 +93,7 @@ pub struct View {
 /// A file or directory of the host that appears at a path of the container.
 #[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
 pub struct Mount {
-    /// Path on the host.
+    /// Path on the host, without links: what has become one is not followed.
     pub source: PathBuf,
     /// Absolute path in the container.
     pub target: PathBuf,

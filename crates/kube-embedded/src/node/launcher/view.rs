@@ -1,5 +1,5 @@
-//! Which mounts make a container's view of the file system: the host's directories, with a private `/tmp`, `/run` and
-//! `/dev`, and the volumes at their paths. This is the plan only, computed from what the host has; [`super::mount`]
+//! Which mounts make a container's view of the file system: the host's directories but those that are hidden, with a
+//! private `/tmp`, `/run` and `/dev`, and the volumes at their paths. This is the plan only, computed from what the host has; [`super::mount`]
 //! carries it out.
 //!
 //! The root is a tmpfs of the container. A mount point that the host does not have is never created there: the
@@ -117,15 +117,16 @@ const DEVICE_LINKS: [(&str, &str); 4] = [
 /// What of the host's `/run` name services need.
 const NAME_SERVICES: [&str; 2] = ["/run/nscd", "/run/systemd/userdb"];
 
-/// The steps that make the view with these mounts. `/tmp` is private only if a mount says so; it is empty otherwise.
+/// The steps that make the view with these mounts, in which the `hidden` directories of the host are empty. `/tmp` is private only if a mount says so; it is empty otherwise.
 ///
 /// # Errors
 /// A mount whose source is missing, or whose target can't exist.
-pub fn plan(host: &dyn Host, mounts: &[Mount]) -> Result<Vec<Step>, Error> {
-    let mut planner = Planner { host, origins: BTreeMap::new(), steps: Vec::new() };
+pub fn plan(host: &dyn Host, hidden: &[PathBuf], mounts: &[Mount]) -> Result<Vec<Step>, Error> {
+    let mut planner = Planner { host, hidden, origins: BTreeMap::new(), steps: Vec::new() };
     planner.root()?;
     planner.run();
     planner.devices();
+    planner.hide_below(Path::new("/"));
     let mut ordered: Vec<&Mount> = mounts.iter().collect();
     // A mount below another's path has to come after it. The sort is stable.
     ordered.sort_by_key(|mount| mount.target.components().count());
@@ -147,6 +148,7 @@ enum Origin {
 
 struct Planner<'a> {
     host: &'a dyn Host,
+    hidden: &'a [PathBuf],
     origins: BTreeMap<PathBuf, Origin>,
     steps: Vec<Step>,
 }
@@ -203,6 +205,17 @@ impl Planner<'_> {
         self.tmpfs(&dev.join("shm"), 0o1777);
     }
 
+    /// Covers the hidden directories, where the host's are shown below a directory.
+    fn hide_below(&mut self, directory: &Path) {
+        for hidden in self.hidden {
+            let Some((place, missing)) = self.resolve(hidden) else { continue };
+            let is_shown = missing.as_os_str().is_empty() && matches!(self.origin(&place), (Origin::Host(_), _));
+            if is_shown && place.starts_with(directory) && self.kind(&place) == Some(Kind::Directory) {
+                self.tmpfs(&place, 0o755);
+            }
+        }
+    }
+
     fn mount(&mut self, mount: &Mount) -> Result<(), Error> {
         let problem = |why| Error::Target { path: mount.target.clone(), why };
         if !mount.target.is_absolute() || mount.target.components().any(|part| part == Component::ParentDir) {
@@ -251,6 +264,7 @@ impl Planner<'_> {
         for name in entries {
             self.reuse(&source.join(&name), &directory.join(&name));
         }
+        self.hide_below(directory);
         Ok(())
     }
 
@@ -492,8 +506,8 @@ mod tests {
     }
 
     fn steps(mounts: &[Mount]) -> Vec<String> {
-        let base = plan(&host(), &[]).unwrap().len();
-        plan(&host(), mounts).unwrap()[base..].iter().map(words).collect()
+        let base = plan(&host(), &[], &[]).unwrap().len();
+        plan(&host(), &[], mounts).unwrap()[base..].iter().map(words).collect()
     }
 
     fn words(step: &Step) -> String {
@@ -511,7 +525,7 @@ mod tests {
 
     #[test]
     fn the_root_shows_the_host_but_its_own_tmp_run_and_dev() {
-        let all: Vec<String> = plan(&host(), &[]).unwrap().iter().map(words).collect();
+        let all: Vec<String> = plan(&host(), &[], &[]).unwrap().iter().map(words).collect();
         assert!(all.contains(&"link /bin usr/bin".to_owned()));
         assert!(all.contains(&"bind /etc /etc".to_owned()));
         assert!(all.contains(&"tmpfs /run 1777".to_owned()));
@@ -575,6 +589,31 @@ mod tests {
     }
 
     #[test]
+    fn hidden_directories_are_empty_but_for_what_is_mounted_there() {
+        let hidden = ["/home/ann", "/var/run/x", "/tmp/own", "/nowhere", "/home/note", "/"].map(PathBuf::from);
+        let base = plan(&host(), &[], &[]).unwrap().len();
+        let mounts = [mount("/v", "/home/ann/shown"), mount("/home/ann", "/data")];
+        let all = plan(&host(), &hidden, &mounts).unwrap();
+        assert_eq!(
+            all[base..].iter().map(words).collect::<Vec<_>>(),
+            [
+                "tmpfs /home/ann 755",
+                "dir /data",
+                "bind /home/ann /data",
+                "dir /home/ann/shown",
+                "bind /v /home/ann/shown",
+            ]
+        );
+        // They stay hidden where the directory that they are in is made anew.
+        let all = plan(&host(), &hidden, &[mount("/v", "/home/new")]).unwrap();
+        let all: Vec<String> = all[base..].iter().map(words).collect();
+        assert_eq!(all.iter().filter(|step| *step == "tmpfs /home/ann 755").count(), 2);
+        assert!(all.ends_with(&["dir /home/new".to_owned(), "bind /v /home/new".to_owned()]), "{all:?}");
+        let of_ann = |step: &String| step.ends_with("/home/ann") || step.ends_with("/home/ann 755");
+        assert_eq!(all.iter().rfind(|step| of_ann(step)).unwrap(), "tmpfs /home/ann 755");
+    }
+
+    #[test]
     fn what_cannot_be_a_mount_point_is_refused() {
         for (source, target, message) in [
             ("/v", "/", "/ cannot be a mount point: it is the root directory"),
@@ -584,7 +623,7 @@ mod tests {
             ("/v", "/f", "/f cannot be a mount point: a directory and a file can't be mounted on each other"),
             ("/gone", "/a", "/gone does not exist"),
         ] {
-            assert_eq!(plan(&host(), &[mount(source, target)]).unwrap_err().to_string(), message);
+            assert_eq!(plan(&host(), &[], &[mount(source, target)]).unwrap_err().to_string(), message);
         }
     }
 }

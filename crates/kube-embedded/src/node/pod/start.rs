@@ -74,12 +74,16 @@ pub(super) fn plans(
     let mut command = command(container, image, lookup)?;
     if context.isolation.has_views() {
         let termination = container.termination_message_path.as_deref().unwrap_or("/dev/termination-log");
-        mounts.extend([
-            Mount { source: tmp, target: "/tmp".into(), read_only: false },
-            Mount { source: origin.paths.hosts(), target: "/etc/hosts".into(), read_only: true },
-            Mount { source: message.clone(), target: termination.into(), read_only: false },
-        ]);
+        for (source, target, read_only) in
+            [(&tmp, "/tmp", false), (&origin.paths.hosts(), "/etc/hosts", true), (&message, termination, false)]
+        {
+            let source = fs_err::canonicalize(source).map_err(files)?;
+            mounts.push(Mount { source, target: target.into(), read_only });
+        }
         mounts.extend(make_reachable(&mut command, owner));
+        // One that is not there is missed by the program, or not.
+        let needed = image.read_only.iter().filter_map(|path| fs_err::canonicalize(path).ok());
+        mounts.extend(needed.map(|path| Mount { source: path.clone(), target: path, read_only: true }));
         // A volume at one of these paths wins.
         dedup_targets(&mut mounts);
     } else {
@@ -97,6 +101,7 @@ pub(super) fn plans(
         user_namespace: context.isolation.has_user_namespace(),
         root: view_root(&context.options.run_directory),
         label: marks::label(&mark),
+        hidden: context.options.hidden.clone(),
         mounts,
     });
     let program = Program {
@@ -236,26 +241,12 @@ fn dedup_targets(mounts: &mut Vec<Mount>) {
 fn make_reachable(command: &mut [String], user: Option<&HostUser>) -> Option<Mount> {
     let (user, program) = (user?, command.first_mut()?);
     let source = fs_err::canonicalize(Path::new(program.as_str())).ok().filter(|path| path.is_file())?;
-    if is_reachable(&source, user) {
+    if user.may_reach(&source) {
         return None;
     }
     let target = Path::new(PROGRAMS).join(source.file_name()?);
     *program = target.display().to_string();
     Some(Mount { source, target, read_only: true })
-}
-
-fn is_reachable(path: &Path, user: &HostUser) -> bool {
-    use std::os::unix::fs::MetadataExt;
-    path.ancestors().skip(1).all(|directory| {
-        fs_err::metadata(directory).is_ok_and(|meta| {
-            let shift = match (meta.uid() == user.uid, meta.gid() == user.gid) {
-                (true, _) => 6,
-                (false, true) => 3,
-                (false, false) => 0,
-            };
-            user.uid == 0 || meta.mode() >> shift & 1 == 1
-        })
-    })
 }
 
 #[cfg(test)]
@@ -302,17 +293,5 @@ mod tests {
         point_to(&mut env, &mount, &link);
         assert_eq!(env[0].1, link.display().to_string());
         assert_eq!(env[1].1, "/run/s/x");
-    }
-
-    #[test]
-    fn a_program_behind_a_private_directory_is_not_reachable_for_others() {
-        let directory = tempfile::tempdir().unwrap();
-        let program = directory.path().join("program");
-        fs_err::write(&program, "").unwrap();
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o700);
-        fs_err::set_permissions(directory.path(), private).unwrap();
-        let stranger = HostUser { name: "x".into(), uid: 54_321, gid: 54_321, home: "/".into() };
-        assert!(!is_reachable(&program, &stranger));
-        assert!(is_reachable(Path::new("/bin/sh"), &stranger));
     }
 }

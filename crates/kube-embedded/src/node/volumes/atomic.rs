@@ -2,6 +2,7 @@
 //! the files are in a directory `..<n>`, `..data` links to it, and every name links into `..data`.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
@@ -54,10 +55,20 @@ pub fn write(directory: &Path, files: &[File], owner: Option<&HostUser>) -> io::
     symlink(&name, &next)?;
     fs_err::rename(&next, &data)?;
     update_links(directory, &files)?;
-    if let Some(old) = old {
-        fs_err::remove_dir_all(directory.join(old))?;
+    if let Some(name) = old.as_deref().and_then(name_of_files) {
+        fs_err::remove_dir_all(directory.join(name))?;
     }
     Ok(true)
+}
+
+/// The directory of files that a link in the volume names. A link that leads anywhere else is not ours, nor is what is
+/// there.
+fn name_of_files(link: &Path) -> Option<&OsStr> {
+    let mut parts = link.components();
+    match (parts.next(), parts.next()) {
+        (Some(Component::Normal(name)), None) => name.as_encoded_bytes().starts_with(b"..").then_some(name),
+        _ => None,
+    }
 }
 
 fn is_plain(path: &Path) -> bool {
@@ -170,6 +181,24 @@ mod tests {
         write(directory.path(), &[file("a", "1"), file("a", "2")], None).unwrap();
         assert_eq!(fs_err::read_to_string(directory.path().join("a")).unwrap(), "2");
         assert!(write(directory.path(), &[File { mode: 0o600, ..file("a", "2") }], None).unwrap());
+    }
+
+    #[test]
+    fn what_a_link_of_somebody_else_leads_to_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let (root, elsewhere) = (directory.path().join("volume"), directory.path().join("elsewhere"));
+        for link in [elsewhere.as_path(), Path::new("../elsewhere"), Path::new("..1/../../elsewhere")] {
+            for made in [&root.join("..1"), &elsewhere] {
+                fs_err::create_dir_all(made).unwrap();
+            }
+            symlink(link, root.join("..data")).unwrap();
+            assert!(write(&root, &[file("a", "1")], None).unwrap());
+            assert_eq!(fs_err::read_to_string(root.join("a")).unwrap(), "1");
+            assert!(elsewhere.is_dir(), "{}", link.display());
+            fs_err::remove_dir_all(&root).unwrap();
+        }
+        assert_eq!(name_of_files(Path::new("..1")), Some(OsStr::new("..1")));
+        assert_eq!(name_of_files(Path::new("..")), None);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Volumes of pods: directories of this host that [`super::launcher`] mounts into containers.
 //!
 //! ConfigMaps, Secrets, tokens and the downward API are written as files and replaced atomically when they change.
-//! A `hostPath` that exists is mounted as it is: a process of this host could reach it anyway, with the same rights.
+//! A `hostPath` that exists is mounted as it is, if the containers' user could reach it anyway.
 //! One that does not exist is only made below the cluster's own volumes, and so is a subPath, unless containers run as
 //! this process' user. Files belong to the user containers run as.
 

@@ -1,4 +1,7 @@
 //! Makes the directories of a pod's volumes.
+//!
+//! Containers of another user get only what that user could reach: a mount leads past directories that are closed to them.
+//! What is found has no links in it, and the launcher follows none: a path that was looked at here is not another one there.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path, PathBuf};
@@ -18,7 +21,7 @@ use crate::node::paths::PodPaths;
 /// A volume that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Prepared {
-    /// Its file or directory on the host.
+    /// Its file or directory on the host, without links.
     pub path: PathBuf,
     /// Containers can't write to it.
     pub read_only: bool,
@@ -79,7 +82,7 @@ impl Shop<'_> {
             let base = if source.medium.as_deref() == Some("Memory") { &self.paths.run } else { &self.paths.data };
             let base = base.join("volumes");
             self.make_shared(&base, Path::new(&volume.name))?;
-            return Ok(Prepared { path: base.join(&volume.name), read_only: false });
+            return Ok(Prepared { path: real(&base.join(&volume.name))?, read_only: false });
         }
         if let Some(source) = &volume.persistent_volume_claim {
             let path = self.claim(&source.claim_name).await?;
@@ -103,7 +106,7 @@ impl Shop<'_> {
         let path = self.paths.run.join("volumes").join(&volume.name);
         let files = files.map_err(Error::Source)?;
         atomic::write(&path, &files, self.owner).map_err(|source| Error::Write { path: path.clone(), source })?;
-        Ok(Some(Prepared { path, read_only: true }))
+        Ok(Some(Prepared { path: real(&path)?, read_only: true }))
     }
 
     async fn claim(&self, name: &str) -> Result<PathBuf, Error> {
@@ -124,7 +127,9 @@ impl Shop<'_> {
         if let Ok(relative) = path.strip_prefix(self.volumes) {
             self.make_volume(relative)?;
         }
-        Ok(path)
+        let resolved = real(&path)?;
+        self.allow(&resolved, || format!("persistentvolume \"{volume}\""))?;
+        Ok(resolved)
     }
 
     fn host_path(&self, source: &HostPathVolumeSource) -> Result<PathBuf, Error> {
@@ -150,10 +155,29 @@ impl Shop<'_> {
             "File" | "FileOrCreate" => resolved.is_file(),
             _ => true,
         };
-        if is_right {
-            Ok(resolved)
-        } else {
-            Err(Error::Source(format!("hostPath type check failed: {} is not a {kind}", source.path)))
+        if !is_right {
+            return Err(Error::Source(format!("hostPath type check failed: {} is not a {kind}", source.path)));
+        }
+        self.allow(&resolved, || format!("hostPath {}", source.path))?;
+        Ok(resolved)
+    }
+
+    fn allow(&self, resolved: &Path, what: impl Fn() -> String) -> Result<(), Error> {
+        self.allow_within(Path::new("/"), resolved, what)
+    }
+
+    /// Whether the containers' user may pass through the directories from one down to a path.
+    fn allow_within(&self, from: &Path, resolved: &Path, what: impl Fn() -> String) -> Result<(), Error> {
+        let Some(user) = self.owner else { return Ok(()) };
+        let mut way = resolved.ancestors().skip(1).take_while(|directory| directory.starts_with(from));
+        match way.find(|directory| !user.may_pass(directory)) {
+            None => Ok(()),
+            Some(closed) => Err(Error::Source(format!(
+                "{} is behind {}, which the user {} may not pass through",
+                what(),
+                closed.display(),
+                user.name
+            ))),
         }
     }
 
@@ -202,20 +226,16 @@ impl Shop<'_> {
             return Err(refuse());
         }
         let path = volume.join(relative);
-        let resolve = |path: &Path| {
-            fs_err::canonicalize(path).map_err(|source| Error::Write { path: path.to_path_buf(), source })
-        };
-        let volume = resolve(volume)?;
         // A program in another container may have put a link there: what exists is looked at before anything is made.
-        let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(&volume);
-        let found = resolve(existing)?;
-        if !found.starts_with(&volume) {
+        let existing = path.ancestors().find(|ancestor| ancestor.exists()).unwrap_or(volume);
+        let found = real(existing)?;
+        if !found.starts_with(volume) {
             return Err(refuse());
         }
         if let Ok(missing) = path.strip_prefix(existing)
             && missing.components().next().is_some()
         {
-            let root = self.root_of(&volume).ok_or_else(|| {
+            let root = self.root_of(volume).ok_or_else(|| {
                 Error::Source(format!(
                     "subPath {sub_path} does not exist, and is not made outside of the cluster's volumes"
                 ))
@@ -223,8 +243,12 @@ impl Shop<'_> {
             let target = found.join(missing);
             self.make_shared(&root, target.strip_prefix(&root).map_err(|_| refuse())?)?;
         }
-        let resolved = resolve(&path)?;
-        if resolved.starts_with(&volume) { Ok(resolved) } else { Err(refuse()) }
+        let resolved = real(&path)?;
+        if !resolved.starts_with(volume) {
+            return Err(refuse());
+        }
+        self.allow_within(volume, &resolved, || format!("subPath {sub_path}"))?;
+        Ok(resolved)
     }
 
     /// The directory of the node's own that a volume lies in. With the rights of containers, everything may be made.
@@ -233,4 +257,9 @@ impl Shop<'_> {
         let mut own = own.iter().filter_map(|root| fs_err::canonicalize(root).ok());
         own.find(|root| volume.starts_with(root)).or_else(|| self.owner.is_none().then(|| volume.to_path_buf()))
     }
+}
+
+/// The path without links.
+fn real(path: &Path) -> Result<PathBuf, Error> {
+    fs_err::canonicalize(path).map_err(|source| Error::Write { path: path.to_path_buf(), source })
 }
