@@ -154,6 +154,56 @@ Feature: Who may do what
     Then standard output is "no"
     And nobody has access to the store any more
 
+  # Applications make functions and operators that fit better than the server's own, and put their schemas first.
+  @full @kubectl @builtin
+  Scenario: What an application has made is not run by the agent in the place of the superuser
+    Given an instance "solo"
+    And service bindings "app" to "solo"
+    When as "app" these statements are run:
+      """
+      CREATE FUNCTION obj_description(oid, text) RETURNS text LANGUAGE plpgsql AS
+        $$ BEGIN ALTER ROLE a9s_user SUPERUSER; RETURN ''; EXCEPTION WHEN insufficient_privilege THEN RETURN ''; END $$;
+      CREATE SCHEMA first;
+      CREATE FUNCTION first.obj_description(oid, name) RETURNS text LANGUAGE sql AS
+        $$ SELECT public.obj_description($1, $2::text) $$;
+      ALTER DATABASE a9s_apps_default_db SET search_path = first, pg_catalog, public;
+      ALTER DATABASE a9s_apps_default_db SET role = a9s_user;
+      """
+    And I run `kubectl patch pg solo --type merge -p '{"spec":{"extensions":["hstore"]}}'`
+    Then the command succeeds
+    And "solo" soon answers "SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'hstore'" with "public"
+    And "solo" answers "SELECT rolsuper FROM pg_roles WHERE rolname = 'a9s_user'" with "f"
+
+  @full
+  Scenario: What an application has made is not run by the client of the ledger in the place of the superuser
+    Given an instance "solo"
+    And service bindings "app" to "solo"
+    When as "app" these statements are run:
+      """
+      CREATE SCHEMA first;
+      CREATE FUNCTION first.pg_is_in_recovery() RETURNS boolean LANGUAGE plpgsql AS
+        $$ BEGIN ALTER ROLE a9s_user SUPERUSER; RETURN false; EXCEPTION WHEN insufficient_privilege THEN RETURN false; END $$;
+      ALTER DATABASE a9s_apps_default_db SET search_path = first, pg_catalog, public;
+      """
+    And I run `a9s pg kill -i solo --member primary --ledger --yes`
+    Then the command succeeds
+    And standard output says "and all of them are there"
+    And "solo" answers "SELECT rolsuper FROM pg_roles WHERE rolname = 'a9s_user'" with "f"
+
+  @full @builtin
+  Scenario: A Secret that names the administrator makes no login, and keeps nobody from theirs
+    Given an instance "solo"
+    And service bindings "app" to "solo"
+    When somebody puts a Secret with the username "postgres" in the place of that of "app"
+    And I create a service binding "other" to "solo"
+    Then the command succeeds
+    And as "other" the statement "SELECT 1" answers "1"
+    And the login of "app" is refused
+    And "solo" answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "1"
+    When I run `a9s delete pg servicebinding --name other --yes`
+    Then the command succeeds
+    And "solo" answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "0"
+
   @full @deployments @builtin @kubectl
   Scenario Outline: The account of the operators may not <verb> <resource>
     When I run `kubectl auth can-i <verb> <resource> <more> --as system:serviceaccount:a8s-system:postgresql-manager-account`

@@ -362,7 +362,9 @@ Feature: Looking at what is there
     Then the command succeeds
     And the pod of "solo" is another than before
     And standard output says "and all of them are there"
-    And "solo" answers "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'a9s_ledger%'" with "0"
+    When I run `a9s pg psql solo --database postgres -- -Atc "SELECT count(*) FROM pg_namespace WHERE nspname LIKE 'a9s_ledger%'"`
+    Then the command succeeds
+    And standard output is "0"
 
   @full @failover @needs-failover
   Scenario: Rows that are written during a failover are all there
@@ -386,7 +388,7 @@ Feature: Looking at what is there
       END $$;
       CREATE EVENT TRIGGER forgetful ON ddl_command_end WHEN TAG IN ('CREATE TABLE') EXECUTE FUNCTION forget();
       """
-    And I apply the file "forgetful.sql" to "solo"
+    And I have run `a9s pg apply -i solo --database postgres --file forgetful.sql --yes`
     When I run `a9s pg kill -i solo --member 0 --ledger --yes`
     Then it ends with the finding "rows-lost"
     And standard error says "acknowledged rows are lost"

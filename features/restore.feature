@@ -76,10 +76,22 @@ Feature: Restores
     And the table "kept" of "solo" holds "before"
     And a backup "nightly" of "solo"
     And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
-    When somebody writes another instance into the manifest of the backup "nightly"
+    When somebody writes another time into the manifest of the backup "nightly"
     And I create a restore "back" of the backup "nightly" into "solo"
     Then the command fails with exit code 1
     And the restore "back" fails for good with "is not authentic"
+    And "solo" answers "SELECT value FROM kept" with "after"
+
+  @full @negative @needs-backup-objects
+  Scenario: The manifest of an earlier attempt at a backup changes nothing
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    And a backup "nightly" of "solo"
+    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    When the manifest of the backup "nightly" in the store is that of an earlier attempt
+    And I create a restore "back" of the backup "nightly" into "solo"
+    Then the command fails with exit code 1
+    And the restore "back" fails for good with "another attempt"
     And "solo" answers "SELECT value FROM kept" with "after"
 
   @negative @needs-backup-objects

@@ -48,6 +48,39 @@ Feature: Backups that are proven, and restores into a new instance
     Then the command succeeds
     And "twin" answers "SELECT value FROM kept" with "before"
 
+  # To plan a query is to run what its tables' indexes call; to read a row as text is to run its cast.
+  Scenario: What an application's tables run when they are read is not run in the place of the superuser
+    Given an instance "solo"
+    And service bindings "app" to "solo"
+    When as "app" these statements are run:
+      """
+      CREATE FUNCTION seize() RETURNS void LANGUAGE plpgsql AS
+        $$ BEGIN ALTER ROLE a9s_user SUPERUSER; EXCEPTION WHEN insufficient_privilege THEN NULL; END $$;
+      CREATE FUNCTION seized(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM public.seize(); RETURN $1; END $$;
+      CREATE TABLE bait (n int);
+      INSERT INTO bait VALUES (1);
+      CREATE INDEX ON bait ((seized(1) + n));
+      CREATE FUNCTION as_text(bait) RETURNS text LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM public.seize(); RETURN ''; END $$;
+      CREATE CAST (bait AS text) WITH FUNCTION as_text(bait);
+      CREATE TABLE named (it int, t int, value int);
+      INSERT INTO named VALUES (1, 2, 3);
+      CREATE SCHEMA a9s_verify;
+      CREATE FUNCTION a9s_verify.verify_heapam(regclass) RETURNS TABLE (msg text) LANGUAGE plpgsql AS
+        $$ BEGIN RAISE 'run by the superuser'; END $$;
+      """
+    And I create a backup "nightly" of "solo"
+    And I run `a9s pg verify nightly --against-live`
+    Then the command succeeds
+    And standard output says "The instance solo has the same content now."
+    And "solo" answers "SELECT rolsuper FROM pg_roles WHERE rolname = 'a9s_user'" with "f"
+    And "solo" answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a9s_verify%'" with "0"
+    When as "app" the statement "UPDATE named SET value = 4" is run
+    And I run `a9s pg verify nightly --against-live`
+    Then the command succeeds
+    And standard output says "public.named has as many rows and another content"
+
   Scenario: A verification that is interrupted removes what it made
     Given an instance "solo"
     And a backup "nightly" of "solo"

@@ -625,7 +625,7 @@ mod tests {
     }
 
     /// What a step needs where it runs, by the tag that says so: how its sentence begins, and what is in it.
-    const NEEDING: [(&str, &str, &str); 28] = [
+    const NEEDING: [(&str, &str, &str); 30] = [
         ("cluster", "a cluster of its own", ""),
         ("kubectl", "", "`kubectl "),
         // These run it and do not show its line.
@@ -646,10 +646,12 @@ mod tests {
         ("needs-backup-objects", "an object of the backup ", ""),
         ("needs-backup-objects", "the backup ", " in the store is "),
         ("needs-backup-objects", "the backup ", " has begun to upload"),
-        ("needs-backup-objects", "somebody writes another instance into the manifest ", ""),
+        ("needs-backup-objects", "the manifest of the backup ", " in the store is "),
+        ("needs-backup-objects", "somebody writes another time into the manifest ", ""),
         ("builtin", "the Lease of ", ""),
         ("builtin", "", "synchronous_standby_names"),
         ("builtin", "", "configmap a8s-stack"),
+        ("builtin", "somebody puts a Secret with the username ", ""),
         // The words are the builtin operators' own.
         ("builtin", "the status of ", " soon says "),
         ("builtin", "the instance ", " soon tells the error "),

@@ -1,5 +1,8 @@
 //! A ledger of acknowledged rows: a client that writes without a pause, comes back whenever it is cut off, and remembers
 //! every row whose commit it was told of. What it remembers must be there afterwards, whatever happened meanwhile.
+//!
+//! Its table is where no application can put another in its place, whose triggers the administrator would run: in a schema that
+//! is made for it, in the administrator's own database.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,8 +11,10 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use super::{DATABASE, Error, Login, ask, connect};
+use super::{Error, Login, ask, connect};
 
+/// The database that it is in: every instance has it, and applications may not make schemas or settings there.
+pub const DATABASE: &str = "postgres";
 /// A commit that takes longer has failed, for this client.
 pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two attempts to connect, so that the machine has something left for the servers.
@@ -28,7 +33,7 @@ pub struct Ledger {
     rows: Arc<Mutex<Vec<Row>>>,
     writer: Option<JoinHandle<()>>,
     login: Login,
-    table: String,
+    schema: String,
 }
 
 /// One acknowledged row.
@@ -50,9 +55,14 @@ pub struct Verdict {
 }
 
 impl Ledger {
-    /// One that is to be in the table of this name, which needs no quotes.
-    pub fn new(login: Login, table: &str) -> Self {
-        Self { rows: Arc::default(), writer: None, login, table: table.to_owned() }
+    /// One that is to be in a schema of this name, which needs no quotes and is not there yet.
+    pub fn new(login: Login, schema: &str) -> Self {
+        Self { rows: Arc::default(), writer: None, login, schema: schema.to_owned() }
+    }
+
+    /// The name of its table.
+    pub fn table(&self) -> String {
+        format!("{}.rows", self.schema)
     }
 
     /// Makes the table and begins to write.
@@ -60,7 +70,9 @@ impl Ledger {
     /// # Errors
     /// What the server said to the table.
     pub async fn open(&mut self) -> Result<(), Error> {
-        ask(&self.login, DATABASE, &format!("CREATE TABLE {} (id bigint PRIMARY KEY)", self.table)).await?;
+        let (schema, table) = (&self.schema, self.table());
+        let statements = format!("CREATE SCHEMA {schema}; CREATE TABLE {table} (id bigint PRIMARY KEY)");
+        ask(&self.login, DATABASE, &statements).await?;
         self.resume();
         Ok(())
     }
@@ -75,7 +87,7 @@ impl Ledger {
     /// Writes on.
     pub fn resume(&mut self) {
         let first = self.rows().last().map_or(1, |row| row.id + 1_000_000);
-        self.writer = Some(tokio::spawn(write(self.login.clone(), self.table.clone(), self.rows.clone(), first)));
+        self.writer = Some(tokio::spawn(write(self.login.clone(), self.table(), self.rows.clone(), first)));
     }
 
     fn rows(&self) -> MutexGuard<'_, Vec<Row>> {
@@ -112,8 +124,10 @@ impl Ledger {
     pub async fn close(&mut self) -> Result<Verdict, Error> {
         self.pause().await;
         // A former primary that still has its label may not have replayed everything.
-        let rows =
-            format!("SELECT id::text FROM {} UNION ALL SELECT '{STANDBY}' WHERE pg_is_in_recovery()", self.table);
+        let rows = format!(
+            "SELECT id::text FROM {} UNION ALL SELECT '{STANDBY}' WHERE pg_catalog.pg_is_in_recovery()",
+            self.table()
+        );
         let answer = match ask(&self.login, DATABASE, &rows).await {
             Err(error) if error.code() == Some(NO_TABLE) => Vec::new(),
             Ok(answer) if answer.iter().any(|row| row == STANDBY) => return Err(Error::Standby),
@@ -127,13 +141,13 @@ impl Ledger {
         Ok(Verdict { acknowledged: rows.len(), lost, longest_gap: gaps.max().unwrap_or_default() })
     }
 
-    /// Removes the table.
+    /// Removes the table with its schema.
     ///
     /// # Errors
     /// What the server said.
     pub async fn remove(&mut self) -> Result<(), Error> {
         self.pause().await;
-        ask(&self.login, DATABASE, &format!("DROP TABLE IF EXISTS {}", self.table)).await.map(drop)
+        ask(&self.login, DATABASE, &format!("DROP SCHEMA IF EXISTS {} CASCADE", self.schema)).await.map(drop)
     }
 }
 

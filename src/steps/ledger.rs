@@ -12,8 +12,8 @@ use super::{credentials, primary};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
-use crate::postgres::ledger::{PATIENCE, Verdict};
-use crate::postgres::{DATABASE, Error, Ledger, Login};
+use crate::postgres::ledger::{DATABASE, PATIENCE, Verdict};
+use crate::postgres::{Error, Ledger, Login};
 use crate::step::{Cancel, Context, Observation, Step};
 
 /// How long rows are written before anything is done: the first of them are on disk by then, the table too.
@@ -37,7 +37,6 @@ pub struct Rows {
 /// A ledger that is written through a port of this machine.
 struct Written {
     ledger: Ledger,
-    table: String,
     begun: Instant,
     /// Rows are lost: what is left is evidence.
     is_evidence: bool,
@@ -65,12 +64,13 @@ impl Rows {
         if written.is_evidence {
             return None;
         }
+        let table = written.ledger.table();
         let removed = async {
             while written.ledger.remove().await.is_err() {
                 tokio::time::sleep(POLL).await;
             }
         };
-        tokio::time::timeout(LEAVE, removed).await.err().map(|_| written.table)
+        tokio::time::timeout(LEAVE, removed).await.err().map(|_| table)
     }
 
     async fn prepare(&self, context: &Context) -> Result<Written, Finding> {
@@ -90,9 +90,8 @@ impl Rows {
         // That a server is away is what the ledger is for.
         tokio::spawn(gateway.serve(open, drop));
         // A name that nobody has.
-        let table = format!("a9s_ledger_{:016x}", rand::random::<u64>());
-        let ledger = Ledger::new(login, &table);
-        Ok(Written { ledger, table, begun: Instant::now(), is_evidence: false, _gateway: guard })
+        let ledger = Ledger::new(login, &format!("a9s_ledger_{:016x}", rand::random::<u64>()));
+        Ok(Written { ledger, begun: Instant::now(), is_evidence: false, _gateway: guard })
     }
 }
 
@@ -188,6 +187,6 @@ impl Step for Compared {
         let named = verdict.lost.iter().take(NAMED).map(ToString::to_string);
         Err(Finding::new(Id::RowsLost, cause)
             .with("the first of them", named)
-            .advise(format!("What is left is in the table {} of the database {DATABASE}.", written.table)))
+            .advise(format!("What is left is in the table {} of the database {DATABASE}.", written.ledger.table())))
     }
 }

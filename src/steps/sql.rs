@@ -7,6 +7,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use a8s_operators::agent::bootstrap::SAFE;
 use async_trait::async_trait;
 use kube::Client;
 use tokio::io::AsyncRead;
@@ -22,6 +23,12 @@ use crate::step::{Context, Observation, Step};
 pub const PLAIN: &str = "\\set QUIET on\n\\pset tuples_only on\n\\pset format unaligned\n";
 /// Lines of psql's errors that go into a finding.
 const ERROR_LINES: usize = 8;
+
+/// A database for `psql -d`, in which the superuser asks what is this program's own: with [`SAFE`], whatever an application has
+/// set for it, and under whatever name, of which `psql` takes some for more than that (PostgreSQL manual, 34.1.1.1).
+pub fn as_superuser(database: &str) -> String {
+    format!("dbname='{}' options='{SAFE}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
+}
 
 /// Where the SQL comes from.
 #[derive(Debug, Clone)]
@@ -40,7 +47,7 @@ pub struct Query {
     pub instance: ObjectName,
     /// Its namespace.
     pub namespace: Namespace,
-    /// Database to run it in.
+    /// Database to run it in, as `psql -d` takes it.
     pub database: String,
     /// The SQL.
     pub source: Source,
@@ -93,10 +100,12 @@ impl Query {
             context.progress(why);
         })
         .await?;
+        // As a shell takes it.
+        let database =
+            if self.database.contains('\'') { format!("{:?}", self.database) } else { self.database.clone() };
         context.command(format!(
-            "kubectl exec -i -n {} {pod} -c {POSTGRES} -- psql -v ON_ERROR_STOP=1 -X -U postgres -d {} < {}",
+            "kubectl exec -i -n {} {pod} -c {POSTGRES} -- psql -v ON_ERROR_STOP=1 -X -U postgres -d {database} < {}",
             self.namespace,
-            self.database,
             self.called()
         ));
         context.progress(format!("it runs in the pod {pod}"));
@@ -304,6 +313,11 @@ mod tests {
     fn a_file_that_is_not_there_is_missing() {
         assert_eq!(open_file(std::path::Path::new("/nowhere/x.sql")).unwrap_err().class(), Class::Missing);
         assert_eq!(open_file(std::path::Path::new("/tmp")).unwrap_err().class(), Class::Missing);
+    }
+
+    #[test]
+    fn the_programs_own_questions_are_asked_with_a_path_of_the_servers_own_names() {
+        assert_eq!(as_superuser(r"it's \ x"), r"dbname='it\'s \\ x' options='-c search_path= -c role=none'");
     }
 
     #[test]

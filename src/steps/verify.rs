@@ -13,7 +13,7 @@ use super::condition;
 use super::instance;
 use super::resource::{self, get};
 use super::restore::{self, Destination};
-use super::sql::{PLAIN, Query, Source};
+use super::sql::{PLAIN, Query, Source, as_superuser};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
@@ -128,8 +128,8 @@ pub fn scratch_name(uid: &str) -> Result<ObjectName, Finding> {
     format!("verify-{}", short.to_lowercase()).parse().map_err(|why| Finding::new(Id::Internal, why))
 }
 
-/// Errors of a server that say nothing of what it reads.
-const WELL: [&str; 2] = ["out of memory", "canceling statement"];
+/// Errors of a server that say nothing of what it reads. An expression may need a function that others may not call.
+const WELL: [&str; 3] = ["out of memory", "canceling statement", "permission denied"];
 
 /// Every table of every database of an instance should have been read to the end, in this run.
 pub struct Examined {
@@ -170,7 +170,7 @@ impl Examined {
             access: self.access.clone(),
             instance: self.instance.clone(),
             namespace: self.namespace.clone(),
-            database: connection(database),
+            database: as_superuser(database),
             source: Source::Statement(script),
             keep: false,
         };
@@ -192,11 +192,6 @@ impl Examined {
             _ => finding,
         }
     }
-}
-
-/// A database for `psql -d`, which takes some names for more than that (PostgreSQL manual, 34.1.1.1).
-fn connection(database: &str) -> String {
-    format!("dbname='{}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 #[async_trait]

@@ -9,8 +9,7 @@ use crate::cli::Session;
 use crate::cli::arguments::Run;
 use crate::config::WorkingDirectory;
 use crate::finding::Finding;
-use crate::postgres::DATABASE;
-use crate::postgres::ledger::Verdict;
+use crate::postgres::ledger::{DATABASE, Verdict};
 use crate::step::{Cancel, Outcome, Plan, Step};
 use crate::steps::ledger::{Begun, Compared, Rows};
 

@@ -402,28 +402,38 @@ async fn manifest(world: &World, backup: &str) -> Result<(String, Vec<u8>), Fail
     Ok((key, text.to_vec()))
 }
 
-#[when(expr = "somebody writes another instance into the manifest of the backup {string}")]
+#[when(expr = "somebody writes another time into the manifest of the backup {string}")]
 async fn forge(world: &mut World, name: String) -> Result<(), Failure> {
     let (key, text) = manifest(world, &name).await?;
     let text = String::from_utf8_lossy(&text);
-    let forged = text.replace(r#""instance":""#, r#""instance":"not-"#);
+    let forged = text.replace(r#""startedAt":"2"#, r#""startedAt":"1"#);
     if forged == text {
-        return Err(Failure::Missing("instance in the manifest"));
+        return Err(Failure::Missing("time in the manifest"));
     }
     store(world).await?.put(&key, forged.into_bytes().into()).await.map_err(refused)
 }
 
-/// As a program with the encryption password would write it.
 #[when(expr = "the backup {string} in the store is one of PostgreSQL {int}")]
 async fn of_another_major(world: &mut World, name: String, major: u32) -> Result<(), Failure> {
-    let (key, text) = manifest(world, &name).await?;
+    rewrite(world, &name, |manifest| manifest.postgresql_major = major).await
+}
+
+#[when(expr = "the manifest of the backup {string} in the store is that of an earlier attempt")]
+async fn of_another_attempt(world: &mut World, name: String) -> Result<(), Failure> {
+    rewrite(world, &name, |manifest| manifest.backup_id = "0f8fad5b-d9cb-469f-a165-70867728950e".to_owned()).await
+}
+
+/// Changes the manifest of a backup as a program with the encryption password would write it.
+async fn rewrite(world: &World, name: &str, change: impl FnOnce(&mut Manifest)) -> Result<(), Failure> {
+    let (key, text) = manifest(world, name).await?;
     let unusable = |error: &dyn std::fmt::Display| Failure::unexpected("a manifest", error.to_string());
     let settings = settings(world).await?;
-    let backup = status_of(world, "backup", &name).await?;
+    let backup = status_of(world, "backup", name).await?;
     let data_key = DataKey::derive(&settings.password, backup["metadata"]["uid"].as_str().unwrap_or_default());
-    let found = Manifest::read(&text, &data_key).map_err(|error| unusable(&error))?;
-    let other = Manifest { postgresql_major: major, ..found };
-    store(world).await?.put(&key, other.write(&data_key).into()).await.map_err(refused)
+    let (place, _) = key.rsplit_once('/').ok_or(Failure::Missing("place of the backup"))?;
+    let mut found = Manifest::read(&text, &data_key, place).map_err(|error| unusable(&error))?;
+    change(&mut found);
+    store(world).await?.put(&key, found.write(&data_key).into()).await.map_err(refused)
 }
 
 #[when(expr = "an object of the backup {string} is removed from the store")]

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use cucumber::gherkin::Step;
 use cucumber::{given, then, when};
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::Api;
-use kube::api::{DynamicObject, ListParams, LogParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
@@ -77,6 +79,12 @@ async fn run(world: &World, namespace: &str, binding: &str, sql: &str) -> Result
 #[when(expr = "as {string} the statement {string} is run")]
 async fn statement(world: &mut World, binding: String, sql: String) -> Result<(), Failure> {
     run(world, world.namespace(), &binding, &sql).await.map(drop)
+}
+
+#[when(expr = "as {string} these statements are run:")]
+async fn statements_of(world: &mut World, binding: String, step: &Step) -> Result<(), Failure> {
+    let sql = step.docstring.as_deref().unwrap_or_default();
+    run(world, world.namespace(), &binding, sql).await.map(drop)
 }
 
 #[when(regex = r#"^as each of (".+") the statement "(.+)" is run$"#)]
@@ -154,6 +162,28 @@ async fn tells(world: &mut World, binding: String, text: String) -> Result<(), F
     until(format!("the error of {binding}"), SOON, || async {
         let status = status(world, &binding).await?;
         Ok(Look::when(status["implemented"] == false && status["error"] == text, status))
+    })
+    .await
+}
+
+/// As somebody who may write Secrets does it: the finalizer goes, and the Secret with it; and the other one has to be there
+/// before the stack has made a new one.
+#[when(expr = "somebody puts a Secret with the username {string} in the place of that of {string}")]
+async fn usurp(world: &mut World, username: String, binding: String) -> Result<(), Failure> {
+    let secrets: Api<Secret> = Api::namespaced(world.client().await?, world.namespace());
+    let name = format!("{binding}-service-binding");
+    let mut forged = secrets.get(&name).await?;
+    forged.metadata.finalizers = None;
+    forged.metadata.resource_version = None;
+    forged.metadata.uid = None;
+    forged.data.get_or_insert_default().insert("username".to_owned(), ByteString(username.into_bytes()));
+    until(format!("another Secret {name}"), SOON, || async {
+        let release = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        // Whether it is there or not: what counts is who makes the next one.
+        let _ = secrets.patch(&name, &PatchParams::default(), &release).await;
+        let _ = secrets.delete(&name, &DeleteParams::default()).await;
+        secrets.create(&PostParams::default(), &forged).await?;
+        Ok(Look::Yes(()))
     })
     .await
 }

@@ -16,6 +16,7 @@ use crate::kubernetes::exec::{self, Container};
 use crate::manifest::names::Namespace;
 use crate::manifest::resource::{Kind, Reference};
 use crate::steps::resource::get;
+use crate::steps::sql::as_superuser;
 use crate::steps::{condition, members};
 
 /// What a server is asked. The functions that only a primary has are not called on a standby, which has no standbys.
@@ -206,7 +207,8 @@ fn add_lag(members: &mut [Member], standbys: &[Standby]) {
 }
 
 async fn server(client: &Client, namespace: &Namespace, pod: &str) -> Result<Server, String> {
-    let words = ["psql", "-X", "-A", "-t", "-q", "-U", "postgres", "-d", "postgres", "-c", QUESTION];
+    let database = as_superuser("postgres");
+    let words = ["psql", "-X", "-A", "-t", "-q", "-U", "postgres", "-d", &database, "-c", QUESTION];
     let text = run(client, namespace, pod, &words).await?;
     serde_json::from_str(text.trim()).map_err(|error| format!("an answer that is not understood: {error}"))
 }

@@ -41,6 +41,11 @@ pub enum Error {
     },
 }
 
+/// How every session of the superuser begins: as the superuser, and with a path of `pg_catalog` alone. Applications may make
+/// objects in schemas of theirs, and set both for the sessions of their database; a function of theirs that fits better than the
+/// one that is meant would be run by the superuser (PostgreSQL manual, "Usage Patterns" of schemas; CVE-2018-1058). What is not
+/// in `pg_catalog` is named with its schema.
+pub const SAFE: &str = "-c search_path= -c role=none";
 /// Whatever the instance's parameters say, nothing of the agent's work is logged, cut off or waits for standbys.
 const QUIET: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
                      -c track_activities=off -c pg_stat_statements.track=none \
@@ -72,14 +77,27 @@ impl Credentials {
     }
 }
 
-/// Connects through the socket as the superuser. The connection ends with the client.
+/// Connects through the socket as the superuser, to the superuser's database. The connection ends with the client.
 ///
 /// # Errors
 /// If the server does not accept it.
 pub async fn connect(sockets: &Path, application: &str) -> Result<Client, tokio_postgres::Error> {
+    connect_to(sockets, SUPERUSER, application, QUIET).await
+}
+
+/// Connects through the socket as the superuser, with [`SAFE`] and other settings. The connection ends with the client.
+///
+/// # Errors
+/// If the server does not accept it.
+pub async fn connect_to(
+    sockets: &Path,
+    database: &str,
+    application: &str,
+    settings: &str,
+) -> Result<Client, tokio_postgres::Error> {
     let mut config = tokio_postgres::Config::new();
-    config.host_path(sockets).port(SQL_PORT).user(SUPERUSER).dbname(SUPERUSER).application_name(application);
-    config.options(QUIET);
+    config.host_path(sockets).port(SQL_PORT).user(SUPERUSER).dbname(database).application_name(application);
+    config.options(format!("{SAFE} {settings}"));
     let (client, connection) = config.connect(NoTls).await?;
     tokio::spawn(async move {
         // Its end shows at the client.
@@ -116,6 +134,13 @@ pub async fn prepare(
             let statement = format!("CREATE DATABASE {} OWNER {}", identifier(database), identifier(owner));
             client.batch_execute(&statement).await.map_err(refused("make its databases"))?;
         }
+    }
+    // Before PostgreSQL 15 everybody may make objects there, and every login may connect.
+    let is_open =
+        "SELECT 1 FROM pg_namespace WHERE nspname = 'public' AND has_schema_privilege('public', oid, 'CREATE')";
+    if first(client, is_open).await.map_err(refused("say who may make objects"))?.is_some() {
+        let statement = "REVOKE CREATE ON SCHEMA public FROM PUBLIC";
+        client.batch_execute(statement).await.map_err(refused("close the schema of its superuser"))?;
     }
     client.batch_execute("RESET ALL").await.map_err(refused("end its preparation"))
 }

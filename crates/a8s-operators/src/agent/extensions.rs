@@ -1,12 +1,15 @@
 //! The extensions of an instance: those of `spec.extensions` are installed in the default database, by the agent of the
 //! primary. What users have installed themselves is left alone: an extension that came by the spec bears a comment that
 //! says so, which is part of the content and goes with it to standbys and backups.
+//!
+//! They go into `public`, where applications look for them and may make objects themselves; the scripts of extensions are run
+//! by the superuser. Those of the extensions that may be asked for are written for that (PostgreSQL manual, "Security
+//! Considerations for Extensions"), and the server refuses a script that would replace what is not its own.
 
-use super::SQL_PORT;
-use super::bootstrap::{identifier, literal};
+use super::bootstrap::{self, identifier, literal};
 use super::platform::{Primary, Seen};
 use crate::chain;
-use crate::postgresql::template::{DEFAULT_DATABASE, SUPERUSER};
+use crate::postgresql::template::DEFAULT_DATABASE;
 use a8s_api::LABEL_ROLE;
 use k8s_openapi::api::core::v1::Pod;
 use kube::core::PartialObjectMeta;
@@ -15,7 +18,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// Annotation of a pod: why extensions are not installed, in one sentence each. Absent if all are.
 pub const ANNOTATION: &str = "a8s.a9s/extensions";
@@ -97,29 +100,17 @@ async fn attempt(platform: &impl Primary, sockets: &Path, wanted: &[String]) -> 
 /// # Errors
 /// If the server cannot be asked.
 pub async fn apply(sockets: &Path, wanted: &[String]) -> Result<Undone, tokio_postgres::Error> {
-    let mut config = tokio_postgres::Config::new();
-    config
-        .host_path(sockets)
-        .port(SQL_PORT)
-        .user(SUPERUSER)
-        .dbname(DEFAULT_DATABASE)
-        .application_name("a9s extensions");
-    let (client, connection) = config.connect(NoTls).await?;
-    tokio::spawn(async move {
-        // Its end shows at the client.
-        let _ = connection.await;
-    });
-    client
-        .batch_execute("SET statement_timeout = 0; SET client_min_messages = 'warning'; SET search_path = public")
-        .await?;
+    let settings = "-c statement_timeout=0 -c client_min_messages=warning";
+    let client = bootstrap::connect_to(sockets, DEFAULT_DATABASE, "a9s extensions", settings).await?;
     let mut undone = Undone::default();
     for change in plan(wanted, &extensions(&client).await?) {
         match change {
             Change::Missing(name) => undone.trouble.push(format!("the extension {name} is not installed on the host")),
-            Change::Install(name) => {
+            Change::Install { name, schema } => {
                 let quoted = identifier(&name);
                 let statement = format!(
-                    "BEGIN; CREATE EXTENSION {quoted}; COMMENT ON EXTENSION {quoted} IS {}; COMMIT",
+                    "BEGIN; CREATE EXTENSION {quoted} SCHEMA {}; COMMENT ON EXTENSION {quoted} IS {}; COMMIT",
+                    identifier(&schema),
                     literal(MARK)
                 );
                 if let Err(error) = client.batch_execute(&statement).await {
@@ -148,6 +139,8 @@ fn words(error: &tokio_postgres::Error) -> String {
 /// An extension of the host.
 struct Extension {
     name: String,
+    /// Where it is to be installed.
+    schema: String,
     is_installed: bool,
     /// Whether it was installed for the spec.
     is_marked: bool,
@@ -155,22 +148,25 @@ struct Extension {
 
 async fn extensions(client: &Client) -> Result<Vec<Extension>, tokio_postgres::Error> {
     let query = format!(
-        "SELECT a.name, e.oid IS NOT NULL, coalesce(obj_description(e.oid, 'pg_extension') = {}, false) \
-         FROM pg_available_extensions a FULL JOIN pg_extension e ON e.extname = a.name",
+        "SELECT a.name, e.oid IS NOT NULL, coalesce(obj_description(e.oid, 'pg_extension') = {}, false), \
+         coalesce(v.schema, 'public') FROM pg_available_extensions a \
+         LEFT JOIN pg_available_extension_versions v ON v.name = a.name AND v.version = a.default_version \
+         FULL JOIN pg_extension e ON e.extname = a.name",
         literal(MARK)
     );
     let messages = client.simple_query(&query).await?;
     let extension = |message| {
         let SimpleQueryMessage::Row(row) = message else { return None };
         let text = |column| row.try_get(column).ok().flatten().unwrap_or_default().to_owned();
-        Some(Extension { name: text(0), is_installed: text(1) == "t", is_marked: text(2) == "t" })
+        let (is_installed, is_marked) = (text(1) == "t", text(2) == "t");
+        Some(Extension { name: text(0), schema: text(3), is_installed, is_marked })
     };
     Ok(messages.into_iter().filter_map(extension).collect())
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Change {
-    Install(String),
+    Install { name: String, schema: String },
     Remove(String),
     Missing(String),
 }
@@ -182,7 +178,7 @@ fn plan(wanted: &[String], there: &[Extension]) -> Vec<Change> {
         .filter_map(|name| match there.iter().find(|extension| extension.name == *name) {
             None => Some(Change::Missing(name.clone())),
             Some(extension) if extension.is_installed => None,
-            Some(_) => Some(Change::Install(name.clone())),
+            Some(extension) => Some(Change::Install { name: name.clone(), schema: extension.schema.clone() }),
         })
         .collect();
     let is_obsolete = |extension: &&Extension| extension.is_marked && !wanted.contains(&extension.name);
@@ -196,18 +192,28 @@ mod tests {
 
     #[test]
     fn what_users_installed_is_left_alone_and_what_is_not_there_is_named() {
-        let extension = |name: &str, is_installed, is_marked| Extension { name: name.into(), is_installed, is_marked };
+        let extension = |name: &str, is_installed, is_marked| {
+            let schema = if name == "adminpack" { "pg_catalog" } else { "public" };
+            Extension { name: name.into(), schema: schema.into(), is_installed, is_marked }
+        };
         let there = [
             extension("hstore", true, true),
             extension("ltree", true, true),
             extension("pgcrypto", true, false),
             extension("pg_trgm", false, false),
+            extension("adminpack", false, false),
             extension("plpgsql", true, false),
         ];
-        let wanted = ["hstore", "pg_trgm", "postgis"].map(str::to_owned);
+        let wanted = ["hstore", "pg_trgm", "adminpack", "postgis"].map(str::to_owned);
+        let install = |name: &str, schema: &str| Change::Install { name: name.into(), schema: schema.into() };
         assert_eq!(
             plan(&wanted, &there),
-            [Change::Install("pg_trgm".into()), Change::Missing("postgis".into()), Change::Remove("ltree".into())]
+            [
+                install("pg_trgm", "public"),
+                install("adminpack", "pg_catalog"),
+                Change::Missing("postgis".into()),
+                Change::Remove("ltree".into())
+            ]
         );
     }
 }

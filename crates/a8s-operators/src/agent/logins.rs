@@ -4,19 +4,19 @@
 //! A login is a member of [`ROOT_ROLE`] and its sessions begin as that role: so everything it makes belongs to
 //! [`ROOT_ROLE`], every other login may use it, and dropping the login leaves it where it is.
 
-use super::bootstrap::{first, identifier, literal};
+use super::bootstrap::{self, first, identifier, literal};
 use super::platform::{self, Primary};
-use super::{SQL_PORT, report};
+use super::report;
 use crate::chain;
 use crate::postgresql::template::{ROOT_ROLE, SUPERUSER};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage};
+use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// Key of the Secret.
 pub const KEY: &str = "logins.json";
@@ -54,12 +54,6 @@ pub enum Error {
     /// The Secret's content.
     #[error("the list of logins cannot be read")]
     Unreadable(#[source] serde_json::Error),
-    /// A login that is none.
-    #[error("the list of logins has {role:?}, which is no login of a service binding")]
-    Foreign {
-        /// Its name.
-        role: String,
-    },
     /// The server refused.
     #[error("the server refused to {action}")]
     Refused {
@@ -176,19 +170,25 @@ pub async fn apply(sockets: &Path, content: &[u8]) -> Result<(), Error> {
     }
 }
 
-/// Reads the list. Nothing at all is an empty one.
+/// Reads the list. Nothing at all is an empty one. A role that could be somebody else's is left out, and so is the second of a
+/// name: one wrong entry must not keep the others from what they are to have.
 ///
 /// # Errors
-/// If it is none, or names a role that could be somebody else's.
+/// If it is none.
 pub fn parse(content: &[u8]) -> Result<Logins, Error> {
     if content.is_empty() {
         return Ok(Logins::new());
     }
-    let logins: Logins = serde_json::from_slice(content).map_err(Error::Unreadable)?;
-    match logins.values().find(|login| !is_ours(&login.role)) {
-        Some(login) => Err(Error::Foreign { role: login.role.clone() }),
-        None => Ok(logins),
-    }
+    let mut logins: Logins = serde_json::from_slice(content).map_err(Error::Unreadable)?;
+    let mut roles = BTreeSet::new();
+    logins.retain(|_, login| {
+        let is_fine = is_ours(&login.role) && roles.insert(login.role.clone());
+        if !is_fine {
+            tracing::warn!("the list of logins has {:?}, which is no login of a service binding", login.role);
+        }
+        is_fine
+    });
+    Ok(logins)
 }
 
 /// Whether a role's name is that of a service binding's login.
@@ -200,21 +200,12 @@ pub fn is_ours(role: &str) -> bool {
 /// Connects through the socket. Whatever the instance's parameters say, nothing of what is sent is logged, counted or
 /// shown to others; and what is committed is so on the standbys that commits wait for.
 async fn connect(sockets: &Path, database: &str) -> Result<Client, tokio_postgres::Error> {
-    let mut config = tokio_postgres::Config::new();
-    config.host_path(sockets).port(SQL_PORT).user(SUPERUSER).dbname(database).application_name("a9s logins");
-    let (client, connection) = config.connect(NoTls).await?;
-    tokio::spawn(async move {
-        // Its end shows at the client.
-        let _ = connection.await;
-    });
-    client.batch_execute(QUIET).await?;
-    Ok(client)
+    bootstrap::connect_to(sockets, database, "a9s logins", QUIET).await
 }
 
-const QUIET: &str = "SET log_statement = 'none'; SET log_min_duration_statement = -1; \
-    SET log_min_error_statement = 'panic'; SET log_duration = off; SET track_activities = off; \
-    SET pg_stat_statements.track = 'none'; SET synchronous_commit = on; SET statement_timeout = 0; \
-    SET lock_timeout = 0; SET client_min_messages = 'warning'";
+const QUIET: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
+                     -c log_duration=off -c track_activities=off -c pg_stat_statements.track=none \
+                     -c synchronous_commit=on -c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning";
 
 /// Ownership changes under a lock that keeps everybody from a table, also those who come later: it is not waited for
 /// long, but asked for again.
@@ -344,14 +335,16 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_read_and_roles_of_others_are_refused() {
+    fn the_list_is_read_and_roles_of_others_are_left_out() {
         assert!(parse(b"").expect("empty").is_empty());
         assert!(parse(b"{}").expect("empty").is_empty());
         let logins = parse(br#"{"1-2": {"role": "a8s-sb-Abc123xyz", "verifier": "SCRAM-SHA-256$x"}}"#).expect("one");
         assert_eq!(logins["1-2"], login("a8s-sb-Abc123xyz", "SCRAM-SHA-256$x"));
         for role in ["postgres", "a8s-sb-", "a8s-sb-Abc123xy", "a8s-sb-Abc123xyzz", "a8s-sb-Abc123xy\\\""] {
-            let text = format!(r#"{{"1": {{"role": "{role}", "verifier": "v"}}}}"#);
-            assert!(matches!(parse(text.as_bytes()), Err(Error::Foreign { .. })), "{role}");
+            let own = r#"{"role": "a8s-sb-Abc123xyz", "verifier": "v"}"#;
+            let text = format!(r#"{{"1": {{"role": "{role}", "verifier": "v"}}, "2": {own}, "3": {own}}}"#);
+            let logins = parse(text.as_bytes()).expect("a list");
+            assert_eq!(logins, Logins::from([("2".into(), login("a8s-sb-Abc123xyz", "v"))]), "{role}");
         }
         assert!(matches!(parse(b"[]"), Err(Error::Unreadable(_))));
     }

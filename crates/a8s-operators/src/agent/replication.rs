@@ -1,7 +1,7 @@
 //! Streaming replication of this host's server: what its configuration says of it, and what is asked of a server that
 //! is a standby or a primary.
 
-use super::bootstrap::{Credentials, first};
+use super::bootstrap::{self, Credentials, first};
 use super::environment::Server;
 use super::report::Lsn;
 use super::{SQL_PORT, datadir};
@@ -61,7 +61,9 @@ pub fn connection(server: &Server, address: &str, user: &str, name: &str, databa
         ("keepalives_interval", "2".to_owned()),
         ("keepalives_count", "3".to_owned()),
     ];
-    words.extend(database.map(|database| ("dbname", database.to_owned())));
+    if let Some(database) = database {
+        words.extend([("dbname", database.to_owned()), ("options", bootstrap::SAFE.to_owned())]);
+    }
     let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
     let words: Vec<String> = words.iter().map(|(key, value)| format!("{key}={}", quoted(value))).collect();
     words.join(" ")
@@ -345,6 +347,8 @@ mod tests {
             assert!(text.contains(part), "{part} in {text}");
         }
         assert!(!text.contains("p:w"), "{text}");
+        let as_superuser = connection(&server, "127.64.0.9", "postgres", "solo-0", Some("postgres"));
+        assert!(as_superuser.ends_with("dbname='postgres' options='-c search_path= -c role=none'"), "{as_superuser}");
         let passwords = fs_err::read_to_string(server.volume.join(PASSWORDS)).expect("there");
         assert_eq!(passwords, "*:*:*:postgres:p\\:w\\\\d\n*:*:*:standby:p\\:w\\\\d\n");
     }

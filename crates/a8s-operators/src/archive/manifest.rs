@@ -64,6 +64,9 @@ pub enum Error {
     /// It was changed.
     #[error("the backup's manifest is not authentic: it was changed after the backup was made")]
     Authentication,
+    /// It is authentic, and of other objects than those beside it.
+    #[error("the manifest is that of another backup, or of another attempt to make this one")]
+    Elsewhere,
 }
 
 /// The manifest as it was written, and its authentication.
@@ -83,11 +86,17 @@ impl Manifest {
         format!("{{\"backup\":{text},\"hmacSha256\":\"{authentication}\"}}\n").into_bytes()
     }
 
-    /// What is stored, if it is authentic.
+    /// Where the objects of the backup are: those of an earlier attempt, or of another instance, are somewhere else.
+    pub fn place(&self) -> String {
+        let Self { namespace, instance, backup_uid, backup_id, .. } = self;
+        format!("{namespace}/{instance}/{backup_uid}/{backup_id}")
+    }
+
+    /// What is stored at this place, if it is authentic and was written for it.
     ///
     /// # Errors
     /// If it is not, or the key is another.
-    pub fn read(text: &[u8], key: &DataKey) -> Result<Self, Error> {
+    pub fn read(text: &[u8], key: &DataKey, place: &str) -> Result<Self, Error> {
         let unknown = |error: serde_json::Error| Error::Unknown(error.to_string());
         let document: Document<'_> = serde_json::from_slice(text).map_err(unknown)?;
         let text = document.backup.get();
@@ -100,7 +109,8 @@ impl Manifest {
         let tag = HEXLOWER_PERMISSIVE.decode(document.authentication.as_bytes()).unwrap_or_default();
         let is_authentic = hmac::verify(&key.manifest(), text.as_bytes(), &tag).is_ok();
         if is_authentic || sabotage::sabotaged!("manifest-is-believed") {
-            return serde_json::from_str(text).map_err(unknown);
+            let manifest: Self = serde_json::from_str(text).map_err(unknown)?;
+            return if manifest.place() == place { Ok(manifest) } else { Err(Error::Elsewhere) };
         }
         // Only to say which of the two it is: nothing is taken from a manifest that is not authentic.
         Err(if value["key"] == key.identifier().as_str() { Error::Authentication } else { Error::Key })

@@ -218,6 +218,9 @@ fn trouble_on_either_side_ends_every_thread_and_is_named() {
     );
 }
 
+/// Where the objects of [`a_manifest`] are.
+const PLACE: &str = "shop/solo/1-2-3/4-5-6";
+
 fn a_manifest() -> Manifest {
     Manifest {
         format: super::FORMAT,
@@ -241,25 +244,40 @@ fn a_manifest() -> Manifest {
 fn a_manifest_is_read_as_it_was_written_and_no_byte_of_it_can_be_changed() {
     let manifest = a_manifest();
     let text = manifest.write(&key());
-    assert_eq!(Manifest::read(&text, &key()).expect("authentic"), manifest);
+    assert_eq!(Manifest::read(&text, &key(), PLACE).expect("authentic"), manifest);
     for at in 0..text.len() {
         let mut forged = text.clone();
         forged[at] ^= 1;
         // Digits of the authentication in capitals are the same digits.
-        let read = Manifest::read(&forged, &key());
+        let read = Manifest::read(&forged, &key(), PLACE);
         assert!(read.as_ref().map_or(true, |read| *read == manifest), "byte {at}: {read:?}");
     }
     let forged = String::from_utf8(text).expect("text").replace("\"solo\"", "\"duo\"");
-    assert_eq!(Manifest::read(forged.as_bytes(), &key()), Err(manifest::Error::Authentication));
+    assert_eq!(Manifest::read(forged.as_bytes(), &key(), PLACE), Err(manifest::Error::Authentication));
+}
+
+#[test]
+fn a_manifest_vouches_for_the_objects_beside_it_only() {
+    let place = |manifest: &Manifest| Manifest::read(&manifest.write(&key()), &key(), PLACE);
+    let right = a_manifest();
+    assert_eq!(place(&right), Ok(right.clone()));
+    for other in [
+        Manifest { backup_id: "of an earlier attempt".into(), ..right.clone() },
+        Manifest { backup_uid: "of another backup".into(), ..right.clone() },
+        Manifest { instance: "duo".into(), ..right.clone() },
+        Manifest { namespace: "other".into(), ..right.clone() },
+    ] {
+        assert_eq!(place(&other), Err(manifest::Error::Elsewhere), "{}", other.place());
+    }
 }
 
 #[test]
 fn another_password_another_format_and_rubbish_are_told_apart() {
     let text = a_manifest().write(&key());
-    assert_eq!(Manifest::read(&text, &DataKey::derive(b"other", "1-2-3")), Err(manifest::Error::Key));
+    assert_eq!(Manifest::read(&text, &DataKey::derive(b"other", "1-2-3"), PLACE), Err(manifest::Error::Key));
     let newer = Manifest { format: 2, ..a_manifest() }.write(&key());
-    assert_eq!(Manifest::read(&newer, &key()), Err(manifest::Error::Format(2)));
+    assert_eq!(Manifest::read(&newer, &key(), PLACE), Err(manifest::Error::Format(2)));
     for rubbish in ["", "{}", "<html>", r#"{"backup": {}, "hmacSha256": ""}"#] {
-        assert!(matches!(Manifest::read(rubbish.as_bytes(), &key()), Err(manifest::Error::Unknown(_))));
+        assert!(matches!(Manifest::read(rubbish.as_bytes(), &key(), PLACE), Err(manifest::Error::Unknown(_))));
     }
 }

@@ -196,7 +196,7 @@ pub async fn check(way: &Way, place: &str, backup_uid: &str) -> Result<manifest:
         }
         error => Trouble::store(&error),
     })?;
-    let found = manifest::Manifest::read(&text, &way.key(backup_uid)).map_err(|error| match error {
+    let found = manifest::Manifest::read(&text, &way.key(backup_uid), place).map_err(|error| match error {
         manifest::Error::Key => Trouble::new("EncryptionPasswordChanged", error.to_string()),
         error => Trouble::new("BackupDamaged", error.to_string()),
     })?;

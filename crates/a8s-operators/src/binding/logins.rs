@@ -2,7 +2,7 @@
 //! goes with the instance.
 
 use super::secret::{self, LABEL};
-use crate::agent::logins::{KEY, Login, Logins};
+use crate::agent::logins::{KEY, Logins, is_ours};
 use crate::controller::{CONFLICT_ROUND, TROUBLE_ROUND, is_conflict};
 use crate::instance::names;
 use a8s_api::{LABEL_KIND, Postgresql, ServiceBinding};
@@ -121,25 +121,36 @@ fn content(list: &Secret) -> Logins {
 
 /// The logins that an instance should have: those of its bindings that are not being deleted and have their Secret. A
 /// verifier that is there stays: each one is computed with a salt of its own.
+///
+/// Whoever may write Secrets may put another in the place of a binding's. One that names a role of the server's own, or that of
+/// another binding, makes no login, and keeps nobody else from theirs.
 fn wanted(
     instance_uid: &str,
     bindings: &[ServiceBinding],
     secrets: &BTreeMap<(String, String), Secret>,
     before: &Logins,
 ) -> Logins {
-    let login = |binding: &ServiceBinding| -> Option<(String, Login)> {
+    let claim = |binding: &ServiceBinding| {
         let (namespace, name) = (binding.metadata.namespace.as_ref()?, binding.metadata.name.as_ref()?);
         let secret = secrets.get(&(namespace.clone(), secret::name(name)))?;
         let is_current = secret::is_of(secret, binding) && secret::instance_uid(secret) == Some(instance_uid);
         if binding.metadata.deletion_timestamp.is_some() || !is_current {
             return None;
         }
+        let role = secret::username(secret).filter(|role| is_ours(role))?;
         let uid = binding.metadata.uid.clone()?;
-        let known = before.get(&uid).filter(|login| Some(login.role.as_str()) == secret::username(secret));
-        let login = known.cloned().or_else(|| secret::login(secret))?;
-        Some((uid, login))
+        let known = before.get(&uid).filter(|login| login.role == role);
+        Some((uid, role, secret, known))
     };
-    bindings.iter().filter_map(login).collect()
+    let mut claims: Vec<_> = bindings.iter().filter_map(claim).collect();
+    // A role is that of the binding for which it was made.
+    claims.sort_by_key(|(_, _, _, known)| known.is_none());
+    let mut roles = BTreeSet::new();
+    claims.retain(|(_, role, _, _)| roles.insert(*role));
+    claims
+        .into_iter()
+        .filter_map(|(uid, _, secret, known)| Some((uid, known.cloned().or_else(|| secret::login(secret))?)))
+        .collect()
 }
 
 fn list(instance: &PartialObjectMeta<Postgresql>, logins: &Logins) -> Secret {
@@ -194,6 +205,27 @@ mod tests {
         assert!(text.starts_with(r#"{"b-1":{"role":"a8s-sb-"#) && text.contains("SCRAM-SHA-256$4096:"), "{text}");
         let password = secrets.values().next().and_then(|s| s.data.as_ref()?.get("password").cloned()).expect("there");
         assert!(!text.contains(&String::from_utf8(password.0).expect("text")));
+    }
+
+    #[test]
+    fn a_secret_that_names_a_role_of_somebody_else_makes_no_login_and_leaves_the_others_theirs() {
+        let honest = binding();
+        let mut forger = binding();
+        // It is listed first.
+        (forger.metadata.name, forger.metadata.uid) = (Some("aaa".into()), Some("a-1".into()));
+        let key = |secret: &Secret| ("shop".to_owned(), secret.metadata.name.clone().expect("named"));
+        let (own, mut forged) = (secret::new(&honest, "i-1"), secret::new(&forger, "i-1"));
+        let mut secrets = BTreeMap::from([(key(&own), own.clone())]);
+        let bindings = [forger, honest];
+        let before = wanted("i-1", &bindings, &secrets, &Logins::new());
+        assert_eq!(before.keys().collect::<Vec<_>>(), ["b-1"]);
+        for name in ["postgres", "standby", "a9s_user", "", secret::username(&own).expect("a name")] {
+            forged.data.as_mut().expect("data").insert("username".into(), ByteString(name.into()));
+            secrets.insert(key(&forged), forged.clone());
+            assert_eq!(wanted("i-1", &bindings, &secrets, &before), before, "{name:?}");
+        }
+        let first = wanted("i-1", &bindings, &secrets, &Logins::new());
+        assert_eq!(first.len(), 1, "one role, one login: {:?}", first.keys());
     }
 
     fn instance() -> PartialObjectMeta<Postgresql> {

@@ -37,13 +37,10 @@ fn key(access: &Access) -> Result<crate::archive::keys::DataKey, Trouble> {
 pub async fn manifest(store: &Store, access: &Access, major: u32) -> Result<Manifest, Trouble> {
     let name = format!("{}/{}", access.prefix, manifest::NAME);
     let text = store.get(&name, manifest::LARGEST).await.map_err(|error| Trouble::store(&error))?;
-    let found = Manifest::read(&text, &key(access)?).map_err(|error| match error {
+    let found = Manifest::read(&text, &key(access)?, &access.prefix).map_err(|error| match error {
         manifest::Error::Key => Trouble::new("EncryptionPasswordChanged", error.to_string()),
         error => Trouble::new("BackupDamaged", error.to_string()),
     })?;
-    if found.backup_uid != access.backup_uid {
-        return Err(Trouble::new("BackupDamaged", "the manifest is that of another backup"));
-    }
     Trouble::unless_same_major(found.postgresql_major, major)?;
     Ok(found)
 }

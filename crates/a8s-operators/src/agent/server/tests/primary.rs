@@ -106,6 +106,58 @@ fn a_login_that_somebody_changed_is_put_right_and_other_roles_stay() {
 }
 
 #[test]
+fn nothing_that_a_login_has_made_is_run_in_the_place_of_the_superuser() {
+    as_server_user("primary::nothing_that_a_login_has_made_is_run_in_the_place_of_the_superuser", || {
+        let fixture = Fixture::new(true);
+        let (one, two) = ("a8s-sb-eeeeeeeee", "a8s-sb-fffffffff");
+        let seize = "LANGUAGE plpgsql AS $$ BEGIN ALTER ROLE a9s_user SUPERUSER; RETURN NULL; \
+                     EXCEPTION WHEN insufficient_privilege THEN RETURN NULL; END $$";
+        scenario(async {
+            let may_create = "SELECT has_schema_privilege('public', 'public', 'CREATE')";
+            let is_superuser = "SELECT rolsuper FROM pg_roles WHERE rolname = 'a9s_user'";
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                assert_eq!(fixture.sql(may_create).await, "f");
+                fixture.set_logins(&[one]).await;
+                // As a content from before PostgreSQL 15 has it.
+                fixture.sql("GRANT CREATE ON SCHEMA public TO PUBLIC").await;
+                let fits_better = format!(
+                    "CREATE FUNCTION public.seize(name, name) RETURNS boolean {seize}; \
+                     CREATE OPERATOR public.~ (LEFTARG = name, RIGHTARG = name, FUNCTION = public.seize)"
+                );
+                fixture.sql_in("postgres", one, &fits_better).await.expect("made");
+                let fits_better = format!("CREATE FUNCTION public.obj_description(oid, text) RETURNS text {seize}");
+                fixture.sql_of(one, &fits_better).await.expect("made");
+                let comes_first = format!(
+                    "CREATE SCHEMA first; CREATE FUNCTION first.obj_description(oid, name) RETURNS text {seize}; \
+                     ALTER DATABASE {DATABASE} SET search_path = first, pg_catalog; \
+                     ALTER DATABASE {DATABASE} SET role = a9s_user"
+                );
+                fixture.sql_of(one, &comes_first).await.expect("set");
+
+                fixture.set_logins(&[one, two]).await;
+                fixture.sql_of(two, "SET ROLE NONE; CREATE TABLE public.own (n int)").await.expect("made");
+                fixture.set_logins(&[one]).await;
+                fixture.memory.seen.send_modify(|seen| {
+                    let instance = seen.instance.as_mut().expect("an instance");
+                    instance.spec.extensions = Some(vec!["hstore".to_owned()]);
+                });
+                let place = "SELECT extnamespace::regnamespace FROM pg_extension WHERE extname = 'hstore'";
+                while fixture.sql_of(one, place).await.expect("answered") != "public" {}
+                assert_eq!(fixture.sql(is_superuser).await, "f");
+            });
+            serving.await.expect("no error");
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                assert_eq!(fixture.sql(may_create).await, "f");
+                assert_eq!(fixture.sql(is_superuser).await, "f");
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
 fn extensions_follow_the_spec_and_those_of_users_stay() {
     as_server_user("primary::extensions_follow_the_spec_and_those_of_users_stay", || {
         let fixture = Fixture::new(true);
