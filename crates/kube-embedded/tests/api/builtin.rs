@@ -182,6 +182,46 @@ async fn the_namespaces_of_the_cluster_stay() {
 }
 
 #[tokio::test]
+async fn a_token_is_made_of_what_was_asked_for_or_refused() {
+    let server = Server::start().await;
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let ask = async |spec: Value| server.request("POST", path, Some(json!({"spec": spec}))).await;
+    for nonsense in [json!("x"), json!(5), json!([]), json!({"expirationSeconds": "x"}), json!({"audiences": "x"})] {
+        let (code, refused) = ask(nonsense.clone()).await;
+        assert_eq!((code, refused["reason"].as_str()), (400, Some("BadRequest")), "{nonsense}: {refused}");
+    }
+    for (seconds, why) in [(599, "less than 10 minutes"), (i64::MAX, "larger than 2^32 seconds")] {
+        let (code, refused) = ask(json!({"expirationSeconds": seconds})).await;
+        let message = format!(
+            "TokenRequest.authentication.k8s.io \"default\" is invalid: spec.expirationSeconds: Invalid value: {seconds}: may not \
+             specify a duration {why}"
+        );
+        assert_eq!((code, &refused["message"]), (422, &json!(message)));
+    }
+    for spec in [Value::Null, json!({}), json!({"expirationSeconds": 700, "audiences": ["a"]})] {
+        let (code, made) = ask(spec.clone()).await;
+        assert_eq!(code, 201, "{made}");
+        assert_eq!(made["spec"]["expirationSeconds"], spec.get("expirationSeconds").cloned().unwrap_or(json!(3600)));
+        assert!(made["status"]["token"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn no_number_is_too_large_for_a_clock() {
+    let server = Server::start().await;
+    let most = i64::MAX;
+    server.request("POST", PODS, Some(pod("a"))).await;
+    let watch = format!("/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds={most}");
+    let request = http::Request::get(&watch).body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    let response = server.api.handle(UserInfo::master("test"), request).await;
+    assert_eq!(response.status(), 200);
+    let binding = json!({"metadata": {"name": "a"}, "target": {"kind": "Node", "name": "n"}});
+    assert_eq!(server.request("POST", &format!("{PODS}/a/binding"), Some(binding)).await.0, 201);
+    let (_, going) = server.request("DELETE", &format!("{PODS}/a?gracePeriodSeconds={most}"), None).await;
+    assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], most);
+}
+
+#[tokio::test]
 async fn rights_are_enforced_and_can_be_asked_for() {
     let server = Server::start().await;
     assert_eq!(server.kubectl_ok(&["auth", "can-i", "create", "pods"]).await, "yes\n");
