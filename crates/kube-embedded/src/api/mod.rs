@@ -14,6 +14,7 @@ mod local;
 mod metadata;
 pub mod names;
 mod openapi;
+pub mod panics;
 mod protobuf;
 pub mod registry;
 pub mod request;
