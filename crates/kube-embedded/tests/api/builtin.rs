@@ -91,6 +91,16 @@ async fn a_stateful_set_is_checked_and_scaled() {
         "StatefulSet.apps \"s\" is invalid: spec.template.metadata.labels: Invalid value: {\"app\":\"other\"}: `selector` does \
          not match template `labels`"
     );
+    let mut negative = statefulset(&json!({"app": "s"}));
+    negative["spec"]["ordinals"] = json!({"start": -1});
+    negative["spec"]["updateStrategy"] = json!({"rollingUpdate": {"partition": -2}});
+    let (code, refused) = server.request("POST", sets, Some(negative)).await;
+    assert_eq!(code, 422);
+    assert_eq!(
+        refused["message"],
+        "StatefulSet.apps \"s\" is invalid: [spec.ordinals.start: Invalid value: -1: must be greater than or equal to 0, \
+         spec.updateStrategy.rollingUpdate.partition: Invalid value: -2: must be greater than or equal to 0]"
+    );
     let (code, made) = server.request("POST", sets, Some(statefulset(&json!({"app": "s"})))).await;
     assert_eq!(code, 201, "{made}");
     assert_eq!(made["spec"]["updateStrategy"], json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}));
