@@ -7,6 +7,7 @@ use super::admission::service_accounts;
 use super::admission::webhooks::Change;
 use super::builtin::rules;
 use super::call::Call;
+use super::handlers;
 use super::metadata;
 use super::registry::Shape;
 use super::schema::definition;
@@ -25,10 +26,15 @@ impl ApiServer {
             self.complete(call, old, new)?;
         }
         let operation = if old.is_some() { "UPDATE" } else { "CREATE" };
-        let before = old.unwrap_or(&Value::Null);
-        if let Some(changed) = self.mutate(call, &Change { operation, object: new, old: before }, &mut warnings).await?
-        {
-            *new = typed::clean(&call.resource, changed)?.0;
+        let (before, dry) = (old.unwrap_or(&Value::Null), call.dry_run()?);
+        let change = Change { operation, object: new, old: before, dry };
+        if let Some(changed) = self.mutate(call, &change, &mut warnings).await? {
+            let mut changed = typed::clean(&call.resource, changed)?.0;
+            // Webhooks can change no more than the client can.
+            let fixed = old.unwrap_or(new);
+            handlers::keep_server_fields(&mut changed, fixed);
+            handlers::keep_other_part(call, &mut changed, fixed);
+            *new = changed;
             if main {
                 self.complete(call, old, new)?;
             }
@@ -40,7 +46,7 @@ impl ApiServer {
         if call.resource.group == "rbac.authorization.k8s.io" {
             self.authorizer.check_write(&call.user, &call.resource.plural, old, new)?;
         }
-        self.ask_validators(call, &Change { operation, object: new, old: before }, &mut warnings).await?;
+        self.ask_validators(call, &Change { operation, object: new, old: before, dry }, &mut warnings).await?;
         Ok(warnings)
     }
 

@@ -48,6 +48,9 @@ async fn a_running_pod_goes_gracefully_and_another_at_once() {
     assert_eq!(gone["kind"], "Pod");
     assert_eq!(server.request("GET", &format!("{PODS}/a"), None).await.0, 404);
     let binding = json!({"metadata": {"name": "b"}, "target": {"kind": "Node", "name": "n"}});
+    let tried = server.request("POST", &format!("{PODS}/b/binding?dryRun=All"), Some(binding.clone())).await;
+    assert_eq!(tried.0, 201);
+    assert_eq!(server.request("GET", &format!("{PODS}/b"), None).await.1["spec"].get("nodeName"), None);
     assert_eq!(server.request("POST", &format!("{PODS}/b/binding"), Some(binding)).await.0, 201);
     let (_, going) = server.request("DELETE", &format!("{PODS}/b"), None).await;
     assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 30);

@@ -135,6 +135,9 @@ impl ApiServer {
             let mut bound = Value::clone(&pod.value);
             bound["spec"]["nodeName"] = node.as_str().into();
             scheduled(&mut bound);
+            if call.dry_run()? {
+                break;
+            }
             match self.store.update(call.key(), bound, pod.version).await {
                 Ok(_) => break,
                 Err(crate::store::Error::Conflict) => {}

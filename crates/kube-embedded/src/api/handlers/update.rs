@@ -144,14 +144,14 @@ impl ApiServer {
     }
 }
 
-fn keep_server_fields(new: &mut Value, current: &Value) {
+pub(in crate::api) fn keep_server_fields(new: &mut Value, current: &Value) {
     for field in SERVER_FIELDS.into_iter().chain(["uid", "resourceVersion"]) {
         metadata::set(new, field, current["metadata"].get(field).cloned());
     }
 }
 
 /// The main resource can't change `status`, and `status` can't change anything else.
-fn keep_other_part(call: &Call, new: &mut Value, current: &Value) {
+pub(in crate::api) fn keep_other_part(call: &Call, new: &mut Value, current: &Value) {
     let keep = |new: &mut Value, field: &str| match current.get(field) {
         Some(value) => new[field] = value.clone(),
         None => drop(new.as_object_mut().and_then(|object| object.remove(field))),
