@@ -188,7 +188,7 @@ impl ApiServer {
         request: &Request<B>,
         target: Option<&ResourceRequest>,
     ) -> Option<Entry> {
-        self.audit.as_ref().filter(|audit| audit.tells(verb)).map(|_| Entry {
+        self.audit.as_ref().filter(|audit| audit.tells(verb, target)).map(|_| Entry {
             verb,
             user: user.clone(),
             user_agent: header(request, &USER_AGENT).to_owned(),

@@ -99,6 +99,21 @@ async fn names_selectors_and_paths_are_checked() {
 }
 
 #[tokio::test]
+async fn what_is_opened_in_a_pod_is_audited_however_it_is_asked_for() {
+    let server = Server::start().await;
+    for subresource in ["exec?command=id", "attach", "portforward?ports=1", "log", ""] {
+        for method in ["GET", "POST"] {
+            server.request(method, &format!("/api/v1/namespaces/default/pods/p/{subresource}"), None).await;
+        }
+    }
+    let audit = fs_err::read_to_string(server.directory.path().join("audit.log")).unwrap();
+    let events = audit.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let read = events.filter(|event| event["verb"] == "get");
+    let opened: Vec<String> = read.map(|event| event["objectRef"]["subresource"].to_string()).collect();
+    assert_eq!(opened, ["\"exec\"", "\"attach\"", "\"portforward\""]);
+}
+
+#[tokio::test]
 async fn the_network_asks_for_credentials() {
     let server = Server::start().await;
     let anonymous = http::Request::get("/api/v1/pods").body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
