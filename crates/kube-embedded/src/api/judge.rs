@@ -39,7 +39,8 @@ impl ApiServer {
                 self.complete(call, old, new)?;
             }
         }
-        let causes = self.violations(call, old, new)?;
+        let mut causes = self.violations(call, old, new)?;
+        causes.extend(new_finalizers(new, old));
         if !causes.is_empty() {
             return Err(Status::invalid(&call.resource.group, &call.resource.kind, metadata::name(new), causes));
         }
@@ -111,6 +112,22 @@ impl ApiServer {
             Shape::Builtin(_) => Ok(rules::validate(&resource.group, &resource.plural, new, old).0),
         }
     }
+}
+
+/// An object that is being deleted waits for nobody new (`ValidateNoNewFinalizers`).
+fn new_finalizers(new: &Value, old: Option<&Value>) -> Option<Cause> {
+    let before = metadata::finalizers(old.filter(|old| metadata::is_deleting(old))?);
+    let mut extra = metadata::finalizers(new);
+    extra.retain(|finalizer| !before.contains(finalizer));
+    extra.sort_unstable();
+    if extra.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{\"{}\"}}",
+        extra.join("\", \"")
+    );
+    Some(Cause { reason: "FieldValueForbidden", field: "metadata.finalizers".to_owned(), message })
 }
 
 /// A definition stays until its objects are gone.

@@ -70,15 +70,18 @@ pub fn check_applied(call: &Call, mut value: Value) -> Result<(Value, Vec<String
         metadata::of(&mut value)
             .retain(|key, _| matches!(key.as_str(), "name" | "namespace" | "resourceVersion" | "uid"));
     }
-    let name = metadata::name(&value);
-    if !name.is_empty() && name != call.request.name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.request.name
-        )));
-    }
+    check_name(call, &value)?;
     metadata::set(&mut value, "name", Some(call.request.name.as_str().into()));
     Ok((value, warnings))
+}
+
+/// What is written over an object has its name, where it has any.
+pub fn check_name(call: &Call, value: &Value) -> Result<(), Status> {
+    let (name, on_url) = (metadata::name(value), call.request.name.as_str());
+    if name.is_empty() || name == on_url {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({on_url})")))
 }
 
 /// Removes from `value` the fields that `known` lacks.

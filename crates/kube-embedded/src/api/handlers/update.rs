@@ -33,13 +33,7 @@ pub(super) enum Ownership {
 impl ApiServer {
     pub(super) async fn update(&self, call: &Call) -> Result<Response<Body>, Status> {
         let (object, warnings) = typed::object(call)?;
-        let name = metadata::name(&object);
-        if !name.is_empty() && name != call.request.name {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                call.request.name
-            )));
-        }
+        typed::check_name(call, &object)?;
         let asked = metadata::text(&object, "namespace");
         if call.resource.namespaced && !asked.is_empty() && asked != call.namespace() {
             return Err(Status::bad_request(
