@@ -322,6 +322,55 @@ async fn an_apply_makes_only_what_its_user_may_create() {
     assert_eq!((code, &applied["data"]["k"]), (200, &json!("v")));
 }
 
+/// What a request with these headers is answered that asks who makes it.
+async fn whoami(server: &Server, headers: Vec<(&str, &str)>) -> (u16, Value) {
+    let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let mut request = http::Request::post(path).header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(name, value.as_bytes());
+    }
+    let request = request.body(http_body_util::Full::new(bytes::Bytes::from("{}"))).unwrap();
+    let response = server.api.handle(UserInfo::master("test"), request).await;
+    let code = response.status().as_u16();
+    let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    (code, serde_json::from_slice(&body).unwrap())
+}
+
+#[tokio::test]
+async fn who_is_impersonated_is_who_was_asked_for_or_nobody() {
+    let server = Server::start().await;
+    let account = "system:serviceaccount:default:default";
+    for (user, groups, expected) in [
+        ("jane", vec![], vec!["system:authenticated"]),
+        ("jürgen", vec!["a"], vec!["a", "system:authenticated"]),
+        (account, vec![], vec!["system:serviceaccounts", "system:serviceaccounts:default", "system:authenticated"]),
+        (account, vec!["a"], vec!["a", "system:authenticated"]),
+        ("system:anonymous", vec![], vec!["system:unauthenticated"]),
+        ("jane", vec!["system:unauthenticated"], vec!["system:unauthenticated"]),
+    ] {
+        let mut headers = vec![("impersonate-user", user)];
+        headers.extend(groups.into_iter().map(|group| ("impersonate-group", group)));
+        let (code, answer) = whoami(&server, headers).await;
+        let info = &answer["status"]["userInfo"];
+        assert_eq!((code, &info["username"], &info["groups"]), (201, &json!(user), &json!(expected)), "{answer}");
+    }
+    for (headers, why) in [
+        (
+            vec![("impersonate-group", "a"), ("impersonate-user", "")],
+            "requested the groups [\"a\"] without impersonating a user",
+        ),
+        (vec![("impersonate-uid", "1")], "the header impersonate-uid is not supported by this cluster"),
+        (
+            vec![("impersonate-user", "jane"), ("impersonate-extra-scopes", "x")],
+            "the header impersonate-extra-scopes is not supported by this cluster",
+        ),
+        (vec![("impersonate-user", "a"), ("impersonate-user", "b")], "only one user can be impersonated"),
+    ] {
+        let (code, refused) = whoami(&server, headers).await;
+        assert_eq!((code, &refused["message"]), (400, &json!(why)));
+    }
+}
+
 #[tokio::test]
 async fn nothing_is_created_at_the_path_of_an_object() {
     let server = Server::start().await;

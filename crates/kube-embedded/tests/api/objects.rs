@@ -3,7 +3,7 @@
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::harness::Server;
 
@@ -122,21 +122,21 @@ async fn an_object_that_is_being_deleted_waits_for_nobody_new() {
     let held = json!({"metadata": {"name": "a", "finalizers": ["example.com/a"]}});
     server.request("POST", CONFIGMAPS, Some(held)).await;
     let path = format!("{CONFIGMAPS}/a");
-    let set = async |finalizers: &[&str]| {
+    let set = async |finalizers: Value| {
         let patch = json!({"metadata": {"finalizers": finalizers}}).to_string();
         server.request_as("PATCH", &path, MERGE, patch).await
     };
-    assert_eq!(set(&["example.com/a", "example.com/b"]).await.0, 200);
+    assert_eq!(set(json!(["example.com/a", "example.com/b"])).await.0, 200);
     assert_eq!(server.request("DELETE", &path, None).await.0, 200);
-    let (code, refused) = set(&["example.com/a", "example.com/d", "example.com/c"]).await;
+    let (code, refused) = set(json!(["example.com/a", "example.com/d", "example.com/c"])).await;
     assert_eq!(code, 422);
     assert_eq!(
         refused["message"],
         "ConfigMap \"a\" is invalid: metadata.finalizers: Forbidden: no new finalizers can be added if the object is being \
          deleted, found new finalizers []string{\"example.com/c\", \"example.com/d\"}"
     );
-    assert_eq!(set(&["example.com/a"]).await.0, 200);
-    assert_eq!(set(&[]).await.0, 200);
+    assert_eq!(set(json!(["example.com/a"])).await.0, 200);
+    assert_eq!(set(json!([])).await.0, 200);
     assert_eq!(server.request("GET", &path, None).await.0, 404);
 }
 
