@@ -218,7 +218,13 @@ impl ApiServer {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<body::Error>,
     {
-        let resource = resource.ok_or_else(Status::no_such_resource)?;
+        let Some(resource) = resource else {
+            // What definitions define is served by nobody as soon as they are gone.
+            let registry = self.registry();
+            let mut built_in = registry.all().filter(|resource| !resource.is_custom());
+            let is_there = built_in.any(|one| one.group == target.group && one.version == target.version);
+            return if is_there { Err(Status::no_such_resource()) } else { Ok(body::page_not_found()) };
+        };
         if handlers::leads_to_node(&target) {
             return self.connect(&target, &query, request).await;
         }
@@ -276,7 +282,7 @@ impl ApiServer {
             "/healthz" | "/livez" | "/readyz" => Ok(body::typed(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
             "/version" => Ok(body::json(StatusCode::OK, &discovery::version())),
             _ if path.starts_with("/openapi") => openapi::answer(&self.registry(), path),
-            _ => discovery::answer(&self.registry(), path, request.headers()),
+            _ => Ok(discovery::answer(&self.registry(), path, request.headers()).unwrap_or_else(body::page_not_found)),
         }
     }
 

@@ -150,9 +150,10 @@ fn check_identity(resource: &Resource, value: &mut Value) -> Result<(), Status> 
     if !kind.is_empty() && kind != resource.kind {
         let version = if version.is_empty() { &expected } else { version };
         return Err(Status::bad_request(format!(
-            "{kind} in version \"{}\" cannot be handled as a {}: converting (v1.{kind}) to (v1.{}): unknown conversion",
+            "{kind} in version \"{}\" cannot be handled as a {}: converting (v1.{kind}) to ({}.{}): unknown conversion",
             version.rsplit('/').next().unwrap_or(version),
             resource.kind,
+            go_package(&resource.group),
             resource.kind
         )));
     }
@@ -164,6 +165,14 @@ fn check_identity(resource: &Resource, value: &mut Value) -> Result<(), Status> 
     value["apiVersion"] = Value::String(expected);
     value["kind"] = Value::String(resource.kind.clone());
     Ok(())
+}
+
+/// The package of kube-apiserver's own types of a group (`pkg/apis`).
+fn go_package(group: &str) -> &str {
+    match group.split('.').next() {
+        None | Some("") => "core",
+        Some(package) => package,
+    }
 }
 
 /// Removes what the resource does not know, and tells the paths of what was removed.
