@@ -166,7 +166,7 @@ Feature: Again, and cut off
     And an instance "solo"
     When I run `a9s delete stack a8s -c a8s --yes`, cut off 4 times
     Then the command succeeds
-    And the API server answers "/apis/postgresql.anynines.com/v1beta3" with 404 and the reason "NotFound"
+    And the API server has no API at "/apis/postgresql.anynines.com/v1beta3"
     And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
     And there is no object store
     And nothing of the instance "solo" is left

@@ -157,6 +157,24 @@ Feature: kubectl as the judge
     And there is no restore "back"
     And the store has nothing of this namespace
 
+  @full
+  Scenario: A token lives for no longer than clocks reach
+    When I run `kubectl apply -f -` with this on standard input:
+      """
+      apiVersion: v1
+      kind: Pod
+      metadata: {name: eternal}
+      spec:
+        containers: [{name: main, image: "a9s/postgresql:15"}]
+        volumes:
+        - {name: token, projected: {sources: [{serviceAccountToken: {path: token, expirationSeconds: 5000000000}}]}}
+      """
+    Then the command fails with exit code 1
+    And standard error says "spec.volumes[0].projected.sources[0].serviceAccountToken.expirationSeconds: Invalid value: 5000000000: may not specify a duration larger than 2^32 seconds"
+    When I run `kubectl create token default --duration 5000000000s`
+    Then the command fails with exit code 1
+    And standard error says "spec.expirationSeconds: Invalid value: 5000000000: may not specify a duration larger than 2^32 seconds"
+
   Scenario: Client side, server side, dry
     When I run `kubectl create configmap notes --from-literal=a=1`
     Then the command succeeds

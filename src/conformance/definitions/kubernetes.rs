@@ -109,6 +109,17 @@ async fn refused(world: &mut World, path: String, code: u16, reason: String) -> 
     }
 }
 
+/// No API is there: of kube-apiserver's answer that is no `Status`, only the code counts.
+#[then(expr = "the API server has no API at {string}")]
+async fn unserved(world: &mut World, path: String) -> Result<(), Failure> {
+    let request = http::Request::get(world.expand(&path)).body(Vec::new()).map_err(kube::Error::HttpError)?;
+    match world.client().await?.request_text(request).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+        Err(other) => Err(Failure::unexpected("404", other.to_string())),
+        Ok(text) => Err(Failure::unexpected("404", text)),
+    }
+}
+
 /// Sends a body as it stands, right or wrong.
 #[when(regex = r"^I (POST|PUT|PATCH) this to `(.+)` as `(.+)`:$")]
 async fn send(world: &mut World, verb: String, path: String, media: String, step: &Step) -> Result<(), Failure> {

@@ -62,11 +62,11 @@ fn is_good(directory: &Path, names: &[String], now: SystemTime) -> bool {
     let exists = |name: &str| fs_err::metadata(directory.join(name)).is_ok_and(|metadata| metadata.len() > 0);
     let Ok(text) = fs_err::read_to_string(directory.join("names")) else { return false };
     let Some((end, rest)) = text.split_once('\n') else { return false };
-    let end = end.parse().map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds));
+    let end = end.parse().ok().and_then(|seconds| SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
     exists("server.key")
         && exists("server.crt")
         && rest.lines().eq(names)
-        && end.is_ok_and(|end| now + MARGIN < end && end < now + LIFETIME + SKEW)
+        && end.is_some_and(|end| now + MARGIN < end && end < now + LIFETIME + SKEW)
 }
 
 /// The names under which clients reach the server.
@@ -107,6 +107,10 @@ mod tests {
         assert!(!ensure("127.64.0.9", now + DAY * 300));
         assert!(ensure("127.64.0.9", now + DAY * 350));
         assert!(ensure("127.64.0.10", now + DAY * 350));
+        let note = fs_err::read_to_string(tls.join("names")).expect("there");
+        let (_, names) = note.split_once('\n').expect("an end and names");
+        fs_err::write(tls.join("names"), format!("{}\n{names}", u64::MAX)).expect("written");
+        assert!(ensure("127.64.0.10", now + DAY * 350), "no clock reaches that end");
         fs_err::remove_file(tls.join("server.key")).expect("removed");
         assert!(ensure("127.64.0.10", now + DAY * 350));
     }

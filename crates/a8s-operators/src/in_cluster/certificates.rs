@@ -97,7 +97,7 @@ impl Material {
 
     fn of_secret(secret: &Secret) -> Option<Self> {
         let text = |key: &str| String::from_utf8(secret.data.as_ref()?.get(key)?.0.clone()).ok();
-        let end = text(END)?.parse().ok().map(|seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds))?;
+        let end = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(text(END)?.parse().ok()?))?;
         Some(Self { authorities: text("ca.crt")?, certificate: text("tls.crt")?, key: text("tls.key")?, end })
     }
 
@@ -245,8 +245,11 @@ mod tests {
     #[test]
     fn what_a_secret_holds_is_what_was_put_into_it() {
         let material = Material::make(None, SystemTime::UNIX_EPOCH + DAY * 20_000).expect("made");
-        let read = Material::of_secret(&material.clone().into_secret(Secret::default()));
-        assert!(read == Some(material));
+        let mut secret = material.clone().into_secret(Secret::default());
+        assert!(Material::of_secret(&secret) == Some(material));
+        let data = secret.data.as_mut().expect("what was put into it");
+        data.insert(END.to_owned(), ByteString(u64::MAX.to_string().into_bytes()));
+        assert!(Material::of_secret(&secret).is_none(), "no clock reaches that end");
         assert!(Material::of_secret(&Secret::default()).is_none());
     }
 

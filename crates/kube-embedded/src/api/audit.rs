@@ -9,6 +9,7 @@ use std::sync::Mutex;
 use http::StatusCode;
 use serde_json::{Value, json};
 
+use super::handlers::leads_to_node;
 use super::metadata;
 use super::registry::api_version;
 use super::request::ResourceRequest;
@@ -61,9 +62,10 @@ impl Audit {
         Self { policy, file: Mutex::new(None) }
     }
 
-    /// Whether a request with this verb is told.
-    pub fn tells(&self, verb: &str) -> bool {
-        self.policy.has_reads || !matches!(verb, "get" | "list" | "watch")
+    /// Whether a request is told. What WebSockets open in a pod is a `get`, and more than reading.
+    pub fn tells(&self, verb: &str, request: Option<&ResourceRequest>) -> bool {
+        let opens = request.is_some_and(|request| leads_to_node(request) && request.subresource != "log");
+        self.policy.has_reads || opens || !matches!(verb, "get" | "list" | "watch")
     }
 
     /// Writes a line. A log that can't be written is reported, and the request goes on.

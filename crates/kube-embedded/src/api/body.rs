@@ -64,6 +64,11 @@ pub fn typed(code: StatusCode, content_type: &'static str, bytes: impl Into<Byte
     response
 }
 
+/// The answer where no API is, as Go's `http.NotFound` gives it. Where one is, kube-apiserver answers with a `Status`.
+pub fn page_not_found() -> Response<Body> {
+    typed(StatusCode::NOT_FOUND, "text/plain; charset=utf-8", "404 page not found\n")
+}
+
 /// An error as the answer.
 pub fn error(status: &Status) -> Response<Body> {
     let code = StatusCode::from_u16(status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);

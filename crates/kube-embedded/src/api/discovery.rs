@@ -6,7 +6,6 @@ use serde_json::{Value, json};
 
 use super::body::{self, Body};
 use super::registry::{Registry, Resource, api_version};
-use crate::status::Status;
 
 const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList";
 
@@ -27,13 +26,13 @@ fn architecture() -> &'static str {
     }
 }
 
-/// Answers `/api`, `/apis` and what lies below, up to a version's list of resources.
-pub fn answer(registry: &Registry, path: &str, headers: &HeaderMap) -> Result<Response<Body>, Status> {
+/// Answers `/api`, `/apis` and what lies below, up to a version's list of resources; `None` where nothing is.
+pub fn answer(registry: &Registry, path: &str, headers: &HeaderMap) -> Option<Response<Body>> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let value = match parts.as_slice() {
         [] => json!({"paths": paths(registry)}),
-        ["api"] if wants_aggregated(headers) => return Ok(aggregated(registry, true)),
-        ["apis"] if wants_aggregated(headers) => return Ok(aggregated(registry, false)),
+        ["api"] if wants_aggregated(headers) => return Some(aggregated(registry, true)),
+        ["apis"] if wants_aggregated(headers) => return Some(aggregated(registry, false)),
         ["api"] => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
         ["apis"] => {
             let groups: Vec<Value> =
@@ -41,8 +40,7 @@ pub fn answer(registry: &Registry, path: &str, headers: &HeaderMap) -> Result<Re
             json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
         }
         ["apis", group] => {
-            let (group, versions) =
-                named_groups(registry).find(|(name, _)| name == group).ok_or_else(Status::no_such_resource)?;
+            let (group, versions) = named_groups(registry).find(|(name, _)| name == group)?;
             let mut value = plain_group(group, &versions);
             value["kind"] = "APIGroup".into();
             value["apiVersion"] = "v1".into();
@@ -50,9 +48,9 @@ pub fn answer(registry: &Registry, path: &str, headers: &HeaderMap) -> Result<Re
         }
         ["api", version] => plain_resources(registry, "", version)?,
         ["apis", group, version] => plain_resources(registry, group, version)?,
-        _ => return Err(Status::no_such_resource()),
+        _ => return None,
     };
-    Ok(body::json(StatusCode::OK, &value))
+    Some(body::json(StatusCode::OK, &value))
 }
 
 fn named_groups(registry: &Registry) -> impl Iterator<Item = (&str, Vec<&str>)> {
@@ -77,7 +75,7 @@ fn plain_group(group: &str, versions: &[&str]) -> Value {
     json!({"name": group, "preferredVersion": versions.first(), "versions": versions})
 }
 
-fn plain_resources(registry: &Registry, group: &str, version: &str) -> Result<Value, Status> {
+fn plain_resources(registry: &Registry, group: &str, version: &str) -> Option<Value> {
     let mut resources = Vec::new();
     for resource in registry.all().filter(|resource| resource.group == group && resource.version == version) {
         let mut main = json!({
@@ -104,9 +102,9 @@ fn plain_resources(registry: &Registry, group: &str, version: &str) -> Result<Va
         }
     }
     if resources.is_empty() {
-        return Err(Status::no_such_resource());
+        return None;
     }
-    Ok(json!({
+    Some(json!({
         "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": api_version(group, version), "resources": resources,
     }))
 }

@@ -7,6 +7,7 @@ use super::admission::service_accounts;
 use super::admission::webhooks::Change;
 use super::builtin::rules;
 use super::call::Call;
+use super::handlers;
 use super::metadata;
 use super::registry::Shape;
 use super::schema::definition;
@@ -25,22 +26,28 @@ impl ApiServer {
             self.complete(call, old, new)?;
         }
         let operation = if old.is_some() { "UPDATE" } else { "CREATE" };
-        let before = old.unwrap_or(&Value::Null);
-        if let Some(changed) = self.mutate(call, &Change { operation, object: new, old: before }, &mut warnings).await?
-        {
-            *new = typed::clean(&call.resource, changed)?.0;
+        let (before, dry) = (old.unwrap_or(&Value::Null), call.dry_run()?);
+        let change = Change { operation, object: new, old: before, dry };
+        if let Some(changed) = self.mutate(call, &change, &mut warnings).await? {
+            let mut changed = typed::clean(&call.resource, changed)?.0;
+            // Webhooks can change no more than the client can.
+            let fixed = old.unwrap_or(new);
+            handlers::keep_server_fields(&mut changed, fixed);
+            handlers::keep_other_part(call, &mut changed, fixed);
+            *new = changed;
             if main {
                 self.complete(call, old, new)?;
             }
         }
-        let causes = self.violations(call, old, new)?;
+        let mut causes = self.violations(call, old, new)?;
+        causes.extend(new_finalizers(new, old));
         if !causes.is_empty() {
             return Err(Status::invalid(&call.resource.group, &call.resource.kind, metadata::name(new), causes));
         }
         if call.resource.group == "rbac.authorization.k8s.io" {
             self.authorizer.check_write(&call.user, &call.resource.plural, old, new)?;
         }
-        self.ask_validators(call, &Change { operation, object: new, old: before }, &mut warnings).await?;
+        self.ask_validators(call, &Change { operation, object: new, old: before, dry }, &mut warnings).await?;
         Ok(warnings)
     }
 
@@ -105,6 +112,22 @@ impl ApiServer {
             Shape::Builtin(_) => Ok(rules::validate(&resource.group, &resource.plural, new, old).0),
         }
     }
+}
+
+/// An object that is being deleted waits for nobody new (`ValidateNoNewFinalizers`).
+fn new_finalizers(new: &Value, old: Option<&Value>) -> Option<Cause> {
+    let before = metadata::finalizers(old.filter(|old| metadata::is_deleting(old))?);
+    let mut extra = metadata::finalizers(new);
+    extra.retain(|finalizer| !before.contains(finalizer));
+    extra.sort_unstable();
+    if extra.is_empty() {
+        return None;
+    }
+    let message = format!(
+        "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{\"{}\"}}",
+        extra.join("\", \"")
+    );
+    Some(Cause { reason: "FieldValueForbidden", field: "metadata.finalizers".to_owned(), message })
 }
 
 /// A definition stays until its objects are gone.

@@ -14,6 +14,7 @@ mod local;
 mod metadata;
 pub mod names;
 mod openapi;
+pub mod panics;
 mod protobuf;
 pub mod registry;
 pub mod request;
@@ -30,7 +31,7 @@ use std::sync::{Arc, OnceLock, RwLock};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, USER_AGENT};
-use http::{Request, Response, StatusCode};
+use http::{HeaderMap, Request, Response, StatusCode};
 
 use self::admission::service_addresses::ServiceAddresses;
 use self::audit::{Audit, Entry};
@@ -46,6 +47,9 @@ use crate::objects::{GroupResource, Objects as _};
 use crate::status::Status;
 use crate::store::Store;
 use crate::user::UserInfo;
+
+/// The group of those who are not known, and of nobody else.
+const UNAUTHENTICATED: &str = "system:unauthenticated";
 
 /// What an API server is made of.
 pub struct ApiServerParts {
@@ -187,7 +191,7 @@ impl ApiServer {
         request: &Request<B>,
         target: Option<&ResourceRequest>,
     ) -> Option<Entry> {
-        self.audit.as_ref().filter(|audit| audit.tells(verb)).map(|_| Entry {
+        self.audit.as_ref().filter(|audit| audit.tells(verb, target)).map(|_| Entry {
             verb,
             user: user.clone(),
             user_agent: header(request, &USER_AGENT).to_owned(),
@@ -214,7 +218,13 @@ impl ApiServer {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<body::Error>,
     {
-        let resource = resource.ok_or_else(Status::no_such_resource)?;
+        let Some(resource) = resource else {
+            // What definitions define is served by nobody as soon as they are gone.
+            let registry = self.registry();
+            let mut built_in = registry.all().filter(|resource| !resource.is_custom());
+            let is_there = built_in.any(|one| one.group == target.group && one.version == target.version);
+            return if is_there { Err(Status::no_such_resource()) } else { Ok(body::page_not_found()) };
+        };
         if handlers::leads_to_node(&target) {
             return self.connect(&target, &query, request).await;
         }
@@ -226,10 +236,10 @@ impl ApiServer {
 
     /// The user that the request acts as (Kubernetes documentation, "User impersonation").
     fn impersonate<B>(&self, user: UserInfo, request: &Request<B>) -> Result<UserInfo, Status> {
-        let name = header(request, &HeaderName::from_static("impersonate-user"));
-        if name.is_empty() {
+        let wanted = Impersonated::read(request.headers())?;
+        let Some(name) = wanted.user else {
             return Ok(user);
-        }
+        };
         let may = |resource: &str, namespace: &str, name: &str| {
             self.authorizer.check(
                 &user,
@@ -242,20 +252,25 @@ impl ApiServer {
                 }),
             )
         };
-        let groups: Vec<&str> =
-            request.headers().get_all("impersonate-group").iter().filter_map(|value| value.to_str().ok()).collect();
-        for group in &groups {
+        let account = name.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':'));
+        match account {
+            Some((namespace, account)) => may("serviceaccounts", namespace, account)?,
+            None => may("users", "", name)?,
+        }
+        for group in &wanted.groups {
             may("groups", "", group)?;
         }
-        match name.strip_prefix("system:serviceaccount:").and_then(|account| account.split_once(':')) {
-            Some((namespace, account)) => {
-                may("serviceaccounts", namespace, account)?;
-                Ok(UserInfo::service_account(namespace, account))
+        match account {
+            // An account is in the groups of accounts, unless others are asked for.
+            Some((namespace, account)) if wanted.groups.is_empty() => Ok(UserInfo::service_account(namespace, account)),
+            _ if name == "system:anonymous" || wanted.groups.contains(&UNAUTHENTICATED) => {
+                let mut groups = wanted.groups;
+                if !groups.contains(&UNAUTHENTICATED) {
+                    groups.push(UNAUTHENTICATED);
+                }
+                Ok(UserInfo { name: name.to_owned(), groups: groups.into_iter().map(str::to_owned).collect() })
             }
-            None => {
-                may("users", "", name)?;
-                Ok(UserInfo::new(name, groups))
-            }
+            _ => Ok(UserInfo::new(name, wanted.groups)),
         }
     }
 
@@ -267,12 +282,42 @@ impl ApiServer {
             "/healthz" | "/livez" | "/readyz" => Ok(body::typed(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
             "/version" => Ok(body::json(StatusCode::OK, &discovery::version())),
             _ if path.starts_with("/openapi") => openapi::answer(&self.registry(), path),
-            _ => discovery::answer(&self.registry(), path, request.headers()),
+            _ => Ok(discovery::answer(&self.registry(), path, request.headers()).unwrap_or_else(body::page_not_found)),
         }
     }
 
     fn registry(&self) -> Arc<Registry> {
         Arc::clone(&self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+    }
+}
+
+/// As whom a request wants to act.
+struct Impersonated<'a> {
+    user: Option<&'a str>,
+    groups: Vec<&'a str>,
+}
+
+impl<'a> Impersonated<'a> {
+    /// Reads the headers. Whatever is not understood is an error: the request would otherwise be made with other rights
+    /// than it asks for.
+    fn read(headers: &'a HeaderMap) -> Result<Self, Status> {
+        let mut wanted = Self { user: None, groups: Vec::new() };
+        for (name, value) in headers {
+            let Some(what) = name.as_str().strip_prefix("impersonate-") else { continue };
+            let value = std::str::from_utf8(value.as_bytes())
+                .map_err(|_| Status::bad_request(format!("the header {name} is not UTF-8")))?;
+            match what {
+                "user" if wanted.user.is_none() => wanted.user = Some(value).filter(|user| !user.is_empty()),
+                "user" => return Err(Status::bad_request("only one user can be impersonated")),
+                "group" => wanted.groups.push(value),
+                _ => return Err(Status::bad_request(format!("the header {name} is not supported by this cluster"))),
+            }
+        }
+        if wanted.user.is_none() && !wanted.groups.is_empty() {
+            let message = format!("requested the groups {:?} without impersonating a user", wanted.groups);
+            return Err(Status::bad_request(message));
+        }
+        Ok(wanted)
     }
 }
 

@@ -162,6 +162,18 @@ impl Resource {
         }
     }
 
+    /// Whether changes of its objects are counted in `metadata.generation` (`pkg/registry/*/*/strategy.go`).
+    pub fn has_generations(&self) -> bool {
+        self.is_custom()
+            || matches!(
+                (self.group.as_str(), self.plural.as_str()),
+                ("", "pods")
+                    | ("apps", "statefulsets")
+                    | ("discovery.k8s.io", "endpointslices")
+                    | ("admissionregistration.k8s.io" | "apiextensions.k8s.io", _)
+            )
+    }
+
     /// Whether its objects are namespaces.
     pub fn is_namespace(&self) -> bool {
         self.group.is_empty() && self.plural == "namespaces"

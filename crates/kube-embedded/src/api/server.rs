@@ -12,7 +12,8 @@ use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::ApiServer;
+use super::{ApiServer, body, panics};
+use crate::status::Status;
 
 /// How long a client may take for the TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -70,7 +71,11 @@ async fn connection(server: Arc<ApiServer>, acceptor: TlsAcceptor, stream: TcpSt
     let certificate = certificates.map(|certificate| Arc::<[u8]>::from(certificate.as_ref()));
     let service = service_fn(move |request| {
         let (server, certificate) = (Arc::clone(&server), certificate.clone());
-        async move { Ok::<_, Infallible>(server.handle_from_network(certificate.as_deref(), request).await) }
+        async move {
+            let answer = panics::contain(server.handle_from_network(certificate.as_deref(), request)).await;
+            let why = "this request made the API server panic; its log says where";
+            Ok::<_, Infallible>(answer.unwrap_or_else(|| body::error(&Status::internal(why))))
+        }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new());

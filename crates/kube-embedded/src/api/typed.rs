@@ -70,15 +70,18 @@ pub fn check_applied(call: &Call, mut value: Value) -> Result<(Value, Vec<String
         metadata::of(&mut value)
             .retain(|key, _| matches!(key.as_str(), "name" | "namespace" | "resourceVersion" | "uid"));
     }
-    let name = metadata::name(&value);
-    if !name.is_empty() && name != call.request.name {
-        return Err(Status::bad_request(format!(
-            "the name of the object ({name}) does not match the name on the URL ({})",
-            call.request.name
-        )));
-    }
+    check_name(call, &value)?;
     metadata::set(&mut value, "name", Some(call.request.name.as_str().into()));
     Ok((value, warnings))
+}
+
+/// What is written over an object has its name, where it has any.
+pub fn check_name(call: &Call, value: &Value) -> Result<(), Status> {
+    let (name, on_url) = (metadata::name(value), call.request.name.as_str());
+    if name.is_empty() || name == on_url {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!("the name of the object ({name}) does not match the name on the URL ({on_url})")))
 }
 
 /// Removes from `value` the fields that `known` lacks.
@@ -147,9 +150,10 @@ fn check_identity(resource: &Resource, value: &mut Value) -> Result<(), Status> 
     if !kind.is_empty() && kind != resource.kind {
         let version = if version.is_empty() { &expected } else { version };
         return Err(Status::bad_request(format!(
-            "{kind} in version \"{}\" cannot be handled as a {}: converting (v1.{kind}) to (v1.{}): unknown conversion",
+            "{kind} in version \"{}\" cannot be handled as a {}: converting (v1.{kind}) to ({}.{}): unknown conversion",
             version.rsplit('/').next().unwrap_or(version),
             resource.kind,
+            go_package(&resource.group),
             resource.kind
         )));
     }
@@ -161,6 +165,14 @@ fn check_identity(resource: &Resource, value: &mut Value) -> Result<(), Status> 
     value["apiVersion"] = Value::String(expected);
     value["kind"] = Value::String(resource.kind.clone());
     Ok(())
+}
+
+/// The package of kube-apiserver's own types of a group (`pkg/apis`).
+fn go_package(group: &str) -> &str {
+    match group.split('.').next() {
+        None | Some("") => "core",
+        Some(package) => package,
+    }
 }
 
 /// Removes what the resource does not know, and tells the paths of what was removed.

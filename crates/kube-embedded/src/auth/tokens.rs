@@ -18,6 +18,11 @@ use super::files;
 /// The audience of tokens for the API server itself, and their issuer.
 pub const AUDIENCE: &str = "https://kubernetes.default.svc";
 
+/// The shortest life of a token that can be asked for, in seconds.
+pub const SHORTEST: i64 = 600;
+/// The longest one.
+pub const LONGEST: i64 = 1 << 32;
+
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
 /// Why there is no token, or why one is refused.

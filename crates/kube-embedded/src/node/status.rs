@@ -214,7 +214,11 @@ pub fn compute(pod: &Pod, records: &[Record], frame: &Frame, now: Timestamp) -> 
 }
 
 fn statuses(records: &[Record], is_init: bool) -> Option<Vec<ContainerStatus>> {
-    let all: Vec<_> = records.iter().filter(|record| record.is_init == is_init).map(Record::status).collect();
+    let mut all: Vec<_> = records.iter().filter(|record| record.is_init == is_init).map(Record::status).collect();
+    // Init containers stay in the order in which they run (kubelet's `SortInitContainerStatuses`).
+    if !is_init {
+        all.sort_by(|a, b| a.name.cmp(&b.name));
+    }
     (!all.is_empty()).then_some(all)
 }
 
@@ -425,6 +429,19 @@ mod tests {
     fn condition(status: &PodStatus, kind: &str) -> (String, Option<String>, Option<String>) {
         let found = status.conditions.as_ref().unwrap().iter().find(|condition| condition.type_ == kind).unwrap();
         (found.status.clone(), found.reason.clone(), found.message.clone())
+    }
+
+    #[test]
+    fn statuses_are_in_the_order_of_names_and_those_of_init_containers_in_that_of_their_runs() {
+        let done = |name| record(name, true, State::Terminated(ended(0)));
+        let records = [done("z"), done("y"), ready("c"), ready("a"), ready("b")];
+        let names = |is_init| -> Vec<String> {
+            statuses(&records, is_init).unwrap().into_iter().map(|status| status.name).collect()
+        };
+        assert_eq!(
+            (names(true), names(false)),
+            (vec!["z".into(), "y".into()], ["a", "b", "c"].map(String::from).to_vec())
+        );
     }
 
     #[test]

@@ -48,6 +48,9 @@ async fn a_running_pod_goes_gracefully_and_another_at_once() {
     assert_eq!(gone["kind"], "Pod");
     assert_eq!(server.request("GET", &format!("{PODS}/a"), None).await.0, 404);
     let binding = json!({"metadata": {"name": "b"}, "target": {"kind": "Node", "name": "n"}});
+    let tried = server.request("POST", &format!("{PODS}/b/binding?dryRun=All"), Some(binding.clone())).await;
+    assert_eq!(tried.0, 201);
+    assert_eq!(server.request("GET", &format!("{PODS}/b"), None).await.1["spec"].get("nodeName"), None);
     assert_eq!(server.request("POST", &format!("{PODS}/b/binding"), Some(binding)).await.0, 201);
     let (_, going) = server.request("DELETE", &format!("{PODS}/b"), None).await;
     assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], 30);
@@ -90,6 +93,16 @@ async fn a_stateful_set_is_checked_and_scaled() {
         refused["message"],
         "StatefulSet.apps \"s\" is invalid: spec.template.metadata.labels: Invalid value: {\"app\":\"other\"}: `selector` does \
          not match template `labels`"
+    );
+    let mut negative = statefulset(&json!({"app": "s"}));
+    negative["spec"]["ordinals"] = json!({"start": -1});
+    negative["spec"]["updateStrategy"] = json!({"rollingUpdate": {"partition": -2}});
+    let (code, refused) = server.request("POST", sets, Some(negative)).await;
+    assert_eq!(code, 422);
+    assert_eq!(
+        refused["message"],
+        "StatefulSet.apps \"s\" is invalid: [spec.ordinals.start: Invalid value: -1: must be greater than or equal to 0, \
+         spec.updateStrategy.rollingUpdate.partition: Invalid value: -2: must be greater than or equal to 0]"
     );
     let (code, made) = server.request("POST", sets, Some(statefulset(&json!({"app": "s"})))).await;
     assert_eq!(code, 201, "{made}");
@@ -182,6 +195,46 @@ async fn the_namespaces_of_the_cluster_stay() {
 }
 
 #[tokio::test]
+async fn a_token_is_made_of_what_was_asked_for_or_refused() {
+    let server = Server::start().await;
+    let path = "/api/v1/namespaces/default/serviceaccounts/default/token";
+    let ask = async |spec: Value| server.request("POST", path, Some(json!({"spec": spec}))).await;
+    for nonsense in [json!("x"), json!(5), json!([]), json!({"expirationSeconds": "x"}), json!({"audiences": "x"})] {
+        let (code, refused) = ask(nonsense.clone()).await;
+        assert_eq!((code, refused["reason"].as_str()), (400, Some("BadRequest")), "{nonsense}: {refused}");
+    }
+    for (seconds, why) in [(599, "less than 10 minutes"), (i64::MAX, "larger than 2^32 seconds")] {
+        let (code, refused) = ask(json!({"expirationSeconds": seconds})).await;
+        let message = format!(
+            "TokenRequest.authentication.k8s.io \"default\" is invalid: spec.expirationSeconds: Invalid value: {seconds}: may not \
+             specify a duration {why}"
+        );
+        assert_eq!((code, &refused["message"]), (422, &json!(message)));
+    }
+    for spec in [Value::Null, json!({}), json!({"expirationSeconds": 700, "audiences": ["a"]})] {
+        let (code, made) = ask(spec.clone()).await;
+        assert_eq!(code, 201, "{made}");
+        assert_eq!(made["spec"]["expirationSeconds"], spec.get("expirationSeconds").cloned().unwrap_or(json!(3600)));
+        assert!(made["status"]["token"].is_string());
+    }
+}
+
+#[tokio::test]
+async fn no_number_is_too_large_for_a_clock() {
+    let server = Server::start().await;
+    let most = i64::MAX;
+    server.request("POST", PODS, Some(pod("a"))).await;
+    let watch = format!("/api/v1/namespaces/default/configmaps?watch=1&timeoutSeconds={most}");
+    let request = http::Request::get(&watch).body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+    let response = server.api.handle(UserInfo::master("test"), request).await;
+    assert_eq!(response.status(), 200);
+    let binding = json!({"metadata": {"name": "a"}, "target": {"kind": "Node", "name": "n"}});
+    assert_eq!(server.request("POST", &format!("{PODS}/a/binding"), Some(binding)).await.0, 201);
+    let (_, going) = server.request("DELETE", &format!("{PODS}/a?gracePeriodSeconds={most}"), None).await;
+    assert_eq!(going["metadata"]["deletionGracePeriodSeconds"], most);
+}
+
+#[tokio::test]
 async fn rights_are_enforced_and_can_be_asked_for() {
     let server = Server::start().await;
     assert_eq!(server.kubectl_ok(&["auth", "can-i", "create", "pods"]).await, "yes\n");
@@ -267,6 +320,55 @@ async fn an_apply_makes_only_what_its_user_may_create() {
     assert_eq!(server.request("POST", "/api/v1/namespaces/default/configmaps", Some(there)).await.0, 201);
     let (code, applied) = apply("a").await;
     assert_eq!((code, &applied["data"]["k"]), (200, &json!("v")));
+}
+
+/// What a request with these headers is answered that asks who makes it.
+async fn whoami(server: &Server, headers: Vec<(&str, &str)>) -> (u16, Value) {
+    let path = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+    let mut request = http::Request::post(path).header("content-type", "application/json");
+    for (name, value) in headers {
+        request = request.header(name, value.as_bytes());
+    }
+    let request = request.body(http_body_util::Full::new(bytes::Bytes::from("{}"))).unwrap();
+    let response = server.api.handle(UserInfo::master("test"), request).await;
+    let code = response.status().as_u16();
+    let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
+    (code, serde_json::from_slice(&body).unwrap())
+}
+
+#[tokio::test]
+async fn who_is_impersonated_is_who_was_asked_for_or_nobody() {
+    let server = Server::start().await;
+    let account = "system:serviceaccount:default:default";
+    for (user, groups, expected) in [
+        ("jane", vec![], vec!["system:authenticated"]),
+        ("jürgen", vec!["a"], vec!["a", "system:authenticated"]),
+        (account, vec![], vec!["system:serviceaccounts", "system:serviceaccounts:default", "system:authenticated"]),
+        (account, vec!["a"], vec!["a", "system:authenticated"]),
+        ("system:anonymous", vec![], vec!["system:unauthenticated"]),
+        ("jane", vec!["system:unauthenticated"], vec!["system:unauthenticated"]),
+    ] {
+        let mut headers = vec![("impersonate-user", user)];
+        headers.extend(groups.into_iter().map(|group| ("impersonate-group", group)));
+        let (code, answer) = whoami(&server, headers).await;
+        let info = &answer["status"]["userInfo"];
+        assert_eq!((code, &info["username"], &info["groups"]), (201, &json!(user), &json!(expected)), "{answer}");
+    }
+    for (headers, why) in [
+        (
+            vec![("impersonate-group", "a"), ("impersonate-user", "")],
+            "requested the groups [\"a\"] without impersonating a user",
+        ),
+        (vec![("impersonate-uid", "1")], "the header impersonate-uid is not supported by this cluster"),
+        (
+            vec![("impersonate-user", "jane"), ("impersonate-extra-scopes", "x")],
+            "the header impersonate-extra-scopes is not supported by this cluster",
+        ),
+        (vec![("impersonate-user", "a"), ("impersonate-user", "b")], "only one user can be impersonated"),
+    ] {
+        let (code, refused) = whoami(&server, headers).await;
+        assert_eq!((code, &refused["message"]), (400, &json!(why)));
+    }
 }
 
 #[tokio::test]

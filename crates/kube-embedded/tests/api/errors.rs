@@ -20,7 +20,8 @@ async fn malformed_bodies_are_refused_with_the_right_code() {
     let (code, answer) = post("application/json", &format!("{{\"a\":\"{}\"}}", "x".repeat(4 << 20))).await;
     assert_eq!((code, answer["reason"].as_str()), (413, Some("RequestEntityTooLarge")));
     let (code, answer) = post("application/json", "{\"kind\": \"Pod\", \"apiVersion\": \"v1\"}").await;
-    assert_eq!(code, 400, "{answer}");
+    let expected = "Pod in version \"v1\" cannot be handled as a ConfigMap: converting (v1.Pod) to (core.ConfigMap): unknown conversion";
+    assert_eq!((code, answer["message"].as_str()), (400, Some(expected)));
     let (code, answer) = post("application/json", "{\"metadata\": {\"namespace\": \"other\", \"name\": \"a\"}}").await;
     assert_eq!(code, 400, "{answer}");
     let (code, _) = post("application/yaml", "metadata:\n  name: from-yaml\n").await;
@@ -69,9 +70,6 @@ async fn names_selectors_and_paths_are_checked() {
     let server = Server::start().await;
     for (path, code) in [
         ("/api/v1/namespaces/default/nothings", 404),
-        ("/apis/none/v1/things", 404),
-        ("/apis/none", 404),
-        ("/nothing", 404),
         ("/api/v1/namespaces/default/configmaps?labelSelector=a%20b%20c", 400),
         ("/api/v1/namespaces/default/configmaps?fieldSelector=spec.x%3Dy", 400),
         ("/api/v1/namespaces/default/configmaps?resourceVersion=x", 400),
@@ -83,6 +81,13 @@ async fn names_selectors_and_paths_are_checked() {
         let (got, answer) = server.request("GET", path, None).await;
         assert_eq!(got, code, "{path}: {answer}");
         assert_eq!(answer["kind"], "Status", "{path}: {answer}");
+    }
+    for path in ["/apis/none/v1/things", "/apis/apps/v9/namespaces/default/statefulsets", "/apis/none", "/nothing"] {
+        let (code, answer) = server.request("GET", path, None).await;
+        assert_eq!((code, answer.as_str()), (404, Some("404 page not found\n")), "{path}");
+        let refused = server.kubectl(&["get", "--raw", path]).await;
+        let expected = "Error from server (NotFound): the server could not find the requested resource\n";
+        assert_eq!(String::from_utf8_lossy(&refused.stderr), expected, "{path}");
     }
     let (code, answer) = server.request("POST", CONFIGMAPS, Some(json!({}))).await;
     assert_eq!(code, 422);
@@ -96,6 +101,21 @@ async fn names_selectors_and_paths_are_checked() {
     let (code, made) = server.request("POST", CONFIGMAPS, Some(json!({"metadata": {"generateName": "g-"}}))).await;
     assert_eq!(code, 201);
     assert!(made["metadata"]["name"].as_str().unwrap().len() == 7, "{made}");
+}
+
+#[tokio::test]
+async fn what_is_opened_in_a_pod_is_audited_however_it_is_asked_for() {
+    let server = Server::start().await;
+    for subresource in ["exec?command=id", "attach", "portforward?ports=1", "log", ""] {
+        for method in ["GET", "POST"] {
+            server.request(method, &format!("/api/v1/namespaces/default/pods/p/{subresource}"), None).await;
+        }
+    }
+    let audit = fs_err::read_to_string(server.directory.path().join("audit.log")).unwrap();
+    let events = audit.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let read = events.filter(|event| event["verb"] == "get");
+    let opened: Vec<String> = read.map(|event| event["objectRef"]["subresource"].to_string()).collect();
+    assert_eq!(opened, ["\"exec\"", "\"attach\"", "\"portforward\""]);
 }
 
 #[tokio::test]

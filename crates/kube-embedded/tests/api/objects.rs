@@ -3,7 +3,7 @@
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::harness::Server;
 
@@ -78,4 +78,84 @@ async fn kubectl_creates_gets_and_deletes() {
     let output = server.kubectl(&["get", "cm", "a"]).await;
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(stderr, "Error from server (NotFound): configmaps \"a\" not found\n");
+}
+
+const CONFIGMAPS: &str = "/api/v1/namespaces/default/configmaps";
+const MERGE: &str = "application/merge-patch+json";
+
+#[tokio::test]
+async fn what_is_created_has_no_version_yet() {
+    let server = Server::start().await;
+    let create = async |version: &str| {
+        let object = json!({"metadata": {"name": "a", "resourceVersion": version}});
+        server.request("POST", CONFIGMAPS, Some(object)).await
+    };
+    let (code, refused) = create("5").await;
+    assert_eq!((code, refused.get("reason")), (500, None), "{refused}");
+    assert_eq!(refused["message"], "resourceVersion should not be set on objects to be created");
+    assert_eq!(create("0").await.0, 201);
+}
+
+#[tokio::test]
+async fn a_patch_does_not_move_an_object() {
+    let server = Server::start().await;
+    server.request("POST", CONFIGMAPS, Some(json!({"metadata": {"name": "a"}}))).await;
+    for (metadata, why) in [
+        (json!({"name": "b"}), "the name of the object (b) does not match the name on the URL (a)"),
+        (json!({"name": null}), "the name of the object (a based on URL) was undeterminable: name must be provided"),
+        (
+            json!({"namespace": "kube-system"}),
+            "the namespace of the object (kube-system) does not match the namespace on the URL (default)",
+        ),
+    ] {
+        let patch = json!({"metadata": metadata, "data": {"k": "v"}}).to_string();
+        let (code, refused) = server.request_as("PATCH", &format!("{CONFIGMAPS}/a"), MERGE, patch).await;
+        assert_eq!((code, &refused["message"]), (400, &json!(why)));
+    }
+    let (_, now) = server.request("GET", &format!("{CONFIGMAPS}/a"), None).await;
+    assert_eq!(now.get("data"), None);
+}
+
+#[tokio::test]
+async fn an_object_that_is_being_deleted_waits_for_nobody_new() {
+    let server = Server::start().await;
+    let held = json!({"metadata": {"name": "a", "finalizers": ["example.com/a"]}});
+    server.request("POST", CONFIGMAPS, Some(held)).await;
+    let path = format!("{CONFIGMAPS}/a");
+    let set = async |finalizers: Value| {
+        let patch = json!({"metadata": {"finalizers": finalizers}}).to_string();
+        server.request_as("PATCH", &path, MERGE, patch).await
+    };
+    assert_eq!(set(json!(["example.com/a", "example.com/b"])).await.0, 200);
+    assert_eq!(server.request("DELETE", &path, None).await.0, 200);
+    let (code, refused) = set(json!(["example.com/a", "example.com/d", "example.com/c"])).await;
+    assert_eq!(code, 422);
+    assert_eq!(
+        refused["message"],
+        "ConfigMap \"a\" is invalid: metadata.finalizers: Forbidden: no new finalizers can be added if the object is being \
+         deleted, found new finalizers []string{\"example.com/c\", \"example.com/d\"}"
+    );
+    assert_eq!(set(json!(["example.com/a"])).await.0, 200);
+    assert_eq!(set(json!([])).await.0, 200);
+    assert_eq!(server.request("GET", &path, None).await.0, 404);
+}
+
+#[tokio::test]
+async fn changes_are_counted_where_kubernetes_counts_them() {
+    let server = Server::start().await;
+    let core = |plural: &str| format!("/api/v1/namespaces/default/{plural}");
+    let claim = json!({"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}});
+    let webhooks = "/apis/admissionregistration.k8s.io/v1/validatingwebhookconfigurations".to_owned();
+    for (path, spec, generation) in [
+        (core("pods"), json!({"containers": [{"name": "c", "image": "i"}]}), Some(1)),
+        (core("services"), json!({"ports": [{"port": 80}]}), None),
+        (core("persistentvolumeclaims"), claim, None),
+        (core("configmaps"), json!(null), None),
+        ("/api/v1/namespaces".to_owned(), json!({}), None),
+        (webhooks, json!(null), Some(1)),
+    ] {
+        let (code, made) = server.request("POST", &path, Some(json!({"metadata": {"name": "x"}, "spec": spec}))).await;
+        assert_eq!(code, 201, "{path}: {made}");
+        assert_eq!(made["metadata"]["generation"].as_i64(), generation, "{path}");
+    }
 }

@@ -53,6 +53,24 @@ fn configmap(name: &str) -> Value {
     json!({"metadata": {"name": name}})
 }
 
+/// A validating webhook that denies everything by saying what it saw, after `change` of its configuration.
+async fn denying(server: &Server, answer: fn(&Value) -> Value, change: impl FnOnce(&mut Value)) {
+    let (address, bundle) = webhook(server.directory.path(), answer).await;
+    let mut hook = configuration("ValidatingWebhookConfiguration", address, &bundle);
+    change(&mut hook["webhooks"][0]);
+    let (code, made) =
+        server.request("POST", &format!("{CONFIGURATIONS}/validatingwebhookconfigurations"), Some(hook)).await;
+    assert_eq!(code, 201, "{made}");
+}
+
+fn deny(what: &str) -> Value {
+    json!({"allowed": false, "status": {"message": what}})
+}
+
+fn denied(what: &str) -> Value {
+    format!("admission webhook \"test.example.com\" denied the request: {what}").into()
+}
+
 #[tokio::test]
 async fn a_validating_webhook_can_refuse_and_warn() {
     let server = Server::start().await;
@@ -113,4 +131,138 @@ async fn a_webhook_that_cannot_be_reached_fails_or_is_ignored() {
     hook["webhooks"][0]["failurePolicy"] = "Ignore".into();
     assert_eq!(server.request("PUT", &format!("{path}/test"), Some(hook)).await.0, 200);
     assert_eq!(server.request("POST", CONFIGMAPS, Some(configmap("a"))).await.0, 201);
+}
+
+#[tokio::test]
+async fn the_conditions_of_a_webhook_decide_whether_it_is_asked() {
+    let server = Server::start().await;
+    let with = |expression: &str| json!([{"name": "c", "expression": expression}]);
+    denying(
+        &server,
+        |_| deny("no"),
+        |hook| hook["matchConditions"] = with("object.metadata.name.startsWith('a') && request.operation == 'CREATE'"),
+    )
+    .await;
+    assert_eq!(server.request("POST", CONFIGMAPS, Some(configmap("b"))).await.0, 201);
+    let (code, refused) = server.request("POST", CONFIGMAPS, Some(configmap("a"))).await;
+    assert_eq!((code, &refused["message"]), (400, &denied("no")));
+    let path = format!("{CONFIGURATIONS}/validatingwebhookconfigurations/test");
+    let (_, mut hook) = server.request("GET", &path, None).await;
+    hook["webhooks"][0]["matchConditions"] = with("object.data.absent == 'x'");
+    assert_eq!(server.request("PUT", &path, Some(hook.clone())).await.0, 200);
+    let (code, refused) = server.request("POST", CONFIGMAPS, Some(configmap("c"))).await;
+    assert_eq!((code, refused["reason"].as_str()), (403, Some("Forbidden")), "{refused}");
+    hook["metadata"]["resourceVersion"] = Value::Null;
+    hook["webhooks"][0]["failurePolicy"] = "Ignore".into();
+    assert_eq!(server.request("PUT", &path, Some(hook.clone())).await.0, 200);
+    assert_eq!(server.request("POST", CONFIGMAPS, Some(configmap("c"))).await.0, 201);
+    for expression in ["object.metadata.name ==", "authorizer.path('/x').check('get').allowed()", ""] {
+        hook["webhooks"][0]["matchConditions"] = with(expression);
+        let (code, refused) = server.request("PUT", &path, Some(hook.clone())).await;
+        assert_eq!(code, 422, "{expression}");
+        assert_eq!(refused["details"]["causes"][0]["field"], "webhooks[0].matchConditions[0].expression");
+    }
+}
+
+#[tokio::test]
+async fn a_webhook_knows_a_resource_by_any_of_its_versions() {
+    let server = Server::start().await;
+    let version = |name: &str| {
+        let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+        json!({"name": name, "served": true, "storage": name == "v1", "schema": schema})
+    };
+    let definition = json!({"metadata": {"name": "things.example.com"}, "spec": {
+        "group": "example.com", "scope": "Namespaced", "names": {"kind": "Thing", "plural": "things"},
+        "versions": [version("v1"), version("v2")],
+    }});
+    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+    assert_eq!(server.request("POST", path, Some(definition)).await.0, 201);
+    let saw = |request: &Value| {
+        let kinds = ["kind", "requestKind"].map(|field| request[field]["version"].as_str().unwrap().to_owned());
+        deny(&format!("{} {}", request["object"]["apiVersion"].as_str().unwrap(), kinds.join(" ")))
+    };
+    let rule =
+        json!({"apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["things"]});
+    denying(&server, saw, |hook| hook["rules"] = json!([rule])).await;
+    let things = "/apis/example.com/v2/namespaces/default/things";
+    let (_, refused) = server.request("POST", things, Some(configmap("a"))).await;
+    assert_eq!(refused["message"], denied("example.com/v1 v1 v2"));
+    let exact = json!({"webhooks": [{"name": "test.example.com", "matchPolicy": "Exact"}]}).to_string();
+    let path = format!("{CONFIGURATIONS}/validatingwebhookconfigurations/test");
+    let patched = server.request_as("PATCH", &path, "application/strategic-merge-patch+json", exact).await;
+    assert_eq!(patched.0, 200, "{}", patched.1);
+    let (code, made) = server.request("POST", things, Some(configmap("a"))).await;
+    assert_eq!((code, &made["metadata"]["generation"]), (201, &json!(1)), "also of what has no spec");
+}
+
+#[tokio::test]
+async fn a_namespace_is_selected_by_its_own_labels() {
+    let server = Server::start().await;
+    denying(
+        &server,
+        |request| deny(&format!("{}/{}", request["operation"], request["namespace"])),
+        |hook| {
+            hook["rules"][0]["resources"] = json!(["namespaces"]);
+            hook["rules"][0]["operations"] = json!(["CREATE", "DELETE"]);
+            hook["namespaceSelector"] = json!({"matchLabels": {"team": "a"}});
+        },
+    )
+    .await;
+    let namespace = |team: &str| json!({"metadata": {"name": "n", "labels": {"team": team}}});
+    let (_, refused) = server.request("POST", "/api/v1/namespaces", Some(namespace("a"))).await;
+    assert_eq!(refused["message"], denied("\"CREATE\"/\"n\""));
+    assert_eq!(server.request("POST", "/api/v1/namespaces", Some(namespace("b"))).await.0, 201);
+    assert_eq!(server.request("PUT", "/api/v1/namespaces/n", Some(namespace("a"))).await.0, 200);
+    let (_, refused) = server.request("DELETE", "/api/v1/namespaces/n", None).await;
+    assert_eq!(refused["message"], denied("\"DELETE\"/\"n\""));
+}
+
+#[tokio::test]
+async fn a_mutating_webhook_changes_no_more_than_the_client_could() {
+    let server = Server::start().await;
+    let (address, bundle) = webhook(server.directory.path(), |request| {
+        let patch = json!([
+            {"op": "add", "path": "/metadata/labels", "value": {"seen": request["operation"]}},
+            {"op": "add", "path": "/metadata/name", "value": "other"},
+            {"op": "add", "path": "/metadata/uid", "value": "other"},
+            {"op": "add", "path": "/kind", "value": "Other"},
+            {"op": "add", "path": "/status", "value": {"phase": "Running"}},
+        ]);
+        json!({"allowed": true, "patchType": "JSONPatch", "patch": STANDARD.encode(patch.to_string())})
+    })
+    .await;
+    let mut hook = configuration("MutatingWebhookConfiguration", address, &bundle);
+    hook["webhooks"][0]["rules"][0]["resources"] = json!(["pods", "pods/status"]);
+    hook["webhooks"][0]["rules"][0]["operations"] = json!(["*"]);
+    let path = format!("{CONFIGURATIONS}/mutatingwebhookconfigurations");
+    assert_eq!(server.request("POST", &path, Some(hook)).await.0, 201);
+    let pod = json!({"metadata": {"name": "a"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    let (code, made) = server.request("POST", "/api/v1/namespaces/default/pods", Some(pod)).await;
+    assert_eq!(code, 201, "{made}");
+    let own =
+        |pod: &Value| [&pod["kind"], &pod["metadata"]["name"], &pod["metadata"]["labels"]["seen"]].map(Value::clone);
+    assert_eq!(
+        (own(&made), &made["status"]["phase"]),
+        ([json!("Pod"), json!("a"), json!("CREATE")], &json!("Pending"))
+    );
+    let patch = json!({"status": {"message": "m"}}).to_string();
+    let path = "/api/v1/namespaces/default/pods/a/status";
+    let (code, changed) = server.request_as("PATCH", path, "application/merge-patch+json", patch).await;
+    assert_eq!((code, own(&changed), &changed["status"]), (200, own(&made), &json!({"phase": "Running"})));
+    assert_eq!(changed["metadata"]["uid"], made["metadata"]["uid"]);
+}
+
+#[tokio::test]
+async fn a_webhook_is_told_when_a_deletion_is_only_tried() {
+    let server = Server::start().await;
+    assert_eq!(server.request("POST", CONFIGMAPS, Some(configmap("a"))).await.0, 201);
+    let tried = |request: &Value| deny(&request["dryRun"].to_string());
+    denying(&server, tried, |hook| hook["rules"][0]["operations"] = json!(["DELETE"])).await;
+    let path = format!("{CONFIGMAPS}/a");
+    for (query, body, wanted) in
+        [("", json!({"dryRun": ["All"]}), "true"), ("?dryRun=All", json!({}), "true"), ("", json!({}), "false")]
+    {
+        let (_, refused) = server.request("DELETE", &format!("{path}{query}"), Some(body)).await;
+        assert_eq!(refused["message"], denied(wanted));
+    }
 }

@@ -1,6 +1,8 @@
 //! Admission webhooks (`admission.k8s.io/v1`): which of them want to see a change, the calls, and what they answer.
 
+use std::borrow::Cow;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -8,9 +10,11 @@ use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status as Body;
 use serde_json::{Value, json};
 
+use super::conditions;
 use super::connection::Endpoint;
 use crate::api::ApiServer;
 use crate::api::call::Call;
+use crate::api::registry::api_version;
 use crate::api::selector;
 use crate::objects::{GroupResource, Objects as _};
 use crate::patch;
@@ -26,6 +30,15 @@ pub struct Change<'a> {
     pub object: &'a Value,
     /// The state before; null for a creation.
     pub old: &'a Value,
+    /// Whether it is only tried.
+    pub dry: bool,
+}
+
+/// A webhook that wants to see a change.
+struct Wanted<'a> {
+    webhook: &'a Value,
+    /// The version of the resource that it knows: it is shown the change in that one.
+    version: String,
 }
 
 impl ApiServer {
@@ -37,16 +50,22 @@ impl ApiServer {
         warnings: &mut Vec<String>,
     ) -> Result<Option<Value>, Status> {
         let mut changed: Option<Value> = None;
-        for webhook in self.interested(call, change, "mutatingwebhookconfigurations") {
+        let configurations = self.configurations(call, "mutatingwebhookconfigurations");
+        for webhook in webhooks(&configurations) {
             let current = Change { object: changed.as_ref().unwrap_or(change.object), ..*change };
-            let Some(answer) = self.ask(call, &current, &webhook, warnings).await? else { continue };
+            let Some(wanted) = self.wanted(call, &current, webhook)? else { continue };
+            let Some(answer) = self.ask(call, &current, &wanted, warnings).await? else { continue };
             let Some(encoded) = answer["patch"].as_str() else { continue };
             let name = webhook["name"].as_str().unwrap_or_default();
             let broken =
                 |why: String| Status::internal(format!("failed calling webhook \"{name}\": invalid patch: {why}"));
             let bytes = STANDARD.decode(encoded).map_err(|error| broken(error.to_string()))?;
             let operations: Value = serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
-            changed = Some(patch::json(current.object, &operations).map_err(|status| broken(status.to_string()))?);
+            let patched = patch::json(&in_version(call, current.object, &wanted.version), &operations);
+            let mut patched = patched.map_err(|status| broken(status.to_string()))?;
+            patched["apiVersion"] = call.resource.api_version().into();
+            patched["kind"] = call.resource.kind.as_str().into();
+            changed = Some(patched);
         }
         Ok(changed)
     }
@@ -58,13 +77,17 @@ impl ApiServer {
         change: &Change<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<(), Status> {
-        let mut webhooks = self.interested(call, change, "validatingwebhookconfigurations");
-        if sabotage::sabotaged!("webhooks-are-not-asked") {
-            webhooks.clear();
+        let configurations = self.configurations(call, "validatingwebhookconfigurations");
+        let mut all = Vec::new();
+        for webhook in webhooks(&configurations) {
+            all.extend(self.wanted(call, change, webhook)?);
         }
-        let asked = webhooks.iter().map(|webhook| async move {
+        if sabotage::sabotaged!("webhooks-are-not-asked") {
+            all.clear();
+        }
+        let asked = all.iter().map(|wanted| async move {
             let mut warnings = Vec::new();
-            let answer = self.ask(call, change, webhook, &mut warnings).await;
+            let answer = self.ask(call, change, wanted, &mut warnings).await;
             (answer, warnings)
         });
         for (answer, said) in futures::future::join_all(asked).await {
@@ -74,29 +97,71 @@ impl ApiServer {
         Ok(())
     }
 
-    /// The webhooks that want to see this change, by the order of their names.
-    fn interested(&self, call: &Call, change: &Change<'_>, plural: &str) -> Vec<Value> {
+    /// The configurations of webhooks that may be asked about a change, by the order of their names.
+    fn configurations(&self, call: &Call, plural: &str) -> Vec<Arc<Value>> {
         // Who could not be asked could then not be repaired.
         if call.resource.group == GROUP {
             return Vec::new();
         }
-        let configurations = self.store.list(&GroupResource::new(GROUP, plural), None);
-        let webhooks = configurations.iter().flat_map(|one| one["webhooks"].as_array().into_iter().flatten());
-        webhooks.filter(|webhook| self.wants(call, change, webhook)).cloned().collect()
+        self.store.list(&GroupResource::new(GROUP, plural), None)
     }
 
-    fn wants(&self, call: &Call, change: &Change<'_>, webhook: &Value) -> bool {
-        let rules = webhook["rules"].as_array().into_iter().flatten();
-        if !rules.into_iter().any(|rule| rule_matches(call, change.operation, rule)) {
-            return false;
+    /// Whether, and in which version, a webhook wants to see this change: by its rules, then its selectors, then its
+    /// conditions.
+    fn wanted<'a>(&self, call: &Call, change: &Change<'_>, webhook: &'a Value) -> Result<Option<Wanted<'a>>, Status> {
+        let Some(version) = self.known_version(call, change.operation, webhook) else { return Ok(None) };
+        if !self.selects(call, change, webhook) {
+            return Ok(None);
         }
+        let wanted = Wanted { webhook, version };
+        let conditions = webhook["matchConditions"].as_array().map_or(&[][..], Vec::as_slice);
+        if conditions.is_empty() {
+            return Ok(Some(wanted));
+        }
+        let review = review(call, change, &wanted, "");
+        match conditions::hold(conditions, &review["request"]) {
+            Ok(true) => Ok(Some(wanted)),
+            Ok(false) => Ok(None),
+            Err(why) if webhook["failurePolicy"] == "Ignore" => {
+                tracing::warn!(webhook = webhook["name"].as_str(), why, "a webhook that may be ignored was not asked");
+                Ok(None)
+            }
+            Err(why) => {
+                let (resource, name) = (&call.resource, change.subject()["metadata"]["name"].as_str());
+                Err(Status::forbidden(&resource.group, &resource.plural, name.unwrap_or_default(), why))
+            }
+        }
+    }
+
+    /// The version in which a webhook's rules know the resource: the call's own, or any other that is served, unless
+    /// the webhook wants to match exactly.
+    fn known_version(&self, call: &Call, operation: &str, webhook: &Value) -> Option<String> {
+        let (group, plural, own) = (&call.resource.group, &call.resource.plural, &call.resource.version);
+        let knows = |version: &str| {
+            let mut rules = webhook["rules"].as_array().into_iter().flatten();
+            rules.any(|rule| rule_matches(call, version, operation, rule))
+        };
+        if knows(own) {
+            return Some(own.clone());
+        }
+        if webhook["matchPolicy"] == "Exact" {
+            return None;
+        }
+        let registry = self.registry();
+        let mut served = registry.all().filter(|other| other.group == *group && other.plural == *plural);
+        served.find(|other| knows(&other.version)).map(|other| other.version.clone())
+    }
+
+    fn selects(&self, call: &Call, change: &Change<'_>, webhook: &Value) -> bool {
         let selected =
             |selector: &Value, object: &Value| selector::matches_labels(selector, &object["metadata"]["labels"]);
+        let selector = &webhook["namespaceSelector"];
         let in_namespace = if call.resource.namespaced {
             let namespace = self.store.fetch_by(&GroupResource::new("", "namespaces"), "", call.namespace());
-            namespace.is_none_or(|namespace| selected(&webhook["namespaceSelector"], &namespace.value))
+            namespace.is_none_or(|namespace| selected(selector, &namespace.value))
         } else {
-            true
+            // A namespace counts as its own.
+            !call.resource.is_namespace() || selected(selector, change.subject())
         };
         let wanted = |object: &Value| object.is_object() && selected(&webhook["objectSelector"], object);
         in_namespace && (wanted(change.object) || wanted(change.old))
@@ -106,13 +171,14 @@ impl ApiServer {
         &self,
         call: &Call,
         change: &Change<'_>,
-        webhook: &Value,
+        wanted: &Wanted<'_>,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Value>, Status> {
+        let webhook = wanted.webhook;
         let name = webhook["name"].as_str().unwrap_or_default();
         let seconds = webhook["timeoutSeconds"].as_u64().unwrap_or(10);
         let uid = uuid::Uuid::new_v4().to_string();
-        let review = review(call, change, &uid)?;
+        let review = review(call, change, wanted, &uid);
         let asked = async {
             let endpoint = self.endpoint(webhook, seconds)?;
             let url = format!("https://{}:{}{}", endpoint.host, endpoint.port, endpoint.path);
@@ -175,30 +241,54 @@ impl ApiServer {
 
 /// The `AdmissionReview` that is sent. Of a change of `scale` it shows the `Scale`, not the object that has it
 /// (`apiextensions-apiserver/pkg/registry/customresource/etcd.go`, `toScaleUpdateValidation`).
-fn review(call: &Call, change: &Change<'_>, uid: &str) -> Result<Value, Status> {
+fn review(call: &Call, change: &Change<'_>, wanted: &Wanted<'_>, uid: &str) -> Value {
     let resource = &call.resource;
     let scale = resource.scale.as_ref().filter(|_| call.request.subresource == "scale");
     let shown = |value: &Value| match scale {
         Some(paths) if value.is_object() => paths.show(value),
-        _ => value.clone(),
+        _ => in_version(call, value, &wanted.version).into_owned(),
     };
-    let kind = match scale {
+    let kind = |version: &str| match scale {
         Some(_) => json!({"group": "autoscaling", "version": "v1", "kind": "Scale"}),
-        None => json!({"group": resource.group, "version": resource.version, "kind": resource.kind}),
+        None => json!({"group": resource.group, "version": version, "kind": resource.kind}),
     };
-    let named = json!({"group": resource.group, "version": resource.version, "resource": resource.plural});
-    let subject = if change.object.is_object() { change.object } else { change.old };
+    let named = |version: &str| json!({"group": resource.group, "version": version, "resource": resource.plural});
+    let name = &change.subject()["metadata"]["name"];
+    // A namespace counts as its own.
+    let namespace = if resource.is_namespace() { name.clone() } else { call.namespace().into() };
     let mut request = json!({
-        "uid": uid, "kind": kind, "resource": named, "requestKind": kind, "requestResource": named,
-        "name": subject["metadata"]["name"], "namespace": call.namespace(), "operation": change.operation,
+        "uid": uid, "kind": kind(&wanted.version), "resource": named(&wanted.version),
+        "requestKind": kind(&resource.version), "requestResource": named(&resource.version),
+        "name": name, "namespace": namespace, "operation": change.operation,
         "userInfo": {"username": call.user.name, "groups": call.user.groups},
-        "object": shown(change.object), "oldObject": shown(change.old), "dryRun": call.dry_run()?, "options": null,
+        "object": shown(change.object), "oldObject": shown(change.old), "dryRun": change.dry, "options": null,
     });
     if !call.request.subresource.is_empty() {
         request["subResource"] = call.request.subresource.as_str().into();
         request["requestSubResource"] = call.request.subresource.as_str().into();
     }
-    Ok(json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request}))
+    json!({"kind": "AdmissionReview", "apiVersion": "admission.k8s.io/v1", "request": request})
+}
+
+impl Change<'_> {
+    /// The object it is about: as it will be, or as it was if it goes.
+    fn subject(&self) -> &Value {
+        if self.object.is_object() { self.object } else { self.old }
+    }
+}
+
+fn webhooks(configurations: &[Arc<Value>]) -> Vec<&Value> {
+    configurations.iter().flat_map(|one| one["webhooks"].as_array().into_iter().flatten()).collect()
+}
+
+/// An object of the call in another version of its resource. Versions differ by nothing but their names.
+fn in_version<'a>(call: &Call, object: &'a Value, version: &str) -> Cow<'a, Value> {
+    if version == call.resource.version || !object.is_object() {
+        return Cow::Borrowed(object);
+    }
+    let mut object = object.clone();
+    object["apiVersion"] = api_version(&call.resource.group, version).into();
+    Cow::Owned(object)
 }
 
 /// A denial, as `admission/plugin/webhook/errors/statuserror.go` words it.
@@ -220,7 +310,7 @@ fn denied(name: &str, said: &Value) -> Status {
     Status(Box::new(body))
 }
 
-fn rule_matches(call: &Call, operation: &str, rule: &Value) -> bool {
+fn rule_matches(call: &Call, version: &str, operation: &str, rule: &Value) -> bool {
     let lists = |field: &str, wanted: &str| {
         let mut values = rule[field].as_array().into_iter().flatten().filter_map(Value::as_str);
         values.any(|value| value == "*" || value == wanted)
@@ -240,5 +330,5 @@ fn rule_matches(call: &Call, operation: &str, rule: &Value) -> bool {
         && resource
         && lists("operations", operation)
         && lists("apiGroups", &call.resource.group)
-        && lists("apiVersions", &call.resource.version)
+        && lists("apiVersions", version)
 }

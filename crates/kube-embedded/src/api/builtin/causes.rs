@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::api::names;
+use crate::auth::tokens;
 use crate::status::Cause;
 
 /// Everything found so far.
@@ -70,6 +71,24 @@ impl Causes {
     pub fn label(&mut self, field: &str, value: &Value) {
         if value.as_str().is_some_and(|text| !text.is_empty()) {
             self.name(field, value, names::dns_label);
+        }
+    }
+
+    /// The life of a token in seconds, which may be absent.
+    pub fn token_life(&mut self, field: &str, value: &Value) {
+        match value.as_i64() {
+            None | Some(tokens::SHORTEST..=tokens::LONGEST) => {}
+            Some(..tokens::SHORTEST) => {
+                self.invalid(field, value, "may not specify a duration less than 10 minutes");
+            }
+            Some(_) => self.invalid(field, value, "may not specify a duration larger than 2^32 seconds"),
+        }
+    }
+
+    /// A number that is not negative, and may be absent.
+    pub fn not_negative(&mut self, field: &str, value: &Value) {
+        if value.as_i64().is_some_and(|number| number < 0) {
+            self.invalid(field, value, "must be greater than or equal to 0");
         }
     }
 

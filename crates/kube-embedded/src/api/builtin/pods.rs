@@ -219,6 +219,11 @@ pub fn validate_spec(causes: &mut Causes, spec: &Value, path: &str, claims: &[&s
             causes.duplicate(&field, name);
         }
         own.push(name);
+        for (number, source) in volume["projected"]["sources"].as_array().into_iter().flatten().enumerate() {
+            let token = format!("{path}.volumes[{index}].projected.sources[{number}].serviceAccountToken");
+            let life = &source["serviceAccountToken"]["expirationSeconds"];
+            causes.token_life(&format!("{token}.expirationSeconds"), life);
+        }
     }
     volumes.extend(own);
     if spec["containers"].as_array().is_none_or(Vec::is_empty) {
@@ -240,10 +245,8 @@ pub fn validate_spec(causes: &mut Causes, spec: &Value, path: &str, claims: &[&s
         causes.label(&format!("{path}.{field}"), &spec[field]);
     }
     causes.one_of(&format!("{path}.restartPolicy"), &spec["restartPolicy"], &["Always", "OnFailure", "Never"]);
-    if spec["terminationGracePeriodSeconds"].as_i64().is_some_and(|seconds| seconds < 0) {
-        let field = format!("{path}.terminationGracePeriodSeconds");
-        causes.invalid(&field, &spec["terminationGracePeriodSeconds"], "must be greater than or equal to 0");
-    }
+    let grace = &spec["terminationGracePeriodSeconds"];
+    causes.not_negative(&format!("{path}.terminationGracePeriodSeconds"), grace);
 }
 
 fn validate_container(causes: &mut Causes, container: &Value, path: &str, volumes: &[&str]) {
@@ -358,6 +361,25 @@ mod tests {
         );
         assert_eq!(found[1], "spec.containers[0].image: Required value");
         assert_eq!(found[2], "spec.containers[1].volumeMounts[0].name: Not found: \"v\"");
+    }
+
+    #[test]
+    fn tokens_of_a_pod_live_between_ten_minutes_and_a_century() {
+        let mut pod = pod();
+        let source = |seconds: i64| json!({"serviceAccountToken": {"path": "t", "expirationSeconds": seconds}});
+        pod["spec"]["volumes"] = json!([{"name": "v", "projected": {"sources": [source(600), source(1 << 32)]}}]);
+        assert!(problems(&pod, None).is_empty());
+        pod["spec"]["volumes"][0]["projected"]["sources"] = json!([source(599), source((1 << 32) + 1)]);
+        let field = |index: usize| {
+            format!("spec.volumes[0].projected.sources[{index}].serviceAccountToken.expirationSeconds: Invalid value")
+        };
+        assert_eq!(
+            problems(&pod, None),
+            [
+                format!("{}: 599: may not specify a duration less than 10 minutes", field(0)),
+                format!("{}: 4294967297: may not specify a duration larger than 2^32 seconds", field(1)),
+            ]
+        );
     }
 
     #[test]

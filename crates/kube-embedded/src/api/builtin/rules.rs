@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::causes::Causes;
 use super::{config, network, pods, statefulsets, storage};
+use crate::api::admission::conditions;
 use crate::api::names;
 
 /// Fills in what a client may leave out. `new` is typed already.
@@ -184,6 +185,7 @@ fn validate_webhooks(causes: &mut Causes, new: &Value) {
             _ => {}
         }
         causes.one_of(&format!("{path}.failurePolicy"), &webhook["failurePolicy"], &["Fail", "Ignore"]);
+        causes.one_of(&format!("{path}.matchPolicy"), &webhook["matchPolicy"], &["Equivalent", "Exact"]);
         causes.one_of(&format!("{path}.sideEffects"), &webhook["sideEffects"], &["None", "NoneOnDryRun"]);
         if webhook["admissionReviewVersions"].as_array().is_none_or(Vec::is_empty) {
             let why = "must specify one of v1, v1beta1";
@@ -196,6 +198,28 @@ fn validate_webhooks(causes: &mut Causes, new: &Value) {
         if webhook["timeoutSeconds"].as_i64().is_some_and(|seconds| !(1..=30).contains(&seconds)) {
             let why = "the timeout value must be between 1 and 30 seconds";
             causes.invalid(&format!("{path}.timeoutSeconds"), &webhook["timeoutSeconds"], why);
+        }
+        validate_conditions(causes, &webhook["matchConditions"], &format!("{path}.matchConditions"));
+    }
+}
+
+fn validate_conditions(causes: &mut Causes, all: &Value, path: &str) {
+    let mut seen: Vec<&str> = Vec::new();
+    for (index, condition) in all.as_array().into_iter().flatten().enumerate() {
+        let path = format!("{path}[{index}]");
+        let name = condition["name"].as_str().unwrap_or_default();
+        if seen.contains(&name) {
+            causes.duplicate(&format!("{path}.name"), name);
+        }
+        seen.push(name);
+        causes.name(&format!("{path}.name"), &condition["name"], names::qualified_name);
+        match condition["expression"].as_str().unwrap_or_default() {
+            "" => causes.required(&format!("{path}.expression"), ""),
+            expression => {
+                if let Err(why) = conditions::check(expression) {
+                    causes.invalid(&format!("{path}.expression"), &condition["expression"], &why);
+                }
+            }
         }
     }
 }

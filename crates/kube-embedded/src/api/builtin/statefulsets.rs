@@ -58,9 +58,11 @@ pub fn validate(causes: &mut Causes, new: &Value, old: Option<&Value>) {
     }
     labels(causes, &selector["matchLabels"], "spec.selector.matchLabels");
     metadata(causes, &spec["template"]["metadata"], "spec.template.metadata");
-    if spec["replicas"].as_i64().is_some_and(|replicas| replicas < 0) {
-        causes.invalid("spec.replicas", &spec["replicas"], "must be greater than or equal to 0");
-    }
+    causes.not_negative("spec.replicas", &spec["replicas"]);
+    causes.not_negative("spec.minReadySeconds", &spec["minReadySeconds"]);
+    causes.not_negative("spec.ordinals.start", &spec["ordinals"]["start"]);
+    let partition = &spec["updateStrategy"]["rollingUpdate"]["partition"];
+    causes.not_negative("spec.updateStrategy.rollingUpdate.partition", partition);
     causes.one_of("spec.podManagementPolicy", &spec["podManagementPolicy"], &["OrderedReady", "Parallel"]);
     causes.one_of("spec.updateStrategy.type", &spec["updateStrategy"]["type"], &["OnDelete", "RollingUpdate"]);
     let claims: Vec<&str> = spec["volumeClaimTemplates"]

@@ -7,6 +7,7 @@ use http::{Request, Response, StatusCode};
 
 use crate::api::ApiServer;
 use crate::api::body::{self, Body};
+use crate::api::builtin::causes::Causes;
 use crate::api::request::{Query, ResourceRequest};
 use crate::api::streaming;
 use crate::kubelet::{ContainerRef, Kubelet, LogOptions};
@@ -57,13 +58,15 @@ impl ApiServer {
 
 async fn logs(kubelet: &dyn Kubelet, pod: &Arc<Object>, query: &Query) -> Result<Response<Body>, Status> {
     let container = container(pod, query.get("container"), true)?;
-    let positive = |name: &str| -> Result<Option<u64>, Status> {
-        match query.number(name)? {
-            None => Ok(None),
-            Some(number) => u64::try_from(number).map(Some).map_err(|_| {
-                Status::new(422, "Invalid", format!("PodLogOptions \"{}\" is invalid: {name}: Invalid value: {number}: must be greater than or equal to 0", pod.key.name))
-            }),
+    let at_least = |least: i64, name: &str| -> Result<Option<i64>, Status> {
+        let number = query.number(name)?;
+        if number.is_none_or(|number| number >= least) {
+            return Ok(number);
         }
+        let mut causes = Causes::default();
+        let bound = if least == 0 { "must be greater than or equal to 0" } else { "must be greater than 0" };
+        causes.invalid(name, &number.into(), bound);
+        Err(Status::invalid("", "PodLogOptions", &pod.key.name, causes.0))
     };
     let since = query.get("sinceTime").map(|text| {
         text.parse().map_err(|_| Status::bad_request(format!("sinceTime: \"{text}\" is not an RFC 3339 time")))
@@ -72,9 +75,9 @@ async fn logs(kubelet: &dyn Kubelet, pod: &Arc<Object>, query: &Query) -> Result
         follow: query.flag("follow")?,
         previous: query.flag("previous")?,
         timestamps: query.flag("timestamps")?,
-        tail_lines: positive("tailLines")?,
-        limit_bytes: positive("limitBytes")?,
-        since_seconds: query.number("sinceSeconds")?,
+        tail_lines: at_least(0, "tailLines")?.map(i64::unsigned_abs),
+        limit_bytes: at_least(1, "limitBytes")?.map(i64::unsigned_abs),
+        since_seconds: at_least(1, "sinceSeconds")?,
         since_time: since.transpose()?,
     };
     let reference =

@@ -34,6 +34,12 @@ impl ApiServer {
         ownership: Ownership,
     ) -> Result<Changed, Status> {
         self.place(call, &mut object)?;
+        // As etcd3's store says it, with the same code and no reason. What is no version counts as none there, too.
+        if metadata::text(&object, "resourceVersion").parse().is_ok_and(|version: u64| version > 0) {
+            let mut status = Status::new(500, "", "resourceVersion should not be set on objects to be created");
+            status.0.reason = None;
+            return Err(status);
+        }
         self.initialise(call, &mut object);
         let dry = call.dry_run()?;
         for _ in 1..NAME_ATTEMPTS {
@@ -97,8 +103,7 @@ impl ApiServer {
         }
         metadata::set(object, "uid", Some(uuid::Uuid::new_v4().to_string().into()));
         metadata::set(object, "creationTimestamp", Some(metadata::now().into()));
-        let generation = object.get("spec").is_some().then(|| 1.into());
-        metadata::set(object, "generation", generation);
+        metadata::set(object, "generation", call.resource.has_generations().then(|| 1.into()));
         if call.resource.is_custom() {
             if call.resource.status {
                 object.as_object_mut().map(|object| object.remove("status"));
@@ -135,6 +140,9 @@ impl ApiServer {
             let mut bound = Value::clone(&pod.value);
             bound["spec"]["nodeName"] = node.as_str().into();
             scheduled(&mut bound);
+            if call.dry_run()? {
+                break;
+            }
             match self.store.update(call.key(), bound, pod.version).await {
                 Ok(_) => break,
                 Err(crate::store::Error::Conflict) => {}

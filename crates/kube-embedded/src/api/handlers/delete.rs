@@ -102,7 +102,7 @@ impl ApiServer {
         let mut current = object;
         loop {
             options.check(call, &current)?;
-            let change = Change { operation: "DELETE", object: &Value::Null, old: &current.value };
+            let change = Change { operation: "DELETE", object: &Value::Null, old: &current.value, dry: options.dry };
             self.ask_validators(call, &change, &mut Vec::new()).await?;
             let marked = mark(call, &current, options);
             if options.dry {

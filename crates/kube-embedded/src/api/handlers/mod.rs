@@ -17,6 +17,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 pub(super) use self::connect::leads_to_node;
+pub(super) use self::update::{keep_other_part, keep_server_fields};
 use super::ApiServer;
 use super::body::{self, Body};
 use super::call::{Call, Form};

@@ -41,6 +41,7 @@ impl ApiServer {
                 _ => patch::strategic(&current.value, &body, &call.resource.merge)?,
             };
             let (new, warnings) = typed::check(call, new)?;
+            check_place(call, &new)?;
             let fixed = new["metadata"]["resourceVersion"] != current.value["metadata"]["resourceVersion"];
             let done = self.replace(call, &current, new, Ownership::Tracked).await;
             if fixed || !self.has_lost(call, &current, &done).await {
@@ -100,4 +101,22 @@ impl ApiServer {
         let (new, _) = typed::check(call, new)?;
         self.create_object(call, new, Ownership::Applied).await
     }
+}
+
+/// A patch can't move an object to another name or namespace (`checkName` in
+/// `k8s.io/apiserver/pkg/endpoints/handlers/rest.go`).
+fn check_place(call: &Call, new: &Value) -> Result<(), Status> {
+    if metadata::name(new).is_empty() {
+        let name = &call.request.name;
+        let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+        return Err(Status::bad_request(why));
+    }
+    typed::check_name(call, new)?;
+    let (namespace, on_url) = (metadata::text(new, "namespace"), call.namespace());
+    if on_url.is_empty() || namespace.is_empty() || namespace == on_url {
+        return Ok(());
+    }
+    Err(Status::bad_request(format!(
+        "the namespace of the object ({namespace}) does not match the namespace on the URL ({on_url})"
+    )))
 }

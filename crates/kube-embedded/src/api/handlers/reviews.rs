@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use http::{Response, StatusCode};
+use k8s_openapi::api::authentication::v1 as authentication;
 use serde_json::{Value, json};
 
 use crate::api::ApiServer;
 use crate::api::body::{self, Body};
+use crate::api::builtin::causes::Causes;
+use crate::api::builtin::retype;
 use crate::api::call::Call;
 use crate::api::{metadata, typed};
 use crate::auth::rbac::{Attributes, Decision, ResourceAttributes};
@@ -15,8 +18,6 @@ use crate::objects::GroupResource;
 use crate::status::{Cause, Status};
 use crate::user::UserInfo;
 
-/// The shortest life of a token that can be asked for, in seconds.
-const SHORTEST: i64 = 600;
 /// The life of a token where none is asked for, in seconds.
 const USUAL: i64 = 3600;
 
@@ -112,13 +113,16 @@ impl ApiServer {
     /// `serviceaccounts/token`.
     pub(super) fn issue_token(&self, call: &Call) -> Result<Response<Body>, Status> {
         let account = self.find(call)?;
-        let mut request = typed::parse(call)?;
+        let mut request = retype::<authentication::TokenRequest>(&typed::parse(call)?).map_err(|error| {
+            let message = "TokenRequest in version \"v1\" cannot be handled as a TokenRequest";
+            Status::bad_request(format!("{message}: {error}"))
+        })?;
         let spec = &request["spec"];
         let seconds = spec["expirationSeconds"].as_i64().unwrap_or(USUAL);
-        if seconds < SHORTEST {
-            let message = format!("Invalid value: {seconds}: may not specify a duration less than 10 minutes");
-            let cause = Cause { reason: "FieldValueInvalid", field: "spec.expirationSeconds".to_owned(), message };
-            return Err(Status::invalid("authentication.k8s.io", "TokenRequest", &call.request.name, vec![cause]));
+        let mut causes = Causes::default();
+        causes.token_life("spec.expirationSeconds", &seconds.into());
+        if !causes.0.is_empty() {
+            return Err(Status::invalid("authentication.k8s.io", "TokenRequest", &call.request.name, causes.0));
         }
         let wanted = TokenRequest {
             namespace: call.namespace().to_owned(),

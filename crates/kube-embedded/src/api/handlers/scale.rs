@@ -38,7 +38,7 @@ impl ApiServer {
                 return Err(Status::invalid("autoscaling", "Scale", &call.request.name, vec![cause]));
             }
             let mut new = Value::clone(&current.value);
-            put(&mut new, &paths.spec_replicas, replicas.into());
+            put(&mut new, &paths.spec_replicas, replicas.into())?;
             let version = wanted.metadata.resource_version.unwrap_or_default();
             let fixed = !version.is_empty() && version != current.version.to_string();
             if fixed {
@@ -66,12 +66,20 @@ fn patched(call: &Call, shown: &Value) -> Result<Value, Status> {
     }
 }
 
-fn put(object: &mut Value, path: &[String], value: Value) {
-    let place = path.iter().fold(object, |object, part| {
-        if !object[part.as_str()].is_object() && object.get(part.as_str()).is_none() {
-            object[part.as_str()] = json!({});
+/// Sets a field, and makes the objects it lies in where they are missing.
+fn put(object: &mut Value, path: &[String], value: Value) -> Result<(), Status> {
+    let mut place = object;
+    for part in path {
+        if place.is_null() {
+            *place = json!({});
         }
-        &mut object[part.as_str()]
-    });
+        // A schema may allow something else there than the definition counts on.
+        let Some(fields) = place.as_object_mut() else {
+            let path = path.join(".");
+            return Err(Status::internal(format!("value cannot be set because part of .{path} is not an object")));
+        };
+        place = fields.entry(part.as_str()).or_insert(Value::Null);
+    }
     *place = value;
+    Ok(())
 }

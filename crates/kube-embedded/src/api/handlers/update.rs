@@ -33,13 +33,7 @@ pub(super) enum Ownership {
 impl ApiServer {
     pub(super) async fn update(&self, call: &Call) -> Result<Response<Body>, Status> {
         let (object, warnings) = typed::object(call)?;
-        let name = metadata::name(&object);
-        if !name.is_empty() && name != call.request.name {
-            return Err(Status::bad_request(format!(
-                "the name of the object ({name}) does not match the name on the URL ({})",
-                call.request.name
-            )));
-        }
+        typed::check_name(call, &object)?;
         let asked = metadata::text(&object, "namespace");
         if call.resource.namespaced && !asked.is_empty() && asked != call.namespace() {
             return Err(Status::bad_request(
@@ -144,14 +138,14 @@ impl ApiServer {
     }
 }
 
-fn keep_server_fields(new: &mut Value, current: &Value) {
+pub(in crate::api) fn keep_server_fields(new: &mut Value, current: &Value) {
     for field in SERVER_FIELDS.into_iter().chain(["uid", "resourceVersion"]) {
         metadata::set(new, field, current["metadata"].get(field).cloned());
     }
 }
 
 /// The main resource can't change `status`, and `status` can't change anything else.
-fn keep_other_part(call: &Call, new: &mut Value, current: &Value) {
+pub(in crate::api) fn keep_other_part(call: &Call, new: &mut Value, current: &Value) {
     let keep = |new: &mut Value, field: &str| match current.get(field) {
         Some(value) => new[field] = value.clone(),
         None => drop(new.as_object_mut().and_then(|object| object.remove(field))),

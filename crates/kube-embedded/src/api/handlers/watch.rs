@@ -25,6 +25,8 @@ use crate::store::{Error, Event, Object, Subscription};
 
 /// How often a client that asks for bookmarks gets one.
 const BOOKMARKS: Duration = Duration::from_secs(60);
+/// The longest watch, in seconds: a year. Clocks do not reach as far as numbers.
+const LONGEST: u64 = 365 * 24 * 3600;
 
 /// A running watch.
 struct Watch {
@@ -66,7 +68,7 @@ impl ApiServer {
         });
         let body = match self.store.watch(&resource, version) {
             Ok(subscription) => {
-                let end = Instant::now() + Duration::from_secs(seconds);
+                let end = Instant::now() + Duration::from_secs(seconds.min(LONGEST));
                 let watch = Watch { call, selector, subscription, waiting, end, bookmarks, ended: false };
                 body::stream(stream::unfold(watch, |mut watch| async move {
                     let bytes = watch.next().await?;

@@ -13,6 +13,9 @@ use crate::auth::rbac::selects;
 use crate::controllers::Error;
 use crate::controllers::action::{Action, Target, to_value};
 
+/// How many pods one plan makes at most: what they become brings us here again.
+pub(super) const AT_ONCE: usize = 50;
+
 /// What there is.
 pub struct Observed {
     /// The set.
@@ -146,6 +149,7 @@ struct Planner<'a> {
     ordered: bool,
     start: i32,
     end: i32,
+    made: usize,
     steps: Vec<Step>,
 }
 
@@ -174,7 +178,8 @@ impl<'a> Planner<'a> {
             update: (revisions.update.name_any(), revisions::template(&revisions.update)?),
             ordered: spec.and_then(|spec| spec.pod_management_policy.as_deref()) != Some("Parallel"),
             start,
-            end: start + replicas(set),
+            end: start.saturating_add(replicas(set)),
+            made: 0,
             steps: Vec::new(),
         })
     }
@@ -200,7 +205,7 @@ impl<'a> Planner<'a> {
         let mut condemned: Vec<(i32, &Pod)> = self.ordinals().filter(|(ordinal, _)| !self.has(*ordinal)).collect();
         condemned.sort_by_key(|(ordinal, _)| -ordinal);
         for ordinal in self.start..self.end {
-            if self.replica(ordinal)? == Next::Wait && self.ordered {
+            if self.replica(ordinal)? == Next::Wait && (self.ordered || self.made == AT_ONCE) {
                 return Ok(());
             }
         }
@@ -253,6 +258,7 @@ impl<'a> Planner<'a> {
         let pod = pods::new_pod(self.set, template, revision, ordinal);
         let step = Step { action: Action::create(&pod)?, report: Some(self.report("create", &pod.name_any(), None)) };
         self.steps.push(step);
+        self.made += 1;
         self.set_claim_owners(ordinal, None)?;
         Ok(Next::Wait)
     }
@@ -261,7 +267,8 @@ impl<'a> Planner<'a> {
     fn starts_at_current(&self, ordinal: i32) -> bool {
         let strategy = self.set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
         let rolling = strategy.and_then(|strategy| strategy.rolling_update.as_ref());
-        rolls(self.set) && ordinal < self.start + rolling.and_then(|rolling| rolling.partition).unwrap_or(0)
+        let partition = rolling.and_then(|rolling| rolling.partition).unwrap_or(0);
+        rolls(self.set) && ordinal < self.start.saturating_add(partition)
     }
 
     /// Makes the claims that are missing. `false` if one has to be collected first.

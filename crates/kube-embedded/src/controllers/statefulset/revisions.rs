@@ -38,12 +38,12 @@ pub fn find(set: &StatefulSet, all: &[ControllerRevision]) -> Result<Revisions, 
         own.push(orphan);
     }
     own.sort_by_key(|revision| (revision.revision, revision.metadata.creation_timestamp.clone(), revision.name_any()));
-    let next = own.last().map_or(0, |revision| revision.revision) + 1;
+    let next = own.last().map_or(0, |revision| revision.revision).saturating_add(1);
     let data = data_of(set)?;
     let mut collisions = set.status.as_ref().and_then(|status| status.collision_count);
 
     let update = match own.iter().rev().find(|revision| data_in(revision) == Some(&data)) {
-        Some(equal) if equal.revision + 1 == next => (*equal).clone(),
+        Some(equal) if equal.revision.saturating_add(1) == next => (*equal).clone(),
         Some(equal) => {
             // The template is an earlier one again: that revision becomes the newest.
             steps.push(Step::quiet(Action::merge(Target::of(*equal), json!({"revision": next}))));
@@ -52,7 +52,7 @@ pub fn find(set: &StatefulSet, all: &[ControllerRevision]) -> Result<Revisions, 
         None => {
             let mut name = revision_name(set, &data, collisions);
             while all.iter().any(|revision| revision.name_any() == name) {
-                collisions = Some(collisions.unwrap_or_default() + 1);
+                collisions = Some(collisions.unwrap_or_default().wrapping_add(1));
                 name = revision_name(set, &data, collisions);
             }
             let revision = new_revision(set, name, data, next);

@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, from_value, json};
 
-use super::plan::{Observed, Plan, plan};
+use super::plan::{AT_ONCE, Observed, Plan, plan};
 use crate::controllers::action::Action;
 
 /// A cluster of one set, on which plans are carried out in memory.
@@ -193,6 +193,19 @@ fn a_parallel_set_does_not_wait() {
     world.scale(0);
     let done = world.step();
     assert_eq!(done.len(), 3, "{done:?}");
+}
+
+#[test]
+fn a_parallel_set_of_very_many_pods_makes_them_bit_by_bit() {
+    let spec = json!({"podManagementPolicy": "Parallel", "replicas": i32::MAX, "ordinals": {"start": 5}});
+    let mut world = World::new(spec);
+    for round in 1..=2 {
+        world.step();
+        assert_eq!(world.pods.len(), round * AT_ONCE);
+    }
+    assert_eq!((world.pods[0].name_any(), world.claims.len()), ("db-5".to_owned(), 2 * AT_ONCE));
+    world.scale(0);
+    assert_eq!(world.step().len(), 2 * AT_ONCE, "all go at once");
 }
 
 #[test]

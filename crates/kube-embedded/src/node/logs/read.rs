@@ -6,7 +6,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures::stream::{BoxStream, StreamExt, try_unfold};
-use jiff::{Timestamp, ToSpan};
+use jiff::{SignedDuration, Timestamp};
 use tokio::sync::watch;
 
 use super::write::{Log, Progress};
@@ -74,7 +74,8 @@ pub fn last_lines(log: &Log, count: u64) -> Vec<u8> {
 }
 
 fn since(options: &LogOptions, now: Timestamp) -> Option<Timestamp> {
-    options.since_time.or_else(|| now.checked_sub(options.since_seconds?.seconds()).ok())
+    // What is longer ago than there is time says nothing.
+    options.since_time.or_else(|| now.checked_sub(SignedDuration::from_secs(options.since_seconds?)).ok())
 }
 
 fn open(path: &Path) -> io::Result<Option<fs_err::File>> {
@@ -274,6 +275,10 @@ mod tests {
         let future =
             LogOptions { since_time: Some(Timestamp::now() + Duration::from_secs(9)), ..LogOptions::default() };
         assert_eq!(all(&log, &future).await, "");
+        for seconds in [i64::MAX, i64::MIN] {
+            let ever = LogOptions { since_seconds: Some(seconds), ..LogOptions::default() };
+            assert_eq!(all(&log, &ever).await, "one\ntwo\n");
+        }
         let recent = LogOptions { since_seconds: Some(60), timestamps: true, ..LogOptions::default() };
         let text = all(&log, &recent).await;
         let (time, rest) = text.lines().next().unwrap().split_once(' ').unwrap();

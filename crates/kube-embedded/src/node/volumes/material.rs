@@ -8,7 +8,7 @@ use kube::Api;
 use tokio::time::Instant;
 
 use super::Error;
-use crate::auth::tokens::{ServiceAccountTokens, Subject, TokenRequest};
+use crate::auth::tokens::{self, ServiceAccountTokens, Subject, TokenRequest};
 use crate::node::environment::{self, Data, Sources};
 
 /// The ConfigMap with the cluster's certificate authority that every namespace has.
@@ -135,7 +135,7 @@ impl Tokens {
                 ttl: wanted.1,
             };
             let issued = issuer.issue_for(&request).map_err(|error| Error::Source(error.to_string()))?;
-            let renew = now + wanted.1 * 4 / 5;
+            let renew = now + wanted.1 / 5 * 4;
             self.held.insert(wanted, (issued.token, renew));
             // The account may be made anew before the next time.
             renewed = true;
@@ -157,9 +157,38 @@ fn projections(pod: &Pod) -> impl Iterator<Item = &VolumeProjection> {
     volumes.filter_map(|volume| volume.projected.as_ref()?.sources.as_ref()).flatten()
 }
 
-/// The token of a projection: valid for an hour unless it says otherwise.
+/// The token of a projection: valid for an hour unless it says otherwise. A pod may be older than the rule for that.
 fn wanted(projection: &VolumeProjection) -> Option<Wanted> {
     let token = projection.service_account_token.as_ref()?;
-    let seconds = token.expiration_seconds.and_then(|seconds| u64::try_from(seconds).ok()).unwrap_or(3600);
-    Some((token.audience.clone().unwrap_or_default(), Duration::from_secs(seconds.max(600))))
+    let seconds = token.expiration_seconds.unwrap_or(3600).clamp(tokens::SHORTEST, tokens::LONGEST);
+    Some((token.audience.clone().unwrap_or_default(), Duration::from_secs(seconds.unsigned_abs())))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_token_of_any_length_is_issued_and_renewed_in_time() {
+        let issuer = ServiceAccountTokens::new([7; 32]);
+        for (asked, given) in [(None, 3600), (Some(i64::MAX), 1 << 32), (Some(i64::MIN), 600), (Some(700), 700)] {
+            let source = json!({"serviceAccountToken": {"path": "token", "expirationSeconds": asked}});
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {"name": "p", "uid": "1"},
+                "spec": {"containers": [], "volumes": [{"name": "v", "projected": {"sources": [source]}}]},
+            }))
+            .unwrap();
+            let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+                let account = json!({"metadata": {"name": "default", "uid": "2"}}).to_string();
+                Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::from(account.into_bytes())))
+            });
+            let client = kube::Client::new(service, "default");
+            let before = Instant::now();
+            let renew = Tokens::default().refresh(&client, &issuer, &pod).await.unwrap().unwrap();
+            let life = Duration::from_secs(given);
+            assert!(renew >= before + life / 2 && renew < Instant::now() + life, "{asked:?}");
+        }
+    }
 }

@@ -12,6 +12,8 @@ use crate::node::pod::Message;
 
 /// Kubernetes' default grace period.
 const GRACE: Duration = Duration::from_secs(30);
+/// The longest grace period, a century: clocks do not reach as far as the numbers that a pod may have.
+const LONGEST_GRACE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
 impl Worker {
     /// The pod's grace period, for containers that are stopped alone.
@@ -37,7 +39,7 @@ impl Worker {
     /// Asks a container to end within `grace`, or sooner if it was asked before.
     pub(super) fn stop_one(&mut self, index: usize, grace: Duration) {
         let Some(stop) = &self.slots[index].stop else { return };
-        let deadline = Instant::now() + grace;
+        let deadline = Instant::now() + grace.min(LONGEST_GRACE);
         let is_new = stop.borrow().is_none();
         stop.send_if_modified(|known| {
             let sooner = known.is_none_or(|known| deadline < known);
