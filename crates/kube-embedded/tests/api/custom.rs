@@ -127,6 +127,21 @@ async fn objects_go_with_a_definition_that_was_replaced() {
 }
 
 #[tokio::test]
+async fn a_definition_of_which_nothing_is_served_can_be_deleted() {
+    let server = Server::start().await;
+    server.request("POST", DEFINITIONS, Some(definition())).await;
+    server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
+    let mut versions = definition()["spec"]["versions"].clone();
+    versions[0]["served"] = false.into();
+    let name = format!("{DEFINITIONS}/widgets.example.com");
+    assert_eq!(patch(&server, &name, json!({"spec": {"versions": versions}})).await.0, 200);
+    assert_eq!(server.request("DELETE", &name, None).await.0, 200);
+    assert_eq!(server.request("GET", &name, None).await.0, 404);
+    server.request("POST", DEFINITIONS, Some(definition())).await;
+    assert_eq!(server.request("GET", WIDGETS, None).await.1["items"], json!([]));
+}
+
+#[tokio::test]
 async fn an_object_is_shown_in_every_version() {
     let server = Server::start().await;
     let mut both = definition();
