@@ -22,7 +22,7 @@ impl<'a> Validation<'a> {
 
     /// Everything that is wrong with `object`, but for what was so in `old`, too.
     pub fn run(mut self, schema: &Value, object: &Value, old: Option<&Value>) -> Vec<Cause> {
-        if !old.is_some_and(|old| ratchet::is_same_object(object, old)) {
+        if old.is_none_or(|old| !ratchet::is_same_object(object, old)) {
             self.object(schema, object, old, "", true);
         }
         if sabotage::sabotaged!("schemas-are-not-checked") {
