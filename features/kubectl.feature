@@ -262,3 +262,86 @@ Feature: kubectl as the judge
     When I run `kubectl get secrets --as system:serviceaccount:{namespace}:default`
     Then the command fails with exit code 1
     And standard error says 'secrets is forbidden: User "system:serviceaccount:{namespace}:default" cannot list resource "secrets" in API group "" in the namespace "{namespace}"'
+
+  @full @k8s-1.30
+  Scenario: A definition does not change what its objects are stored by
+    When I run `kubectl create -f -` with this on standard input:
+      """
+      apiVersion: apiextensions.k8s.io/v1
+      kind: CustomResourceDefinition
+      metadata: {name: "things.{namespace}.example.com"}
+      spec:
+        group: "{namespace}.example.com"
+        scope: Namespaced
+        names: {kind: Thing, plural: things, singular: thing, listKind: ThingList}
+        versions:
+        - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}
+      """
+    And I run `kubectl wait --for=condition=Established crd/things.{namespace}.example.com --timeout=60s`
+    Then the command succeeds
+    When I run `kubectl patch crd things.{namespace}.example.com --type merge -p '{"spec":{"scope":"Cluster"}}'`
+    Then the command fails with exit code 1
+    And standard error says 'spec.scope: Invalid value: "Cluster": field is immutable'
+    When I run `kubectl patch crd things.{namespace}.example.com --type json -p '[{"op":"replace","path":"/spec/versions/0/name","value":"v2"}]'`
+    Then the command fails with exit code 1
+    And standard error says "missing from spec.versions; v1 was previously a storage version"
+    When I run `kubectl delete crd things.{namespace}.example.com --timeout=60s`
+    Then the command succeeds
+
+  @full @embedded-only
+  Scenario: An object that is older than its schema can still be changed
+    When I run `kubectl create -f -` with this on standard input:
+      """
+      apiVersion: apiextensions.k8s.io/v1
+      kind: CustomResourceDefinition
+      metadata: {name: "relics.{namespace}.example.com"}
+      spec:
+        group: "{namespace}.example.com"
+        scope: Namespaced
+        names: {kind: Relic, plural: relics, singular: relic, listKind: RelicList}
+        versions:
+        - name: v1
+          served: true
+          storage: true
+          schema: {openAPIV3Schema: {type: object, properties: {age: {type: integer}, word: {type: string}}}}
+      """
+    And I run `kubectl create -f -` with this on standard input:
+      """
+      apiVersion: "{namespace}.example.com/v1"
+      kind: Relic
+      metadata: {name: old}
+      age: 900
+      """
+    And I run `kubectl patch crd relics.{namespace}.example.com --type json -p '[{"op":"add","path":"/spec/versions/0/schema/openAPIV3Schema/properties/age/maximum","value":100}]'`
+    And I run `kubectl patch relics.{namespace}.example.com old --type merge -p '{"word":"still here"}'`
+    Then every command succeeds
+    When I run `kubectl patch relics.{namespace}.example.com old --type merge -p '{"age":901}'`
+    Then the command fails with exit code 1
+    And standard error says "age in body should be less than or equal to 100"
+    When I run `kubectl delete crd relics.{namespace}.example.com --timeout=60s`
+    Then the command succeeds
+
+  @full @embedded-only
+  Scenario: A definition whose objects a webhook would have to convert is refused
+    When I run `kubectl create -f -` with this on standard input:
+      """
+      apiVersion: apiextensions.k8s.io/v1
+      kind: CustomResourceDefinition
+      metadata: {name: "turncoats.{namespace}.example.com"}
+      spec:
+        group: "{namespace}.example.com"
+        scope: Namespaced
+        names: {kind: Turncoat, plural: turncoats, singular: turncoat, listKind: TurncoatList}
+        conversion:
+          strategy: Webhook
+          webhook:
+            conversionReviewVersions: [v1]
+            clientConfig: {service: {name: converter, namespace: "{namespace}", path: /convert}}
+        versions:
+        - {name: v1, served: true, storage: true, schema: {openAPIV3Schema: {type: object}}}
+        - {name: v2, served: true, storage: false, schema: {openAPIV3Schema: {type: object}}}
+      """
+    Then the command fails with exit code 1
+    And standard error says 'spec.conversion.strategy: Unsupported value: "Webhook": no conversion webhooks are called here'
+    When I run `kubectl get crd turncoats.{namespace}.example.com`
+    Then the command fails with exit code 1

@@ -300,6 +300,43 @@ async fn an_owner_of_an_unknown_kind_is_no_reason_to_delete() {
 }
 
 #[tokio::test]
+async fn dependents_go_though_the_kind_of_their_owner_is_gone() {
+    let rig = Rig::start().await;
+    rig.namespace("ns").await;
+    let schema = json!({"openAPIV3Schema": {"type": "object"}});
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"kind": "Thing", "plural": "things"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
+        },
+    });
+    let definitions: Api<CustomResourceDefinition> = Api::all(rig.client.clone());
+    definitions.create(&PostParams::default(), &serde_json::from_value(definition).unwrap()).await.unwrap();
+    let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("example.com", "v1", "Thing"), "things");
+    let things: Api<DynamicObject> = Api::namespaced_with(rig.client.clone(), "ns", &kind);
+    let thing = DynamicObject::new("owner", &kind).data(json!({}));
+    let owner = things.create(&PostParams::default(), &thing).await.unwrap();
+    let owned = |name: &str| {
+        let mut object = config_map("ns", name, &[]);
+        object["metadata"]["ownerReferences"] =
+            json!([{"apiVersion": "example.com/v1", "kind": "Thing", "name": "owner", "uid": owner.uid().unwrap()}]);
+        object
+    };
+    rig.create::<ConfigMap>(owned("early")).await;
+    definitions.delete("things.example.com", &DeleteParams::default()).await.unwrap();
+    rig.until("the definition is gone", || {
+        rig.get("apiextensions.k8s.io", "customresourcedefinitions", "", "things.example.com").is_none()
+    })
+    .await;
+    rig.until_gone("configmaps", "early").await;
+    // By now nobody serves what could be asked for the owner.
+    rig.create::<ConfigMap>(owned("late")).await;
+    rig.until_gone("configmaps", "late").await;
+}
+
+#[tokio::test]
 async fn foreground_deletion_takes_the_dependents_first_and_orphans_stay() {
     let rig = Rig::start().await;
     rig.namespace("ns").await;

@@ -101,13 +101,13 @@ impl ApiServer {
                 causes.0.extend(custom.schema.validate(new, old));
                 Ok(causes.0)
             }
+            Shape::Builtin(_) if is_definition(call) && call.request.subresource == "status" => {
+                Ok(definition::validate_stored(new))
+            }
             Shape::Builtin(_) if !matches!(call.request.subresource.as_str(), "" | "scale") => Ok(Vec::new()),
             Shape::Builtin(_) if is_definition(call) => {
-                let causes = definition::validate(new);
-                if causes.is_empty() {
-                    definition::establish(new);
-                }
-                Ok(causes)
+                definition::establish(new);
+                Ok(definition::validate(new, old))
             }
             Shape::Builtin(_) => Ok(rules::validate(&resource.group, &resource.plural, new, old).0),
         }

@@ -32,6 +32,7 @@ use std::sync::{Arc, OnceLock, RwLock};
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, USER_AGENT};
 use http::{HeaderMap, Request, Response, StatusCode};
+use tokio::sync::watch;
 
 use self::admission::service_addresses::ServiceAddresses;
 use self::audit::{Audit, Entry};
@@ -79,11 +80,14 @@ pub struct ApiServer {
     addresses: ServiceAddresses,
     audit: Option<Audit>,
     kubelet: Arc<OnceLock<Arc<dyn Kubelet>>>,
+    /// Told when an object of a definition that goes could not be deleted.
+    retirements: watch::Sender<()>,
 }
 
 impl ApiServer {
     /// An API server over what the store holds.
     pub fn new(parts: ApiServerParts) -> Arc<Self> {
+        let (retirements, failures) = watch::channel(());
         let server = Arc::new(Self {
             store: parts.store,
             registry: RwLock::default(),
@@ -93,11 +97,11 @@ impl ApiServer {
             addresses: ServiceAddresses::new(parts.service_addresses),
             audit: parts.audit.map(Audit::new),
             kubelet: parts.kubelet,
+            retirements,
         });
         server.load_registry();
         if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            let server = Arc::clone(&server);
-            runtime.spawn(async move { server.resume_retirements().await });
+            runtime.spawn(retire::resume(Arc::downgrade(&server), failures));
         }
         server
     }

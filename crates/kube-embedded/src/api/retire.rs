@@ -1,16 +1,18 @@
-//! The end of a CustomResourceDefinition: its objects go first, in the usual way, and with the last of them the
-//! definition and the resource.
+//! The end of a CustomResourceDefinition: its objects go first, and with the last of them the definition and the
+//! resource. What fails on the way, or is cut off, is tried again.
 
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::HeaderMap;
 use serde_json::Value;
+use tokio::sync::watch;
 
 use super::ApiServer;
 use super::call::Call;
 use super::metadata;
-use super::registry::{Resource, Shape};
+use super::registry::Resource;
 use super::request::{Query, ResourceRequest};
 use super::schema::definition;
 use crate::objects::GroupResource;
@@ -18,38 +20,58 @@ use crate::status::Status;
 use crate::store::{Key, Object};
 use crate::user::UserInfo;
 
+/// How long after a failure it is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Goes on with what a crash has interrupted, and with what fails later, as long as there is a server.
+pub(super) async fn resume(server: Weak<ApiServer>, mut failures: watch::Receiver<()>) {
+    loop {
+        let Some(server) = server.upgrade() else { return };
+        let done = server.resume_retirements().await;
+        drop(server);
+        if !done {
+            tokio::time::sleep(PAUSE).await;
+        } else if failures.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
 impl ApiServer {
     /// What has to follow a committed change before it is answered.
-    pub(super) async fn after_change(&self, call: &Call, object: &Object) -> Result<(), Status> {
-        if object.key.resource == definitions() {
+    pub(super) async fn after_change(&self, call: &Call, object: &Object) {
+        let going = if object.key.resource == definitions() {
             self.load_registry();
-            if metadata::is_deleting(&object.value) {
-                self.retire(object).await?;
-            }
-        } else if matches!(&call.resource.shape, Shape::Custom(custom) if custom.terminating) {
-            self.finish(&call.resource).await?;
+            retired(&object.value)
+        } else {
+            Some(&call.resource).filter(|resource| self.is_going(resource)).cloned()
+        };
+        let Some(resource) = going else { return };
+        if let Err(error) = self.retire(&resource).await {
+            tell(&resource, &error);
+            self.retirements.send_replace(());
         }
-        Ok(())
     }
 
-    /// Deletes every object of a definition that is to go.
-    async fn retire(&self, definition: &Object) -> Result<(), Status> {
-        let Some(resource) = definition::resources(&definition.value).into_iter().next().map(Arc::new) else {
-            return Ok(());
-        };
+    /// Whether the definition of a resource is being deleted, or has been since the call began: what has come meanwhile
+    /// must not stay.
+    fn is_going(&self, resource: &Resource) -> bool {
+        let definition = || self.store.fetch_by(&definitions(), "", &definition_of(resource));
+        resource.is_custom() && definition().is_none_or(|definition| metadata::is_deleting(&definition.value))
+    }
+
+    /// Deletes every object of a resource whose definition goes, and then the definition.
+    async fn retire(&self, resource: &Arc<Resource>) -> Result<(), Status> {
         for object in self.store.snapshot(&resource.group_resource(), None).1 {
-            let call = internal_call(&resource, &object.key)?;
-            match Box::pin(self.delete(&call)).await {
-                Err(status) if status.code() != 404 => return Err(status),
-                _ => {}
-            }
+            let call = internal_call(resource, &object.key)?;
+            self.delete_with_definition(&call, object).await?;
         }
-        self.finish(&resource).await
+        self.finish(resource).await
     }
 
     /// Lets the definition go if it has no objects any more.
     async fn finish(&self, resource: &Resource) -> Result<(), Status> {
-        let key = Key::new(definitions(), "", format!("{}.{}", resource.plural, resource.group));
+        let key = Key::new(definitions(), "", definition_of(resource));
         loop {
             if !self.store.snapshot(&resource.group_resource(), None).1.is_empty() {
                 return Ok(());
@@ -86,16 +108,32 @@ impl ApiServer {
         }
     }
 
-    /// Goes on with what a crash has interrupted.
-    pub(super) async fn resume_retirements(&self) {
+    /// Answers whether everything could be deleted that is to go.
+    async fn resume_retirements(&self) -> bool {
+        let mut done = true;
         for definition in self.store.snapshot(&definitions(), None).1 {
-            if metadata::is_deleting(&definition.value)
-                && let Err(error) = self.retire(&definition).await
-            {
-                tracing::warn!(%error, definition = definition.key.name, "cannot delete the objects of a definition");
+            let Some(resource) = retired(&definition.value) else { continue };
+            if let Err(error) = self.retire(&resource).await {
+                tell(&resource, &error);
+                done = false;
             }
         }
+        done
     }
+}
+
+fn tell(resource: &Resource, error: &Status) {
+    tracing::warn!(%error, definition = definition_of(resource), "cannot delete the objects of a definition");
+}
+
+/// The resource of a definition that is being deleted.
+fn retired(definition: &Value) -> Option<Arc<Resource>> {
+    if metadata::is_deleting(definition) { definition::stored(definition).map(Arc::new) } else { None }
+}
+
+/// The name of the definition of a resource.
+fn definition_of(resource: &Resource) -> String {
+    format!("{}.{}", resource.plural, resource.group)
 }
 
 fn definitions() -> GroupResource {
@@ -115,4 +153,76 @@ fn internal_call(resource: &Arc<Resource>, key: &Key) -> Result<Call, Status> {
     };
     let user = UserInfo::master("system:apiserver");
     Call::new(user, request, Arc::clone(resource), Query::default(), &HeaderMap::new(), Bytes::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+    use std::sync::OnceLock;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::api::ApiServerParts;
+    use crate::auth::Authenticator;
+    use crate::auth::rbac::Authorizer;
+    use crate::auth::tokens::ServiceAccountTokens;
+    use crate::objects::Objects;
+    use crate::store::Store;
+
+    fn server(store: &Arc<Store>) -> Arc<ApiServer> {
+        let objects: Arc<dyn Objects> = Arc::clone(store) as Arc<dyn Objects>;
+        let tokens = Arc::new(ServiceAccountTokens::new([7; 32]));
+        ApiServer::new(ApiServerParts {
+            store: Arc::clone(store),
+            authenticator: Arc::new(Authenticator::new(Arc::clone(&tokens), Arc::clone(&objects))),
+            authorizer: Arc::new(Authorizer::new(objects)),
+            tokens,
+            kubelet: Arc::new(OnceLock::new()),
+            service_addresses: (Ipv4Addr::new(127, 100, 8, 0), Ipv4Addr::new(127, 100, 15, 254)),
+            audit: None,
+        })
+    }
+
+    /// A definition that was marked, and nothing of it done, with an object; no version of it is served.
+    async fn interrupted(store: &Store, plural: &str) {
+        let name = format!("{plural}.example.com");
+        let definition = json!({
+            "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+            "metadata": {
+                "name": name, "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [definition::FINALIZER],
+            },
+            "spec": {
+                "group": "example.com", "scope": "Cluster", "names": {"kind": "Thing", "plural": plural},
+                "versions": [{"name": "v1", "served": false, "storage": true, "schema": {"openAPIV3Schema": {"type": "object"}}}],
+            },
+        });
+        store.create(Key::new(definitions(), "", name), definition).await.unwrap();
+        let thing = json!({"apiVersion": "example.com/v1", "kind": "Thing", "metadata": {"name": "a"}});
+        store.create(Key::new(GroupResource::new("example.com", plural), "", "a"), thing).await.unwrap();
+    }
+
+    async fn until_gone(store: &Store, plural: &str) {
+        let is_there = |resource: &GroupResource| !store.snapshot(resource, None).1.is_empty();
+        for _ in 0..1000 {
+            if !is_there(&definitions()) {
+                assert!(!is_there(&GroupResource::new("example.com", plural)));
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        panic!("{plural} stay");
+    }
+
+    #[tokio::test]
+    async fn what_was_interrupted_or_has_failed_is_finished() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        interrupted(&store, "things").await;
+        let server = server(&store);
+        until_gone(&store, "things").await;
+        interrupted(&store, "others").await;
+        server.retirements.send_replace(());
+        until_gone(&store, "others").await;
+    }
 }

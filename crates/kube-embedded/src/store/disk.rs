@@ -1,16 +1,21 @@
 //! The file under the store: one redb database with the objects as JSON, and the version of the newest change.
 //!
+//! After a commit that has failed the file may say more than it should, and after a sync that has failed less than it
+//! seems to: the system has dropped what it could not write, and reads it from its cache as if it had been written. So
+//! [`Disk::recover`] makes the file again what the memory is, or writes another one in its place.
+//!
 //! Beside it stands `store.format` with the number of the data format. It is written after the database was made, so a
 //! database that has vanished or was emptied is noticed instead of being made anew.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
-use fs_err::os::unix::fs::OpenOptionsExt as _;
-use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use serde_json::Value;
 
+use super::medium::{self, Medium, Watched};
 use super::watch::Event;
 use super::{Error, Key, Object};
 use crate::objects::{ChangeKind, GroupResource};
@@ -26,7 +31,12 @@ const VERSION: &str = "version";
 /// See the module.
 pub struct Disk {
     path: PathBuf,
+    medium: Box<dyn Medium>,
     database: Option<Database>,
+    /// Whether the last commit has succeeded.
+    sound: bool,
+    /// Whether a sync of the database has failed.
+    unsynced: Arc<AtomicBool>,
 }
 
 type Loaded = (Disk, Vec<Arc<Object>>, u64);
@@ -45,22 +55,22 @@ impl Disk {
         if known && size.unwrap_or(0) == 0 {
             return Err(Error::Corrupt { path, what: "the database file is missing or empty".to_owned() });
         }
-        keep_private(&path);
-        let database = builder().create(&path).map_err(|error| open_error(&path, error))?;
-        let disk = Self { path, database: Some(database) };
-        let (objects, version) = disk.load()?;
+        let medium = medium::File(path.clone());
+        let loaded = Self::on(medium, path)?;
+        // A crash may have left it. By now the database is locked, and nobody else writes it.
+        loaded.0.medium.discard();
         if !known {
             write_format(dir)?;
         }
-        Ok((disk, objects, version))
+        Ok(loaded)
     }
 
-    /// On another kind of disk, without a file and its format.
-    #[cfg(test)]
-    pub fn on(backend: impl redb::StorageBackend) -> Result<Loaded, Error> {
-        let path = PathBuf::from("of a test");
-        let database = builder().create_with_backend(backend).map_err(|error| open_error(&path, error))?;
-        let disk = Self { path, database: Some(database) };
+    /// On any medium, without its format.
+    pub fn on(medium: impl Medium + 'static, path: PathBuf) -> Result<Loaded, Error> {
+        let unsynced = Arc::default();
+        let database = medium.open().and_then(|storage| database(storage, &unsynced));
+        let database = Some(database.map_err(|error| open_error(&path, error))?);
+        let disk = Self { path, medium: Box::new(medium), database, sound: true, unsynced };
         let (objects, version) = disk.load()?;
         Ok((disk, objects, version))
     }
@@ -83,44 +93,62 @@ impl Disk {
             newest = newest.max(object.version);
             objects.push(Arc::new(object));
         }
-        let numbers = transaction.open_table(NUMBERS).map_err(|error| read(error.into()))?;
-        let version = numbers.get(VERSION).map_err(|error| read(error.into()))?.map_or(0, |version| version.value());
+        let version = version(database).map_err(read)?;
         if version < newest {
             return Err(Error::Corrupt { path: self.path.clone(), what: "objects from the future".to_owned() });
         }
         Ok((objects, version))
     }
 
-    /// Writes the events and waits until they are durable. After an error nothing of them is stored.
+    /// Writes the events and waits until they are durable. After an error nothing of them is stored, once
+    /// [`Disk::recover`] has succeeded; until then nothing more can be.
     pub fn commit(&mut self, events: &[Event], version: u64) -> Result<(), redb::Error> {
-        let result = self.try_commit(events, version);
-        if let Err(error) = &result {
-            // redb refuses everything after a failed write (a full disk, say) until the file is opened again.
-            tracing::warn!(%error, "opening the store again after a failed write");
-            self.database = None;
-        }
-        result
+        self.sound = false;
+        let database = self.database.as_ref().ok_or(redb::Error::DatabaseClosed)?;
+        let kept = events.iter().filter(|_| !sabotage::sabotaged!("writes-are-not-kept"));
+        write(database, kept.map(|event| (&*event.object, event.kind)), version)?;
+        self.sound = true;
+        Ok(())
     }
 
-    fn try_commit(&mut self, events: &[Event], version: u64) -> Result<(), redb::Error> {
-        if self.database.is_none() {
-            self.database = Some(builder().open(&self.path)?);
+    /// Whether nothing has failed since the database was last known to be what the memory is.
+    pub fn is_sound(&self) -> bool {
+        self.sound
+    }
+
+    /// Makes the database what the memory is: these objects, at this version.
+    pub fn recover(&mut self, objects: &[Arc<Object>], version: u64) -> Result<(), redb::Error> {
+        // redb refuses everything after a failed write (a full disk, say) until the file is opened again.
+        if self.unsynced.load(Ordering::Relaxed) || self.reopen()? != version {
+            self.rewrite(objects, version)?;
         }
-        let Some(database) = &self.database else { return Err(redb::Error::DatabaseClosed) };
-        let transaction = database.begin_write()?;
-        {
-            let mut objects = transaction.open_table(OBJECTS)?;
-            let mut path = String::new();
-            for event in events.iter().filter(|_| !sabotage::sabotaged!("writes-are-not-kept")) {
-                encode(&event.object.key, &mut path);
-                match event.kind {
-                    ChangeKind::Deleted => drop(objects.remove(path.as_str())?),
-                    _ => drop(objects.insert(path.as_str(), event.object.bytes.as_ref())?),
-                }
-            }
-            transaction.open_table(NUMBERS)?.insert(VERSION, version)?;
-        }
-        transaction.commit()?;
+        self.sound = true;
+        Ok(())
+    }
+
+    /// Opens the database again, and answers which version it has.
+    fn reopen(&mut self) -> Result<u64, redb::Error> {
+        tracing::warn!("opening the store again after a failed write");
+        self.database = None;
+        let database = database(self.medium.open()?, &self.unsynced)?;
+        let version = version(&database)?;
+        self.database = Some(database);
+        Ok(version)
+    }
+
+    /// Writes another database and puts it in the place of this one, which stays locked until then.
+    fn rewrite(&mut self, objects: &[Arc<Object>], version: u64) -> Result<(), redb::Error> {
+        tracing::warn!("writing the whole store again after a failed write");
+        let unsynced = Arc::default();
+        let made = || -> Result<Database, redb::Error> {
+            let database = database(self.medium.make()?, &unsynced)?;
+            write(&database, objects.iter().map(|object| (&**object, ChangeKind::Added)), version)?;
+            self.medium.replace()?;
+            Ok(database)
+        };
+        let made = made().inspect_err(|_| self.medium.discard())?;
+        self.database = Some(made);
+        self.unsynced = unsynced;
         Ok(())
     }
 
@@ -131,23 +159,46 @@ impl Disk {
     }
 }
 
-/// Secrets are in it. A file that can't be made here gets its clear word when it is opened.
-fn keep_private(path: &Path) {
-    use std::os::unix::fs::PermissionsExt as _;
-    let made = fs_err::OpenOptions::new().create(true).append(true).mode(0o600).open(path);
-    if let Ok(file) = made {
-        let _ = file.set_permissions(std::fs::Permissions::from_mode(0o600));
+fn database(storage: Box<dyn StorageBackend>, unsynced: &Arc<AtomicBool>) -> Result<Database, DatabaseError> {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder.create_with_backend(Watched::new(storage, unsynced))
+}
+
+/// The version of the newest change in a database; 0 if there was none.
+fn version(database: &Database) -> Result<u64, redb::Error> {
+    let transaction = database.begin_read()?;
+    match transaction.open_table(NUMBERS) {
+        Ok(numbers) => Ok(numbers.get(VERSION)?.map_or(0, |version| version.value())),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(0),
+        Err(error) => Err(error.into()),
     }
 }
 
-fn builder() -> redb::Builder {
-    let mut builder = Database::builder();
-    builder.set_cache_size(CACHE_BYTES);
-    builder
+fn write<'a>(
+    database: &Database,
+    changes: impl Iterator<Item = (&'a Object, ChangeKind)>,
+    version: u64,
+) -> Result<(), redb::Error> {
+    let transaction = database.begin_write()?;
+    {
+        let mut objects = transaction.open_table(OBJECTS)?;
+        let mut path = String::new();
+        for (object, kind) in changes {
+            encode(&object.key, &mut path);
+            match kind {
+                ChangeKind::Deleted => drop(objects.remove(path.as_str())?),
+                _ => drop(objects.insert(path.as_str(), object.bytes.as_ref())?),
+            }
+        }
+        transaction.open_table(NUMBERS)?.insert(VERSION, version)?;
+    }
+    transaction.commit()?;
+    Ok(())
 }
 
-fn open_error(path: &Path, error: redb::DatabaseError) -> Error {
-    use redb::{DatabaseError, StorageError};
+fn open_error(path: &Path, error: DatabaseError) -> Error {
+    use redb::StorageError;
     let path = path.to_owned();
     match error {
         DatabaseError::DatabaseAlreadyOpen | DatabaseError::LockProtocolMismatch => Error::InUse(path),
@@ -205,4 +256,56 @@ fn parse(path: &str, bytes: &[u8]) -> Option<Object> {
     let value: Value = serde_json::from_slice(bytes).ok()?;
     let version = value.get("metadata")?.get("resourceVersion")?.as_str()?.parse().ok()?;
     Some(Object { key, version, bytes: Bytes::copy_from_slice(bytes), value: Arc::new(value) })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use serde_json::json;
+
+    use super::*;
+
+    fn added(name: &str, version: u64) -> Event {
+        let key = Key::new(GroupResource::new("", "configmaps"), "default", name);
+        let value = json!({"metadata": {"name": name, "resourceVersion": version.to_string()}});
+        let object = Object { key, version, bytes: value.to_string().into(), value: Arc::new(value) };
+        Event { kind: ChangeKind::Added, version, object: Arc::new(object), previous: None }
+    }
+
+    #[test]
+    fn a_file_that_could_not_be_synced_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        fs_err::write(dir.path().join("store.redb.new"), "what a crash has left").unwrap();
+        let (mut disk, ..) = Disk::open(dir.path()).unwrap();
+        let first = added("a", 1);
+        disk.commit(std::slice::from_ref(&first), 1).unwrap();
+        // A commit whose sync has failed, and which is in the file all the same.
+        disk.commit(&[added("b", 2)], 2).unwrap();
+        disk.sound = false;
+        disk.unsynced.store(true, Ordering::Relaxed);
+        disk.recover(&[Arc::clone(&first.object)], 1).unwrap();
+        assert!(disk.is_sound() && matches!(Disk::open(dir.path()), Err(Error::InUse(_))));
+        disk.commit(&[added("c", 2)], 2).unwrap();
+        drop(disk);
+        let (_, objects, version) = Disk::open(dir.path()).unwrap();
+        let names: Vec<&str> = objects.iter().map(|object| object.key.name.as_str()).collect();
+        assert_eq!((names, version), (vec!["a", "c"], 2));
+        let mode = fs_err::metadata(dir.path().join("store.redb")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert!(!dir.path().join("store.redb.new").exists());
+    }
+
+    #[test]
+    fn a_commit_that_has_failed_and_is_there_is_taken_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let (mut disk, ..) = Disk::open(dir.path()).unwrap();
+        disk.commit(&[added("a", 1)], 1).unwrap();
+        disk.sound = false;
+        disk.recover(&[], 0).unwrap();
+        disk.commit(&[added("b", 1)], 1).unwrap();
+        drop(disk);
+        let (_, objects, version) = Disk::open(dir.path()).unwrap();
+        assert_eq!((objects.len(), objects[0].key.name.as_str(), version), (1, "b", 1));
+    }
 }

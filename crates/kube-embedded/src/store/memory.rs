@@ -36,6 +36,11 @@ impl Memory {
         self.objects.keys()
     }
 
+    /// Every object.
+    pub fn all(&self) -> Vec<Arc<Object>> {
+        self.objects.values().flat_map(BTreeMap::values).flat_map(BTreeMap::values).cloned().collect()
+    }
+
     pub fn get(&self, resource: &GroupResource, namespace: &str, name: &str) -> Option<Arc<Object>> {
         self.objects.get(resource)?.get(namespace)?.get(name).cloned()
     }

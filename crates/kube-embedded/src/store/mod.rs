@@ -6,6 +6,7 @@
 
 mod disk;
 mod history;
+mod medium;
 mod memory;
 mod watch;
 mod writer;

@@ -61,6 +61,18 @@ impl Writer {
             }
             self.commit(batch);
         }
+        if let Err(failure) = self.recover() {
+            tracing::error!(%failure, "the store was closed after a transaction that has failed");
+        }
+    }
+
+    /// After a transaction that has failed, the disk has to be what the memory is before the next.
+    fn recover(&mut self) -> Result<(), redb::Error> {
+        if self.disk.is_sound() {
+            return Ok(());
+        }
+        let objects = self.memory.read().unwrap_or_else(std::sync::PoisonError::into_inner).all();
+        self.disk.recover(&objects, self.version)
     }
 
     fn commit(&mut self, batch: Vec<Request>) {
@@ -84,7 +96,7 @@ impl Writer {
         if events.is_empty() {
             return;
         }
-        match self.disk.commit(&events, version) {
+        match self.recover().and_then(|()| self.disk.commit(&events, version)) {
             Ok(()) => {
                 self.version = version;
                 {

@@ -37,6 +37,10 @@ fn widget(name: &str, spec: Value) -> Value {
     json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": spec})
 }
 
+async fn patch(server: &Server, path: &str, patch: Value) -> (u16, Value) {
+    server.request_as("PATCH", path, "application/merge-patch+json", patch.to_string()).await
+}
+
 #[tokio::test]
 async fn a_custom_resource_is_defaulted_pruned_and_validated() {
     let server = Server::start().await;
@@ -141,6 +145,21 @@ async fn objects_go_with_a_definition_that_was_replaced() {
 }
 
 #[tokio::test]
+async fn a_definition_of_which_nothing_is_served_can_be_deleted() {
+    let server = Server::start().await;
+    server.request("POST", DEFINITIONS, Some(definition())).await;
+    server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
+    let mut versions = definition()["spec"]["versions"].clone();
+    versions[0]["served"] = false.into();
+    let name = format!("{DEFINITIONS}/widgets.example.com");
+    assert_eq!(patch(&server, &name, json!({"spec": {"versions": versions}})).await.0, 200);
+    assert_eq!(server.request("DELETE", &name, None).await.0, 200);
+    assert_eq!(server.request("GET", &name, None).await.0, 404);
+    server.request("POST", DEFINITIONS, Some(definition())).await;
+    assert_eq!(server.request("GET", WIDGETS, None).await.1["items"], json!([]));
+}
+
+#[tokio::test]
 async fn an_object_is_shown_in_every_version() {
     let server = Server::start().await;
     let mut both = definition();
@@ -157,17 +176,95 @@ async fn an_object_is_shown_in_every_version() {
     assert_eq!((&list["apiVersion"], &list["items"][0]), (&json!("example.com/v2"), &got));
     let (_, event) = server.request("GET", &format!("{seconds}?watch=1&timeoutSeconds=1"), None).await;
     assert_eq!((&event["type"], &event["object"]), (&json!("ADDED"), &got));
-    let patch = async |path: &str, patch: Value| {
-        server.request_as("PATCH", path, "application/merge-patch+json", patch.to_string()).await
-    };
-    let (code, same) = patch(&format!("{seconds}/a"), json!({"spec": {"color": "red"}})).await;
+    let (code, same) = patch(&server, &format!("{seconds}/a"), json!({"spec": {"color": "red"}})).await;
     assert_eq!((code, &same), (200, &got));
     assert_eq!(same["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"], "another name is no change");
-    let (code, patched) = patch(&format!("{seconds}/a"), json!({"spec": {"size": 2}})).await;
+    let (code, patched) = patch(&server, &format!("{seconds}/a"), json!({"spec": {"size": 2}})).await;
     assert_eq!((code, &patched["apiVersion"]), (200, &json!("example.com/v2")), "{patched}");
-    let (code, patched) = patch(&format!("{WIDGETS}/a"), json!({"spec": {"size": 3}})).await;
+    let (code, patched) = patch(&server, &format!("{WIDGETS}/a"), json!({"spec": {"size": 3}})).await;
     assert_eq!((code, &patched["apiVersion"]), (200, &json!("example.com/v1")), "{patched}");
     assert_eq!(patched["metadata"]["generation"], 3);
+}
+
+#[tokio::test]
+async fn a_definition_does_not_change_what_its_objects_are_stored_by() {
+    let server = Server::start().await;
+    server.request("POST", DEFINITIONS, Some(definition())).await;
+    let name = format!("{DEFINITIONS}/widgets.example.com");
+    let (code, refused) = patch(&server, &name, json!({"spec": {"scope": "Cluster"}})).await;
+    assert_eq!((code, refused["reason"].as_str()), (422, Some("Invalid")));
+    assert_eq!(
+        refused["message"],
+        "CustomResourceDefinition.apiextensions.k8s.io \"widgets.example.com\" is invalid: spec.scope: Invalid value: \
+         \"Cluster\": field is immutable"
+    );
+    let mut second = definition()["spec"]["versions"].clone();
+    second[0]["name"] = "v2".into();
+    let only_second = json!({"spec": {"versions": second}});
+    let (code, refused) = patch(&server, &name, only_second.clone()).await;
+    assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("status.storedVersions[0]")));
+    let mut both = definition()["spec"]["versions"].clone();
+    both[0]["storage"] = false.into();
+    both.as_array_mut().unwrap().push(second[0].clone());
+    let (code, moved) = patch(&server, &name, json!({"spec": {"versions": both}})).await;
+    assert_eq!((code, &moved["status"]["storedVersions"]), (200, &json!(["v1", "v2"])), "{moved}");
+    let status = format!("{name}/status");
+    let (code, refused) = patch(&server, &status, json!({"status": {"storedVersions": ["v1"]}})).await;
+    assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("status.storedVersions")));
+    assert_eq!(patch(&server, &status, json!({"status": {"storedVersions": ["v2"]}})).await.0, 200);
+    assert_eq!(patch(&server, &name, only_second).await.0, 200);
+    assert_eq!(server.request("GET", WIDGETS, None).await.0, 404);
+}
+
+#[tokio::test]
+async fn a_webhook_that_would_have_to_convert_is_refused() {
+    let server = Server::start().await;
+    let mut converted = definition();
+    converted["spec"]["conversion"] = json!({"strategy": "Webhook", "webhook": {
+        "conversionReviewVersions": ["v1"], "clientConfig": {"service": {"name": "w", "namespace": "default"}},
+    }});
+    let mut both = converted.clone();
+    let mut second = both["spec"]["versions"][0].clone();
+    second["name"] = "v2".into();
+    second["storage"] = false.into();
+    both["spec"]["versions"].as_array_mut().unwrap().push(second);
+    let (code, refused) = server.request("POST", DEFINITIONS, Some(both)).await;
+    assert_eq!((code, refused["reason"].as_str()), (422, Some("Invalid")));
+    assert_eq!(refused["details"]["causes"][0]["field"], "spec.conversion.strategy");
+    let (code, taken) = server.request("POST", DEFINITIONS, Some(converted)).await;
+    assert_eq!((code, &taken["spec"]["conversion"]["strategy"]), (201, &json!("Webhook")), "one version needs none");
+}
+
+#[tokio::test]
+async fn an_object_older_than_its_schema_can_be_changed() {
+    let server = Server::start().await;
+    server.request("POST", DEFINITIONS, Some(definition())).await;
+    let mut old = widget("a", json!({"color": "red"}));
+    old["metadata"]["finalizers"] = json!(["example.com/hold"]);
+    assert_eq!(server.request("POST", WIDGETS, Some(old)).await.0, 201);
+    let mut versions = definition()["spec"]["versions"].clone();
+    let spec = &mut versions[0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    spec["properties"]["color"]["enum"] = json!(["blue"]);
+    spec["properties"]["shade"] = json!({"type": "string", "default": "dark"});
+    spec["properties"]["owner"] = json!({"type": "string"});
+    spec["required"] = json!(["color", "owner"]);
+    let definition = format!("{DEFINITIONS}/widgets.example.com");
+    assert_eq!(patch(&server, &definition, json!({"spec": {"versions": versions}})).await.0, 200);
+    let path = format!("{WIDGETS}/a");
+    let (code, changed) = patch(&server, &format!("{path}/status"), json!({"status": {"size": 3}})).await;
+    assert_eq!((code, &changed["status"]["size"]), (200, &json!(3)), "{changed}");
+    let (code, changed) = patch(&server, &path, json!({"metadata": {"labels": {"a": "b"}}})).await;
+    assert_eq!(code, 200, "{changed}");
+    let (code, refused) = patch(&server, &path, json!({"spec": {"size": 2}})).await;
+    let message = "Widget.example.com \"a\" is invalid: spec.owner: Required value";
+    assert_eq!((code, refused["message"].as_str()), (422, Some(message)));
+    let (code, changed) = patch(&server, &path, json!({"spec": {"size": 2, "owner": "me"}})).await;
+    assert_eq!((code, &changed["spec"]["color"]), (200, &json!("red")), "{changed}");
+    let (code, refused) = patch(&server, &path, json!({"spec": {"color": "green"}})).await;
+    assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("spec.color")));
+    assert_eq!(server.request("DELETE", &path, None).await.0, 200);
+    assert_eq!(patch(&server, &path, json!({"metadata": {"finalizers": null}})).await.0, 200);
+    assert_eq!(server.request("GET", &path, None).await.0, 404);
 }
 
 #[tokio::test]

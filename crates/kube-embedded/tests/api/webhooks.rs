@@ -2,6 +2,9 @@
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -95,6 +98,77 @@ async fn a_validating_webhook_can_refuse_and_warn() {
     assert_eq!(String::from_utf8_lossy(&made.stderr), "Warning: have a care\n");
     let secret = json!({"metadata": {"name": "bad"}});
     assert_eq!(server.request("POST", "/api/v1/namespaces/default/secrets", Some(secret)).await.0, 201);
+}
+
+const THINGS: &str = "/apis/example.com/v1/namespaces/default/things";
+const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
+
+/// Defines things, and asks `answer` about every `operation` on them.
+async fn things(server: &Server, operation: &str, answer: fn(&Value) -> Value) {
+    define_things(server).await;
+    let (address, bundle) = webhook(server.directory.path(), answer).await;
+    let mut hook = configuration("ValidatingWebhookConfiguration", address, &bundle);
+    hook["webhooks"][0]["rules"] = json!([{
+        "apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": [operation], "resources": ["things"],
+    }]);
+    let path = format!("{CONFIGURATIONS}/validatingwebhookconfigurations");
+    assert_eq!(server.request("POST", &path, Some(hook)).await.0, 201);
+}
+
+async fn define_things(server: &Server) {
+    let schema = json!({"openAPIV3Schema": {"type": "object"}});
+    let definition = json!({
+        "metadata": {"name": "things.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"kind": "Thing", "plural": "things"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
+        },
+    });
+    assert_eq!(server.request("POST", DEFINITIONS, Some(definition)).await.0, 201);
+}
+
+#[tokio::test]
+async fn objects_that_go_with_their_definition_go_unasked() {
+    let server = Server::start().await;
+    let refuse = |_: &Value| json!({"allowed": false, "status": {"code": 403, "message": "it stays"}});
+    things(&server, "DELETE", refuse).await;
+    assert_eq!(server.request("POST", THINGS, Some(json!({"metadata": {"name": "a"}}))).await.0, 201);
+    assert_eq!(server.request("DELETE", &format!("{THINGS}/a"), None).await.0, 403);
+    let name = format!("{DEFINITIONS}/things.example.com");
+    assert_eq!(server.request("DELETE", &name, None).await.0, 200);
+    assert_eq!(server.request("GET", &name, None).await.0, 404);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn an_object_that_comes_after_its_definition_has_gone_goes_too() {
+    static ASKED: AtomicBool = AtomicBool::new(false);
+    static ANSWERS: AtomicBool = AtomicBool::new(false);
+    let server = Arc::new(Server::start().await);
+    let wait = |_: &Value| {
+        ASKED.store(true, Ordering::Relaxed);
+        for _ in 0..500 {
+            if ANSWERS.load(Ordering::Relaxed) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        json!({"allowed": true})
+    };
+    things(&server, "CREATE", wait).await;
+    let making = tokio::spawn({
+        let server = Arc::clone(&server);
+        async move { server.request("POST", THINGS, Some(json!({"metadata": {"name": "late"}}))).await }
+    });
+    while !ASKED.load(Ordering::Relaxed) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let name = format!("{DEFINITIONS}/things.example.com");
+    assert_eq!(server.request("DELETE", &name, None).await.0, 200);
+    assert_eq!(server.request("GET", &name, None).await.0, 404);
+    ANSWERS.store(true, Ordering::Relaxed);
+    assert_eq!(making.await.unwrap().0, 201);
+    define_things(&server).await;
+    assert_eq!(server.request("GET", THINGS, None).await.1["items"], json!([]));
 }
 
 #[tokio::test]

@@ -64,7 +64,7 @@ impl ApiServer {
                 Err(crate::store::Error::AlreadyExists) if generated => {}
                 Err(error) => return Err(call.store_error(&name, &error)),
                 Ok(object) => {
-                    self.after_change(call, &object).await?;
+                    self.after_change(call, &object).await;
                     return Ok((object, warnings));
                 }
             }

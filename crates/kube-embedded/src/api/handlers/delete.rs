@@ -108,14 +108,7 @@ impl ApiServer {
             if options.dry {
                 return Ok(Deleted::Going(self.dry(call, marked)));
             }
-            let done = if may_go(&marked) {
-                self.store.delete(key.clone(), current.version).await.map(Deleted::Gone)
-            } else if marked == *current.value {
-                return Ok(Deleted::Going(current));
-            } else {
-                self.store.update(key.clone(), marked, current.version).await.map(Deleted::Going)
-            };
-            match done {
+            match self.store_deletion(&current, marked).await {
                 Err(crate::store::Error::Conflict) => {
                     let now = self.store.fetch(&key).ok_or_else(|| call.not_found_name(&key.name))?;
                     current = in_version(&call.resource, now);
@@ -123,9 +116,38 @@ impl ApiServer {
                 Err(error) => return Err(call.store_error(&key.name, &error)),
                 Ok(deleted) => {
                     let (Deleted::Gone(object) | Deleted::Going(object)) = &deleted;
-                    self.after_change(call, object).await?;
+                    self.after_change(call, object).await;
                     return Ok(deleted);
                 }
+            }
+        }
+    }
+
+    async fn store_deletion(&self, current: &Arc<Object>, marked: Value) -> Result<Deleted, crate::store::Error> {
+        let (key, version) = (current.key.clone(), current.version);
+        if may_go(&marked) {
+            self.store.delete(key, version).await.map(Deleted::Gone)
+        } else if marked == *current.value {
+            Ok(Deleted::Going(Arc::clone(current)))
+        } else {
+            self.store.update(key, marked, version).await.map(Deleted::Going)
+        }
+    }
+
+    /// Deletes an object whose definition goes. Nobody is asked: Kubernetes deletes such objects in the storage, too
+    /// (`apiextensions-apiserver/pkg/controller/finalizer`).
+    pub(in crate::api) async fn delete_with_definition(&self, call: &Call, object: Arc<Object>) -> Result<(), Status> {
+        let key = object.key.clone();
+        let mut current = object;
+        loop {
+            let marked = mark(call, &current, &Options::default());
+            match self.store_deletion(&current, marked).await {
+                Err(crate::store::Error::Conflict) => match self.store.fetch(&key) {
+                    Some(now) => current = now,
+                    None => return Ok(()),
+                },
+                Ok(_) | Err(crate::store::Error::NotFound) => return Ok(()),
+                Err(error) => return Err(call.store_error(&key.name, &error)),
             }
         }
     }

@@ -101,7 +101,7 @@ impl ApiServer {
             self.store.update(call.key(), new, current.version).await
         };
         let stored = stored.map_err(|error| call.store_error(name, &error))?;
-        self.after_change(call, &stored).await?;
+        self.after_change(call, &stored).await;
         Ok((stored, warnings))
     }
 

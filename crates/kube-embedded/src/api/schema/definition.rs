@@ -15,39 +15,50 @@ pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 /// The resources that a definition serves, one for each served version.
 pub fn resources(definition: &Value) -> Vec<Resource> {
+    versions(definition)
+        .filter(|version| version["served"] == true)
+        .map(|version| resource(definition, version))
+        .collect()
+}
+
+/// The resource in the version that is stored, whether that is served or not.
+pub fn stored(definition: &Value) -> Option<Resource> {
+    versions(definition).find(|version| version["storage"] == true).map(|version| resource(definition, version))
+}
+
+fn versions(definition: &Value) -> impl Iterator<Item = &Value> {
+    definition["spec"]["versions"].as_array().into_iter().flatten()
+}
+
+fn resource(definition: &Value, version: &Value) -> Resource {
     let (spec, names) = (&definition["spec"], &definition["spec"]["names"]);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let texts = |value: &Value| value.as_array().into_iter().flatten().map(&text).collect::<Vec<_>>();
-    let versions = spec["versions"].as_array().into_iter().flatten().filter(|version| version["served"] == true);
-    versions
-        .map(|version| {
-            let published = Arc::new(version["schema"]["openAPIV3Schema"].clone());
-            let kind = text(&names["kind"]);
-            let custom = Custom {
-                schema: Schema::new(Arc::clone(&published)),
-                columns: columns(version),
-                published: Arc::clone(&published),
-                terminating: metadata::is_deleting(definition),
-            };
-            Resource {
-                group: text(&spec["group"]),
-                version: text(&version["name"]),
-                list_kind: names["listKind"].as_str().map_or_else(|| format!("{kind}List"), str::to_owned),
-                singular: names["singular"].as_str().map_or_else(|| kind.to_ascii_lowercase(), str::to_owned),
-                kind,
-                plural: text(&names["plural"]),
-                short_names: texts(&names["shortNames"]),
-                categories: texts(&names["categories"]),
-                namespaced: spec["scope"] == "Namespaced",
-                stored: true,
-                status: version["subresources"]["status"].is_object(),
-                scale: scale(&version["subresources"]["scale"]),
-                subresources: Vec::new(),
-                merge: patch::Shape::structural(&published),
-                shape: Shape::Custom(Arc::new(custom)),
-            }
-        })
-        .collect()
+    let published = Arc::new(version["schema"]["openAPIV3Schema"].clone());
+    let kind = text(&names["kind"]);
+    let custom = Custom {
+        schema: Schema::new(Arc::clone(&published)),
+        columns: columns(version),
+        published: Arc::clone(&published),
+        terminating: metadata::is_deleting(definition),
+    };
+    Resource {
+        group: text(&spec["group"]),
+        version: text(&version["name"]),
+        list_kind: names["listKind"].as_str().map_or_else(|| format!("{kind}List"), str::to_owned),
+        singular: names["singular"].as_str().map_or_else(|| kind.to_ascii_lowercase(), str::to_owned),
+        kind,
+        plural: text(&names["plural"]),
+        short_names: texts(&names["shortNames"]),
+        categories: texts(&names["categories"]),
+        namespaced: spec["scope"] == "Namespaced",
+        stored: true,
+        status: version["subresources"]["status"].is_object(),
+        scale: scale(&version["subresources"]["scale"]),
+        subresources: Vec::new(),
+        merge: patch::Shape::structural(&published),
+        shape: Shape::Custom(Arc::new(custom)),
+    }
 }
 
 fn scale(scale: &Value) -> Option<Scale> {
@@ -113,8 +124,7 @@ pub fn establish(definition: &mut Value) {
         *status = json!({});
     }
     let mut stored: Vec<Value> = status["storedVersions"].as_array().cloned().unwrap_or_default();
-    let versions = definition["spec"]["versions"].as_array().cloned().unwrap_or_default();
-    for version in versions.iter().filter(|version| version["storage"] == true) {
+    for version in versions(definition).filter(|version| version["storage"] == true) {
         if !stored.contains(&version["name"]) {
             stored.push(version["name"].clone());
         }
@@ -131,9 +141,13 @@ pub fn establish(definition: &mut Value) {
     }
 }
 
-/// Everything that is wrong with a definition.
-pub fn validate(definition: &Value) -> Vec<Cause> {
+/// Everything that is wrong with a definition; `old` is its state before an update. It is established already.
+pub fn validate(definition: &Value, old: Option<&Value>) -> Vec<Cause> {
     let mut causes = Vec::new();
+    if let Some(old) = old {
+        causes.extend(immutable(&definition["spec"], &old["spec"]));
+        causes.extend(validate_stored(definition));
+    }
     let mut add =
         |reason, field: &str, message: String| causes.push(Cause { reason, field: field.to_owned(), message });
     let (spec, names) = (&definition["spec"], &definition["spec"]["names"]);
@@ -162,7 +176,8 @@ pub fn validate(definition: &Value) -> Vec<Cause> {
             format!("Unsupported value: \"{other}\": supported values: \"Cluster\", \"Namespaced\""),
         ),
     }
-    let versions = spec["versions"].as_array().cloned().unwrap_or_default();
+    let versions: Vec<&Value> = versions(definition).collect();
+    conversion(&spec["conversion"]["strategy"], versions.len(), &mut add);
     if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
         add(
             "FieldValueInvalid",
@@ -189,6 +204,73 @@ pub fn validate(definition: &Value) -> Vec<Cause> {
         rules(schema, &path, &mut add);
     }
     causes
+}
+
+/// What objects are stored by can't change: they would be lost (`ValidateCustomResourceDefinitionUpdate` in
+/// apiextensions-apiserver).
+fn immutable(spec: &Value, old: &Value) -> Vec<Cause> {
+    let fields = [
+        ("spec.scope", &spec["scope"], &old["scope"]),
+        ("spec.names.kind", &spec["names"]["kind"], &old["names"]["kind"]),
+        ("spec.group", &spec["group"], &old["group"]),
+        ("spec.names.plural", &spec["names"]["plural"], &old["names"]["plural"]),
+    ];
+    let changed = fields.into_iter().filter(|(_, new, old)| new != old);
+    changed.map(|(field, new, _)| invalid(field, format!("Invalid value: {new}: field is immutable"))).collect()
+}
+
+/// What is wrong with `status.storedVersions`: objects of a version that is there no more could not be read
+/// (`ValidateCustomResourceDefinitionStoredVersions`).
+pub fn validate_stored(definition: &Value) -> Vec<Cause> {
+    const FIELD: &str = "status.storedVersions";
+    let stored = definition["status"]["storedVersions"].as_array().map_or(&[][..], Vec::as_slice);
+    if stored.is_empty() {
+        return vec![invalid(FIELD, "Invalid value: []: must have at least one stored version".to_owned())];
+    }
+    let unknown = stored.iter().enumerate().filter(|(_, name)| versions(definition).all(|one| one["name"] != **name));
+    let mut causes: Vec<Cause> = unknown
+        .map(|(index, name)| {
+            let version = name.as_str().unwrap_or_default();
+            let why = format!(
+                "missing from spec.versions; {version} was previously a storage version, and must remain in \
+                 spec.versions until a storage migration ensures no data remains persisted in {version} and removes \
+                 {version} from status.storedVersions"
+            );
+            invalid(&format!("{FIELD}[{index}]"), format!("Invalid value: {name}: {why}"))
+        })
+        .collect();
+    let absent = versions(definition).filter(|one| one["storage"] == true && !stored.contains(&one["name"]));
+    causes.extend(absent.map(|one| {
+        let name = one["name"].as_str().unwrap_or_default();
+        invalid(FIELD, format!("Invalid value: \"{name}\": must have the storage version {name}"))
+    }));
+    causes
+}
+
+fn invalid(field: &str, message: String) -> Cause {
+    Cause { reason: "FieldValueInvalid", field: field.to_owned(), message }
+}
+
+/// No webhook is asked here to convert objects. Of a single version there is nothing to convert, so one may be named.
+fn conversion(strategy: &Value, versions: usize, add: &mut dyn FnMut(&'static str, &str, String)) {
+    const FIELD: &str = "spec.conversion.strategy";
+    match strategy.as_str() {
+        Some("None") => {}
+        Some("Webhook") if versions == 1 => {}
+        Some("Webhook") => add(
+            "FieldValueNotSupported",
+            FIELD,
+            "Unsupported value: \"Webhook\": no conversion webhooks are called here, so of more than one version the \
+             only supported value is \"None\""
+                .to_owned(),
+        ),
+        Some("") | None => add("FieldValueRequired", FIELD, "Required value".to_owned()),
+        Some(other) => add(
+            "FieldValueNotSupported",
+            FIELD,
+            format!("Unsupported value: \"{other}\": supported values: \"None\", \"Webhook\""),
+        ),
+    }
 }
 
 /// The schema has to say the type of everything (Kubernetes documentation, "Specifying a structural schema").
@@ -223,6 +305,109 @@ fn rules(schema: &Value, path: &str, add: &mut dyn FnMut(&'static str, &str, Str
             "FieldValueInvalid",
             &format!("{path}.x-kubernetes-validations"),
             format!("Invalid value: compilation failed: {error}"),
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn definition(spec: &Value) -> Value {
+        let version = |name: &str, storage: bool| {
+            let schema = json!({"openAPIV3Schema": {"type": "object"}});
+            json!({"name": name, "served": true, "storage": storage, "schema": schema})
+        };
+        let mut definition = json!({
+            "metadata": {"name": "things.example.com"},
+            "spec": {
+                "group": "example.com", "scope": "Namespaced", "names": {"kind": "Thing", "plural": "things"},
+                "versions": [version("v1", true), version("v2", false)],
+            },
+        });
+        json_patch::merge(&mut definition["spec"], spec);
+        default(&mut definition);
+        establish(&mut definition);
+        definition
+    }
+
+    fn words(causes: Vec<Cause>) -> Vec<String> {
+        causes.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+    }
+
+    fn one_version() -> Value {
+        Value::Array(vec![definition(&json!({}))["spec"]["versions"][0].clone()])
+    }
+
+    #[test]
+    fn of_several_versions_only_those_that_need_no_conversion_are_taken() {
+        let problems = |spec: Value| words(validate(&definition(&spec), None));
+        assert!(problems(json!({})).is_empty());
+        assert!(problems(json!({"conversion": {"strategy": "Webhook"}, "versions": one_version()})).is_empty());
+        assert_eq!(
+            problems(json!({"conversion": {"strategy": "Webhook"}})),
+            [
+                "spec.conversion.strategy: Unsupported value: \"Webhook\": no conversion webhooks are called here, so of \
+              more than one version the only supported value is \"None\""
+            ]
+        );
+        assert_eq!(
+            problems(json!({"conversion": {"strategy": "Magic"}})),
+            ["spec.conversion.strategy: Unsupported value: \"Magic\": supported values: \"None\", \"Webhook\""]
+        );
+        assert_eq!(problems(json!({"conversion": {}})), ["spec.conversion.strategy: Required value"]);
+    }
+
+    #[test]
+    fn what_objects_are_stored_by_does_not_change() {
+        let old = definition(&json!({}));
+        assert!(validate(&definition(&json!({"names": {"shortNames": ["th"]}})), Some(&old)).is_empty());
+        let new = definition(&json!({"scope": "Cluster", "names": {"kind": "Other"}}));
+        assert_eq!(
+            words(validate(&new, Some(&old))),
+            [
+                "spec.scope: Invalid value: \"Cluster\": field is immutable",
+                "spec.names.kind: Invalid value: \"Other\": field is immutable",
+            ]
+        );
+        let new = definition(&json!({"group": "example.org", "names": {"plural": "others"}}));
+        let found = words(validate(&new, Some(&old)));
+        assert_eq!(
+            found[..2],
+            [
+                "spec.group: Invalid value: \"example.org\": field is immutable",
+                "spec.names.plural: Invalid value: \"others\": field is immutable",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_version_in_which_objects_are_stored_stays() {
+        let old = definition(&json!({}));
+        let mut new = old.clone();
+        new["spec"]["versions"] = json!([old["spec"]["versions"][1]]);
+        new["spec"]["versions"][0]["storage"] = true.into();
+        establish(&mut new);
+        assert_eq!(
+            words(validate(&new, Some(&old))),
+            [
+                "status.storedVersions[0]: Invalid value: \"v1\": missing from spec.versions; v1 was previously a storage \
+              version, and must remain in spec.versions until a storage migration ensures no data remains persisted in \
+              v1 and removes v1 from status.storedVersions"
+            ]
+        );
+        new["status"]["storedVersions"] = json!(["v2"]);
+        assert!(validate(&new, Some(&old)).is_empty());
+        new["status"]["storedVersions"] = json!([]);
+        assert_eq!(
+            words(validate_stored(&new)),
+            ["status.storedVersions: Invalid value: []: must have at least one stored version"]
+        );
+        let mut both = old;
+        both["status"]["storedVersions"] = json!(["v2"]);
+        assert_eq!(
+            words(validate_stored(&both)),
+            ["status.storedVersions: Invalid value: \"v1\": must have the storage version v1"]
         );
     }
 }

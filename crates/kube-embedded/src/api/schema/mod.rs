@@ -4,6 +4,7 @@
 mod defaults;
 pub mod definition;
 mod prune;
+mod ratchet;
 mod validate;
 
 use std::collections::HashMap;
@@ -43,9 +44,26 @@ impl Schema {
         defaults::drop_nulls(&self.root, object);
     }
 
-    /// Everything that is wrong with an object; `old` is its state before an update.
+    /// Everything that is wrong with an object; `old` is its state before an update, which is not to be refused for what
+    /// it leaves as it was.
     pub fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
-        let mut causes = validate::Validation::new(&self.patterns).run(&self.root, object);
+        match old {
+            Some(old) => self.problems(&self.as_read(object), Some(&self.as_read(old))),
+            None => self.problems(object, None),
+        }
+    }
+
+    /// What an older schema let be stored, as it would be read by this one. It makes no difference between two states of an
+    /// object whether defaults have been filled in.
+    fn as_read(&self, object: &Value) -> Value {
+        let mut object = object.clone();
+        self.prune(&mut object);
+        self.default(&mut object);
+        object
+    }
+
+    fn problems(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+        let mut causes = validate::Validation::new(&self.patterns).run(&self.root, object, old);
         // Rules speak about well-typed objects only.
         if let (Some(rules), true) = (&self.rules, causes.is_empty()) {
             causes.extend(self.rule_violations(rules, object, old));
@@ -55,6 +73,11 @@ impl Schema {
 
     fn rule_violations(&self, rules: &kube_cel::CompiledSchema, object: &Value, old: Option<&Value>) -> Vec<Cause> {
         let Err(errors) = kube_cel::validate_compiled(rules, object, old) else { return Vec::new() };
+        // Rules about the change itself are not spared.
+        let is_spared = |error: &kube_cel::ValidationError| {
+            !error.rule.contains("oldSelf")
+                && old.is_some_and(|old| ratchet::spares(&self.root, object, old, &error.field_path, &error.rule))
+        };
         let cause = |error: kube_cel::ValidationError| {
             let kind = kind_at(object, &error.field_path);
             let (reason, message) = match error.reason.as_deref() {
@@ -66,7 +89,7 @@ impl Schema {
             let field = if error.field_path.is_empty() { "<nil>".to_owned() } else { error.field_path };
             Cause { reason, field, message }
         };
-        errors.into_vec().into_iter().map(cause).collect()
+        errors.into_vec().into_iter().filter(|error| !is_spared(error)).map(cause).collect()
     }
 }
 
@@ -115,6 +138,11 @@ fn kind_of(value: &Value) -> &'static str {
         Value::Array(_) => "array",
         Value::Object(_) => "object",
     }
+}
+
+/// Whether a field is one of every object, so that no schema speaks about it.
+fn is_common(name: &str) -> bool {
+    matches!(name, "apiVersion" | "kind" | "metadata")
 }
 
 /// `x-kubernetes-…: true`.

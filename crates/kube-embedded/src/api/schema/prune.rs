@@ -2,9 +2,7 @@
 
 use serde_json::Value;
 
-use super::is;
-
-const EMBEDDED: [&str; 3] = ["apiVersion", "kind", "metadata"];
+use super::{is, is_common};
 
 /// Prunes a whole object; its type and metadata are not the schema's business.
 pub fn root(schema: &Value, object: &mut Value, removed: &mut Vec<String>) {
@@ -20,7 +18,7 @@ fn prune(schema: &Value, value: &mut Value, embedded: bool, path: &mut String, r
             let preserve = is(schema, "x-kubernetes-preserve-unknown-fields");
             let keys: Vec<String> = fields.keys().cloned().collect();
             for key in keys {
-                if embedded && EMBEDDED.contains(&key.as_str()) {
+                if embedded && is_common(&key) {
                     continue;
                 }
                 if !path.is_empty() {

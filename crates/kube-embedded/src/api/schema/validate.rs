@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use regex::Regex;
 use serde_json::Value;
 
-use super::{is, kind_of};
+use super::{is, is_common, kind_of, ratchet};
 use crate::status::Cause;
 
 /// One run over one object.
@@ -20,9 +20,11 @@ impl<'a> Validation<'a> {
         Self { patterns, causes: Vec::new() }
     }
 
-    /// Everything that is wrong with `object`.
-    pub fn run(mut self, schema: &Value, object: &Value) -> Vec<Cause> {
-        self.object(schema, object, "", true);
+    /// Everything that is wrong with `object`, but for what was so in `old`, too.
+    pub fn run(mut self, schema: &Value, object: &Value, old: Option<&Value>) -> Vec<Cause> {
+        if old.is_none_or(|old| !ratchet::is_same_object(object, old)) {
+            self.object(schema, object, old, "", true);
+        }
         if sabotage::sabotaged!("schemas-are-not-checked") {
             self.causes.clear();
         }
@@ -39,11 +41,11 @@ impl<'a> Validation<'a> {
         self.add("FieldValueInvalid", path, format!("Invalid value: {}: {path} in body {what}", plain(value)));
     }
 
-    fn value(&mut self, schema: &Value, value: &Value, path: &str) {
-        if !self.has_type(schema, value, path) {
+    fn value(&mut self, schema: &Value, value: &Value, old: Option<&Value>, path: &str) {
+        if old == Some(value) || !self.has_type(schema, value, path) {
             return;
         }
-        self.alternatives(schema, value, path);
+        self.alternatives(schema, value, old, path);
         if let Some(allowed) = schema["enum"].as_array()
             && !allowed.contains(value)
         {
@@ -52,8 +54,8 @@ impl<'a> Validation<'a> {
             self.add("FieldValueNotSupported", path, message);
         }
         match value {
-            Value::Object(_) => self.object(schema, value, path, false),
-            Value::Array(items) => self.array(schema, items, path),
+            Value::Object(_) => self.object(schema, value, old, path, false),
+            Value::Array(items) => self.array(schema, items, old, path),
             Value::String(text) => self.string(schema, text, path),
             Value::Number(_) => self.number(schema, value, path),
             Value::Bool(_) | Value::Null => {}
@@ -82,13 +84,13 @@ impl<'a> Validation<'a> {
     }
 
     /// `allOf`, `anyOf`, `oneOf` and `not`, which only judge and never have a shape of their own.
-    fn alternatives(&mut self, schema: &Value, value: &Value, path: &str) {
+    fn alternatives(&mut self, schema: &Value, value: &Value, old: Option<&Value>, path: &str) {
         for part in list(schema, "allOf") {
-            self.value(part, value, path);
+            self.value(part, value, old, path);
         }
         let fits = |part: &&Value| {
             let mut trial = Validation::new(self.patterns);
-            trial.value(part, value, path);
+            trial.value(part, value, None, path);
             trial.causes.is_empty()
         };
         let any = list(schema, "anyOf");
@@ -98,7 +100,7 @@ impl<'a> Validation<'a> {
         let one = list(schema, "oneOf");
         let fits = |part: &&&Value| {
             let mut trial = Validation::new(self.patterns);
-            trial.value(part, value, path);
+            trial.value(part, value, None, path);
             trial.causes.is_empty()
         };
         if !one.is_empty() && one.iter().collect::<Vec<_>>().iter().filter(|part| fits(part)).count() != 1 {
@@ -106,14 +108,14 @@ impl<'a> Validation<'a> {
         }
         if let Some(not) = schema.get("not").filter(|not| not.is_object()) {
             let mut trial = Validation::new(self.patterns);
-            trial.value(not, value, path);
+            trial.value(not, value, None, path);
             if trial.causes.is_empty() {
                 self.invalid(path, value, "must not validate the schema (not)");
             }
         }
     }
 
-    fn object(&mut self, schema: &Value, value: &Value, path: &str, root: bool) {
+    fn object(&mut self, schema: &Value, value: &Value, old: Option<&Value>, path: &str, root: bool) {
         let Some(fields) = value.as_object() else { return };
         let embedded = root || is(schema, "x-kubernetes-embedded-resource");
         for name in schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str) {
@@ -123,12 +125,13 @@ impl<'a> Validation<'a> {
         }
         for (key, inner) in fields {
             // Type and metadata of an object are checked as those of every object.
-            if embedded && matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
+            if embedded && is_common(key) {
                 continue;
             }
+            let before = ratchet::field(schema, old, key);
             match (schema["properties"].get(key), &schema["additionalProperties"]) {
-                (Some(property), _) => self.value(property, inner, &join(path, key)),
-                (None, rest @ Value::Object(_)) => self.value(rest, inner, &join(path, key)),
+                (Some(property), _) => self.value(property, inner, before, &join(path, key)),
+                (None, rest @ Value::Object(_)) => self.value(rest, inner, before, &join(path, key)),
                 _ => {}
             }
         }
@@ -141,7 +144,7 @@ impl<'a> Validation<'a> {
         }
     }
 
-    fn array(&mut self, schema: &Value, items: &[Value], path: &str) {
+    fn array(&mut self, schema: &Value, items: &[Value], old: Option<&Value>, path: &str) {
         if let Some(most) = schema["maxItems"].as_u64().filter(|most| items.len() as u64 > *most) {
             let message = format!("Too many: {}: must have at most {most} items", items.len());
             self.add("FieldValueTooMany", path, message);
@@ -150,20 +153,12 @@ impl<'a> Validation<'a> {
             self.invalid(path, &items.len().into(), &format!("should have at least {least} items"));
         }
         for (index, item) in items.iter().enumerate() {
-            self.value(&schema["items"], item, &format!("{path}[{index}]"));
+            let before = ratchet::item(schema, old, item);
+            self.value(&schema["items"], item, before, &format!("{path}[{index}]"));
         }
-        let key = |item: &Value| -> Value {
-            match schema["x-kubernetes-list-type"].as_str() {
-                Some("map") => {
-                    let names = schema["x-kubernetes-list-map-keys"].as_array().into_iter().flatten();
-                    let keys = names.filter_map(Value::as_str).map(|name| {
-                        let default = &schema["items"]["properties"][name]["default"];
-                        (name.to_owned(), item.get(name).unwrap_or(default).clone())
-                    });
-                    Value::Object(keys.filter(|(_, value)| !value.is_null()).collect())
-                }
-                _ => item.clone(),
-            }
+        let key = |item: &Value| match schema["x-kubernetes-list-type"].as_str() {
+            Some("map") => ratchet::keys(schema, item),
+            _ => item.clone(),
         };
         let unique =
             matches!(schema["x-kubernetes-list-type"].as_str(), Some("map" | "set")) || is(schema, "uniqueItems");

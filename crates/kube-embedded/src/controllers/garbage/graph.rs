@@ -36,8 +36,8 @@ pub struct Graph {
     owners: BTreeMap<Key, Vec<String>>,
     /// Owners that are deleted in the foreground, by uid: they wait for their dependents.
     waiting: BTreeMap<String, Key>,
-    /// The resource of each kind that was seen, by group and kind.
-    kinds: BTreeMap<(String, String), GroupResource>,
+    /// The resource of each kind that was seen, by group and kind, and whether it is namespaced.
+    kinds: BTreeMap<(String, String), (GroupResource, bool)>,
 }
 
 impl Graph {
@@ -46,7 +46,7 @@ impl Graph {
         let object = &change.object;
         let key = Key::new(&change.resource, object);
         let kind = (change.resource.group.clone(), text(object, "kind").to_owned());
-        self.kinds.entry(kind).or_insert_with(|| change.resource.clone());
+        self.kinds.insert(kind, (change.resource.clone(), key.namespace().is_some()));
 
         let now: Vec<String> = match change.kind {
             ChangeKind::Deleted => Vec::new(),
@@ -81,15 +81,15 @@ impl Graph {
         self.dependents.get(uid).into_iter().flatten().cloned().collect()
     }
 
-    /// The resource of a kind, if an object of it was ever seen.
-    pub fn resource_of(&self, api_version: &str, kind: &str) -> Option<GroupResource> {
+    /// The resource of a kind, and whether it is namespaced, if an object of it was ever seen.
+    pub fn resource_of(&self, api_version: &str, kind: &str) -> Option<(GroupResource, bool)> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
         self.kinds.get(&(group.to_owned(), kind.to_owned())).cloned()
     }
 
     /// Resource and key of an object that was seen.
     pub fn key_of(&self, object: &Value) -> Option<(GroupResource, Key)> {
-        let resource = self.resource_of(text(object, "apiVersion"), text(object, "kind"))?;
+        let (resource, _) = self.resource_of(text(object, "apiVersion"), text(object, "kind"))?;
         let key = Key::new(&resource, object);
         Some((resource, key))
     }

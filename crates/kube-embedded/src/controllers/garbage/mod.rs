@@ -1,8 +1,9 @@
 //! The garbage collector: objects whose owners are gone go too (Kubernetes documentation, "Owners and Dependents" and
 //! "Garbage Collection").
 //!
-//! [`graph`] remembers who depends on whom; [`plan`] decides. That an owner is absent is believed only after the API
-//! server was asked for it, and what is deleted is deleted only in the version that was looked at.
+//! [`graph`] remembers who depends on whom; [`plan`] decides. That an owner is absent is known of every kind that was
+//! seen, even if nothing serves it any more: the objects are all that were committed. Of any other kind the API server is
+//! asked. What is deleted is deleted only in the version that was looked at.
 
 mod graph;
 mod plan;
@@ -52,22 +53,25 @@ impl GarbageCollector {
     async fn resolve(&self, key: &Key, object: &Value, reference: &Value) -> Result<OwnerState, Error> {
         let (api_version, kind) = (text(reference, "apiVersion"), text(reference, "kind"));
         let (name, uid) = (text(reference, "name"), text(reference, "uid"));
+        let misplaced = || {
+            let what = format!("ownerRef [{api_version}/{kind}, namespace: , name: {name}, uid: {uid}]");
+            self.warn(object, &format!("{what} does not exist in namespace \"\""));
+            Ok(OwnerState::Unresolvable)
+        };
         let known = self.graph().resource_of(api_version, kind);
-        if let Some(resource) = known {
-            let scopes = [key.namespace(), None];
-            let found = scopes.iter().find_map(|scope| self.context.objects.get(&resource, *scope, name));
-            if let Some(owner) = found.filter(|owner| uid_of(owner) == uid) {
-                return Ok(plan::state_of(&owner));
+        if let Some((resource, namespaced)) = known {
+            if namespaced && key.namespace().is_none() {
+                return misplaced();
             }
+            let found = self.context.objects.get(&resource, key.namespace().filter(|_| namespaced), name);
+            let owner = found.filter(|owner| uid_of(owner) == uid);
+            return Ok(owner.map_or(OwnerState::Absent, |owner| plan::state_of(&owner)));
         }
         let Some((resource, namespaced)) = self.discover(api_version, kind).await? else {
             return Ok(OwnerState::Unresolvable);
         };
         if namespaced && key.namespace().is_none() {
-            self.warn(object, &format!(
-                "ownerRef [{api_version}/{kind}, namespace: , name: {name}, uid: {uid}] does not exist in namespace \"\""
-            ));
-            return Ok(OwnerState::Unresolvable);
+            return misplaced();
         }
         let api = self.context.api(&resource, key.namespace().filter(|_| namespaced));
         let live = api.get_opt(name).await.map_err(|source| Error::Request {

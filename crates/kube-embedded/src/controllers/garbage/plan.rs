@@ -21,7 +21,7 @@ pub enum OwnerState {
     Present,
     /// It is being deleted, after its dependents.
     Waiting,
-    /// The API server says that there is none of this name and uid.
+    /// There is none of this name and uid.
     Absent,
     /// Its kind is not known, so nothing can be said.
     Unresolvable,
