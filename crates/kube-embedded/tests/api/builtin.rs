@@ -345,14 +345,20 @@ async fn who_is_impersonated_is_who_was_asked_for_or_nobody() {
         ("jürgen", vec!["a"], vec!["a", "system:authenticated"]),
         (account, vec![], vec!["system:serviceaccounts", "system:serviceaccounts:default", "system:authenticated"]),
         (account, vec!["a"], vec!["a", "system:authenticated"]),
-        ("system:anonymous", vec![], vec!["system:unauthenticated"]),
-        ("jane", vec!["system:unauthenticated"], vec!["system:unauthenticated"]),
     ] {
         let mut headers = vec![("impersonate-user", user)];
         headers.extend(groups.into_iter().map(|group| ("impersonate-group", group)));
         let (code, answer) = whoami(&server, headers).await;
         let info = &answer["status"]["userInfo"];
         assert_eq!((code, &info["username"], &info["groups"]), (201, &json!(user), &json!(expected)), "{answer}");
+    }
+    // Who is not authenticated may not even ask who he is.
+    for (user, groups) in [("system:anonymous", vec![]), ("jane", vec!["system:unauthenticated"])] {
+        let mut headers = vec![("impersonate-user", user)];
+        headers.extend(groups.into_iter().map(|group| ("impersonate-group", group)));
+        let (code, refused) = whoami(&server, headers).await;
+        assert_eq!(code, 403);
+        assert!(refused["message"].as_str().unwrap().contains(&format!("User \"{user}\" cannot create")), "{refused}");
     }
     for (headers, why) in [
         (

@@ -97,7 +97,7 @@ fn a_restore_brings_back_exactly_what_was_backed_up_while_clients_are_connected(
                         .expect("recovered");
                     let client =
                         bootstrap::connect(&fixture.server.pod.socket_directory, "client").await.expect("connected");
-                    let count = bootstrap::first(&client, "SELECT count(*) FROM t").await.expect("answered");
+                    let count = bootstrap::first(&client, "SELECT count(*) FROM public.t").await.expect("answered");
                     assert_eq!(count.as_deref(), Some("10000"), "the server has not noticed");
 
                     exchange::mark(&incoming, Some("g1")).expect("marked");
