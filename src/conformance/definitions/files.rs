@@ -19,7 +19,8 @@ async fn write(world: &mut World, path: String, step: &Step) -> Result<(), Failu
     Ok(fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?)
 }
 
-/// What an API server without Deployments takes of a release: the kind of instances, and a certificate of cert-manager's.
+/// What an API server without Deployments takes of a release: its namespace, the kind of instances, and a certificate of
+/// cert-manager's.
 #[given(expr = "a release in small below {string}, and a cert-manager in small as {string}")]
 async fn release(world: &mut World, directory: String, cert_manager: String) -> Result<(), Failure> {
     let manifests = world.surroundings.home.join(directory).join("deploy/a8s/manifests");

@@ -118,7 +118,13 @@ pub(super) async fn roles(world: &mut World, name: String, standbys: usize) -> R
             .filter(|pod| is_ready(pod) && pod.labels().get(ROLE).is_some_and(|role| role == "replica"))
             .count();
         Ok(match primary_of(&pods) {
-            Ok(_) if replicas == standbys && pods.len() == standbys + 1 => Look::Yes(()),
+            // The labels are those of the last time the agents reached the API.
+            Ok(primary) if replicas == standbys && pods.len() == standbys + 1 => {
+                let pod = pods.iter().find(|pod| pod.name_any() == primary).ok_or(Failure::Missing("primary"))?;
+                let query = "SELECT pg_is_in_recovery()";
+                let answer = postgres::ask(&member_login(world, &name, pod).await?, DATABASE, query).await?;
+                Look::when(answer == ["f"], format!("{primary} is in recovery"))
+            }
             Ok(primary) => {
                 Look::NotYet(format!("the primary {primary} and {replicas} standbys of {} pods", pods.len()))
             }
