@@ -2,9 +2,12 @@
 
 use std::cell::OnceCell;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
 use std::time::Duration;
+
+use futures::FutureExt;
 
 use super::arguments::{Global, ProviderChoice, Run};
 use super::console::Console;
@@ -31,11 +34,12 @@ pub async fn until_interrupted<T>(
     cancel: &Cancel,
     work: impl Future<Output = Result<T, Finding>>,
 ) -> Result<T, Finding> {
+    let mut work = pin!(work);
     tokio::select! {
-        // Work that minds the interrupt itself says more of it.
         biased;
-        done = work => done,
-        () = cancel.cancelled() => Err(interrupted()),
+        done = &mut work => done,
+        // Work that minds the interrupt itself says more of it. It may not have been heard yet when that was looked at last.
+        () = cancel.cancelled() => work.now_or_never().unwrap_or_else(|| Err(interrupted())),
     }
 }
 

@@ -67,7 +67,8 @@ pub fn describe(object: &DynamicObject) -> String {
 /// # Errors
 /// The request fails.
 pub async fn get(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<Option<DynamicObject>, Error> {
-    api.get_opt(&object.name_any()).await.map_err(|source| Error::request(format!("get {}", describe(object)), source))
+    let there = super::get_opt(api, &object.name_any()).await;
+    there.map_err(|source| Error::request(format!("get {}", describe(object)), source))
 }
 
 /// Applies an object as the field manager `a9s`. With `force`, fields that others manage are taken over.

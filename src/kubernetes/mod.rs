@@ -177,6 +177,21 @@ impl Access {
     }
 }
 
+/// Reads an object; `None` if it, its namespace or its kind is not there. A server that has nothing of a group answers a
+/// request for it without a reason (k8s.io/apiserver `pkg/server/routes`: "404 page not found").
+///
+/// # Errors
+/// The request fails.
+pub async fn get_opt<K>(api: &Api<K>, name: &str) -> kube::Result<Option<K>>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    match api.get(name).await {
+        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
+        result => result.map(Some),
+    }
+}
+
 /// Deletes an object. One that is not there is as good as deleted; `what` is an infinitive.
 ///
 /// # Errors

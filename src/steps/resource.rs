@@ -17,7 +17,7 @@ use super::condition::{self, Verdict};
 use super::written;
 use crate::finding::{Evidence, Finding, Id};
 use crate::kubernetes::exec::POSTGRES;
-use crate::kubernetes::{Access, Error, apply, delete, diagnosis};
+use crate::kubernetes::{self, Access, Error, apply, delete, diagnosis};
 use crate::manifest::resource::{Kind, Reference, Resource};
 use crate::step::{Context, Handle, Observation, Plan, Step};
 
@@ -35,10 +35,8 @@ pub fn api(client: Client, reference: &Reference) -> Api<DynamicObject> {
 /// The request fails, or the stack is not installed.
 pub async fn get(client: &Client, reference: &Reference) -> Result<Option<DynamicObject>, Finding> {
     let what = || format!("get the {} {}/{}", reference.kind.noun(), reference.namespace, reference.name);
-    let there = api(client.clone(), reference)
-        .get_opt(reference.name.as_str())
-        .await
-        .map_err(|error| Error::request(what(), error))?;
+    let there = kubernetes::get_opt(&api(client.clone(), reference), reference.name.as_str()).await;
+    let there = there.map_err(|error| Error::request(what(), error))?;
     if there.is_none() {
         super::stack::require(client).await?;
     }
@@ -211,12 +209,9 @@ impl Step for Applied {
     async fn observe(&self) -> Result<Observation, Finding> {
         let client = self.access.client().await?;
         let api = api(client.clone(), &self.resource.reference);
-        let there = match apply::get(&api, &self.resource.object()).await {
-            Ok(there) => there,
-            Err(error) if error.is_not_found() => None,
-            Err(error) => return Err(error.into()),
+        let Some(there) = apply::get(&api, &self.resource.object()).await? else {
+            return Ok(Observation::unmet("it is not there"));
         };
-        let Some(there) = there else { return Ok(Observation::unmet("it is not there")) };
         if there.metadata.deletion_timestamp.is_some() {
             return Ok(Observation::unmet("one of this name is being deleted"));
         }

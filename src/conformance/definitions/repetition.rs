@@ -64,6 +64,9 @@ async fn few_requests(world: &mut World) -> Result<(), Failure> {
     Err(Failure::unexpected(wanted, format!("{rest} more:\n{}", lines.join("\n"))))
 }
 
+/// Before this a command is cut off for the first time: also one that has its effect in less than a second is hit.
+const EARLIEST: Duration = Duration::from_millis(200);
+
 /// The latest moment at which a command is cut off.
 const LATEST: Duration = Duration::from_secs(10);
 
@@ -81,7 +84,7 @@ async fn cut_off(world: &mut World, line: String, how: String, times: usize) -> 
     world.adopt_default_namespace();
     let words = command::words(&world.expand(&line));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let mut longest = Duration::from_millis(600);
+    let mut longest = EARLIEST;
     let mut hits = 0;
     for attempt in 0..times * 4 {
         if hits == times {
