@@ -105,6 +105,17 @@ Feature: Clusters
     And "solo" answers "SELECT value FROM kept" with "before the kill"
     And the instance "solo" is ready
 
+  @full
+  Scenario: A cluster that is still on its way to its end is started again
+    Given a cluster of its own
+    And an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    When the cluster's process is asked to end
+    And I start the cluster
+    Then the command succeeds
+    And the cluster answers
+    And "solo" answers "SELECT value FROM kept" with "before"
+
   @full @kubectl
   Scenario: The cluster's process is killed while a pod is being deleted
     Given a cluster of its own

@@ -273,7 +273,11 @@ async fn ready(target: &Target) -> Result<String, String> {
     let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
     match tokio::time::timeout(LOOK, connection.client.request_text(request)).await {
         Ok(Ok(_)) => Ok(connection.server),
-        Ok(Err(kube::Error::Api(status))) => Err(format!("its API server is not ready: {}", status.message)),
+        Ok(Err(kube::Error::Api(status))) => {
+            // One line for each check; of those that are well, too.
+            let check = status.message.lines().find_map(|line| line.strip_prefix("[-]"));
+            Err(format!("its API server is not ready: {}", check.unwrap_or(&status.message)))
+        }
         Ok(Err(_)) => Err("its API server does not answer".to_owned()),
         Err(_) => Err("its API server does not answer in time".to_owned()),
     }

@@ -220,6 +220,7 @@ impl Cluster {
 
     /// Stops pods, controllers and API server, in this order, and closes the store.
     pub async fn stop(self) {
+        self.api.begin_to_stop();
         self.node.stop().await;
         self.shutdown.cancel();
         self.tasks.close();

@@ -145,6 +145,13 @@ async fn kill_process_meanwhile(world: &mut World, line: String, instance: Strin
 }
 
 #[given("the cluster's process has been killed")]
+/// Nobody waits for its end.
+#[when("the cluster's process is asked to end")]
+async fn process_is_asked_to_end(world: &mut World) -> Result<(), Failure> {
+    let process = process_of_cluster(world)?;
+    Ok(kill(Pid::from_raw(process.pid), Signal::SIGTERM).map_err(std::io::Error::from)?)
+}
+
 #[when("the cluster's process is killed")]
 async fn process_is_killed(world: &mut World) -> Result<(), Failure> {
     kill_process(world).await

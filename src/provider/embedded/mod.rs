@@ -99,8 +99,8 @@ impl Embedded {
             Found::Cluster(record) => *record,
             Found::Nothing => Record::new(cluster.as_str()),
         };
-        if daemon::alive(&record, &place).is_some() {
-            return wait_until_ready(&place, None, 0).await;
+        if daemon::alive(&record, &place).is_some() && comes_up(&place).await? {
+            return Ok(());
         }
         for pid in daemon::serving(&place) {
             // It is not on record: its start was cut off before it could say so.
@@ -111,7 +111,7 @@ impl Embedded {
         let from = fs_err::metadata(place.log()).map_or(0, |metadata| metadata.len());
         context.command(format!("a9s {} {}", daemon::WORD, place.directory.display()));
         let child = daemon::spawn(&place)?;
-        wait_until_ready(&place, Some(child), from).await
+        wait_until_ready(&place, child, from).await
     }
 
     /// Ends the process, and what a killed one may have left of its pods.
@@ -300,24 +300,35 @@ async fn take_turn(place: &Place) -> Result<Flock<std::fs::File>, Finding> {
     }
 }
 
-/// Waits until the API answers. The runner's deadline ends the wait; the end of the process does, too.
-async fn wait_until_ready(place: &Place, mut child: Option<std::process::Child>, from: u64) -> Result<(), Finding> {
+/// Waits for a process that is on record to be ready. It may be on its way to its end instead: then it can be started anew.
+async fn comes_up(place: &Place) -> Result<bool, Finding> {
+    while let Found::Cluster(record) = record::look(place)?
+        && daemon::alive(&record, place).is_some()
+    {
+        if is_ready(&record, place).await {
+            return Ok(true);
+        }
+        tokio::time::sleep(POLL).await;
+    }
+    Ok(false)
+}
+
+async fn is_ready(record: &Record, place: &Place) -> bool {
+    record.url.is_some() && ready(&administrator(place)).await.is_ok()
+}
+
+/// Waits until the API of a process that was just started answers. The runner's deadline ends the wait; the end of the
+/// process does, too.
+async fn wait_until_ready(place: &Place, mut process: std::process::Child, from: u64) -> Result<(), Finding> {
     loop {
-        if let Some(process) = child.as_mut()
-            && let Ok(Some(status)) = process.try_wait()
-        {
+        if let Ok(Some(status)) = process.try_wait() {
             return Err(daemon::ended(place, status, from));
         }
-        if let Ok(Found::Cluster(record)) = record::look(place) {
-            match (daemon::alive(&record, place), record.url.is_some()) {
-                (Some(_), true) if ready(&administrator(place)).await.is_ok() => return Ok(()),
-                (None, _) if child.is_none() => {
-                    let cause = "the cluster's process ended while starting";
-                    return Err(Finding::new(Id::ClusterNotStarted, cause)
-                        .with("log of the cluster", daemon::log_since(place, from)));
-                }
-                _ => {}
-            }
+        if let Ok(Found::Cluster(record)) = record::look(place)
+            && daemon::alive(&record, place).is_some()
+            && is_ready(&record, place).await
+        {
+            return Ok(());
         }
         tokio::time::sleep(POLL).await;
     }

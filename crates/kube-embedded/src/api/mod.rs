@@ -27,6 +27,7 @@ mod table;
 mod typed;
 
 use std::net::Ipv4Addr;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, RwLock};
 
 use bytes::Bytes;
@@ -80,6 +81,8 @@ pub struct ApiServer {
     addresses: ServiceAddresses,
     audit: Option<Audit>,
     kubelet: Arc<OnceLock<Arc<dyn Kubelet>>>,
+    /// Whether it is going to end: requests are answered until then.
+    stopping: AtomicBool,
     /// Told when an object of a definition that goes could not be deleted.
     retirements: watch::Sender<()>,
 }
@@ -97,6 +100,7 @@ impl ApiServer {
             addresses: ServiceAddresses::new(parts.service_addresses),
             audit: parts.audit.map(Audit::new),
             kubelet: parts.kubelet,
+            stopping: AtomicBool::new(false),
             retirements,
         });
         server.load_registry();
@@ -278,11 +282,21 @@ impl ApiServer {
         }
     }
 
+    /// Says from now on that it is not ready for more.
+    pub fn begin_to_stop(&self) {
+        self.stopping.store(true, Ordering::SeqCst);
+    }
+
     fn handle_path<B>(&self, user: &UserInfo, request: &Request<B>) -> Result<Response<Body>, Status> {
         let path = request.uri().path().trim_end_matches('/');
         let verb = request.method().as_str().to_ascii_lowercase();
         self.authorizer.check(user, &Attributes::Path { verb, path: path.to_owned() })?;
         match path {
+            // As the API server of Kubernetes, which is told of its end before it ends: who looks goes elsewhere, or waits.
+            "/readyz" if self.stopping.load(Ordering::SeqCst) => {
+                let text = "[-]shutdown failed: process is shutting down\nreadyz check failed\n";
+                Ok(body::typed(StatusCode::INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", text))
+            }
             "/healthz" | "/livez" | "/readyz" => Ok(body::typed(StatusCode::OK, "text/plain; charset=utf-8", "ok")),
             "/version" => Ok(body::json(StatusCode::OK, &discovery::version())),
             _ if path.starts_with("/openapi") => openapi::answer(&self.registry(), path),
