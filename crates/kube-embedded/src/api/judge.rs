@@ -107,10 +107,27 @@ impl ApiServer {
             Shape::Builtin(_) if !matches!(call.request.subresource.as_str(), "" | "scale") => Ok(Vec::new()),
             Shape::Builtin(_) if is_definition(call) => {
                 definition::establish(new);
-                Ok(definition::validate(new, old))
+                let mut causes = definition::validate(new, old);
+                if old.is_none() {
+                    causes.extend(self.kind_in_use(new));
+                }
+                Ok(causes)
             }
             Shape::Builtin(_) => Ok(rules::validate(&resource.group, &resource.plural, new, old).0),
         }
+    }
+
+    /// Of one kind there is one resource: who names an owner names its kind. (Kubernetes stores such a definition and does
+    /// not serve it.)
+    fn kind_in_use(&self, new: &Value) -> Option<Cause> {
+        let (group, kind) = (&new["spec"]["group"], &new["spec"]["names"]["kind"]);
+        let all = self.store.list(&GroupResource::new("apiextensions.k8s.io", "customresourcedefinitions"), None);
+        let by = all.iter().find(|other| {
+            let spec = &other["spec"];
+            spec["group"] == *group && spec["names"]["kind"] == *kind && metadata::name(other) != metadata::name(new)
+        })?;
+        let message = format!("Invalid value: {kind}: is already in use by {}", metadata::name(by));
+        Some(Cause { reason: "FieldValueInvalid", field: "spec.names.kind".to_owned(), message })
     }
 }
 

@@ -217,6 +217,24 @@ async fn a_definition_does_not_change_what_its_objects_are_stored_by() {
 }
 
 #[tokio::test]
+async fn a_kind_is_defined_once() {
+    let server = Server::start().await;
+    server.request("POST", DEFINITIONS, Some(definition())).await;
+    let mut second = definition();
+    second["metadata"]["name"] = "gadgets.example.com".into();
+    second["spec"]["names"]["plural"] = "gadgets".into();
+    let (code, refused) = server.request("POST", DEFINITIONS, Some(second.clone())).await;
+    let message = "CustomResourceDefinition.apiextensions.k8s.io \"gadgets.example.com\" is invalid: spec.names.kind: \
+                   Invalid value: \"Widget\": is already in use by widgets.example.com";
+    assert_eq!((code, refused["message"].as_str()), (422, Some(message)));
+    let (code, again) = server.request("POST", DEFINITIONS, Some(definition())).await;
+    assert_eq!((code, again["reason"].as_str()), (409, Some("AlreadyExists")), "{again}");
+    second["metadata"]["name"] = "gadgets.example.org".into();
+    second["spec"]["group"] = "example.org".into();
+    assert_eq!(server.request("POST", DEFINITIONS, Some(second)).await.0, 201, "of another group");
+}
+
+#[tokio::test]
 async fn a_webhook_that_would_have_to_convert_is_refused() {
     let server = Server::start().await;
     let mut converted = definition();

@@ -36,8 +36,9 @@ pub struct Graph {
     owners: BTreeMap<Key, Vec<String>>,
     /// Owners that are deleted in the foreground, by uid: they wait for their dependents.
     waiting: BTreeMap<String, Key>,
-    /// The resource of each kind that was seen, by group and kind, and whether it is namespaced.
-    kinds: BTreeMap<(String, String), (GroupResource, bool)>,
+    /// The resources of each kind that was seen, by group and kind, and whether they are namespaced. Definitions that
+    /// are older than the rule against it may share a kind.
+    kinds: BTreeMap<(String, String), BTreeMap<GroupResource, bool>>,
 }
 
 impl Graph {
@@ -46,7 +47,7 @@ impl Graph {
         let object = &change.object;
         let key = Key::new(&change.resource, object);
         let kind = (change.resource.group.clone(), text(object, "kind").to_owned());
-        self.kinds.insert(kind, (change.resource.clone(), key.namespace().is_some()));
+        self.kinds.entry(kind).or_default().insert(change.resource.clone(), key.namespace().is_some());
 
         let now: Vec<String> = match change.kind {
             ChangeKind::Deleted => Vec::new(),
@@ -81,17 +82,10 @@ impl Graph {
         self.dependents.get(uid).into_iter().flatten().cloned().collect()
     }
 
-    /// The resource of a kind, and whether it is namespaced, if an object of it was ever seen.
-    pub fn resource_of(&self, api_version: &str, kind: &str) -> Option<(GroupResource, bool)> {
+    /// The resources of a kind of which an object was ever seen, and whether they are namespaced.
+    pub fn resources_of(&self, api_version: &str, kind: &str) -> BTreeMap<GroupResource, bool> {
         let group = api_version.split_once('/').map_or("", |(group, _)| group);
-        self.kinds.get(&(group.to_owned(), kind.to_owned())).cloned()
-    }
-
-    /// Resource and key of an object that was seen.
-    pub fn key_of(&self, object: &Value) -> Option<(GroupResource, Key)> {
-        let (resource, _) = self.resource_of(text(object, "apiVersion"), text(object, "kind"))?;
-        let key = Key::new(&resource, object);
-        Some((resource, key))
+        self.kinds.get(&(group.to_owned(), kind.to_owned())).cloned().unwrap_or_default()
     }
 
     fn replace_owners(&mut self, key: &Key, now: Vec<String>) -> Vec<String> {
@@ -151,6 +145,17 @@ mod tests {
         assert_eq!(names(graph.learn(&change(ChangeKind::Deleted, "owner", json!({})))), ["a"]);
         graph.learn(&change(ChangeKind::Deleted, "a", owned_by(&["owner"])));
         assert!(graph.dependents_of("owner").is_empty());
+    }
+
+    #[test]
+    fn every_resource_of_a_kind_is_known() {
+        let mut graph = Graph::default();
+        graph.learn(&change(ChangeKind::Added, "a", json!({})));
+        let other = GroupResource::new("", "others");
+        graph.learn(&Change { resource: other.clone(), ..change(ChangeKind::Added, "b", json!({})) });
+        let known = graph.resources_of("v1", "Pod");
+        assert_eq!(known, BTreeMap::from([(other, true), (GroupResource::new("", "pods"), true)]));
+        assert!(graph.resources_of("example.com/v1", "Pod").is_empty());
     }
 
     #[test]

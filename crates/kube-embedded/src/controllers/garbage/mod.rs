@@ -16,7 +16,7 @@ use serde_json::Value;
 
 use self::graph::{Graph, Key};
 use self::plan::{Observed, Owner, OwnerState};
-use super::action::Action;
+use super::action::{Action, Target};
 use super::engine::Controller;
 use super::events::Note;
 use super::{Context, Error};
@@ -43,11 +43,14 @@ impl GarbageCollector {
         self.context.objects.get(&key.resource, key.namespace(), &key.name)
     }
 
-    fn dependents(&self, owner: &Value) -> Vec<Arc<Value>> {
+    fn dependents(&self, owner: &Value) -> Vec<(Target, Arc<Value>)> {
         let uid = uid_of(owner);
         let keys = self.graph().dependents_of(uid);
-        let objects = keys.iter().filter_map(|key| self.get(key));
-        objects.filter(|object| references(object).iter().any(|reference| reference["uid"] == uid)).collect()
+        let objects = keys.iter().filter_map(|key| {
+            let object = self.get(key)?;
+            Some((self.context.target(&key.resource, &object)?, object))
+        });
+        objects.filter(|(_, object)| references(object).iter().any(|reference| reference["uid"] == uid)).collect()
     }
 
     async fn resolve(&self, key: &Key, object: &Value, reference: &Value) -> Result<OwnerState, Error> {
@@ -58,14 +61,19 @@ impl GarbageCollector {
             self.warn(object, &format!("{what} does not exist in namespace \"\""));
             Ok(OwnerState::Unresolvable)
         };
-        let known = self.graph().resource_of(api_version, kind);
-        if let Some((resource, namespaced)) = known {
-            if namespaced && key.namespace().is_none() {
-                return misplaced();
-            }
-            let found = self.context.objects.get(&resource, key.namespace().filter(|_| namespaced), name);
-            let owner = found.filter(|owner| uid_of(owner) == uid);
-            return Ok(owner.map_or(OwnerState::Absent, |owner| plan::state_of(&owner)));
+        let known = self.graph().resources_of(api_version, kind);
+        if !known.is_empty() {
+            let is_in_reach = |namespaced: bool| !namespaced || key.namespace().is_some();
+            let mut found = known.iter().filter(|(_, namespaced)| is_in_reach(**namespaced)).filter_map(
+                |(resource, namespaced)| {
+                    self.context.objects.get(resource, key.namespace().filter(|_| *namespaced), name)
+                },
+            );
+            return match found.find(|owner| uid_of(owner) == uid) {
+                Some(owner) => Ok(plan::state_of(&owner)),
+                None if known.values().all(|namespaced| is_in_reach(*namespaced)) => Ok(OwnerState::Absent),
+                None => misplaced(),
+            };
         }
         let Some((resource, namespaced)) = self.discover(api_version, kind).await? else {
             return Ok(OwnerState::Unresolvable);
@@ -150,11 +158,7 @@ impl Controller for GarbageCollector {
             let state = self.resolve(key, &object, reference).await?;
             owners.push(Owner { uid: text(reference, "uid").to_owned(), state });
         }
-        let dependents = self.dependents(&object).into_iter().filter_map(|dependent| {
-            let (resource, _) = self.graph().key_of(&dependent)?;
-            Some((self.context.target(&resource, &dependent)?, dependent))
-        });
-        let observed = Observed { dependents: dependents.collect(), target, owners, object };
+        let observed = Observed { dependents: self.dependents(&object), target, owners, object };
         let actions: Vec<Action> = plan::plan(&observed);
         self.context.apply_all(actions).await?;
         Ok(None)
