@@ -15,7 +15,7 @@ use bytes::Bytes;
 use redb::{Database, DatabaseError, ReadableDatabase, ReadableTable, StorageBackend, TableDefinition};
 use serde_json::Value;
 
-use super::medium::{self, Medium, Watched};
+use super::medium::{self, Medium, Observed};
 use super::watch::Event;
 use super::{Error, Key, Object};
 use crate::objects::{ChangeKind, GroupResource};
@@ -35,7 +35,8 @@ pub struct Disk {
     database: Option<Database>,
     /// Whether the last commit has succeeded.
     sound: bool,
-    /// Whether a sync of the database has failed.
+    /// Whether the file can't be relied on: a sync of it has failed, or another was to take its place and may not have
+    /// for good.
     unsynced: Arc<AtomicBool>,
 }
 
@@ -119,11 +120,24 @@ impl Disk {
     /// Makes the database what the memory is: these objects, at this version.
     pub fn recover(&mut self, objects: &[Arc<Object>], version: u64) -> Result<(), redb::Error> {
         // redb refuses everything after a failed write (a full disk, say) until the file is opened again.
-        if self.unsynced.load(Ordering::Relaxed) || self.reopen()? != version {
+        if self.unsynced.load(Ordering::Relaxed) || !self.is_at(version)? {
             self.rewrite(objects, version)?;
         }
         self.sound = true;
         Ok(())
+    }
+
+    /// Whether the database can be opened again and has this version. What can't be read is written anew, unless it is in
+    /// somebody else's hands.
+    fn is_at(&mut self, version: u64) -> Result<bool, redb::Error> {
+        match self.reopen() {
+            Ok(found) => Ok(found == version),
+            Err(error @ (redb::Error::DatabaseAlreadyOpen | redb::Error::LockProtocolMismatch)) => Err(error),
+            Err(error) => {
+                tracing::warn!(%error, "cannot open the store again");
+                Ok(false)
+            }
+        }
     }
 
     /// Opens the database again, and answers which version it has.
@@ -136,9 +150,10 @@ impl Disk {
         Ok(version)
     }
 
-    /// Writes another database and puts it in the place of this one, which stays locked until then.
+    /// Writes another database and puts it in the place of this one, which stays locked until then, if it could be opened.
     fn rewrite(&mut self, objects: &[Arc<Object>], version: u64) -> Result<(), redb::Error> {
         tracing::warn!("writing the whole store again after a failed write");
+        self.unsynced.store(true, Ordering::Relaxed);
         let unsynced = Arc::default();
         let made = || -> Result<Database, redb::Error> {
             let database = database(self.medium.make()?, &unsynced)?;
@@ -162,7 +177,7 @@ impl Disk {
 fn database(storage: Box<dyn StorageBackend>, unsynced: &Arc<AtomicBool>) -> Result<Database, DatabaseError> {
     let mut builder = Database::builder();
     builder.set_cache_size(CACHE_BYTES);
-    builder.create_with_backend(Watched::new(storage, unsynced))
+    builder.create_with_backend(Observed::new(storage, unsynced))
 }
 
 /// The version of the newest change in a database; 0 if there was none.
@@ -260,7 +275,9 @@ fn parse(path: &str, bytes: &[u8]) -> Option<Object> {
 
 #[cfg(test)]
 mod tests {
+    use std::io;
     use std::os::unix::fs::PermissionsExt as _;
+    use std::sync::atomic::AtomicU32;
 
     use serde_json::json;
 
@@ -271,6 +288,85 @@ mod tests {
         let value = json!({"metadata": {"name": name, "resourceVersion": version.to_string()}});
         let object = Object { key, version, bytes: value.to_string().into(), value: Arc::new(value) };
         Event { kind: ChangeKind::Added, version, object: Arc::new(object), previous: None }
+    }
+
+    /// A file, and what is to fail about it the next time.
+    #[derive(Clone)]
+    struct Faulty {
+        file: Arc<medium::File>,
+        open: Arc<AtomicBool>,
+        replace: Arc<AtomicBool>,
+        made: Arc<AtomicU32>,
+    }
+
+    impl Faulty {
+        fn new(dir: &Path) -> Self {
+            let file = Arc::new(medium::File(dir.join("store.redb")));
+            Self { file, open: Arc::default(), replace: Arc::default(), made: Arc::default() }
+        }
+
+        fn fault(what: &AtomicBool) -> io::Result<()> {
+            if what.swap(false, Ordering::Relaxed) { Err(io::Error::other("input/output error")) } else { Ok(()) }
+        }
+
+        fn disk(&self) -> Disk {
+            Disk::on(self.clone(), self.file.0.clone()).unwrap().0
+        }
+    }
+
+    impl Medium for Faulty {
+        fn open(&self) -> Result<Box<dyn StorageBackend>, DatabaseError> {
+            Self::fault(&self.open)?;
+            self.file.open()
+        }
+
+        fn make(&self) -> Result<Box<dyn StorageBackend>, DatabaseError> {
+            self.made.fetch_add(1, Ordering::Relaxed);
+            self.file.make()
+        }
+
+        fn replace(&self) -> io::Result<()> {
+            self.file.replace()?;
+            Self::fault(&self.replace)
+        }
+
+        fn discard(&self) {
+            self.file.discard();
+        }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_opened_again_is_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let faulty = Faulty::new(dir.path());
+        let mut disk = faulty.disk();
+        let first = added("a", 1);
+        disk.commit(std::slice::from_ref(&first), 1).unwrap();
+        disk.sound = false;
+        faulty.open.store(true, Ordering::Relaxed);
+        disk.recover(&[first.object], 1).unwrap();
+        disk.commit(&[added("b", 2)], 2).unwrap();
+        drop(disk);
+        let (_, objects, version) = Disk::on(faulty.clone(), faulty.file.0.clone()).unwrap();
+        assert_eq!((objects.len(), version, faulty.made.load(Ordering::Relaxed)), (2, 2, 1));
+    }
+
+    #[test]
+    fn a_file_in_its_place_is_not_relied_on_before_its_name_was_synced() {
+        let dir = tempfile::tempdir().unwrap();
+        let faulty = Faulty::new(dir.path());
+        let mut disk = faulty.disk();
+        disk.commit(&[added("a", 1)], 1).unwrap();
+        disk.sound = false;
+        faulty.replace.store(true, Ordering::Relaxed);
+        disk.recover(&[], 0).unwrap_err();
+        assert!(!disk.is_sound());
+        disk.recover(&[], 0).unwrap();
+        assert_eq!(faulty.made.load(Ordering::Relaxed), 2);
+        // Now it is.
+        disk.sound = false;
+        disk.recover(&[], 0).unwrap();
+        assert_eq!(faulty.made.load(Ordering::Relaxed), 2);
     }
 
     #[test]

@@ -65,19 +65,19 @@ fn storage(path: &Path) -> Result<Box<dyn StorageBackend>, DatabaseError> {
 
 /// A storage that remembers whether it could not be synced.
 #[derive(Debug)]
-pub struct Watched {
+pub struct Observed {
     storage: Box<dyn StorageBackend>,
     unsynced: Arc<AtomicBool>,
 }
 
-impl Watched {
+impl Observed {
     /// Sets `unsynced` when a sync fails.
     pub fn new(storage: Box<dyn StorageBackend>, unsynced: &Arc<AtomicBool>) -> Self {
         Self { storage, unsynced: Arc::clone(unsynced) }
     }
 }
 
-impl StorageBackend for Watched {
+impl StorageBackend for Observed {
     fn len(&self) -> io::Result<u64> {
         self.storage.len()
     }
