@@ -43,6 +43,29 @@ pub(super) struct Entry {
     pub request: Option<ResourceRequest>,
 }
 
+/// A request that is being answered. Of one that panics there is a line, too.
+pub(super) struct Pending<'a> {
+    audit: &'a Audit,
+    entry: Option<Entry>,
+}
+
+impl Pending<'_> {
+    /// It was answered.
+    pub fn end(mut self, code: StatusCode) {
+        if let Some(entry) = self.entry.take() {
+            self.audit.write(&entry, code);
+        }
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        if let Some(entry) = self.entry.take().filter(|_| std::thread::panicking()) {
+            self.audit.write(&entry, StatusCode::INTERNAL_SERVER_ERROR);
+        }
+    }
+}
+
 fn reference(request: &ResourceRequest) -> Value {
     let mut reference = json!({
         "resource": request.resource, "apiVersion": api_version(&request.group, &request.version),
@@ -68,8 +91,13 @@ impl Audit {
         self.policy.has_reads || opens || !matches!(verb, "get" | "list" | "watch")
     }
 
+    /// A request that is told, from now on.
+    pub fn begin(&self, entry: Entry) -> Pending<'_> {
+        Pending { audit: self, entry: Some(entry) }
+    }
+
     /// Writes a line. A log that can't be written is reported, and the request goes on.
-    pub fn write(&self, entry: &Entry, code: StatusCode) {
+    fn write(&self, entry: &Entry, code: StatusCode) {
         let now = metadata::now();
         let reference = entry.request.as_ref().map(reference);
         let line = json!({
@@ -99,5 +127,34 @@ impl Audit {
             *file = Some(open);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::panics;
+
+    #[tokio::test]
+    async fn a_request_that_panics_is_told() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("audit.log");
+        let audit = Audit::new(Policy { file: file.clone(), has_reads: false });
+        let entry = |verb| {
+            let (user, uri) = (UserInfo::master("test"), "/".to_owned());
+            audit.begin(Entry { verb, user, user_agent: String::new(), uri, request: None })
+        };
+        entry("create").end(StatusCode::CREATED);
+        drop(entry("patch"));
+        let panicked: Option<()> = panics::contain(async {
+            let _pending = entry("delete");
+            panic!("of one request")
+        })
+        .await;
+        assert_eq!(panicked, None);
+        let text = fs_err::read_to_string(file).unwrap();
+        let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        let told: Vec<_> = lines.iter().map(|line| (&line["verb"], &line["responseStatus"]["code"])).collect();
+        assert_eq!(told, [(&json!("create"), &json!(201)), (&json!("delete"), &json!(500))]);
     }
 }

@@ -117,8 +117,8 @@ impl ApiServer {
         }
     }
 
-    /// Of one kind there is one resource: who names an owner names its kind. (Kubernetes stores such a definition and does
-    /// not serve it.)
+    /// Of one kind there is one resource: who names an owner names its kind. (Kubernetes stores such a definition and
+    /// does not serve it.)
     fn kind_in_use(&self, new: &Value) -> Option<Cause> {
         let (group, kind) = (&new["spec"]["group"], &new["spec"]["names"]["kind"]);
         let all = self.store.list(&GroupResource::new("apiextensions.k8s.io", "customresourcedefinitions"), None);

@@ -36,7 +36,7 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use tokio::sync::watch;
 
 use self::admission::service_addresses::ServiceAddresses;
-use self::audit::{Audit, Entry};
+use self::audit::{Audit, Entry, Pending};
 use self::body::Body;
 use self::call::Call;
 use self::registry::{Registry, Resource};
@@ -155,10 +155,9 @@ impl ApiServer {
                 return self.handle_resource(user, target, query, request).await;
             }
             (Ok(user), Ok(Target::Path)) => {
-                let entry = self.entry("get", &user, &request, None);
+                let pending = self.pending("get", &user, &request, None);
                 let response = self.handle_path(&user, &request).unwrap_or_else(|status| body::error(&status));
-                self.note(entry, response.status());
-                return response;
+                return told(pending, response);
             }
             (Err(status), _) | (_, Err(status)) => Err(status),
         };
@@ -176,7 +175,7 @@ impl ApiServer {
         B: http_body::Body<Data = Bytes> + Send + 'static,
         B::Error: Into<body::Error>,
     {
-        let entry = self.entry(target.verb, &user, &request, Some(&target));
+        let pending = self.pending(target.verb, &user, &request, Some(&target));
         let resource = self.registry().get(&target.group, &target.version, &target.resource).cloned();
         // What is in no namespace has no path through one, else rights in a namespace would reach it.
         let answer = if target.in_namespace && resource.as_ref().is_some_and(|resource| !resource.namespaced) {
@@ -187,31 +186,24 @@ impl ApiServer {
                 Err(status) => Err(status),
             }
         };
-        let response = answer.unwrap_or_else(|status| body::error(&status));
-        self.note(entry, response.status());
-        response
+        told(pending, answer.unwrap_or_else(|status| body::error(&status)))
     }
 
-    fn entry<B>(
+    fn pending<B>(
         &self,
         verb: &'static str,
         user: &UserInfo,
         request: &Request<B>,
         target: Option<&ResourceRequest>,
-    ) -> Option<Entry> {
-        self.audit.as_ref().filter(|audit| audit.tells(verb, target)).map(|_| Entry {
+    ) -> Option<Pending<'_>> {
+        let audit = self.audit.as_ref().filter(|audit| audit.tells(verb, target))?;
+        Some(audit.begin(Entry {
             verb,
             user: user.clone(),
             user_agent: header(request, &USER_AGENT).to_owned(),
             uri: request.uri().to_string(),
             request: target.cloned(),
-        })
-    }
-
-    fn note(&self, entry: Option<Entry>, status: StatusCode) {
-        if let (Some(audit), Some(entry)) = (&self.audit, entry) {
-            audit.write(&entry, status);
-        }
+        }))
     }
 
     async fn answer_resource<B>(
@@ -307,6 +299,13 @@ impl ApiServer {
     fn registry(&self) -> Arc<Registry> {
         Arc::clone(&self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner))
     }
+}
+
+fn told(pending: Option<Pending<'_>>, response: Response<Body>) -> Response<Body> {
+    if let Some(pending) = pending {
+        pending.end(response.status());
+    }
+    response
 }
 
 /// As whom a request wants to act.

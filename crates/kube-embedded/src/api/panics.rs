@@ -1,5 +1,6 @@
-//! A panic while a request from the network is answered is that request's alone: its client gets 500, and all others
-//! are served on (as by kube-apiserver's `WithPanicRecovery`).
+//! A panic while a request from the network is answered is that request's alone: its client gets 500, or an answer that
+//! breaks off, and all others are served on (as by kube-apiserver's `WithPanicRecovery`). What goes on after the answer in
+//! tasks of its own, a session in a container for one, is not contained.
 //!
 //! Elsewhere a panic may end the program, since nobody knows in what state it has left the rest. Of a request that is
 //! known: it changes objects by messages to the store's thread, and what it locks itself it reads, or replaces as a
@@ -7,7 +8,16 @@
 
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http_body::{Body as _, Frame, SizeHint};
+
+use super::body::{Body, Error};
+
+/// What a client is told.
+pub(super) const WHY: &str = "this request made the API server panic; its log says where";
 
 thread_local! {
     static CONTAINED: Cell<bool> = const { Cell::new(false) };
@@ -22,17 +32,47 @@ pub fn is_contained() -> bool {
 pub(super) async fn contain<F: Future>(work: F) -> Option<F::Output> {
     let mut work = std::pin::pin!(work);
     std::future::poll_fn(|context| {
-        let before = CONTAINED.replace(true);
-        let polled = catch_unwind(AssertUnwindSafe(|| work.as_mut().poll(context)));
-        CONTAINED.set(before);
+        let polled = guard(|| work.as_mut().poll(context));
         polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
     })
     .await
 }
 
+fn guard<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let before = CONTAINED.replace(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    CONTAINED.set(before);
+    done.ok()
+}
+
+/// A body that breaks off where it panics.
+pub(super) struct Contained(pub Body);
+
+impl http_body::Body for Contained {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let polled = guard(|| Pin::new(&mut self.0).poll_frame(context));
+        polled.unwrap_or_else(|| Poll::Ready(Some(Err(WHY.into()))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.size_hint()
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use futures::StreamExt as _;
+    use http_body_util::BodyExt as _;
+
     use super::*;
+    use crate::api::body;
 
     #[tokio::test]
     async fn a_panic_ends_the_work_it_came_in_and_nothing_else() {
@@ -47,5 +87,17 @@ mod tests {
         })
         .await;
         assert_eq!((panicked, is_contained()), (None, false));
+    }
+
+    #[tokio::test]
+    async fn a_body_breaks_off_where_it_panics() {
+        let pieces = futures::stream::iter(0..2).map(|number| {
+            assert!(number == 0, "in a body");
+            Ok::<_, std::convert::Infallible>(Bytes::from_static(b"first"))
+        });
+        let mut body = Contained(body::stream(pieces));
+        assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "first");
+        assert_eq!(body.frame().await.unwrap().unwrap_err().to_string(), WHY);
+        assert!(!is_contained());
     }
 }

@@ -4,6 +4,8 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Request;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -69,12 +71,17 @@ async fn connection(server: Arc<ApiServer>, acceptor: TlsAcceptor, stream: TcpSt
     };
     let certificates = stream.get_ref().1.peer_certificates().and_then(|certificates| certificates.first().cloned());
     let certificate = certificates.map(|certificate| Arc::<[u8]>::from(certificate.as_ref()));
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let (server, certificate) = (Arc::clone(&server), certificate.clone());
+        // What was begun is finished, also if its client leaves: more may have to follow a change that is committed.
+        let answering =
+            tokio::spawn(
+                async move { panics::contain(server.handle_from_network(certificate.as_deref(), request)).await },
+            );
         async move {
-            let answer = panics::contain(server.handle_from_network(certificate.as_deref(), request)).await;
-            let why = "this request made the API server panic; its log says where";
-            Ok::<_, Infallible>(answer.unwrap_or_else(|| body::error(&Status::internal(why))))
+            let answer = answering.await.ok().flatten();
+            let answer = answer.unwrap_or_else(|| body::error(&Status::internal(panics::WHY)));
+            Ok::<_, Infallible>(answer.map(panics::Contained))
         }
     });
     let mut builder = auto::Builder::new(TokioExecutor::new());

@@ -127,8 +127,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Whether the database can be opened again and has this version. What can't be read is written anew, unless it is in
-    /// somebody else's hands.
+    /// Whether the database can be opened again and has this version. What can't be opened is written anew, unless
+    /// somebody else has it.
     fn is_at(&mut self, version: u64) -> Result<bool, redb::Error> {
         match self.reopen() {
             Ok(found) => Ok(found == version),
@@ -150,7 +150,8 @@ impl Disk {
         Ok(version)
     }
 
-    /// Writes another database and puts it in the place of this one, which stays locked until then, if it could be opened.
+    /// Writes another database and puts it in the place of this one, which stays locked until then if it could be
+    /// opened.
     fn rewrite(&mut self, objects: &[Arc<Object>], version: u64) -> Result<(), redb::Error> {
         tracing::warn!("writing the whole store again after a failed write");
         self.unsynced.store(true, Ordering::Relaxed);

@@ -111,6 +111,12 @@ impl Server {
 
     /// Runs `kubectl`.
     pub async fn kubectl(&self, arguments: &[&str]) -> Output {
+        let mut command = self.kubectl_command(arguments);
+        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+    }
+
+    /// `kubectl`, not run yet.
+    pub fn kubectl_command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("kubectl");
         command
             .args(["--server", &self.url])
@@ -129,7 +135,7 @@ impl Server {
             .args(arguments)
             .env_remove("KUBECONFIG")
             .env("HOME", self.directory.path());
-        tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap()
+        command
     }
 
     /// Runs `kubectl`, which must succeed; its standard output.

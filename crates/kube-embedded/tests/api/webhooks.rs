@@ -100,6 +100,40 @@ async fn a_validating_webhook_can_refuse_and_warn() {
     assert_eq!(server.request("POST", "/api/v1/namespaces/default/secrets", Some(secret)).await.0, 201);
 }
 
+static IS_ASKED: AtomicBool = AtomicBool::new(false);
+static HAS_LEFT: AtomicBool = AtomicBool::new(false);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_request_is_finished_though_its_client_has_left() {
+    let server = Server::start().await;
+    let (address, bundle) = webhook(server.directory.path(), |_| {
+        IS_ASKED.store(true, Ordering::SeqCst);
+        while !HAS_LEFT.load(Ordering::SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        json!({"allowed": true})
+    })
+    .await;
+    let hook = configuration("ValidatingWebhookConfiguration", address, &bundle);
+    let path = format!("{CONFIGURATIONS}/validatingwebhookconfigurations");
+    assert_eq!(server.request("POST", &path, Some(hook)).await.0, 201);
+    let mut client = server.kubectl_command(&["create", "configmap", "a"]).spawn().unwrap();
+    while !IS_ASKED.load(Ordering::SeqCst) {
+        assert!(client.try_wait().unwrap().is_none(), "the client ended before the webhook was asked");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    client.kill().unwrap();
+    client.wait().unwrap();
+    // The server hears of it.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    HAS_LEFT.store(true, Ordering::SeqCst);
+    let end = tokio::time::Instant::now() + Duration::from_secs(5);
+    while server.request("GET", &format!("{CONFIGMAPS}/a"), None).await.0 != 200 {
+        assert!(tokio::time::Instant::now() < end, "what was begun was not finished");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
 const THINGS: &str = "/apis/example.com/v1/namespaces/default/things";
 const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
 
