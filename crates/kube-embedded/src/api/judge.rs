@@ -9,7 +9,7 @@ use super::builtin::rules;
 use super::call::Call;
 use super::handlers;
 use super::metadata;
-use super::registry::Shape;
+use super::registry::{Resource, Shape};
 use super::schema::definition;
 use super::typed;
 use crate::objects::{GroupResource, Objects as _};
@@ -59,7 +59,7 @@ impl ApiServer {
             return Ok(());
         }
         rules::default(group, plural, new);
-        if is_definition(call) {
+        if is_definition(resource) {
             definition::default(new);
         }
         match (group, plural) {
@@ -101,11 +101,11 @@ impl ApiServer {
                 causes.0.extend(custom.schema.validate(new, old));
                 Ok(causes.0)
             }
-            Shape::Builtin(_) if is_definition(call) && call.request.subresource == "status" => {
+            Shape::Builtin(_) if is_definition(resource) && call.request.subresource == "status" => {
                 Ok(definition::validate_stored(new))
             }
             Shape::Builtin(_) if !matches!(call.request.subresource.as_str(), "" | "scale") => Ok(Vec::new()),
-            Shape::Builtin(_) if is_definition(call) => {
+            Shape::Builtin(_) if is_definition(resource) => {
                 definition::establish(new);
                 let mut causes = definition::validate(new, old);
                 if old.is_none() {
@@ -156,6 +156,6 @@ pub(super) fn hold(definition: &mut Value) {
     metadata::set(definition, "finalizers", Some(finalizers.into()));
 }
 
-pub(super) fn is_definition(call: &Call) -> bool {
-    call.resource.group == "apiextensions.k8s.io" && call.resource.plural == "customresourcedefinitions"
+pub(super) fn is_definition(resource: &Resource) -> bool {
+    resource.group == "apiextensions.k8s.io" && resource.plural == "customresourcedefinitions"
 }

@@ -19,6 +19,8 @@ mod protobuf;
 pub mod registry;
 pub mod request;
 mod retire;
+#[cfg(test)]
+mod rig;
 mod schema;
 mod selector;
 pub mod server;

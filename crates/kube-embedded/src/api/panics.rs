@@ -1,6 +1,6 @@
 //! A panic while a request from the network is answered is that request's alone: its client gets 500, or an answer that
-//! breaks off, and all others are served on (as by kube-apiserver's `WithPanicRecovery`). What goes on after the answer in
-//! tasks of its own, a session in a container for one, is not contained.
+//! breaks off, and all others are served on (as by kube-apiserver's `WithPanicRecovery`). What goes on after the answer
+//! in tasks of its own, a session in a container for one, is not contained.
 //!
 //! Elsewhere a panic may end the program, since nobody knows in what state it has left the rest. Of a request that is
 //! known: it changes objects by messages to the store's thread, and what it locks itself it reads, or replaces as a

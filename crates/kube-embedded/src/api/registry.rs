@@ -137,10 +137,17 @@ impl Resource {
         api_version(&self.group, &self.version)
     }
 
-    /// Whether a text is [`Resource::api_version`].
-    pub fn is_api_version(&self, text: &str) -> bool {
-        let (group, version) = text.rsplit_once('/').unwrap_or(("", text));
-        (group, version) == (self.group.as_str(), self.version.as_str())
+    /// An object of it in some version, if it was written in another. Nothing but the version's name differs: no other
+    /// conversion is done (strategy `None`). Of what is built in there is one version.
+    pub fn convert(&self, object: &Value, version: &str) -> Option<Value> {
+        let written_in = object["apiVersion"].as_str()?;
+        let written_in = written_in.rsplit_once('/').unwrap_or(("", written_in));
+        if !self.is_custom() || written_in == (self.group.as_str(), version) {
+            return None;
+        }
+        let mut object = object.clone();
+        object["apiVersion"] = api_version(&self.group, version).into();
+        Some(object)
     }
 
     /// Group and plural.

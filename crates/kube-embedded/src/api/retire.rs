@@ -4,21 +4,18 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::HeaderMap;
 use serde_json::Value;
 use tokio::sync::watch;
 
 use super::ApiServer;
 use super::call::Call;
+use super::handlers::may_go;
 use super::metadata;
 use super::registry::Resource;
-use super::request::{Query, ResourceRequest};
 use super::schema::definition;
 use crate::objects::GroupResource;
 use crate::status::Status;
 use crate::store::{Key, Object};
-use crate::user::UserInfo;
 
 /// How long after a failure it is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -61,10 +58,13 @@ impl ApiServer {
     }
 
     /// Deletes every object of a resource whose definition goes, and then the definition.
-    async fn retire(&self, resource: &Arc<Resource>) -> Result<(), Status> {
-        for object in self.store.snapshot(&resource.group_resource(), None).1 {
-            let call = internal_call(resource, &object.key)?;
-            self.delete_with_definition(&call, object).await?;
+    async fn retire(&self, resource: &Resource) -> Result<(), Status> {
+        let (_, objects) = self.store.snapshot(&resource.group_resource(), None);
+        for object in objects {
+            // What waits for its finalizers waits on.
+            if !metadata::is_deleting(&object.value) || may_go(&object.value) {
+                self.delete_with_definition(resource, object).await?;
+            }
         }
         self.finish(resource).await
     }
@@ -140,49 +140,13 @@ fn definitions() -> GroupResource {
     GroupResource::new("apiextensions.k8s.io", "customresourcedefinitions")
 }
 
-fn internal_call(resource: &Arc<Resource>, key: &Key) -> Result<Call, Status> {
-    let request = ResourceRequest {
-        verb: "delete",
-        group: resource.group.clone(),
-        version: resource.version.clone(),
-        resource: resource.plural.clone(),
-        subresource: String::new(),
-        namespace: key.namespace.clone(),
-        name: key.name.clone(),
-        in_namespace: !key.namespace.is_empty(),
-    };
-    let user = UserInfo::master("system:apiserver");
-    Call::new(user, request, Arc::clone(resource), Query::default(), &HeaderMap::new(), Bytes::new())
-}
-
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-    use std::sync::OnceLock;
-
     use serde_json::json;
 
     use super::*;
-    use crate::api::ApiServerParts;
-    use crate::auth::Authenticator;
-    use crate::auth::rbac::Authorizer;
-    use crate::auth::tokens::ServiceAccountTokens;
-    use crate::objects::Objects;
+    use crate::api::rig;
     use crate::store::Store;
-
-    fn server(store: &Arc<Store>) -> Arc<ApiServer> {
-        let objects: Arc<dyn Objects> = Arc::clone(store) as Arc<dyn Objects>;
-        let tokens = Arc::new(ServiceAccountTokens::new([7; 32]));
-        ApiServer::new(ApiServerParts {
-            store: Arc::clone(store),
-            authenticator: Arc::new(Authenticator::new(Arc::clone(&tokens), Arc::clone(&objects))),
-            authorizer: Arc::new(Authorizer::new(objects)),
-            tokens,
-            kubelet: Arc::new(OnceLock::new()),
-            service_addresses: (Ipv4Addr::new(127, 100, 8, 0), Ipv4Addr::new(127, 100, 15, 254)),
-            audit: None,
-        })
-    }
 
     /// A definition that was marked, and nothing of it done, with an object; no version of it is served.
     async fn interrupted(store: &Store, plural: &str) {
@@ -215,11 +179,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_interrupted_or_has_failed_is_finished() {
+    async fn what_was_interrupted_is_finished_at_the_start_and_when_a_failure_is_told() {
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(directory.path()).unwrap();
         interrupted(&store, "things").await;
-        let server = server(&store);
+        let server = rig::server(&store);
         until_gone(&store, "things").await;
         interrupted(&store, "others").await;
         server.retirements.send_replace(());

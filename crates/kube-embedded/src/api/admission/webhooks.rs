@@ -1,6 +1,5 @@
 //! Admission webhooks (`admission.k8s.io/v1`): which of them want to see a change, the calls, and what they answer.
 
-use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,6 @@ use super::conditions;
 use super::connection::Endpoint;
 use crate::api::ApiServer;
 use crate::api::call::Call;
-use crate::api::registry::api_version;
 use crate::api::selector;
 use crate::objects::{GroupResource, Objects as _};
 use crate::patch;
@@ -61,7 +59,8 @@ impl ApiServer {
                 |why: String| Status::internal(format!("failed calling webhook \"{name}\": invalid patch: {why}"));
             let bytes = STANDARD.decode(encoded).map_err(|error| broken(error.to_string()))?;
             let operations: Value = serde_json::from_slice(&bytes).map_err(|error| broken(error.to_string()))?;
-            let patched = patch::json(&in_version(call, current.object, &wanted.version), &operations);
+            let converted = call.resource.convert(current.object, &wanted.version);
+            let patched = patch::json(converted.as_ref().unwrap_or(current.object), &operations);
             let mut patched = patched.map_err(|status| broken(status.to_string()))?;
             patched["apiVersion"] = call.resource.api_version().into();
             patched["kind"] = call.resource.kind.as_str().into();
@@ -246,7 +245,7 @@ fn review(call: &Call, change: &Change<'_>, wanted: &Wanted<'_>, uid: &str) -> V
     let scale = resource.scale.as_ref().filter(|_| call.request.subresource == "scale");
     let shown = |value: &Value| match scale {
         Some(paths) if value.is_object() => paths.show(value),
-        _ => in_version(call, value, &wanted.version).into_owned(),
+        _ => resource.convert(value, &wanted.version).unwrap_or_else(|| value.clone()),
     };
     let kind = |version: &str| match scale {
         Some(_) => json!({"group": "autoscaling", "version": "v1", "kind": "Scale"}),
@@ -279,16 +278,6 @@ impl Change<'_> {
 
 fn webhooks(configurations: &[Arc<Value>]) -> Vec<&Value> {
     configurations.iter().flat_map(|one| one["webhooks"].as_array().into_iter().flatten()).collect()
-}
-
-/// An object of the call in another version of its resource. Versions differ by nothing but their names.
-fn in_version<'a>(call: &Call, object: &'a Value, version: &str) -> Cow<'a, Value> {
-    if version == call.resource.version || !object.is_object() {
-        return Cow::Borrowed(object);
-    }
-    let mut object = object.clone();
-    object["apiVersion"] = api_version(&call.resource.group, version).into();
-    Cow::Owned(object)
 }
 
 /// A denial, as `admission/plugin/webhook/errors/statuserror.go` words it.

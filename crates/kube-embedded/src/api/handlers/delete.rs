@@ -12,6 +12,7 @@ use crate::api::admission::webhooks::Change;
 use crate::api::body::{self, Body};
 use crate::api::call::Call;
 use crate::api::judge::{hold, is_definition};
+use crate::api::registry::Resource;
 use crate::api::{metadata, typed};
 use crate::status::{Cause, Status};
 use crate::store::Object;
@@ -104,14 +105,16 @@ impl ApiServer {
             options.check(call, &current)?;
             let change = Change { operation: "DELETE", object: &Value::Null, old: &current.value, dry: options.dry };
             self.ask_validators(call, &change, &mut Vec::new()).await?;
-            let marked = mark(call, &current, options);
+            let marked = mark(&call.resource, &current, options);
             if options.dry {
                 return Ok(Deleted::Going(self.dry(call, marked)));
             }
             match self.store_deletion(&current, marked).await {
                 Err(crate::store::Error::Conflict) => {
-                    let now = self.store.fetch(&key).ok_or_else(|| call.not_found_name(&key.name))?;
-                    current = in_version(&call.resource, now);
+                    let uid = metadata::text(&current.value, "uid");
+                    // Another of the same name is not what was to be deleted.
+                    let now = self.store.fetch(&key).filter(|now| metadata::text(&now.value, "uid") == uid);
+                    current = in_version(&call.resource, now.ok_or_else(|| call.not_found_name(&key.name))?);
                 }
                 Err(error) => return Err(call.store_error(&key.name, &error)),
                 Ok(deleted) => {
@@ -136,25 +139,29 @@ impl ApiServer {
 
     /// Deletes an object whose definition goes. Nobody is asked: Kubernetes deletes such objects in the storage, too
     /// (`apiextensions-apiserver/pkg/controller/finalizer`).
-    pub(in crate::api) async fn delete_with_definition(&self, call: &Call, object: Arc<Object>) -> Result<(), Status> {
+    pub(in crate::api) async fn delete_with_definition(
+        &self,
+        resource: &Resource,
+        object: Arc<Object>,
+    ) -> Result<(), Status> {
         let key = object.key.clone();
         let mut current = object;
         loop {
-            let marked = mark(call, &current, &Options::default());
+            let marked = mark(resource, &current, &Options::default());
             match self.store_deletion(&current, marked).await {
                 Err(crate::store::Error::Conflict) => match self.store.fetch(&key) {
                     Some(now) => current = now,
                     None => return Ok(()),
                 },
                 Ok(_) | Err(crate::store::Error::NotFound) => return Ok(()),
-                Err(error) => return Err(call.store_error(&key.name, &error)),
+                Err(error) => return Err(Status::internal(error)),
             }
         }
     }
 }
 
 /// The object with the marks of its deletion.
-fn mark(call: &Call, object: &Object, options: &Options) -> Value {
+fn mark(resource: &Resource, object: &Object, options: &Options) -> Value {
     let mut new = Value::clone(&object.value);
     let mut finalizers: Vec<String> = metadata::finalizers(&new).into_iter().map(str::to_owned).collect();
     let wanted = match options.propagation.as_deref() {
@@ -167,7 +174,7 @@ fn mark(call: &Call, object: &Object, options: &Options) -> Value {
     }
     finalizers.extend(wanted.map(str::to_owned));
     metadata::set(&mut new, "finalizers", (!finalizers.is_empty()).then(|| json!(finalizers)));
-    let grace = grace(call, &new, options);
+    let grace = grace(resource, &new, options);
     let before = new["metadata"]["deletionGracePeriodSeconds"].as_i64();
     if metadata::is_deleting(&new) {
         // A second deletion can only make it sooner.
@@ -177,7 +184,7 @@ fn mark(call: &Call, object: &Object, options: &Options) -> Value {
         }
         return new;
     }
-    if is_definition(call) {
+    if is_definition(resource) {
         // Whoever has replaced the definition since it was made may have left that out.
         hold(&mut new);
     }
@@ -186,15 +193,15 @@ fn mark(call: &Call, object: &Object, options: &Options) -> Value {
     if let Some(generation) = new["metadata"]["generation"].as_i64() {
         metadata::set(&mut new, "generation", Some((generation + 1).into()));
     }
-    if call.resource.is_namespace() {
+    if resource.is_namespace() {
         new["status"]["phase"] = "Terminating".into();
     }
     new
 }
 
 /// How many seconds a pod gets; everything else gets none. A pod that runs nowhere needs none either.
-fn grace(call: &Call, object: &Value, options: &Options) -> i64 {
-    if !(call.resource.group.is_empty() && call.resource.plural == "pods") {
+fn grace(resource: &Resource, object: &Value, options: &Options) -> i64 {
+    if !(resource.group.is_empty() && resource.plural == "pods") {
         return 0;
     }
     let runs = object["spec"]["nodeName"].as_str().is_some_and(|node| !node.is_empty());
@@ -266,5 +273,53 @@ impl Options {
             Some(wanted) => conflict("ResourceVersion", wanted, &version),
             None => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::api::request::{Query, ResourceRequest};
+    use crate::api::rig;
+    use crate::objects::GroupResource;
+    use crate::store::{Key, Store};
+    use crate::user::UserInfo;
+
+    #[tokio::test]
+    async fn another_object_of_the_same_name_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        let store = Store::open(directory.path()).unwrap();
+        let server = rig::server(&store);
+        let key = Key::new(GroupResource::new("", "configmaps"), "default", "a");
+        let object =
+            |uid: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "uid": uid}});
+        let first = store.create(key.clone(), object("first")).await.unwrap();
+        store.delete(key.clone(), first.version).await.unwrap();
+        let second = store.create(key.clone(), object("second")).await.unwrap();
+        let mut changed = object("second");
+        changed["data"] = json!({"a": "b"});
+        store.update(key.clone(), changed, second.version).await.unwrap();
+        let request = ResourceRequest {
+            verb: "delete",
+            group: String::new(),
+            version: "v1".to_owned(),
+            resource: "configmaps".to_owned(),
+            subresource: String::new(),
+            namespace: "default".to_owned(),
+            name: "a".to_owned(),
+            in_namespace: true,
+        };
+        let resource = Arc::clone(server.registry().get("", "v1", "configmaps").unwrap());
+        let (user, headers) = (UserInfo::master("test"), HeaderMap::new());
+        let call = Call::new(user, request, resource, Query::default(), &headers, Bytes::new()).unwrap();
+        let done = server.delete_object(&call, first, &Options::default()).await;
+        assert_eq!(done.err().map(|status| status.code()), Some(404));
+        assert!(store.fetch(&key).is_some());
+        // The same one is deleted, whatever has changed about it.
+        assert!(server.delete_object(&call, second, &Options::default()).await.is_ok());
+        assert!(store.fetch(&key).is_none());
     }
 }

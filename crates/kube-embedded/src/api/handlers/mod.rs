@@ -17,7 +17,7 @@ use http::{Response, StatusCode};
 use serde_json::{Value, json};
 
 pub(super) use self::connect::leads_to_node;
-pub(super) use self::update::{keep_other_part, keep_server_fields};
+pub(super) use self::update::{keep_other_part, keep_server_fields, may_go};
 use super::ApiServer;
 use super::body::{self, Body};
 use super::call::{Call, Form};
@@ -95,15 +95,9 @@ impl ApiServer {
     }
 }
 
-/// An object in the version of a resource, whatever version it was written in. Nothing but the version's name differs:
-/// no other conversion is done (strategy `None`).
+/// An object in the version of a resource, whatever version it was written in.
 fn in_version(resource: &Resource, object: Arc<Object>) -> Arc<Object> {
-    let written_in = object.value["apiVersion"].as_str().unwrap_or_default();
-    if !resource.is_custom() || resource.is_api_version(written_in) {
-        return object;
-    }
-    let mut value = Value::clone(&object.value);
-    value["apiVersion"] = resource.api_version().into();
+    let Some(value) = resource.convert(&object.value, &resource.version) else { return object };
     let bytes = value.to_string().into();
     Arc::new(Object { key: object.key.clone(), version: object.version, bytes, value: Arc::new(value) })
 }

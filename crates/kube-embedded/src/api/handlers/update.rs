@@ -214,7 +214,7 @@ fn unchanged(new: &Value, current: &Value) -> bool {
 }
 
 /// Whether an object that is being deleted has nothing left that holds it.
-pub(super) fn may_go(object: &Value) -> bool {
+pub(in crate::api) fn may_go(object: &Value) -> bool {
     let held =
         object["kind"] == "Namespace" && object["spec"]["finalizers"].as_array().is_some_and(|held| !held.is_empty());
     metadata::is_deleting(object)

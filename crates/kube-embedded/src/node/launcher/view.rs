@@ -1,6 +1,6 @@
 //! Which mounts make a container's view of the file system: the host's directories but those that are hidden, with a
-//! private `/tmp`, `/run` and `/dev`, and the volumes at their paths. This is the plan only, computed from what the host has; [`super::mount`]
-//! carries it out.
+//! private `/tmp`, `/run` and `/dev`, and the volumes at their paths. This is the plan only, computed from what the host
+//! has; [`super::mount`] carries it out.
 //!
 //! The root is a tmpfs of the container. A mount point that the host does not have is never created there: the
 //! nearest directory that exists is covered by a tmpfs into which the host's entries are bound again.
@@ -117,7 +117,8 @@ const DEVICE_LINKS: [(&str, &str); 4] = [
 /// What of the host's `/run` name services need.
 const NAME_SERVICES: [&str; 2] = ["/run/nscd", "/run/systemd/userdb"];
 
-/// The steps that make the view with these mounts, in which the `hidden` directories of the host are empty. `/tmp` is private only if a mount says so; it is empty otherwise.
+/// The steps that make the view with these mounts, in which the `hidden` directories of the host are empty. `/tmp` is
+/// private only if a mount says so; it is empty otherwise.
 ///
 /// # Errors
 /// A mount whose source is missing, or whose target can't exist.
