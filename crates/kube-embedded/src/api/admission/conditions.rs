@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use kube_cel::KubeCelExt as _;
 use kube_cel::cel::objects::{Key, Map};
-use kube_cel::cel::{Context, Program, Value as Cel};
-use serde_json::Value;
+use kube_cel::cel::{Context, ExecutionError, Program, Value as Cel};
+use serde_json::{Value, json};
 
 /// Whether a text is an expression that can be evaluated here.
 ///
@@ -18,7 +18,17 @@ pub fn check(expression: &str) -> Result<(), String> {
     if program.references().has_variable("authorizer") {
         return Err("compilation failed: this cluster has no `authorizer` for expressions".to_owned());
     }
-    Ok(())
+    // Types are not checked here. What is found when the objects are empty is wrong of all others, too.
+    let nothing = json!({});
+    match program.execute(&context(&nothing, &nothing, &nothing)) {
+        Ok(Cel::Bool(_)) => Ok(()),
+        Ok(_) => Err("must evaluate to bool".to_owned()),
+        Err(ExecutionError::UndeclaredReference(name)) => {
+            Err(format!("compilation failed: undeclared reference to '{name}'"))
+        }
+        // Fields are missing.
+        Err(_) => Ok(()),
+    }
 }
 
 /// Whether all conditions hold for the `request` of an admission review. One that does not decides, whatever is wrong
@@ -27,11 +37,7 @@ pub fn check(expression: &str) -> Result<(), String> {
 /// # Errors
 /// What is wrong with those that could not be evaluated.
 pub fn hold(conditions: &[Value], request: &Value) -> Result<bool, String> {
-    let mut context = Context::default().with_all();
-    context.add_variable_from_value("request", to_cel(request));
-    for name in ["object", "oldObject"] {
-        context.add_variable_from_value(name, to_cel(&request[name]));
-    }
+    let context = context(request, &request["object"], &request["oldObject"]);
     let mut errors = Vec::new();
     for condition in conditions {
         let expression = condition["expression"].as_str().unwrap_or_default();
@@ -47,6 +53,14 @@ pub fn hold(conditions: &[Value], request: &Value) -> Result<bool, String> {
         }
     }
     if errors.is_empty() { Ok(true) } else { Err(errors.join(", ")) }
+}
+
+fn context(request: &Value, object: &Value, old: &Value) -> Context<'static> {
+    let mut context = Context::default().with_all();
+    for (name, value) in [("request", request), ("object", object), ("oldObject", old)] {
+        context.add_variable_from_value(name, to_cel(value));
+    }
+    context
 }
 
 fn to_cel(value: &Value) -> Cel {
@@ -69,8 +83,6 @@ fn to_cel(value: &Value) -> Cel {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]
@@ -101,7 +113,19 @@ mod tests {
     #[test]
     fn what_cannot_be_evaluated_here_is_found_before() {
         assert_eq!(check("object.metadata.name != ''"), Ok(()));
+        assert_eq!(check("oldObject == null || has(object.spec) && request.operation in ['CREATE']"), Ok(()));
+        assert_eq!(check("request.userInfo.groups.exists(group, group == 'b')"), Ok(()));
         assert!(check("object.metadata.name !=").is_err());
+        for (unknown, name) in [
+            ("objekt.metadata.name != ''", "objekt"),
+            ("has(object.spec) || operation == 'CREATE'", "operation"),
+            ("object.metadata.name.beginsWith('a')", "beginsWith"),
+        ] {
+            assert_eq!(check(unknown), Err(format!("compilation failed: undeclared reference to '{name}'")));
+        }
+        for text in ["'yes'", "1 + 1", "object"] {
+            assert_eq!(check(text), Err("must evaluate to bool".to_owned()), "{text}");
+        }
         assert!(check("authorizer.group('').resource('pods').check('get').allowed()").is_err());
     }
 }

@@ -2,6 +2,8 @@
 //! schema can still be changed. What stood at a place before is known by the names of fields, and in lists of the type
 //! `map` by the keys of the items; any other list, and a map of the type `atomic`, is one value.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
 /// What the field had before, of an object that was `old`.
@@ -9,13 +11,20 @@ pub fn field<'a>(schema: &Value, old: Option<&'a Value>, name: &str) -> Option<&
     old?.get(name).filter(|_| schema["x-kubernetes-map-type"] != "atomic")
 }
 
-/// What had the keys of this item before, of a list that was `old`.
-pub fn item<'a>(schema: &Value, old: Option<&'a Value>, item: &Value) -> Option<&'a Value> {
-    if schema["x-kubernetes-list-type"] != "map" {
-        return None;
+/// What had which keys before, of a list that was `old`; nothing where the list is not of the type `map`.
+pub fn before<'a>(schema: &Value, old: Option<&'a Value>) -> HashMap<Value, &'a Value> {
+    let mut found = HashMap::new();
+    if has_keys(schema) {
+        for item in old.and_then(Value::as_array).into_iter().flatten() {
+            found.entry(keys(schema, item)).or_insert(item);
+        }
     }
-    let wanted = keys(schema, item);
-    old?.as_array()?.iter().find(|old| keys(schema, old) == wanted)
+    found
+}
+
+/// Whether a list is of the type `map`.
+pub fn has_keys(schema: &Value) -> bool {
+    schema["x-kubernetes-list-type"] == "map"
 }
 
 /// The keys of an item of a list of the type `map`, with their defaults.
@@ -54,7 +63,7 @@ pub fn spares(schema: &Value, new: &Value, old: &Value, path: &str, rule: &str) 
             }
             (Value::Array(items), Some(index)) => {
                 let value = index.parse::<usize>().ok().and_then(|index| items.get(index));
-                value.map(|value| (&schema["items"], value, item(schema, old, value)))
+                value.map(|value| (&schema["items"], value, before(schema, old).get(&keys(schema, value)).copied()))
             }
             _ => None,
         };

@@ -1,7 +1,7 @@
 //! Validation by a schema, with the wording that kube-apiserver's validator
 //! (`k8s.io/kube-openapi/pkg/validation`) and `apiextensions-apiserver/pkg/apiserver/validation` give it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use regex::Regex;
 use serde_json::Value;
@@ -152,25 +152,23 @@ impl<'a> Validation<'a> {
         if let Some(least) = schema["minItems"].as_u64().filter(|least| (items.len() as u64) < *least) {
             self.invalid(path, &items.len().into(), &format!("should have at least {least} items"));
         }
+        let keyed = items.iter().filter(|_| ratchet::has_keys(schema));
+        let keys: Vec<Value> = keyed.map(|item| ratchet::keys(schema, item)).collect();
+        let before = ratchet::before(schema, old);
         for (index, item) in items.iter().enumerate() {
-            let before = ratchet::item(schema, old, item);
-            self.value(&schema["items"], item, before, &format!("{path}[{index}]"));
+            let old = keys.get(index).and_then(|key| before.get(key)).copied();
+            self.value(&schema["items"], item, old, &format!("{path}[{index}]"));
         }
-        let key = |item: &Value| match schema["x-kubernetes-list-type"].as_str() {
-            Some("map") => ratchet::keys(schema, item),
-            _ => item.clone(),
+        let distinct = match schema["x-kubernetes-list-type"].as_str() {
+            Some("map") => keys.as_slice(),
+            Some("set") => items,
+            _ if is(schema, "uniqueItems") => items,
+            _ => &[],
         };
-        let unique =
-            matches!(schema["x-kubernetes-list-type"].as_str(), Some("map" | "set")) || is(schema, "uniqueItems");
-        if unique {
-            let keys: Vec<Value> = items.iter().map(key).collect();
-            for (index, one) in keys.iter().enumerate().filter(|(index, one)| keys[..*index].contains(one)) {
-                self.add(
-                    "FieldValueDuplicate",
-                    &format!("{path}[{index}]"),
-                    format!("Duplicate value: {}", plain(one)),
-                );
-            }
+        let mut seen = HashSet::new();
+        for (index, one) in distinct.iter().enumerate().filter(|(_, one)| !seen.insert(*one)) {
+            let message = format!("Duplicate value: {}", plain(one));
+            self.add("FieldValueDuplicate", &format!("{path}[{index}]"), message);
         }
     }
 
