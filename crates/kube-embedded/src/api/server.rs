@@ -73,11 +73,10 @@ async fn connection(server: Arc<ApiServer>, acceptor: TlsAcceptor, stream: TcpSt
     let certificate = certificates.map(|certificate| Arc::<[u8]>::from(certificate.as_ref()));
     let service = service_fn(move |request: Request<Incoming>| {
         let (server, certificate) = (Arc::clone(&server), certificate.clone());
-        // What was begun is finished, also if its client leaves: more may have to follow a change that is committed.
         let answering =
-            tokio::spawn(
-                async move { panics::contain(server.handle_from_network(certificate.as_deref(), request)).await },
-            );
+            async move { panics::contain(server.handle_from_network(certificate.as_deref(), request)).await };
+        // What was begun is finished, also if its client leaves: more may have to follow a change that is committed.
+        let answering = tokio::spawn(answering);
         async move {
             let answer = answering.await.ok().flatten();
             let answer = answer.unwrap_or_else(|| body::error(&Status::internal(panics::WHY)));

@@ -1,6 +1,6 @@
 //! Which mounts make a container's view of the file system: the host's directories but those that are hidden, with a
-//! private `/tmp`, `/run` and `/dev`, and the volumes at their paths. This is the plan only, computed from what the host
-//! has; [`super::mount`] carries it out.
+//! private `/tmp`, `/run` and `/dev`, and the volumes at their paths. This is the plan only, computed from what the
+//! host has; [`super::mount`] carries it out.
 //!
 //! The root is a tmpfs of the container. A mount point that the host does not have is never created there: the
 //! nearest directory that exists is covered by a tmpfs into which the host's entries are bound again.
