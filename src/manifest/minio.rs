@@ -117,8 +117,8 @@ fn deployment(store: &Options) -> Value {
 }
 
 fn job(store: &Options) -> Value {
-    // No secret goes into it: names can be read by more people than Secrets can.
-    let digest = Sha256::digest(format!("{SCRIPT}\0{CLIENT}\0{}", store.bucket));
+    // No secret goes into it, only where they are: names can be read by more people than Secrets can.
+    let digest = Sha256::digest(format!("{SCRIPT}\0{CLIENT}\0{ACCESS_KEY}\0{SECRET_KEY}\0{}", store.bucket));
     let name = format!("minio-config-{}", HEXLOWER.encode(&digest[..4]));
     json!({
         "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata(&name),
