@@ -242,9 +242,8 @@ impl Waiting {
             }
             child.wait_with_output().await
         };
-        let output = tokio::time::timeout(Duration::from_secs(20), output)
-            .await
-            .map_err(|_| Failure::unexpected("an end within 20 s", line.clone()))??;
+        let output = tokio::time::timeout(PROMPTLY, output).await;
+        let output = output.map_err(|_| Failure::unexpected(format!("an end within {PROMPTLY:?}"), line.clone()))??;
         Ok(command::Outcome {
             line,
             status: output.status,
