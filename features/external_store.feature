@@ -57,6 +57,19 @@ Feature: An object store beside the cluster
     Then the command succeeds
     And standard error says "those in the bucket elsewhere of http"
 
+  Scenario: The stack's own store keeps its keys while backups go elsewhere
+    Given a cluster of its own
+    And the secret key of the store is remembered
+    And an object store beside the cluster, with the bucket "elsewhere"
+    When I run `a9s create stack a8s -c a8s --backup-provider AWS --backup-store-endpoint {store} --backup-store-pathstyle --backup-bucket elsewhere --backup-store-accesskey-file {home}/store-keys/access-key-id --backup-store-secretkey-file {home}/store-keys/secret-access-key --yes`
+    Then the command succeeds
+    And the secret key of the store is another than the remembered one
+    When I run `a9s create stack a8s -c a8s --backup-provider minio --yes`
+    Then the command succeeds
+    And standard error says "those in the bucket elsewhere of http"
+    And the secret key of the store is the remembered one
+    And the object store takes and gives objects
+
   Scenario: Without a file, a terminal is asked for the keys of the store
     Given an empty home and no cluster
     And an object store beside the cluster, with the bucket "elsewhere"

@@ -295,6 +295,12 @@ Feature: Instances
     Then the command succeeds
     And "solo" answers "SELECT 1" with "1"
 
+  @full @embedded-only
+  Scenario: A command that nohup has started outlives its terminal
+    When I run `a9s create pg instance --name solo --yes` with nohup, and its terminal is closed while it waits
+    Then the command succeeds
+    And "solo" answers "SELECT 1" with "1"
+
   @full
   Scenario: An instance that cannot start does not say that it runs
     When I POST this to `/apis/postgresql.anynines.com/v1beta3/namespaces/{namespace}/postgresqls` as `application/json`:

@@ -99,10 +99,12 @@ impl Console {
 
     /// The one document of the command. Nothing is printed when the console speaks in words, or a second time.
     pub fn document(&self, value: &impl Serialize) {
+        let json = || serde_json::to_string_pretty(value).map(|text| escaped(&text) + "\n").ok();
         let text = match self.format {
             None | Some(Format::Wide) => return,
-            Some(Format::Json) => serde_json::to_string_pretty(value).map(|text| escaped(&text) + "\n").ok(),
-            Some(Format::Yaml) => yaml::write(value).ok(),
+            Some(Format::Json) => json(),
+            // JSON is YAML, too, and has an escape for everything.
+            Some(Format::Yaml) => yaml::write(value).ok().filter(|text| *text == printable(text)).or_else(json),
         };
         {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);

@@ -12,7 +12,7 @@ mod create;
 mod delete;
 mod describe;
 mod images;
-mod interrupt;
+pub(crate) mod interrupt;
 mod list;
 mod pg;
 mod printable;

@@ -15,7 +15,7 @@ pub fn printable(text: &str) -> String {
     text.replace(|c: char| steers(c) && c != '\n' && c != '\t', REPLACEMENT)
 }
 
-/// The same JSON document, in which strings escape what the library leaves as it is (RFC 8259, section 7, allows that).
+/// The same JSON document (which is one of YAML, too), in which strings escape what the library leaves as it is (RFC 8259, section 7, allows that).
 pub fn escaped(document: &str) -> String {
     let mut text = String::with_capacity(document.len());
     for c in document.chars() {
@@ -59,12 +59,26 @@ mod tests {
         assert_eq!(String::from_utf8(said.stderr).unwrap(), SHOWN);
     }
 
+    fn document(format: Format, value: &Value) -> String {
+        String::from_utf8(said(|| Console::new(Some(format)).document(value)).stdout).unwrap()
+    }
+
     #[test]
     fn a_document_is_the_same_and_steers_no_terminal() {
-        let value = json!({"message": HOSTILE});
-        let said = said(|| Console::new(Some(Format::Json)).document(&value));
-        let text = String::from_utf8(said.stdout).unwrap();
-        assert!(text.chars().all(|c| c == '\n' || !steers(c)), "{text:?}");
-        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), value);
+        for hostile in [HOSTILE, "only \u{202e} turned", "two\nlines, \u{2066} turned"] {
+            let value = json!({"message": hostile, hostile: 1});
+            let (json, yaml) = (document(Format::Json, &value), document(Format::Yaml, &value));
+            for text in [&json, &yaml] {
+                assert!(text.chars().all(|c| c == '\n' || !steers(c)), "{text:?}");
+            }
+            assert_eq!(serde_json::from_str::<Value>(&json).unwrap(), value);
+            assert_eq!(crate::yaml::read::<Value>(&yaml).unwrap(), value);
+        }
+    }
+
+    #[test]
+    fn what_steers_nothing_is_written_in_the_usual_way() {
+        assert_eq!(document(Format::Yaml, &json!({"b": "fine", "a": 1})), "a: 1\nb: fine\n");
+        assert!(document(Format::Yaml, &json!({"a": "one\n\ttwo"})).starts_with("a: "));
     }
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU8;
+use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -84,7 +85,7 @@ impl Session {
     /// The system has no resources for it.
     pub fn listen(&self) -> Result<(), Finding> {
         let progress = self.progress.clone();
-        let ear = Ear::open(self.interrupt.clone(), move || end_at_once(&progress))?;
+        let ear = Ear::open(self.interrupt.clone(), move || end_at_once(progress))?;
         let _ = self.ear.set(ear);
         Ok(())
     }
@@ -307,20 +308,54 @@ fn render_dry_run(plan: &Plan, outcome: &Outcome) -> String {
     text
 }
 
-/// Whoever asks twice does not want to wait for anything.
-fn end_at_once(progress: &Progress) {
-    progress.clear();
+/// How long standard error may take to take the last words.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
+/// Whoever asks twice does not want to wait for anything, also not for standard error, which nobody may read.
+fn end_at_once(progress: Arc<Progress>) {
     let cause = "interrupted again: what was being done or taken back is left as it is";
     let finding = Finding::new(Id::Interrupted, cause).advise("Run the same command again to go on.");
-    super::report(&finding);
-    std::process::exit(i32::from(finding.class().exit_code()));
+    let exit_code = finding.class().exit_code();
+    within(LAST_WORDS, move || {
+        progress.clear();
+        super::report(&finding);
+    });
+    std::process::exit(i32::from(exit_code));
+}
+
+/// Waits so long at most for what is done.
+fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
+    let (done, ended) = channel::<()>();
+    let work = move || {
+        work();
+        drop(done);
+    };
+    // Without a thread it is not done: there is no time to do something about it.
+    if std::thread::Builder::new().spawn(work).is_ok() {
+        let _ = ended.recv_timeout(limit);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use std::future::pending;
+    use std::time::Instant;
 
     use super::*;
+
+    #[test]
+    fn what_does_not_end_is_not_waited_for() {
+        let (sender, done) = channel();
+        let begun = Instant::now();
+        within(Duration::from_secs(60), move || sender.send(()).unwrap());
+        assert!(done.try_recv().is_ok() && begun.elapsed() < Duration::from_secs(30));
+        let (forever, never) = channel::<()>();
+        within(Duration::from_millis(10), move || {
+            let _ = never.recv();
+        });
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        drop(forever);
+    }
 
     #[test]
     fn an_interrupt_before_a_piece_of_work_ends_it_unless_it_is_to_be_seen_through() {

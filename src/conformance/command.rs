@@ -310,6 +310,17 @@ pub fn start_a9s(surroundings: &Surroundings, words: &[&str]) -> Result<Child, F
     start(surroundings, &Stage::get().program, words)
 }
 
+/// As [`start_a9s`], as nohup(1) starts it.
+///
+/// # Errors
+/// As [`start_a9s`], and when this machine has no `nohup`.
+pub fn start_a9s_with_nohup(surroundings: &Surroundings, words: &[&str]) -> Result<Child, Failure> {
+    let (nohup, program) = (on_path("nohup").ok_or(Failure::Missing("program nohup"))?, Stage::get().program.display());
+    let program = program.to_string();
+    let line: Vec<&str> = std::iter::once(program.as_str()).chain(words.iter().copied()).collect();
+    start(surroundings, &nohup, &line)
+}
+
 /// Starts `kubectl` and does not wait for it.
 ///
 /// # Errors

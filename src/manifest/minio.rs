@@ -1,19 +1,19 @@
 //! MinIO for the released stack, where backups go if nothing else is said: one pod, a volume, a bucket.
 //!
 //! Namespace, port and the address of the Service are those of the builtin stack's store, and hence of the Go tool's
-//! document: the configuration of backups refers to them. Images are pinned, the credentials and the bucket are the
-//! chosen ones, and the Job that makes the bucket is awaited: its name carries a hash of what it does, since a Job can't
-//! be changed.
+//! document: the configuration of backups refers to them. So are the keys of the Secret: whoever installs again finds
+//! there what the server knows. Images are pinned, the credentials and the bucket are the chosen ones, and the Job that
+//! makes the bucket is awaited: its name carries a hash of what it does, since a Job can't be changed.
 
-use a8s_operators::object_store::manifests::{ENDPOINT, NAME, NAMESPACE, Options};
+use a8s_operators::object_store::manifests::{ENDPOINT, NAME, NAMESPACE, Options, SECRET};
 use a8s_operators::object_store::server::PORT;
+use a8s_operators::store::{ACCESS_KEY, SECRET_KEY};
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 const SERVER: &str = "quay.io/minio/minio:RELEASE.2025-04-22T22-12-26Z";
 const CLIENT: &str = "quay.io/minio/mc:RELEASE.2025-04-16T18-13-26Z";
-const CREDENTIALS: &str = "minio-credentials";
 /// The user of both images; they run as root unless told otherwise.
 const USER: u32 = 1000;
 
@@ -46,8 +46,8 @@ fn credentials(store: &Options) -> Value {
     let encoded = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
     let keys = &store.credentials;
     json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": metadata(CREDENTIALS), "type": "Opaque",
-        "data": {"access-key": encoded(&keys.access_key), "secret-key": encoded(&keys.secret_key)},
+        "apiVersion": "v1", "kind": "Secret", "metadata": metadata(SECRET), "type": "Opaque",
+        "data": {ACCESS_KEY: encoded(&keys.access_key), SECRET_KEY: encoded(&keys.secret_key)},
     })
 }
 
@@ -70,7 +70,7 @@ fn service() -> Value {
 }
 
 fn secret(variable: &str, key: &str) -> Value {
-    json!({"name": variable, "valueFrom": {"secretKeyRef": {"name": CREDENTIALS, "key": key}}})
+    json!({"name": variable, "valueFrom": {"secretKeyRef": {"name": SECRET, "key": key}}})
 }
 
 fn security() -> Value {
@@ -101,7 +101,7 @@ fn deployment(store: &Options) -> Value {
                         "name": "minio",
                         "image": SERVER,
                         "args": ["server", "/data"],
-                        "env": [secret("MINIO_ROOT_USER", "access-key"), secret("MINIO_ROOT_PASSWORD", "secret-key")],
+                        "env": [secret("MINIO_ROOT_USER", ACCESS_KEY), secret("MINIO_ROOT_PASSWORD", SECRET_KEY)],
                         "ports": [{"name": "api", "containerPort": PORT, "protocol": "TCP"}],
                         "readinessProbe": {
                             "httpGet": {"path": "/minio/health/ready", "port": PORT}, "periodSeconds": 2,
@@ -117,8 +117,8 @@ fn deployment(store: &Options) -> Value {
 }
 
 fn job(store: &Options) -> Value {
-    // No secret goes into it: names can be read by more people than Secrets can.
-    let digest = Sha256::digest(format!("{SCRIPT}\0{CLIENT}\0{}", store.bucket));
+    // No secret goes into it, only where they are: names can be read by more people than Secrets can.
+    let digest = Sha256::digest(format!("{SCRIPT}\0{CLIENT}\0{ACCESS_KEY}\0{SECRET_KEY}\0{}", store.bucket));
     let name = format!("minio-config-{}", HEXLOWER.encode(&digest[..4]));
     json!({
         "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata(&name),
@@ -137,8 +137,8 @@ fn job(store: &Options) -> Value {
                             {"name": "ENDPOINT", "value": ENDPOINT},
                             {"name": "BUCKET", "value": store.bucket},
                             {"name": "MC_CONFIG_DIR", "value": "/tmp/mc"},
-                            secret("ACCESS_KEY", "access-key"),
-                            secret("SECRET_KEY", "secret-key"),
+                            secret("ACCESS_KEY", ACCESS_KEY),
+                            secret("SECRET_KEY", SECRET_KEY),
                         ],
                     }],
                 },

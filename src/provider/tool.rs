@@ -96,7 +96,7 @@ impl Tool {
             .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
-            // A Ctrl-C is ours to hear: it would seem to have failed by itself.
+            // A Ctrl-C is ours to hear: it would seem to have failed by itself. So it can't ask at the terminal.
             .process_group(0)
             .spawn()
             .map_err(cannot)?;

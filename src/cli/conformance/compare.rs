@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::str::FromStr;
 
 use clap::Args;
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::kill;
 use nix::unistd::Pid;
 use serde::Deserialize;
 use serde_json::Value;
@@ -17,6 +17,7 @@ use super::run::partial;
 use super::selectors::Selectors;
 use crate::caller;
 use crate::cli::Session;
+use crate::cli::interrupt;
 use crate::cli::progress::eprint_line;
 use crate::cli::session::interrupted;
 use crate::conformance::accepted;
@@ -136,7 +137,9 @@ impl Compare {
             let run = async { tokio::join!(document(stdout), progress(session, stderr), child.wait()) };
             let interrupt = async {
                 cancel.cancelled().await;
-                let _ = pid.map(|pid| kill(pid, Signal::SIGINT));
+                if let (Some(pid), Ok(signal)) = (pid, interrupt::usual()) {
+                    let _ = kill(pid, signal);
+                }
                 std::future::pending().await
             };
             let (said, (), ended) = tokio::select! {

@@ -119,7 +119,7 @@ impl Logs {
         }
     }
 
-    /// Of one member that was asked for, the log as it is.
+    /// Of one member that was asked for, the line alone.
     fn render(&self, line: &Line) -> String {
         match self.member {
             Some(_) => line.text.clone(),

@@ -14,6 +14,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
 
+use crate::cli::interrupt;
 use crate::conformance::command;
 use crate::conformance::secrets::Secrets;
 use crate::conformance::{Failure, World};
@@ -213,7 +214,7 @@ impl Running {
 
     async fn interrupt(self) -> Result<command::Outcome, Failure> {
         let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
-        kill(Pid::from_raw(pid), Signal::SIGINT).map_err(std::io::Error::from)?;
+        kill(Pid::from_raw(pid), interrupt::usual()?).map_err(std::io::Error::from)?;
         self.end().await
     }
 

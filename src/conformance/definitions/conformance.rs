@@ -9,6 +9,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
 
 use super::cluster;
+use crate::cli::interrupt;
 use crate::conformance::command::{self, Outcome};
 use crate::conformance::{Failure, World, inventory};
 
@@ -32,11 +33,11 @@ async fn interrupt_once(world: &mut World, line: String, text: String) -> Result
 async fn interrupt_twice(world: &mut World, line: String, text: String) -> Result<(), Failure> {
     until_it_says(world, &line, &text, |world, child| {
         cluster::freeze_process(world)?;
-        let pid = interrupt(child)?;
+        let (pid, signal) = (interrupt(child)?, interrupt::usual()?);
         tokio::spawn(async move {
             tokio::time::sleep(LATER).await;
             // A failure means that it has ended before: what it has said tells.
-            let _ = kill(pid, Signal::SIGINT);
+            let _ = kill(pid, signal);
         });
         Ok(())
     })
@@ -46,7 +47,7 @@ async fn interrupt_twice(world: &mut World, line: String, text: String) -> Resul
 fn interrupt(child: &Child) -> Result<Pid, Failure> {
     let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
     let pid = Pid::from_raw(pid);
-    kill(pid, Signal::SIGINT).map_err(std::io::Error::from)?;
+    kill(pid, interrupt::usual()?).map_err(std::io::Error::from)?;
     Ok(pid)
 }
 
@@ -54,7 +55,7 @@ fn interrupt(child: &Child) -> Result<Pid, Failure> {
 /// group, that is twice to the process.
 #[when(regex = r"^I run `a9s (.+)` and interrupt it after (\d+) ms as `timeout` does$")]
 async fn interrupt_after(world: &mut World, line: String, moment: u64) -> Result<(), Failure> {
-    signalled(world, &line, moment, &[Signal::SIGINT, Signal::SIGINT]).await
+    signalled(world, &line, moment, &[interrupt::usual()?; 2]).await
 }
 
 #[when(regex = r"^I run `a9s (.+)` and kill it after (\d+) ms$")]

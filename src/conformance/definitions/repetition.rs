@@ -13,7 +13,8 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr};
 
-use crate::conformance::command::{self, Outcome};
+use crate::cli::interrupt;
+use crate::conformance::command::{self, Outcome, Surroundings};
 use crate::conformance::{Failure, World};
 use crate::finding::Class;
 
@@ -71,10 +72,7 @@ const EARLIEST: Duration = Duration::from_millis(200);
 const LATEST: Duration = Duration::from_secs(10);
 
 /// How long a command may take to end that is interrupted: what it takes back takes its time.
-const PROMPTLY: Duration = Duration::from_secs(20);
-
-/// What interrupts a command, each as the others do.
-const INTERRUPTS: [Signal; 3] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP];
+const PROMPTLY: Duration = Duration::from_secs(60);
 
 /// Starts a command, kills or interrupts it at a random moment, and repeats that until it has hit a running command so
 /// often. Then the command runs to its end. A hit shows that a run takes longer than that, so the next one may come later;
@@ -85,8 +83,9 @@ async fn cut_off(world: &mut World, line: String, how: String, times: usize) -> 
     let words = command::words(&world.expand(&line));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut longest = EARLIEST;
+    let mut interrupts = interrupt::heard().into_iter().cycle();
     let mut hits = 0;
-    for attempt in 0..times * 4 {
+    for _ in 0..times * 4 {
         if hits == times {
             break;
         }
@@ -94,7 +93,10 @@ async fn cut_off(world: &mut World, line: String, how: String, times: usize) -> 
         let started = Instant::now();
         let cut = match how.as_str() {
             "cut off" => killed_after(world, &words, delay).await?,
-            _ => interrupted_after(world, &words, delay, INTERRUPTS[attempt % INTERRUPTS.len()]).await?,
+            _ => {
+                let signal = interrupts.next().ok_or(Failure::Missing("signal that is heard"))?;
+                interrupted_after(world, &words, delay, signal).await?
+            }
         };
         match cut {
             Cut::Early => {}
@@ -161,9 +163,18 @@ async fn interrupted_after(world: &World, words: &[&str], delay: Duration, signa
 /// Ctrl-C, once the command has said that it waits.
 #[when(regex = r"^I run `a9s (.+)` and interrupt it while it waits$")]
 async fn interrupt(world: &mut World, line: String) -> Result<(), Failure> {
-    let waiting = Waiting::start(world, &line).await?;
-    let pid = waiting.child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
-    kill(Pid::from_raw(pid), Signal::SIGINT).map_err(std::io::Error::from)?;
+    let waiting = Waiting::start(world, &line, command::start_a9s).await?;
+    waiting.signal(interrupt::usual()?)?;
+    let outcome = waiting.end().await?;
+    world.remember(outcome);
+    Ok(())
+}
+
+/// It has to come to its end as if nothing had been.
+#[when(regex = r"^I run `a9s (.+)` with nohup, and its terminal is closed while it waits$")]
+async fn hang_up(world: &mut World, line: String) -> Result<(), Failure> {
+    let waiting = Waiting::start(world, &line, command::start_a9s_with_nohup).await?;
+    waiting.signal(Signal::SIGHUP)?;
     let outcome = waiting.end().await?;
     world.remember(outcome);
     Ok(())
@@ -172,7 +183,7 @@ async fn interrupt(world: &mut World, line: String) -> Result<(), Failure> {
 /// The first command has to come to its end by itself.
 #[when(regex = r"^I run `a9s (.+)`, and once it waits `a9s (.+)` is run$")]
 async fn meanwhile(world: &mut World, line: String, other: String) -> Result<(), Failure> {
-    let waiting = Waiting::start(world, &line).await?;
+    let waiting = Waiting::start(world, &line, command::start_a9s).await?;
     let words = command::words(&world.expand(&other));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     command::a9s(&world.surroundings, &words).await?.require_success()?;
@@ -191,12 +202,16 @@ struct Waiting {
 }
 
 impl Waiting {
-    async fn start(world: &World, line: &str) -> Result<Self, Failure> {
+    async fn start(
+        world: &World,
+        line: &str,
+        start: fn(&Surroundings, &[&str]) -> Result<Child, Failure>,
+    ) -> Result<Self, Failure> {
         let line = world.expand(line);
         let words = command::words(&line);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let started = Instant::now();
-        let mut child = command::start_a9s(&world.surroundings, &words)?;
+        let mut child = start(&world.surroundings, &words)?;
         let stderr = child.stderr.take().ok_or(Failure::Missing("standard error"))?;
         let mut lines = BufReader::new(stderr).lines();
         let mut said = String::new();
@@ -213,6 +228,11 @@ impl Waiting {
         Ok(Self { line, child, lines, said, started })
     }
 
+    fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
+        Ok(kill(Pid::from_raw(pid), signal).map_err(std::io::Error::from)?)
+    }
+
     async fn end(self) -> Result<command::Outcome, Failure> {
         let Self { line, child, mut lines, mut said, started } = self;
         let output = async {
@@ -222,9 +242,8 @@ impl Waiting {
             }
             child.wait_with_output().await
         };
-        let output = tokio::time::timeout(Duration::from_secs(20), output)
-            .await
-            .map_err(|_| Failure::unexpected("an end within 20 s", line.clone()))??;
+        let output = tokio::time::timeout(PROMPTLY, output).await;
+        let output = output.map_err(|_| Failure::unexpected(format!("an end within {PROMPTLY:?}"), line.clone()))??;
         Ok(command::Outcome {
             line,
             status: output.status,

@@ -31,7 +31,10 @@ pub struct Adopted {
 #[derive(Default)]
 struct Found {
     password: Option<Vec<u8>>,
+    /// The one that backups go to.
     store: Option<Store>,
+    /// The stack's own, where backups are to go there again.
+    own: Option<Store>,
 }
 
 impl Found {
@@ -54,7 +57,17 @@ impl Found {
             _ if names_an_owner => None,
             _ => return Err(damaged("a part of the configuration of backups is not there")),
         };
-        Ok(Self { password: secret.and_then(password_of), store })
+        let is_own = store.as_ref().is_some_and(Store::is_minio);
+        let own = match wish.owner {
+            Some(Owner::Minio) if !is_own => own_store(client, wish).await?,
+            _ => None,
+        };
+        Ok(Self { password: secret.and_then(password_of), store, own })
+    }
+
+    /// The store that is gone on with.
+    fn base(&self) -> Option<&Store> {
+        self.own.as_ref().or(self.store.as_ref())
     }
 }
 
@@ -72,8 +85,8 @@ async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<S
     secrets.get_opt(name).await.map_err(|error| unread("secret", namespace, name, error))
 }
 
-/// The stack's own store where it is there, and the stack was not told its keys or has lost them: it keeps them. On a node
-/// it takes a pod a minute to see others.
+/// The stack's own store where it is there, and the stack was not told its keys, has lost them, or has used another store
+/// since: it keeps them. On a node it takes a pod a minute to see others.
 async fn own_store(client: &Client, wish: &Wish) -> Result<Option<Store>, Error> {
     let secret = secret(client, own::NAMESPACE, own::SECRET).await?;
     let keys = secret.and_then(|secret| Credentials::of(&secret).ok());
@@ -158,7 +171,7 @@ impl Step for Adopted {
 
     async fn observe(&self) -> Result<Observation, Finding> {
         let found = self.found().await?;
-        let store = self.choice.made(found.store.as_ref());
+        let store = self.choice.made(found.base());
         store.check()?;
         if let Some(difference) = self.difference(found)? {
             return Ok(Observation::unmet(difference));
@@ -189,5 +202,95 @@ impl Step for Adopted {
 
     async fn confirm(&self) -> Result<Observation, Finding> {
         Ok(Observation::satisfied(format!("backups go to {}", self.choice.store().place())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+    use std::convert::Infallible;
+
+    use a8s_operators::store::{ACCESS_KEY, SECRET_KEY};
+    use data_encoding::BASE64;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A cluster that has these objects, by their paths, and nothing else.
+    fn cluster(objects: impl IntoIterator<Item = (String, Value)>) -> Client {
+        let objects: BTreeMap<String, Value> = objects.into_iter().collect();
+        let service = tower::service_fn(move |request: http::Request<kube::client::Body>| {
+            let gone = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "message": "gone",
+                "reason": "NotFound", "code": 404});
+            let (code, object) = objects.get(request.uri().path()).map_or((404, &gone), |object| (200, object));
+            let body = kube::client::Body::from(object.to_string().into_bytes());
+            let answer = http::Response::builder().status(code).body(body).unwrap();
+            async move { Ok::<_, Infallible>(answer) }
+        });
+        Client::new(service, "default")
+    }
+
+    fn secret(namespace: &str, name: &str, keys: [&str; 2]) -> (String, Value) {
+        let [access_key, secret_key] = keys.map(|key| BASE64.encode(key.as_bytes()));
+        let secret = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": namespace},
+            "data": {ACCESS_KEY: access_key, SECRET_KEY: secret_key}});
+        (format!("/api/v1/namespaces/{namespace}/secrets/{name}"), secret)
+    }
+
+    /// The stack's own store, as each of the stacks installs it.
+    fn own_secrets() -> [(String, Value); 2] {
+        let credentials = Credentials { access_key: ACCESS_KEY_ID.to_owned(), secret_key: "own".to_owned() };
+        let store = own::Options { bucket: "a8s-backups".to_owned(), credentials };
+        let builtin: Vec<Value> =
+            own::manifests(&store).iter().map(|object| serde_json::to_value(object).unwrap()).collect();
+        [builtin, crate::manifest::minio::documents(&store)].map(|documents| {
+            let secret = documents.into_iter().find(|document| document["kind"] == "Secret").unwrap();
+            (format!("/api/v1/namespaces/{}/secrets/{}", own::NAMESPACE, own::SECRET), secret)
+        })
+    }
+
+    fn config(document: &str) -> (String, Value) {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {CONFIG_KEY: document},
+            "metadata": {"name": CONFIG, "namespace": SYSTEM_NAMESPACE}});
+        (format!("/api/v1/namespaces/{SYSTEM_NAMESPACE}/configmaps/{CONFIG}"), map)
+    }
+
+    fn wish(owner: Option<Owner>) -> Wish {
+        Wish { owner, ..Wish::default() }
+    }
+
+    async fn secret_key(client: &Client, owner: Option<Owner>) -> String {
+        let found = Found::on(client, &wish(owner)).await.unwrap();
+        Choice::new(wish(owner)).made(found.base()).credentials.secret_key
+    }
+
+    #[tokio::test]
+    async fn the_own_store_keeps_its_keys_when_backups_go_there_again() {
+        let aws = secret(SYSTEM_NAMESPACE, CREDENTIALS, ["their-id", "theirs"]);
+        let credentials = Credentials { access_key: "their-id".to_owned(), secret_key: "theirs".to_owned() };
+        let elsewhere = Store { bucket: "elsewhere".to_owned(), credentials, ..wish(Some(Owner::Aws)).over(None) };
+        for own_secret in own_secrets() {
+            for document in [elsewhere.document().unwrap(), "damaged".to_owned()] {
+                let client = cluster([aws.clone(), config(&document), own_secret.clone()]);
+                assert_eq!(secret_key(&client, Some(Owner::Minio)).await, "own", "{document}");
+            }
+            let client = cluster([aws.clone(), config(&elsewhere.document().unwrap()), own_secret]);
+            assert_eq!(secret_key(&client, None).await, "theirs");
+            // Where they went is told.
+            let found = Found::on(&client, &wish(Some(Owner::Minio))).await.unwrap();
+            assert_eq!(found.store.unwrap().place(), "the bucket elsewhere of AWS");
+        }
+        let client = cluster([aws, config(&elsewhere.document().unwrap())]);
+        let made = secret_key(&client, Some(Owner::Minio)).await;
+        assert!(made != "own" && made != "theirs");
+    }
+
+    #[tokio::test]
+    async fn the_own_store_keeps_its_keys_where_the_stack_has_lost_them() {
+        for own_secret in own_secrets() {
+            for owner in [None, Some(Owner::Minio)] {
+                assert_eq!(secret_key(&cluster([own_secret.clone()]), owner).await, "own", "{owner:?}");
+            }
+        }
     }
 }
