@@ -154,6 +154,25 @@ Feature: Who may do what
     Then standard output is "no"
     And nobody has access to the store any more
 
+  @full @embedded-only @kubectl
+  Scenario: While an order runs, the agent of its instance may answer it, and no other one
+    Given an instance "solo"
+    And 200 MB of random data in "solo"
+    When somebody orders a backup "long" of "solo"
+    And the backup "long" has begun to upload
+    And the backup-agent of the member "solo-0" of "solo" is frozen
+    And I run `kubectl auth can-i patch backups/long --subresource=status --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "yes"
+    When I run `kubectl auth can-i patch backups/other --subresource=status --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "no"
+    When I run `kubectl auth can-i patch restores/long --subresource=status --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "no"
+    When what was frozen goes on
+    Then the backup "long" is soon complete
+    When I run `kubectl auth can-i patch backups/long --subresource=status --as system:serviceaccount:{namespace}:solo`
+    Then standard output is "no"
+    And nobody has access to the store any more
+
   # Applications make functions and operators that fit better than the server's own, and put their schemas first.
   @full @kubectl @builtin
   Scenario: What an application has made is not run by the agent in the place of the superuser

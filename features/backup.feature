@@ -83,6 +83,17 @@ Feature: Backups
     Then the backup "nightly" is soon complete
     And nobody has access to the store any more
 
+  @full @negative @builtin @kubectl
+  Scenario: A backup that waits for a Role of somebody else gives nobody the keys of the store
+    Given an instance "solo"
+    And I have run `kubectl create role solo:order --verb=get --resource=pods`
+    When somebody orders a backup "nightly" of "solo"
+    Then the backup "nightly" waits and says "that does not belong to an order"
+    And there is no secret "solo-backup-store"
+    When I run `kubectl delete role solo:order`
+    Then the backup "nightly" is soon complete
+    And nobody has access to the store any more
+
   @needs-backup-objects
   Scenario: Deleting a backup removes its objects, and its name can be used again
     Given an instance "solo"

@@ -138,6 +138,21 @@ Feature: Service bindings
     Then "solo" soon answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "2"
     And as "other" the statement "SELECT n FROM own" answers "7"
 
+  @full
+  Scenario: What an application sets for its database keeps nobody from a login
+    Given service bindings "app", "old" to "solo"
+    When as "old" the statement "SET ROLE NONE; CREATE TABLE own (n int); INSERT INTO own VALUES (7)" is run
+    And as "app" the statement "ALTER DATABASE a9s_apps_default_db SET default_transaction_read_only = on" is run
+    And I run `a9s delete pg servicebinding --name old --yes`
+    Then the command succeeds
+    And it took less than 10 seconds
+    When I run `a9s create pg servicebinding --name new -i solo --yes`
+    Then the command succeeds
+    And it took less than 10 seconds
+    And as "new" the statement "SHOW transaction_read_only" answers "on"
+    And as "new" the statement "SELECT n FROM own" answers "7"
+    And "solo" soon answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "2"
+
   @full @kubectl
   Scenario: The Secret cannot be changed, and is not changed
     Given service bindings "app" to "solo"

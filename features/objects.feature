@@ -23,8 +23,8 @@ Feature: The objects of an instance
       | secret                | standby.credentials.solo  |
       | serviceaccount        | solo                      |
       | rolebinding           | solo                      |
-      | role                  | solo-agent                |
-      | rolebinding           | solo-agent                |
+      | role                  | solo:agent                |
+      | rolebinding           | solo:agent                |
       | configmap             |                           |
 
   Scenario: What the objects of the reference say

@@ -81,6 +81,60 @@ Feature: Backups that are proven, and restores into a new instance
     Then the command succeeds
     And standard output says "public.named has as many rows and another content"
 
+  # Functions that name others without their schema, and such as only their owner may call.
+  Scenario: Tables whose indexes call functions are read as their owner reads them
+    Given an instance "solo"
+    And service bindings "app" to "solo"
+    When as "app" these statements are run:
+      """
+      CREATE FUNCTION step() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1';
+      CREATE FUNCTION next(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1 + step(); END';
+      REVOKE EXECUTE ON FUNCTION step, next FROM PUBLIC;
+      CREATE TABLE counted (n int);
+      INSERT INTO counted VALUES (1), (2);
+      CREATE INDEX ON counted ((next(1) + n)) WHERE n > next(0);
+      CREATE SCHEMA apart;
+      CREATE FUNCTION apart.step() RETURNS int IMMUTABLE LANGUAGE sql AS 'SELECT 1';
+      SET search_path = apart;
+      CREATE FUNCTION next(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1 + step(); END';
+      CREATE TABLE guarded (n int);
+      INSERT INTO guarded VALUES (3);
+      CREATE INDEX ON guarded ((next(1) + n));
+      ALTER TABLE guarded ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+      """
+    And I create a backup "nightly" of "solo"
+    And I run `a9s pg verify nightly --against-live -o json`
+    Then the command succeeds
+    And these values are in the document:
+      | field                   | value          |
+      | /verified               | true           |
+      | /content/tables/0/table | apart.guarded  |
+      | /content/tables/0/rows  | 1              |
+      | /content/tables/1/table | public.counted |
+      | /content/tables/1/rows  | 2              |
+      | /content/unread/0       | null           |
+      | /differencesToLive/0    | null           |
+
+  @negative
+  Scenario: A table that cannot be read is named, the others are read, and the backup is not verified
+    Given an instance "solo"
+    And service bindings "app" to "solo"
+    When as "app" these statements are run:
+      """
+      CREATE FUNCTION broken(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
+      CREATE TABLE closed (n int);
+      CREATE INDEX ON closed ((broken(1) + n));
+      CREATE OR REPLACE FUNCTION broken(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN nowhere($1); END';
+      CREATE TABLE open (n int);
+      """
+    And I create a backup "nightly" of "solo"
+    And I run `a9s pg verify nightly --against-live`
+    Then it ends with the finding "backup-unread"
+    And standard error says "of public.closed PostgreSQL says: function nowhere(integer) does not exist"
+    And standard output says "public.open"
+    And standard output says "public.closed was not read, and is not compared"
+    And nothing of a verification is left
+
   Scenario: A verification that is interrupted removes what it made
     Given an instance "solo"
     And a backup "nightly" of "solo"

@@ -154,6 +154,7 @@ ids! {
     DeletionHeldUp "deletion-held-up" Failed "What is being deleted can't go; its reason is in the cause."
     ServiceBindingFailed "service-binding-failed" Failed "The service binding could not be made."
     NoSource "no-source" Refused "The backup does not say which instance it is of."
+    BackupUnread "backup-unread" Failed "Not all of the restored content of the backup could be read."
     BackupUnusable "backup-unusable" Missing "The backup is not complete, or has failed."
     BackupDamaged "backup-damaged" Failed "The restored content of the backup can't be read to its end."
     InstanceTaken "instance-taken" Refused "The instance is there, and was not made for this restore."

@@ -1,8 +1,8 @@
 //! A ledger of acknowledged rows: a client that writes without a pause, comes back whenever it is cut off, and remembers
 //! every row whose commit it was told of. What it remembers must be there afterwards, whatever happened meanwhile.
 //!
-//! Its table is where no application can put another in its place, whose triggers the administrator would run: in a schema that
-//! is made for it, in the administrator's own database.
+//! Its table is where applications of the builtin stack can't put another in its place, whose triggers the administrator would
+//! run: in a schema that is made for it, in the administrator's own database.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,8 @@ use tokio_postgres::Client;
 
 use super::{Error, Login, ask, connect};
 
-/// The database that it is in: every instance has it, and applications may not make schemas or settings there.
+/// The database that it is in: every instance has it. With the builtin stack, applications may not make schemas or settings
+/// there; what another stack lets them is not known.
 pub const DATABASE: &str = "postgres";
 /// A commit that takes longer has failed, for this client.
 pub const PATIENCE: Duration = Duration::from_secs(2);

@@ -317,7 +317,8 @@ mod tests {
 
     #[test]
     fn the_programs_own_questions_are_asked_with_a_path_of_the_servers_own_names() {
-        assert_eq!(as_superuser(r"it's \ x"), r"dbname='it\'s \\ x' options='-c search_path= -c role=none'");
+        let options = "-c search_path= -c role=none -c default_transaction_read_only=off";
+        assert_eq!(as_superuser(r"it's \ x"), format!(r"dbname='it\'s \\ x' options='{options}'"));
     }
 
     #[test]

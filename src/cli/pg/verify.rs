@@ -73,20 +73,29 @@ impl Verify {
             self.answer(session, &subject, &content, differences.as_deref());
             session.console.document(&json!({
                 "backup": self.backup, "namespace": namespace, "instance": subject.source,
-                "verified": content.damage.is_empty(), "content": content, "differencesToLive": differences,
+                "verified": content.is_whole(), "content": content, "differencesToLive": differences,
                 "steps": outcome.map(|outcome| outcome.steps),
             }));
-            match content.damage.first() {
-                None => Ok(()),
-                Some(damage) => {
-                    let cause = format!(
-                        "the backup {} restores, but {} is damaged: {}",
-                        self.backup, damage.damaged, damage.why
-                    );
-                    Err(Finding::new(Id::BackupDamaged, cause))
-                }
-            }
+            self.verdict(&content)
         })
+    }
+
+    /// What is said in the end: damage first, as more is known of it.
+    fn verdict(&self, content: &Content) -> Result<(), Finding> {
+        if let Some(damage) = content.damage.first() {
+            let cause =
+                format!("the backup {} restores, but {} is damaged: {}", self.backup, damage.damaged, damage.why);
+            return Err(Finding::new(Id::BackupDamaged, cause));
+        }
+        let Some(first) = content.unread.first() else { return Ok(()) };
+        let cause = format!(
+            "the backup {} restores, but not all of its tables could be read; of {} PostgreSQL says: {}",
+            self.backup, first.unread, first.why
+        );
+        Err(Finding::new(Id::BackupUnread, cause).advise(
+            "A table is read with the rights of its owner, who must be able to call what its indexes and statistics call, by \
+             names in the table's own schema or in public. Mend that in the instance, and verify another backup.",
+        ))
     }
 
     fn answer(&self, session: &Session, subject: &Subject, content: &Content, differences: Option<&[String]>) {
@@ -105,7 +114,10 @@ impl Verify {
         if differences.is_some_and(<[String]>::is_empty) {
             console.info(format!("The instance {} has the same content now.", subject.source));
         }
-        if content.damage.is_empty() {
+        for table in &content.unread {
+            console.info(format!("Not read: {}: {}.", table.unread, table.why));
+        }
+        if content.is_whole() {
             let tables = content.tables.len();
             console
                 .success(format!("The backup {} restores, and all of its {tables} tables can be read.", self.backup));

@@ -279,7 +279,7 @@ async fn no_access(world: &mut World) -> Result<(), Failure> {
     for kind in ["role", "rolebinding"] {
         let all = observe::all(&world.client().await?, world.namespace(), kind).await?;
         let left: Vec<_> = all.into_iter().filter_map(|object| object.metadata.name).collect();
-        if left.iter().any(|name| name.starts_with("order.")) {
+        if left.iter().any(|name| name.ends_with(":order")) {
             return Err(Failure::unexpected(format!("no {kind} for orders"), format!("{left:?}")));
         }
     }

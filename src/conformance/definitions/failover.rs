@@ -101,6 +101,7 @@ fn processes(pod: &Pod, part: &str) -> Result<Vec<Process>, Failure> {
     found.retain(|process| match part {
         "server" => process.line.contains("postgres") && process.line.contains("-D"),
         "agent" => process.line.contains("agent postgres"),
+        "backup-agent" => process.line.contains("agent backup"),
         _ => true,
     });
     if matches!(part, "server" | "agent") {

@@ -41,11 +41,11 @@ pub enum Error {
     },
 }
 
-/// How every session of the superuser begins: as the superuser, and with a path of `pg_catalog` alone. Applications may make
-/// objects in schemas of theirs, and set both for the sessions of their database; a function of theirs that fits better than the
-/// one that is meant would be run by the superuser (PostgreSQL manual, "Usage Patterns" of schemas; CVE-2018-1058). What is not
-/// in `pg_catalog` is named with its schema.
-pub const SAFE: &str = "-c search_path= -c role=none";
+/// How every session of the superuser begins: as the superuser, with a path of `pg_catalog` alone, and able to write.
+/// Applications may set all of it for the sessions of their database, and make objects in schemas of theirs; a function of theirs
+/// that fits better than the one that is meant would be run by the superuser (PostgreSQL manual, "Usage Patterns" of schemas;
+/// CVE-2018-1058). What is not in `pg_catalog` is named with its schema.
+pub const SAFE: &str = "-c search_path= -c role=none -c default_transaction_read_only=off";
 /// Whatever the instance's parameters say, nothing of the agent's work is logged, cut off or waits for standbys.
 const QUIET: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
                      -c track_activities=off -c pg_stat_statements.track=none \

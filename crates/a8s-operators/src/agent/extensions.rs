@@ -17,10 +17,10 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::sleep;
-use tokio_postgres::error::SqlState;
+use tokio_postgres::error::{Severity, SqlState};
 use tokio_postgres::{Client, SimpleQueryMessage};
 
-/// Annotation of a pod: why extensions are not installed, in one sentence each. Absent if all are.
+/// Annotation of a pod: why extensions are not what they should be, in one sentence each. Absent if all are.
 pub const ANNOTATION: &str = "a8s.a9s/extensions";
 /// The comment on an extension that came by the spec.
 const MARK: &str = "installed by spec.extensions";
@@ -38,7 +38,7 @@ pub fn trouble_of_pod(pod: &PartialObjectMeta<Pod>) -> Option<String> {
 /// What an attempt left undone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Undone {
-    /// Why extensions are not installed.
+    /// Why extensions are not installed, or still are.
     pub trouble: Vec<String>,
     /// Extensions that stay for those who depend on them.
     pub needed: Vec<String>,
@@ -101,8 +101,18 @@ async fn attempt(platform: &impl Primary, sockets: &Path, wanted: &[String]) -> 
 /// If the server cannot be asked.
 pub async fn apply(sockets: &Path, wanted: &[String]) -> Result<Undone, tokio_postgres::Error> {
     let settings = "-c statement_timeout=0 -c client_min_messages=warning";
-    let client = bootstrap::connect_to(sockets, DEFAULT_DATABASE, "a9s extensions", settings).await?;
     let mut undone = Undone::default();
+    let client = match bootstrap::connect_to(sockets, DEFAULT_DATABASE, "a9s extensions", settings).await {
+        // Its owner, an application, may let nobody connect, and may have dropped it.
+        Err(error)
+            if [Some(&SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE), Some(&SqlState::INVALID_CATALOG_NAME)]
+                .contains(&error.code()) =>
+        {
+            undone.trouble.push(format!("the extensions are not looked after: {}", words(&error)));
+            return Ok(undone);
+        }
+        client => client?,
+    };
     for change in plan(wanted, &extensions(&client).await?) {
         match change {
             Change::Missing(name) => undone.trouble.push(format!("the extension {name} is not installed on the host")),
@@ -123,12 +133,20 @@ pub async fn apply(sockets: &Path, wanted: &[String]) -> Result<Undone, tokio_po
                     Err(error) if error.code() == Some(&SqlState::DEPENDENT_OBJECTS_STILL_EXIST) => {
                         undone.needed.push(name);
                     }
+                    Err(error) if is_refusal(&error) => {
+                        undone.trouble.push(format!("the extension {name} cannot be removed: {}", words(&error)));
+                    }
                     result => result?,
                 }
             }
         }
     }
     Ok(undone)
+}
+
+/// Whether the server goes on after it.
+fn is_refusal(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|error| error.parsed_severity() == Some(Severity::Error))
 }
 
 /// The server's own words, if it gave any.

@@ -15,7 +15,6 @@ use std::path::Path;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep};
-use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, SimpleQueryMessage};
 
 /// Key of the Secret.
@@ -72,13 +71,6 @@ pub enum Error {
     /// The cluster.
     #[error(transparent)]
     Platform(#[from] platform::Error),
-}
-
-impl Error {
-    /// Whether somebody else's lock was waited for in vain.
-    fn is_locked(&self) -> bool {
-        matches!(self, Self::Refused { source, .. } if source.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
-    }
 }
 
 fn refused(action: &'static str) -> impl FnOnce(tokio_postgres::Error) -> Error {
@@ -207,8 +199,8 @@ const QUIET: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c l
                      -c log_duration=off -c track_activities=off -c pg_stat_statements.track=none \
                      -c synchronous_commit=on -c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning";
 
-/// Ownership changes under a lock that keeps everybody from a table, also those who come later: it is not waited for
-/// long, but asked for again.
+/// Ownership changes under a lock that keeps everybody from a table, also those who come later, and a role goes when nobody
+/// is giving it rights: neither is waited for long, but asked for again.
 const PATIENT: &str = "SET lock_timeout = '1s'";
 
 /// A login as it is.
@@ -277,13 +269,8 @@ async fn drop_logins(sockets: &Path, client: &Client, surplus: &[&Existing]) -> 
     let oids = surplus.iter().map(|login| login.oid.as_str()).collect::<Vec<_>>().join(", ");
     let sessions = format!("FROM pg_stat_activity WHERE usesysid IN ({oids})");
     end_sessions(client, &sessions).await.map_err(refused("end the sessions of its old logins"))?;
-    if let Err(error) = hand_over(sockets, client, surplus, &oids).await {
-        if !error.is_locked() {
-            return Err(error);
-        }
-        tracing::warn!("somebody works with what old logins own: {}", chain(&error));
-        return Err(Error::Kept { count: surplus.len() });
-    }
+    hand_over(sockets, client, surplus, &oids).await?;
+    client.batch_execute(PATIENT).await.map_err(refused("limit its waits"))?;
     let mut kept = 0;
     for login in surplus {
         if let Err(source) = client.batch_execute(&format!("DROP ROLE {}", identifier(&login.role))).await {
@@ -306,7 +293,8 @@ async fn end_sessions(client: &Client, sessions: &str) -> Result<(), tokio_postg
 }
 
 /// Gives what the logins own, by having gone back to their own role, to [`ROOT_ROLE`], in each database that has any
-/// of it; and takes their own rights away.
+/// of it; and takes their own rights away. Applications can keep it from that, in databases of theirs: by locks, and by letting
+/// nobody connect.
 async fn hand_over(sockets: &Path, client: &Client, surplus: &[&Existing], oids: &str) -> Result<(), Error> {
     let query = format!(
         "SELECT DISTINCT coalesce(d.datname, {here}) FROM pg_shdepend s LEFT JOIN pg_database d ON d.oid = s.dbid \
@@ -318,12 +306,18 @@ async fn hand_over(sockets: &Path, client: &Client, surplus: &[&Existing], oids:
     for message in messages {
         let SimpleQueryMessage::Row(row) = message else { continue };
         let Some(database) = row.get(0) else { continue };
-        let statement = format!("REASSIGN OWNED BY {roles} TO {}; DROP OWNED BY {roles}", identifier(ROOT_ROLE));
-        let there = connect(sockets, database).await.map_err(refused("take a connection for its old logins"))?;
-        there.batch_execute(PATIENT).await.map_err(refused("limit its waits"))?;
-        there.batch_execute(&statement).await.map_err(refused("hand over what its old logins own"))?;
+        if let Err(error) = hand_over_in(sockets, database, &roles).await {
+            tracing::warn!("what old logins own in {database} stays theirs: {}", chain(&error));
+        }
     }
     Ok(())
+}
+
+async fn hand_over_in(sockets: &Path, database: &str, roles: &str) -> Result<(), tokio_postgres::Error> {
+    let client = connect(sockets, database).await?;
+    client.batch_execute(PATIENT).await?;
+    let root = identifier(ROOT_ROLE);
+    client.batch_execute(&format!("REASSIGN OWNED BY {roles} TO {root}; DROP OWNED BY {roles}")).await
 }
 
 #[cfg(test)]

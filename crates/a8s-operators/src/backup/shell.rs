@@ -170,9 +170,10 @@ impl Context {
         let namespace = object.namespace().unwrap_or_default();
         let (role, binding) = answering(object, &namespace, instance);
         let given = async {
-            self.give::<K, _>(access.secret(&namespace, instance, object.owner())).await?;
             self.give::<K, _>(role).await?;
-            self.give::<K, _>(binding).await
+            self.give::<K, _>(binding).await?;
+            // Last: an order that waits for somebody's name leaves no key of the store behind.
+            self.give::<K, _>(access.secret(&namespace, instance, object.owner())).await
         };
         match given.await {
             Ok(()) => Ok(Ok(())),

@@ -71,15 +71,16 @@ pub fn backup_store(instance: &str) -> String {
 }
 
 /// The Role, and its RoleBinding, by which the agents of an instance read these two Secrets and write its Lease and its
-/// pods, and no others.
+/// pods, and no others. With a colon, which names of Roles may have and names of instances may not: the RoleBinding of an
+/// instance has its name.
 pub fn agent_role(instance: &str) -> String {
-    format!("{instance}-agent")
+    format!("{instance}:agent")
 }
 
-/// The Role, and its RoleBinding, by which the agents of an instance answer an order, while it runs.
+/// The Role, and its RoleBinding, by which the agents of an instance answer an order, while it runs. With a colon, as
+/// [`agent_role`].
 pub fn order_role(instance: &str) -> String {
-    // No name of an instance has a dot.
-    format!("order.{instance}")
+    format!("{instance}:order")
 }
 
 /// The ConfigMap that says where an exposed instance is reached.
@@ -99,4 +100,19 @@ pub fn selector(instance: &str) -> String {
     let labels: Vec<String> =
         reserved_labels(instance).into_iter().map(|(key, value)| format!("{key}={value}")).collect();
     labels.join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn no_two_instances_have_roles_of_one_name() {
+        let instances = ["solo", "solo-agent", "solo-order", "agent.solo", "order.solo"];
+        // The first is the RoleBinding that every agent's is.
+        let names = instances.map(|instance| [instance.to_owned(), agent_role(instance), order_role(instance)]);
+        let all: BTreeSet<&String> = names.iter().flatten().collect();
+        assert_eq!(all.len(), 3 * instances.len(), "{names:?}");
+    }
 }

@@ -158,6 +158,51 @@ fn nothing_that_a_login_has_made_is_run_in_the_place_of_the_superuser() {
 }
 
 #[test]
+fn what_an_application_sets_for_its_database_keeps_nobody_from_a_login() {
+    as_server_user("primary::what_an_application_sets_for_its_database_keeps_nobody_from_a_login", || {
+        let fixture = Fixture::new(true);
+        let (one, two) = ("a8s-sb-ggggggggg", "a8s-sb-hhhhhhhhh");
+        let (three, four) = ("a8s-sb-iiiiiiiii", "a8s-sb-jjjjjjjjj");
+        let roles = "SELECT string_agg(rolname || ':' || rolcanlogin, ',' ORDER BY rolname) FROM pg_roles \
+                     WHERE rolname LIKE 'a8s-sb-%'";
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                fixture.set_logins(&[one, two, three]).await;
+                for (role, table) in [(one, "a"), (two, "b")] {
+                    let own = format!("SET ROLE NONE; CREATE TABLE public.{table} (n int)");
+                    fixture.sql_of(role, &own).await.expect("made");
+                }
+                let only_reads = format!("ALTER DATABASE {DATABASE} SET default_transaction_read_only = on");
+                fixture.sql_of(three, &only_reads).await.expect("set");
+                fixture.set_logins(&[two, three]).await;
+                assert_eq!(fixture.sql(roles).await, format!("{two}:true,{three}:true"));
+
+                let closes = format!("ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS false");
+                fixture.sql_in("postgres", three, &closes).await.expect("closed");
+                fixture.set_logins(&[three, four]).await;
+                assert_eq!(fixture.sql(roles).await, format!("{two}:false,{three}:true,{four}:true"));
+                // Who owns nothing there goes.
+                fixture.set_logins(&[three]).await;
+                assert_eq!(fixture.sql(roles).await, format!("{two}:false,{three}:true"));
+                fixture.memory.seen.send_modify(|seen| {
+                    let instance = seen.instance.as_mut().expect("an instance");
+                    instance.spec.extensions = Some(vec!["hstore".to_owned()]);
+                });
+                let trouble = || fixture.memory.notes.borrow().get(extensions::ANNOTATION).cloned();
+                until(|| trouble().is_some()).await;
+                assert!(trouble().expect("trouble").contains("not currently accepting connections"), "{:?}", trouble());
+
+                fixture.sql(&format!("ALTER DATABASE {DATABASE} ALLOW_CONNECTIONS true")).await;
+                fixture.set_logins(&[three, four]).await;
+                assert_eq!(fixture.sql(roles).await, format!("{three}:true,{four}:true"));
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
 fn extensions_follow_the_spec_and_those_of_users_stay() {
     as_server_user("primary::extensions_follow_the_spec_and_those_of_users_stay", || {
         let fixture = Fixture::new(true);
