@@ -348,7 +348,8 @@ mod tests {
         }
         assert!(!text.contains("p:w"), "{text}");
         let as_superuser = connection(&server, "127.64.0.9", "postgres", "solo-0", Some("postgres"));
-        assert!(as_superuser.ends_with("dbname='postgres' options='-c search_path= -c role=none'"), "{as_superuser}");
+        let safe = format!("dbname='postgres' options='{}'", bootstrap::SAFE);
+        assert!(as_superuser.ends_with(&safe), "{as_superuser}");
         let passwords = fs_err::read_to_string(server.volume.join(PASSWORDS)).expect("there");
         assert_eq!(passwords, "*:*:*:postgres:p\\:w\\\\d\n*:*:*:standby:p\\:w\\\\d\n");
     }
