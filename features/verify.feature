@@ -135,6 +135,17 @@ Feature: Backups that are proven, and restores into a new instance
     And standard output says "public.closed was not read, and is not compared"
     And nothing of a verification is left
 
+  @negative
+  Scenario: A database that lets nobody in is named, and the backup is not verified
+    Given an instance "solo"
+    When I run `a9s pg apply -i solo --database postgres --sql 'ALTER DATABASE a9s_apps_default_db ALLOW_CONNECTIONS false' --yes`
+    Then the command succeeds
+    When I create a backup "nightly" of "solo"
+    And I run `a9s pg verify nightly`
+    Then it ends with the finding "backup-unread"
+    And standard error says "of the database a9s_apps_default_db PostgreSQL says:"
+    And nothing of a verification is left
+
   Scenario: A verification that is interrupted removes what it made
     Given an instance "solo"
     And a backup "nightly" of "solo"

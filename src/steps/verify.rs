@@ -24,9 +24,9 @@ use crate::step::{Context, Observation, Plan, Step};
 
 /// Label of what a verification makes; its value is the UID of the backup.
 const LABEL: &str = "a8s.a9s/verifies";
-/// Lists the databases that can be read.
-const DATABASES: &str =
-    "SELECT datname FROM pg_catalog.pg_database WHERE datallowconn AND NOT datistemplate ORDER BY datname";
+/// Lists the databases that applications may have something in, and whether they let anybody connect.
+const DATABASES: &str = "SELECT CASE WHEN datallowconn THEN 'open ' ELSE 'closed ' END || datname \
+    FROM pg_catalog.pg_database WHERE datname NOT IN ('template0', 'template1') ORDER BY datname";
 /// Reads every table of a database: number of rows, and a hash of the content that does not depend on the order of the
 /// rows. Where checksums of pages are on, the server compares them on the way.
 const CONTENT: &str = include_str!("verify.sql");
@@ -214,8 +214,17 @@ impl Step for Examined {
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         let mut content = Content { checksums: true, ..Content::default() };
-        for database in self.run("postgres", format!("{PLAIN}{DATABASES}"), context).await?.lines() {
-            content.add(database, Content::read(&self.run(database, self.script.clone(), context).await?));
+        for line in self.run("postgres", format!("{PLAIN}{DATABASES}"), context).await?.lines() {
+            match line.split_once(' ') {
+                Some(("open", database)) => {
+                    content.add(database, Content::read(&self.run(database, self.script.clone(), context).await?));
+                }
+                Some(("closed", database)) => {
+                    let why = format!("database \"{database}\" is not currently accepting connections");
+                    content.unread.push(Unread { unread: format!("the database {database}"), why });
+                }
+                _ => {}
+            }
         }
         *self.content.lock().unwrap_or_else(PoisonError::into_inner) = Some(content);
         Ok(())
@@ -242,10 +251,10 @@ pub struct Damage {
     pub why: String,
 }
 
-/// A table that was not read, because of what its indexes and statistics call.
+/// A table that was not read, because of what its indexes and statistics call; or a database that lets nobody in.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unread {
-    /// The table.
+    /// The table, or the database.
     pub unread: String,
     /// The server's words.
     pub why: String,
@@ -260,7 +269,7 @@ pub struct Content {
     pub indexes: usize,
     /// The tables.
     pub tables: Vec<Table>,
-    /// Tables that were not read.
+    /// What was not read.
     pub unread: Vec<Unread>,
     /// What is damaged.
     pub damage: Vec<Damage>,

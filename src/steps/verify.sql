@@ -3,8 +3,12 @@
 \pset tuples_only on
 SET DateStyle = 'ISO'; SET TimeZone = 'UTC'; SET IntervalStyle = 'postgres';
 SET extra_float_digits = 1; SET bytea_output = 'hex'; SET standard_conforming_strings = on;
--- A policy that would hide rows is an error.
-SET statement_timeout = 0; SET row_security = off;
+-- A policy that would hide rows is an error, and no time limit that an application has set for its database is ours.
+SET statement_timeout = 0; SET lock_timeout = 0; SET row_security = off;
+SELECT set_config(name, '0', false) FROM pg_settings WHERE name = 'transaction_timeout'
+\g /dev/null
+-- A table that is gone by the time it is read fails where that is caught.
+SET check_function_bodies = off;
 -- A name that nobody has.
 SELECT 'a9s_verify_' || gen_random_uuid() AS own
 \gset

@@ -89,12 +89,13 @@ impl Verify {
         }
         let Some(first) = content.unread.first() else { return Ok(()) };
         let cause = format!(
-            "the backup {} restores, but not all of its tables could be read; of {} PostgreSQL says: {}",
+            "the backup {} restores, but not all of it could be read; of {} PostgreSQL says: {}",
             self.backup, first.unread, first.why
         );
         Err(Finding::new(Id::BackupUnread, cause).advise(
             "A table is read with the rights of its owner, who must be able to call what its indexes and statistics call, by \
-             names in the table's own schema or in public. Mend that in the instance, and verify another backup.",
+             names in the table's own schema or in public; and a database must accept connections. Mend that in the \
+             instance, and verify another backup.",
         ))
     }
 

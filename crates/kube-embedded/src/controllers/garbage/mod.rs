@@ -1,17 +1,18 @@
 //! The garbage collector: objects whose owners are gone go too (Kubernetes documentation, "Owners and Dependents" and
 //! "Garbage Collection").
 //!
-//! [`graph`] remembers who depends on whom; [`plan`] decides. That an owner is absent is known of every kind that was
-//! seen, even if nothing serves it any more: the objects are all that were committed. Of any other kind the API server is
-//! asked. What is deleted is deleted only in the version that was looked at.
+//! [`graph`] remembers who depends on whom; [`plan`] decides. An owner is absent if it is in no resource of its kind, of those
+//! that were seen, even if nothing serves them any more, and of those that the API server serves: the objects are all that
+//! were committed. What is deleted is deleted only in the version that was looked at.
 
 mod graph;
 mod plan;
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use kube::core::ApiResource;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResource;
 use serde_json::Value;
 
 use self::graph::{Graph, Key};
@@ -20,7 +21,7 @@ use super::action::{Action, Target};
 use super::engine::Controller;
 use super::events::Note;
 use super::{Context, Error};
-use crate::objects::Change;
+use crate::objects::{Change, GroupResource};
 
 const COMPONENT: &str = "garbage-collector-controller";
 
@@ -61,42 +62,32 @@ impl GarbageCollector {
             self.warn(object, &format!("{what} does not exist in namespace \"\""));
             Ok(OwnerState::Unresolvable)
         };
-        let known = self.graph().resources_of(api_version, kind);
-        if !known.is_empty() {
-            let is_in_reach = |namespaced: bool| !namespaced || key.namespace().is_some();
-            let mut found = known.iter().filter(|(_, namespaced)| is_in_reach(**namespaced)).filter_map(
-                |(resource, namespaced)| {
-                    self.context.objects.get(resource, key.namespace().filter(|_| *namespaced), name)
-                },
-            );
-            return match found.find(|owner| uid_of(owner) == uid) {
-                Some(owner) => Ok(plan::state_of(&owner)),
-                None if known.values().all(|namespaced| is_in_reach(*namespaced)) => Ok(OwnerState::Absent),
-                None => misplaced(),
-            };
+        let is_in_reach = |namespaced: bool| !namespaced || key.namespace().is_some();
+        let find = |resources: &BTreeMap<GroupResource, bool>| {
+            let within = resources.iter().filter(|(_, namespaced)| is_in_reach(**namespaced));
+            let mut named = within.filter_map(|(resource, namespaced)| {
+                self.context.objects.get(resource, key.namespace().filter(|_| *namespaced), name)
+            });
+            named.find(|owner| uid_of(owner) == uid)
+        };
+        let mut resources = self.graph().resources_of(api_version, kind);
+        if let Some(owner) = find(&resources) {
+            return Ok(plan::state_of(&owner));
         }
-        let Some((resource, namespaced)) = self.discover(api_version, kind).await? else {
+        // What the graph was not shown yet is looked for, too: that somebody is gone is a reason to delete.
+        resources.extend(self.discover(api_version, kind).await?);
+        if resources.is_empty() {
             return Ok(OwnerState::Unresolvable);
-        };
-        if namespaced && key.namespace().is_none() {
-            return misplaced();
         }
-        let api = self.context.api(&resource, key.namespace().filter(|_| namespaced));
-        let live = api.get_opt(name).await.map_err(|source| Error::Request {
-            verb: "get",
-            kind: kind.to_owned(),
-            name: name.to_owned(),
-            source: Box::new(source),
-        })?;
-        let Some(live) = live.filter(|live| live.metadata.uid.as_deref() == Some(uid)) else {
-            return Ok(OwnerState::Absent);
-        };
-        let live = super::action::to_value(&live)?;
-        Ok(plan::state_of(&live))
+        match find(&resources) {
+            Some(owner) => Ok(plan::state_of(&owner)),
+            None if resources.values().all(|namespaced| is_in_reach(*namespaced)) => Ok(OwnerState::Absent),
+            None => misplaced(),
+        }
     }
 
-    /// The resource of a kind, and whether it is namespaced; `None` if the API server doesn't serve it.
-    async fn discover(&self, api_version: &str, kind: &str) -> Result<Option<(ApiResource, bool)>, Error> {
+    /// The resources of a kind that the API server serves, and whether they are namespaced.
+    async fn discover(&self, api_version: &str, kind: &str) -> Result<BTreeMap<GroupResource, bool>, Error> {
         let client = &self.context.client;
         let list = match api_version.split_once('/') {
             Some(_) => client.list_api_group_resources(api_version).await,
@@ -104,24 +95,16 @@ impl GarbageCollector {
         };
         let list = match list {
             Ok(list) => list,
-            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(None),
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(BTreeMap::new()),
             Err(source) => {
                 let name = api_version.to_owned();
                 return Err(Error::Request { verb: "discover", kind: kind.to_owned(), name, source: Box::new(source) });
             }
         };
-        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
-        let found = list.resources.into_iter().find(|one| one.kind == kind && !one.name.contains('/'));
-        Ok(found.map(|one| {
-            let resource = ApiResource {
-                group: group.to_owned(),
-                version: version.to_owned(),
-                api_version: api_version.to_owned(),
-                kind: kind.to_owned(),
-                plural: one.name,
-            };
-            (resource, one.namespaced)
-        }))
+        let group = api_version.split_once('/').map_or("", |(group, _)| group);
+        let is_stored = |one: &APIResource| one.kind == kind && one.verbs.iter().any(|verb| verb == "list");
+        let found = list.resources.into_iter().filter(is_stored);
+        Ok(found.map(|one| (GroupResource::new(group, &one.name), one.namespaced)).collect())
     }
 
     fn warn(&self, object: &Value, message: &str) {
