@@ -46,6 +46,7 @@ Feature: Service bindings
     Then the command succeeds
     And the program has sent no changing request
 
+  @full
   Scenario: A service binding is not implemented before its login is there
     Given no login can be made in "solo"
     When I run `a9s create pg servicebinding --name app --service-instance solo --yes --timeout 3s`
@@ -65,6 +66,7 @@ Feature: Service bindings
     And as "app" the statement "SELECT string_agg(r.rolname, ',') FROM pg_auth_members m JOIN pg_roles r ON r.oid = m.roleid WHERE m.member = quote_ident(session_user)::regrole" answers "a9s_user"
     And as "app" the statement "SELECT has_table_privilege(session_user, 'pg_authid', 'SELECT'), has_function_privilege(session_user, 'pg_read_file(text)', 'EXECUTE')" answers "f|f"
 
+  @full
   Scenario: Five service bindings share a table, and what one made stays when it is deleted
     Given service bindings "one", "two", "three", "four", "five" to "solo"
     When as "one" the statement "CREATE TABLE a9s_apps_default_db (n int)" is run

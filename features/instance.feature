@@ -335,7 +335,7 @@ Feature: Instances
       | more than there is room | maxConnections | 262143     | 100                          | the memory limit of                   |
       | ciphers that are none   | sslCiphers     | "nonsense" | "HIGH:MEDIUM:+3DES:!aNULL"   | does not start with its parameters    |
 
-  @core @negative @kubectl
+  @full @negative @kubectl
   Scenario Outline: What an instance cannot become: <what>
     Given an instance "grown" with `--replicas 2 --volume-size 2Gi --service-version 15`
     When I run `kubectl <change>`
@@ -348,10 +348,6 @@ Feature: Instances
     Examples:
       | what             | change                                                         | reason                              |
       | smaller          | patch pg grown --type merge -p '{"spec":{"volumeSize":"1Gi"}}' | cannot be decreased from 2Gi to 1Gi |
-
-    @full
-    Examples:
-      | what             | change                                                         | reason                              |
       | less             | patch pg grown --type merge -p '{"spec":{"replicas":1}}'       | cannot be decreased from 2 to 1     |
       | less, by scaling | scale pg grown --replicas 1                                    | cannot be decreased from 2 to 1     |
       | of another major | patch pg grown --type merge -p '{"spec":{"version":16}}'       | cannot be changed from 15 to 16     |

@@ -12,6 +12,7 @@ Feature: kubectl as the judge
     Then the command succeeds
     And standard output is "seen by kubectl"
 
+  @full
   Scenario: Looking at an instance
     Given an instance "solo"
     When I run `kubectl get pg`

@@ -46,7 +46,7 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     And the program has sent no changing request
 
-  @cluster @embedded-only @process
+  @full @cluster @embedded-only @process
   Scenario: Instances go with the stack, are named before, and are asked about again
     Given a cluster of its own
     And an instance "solo"
