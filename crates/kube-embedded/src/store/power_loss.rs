@@ -250,6 +250,23 @@ fn versions(objects: &[Arc<Object>]) -> BTreeMap<String, u64> {
     objects.iter().map(|object| (object.key.name.clone(), object.version)).collect()
 }
 
+/// The objects by name with their versions, and the version of the store.
+type Known = (BTreeMap<String, u64>, u64);
+
+/// Makes so many commits, unless one fails: what would be there with that one.
+fn commits(disk: &mut Disk, number: u64, acknowledged: &mut Known, random: &mut StdRng) -> Option<Known> {
+    for _ in 0..number {
+        let version = acknowledged.1 + 1;
+        let events = commit(version, &acknowledged.0, random);
+        let next = (after(acknowledged.0.clone(), &events), version);
+        if disk.commit(&events, version).is_err() {
+            return Some(next);
+        }
+        *acknowledged = next;
+    }
+    None
+}
+
 #[test]
 fn a_commit_that_was_acknowledged_survives_every_loss_of_power_and_no_other_does_by_half() {
     let mut random = StdRng::seed_from_u64(20_260_101);
@@ -260,17 +277,7 @@ fn a_commit_that_was_acknowledged_survives_every_loss_of_power_and_no_other_does
         let (mut disk, ..) = power.store().unwrap_or_else(|error| panic!("loss {loss}: {error}"));
         // Opening writes, too; power may fail there the next time.
         power.file().state().left = Some(random.random_range(0..40));
-        let mut promised = None;
-        for _ in 0..COMMITS {
-            let version = acknowledged.1 + 1;
-            let events = commit(version, &acknowledged.0, &mut random);
-            let next = (after(acknowledged.0.clone(), &events), version);
-            if disk.commit(&events, version).is_err() {
-                promised = Some(next);
-                break;
-            }
-            acknowledged = next;
-        }
+        let promised = commits(&mut disk, COMMITS, &mut acknowledged, &mut random);
         let (survived, on_their_way) = power.after_loss(&mut random);
         drop(disk);
         hits += u32::from(promised.is_some());
@@ -296,34 +303,15 @@ fn goes_on_after_the_failure_of(operation: Operation) {
         let (mut disk, ..) = drive.store().unwrap_or_else(|error| panic!("run {run}: {error}"));
         drive.file().state().failing = Some((operation, random.random_range(0..20)));
         let mut acknowledged = (BTreeMap::new(), 0);
-        let mut promised = None;
-        for _ in 0..100 {
-            let version = acknowledged.1 + 1;
-            let events = commit(version, &acknowledged.0, &mut random);
-            let next = (after(acknowledged.0.clone(), &events), version);
-            if disk.commit(&events, version).is_err() {
-                promised = Some(next);
-                break;
-            }
-            acknowledged = next;
-        }
+        let mut promised = commits(&mut disk, 100, &mut acknowledged, &mut random);
         failures += u32::from(promised.is_some());
         drive.file().state().left = Some(random.random_range(0..120));
         let objects: Vec<_> = acknowledged.0.iter().map(|(name, version)| object(name, *version)).collect();
         if disk.recover(&objects, acknowledged.1).is_ok() {
-            promised = None;
-            for _ in 0..COMMITS {
-                // The number of the commit that has failed is given again.
-                let version = acknowledged.1 + 1;
-                let events = commit(version, &acknowledged.0, &mut random);
-                let next = (after(acknowledged.0.clone(), &events), version);
-                if disk.commit(&events, version).is_err() {
-                    promised = Some(next);
-                    break;
-                }
-                acknowledged = next;
-                later += 1;
-            }
+            // The number of the commit that has failed is given again.
+            let recovered = acknowledged.1;
+            promised = commits(&mut disk, COMMITS, &mut acknowledged, &mut random);
+            later += acknowledged.1 - recovered;
         }
         let (survived, _) = drive.after_loss(&mut random);
         drop(disk);
