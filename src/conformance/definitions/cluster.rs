@@ -144,7 +144,6 @@ async fn kill_process_meanwhile(world: &mut World, line: String, instance: Strin
     Ok(())
 }
 
-#[given("the cluster's process has been killed")]
 /// Nobody waits for its end.
 #[when("the cluster's process is asked to end")]
 async fn process_is_asked_to_end(world: &mut World) -> Result<(), Failure> {
@@ -152,6 +151,7 @@ async fn process_is_asked_to_end(world: &mut World) -> Result<(), Failure> {
     Ok(kill(Pid::from_raw(process.pid), Signal::SIGTERM).map_err(std::io::Error::from)?)
 }
 
+#[given("the cluster's process has been killed")]
 #[when("the cluster's process is killed")]
 async fn process_is_killed(world: &mut World) -> Result<(), Failure> {
     kill_process(world).await
