@@ -5,11 +5,13 @@ use serde_json::{Value, json};
 use super::ApiServer;
 use super::admission::service_accounts;
 use super::admission::webhooks::Change;
+use super::builtin::causes::Causes;
 use super::builtin::rules;
 use super::call::Call;
 use super::handlers;
 use super::metadata;
 use super::registry::{Resource, Shape};
+use super::retire;
 use super::schema::definition;
 use super::typed;
 use crate::objects::{GroupResource, Objects as _};
@@ -39,10 +41,10 @@ impl ApiServer {
                 self.complete(call, old, new)?;
             }
         }
-        let mut causes = self.violations(call, old, new)?;
-        causes.extend(new_finalizers(new, old));
-        if !causes.is_empty() {
-            return Err(Status::invalid(&call.resource.group, &call.resource.kind, metadata::name(new), causes));
+        let mut causes = Causes(self.violations(call, old, new)?);
+        new_finalizers(&mut causes, new, old);
+        if !causes.0.is_empty() {
+            return Err(Status::invalid(&call.resource.group, &call.resource.kind, metadata::name(new), causes.0));
         }
         if call.resource.group == "rbac.authorization.k8s.io" {
             self.authorizer.check_write(&call.user, &call.resource.plural, old, new)?;
@@ -96,7 +98,7 @@ impl ApiServer {
                     let why = "create not allowed while custom resource definition is terminating";
                     return Err(Status::method_not_allowed(why));
                 }
-                let mut causes = super::builtin::causes::Causes::default();
+                let mut causes = Causes::default();
                 rules::metadata(&mut causes, &new["metadata"], "metadata");
                 causes.0.extend(custom.schema.validate(new, old));
                 Ok(causes.0)
@@ -107,11 +109,11 @@ impl ApiServer {
             Shape::Builtin(_) if !matches!(call.request.subresource.as_str(), "" | "scale") => Ok(Vec::new()),
             Shape::Builtin(_) if is_definition(resource) => {
                 definition::establish(new);
-                let mut causes = definition::validate(new, old);
+                let mut causes = Causes(definition::validate(new, old));
                 if old.is_none() {
-                    causes.extend(self.kind_in_use(new));
+                    self.kind_in_use(&mut causes, new);
                 }
-                Ok(causes)
+                Ok(causes.0)
             }
             Shape::Builtin(_) => Ok(rules::validate(&resource.group, &resource.plural, new, old).0),
         }
@@ -119,32 +121,31 @@ impl ApiServer {
 
     /// Of one kind there is one resource: who names an owner names its kind. (Kubernetes stores such a definition and
     /// does not serve it.)
-    fn kind_in_use(&self, new: &Value) -> Option<Cause> {
+    fn kind_in_use(&self, causes: &mut Causes, new: &Value) {
         let (group, kind) = (&new["spec"]["group"], &new["spec"]["names"]["kind"]);
-        let all = self.store.list(&GroupResource::new("apiextensions.k8s.io", "customresourcedefinitions"), None);
+        let all = self.store.list(&retire::definitions(), None);
         let by = all.iter().find(|other| {
             let spec = &other["spec"];
             spec["group"] == *group && spec["names"]["kind"] == *kind && metadata::name(other) != metadata::name(new)
-        })?;
-        let message = format!("Invalid value: {kind}: is already in use by {}", metadata::name(by));
-        Some(Cause { reason: "FieldValueInvalid", field: "spec.names.kind".to_owned(), message })
+        });
+        if let Some(by) = by {
+            causes.invalid("spec.names.kind", kind, &format!("is already in use by {}", metadata::name(by)));
+        }
     }
 }
 
 /// An object that is being deleted waits for nobody new (`ValidateNoNewFinalizers`).
-fn new_finalizers(new: &Value, old: Option<&Value>) -> Option<Cause> {
-    let before = metadata::finalizers(old.filter(|old| metadata::is_deleting(old))?);
+fn new_finalizers(causes: &mut Causes, new: &Value, old: Option<&Value>) {
+    let Some(old) = old.filter(|old| metadata::is_deleting(old)) else { return };
+    let before = metadata::finalizers(old);
     let mut extra = metadata::finalizers(new);
     extra.retain(|finalizer| !before.contains(finalizer));
     extra.sort_unstable();
-    if extra.is_empty() {
-        return None;
+    if !extra.is_empty() {
+        let extra = extra.join("\", \"");
+        let why = "no new finalizers can be added if the object is being deleted, found new finalizers";
+        causes.forbidden("metadata.finalizers", &format!("{why} []string{{\"{extra}\"}}"));
     }
-    let message = format!(
-        "Forbidden: no new finalizers can be added if the object is being deleted, found new finalizers []string{{\"{}\"}}",
-        extra.join("\", \"")
-    );
-    Some(Cause { reason: "FieldValueForbidden", field: "metadata.finalizers".to_owned(), message })
 }
 
 /// A definition stays until its objects are gone.

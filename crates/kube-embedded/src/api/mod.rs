@@ -47,7 +47,7 @@ use crate::auth::Authenticator;
 use crate::auth::rbac::{Attributes, Authorizer, ResourceAttributes};
 use crate::auth::tokens::ServiceAccountTokens;
 use crate::kubelet::Kubelet;
-use crate::objects::{GroupResource, Objects as _};
+use crate::objects::Objects as _;
 use crate::status::Status;
 use crate::store::Store;
 use crate::user::UserInfo;
@@ -117,8 +117,7 @@ impl ApiServer {
         // Locked before the definitions are read: of two changes at once, the later reader has both.
         let mut registry = self.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner);
         let mut all = builtin::resources();
-        let definitions =
-            self.store.list(&GroupResource::new("apiextensions.k8s.io", "customresourcedefinitions"), None);
+        let definitions = self.store.list(&retire::definitions(), None);
         all.extend(definitions.iter().flat_map(|definition| schema::definition::resources(definition)));
         *registry = Arc::new(Registry::new(all));
     }
@@ -152,18 +151,14 @@ impl ApiServer {
         B::Error: Into<body::Error>,
     {
         let query = Query::parse(request.uri().query());
-        let answer = match (self.impersonate(user, &request), Target::of(&request, &query)) {
-            (Ok(user), Ok(Target::Resource(target))) => {
-                return self.handle_resource(user, target, query, request).await;
-            }
+        match (self.impersonate(user, &request), Target::of(&request, &query)) {
+            (Ok(user), Ok(Target::Resource(target))) => self.handle_resource(user, target, query, request).await,
             (Ok(user), Ok(Target::Path)) => {
                 let pending = self.pending("get", &user, &request, None);
-                let response = self.handle_path(&user, &request).unwrap_or_else(|status| body::error(&status));
-                return told(pending, response);
+                told(pending, self.handle_path(&user, &request).unwrap_or_else(|status| body::error(&status)))
             }
-            (Err(status), _) | (_, Err(status)) => Err(status),
-        };
-        answer.unwrap_or_else(|status| body::error(&status))
+            (Err(status), _) | (_, Err(status)) => body::error(&status),
+        }
     }
 
     async fn handle_resource<B>(

@@ -86,17 +86,11 @@ impl ApiServer {
                 .filter(|finalizer| *finalizer != definition::FINALIZER)
                 .map(Value::from)
                 .collect();
-            let gone = finalizers.is_empty();
             if finalizers.len() == metadata::finalizers(&left).len() {
                 return Ok(());
             }
-            metadata::set(&mut left, "finalizers", (!gone).then(|| finalizers.into()));
-            let done = if gone {
-                self.store.delete(key.clone(), definition.version).await
-            } else {
-                self.store.update(key.clone(), left, definition.version).await
-            };
-            match done {
+            metadata::set(&mut left, "finalizers", (!finalizers.is_empty()).then(|| finalizers.into()));
+            match self.put(&definition, left).await {
                 Err(crate::store::Error::Conflict) => {}
                 Err(crate::store::Error::NotFound) => return Ok(()),
                 Err(error) => return Err(Status::internal(error)),
@@ -136,7 +130,8 @@ fn definition_of(resource: &Resource) -> String {
     format!("{}.{}", resource.plural, resource.group)
 }
 
-fn definitions() -> GroupResource {
+/// Where definitions are stored.
+pub(super) fn definitions() -> GroupResource {
     GroupResource::new("apiextensions.k8s.io", "customresourcedefinitions")
 }
 

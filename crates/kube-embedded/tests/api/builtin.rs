@@ -330,10 +330,7 @@ async fn whoami(server: &Server, headers: Vec<(&str, &str)>) -> (u16, Value) {
         request = request.header(name, value.as_bytes());
     }
     let request = request.body(http_body_util::Full::new(bytes::Bytes::from("{}"))).unwrap();
-    let response = server.api.handle(UserInfo::master("test"), request).await;
-    let code = response.status().as_u16();
-    let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();
-    (code, serde_json::from_slice(&body).unwrap())
+    server.send(UserInfo::master("test"), request).await
 }
 
 #[tokio::test]

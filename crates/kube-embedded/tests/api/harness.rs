@@ -84,6 +84,15 @@ impl Server {
             .header("user-agent", "test/1")
             .body(http_body_util::Full::new(bytes::Bytes::from(body)))
             .unwrap();
+        self.send(user, request).await
+    }
+
+    /// What any request of a user is answered: the code and the body.
+    pub async fn send(
+        &self,
+        user: UserInfo,
+        request: http::Request<http_body_util::Full<bytes::Bytes>>,
+    ) -> (u16, Value) {
         let response = self.api.handle(user, request).await;
         let code = response.status().as_u16();
         let body = http_body_util::BodyExt::collect(response.into_body()).await.unwrap().to_bytes();

@@ -57,7 +57,7 @@ fn configmap(name: &str) -> Value {
 }
 
 /// A validating webhook that denies everything by saying what it saw, after `change` of its configuration.
-async fn denying(server: &Server, answer: fn(&Value) -> Value, change: impl FnOnce(&mut Value)) {
+async fn validating(server: &Server, answer: fn(&Value) -> Value, change: impl FnOnce(&mut Value)) {
     let (address, bundle) = webhook(server.directory.path(), answer).await;
     let mut hook = configuration("ValidatingWebhookConfiguration", address, &bundle);
     change(&mut hook["webhooks"][0]);
@@ -140,13 +140,8 @@ const DEFINITIONS: &str = "/apis/apiextensions.k8s.io/v1/customresourcedefinitio
 /// Defines things, and asks `answer` about every `operation` on them.
 async fn things(server: &Server, operation: &str, answer: fn(&Value) -> Value) {
     define_things(server).await;
-    let (address, bundle) = webhook(server.directory.path(), answer).await;
-    let mut hook = configuration("ValidatingWebhookConfiguration", address, &bundle);
-    hook["webhooks"][0]["rules"] = json!([{
-        "apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": [operation], "resources": ["things"],
-    }]);
-    let path = format!("{CONFIGURATIONS}/validatingwebhookconfigurations");
-    assert_eq!(server.request("POST", &path, Some(hook)).await.0, 201);
+    let rule = json!({"apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": [operation], "resources": ["things"]});
+    validating(server, answer, |hook| hook["rules"] = json!([rule])).await;
 }
 
 async fn define_things(server: &Server) {
@@ -245,7 +240,7 @@ async fn a_webhook_that_cannot_be_reached_fails_or_is_ignored() {
 async fn the_conditions_of_a_webhook_decide_whether_it_is_asked() {
     let server = Server::start().await;
     let with = |expression: &str| json!([{"name": "c", "expression": expression}]);
-    denying(
+    validating(
         &server,
         |_| deny("no"),
         |hook| hook["matchConditions"] = with("object.metadata.name.startsWith('a') && request.operation == 'CREATE'"),
@@ -284,15 +279,14 @@ async fn a_webhook_knows_a_resource_by_any_of_its_versions() {
         "group": "example.com", "scope": "Namespaced", "names": {"kind": "Thing", "plural": "things"},
         "versions": [version("v1"), version("v2")],
     }});
-    let path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions";
-    assert_eq!(server.request("POST", path, Some(definition)).await.0, 201);
+    assert_eq!(server.request("POST", DEFINITIONS, Some(definition)).await.0, 201);
     let saw = |request: &Value| {
         let kinds = ["kind", "requestKind"].map(|field| request[field]["version"].as_str().unwrap().to_owned());
         deny(&format!("{} {}", request["object"]["apiVersion"].as_str().unwrap(), kinds.join(" ")))
     };
     let rule =
         json!({"apiGroups": ["example.com"], "apiVersions": ["v1"], "operations": ["*"], "resources": ["things"]});
-    denying(&server, saw, |hook| hook["rules"] = json!([rule])).await;
+    validating(&server, saw, |hook| hook["rules"] = json!([rule])).await;
     let things = "/apis/example.com/v2/namespaces/default/things";
     let (_, refused) = server.request("POST", things, Some(configmap("a"))).await;
     assert_eq!(refused["message"], denied("example.com/v1 v1 v2"));
@@ -307,7 +301,7 @@ async fn a_webhook_knows_a_resource_by_any_of_its_versions() {
 #[tokio::test]
 async fn a_namespace_is_selected_by_its_own_labels() {
     let server = Server::start().await;
-    denying(
+    validating(
         &server,
         |request| deny(&format!("{}/{}", request["operation"], request["namespace"])),
         |hook| {
@@ -366,7 +360,7 @@ async fn a_webhook_is_told_when_a_deletion_is_only_tried() {
     let server = Server::start().await;
     assert_eq!(server.request("POST", CONFIGMAPS, Some(configmap("a"))).await.0, 201);
     let tried = |request: &Value| deny(&request["dryRun"].to_string());
-    denying(&server, tried, |hook| hook["rules"][0]["operations"] = json!(["DELETE"])).await;
+    validating(&server, tried, |hook| hook["rules"][0]["operations"] = json!(["DELETE"])).await;
     let path = format!("{CONFIGMAPS}/a");
     for (query, body, wanted) in
         [("", json!({"dryRun": ["All"]}), "true"), ("?dryRun=All", json!({}), "true"), ("", json!({}), "false")]

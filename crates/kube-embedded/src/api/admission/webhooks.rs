@@ -37,6 +37,8 @@ struct Wanted<'a> {
     webhook: &'a Value,
     /// The version of the resource that it knows: it is shown the change in that one.
     version: String,
+    /// What it is shown. The uid is still missing.
+    review: Value,
 }
 
 impl ApiServer {
@@ -52,7 +54,7 @@ impl ApiServer {
         for webhook in webhooks(&configurations) {
             let current = Change { object: changed.as_ref().unwrap_or(change.object), ..*change };
             let Some(wanted) = self.wanted(call, &current, webhook)? else { continue };
-            let Some(answer) = self.ask(call, &current, &wanted, warnings).await? else { continue };
+            let Some(answer) = self.ask(wanted.webhook, wanted.review, warnings).await? else { continue };
             let Some(encoded) = answer["patch"].as_str() else { continue };
             let name = webhook["name"].as_str().unwrap_or_default();
             let broken =
@@ -84,9 +86,9 @@ impl ApiServer {
         if sabotage::sabotaged!("webhooks-are-not-asked") {
             all.clear();
         }
-        let asked = all.iter().map(|wanted| async move {
+        let asked = all.into_iter().map(|wanted| async move {
             let mut warnings = Vec::new();
-            let answer = self.ask(call, change, wanted, &mut warnings).await;
+            let answer = self.ask(wanted.webhook, wanted.review, &mut warnings).await;
             (answer, warnings)
         });
         for (answer, said) in futures::future::join_all(asked).await {
@@ -112,13 +114,13 @@ impl ApiServer {
         if !self.selects(call, change, webhook) {
             return Ok(None);
         }
-        let wanted = Wanted { webhook, version };
+        let review = review(call, change, &version);
+        let wanted = Wanted { webhook, version, review };
         let conditions = webhook["matchConditions"].as_array().map_or(&[][..], Vec::as_slice);
         if conditions.is_empty() {
             return Ok(Some(wanted));
         }
-        let review = review(call, change, &wanted, "");
-        match conditions::hold(conditions, &review["request"]) {
+        match conditions::hold(conditions, &wanted.review["request"]) {
             Ok(true) => Ok(Some(wanted)),
             Ok(false) => Ok(None),
             Err(why) if webhook["failurePolicy"] == "Ignore" => {
@@ -168,16 +170,14 @@ impl ApiServer {
 
     async fn ask(
         &self,
-        call: &Call,
-        change: &Change<'_>,
-        wanted: &Wanted<'_>,
+        webhook: &Value,
+        mut review: Value,
         warnings: &mut Vec<String>,
     ) -> Result<Option<Value>, Status> {
-        let webhook = wanted.webhook;
         let name = webhook["name"].as_str().unwrap_or_default();
         let seconds = webhook["timeoutSeconds"].as_u64().unwrap_or(10);
         let uid = uuid::Uuid::new_v4().to_string();
-        let review = review(call, change, wanted, &uid);
+        review["request"]["uid"] = uid.as_str().into();
         let asked = async {
             let endpoint = self.endpoint(webhook, seconds)?;
             let url = format!("https://{}:{}{}", endpoint.host, endpoint.port, endpoint.path);
@@ -238,14 +238,14 @@ impl ApiServer {
     }
 }
 
-/// The `AdmissionReview` that is sent. Of a change of `scale` it shows the `Scale`, not the object that has it
+/// The `AdmissionReview` that is sent, but for its uid. Of a change of `scale` it shows the `Scale`, not the object that has it
 /// (`apiextensions-apiserver/pkg/registry/customresource/etcd.go`, `toScaleUpdateValidation`).
-fn review(call: &Call, change: &Change<'_>, wanted: &Wanted<'_>, uid: &str) -> Value {
+fn review(call: &Call, change: &Change<'_>, version: &str) -> Value {
     let resource = &call.resource;
     let scale = resource.scale.as_ref().filter(|_| call.request.subresource == "scale");
     let shown = |value: &Value| match scale {
         Some(paths) if value.is_object() => paths.show(value),
-        _ => resource.convert(value, &wanted.version).unwrap_or_else(|| value.clone()),
+        _ => resource.convert(value, version).unwrap_or_else(|| value.clone()),
     };
     let kind = |version: &str| match scale {
         Some(_) => json!({"group": "autoscaling", "version": "v1", "kind": "Scale"}),
@@ -256,7 +256,7 @@ fn review(call: &Call, change: &Change<'_>, wanted: &Wanted<'_>, uid: &str) -> V
     // A namespace counts as its own.
     let namespace = if resource.is_namespace() { name.clone() } else { call.namespace().into() };
     let mut request = json!({
-        "uid": uid, "kind": kind(&wanted.version), "resource": named(&wanted.version),
+        "uid": "", "kind": kind(version), "resource": named(version),
         "requestKind": kind(&resource.version), "requestResource": named(&resource.version),
         "name": name, "namespace": namespace, "operation": change.operation,
         "userInfo": {"username": call.user.name, "groups": call.user.groups},

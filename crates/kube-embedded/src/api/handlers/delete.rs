@@ -127,14 +127,12 @@ impl ApiServer {
     }
 
     async fn store_deletion(&self, current: &Arc<Object>, marked: Value) -> Result<Deleted, crate::store::Error> {
-        let (key, version) = (current.key.clone(), current.version);
-        if may_go(&marked) {
-            self.store.delete(key, version).await.map(Deleted::Gone)
-        } else if marked == *current.value {
-            Ok(Deleted::Going(Arc::clone(current)))
-        } else {
-            self.store.update(key, marked, version).await.map(Deleted::Going)
+        let goes = may_go(&marked);
+        if !goes && marked == *current.value {
+            return Ok(Deleted::Going(Arc::clone(current)));
         }
+        let left = self.put(current, marked).await?;
+        Ok(if goes { Deleted::Gone(left) } else { Deleted::Going(left) })
     }
 
     /// Deletes an object whose definition goes. Nobody is asked: Kubernetes deletes such objects in the storage, too

@@ -95,14 +95,15 @@ impl ApiServer {
         if call.dry_run()? {
             return Ok((self.dry(call, new), warnings));
         }
-        let stored = if may_go(&new) {
-            self.store.delete(call.key(), current.version).await
-        } else {
-            self.store.update(call.key(), new, current.version).await
-        };
-        let stored = stored.map_err(|error| call.store_error(name, &error))?;
+        let stored = self.put(current, new).await.map_err(|error| call.store_error(name, &error))?;
         self.after_change(call, &stored).await;
         Ok((stored, warnings))
+    }
+
+    /// Stores what becomes of an object, which goes if nothing holds it any more.
+    pub(in crate::api) async fn put(&self, current: &Object, new: Value) -> Result<Arc<Object>, crate::store::Error> {
+        let (key, version) = (current.key.clone(), current.version);
+        if may_go(&new) { self.store.delete(key, version).await } else { self.store.update(key, new, version).await }
     }
 
     fn wrong_version(&self, call: &Call, version: &str) -> Status {

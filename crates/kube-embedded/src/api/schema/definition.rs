@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use super::Schema;
+use crate::api::builtin::causes::Causes;
 use crate::api::metadata;
 use crate::api::registry::{Column, Custom, Resource, Scale, Shape};
 use crate::patch;
@@ -143,13 +144,13 @@ pub fn establish(definition: &mut Value) {
 
 /// Everything that is wrong with a definition; `old` is its state before an update. It is established already.
 pub fn validate(definition: &Value, old: Option<&Value>) -> Vec<Cause> {
-    let mut causes = Vec::new();
+    let mut causes = Causes::default();
     if let Some(old) = old {
-        causes.extend(immutable(&definition["spec"], &old["spec"]));
-        causes.extend(validate_stored(definition));
+        immutable(&mut causes, &definition["spec"], &old["spec"]);
+        causes.0.extend(validate_stored(definition));
     }
     let mut add =
-        |reason, field: &str, message: String| causes.push(Cause { reason, field: field.to_owned(), message });
+        |reason, field: &str, message: String| causes.0.push(Cause { reason, field: field.to_owned(), message });
     let (spec, names) = (&definition["spec"], &definition["spec"]["names"]);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let (group, plural, name) = (text(&spec["group"]), text(&names["plural"]), metadata::name(definition).to_owned());
@@ -203,52 +204,48 @@ pub fn validate(definition: &Value, old: Option<&Value>) -> Vec<Cause> {
         problems.into_iter().for_each(|(field, message)| add("FieldValueInvalid", &field, message));
         rules(schema, &path, &mut add);
     }
-    causes
+    causes.0
 }
 
 /// What objects are stored by can't change: they would be lost (`ValidateCustomResourceDefinitionUpdate` in
 /// apiextensions-apiserver).
-fn immutable(spec: &Value, old: &Value) -> Vec<Cause> {
+fn immutable(causes: &mut Causes, spec: &Value, old: &Value) {
     let fields = [
         ("spec.scope", &spec["scope"], &old["scope"]),
         ("spec.names.kind", &spec["names"]["kind"], &old["names"]["kind"]),
         ("spec.group", &spec["group"], &old["group"]),
         ("spec.names.plural", &spec["names"]["plural"], &old["names"]["plural"]),
     ];
-    let changed = fields.into_iter().filter(|(_, new, old)| new != old);
-    changed.map(|(field, new, _)| invalid(field, format!("Invalid value: {new}: field is immutable"))).collect()
+    for (field, new, _) in fields.into_iter().filter(|(_, new, old)| new != old) {
+        causes.invalid(field, new, "field is immutable");
+    }
 }
 
 /// What is wrong with `status.storedVersions`: objects of a version that is there no more could not be read
 /// (`ValidateCustomResourceDefinitionStoredVersions`).
 pub fn validate_stored(definition: &Value) -> Vec<Cause> {
     const FIELD: &str = "status.storedVersions";
+    let mut causes = Causes::default();
     let stored = definition["status"]["storedVersions"].as_array().map_or(&[][..], Vec::as_slice);
     if stored.is_empty() {
-        return vec![invalid(FIELD, "Invalid value: []: must have at least one stored version".to_owned())];
+        causes.invalid(FIELD, &json!([]), "must have at least one stored version");
+        return causes.0;
     }
     let unknown = stored.iter().enumerate().filter(|(_, name)| versions(definition).all(|one| one["name"] != **name));
-    let mut causes: Vec<Cause> = unknown
-        .map(|(index, name)| {
-            let version = name.as_str().unwrap_or_default();
-            let why = format!(
-                "missing from spec.versions; {version} was previously a storage version, and must remain in \
-                 spec.versions until a storage migration ensures no data remains persisted in {version} and removes \
-                 {version} from status.storedVersions"
-            );
-            invalid(&format!("{FIELD}[{index}]"), format!("Invalid value: {name}: {why}"))
-        })
-        .collect();
-    let absent = versions(definition).filter(|one| one["storage"] == true && !stored.contains(&one["name"]));
-    causes.extend(absent.map(|one| {
+    for (index, name) in unknown {
+        let version = name.as_str().unwrap_or_default();
+        let why = format!(
+            "missing from spec.versions; {version} was previously a storage version, and must remain in spec.versions until \
+             a storage migration ensures no data remains persisted in {version} and removes {version} from \
+             status.storedVersions"
+        );
+        causes.invalid(&format!("{FIELD}[{index}]"), name, &why);
+    }
+    for one in versions(definition).filter(|one| one["storage"] == true && !stored.contains(&one["name"])) {
         let name = one["name"].as_str().unwrap_or_default();
-        invalid(FIELD, format!("Invalid value: \"{name}\": must have the storage version {name}"))
-    }));
-    causes
-}
-
-fn invalid(field: &str, message: String) -> Cause {
-    Cause { reason: "FieldValueInvalid", field: field.to_owned(), message }
+        causes.invalid(FIELD, &one["name"], &format!("must have the storage version {name}"));
+    }
+    causes.0
 }
 
 /// No webhook is asked here to convert objects. Of a single version there is nothing to convert, so one may be named.

@@ -57,11 +57,6 @@ impl GarbageCollector {
     async fn resolve(&self, key: &Key, object: &Value, reference: &Value) -> Result<OwnerState, Error> {
         let (api_version, kind) = (text(reference, "apiVersion"), text(reference, "kind"));
         let (name, uid) = (text(reference, "name"), text(reference, "uid"));
-        let misplaced = || {
-            let what = format!("ownerRef [{api_version}/{kind}, namespace: , name: {name}, uid: {uid}]");
-            self.warn(object, &format!("{what} does not exist in namespace \"\""));
-            Ok(OwnerState::Unresolvable)
-        };
         let is_in_reach = |namespaced: bool| !namespaced || key.namespace().is_some();
         let find = |resources: &BTreeMap<GroupResource, bool>| {
             let within = resources.iter().filter(|(_, namespaced)| is_in_reach(**namespaced));
@@ -82,16 +77,20 @@ impl GarbageCollector {
         match find(&resources) {
             Some(owner) => Ok(plan::state_of(&owner)),
             None if resources.values().all(|namespaced| is_in_reach(*namespaced)) => Ok(OwnerState::Absent),
-            None => misplaced(),
+            None => {
+                let what = format!("ownerRef [{api_version}/{kind}, namespace: , name: {name}, uid: {uid}]");
+                self.warn(object, &format!("{what} does not exist in namespace \"\""));
+                Ok(OwnerState::Unresolvable)
+            }
         }
     }
 
     /// The resources of a kind that the API server serves, and whether they are namespaced.
     async fn discover(&self, api_version: &str, kind: &str) -> Result<BTreeMap<GroupResource, bool>, Error> {
         let client = &self.context.client;
-        let list = match api_version.split_once('/') {
-            Some(_) => client.list_api_group_resources(api_version).await,
-            None => client.list_core_api_resources(api_version).await,
+        let (group, list) = match api_version.split_once('/') {
+            Some((group, _)) => (group, client.list_api_group_resources(api_version).await),
+            None => ("", client.list_core_api_resources(api_version).await),
         };
         let list = match list {
             Ok(list) => list,
@@ -101,7 +100,6 @@ impl GarbageCollector {
                 return Err(Error::Request { verb: "discover", kind: kind.to_owned(), name, source: Box::new(source) });
             }
         };
-        let group = api_version.split_once('/').map_or("", |(group, _)| group);
         let is_stored = |one: &APIResource| one.kind == kind && one.verbs.iter().any(|verb| verb == "list");
         let found = list.resources.into_iter().filter(is_stored);
         Ok(found.map(|one| (GroupResource::new(group, &one.name), one.namespaced)).collect())
