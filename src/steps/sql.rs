@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use a8s_operators::agent::bootstrap::SAFE;
+use a8s_operators::agent::bootstrap::{SAFE, word};
 use async_trait::async_trait;
 use kube::Client;
 use tokio::io::AsyncRead;
@@ -27,7 +27,7 @@ const ERROR_LINES: usize = 8;
 /// A database for `psql -d`, in which the superuser asks what is this program's own: with [`SAFE`], whatever an application has
 /// set for it, and under whatever name, of which `psql` takes some for more than that (PostgreSQL manual, 34.1.1.1).
 pub fn as_superuser(database: &str) -> String {
-    format!("dbname='{}' options='{SAFE}'", database.replace('\\', "\\\\").replace('\'', "\\'"))
+    format!("{} {}", word("dbname", database), word("options", SAFE))
 }
 
 /// Where the SQL comes from.

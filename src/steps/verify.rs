@@ -323,17 +323,14 @@ impl Content {
     /// How this backup's tables differ from those of the live instance, table by table. The instance has been written to
     /// since, so a difference is no fault. A table that was not read is compared with none.
     pub fn differences(&self, live: &Self) -> Vec<String> {
-        let by_name = |content: &Self| -> BTreeMap<String, Table> {
-            content.tables.iter().map(|table| (table.table.clone(), table.clone())).collect()
-        };
         let unread: BTreeSet<&String> = self.unread.iter().chain(&live.unread).map(|it| &it.unread).collect();
-        let (mut backup, mut live) = (by_name(self), by_name(live));
-        let mut differences = Vec::new();
-        for name in unread {
-            backup.remove(name);
-            live.remove(name);
-            differences.push(format!("{name} was not read, and is not compared"));
-        }
+        let by_name = |content: &Self| -> BTreeMap<String, Table> {
+            let read = content.tables.iter().filter(|table| !unread.contains(&table.table));
+            read.map(|table| (table.table.clone(), table.clone())).collect()
+        };
+        let (backup, live) = (by_name(self), by_name(live));
+        let not_compared = |name: &&String| format!("{name} was not read, and is not compared");
+        let mut differences: Vec<String> = unread.iter().map(not_compared).collect();
         for (name, table) in &backup {
             match live.get(name) {
                 None => differences.push(format!("{name} is only in the backup")),

@@ -46,10 +46,9 @@ pub enum Error {
 /// that fits better than the one that is meant would be run by the superuser (PostgreSQL manual, "Usage Patterns" of schemas;
 /// CVE-2018-1058). What is not in `pg_catalog` is named with its schema.
 pub const SAFE: &str = "-c search_path= -c role=none -c default_transaction_read_only=off";
-/// Whatever the instance's parameters say, nothing of the agent's work is logged, cut off or waits for standbys.
-const QUIET: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
-                     -c track_activities=off -c pg_stat_statements.track=none \
-                     -c synchronous_commit=local -c statement_timeout=0";
+/// Whatever the instance's parameters say, nothing of the agent's work is logged, counted, shown to others or cut off.
+pub(super) const QUIET: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
+                                -c track_activities=off -c pg_stat_statements.track=none -c statement_timeout=0";
 /// How long a server may take to read its configuration.
 const RELOAD: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(3);
@@ -82,7 +81,8 @@ impl Credentials {
 /// # Errors
 /// If the server does not accept it.
 pub async fn connect(sockets: &Path, application: &str) -> Result<Client, tokio_postgres::Error> {
-    connect_to(sockets, SUPERUSER, application, QUIET).await
+    // It waits for no standbys, either.
+    connect_to(sockets, SUPERUSER, application, &format!("{QUIET} -c synchronous_commit=local")).await
 }
 
 /// Connects through the socket as the superuser, with [`SAFE`] and other settings. The connection ends with the client.
@@ -104,6 +104,11 @@ pub async fn connect_to(
         let _ = connection.await;
     });
     Ok(client)
+}
+
+/// One word of a connection string, as libpq wants it (PostgreSQL manual, 34.1.1.1).
+pub fn word(key: &str, value: &str) -> String {
+    format!("{key}='{}'", value.replace('\\', "\\\\").replace('\'', "\\'"))
 }
 
 /// Makes what is missing, and sets the passwords. The server must be a primary.

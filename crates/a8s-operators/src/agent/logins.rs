@@ -192,12 +192,9 @@ pub fn is_ours(role: &str) -> bool {
 /// Connects through the socket. Whatever the instance's parameters say, nothing of what is sent is logged, counted or
 /// shown to others; and what is committed is so on the standbys that commits wait for.
 async fn connect(sockets: &Path, database: &str) -> Result<Client, tokio_postgres::Error> {
-    bootstrap::connect_to(sockets, database, "a9s logins", QUIET).await
+    let own = "-c log_duration=off -c synchronous_commit=on -c lock_timeout=0 -c client_min_messages=warning";
+    bootstrap::connect_to(sockets, database, "a9s logins", &format!("{} {own}", bootstrap::QUIET)).await
 }
-
-const QUIET: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
-                     -c log_duration=off -c track_activities=off -c pg_stat_statements.track=none \
-                     -c synchronous_commit=on -c statement_timeout=0 -c lock_timeout=0 -c client_min_messages=warning";
 
 /// Ownership changes under a lock that keeps everybody from a table, also those who come later, and a role goes when nobody
 /// is giving it rights: neither is waited for long, but asked for again.

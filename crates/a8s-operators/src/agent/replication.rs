@@ -64,8 +64,7 @@ pub fn connection(server: &Server, address: &str, user: &str, name: &str, databa
     if let Some(database) = database {
         words.extend([("dbname", database.to_owned()), ("options", bootstrap::SAFE.to_owned())]);
     }
-    let quoted = |text: &str| format!("'{}'", text.replace('\\', "\\\\").replace('\'', "\\'"));
-    let words: Vec<String> = words.iter().map(|(key, value)| format!("{key}={}", quoted(value))).collect();
+    let words: Vec<String> = words.iter().map(|(key, value)| bootstrap::word(key, value)).collect();
     words.join(" ")
 }
 

@@ -3,6 +3,7 @@
 
 use super::keys::DataKey;
 use super::{FORMAT, Summary};
+use crate::backup::access::prefix;
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
 use ring::hmac;
 use serde::{Deserialize, Serialize};
@@ -89,7 +90,7 @@ impl Manifest {
     /// Where the objects of the backup are: those of an earlier attempt, or of another instance, are somewhere else.
     pub fn place(&self) -> String {
         let Self { namespace, instance, backup_uid, backup_id, .. } = self;
-        format!("{namespace}/{instance}/{backup_uid}/{backup_id}")
+        format!("{}/{backup_id}", prefix(namespace, instance, backup_uid))
     }
 
     /// What is stored at this place, if it is authentic and was written for it.

@@ -54,20 +54,6 @@ impl Given for Secret {}
 impl Given for Role {}
 impl Given for RoleBinding {}
 
-/// Why it was not written.
-enum NotGiven {
-    /// Somebody else has the name.
-    Taken(Trouble),
-    /// A request failed.
-    Failed(Error),
-}
-
-impl From<Error> for NotGiven {
-    fn from(error: Error) -> Self {
-        Self::Failed(error)
-    }
-}
-
 /// What rounds share.
 pub struct Context {
     pub client: kube::Client,
@@ -169,21 +155,18 @@ impl Context {
     ) -> Result<Result<(), Trouble>, Error> {
         let namespace = object.namespace().unwrap_or_default();
         let (role, binding) = answering(object, &namespace, instance);
-        let given = async {
-            self.give::<K, _>(role).await?;
-            self.give::<K, _>(binding).await?;
-            // Last: an order that waits for somebody's name leaves no key of the store behind.
-            self.give::<K, _>(access.secret(&namespace, instance, object.owner())).await
-        };
-        match given.await {
-            Ok(()) => Ok(Ok(())),
-            Err(NotGiven::Taken(trouble)) => Ok(Err(trouble)),
-            Err(NotGiven::Failed(error)) => Err(error),
+        if let Err(trouble) = self.give::<K, _>(role).await? {
+            return Ok(Err(trouble));
         }
+        if let Err(trouble) = self.give::<K, _>(binding).await? {
+            return Ok(Err(trouble));
+        }
+        // Last: an order that waits for somebody's name leaves no key of the store behind.
+        self.give::<K, _>(access.secret(&namespace, instance, object.owner())).await
     }
 
-    /// Writes one object for an order, in the place of what is there for an earlier one.
-    async fn give<K: Order, T: Given>(&self, mut object: T) -> Result<(), NotGiven> {
+    /// Writes one object for an order, in the place of what is there for an earlier one, or says why not.
+    async fn give<K: Order, T: Given>(&self, mut object: T) -> Result<Result<(), Trouble>, Error> {
         let api: Api<T> = self.api(&object.namespace().unwrap_or_default());
         let (name, parameters) = (object.name_any(), controller::post_parameters(COMPONENT));
         let written = match api.get_opt(&name).await.map_err(failed("read what an order needs"))? {
@@ -193,7 +176,7 @@ impl Context {
                     "there is a {kind} {name:?} that does not belong to an order: the {} waits until it is gone",
                     K::WHAT
                 );
-                return Err(NotGiven::Taken(Trouble::new(&format!("{kind}Taken"), text)));
+                return Ok(Err(Trouble::new(&format!("{kind}Taken"), text)));
             }
             Some(before) => {
                 object.meta_mut().resource_version.clone_from(&before.meta().resource_version);
@@ -202,7 +185,7 @@ impl Context {
             None => api.create(&parameters, &object).await,
         };
         written.map_err(failed("write what an order needs"))?;
-        Ok(())
+        Ok(Ok(()))
     }
 
     /// Removes what agents needed for an object's last order, and for no other.
