@@ -216,6 +216,6 @@ Feature: Again, and cut off
   Scenario: Deleting a cluster, cut off anywhere
     Given a cluster of its own
     And an instance "solo"
-    When I run `a9s delete cluster a8s -c a8s --yes`, cut off 1 times
+    When I run `a9s delete cluster a8s -c a8s --yes`, cut off 2 times
     Then the command succeeds
     And nothing of the cluster is left

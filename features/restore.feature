@@ -59,52 +59,23 @@ Feature: Restores
     Then the restore "theirs" fails for good with "non-existing service instance nowhere"
 
   @negative @needs-backup-objects
-  Scenario: A backup that was tampered with changes nothing
+  Scenario Outline: <what> changes nothing
     Given an instance "solo"
     And the table "kept" of "solo" holds "before"
     And a backup "nightly" of "solo"
     And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
-    When a byte of the backup "nightly" is changed in the store
+    When <change>
     And I create a restore "back" of the backup "nightly" into "solo"
     Then the command fails with exit code 1
-    And the restore "back" fails for good with "is not authentic"
+    And the restore "back" fails for good with "<why>"
     And "solo" answers "SELECT value FROM kept" with "after"
 
-  @negative @needs-backup-objects
-  Scenario: A backup whose manifest was changed changes nothing
-    Given an instance "solo"
-    And the table "kept" of "solo" holds "before"
-    And a backup "nightly" of "solo"
-    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
-    When somebody writes another time into the manifest of the backup "nightly"
-    And I create a restore "back" of the backup "nightly" into "solo"
-    Then the command fails with exit code 1
-    And the restore "back" fails for good with "is not authentic"
-    And "solo" answers "SELECT value FROM kept" with "after"
-
-  @full @negative @needs-backup-objects
-  Scenario: The manifest of an earlier attempt at a backup changes nothing
-    Given an instance "solo"
-    And the table "kept" of "solo" holds "before"
-    And a backup "nightly" of "solo"
-    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
-    When the manifest of the backup "nightly" in the store is that of an earlier attempt
-    And I create a restore "back" of the backup "nightly" into "solo"
-    Then the command fails with exit code 1
-    And the restore "back" fails for good with "another attempt"
-    And "solo" answers "SELECT value FROM kept" with "after"
-
-  @negative @needs-backup-objects
-  Scenario: A backup of another major changes nothing
-    Given an instance "solo"
-    And the table "kept" of "solo" holds "before"
-    And a backup "nightly" of "solo"
-    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
-    When the backup "nightly" in the store is one of PostgreSQL 13
-    And I create a restore "back" of the backup "nightly" into "solo"
-    Then the command fails with exit code 1
-    And the restore "back" fails for good with "the backup is of PostgreSQL 13, and the instance runs PostgreSQL"
-    And "solo" answers "SELECT value FROM kept" with "after"
+    Examples:
+      | what                                           | change                                                                          | why                                                              |
+      | A backup that was tampered with                | a byte of the backup "nightly" is changed in the store                          | is not authentic                                                 |
+      | A backup whose manifest was changed            | somebody writes another time into the manifest of the backup "nightly"          | is not authentic                                                 |
+      | The manifest of an earlier attempt at a backup | the manifest of the backup "nightly" in the store is that of an earlier attempt | another attempt                                                  |
+      | A backup of another major                      | the backup "nightly" in the store is one of PostgreSQL 13                       | the backup is of PostgreSQL 13, and the instance runs PostgreSQL |
 
   @negative @needs-backup-objects
   Scenario: A backup with an object missing

@@ -157,12 +157,10 @@ impl Look {
                     (image, verdict)
                 }
             });
-            tokio::select! {
-                verdicts = futures::stream::iter(looks).buffered(AT_ONCE).collect() => Ok(verdicts),
-                () = tokio::time::sleep(self.deadline.timeout) => {
-                    Err(Finding::new(Id::Deadline, "the registries did not answer in time"))
-                }
-            }
+            let verdicts = futures::stream::iter(looks).buffered(AT_ONCE).collect();
+            tokio::time::timeout(self.deadline.timeout, verdicts)
+                .await
+                .map_err(|_| Finding::new(Id::Deadline, "the registries did not answer in time"))
         })?;
         let mut bad = Vec::new();
         for (image, verdict) in &verdicts {

@@ -15,7 +15,8 @@ pub fn printable(text: &str) -> String {
     text.replace(|c: char| steers(c) && c != '\n' && c != '\t', REPLACEMENT)
 }
 
-/// The same JSON document (which is one of YAML, too), in which strings escape what the library leaves as it is (RFC 8259, section 7, allows that).
+/// The same JSON document (which is one of YAML, too), in which strings escape what the library leaves as it is (RFC 8259,
+/// section 7, allows that).
 pub fn escaped(document: &str) -> String {
     let mut text = String::with_capacity(document.len());
     for c in document.chars() {

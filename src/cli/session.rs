@@ -31,10 +31,7 @@ pub fn interrupted() -> Finding {
 ///
 /// # Errors
 /// The finding of `work`, or an interrupt.
-pub async fn until_interrupted<T>(
-    cancel: &Cancel,
-    work: impl Future<Output = Result<T, Finding>>,
-) -> Result<T, Finding> {
+async fn until_interrupted<T>(cancel: &Cancel, work: impl Future<Output = Result<T, Finding>>) -> Result<T, Finding> {
     let mut work = pin!(work);
     tokio::select! {
         biased;
@@ -129,14 +126,10 @@ impl Session {
     /// The finding of `look`, an interrupt, or that nothing answered.
     pub fn look<T>(&self, look: impl Future<Output = Result<T, Finding>>) -> Result<T, Finding> {
         self.block_on(async |_| {
-            tokio::select! {
-                looked = look => looked,
-                () = tokio::time::sleep(LOOK) => {
-                    let cause = format!("the cluster did not answer within {} s", LOOK.as_secs());
-                    Err(Finding::new(Id::ClusterUnreachable, cause)
-                        .advise(DOES_IT_RUN))
-                }
-            }
+            tokio::time::timeout(LOOK, look).await.unwrap_or_else(|_| {
+                let cause = format!("the cluster did not answer within {} s", LOOK.as_secs());
+                Err(Finding::new(Id::ClusterUnreachable, cause).advise(DOES_IT_RUN))
+            })
         })
     }
 

@@ -381,14 +381,9 @@ mod tests {
 
     /// The scenarios of a feature by the names that stand in its file: an outline has one.
     fn written(text: &str) -> Vec<String> {
-        let feature = Feature::parse(text, GherkinEnv::default()).unwrap();
-        let of_rules = feature.rules.iter().flat_map(|rule| &rule.scenarios);
-        feature
-            .scenarios
-            .iter()
-            .chain(of_rules)
-            .map(|scenario| format!("{}: {}", feature.name, scenario.name))
-            .collect()
+        let mut catalogue = Catalogue::default();
+        catalogue.add("", Feature::parse(text, GherkinEnv::default()).unwrap());
+        catalogue.entries.into_iter().map(|entry| entry.id).collect()
     }
 
     /// A row names scenarios, or says why there is none.

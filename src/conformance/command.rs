@@ -9,12 +9,15 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use kube::config::Kubeconfig;
+use nix::sys::signal::kill;
+use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
 
 use super::failure::Failure;
 use super::stage::{Door, Stage};
 use crate::caller::{self, Caller};
+use crate::cli::interrupt;
 pub use crate::provider::tool::on_path;
 
 /// No command of a scenario may take longer; one that does is killed and fails the scenario.
@@ -319,6 +322,25 @@ pub fn start_a9s_with_nohup(surroundings: &Surroundings, words: &[&str]) -> Resu
     let program = program.to_string();
     let line: Vec<&str> = std::iter::once(program.as_str()).chain(words.iter().copied()).collect();
     start(surroundings, &nohup, &line)
+}
+
+/// The process of a command that was started.
+///
+/// # Errors
+/// Somebody has waited for its end.
+pub fn pid(child: &Child) -> Result<Pid, Failure> {
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
+    Ok(Pid::from_raw(pid))
+}
+
+/// Interrupts a command that was started, as Ctrl-C does.
+///
+/// # Errors
+/// It can't be sent a signal.
+pub fn interrupt(child: &Child) -> Result<Pid, Failure> {
+    let pid = pid(child)?;
+    kill(pid, interrupt::usual()?).map_err(std::io::Error::from)?;
+    Ok(pid)
 }
 
 /// Starts `kubectl` and does not wait for it.

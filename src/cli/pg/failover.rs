@@ -9,7 +9,6 @@ use super::Named;
 use super::meanwhile::{self, Meanwhile};
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run};
-use crate::cli::session::until_interrupted;
 use crate::finding::Finding;
 use crate::manifest::names::ObjectName;
 use crate::step::Step;
@@ -37,9 +36,8 @@ impl Failover {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         let name = named.instance(self.name.as_ref())?;
         let directory = session.journal();
+        let (access, namespace) = session.block_on(async |_| self.cluster.reach(named.namespace.as_ref()).await)?;
         session.see_through(async |cancel| {
-            let reached = self.cluster.reach(named.namespace.as_ref());
-            let (access, namespace) = until_interrupted(&cancel, reached).await?;
             let to = self.to.as_ref().map(ToString::to_string);
             let rows = || Rows::new(access.clone(), namespace.clone(), name.clone());
             let step = steps::failover::Failover::new(access.clone(), name.clone(), namespace.clone(), to);

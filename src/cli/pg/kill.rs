@@ -8,7 +8,6 @@ use serde_json::json;
 use super::Named;
 use super::meanwhile::{self, Meanwhile};
 use crate::cli::arguments::{ClusterTarget, Run};
-use crate::cli::session::until_interrupted;
 use crate::cli::{Session, prompt};
 use crate::finding::Finding;
 use crate::steps::ledger::Rows;
@@ -36,9 +35,8 @@ impl Kill {
             prompt::confirm(session, &question, "killing a member")?;
         }
         let directory = session.journal();
+        let (access, namespace) = session.block_on(async |_| self.cluster.reach(named.namespace.as_ref()).await)?;
         session.see_through(async |cancel| {
-            let reached = self.cluster.reach(named.namespace.as_ref());
-            let (access, namespace) = until_interrupted(&cancel, reached).await?;
             let (member, done) = (self.member.clone(), Mutex::default());
             let rows = || Rows::new(access.clone(), namespace.clone(), instance.clone());
             let step = Killed {

@@ -270,16 +270,11 @@ async fn soon_nothing(world: &mut World, name: String) -> Result<(), Failure> {
 
 #[then("nobody has access to the store any more")]
 async fn no_access(world: &mut World) -> Result<(), Failure> {
-    let secrets: Api<Secret> = Api::namespaced(world.client().await?, world.namespace());
-    let all = secrets.list_metadata(&ListParams::default()).await?;
-    let left: Vec<_> = all.items.into_iter().filter_map(|secret| secret.metadata.name).collect();
-    if left.iter().any(|name| name.ends_with("-backup-store")) {
-        return Err(Failure::unexpected("no Secret for orders", format!("{left:?}")));
-    }
-    for kind in ["role", "rolebinding"] {
-        let all = observe::all(&world.client().await?, world.namespace(), kind).await?;
+    let client = world.client().await?;
+    for (kind, end) in [("secret", "-backup-store"), ("role", ":order"), ("rolebinding", ":order")] {
+        let all = observe::all(&client, world.namespace(), kind).await?;
         let left: Vec<_> = all.into_iter().filter_map(|object| object.metadata.name).collect();
-        if left.iter().any(|name| name.ends_with(":order")) {
+        if left.iter().any(|name| name.ends_with(end)) {
             return Err(Failure::unexpected(format!("no {kind} for orders"), format!("{left:?}")));
         }
     }

@@ -10,13 +10,10 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Event, Pod, Secret};
 use kube::Api;
 use kube::api::{DeleteParams, DynamicObject, ListParams, LogParams, Patch, PatchParams, PostParams};
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::files::below;
-use crate::cli::interrupt;
 use crate::conformance::command;
 use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::world::Connected;
@@ -408,9 +405,7 @@ async fn private_url(world: &mut World) -> Result<(), Failure> {
 #[when("I interrupt it")]
 async fn interrupt(world: &mut World) -> Result<(), Failure> {
     let connected = world.connected.as_mut().ok_or(Failure::Missing("connection"))?;
-    let pid =
-        connected.child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
-    kill(Pid::from_raw(pid), interrupt::usual()?).map_err(std::io::Error::from)?;
+    command::interrupt(&connected.child)?;
     let ended = tokio::time::timeout(Duration::from_secs(10), connected.child.wait()).await;
     let status = ended.map_err(|_| Failure::unexpected("an end within 10 s", "none"))??;
     let outcome = command::Outcome {

@@ -14,7 +14,6 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
 
-use crate::cli::interrupt;
 use crate::conformance::command;
 use crate::conformance::secrets::Secrets;
 use crate::conformance::{Failure, World};
@@ -213,8 +212,7 @@ impl Running {
     }
 
     async fn interrupt(self) -> Result<command::Outcome, Failure> {
-        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
-        kill(Pid::from_raw(pid), interrupt::usual()?).map_err(std::io::Error::from)?;
+        command::interrupt(&self.child)?;
         self.end().await
     }
 
@@ -235,13 +233,7 @@ async fn ended(
     let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
         .await
         .map_err(|_| Failure::unexpected("an end of the command", line.clone()))??;
-    Ok(command::Outcome {
-        line,
-        status: output.status,
-        stdout,
-        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        took: started.elapsed(),
-    })
+    Ok(command::Outcome { stdout, ..command::Outcome::of(line, &output, started.elapsed()) })
 }
 
 /// A verification calls what it makes `verify-…`; its pods and volumes carry the name as well.

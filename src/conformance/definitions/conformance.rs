@@ -2,15 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use cucumber::when;
+use cucumber::gherkin::Step;
+use cucumber::{given, when};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
 
 use super::cluster;
 use crate::cli::interrupt;
 use crate::conformance::command::{self, Outcome};
+use crate::conformance::results::SCHEMA;
 use crate::conformance::{Failure, World, inventory};
 
 /// How long a run may take to say something, and then to end.
@@ -22,10 +25,35 @@ const SIGNALLED: Duration = Duration::from_secs(120);
 /// What comes so much later is another interrupt: what comes at a time is one.
 const LATER: Duration = Duration::from_secs(1);
 
+/// With what could be seen at their end.
+#[given(expr = "the report {string} of a run in which these passed:")]
+async fn report(world: &mut World, folder: String, step: &Step) -> Result<(), Failure> {
+    let mut scenarios = Vec::new();
+    for row in step.table.as_ref().and_then(|table| table.rows.get(1..)).unwrap_or_default() {
+        let [id, observations] = row.as_slice() else { return Err(Failure::Missing("scenario and observations")) };
+        let (feature, name) = id.split_once(": ").ok_or(Failure::Missing("feature of the scenario"))?;
+        let observations: Value = serde_json::from_str(observations)?;
+        scenarios.push(json!({
+            "id": id, "feature": feature, "name": name, "place": "features/a.feature:1", "tags": [], "outcome": "passed",
+            "observations": observations,
+        }));
+    }
+    let passed = scenarios.len();
+    let document = json!({
+        "schema": SCHEMA, "verdict": "passed", "started": "2030-01-01T00:00:00Z", "seconds": 1, "environment": {},
+        "selection": {"available": passed, "jobs": 1, "retries": 0, "door": "cli"}, "problems": [],
+        "counts": {"passed": passed, "flaky": 0, "failed": 0, "skipped": 0, "notRun": 0, "quarantined": 0},
+        "scenarios": scenarios,
+    });
+    let folder = world.surroundings.home.join(folder);
+    fs_err::create_dir_all(&folder)?;
+    Ok(fs_err::write(folder.join("report.json"), document.to_string())?)
+}
+
 /// Ctrl-C, once the command has said something on standard output.
 #[when(regex = r"^I start `a9s (.+)` and interrupt it once it says `(.+)`$")]
 async fn interrupt_once(world: &mut World, line: String, text: String) -> Result<(), Failure> {
-    until_it_says(world, &line, &text, |_, child| interrupt(child).map(drop)).await
+    until_it_says(world, &line, &text, |_, child| command::interrupt(child).map(drop)).await
 }
 
 /// A cluster that does not answer is not cleaned up soon.
@@ -33,7 +61,7 @@ async fn interrupt_once(world: &mut World, line: String, text: String) -> Result
 async fn interrupt_twice(world: &mut World, line: String, text: String) -> Result<(), Failure> {
     until_it_says(world, &line, &text, |world, child| {
         cluster::freeze_process(world)?;
-        let (pid, signal) = (interrupt(child)?, interrupt::usual()?);
+        let (pid, signal) = (command::interrupt(child)?, interrupt::usual()?);
         tokio::spawn(async move {
             tokio::time::sleep(LATER).await;
             // A failure means that it has ended before: what it has said tells.
@@ -42,13 +70,6 @@ async fn interrupt_twice(world: &mut World, line: String, text: String) -> Resul
         Ok(())
     })
     .await
-}
-
-fn interrupt(child: &Child) -> Result<Pid, Failure> {
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
-    let pid = Pid::from_raw(pid);
-    kill(pid, interrupt::usual()?).map_err(std::io::Error::from)?;
-    Ok(pid)
 }
 
 /// At any moment: what it is doing then is different on every machine. `timeout` sends a signal to the process and to its
@@ -68,12 +89,12 @@ async fn signalled(world: &mut World, line: &str, moment: u64, signals: &[Signal
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let started = Instant::now();
     let child = command::start_a9s(&world.surroundings, &words)?;
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
+    let pid = command::pid(&child)?;
     // A failure means that it has ended before: its exit code tells.
     let interrupting = async {
         tokio::time::sleep(Duration::from_millis(moment)).await;
         for signal in signals {
-            let _ = kill(Pid::from_raw(pid), *signal);
+            let _ = kill(pid, *signal);
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };

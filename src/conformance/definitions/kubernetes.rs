@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use kube::Api;
 use kube::api::PostParams;
 use kube::config::Kubeconfig;
+use kube::core::Status;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::conformance::command;
@@ -101,22 +102,21 @@ async fn served(world: &mut World, path: String) -> Result<(), Failure> {
 
 #[then(expr = "the API server answers {string} with {int} and the reason {string}")]
 async fn refused(world: &mut World, path: String, code: u16, reason: String) -> Result<(), Failure> {
-    let request = http::Request::get(world.expand(&path)).body(Vec::new()).map_err(kube::Error::HttpError)?;
-    match world.client().await?.request_text(request).await {
-        Err(kube::Error::Api(status)) if status.code == code && status.reason == reason => Ok(()),
-        Err(other) => Err(Failure::unexpected(format!("{code} {reason}"), other.to_string())),
-        Ok(text) => Err(Failure::unexpected(format!("{code} {reason}"), text)),
-    }
+    refuses(world, &path, &format!("{code} {reason}"), |it| it.code == code && it.reason == reason).await
 }
 
 /// No API is there: of kube-apiserver's answer that is no `Status`, only the code counts.
 #[then(expr = "the API server has no API at {string}")]
 async fn unserved(world: &mut World, path: String) -> Result<(), Failure> {
-    let request = http::Request::get(world.expand(&path)).body(Vec::new()).map_err(kube::Error::HttpError)?;
+    refuses(world, &path, "404", |it| it.code == 404).await
+}
+
+async fn refuses(world: &World, path: &str, wanted: &str, is_so: impl Fn(&Status) -> bool) -> Result<(), Failure> {
+    let request = http::Request::get(world.expand(path)).body(Vec::new()).map_err(kube::Error::HttpError)?;
     match world.client().await?.request_text(request).await {
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-        Err(other) => Err(Failure::unexpected("404", other.to_string())),
-        Ok(text) => Err(Failure::unexpected("404", text)),
+        Err(kube::Error::Api(status)) if is_so(&status) => Ok(()),
+        Err(other) => Err(Failure::unexpected(wanted, other.to_string())),
+        Ok(text) => Err(Failure::unexpected(wanted, text)),
     }
 }
 

@@ -8,7 +8,6 @@ use std::time::{Duration, Instant};
 
 use cucumber::{then, when};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr};
@@ -137,12 +136,12 @@ async fn killed_after(world: &World, words: &[&str], delay: Duration) -> Result<
 async fn interrupted_after(world: &World, words: &[&str], delay: Duration, signal: Signal) -> Result<Cut, Failure> {
     let started = Instant::now();
     let child = command::start_a9s(&world.surroundings, words)?;
-    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
+    let pid = command::pid(&child)?;
     let mut ended = pin!(child.wait_with_output());
     if let Ok(output) = tokio::time::timeout(delay, &mut ended).await {
         return Ok(Cut::Missed(output?.status));
     }
-    kill(Pid::from_raw(pid), signal).map_err(std::io::Error::from)?;
+    kill(pid, signal).map_err(std::io::Error::from)?;
     let line = format!("a9s {} (interrupted by {signal} after {delay:?})", words.join(" "));
     let output = tokio::time::timeout(PROMPTLY, ended).await;
     let output = output.map_err(|_| Failure::unexpected(format!("an end within {PROMPTLY:?}"), line.clone()))??;
@@ -229,8 +228,7 @@ impl Waiting {
     }
 
     fn signal(&self, signal: Signal) -> Result<(), Failure> {
-        let pid = self.child.id().and_then(|pid| i32::try_from(pid).ok()).ok_or(Failure::Missing("running command"))?;
-        Ok(kill(Pid::from_raw(pid), signal).map_err(std::io::Error::from)?)
+        Ok(kill(command::pid(&self.child)?, signal).map_err(std::io::Error::from)?)
     }
 
     async fn end(self) -> Result<command::Outcome, Failure> {
@@ -244,12 +242,6 @@ impl Waiting {
         };
         let output = tokio::time::timeout(PROMPTLY, output).await;
         let output = output.map_err(|_| Failure::unexpected(format!("an end within {PROMPTLY:?}"), line.clone()))??;
-        Ok(command::Outcome {
-            line,
-            status: output.status,
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: said,
-            took: started.elapsed(),
-        })
+        Ok(Outcome { stderr: said, ..Outcome::of(line, &output, started.elapsed()) })
     }
 }

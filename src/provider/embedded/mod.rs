@@ -95,13 +95,13 @@ impl Embedded {
         place.make()?;
         let _turn = take_turn(&place).await?;
         // Somebody else may have had the turn before.
+        if comes_up(&place).await? {
+            return Ok(());
+        }
         let record = match record::look(&place)? {
             Found::Cluster(record) => *record,
             Found::Nothing => Record::new(cluster.as_str()),
         };
-        if daemon::alive(&record, &place).is_some() && comes_up(&place).await? {
-            return Ok(());
-        }
         for pid in daemon::serving(&place) {
             // It is not on record: its start was cut off before it could say so.
             daemon::end(pid, STOP).await;

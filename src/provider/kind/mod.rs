@@ -6,7 +6,6 @@
 
 mod configuration;
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -223,18 +222,15 @@ impl Kind {
     /// The engine gives what starts the lowest address that is free, and certificates and etcd have the addresses of the
     /// first start in them. Node images put new ones in their place, but not all, and not where two nodes have changed
     /// places (kubernetes-sigs/kind 2045).
-    async fn by_address(&self, mut containers: Vec<Container>) -> Result<Vec<Container>, Finding> {
-        let mut addresses = BTreeMap::new();
-        for container in &containers {
+    async fn by_address(&self, containers: Vec<Container>) -> Result<Vec<Container>, Finding> {
+        let mut found = Vec::new();
+        for container in containers {
             // As a tar archive of one file; a container that is no node has none.
             let copied = self.docker.end_of(&["cp", &format!("{}:{FLAGS}", container.name), "-"], None).await?;
-            addresses.insert(container.id.clone(), node_address(&copied.stdout));
+            found.push((node_address(&copied.stdout), container));
         }
-        containers.sort_by_key(|container| {
-            let address = addresses[&container.id];
-            (address.is_none(), address)
-        });
-        Ok(containers)
+        found.sort_by_key(|(address, _)| (address.is_none(), *address));
+        Ok(found.into_iter().map(|(_, container)| container).collect())
     }
 
     /// Loads what the machine's platform needs of images.
