@@ -33,6 +33,15 @@ postgresql_found() {
 # kind_has NAME: whether there is a kind cluster of this name.
 kind_has() { kind get clusters 2>/dev/null | grep -qx -- "$1"; }
 
+# accepted_differences VERSION: flags of `conformance compare`, a line each: what may differ between the embedded cluster and a
+# kind cluster of that version of Kubernetes. Of a version that differs in more there is another list.
+accepted_differences() {
+  local list
+  for list in kind "kind-${1%.*}"; do
+    [ ! -f "$root/ci/differences/$list.yaml" ] || printf '%s\n' --accepted "ci/differences/$list.yaml"
+  done
+}
+
 # target_directory: where cargo puts what it builds.
 target_directory() {
   say "${CARGO_TARGET_DIR:-$root/target}"
