@@ -262,8 +262,12 @@ pub async fn kubectl(surroundings: &Surroundings, words: &[&str], stdin: Option<
 /// How a question on a terminal ends.
 const PROMPT: &[u8] = b": ";
 
+/// The key that interrupts, as a terminal has it: it needs no Enter.
+pub const INTERRUPT_KEY: &str = "\u{3}";
+
 /// Runs a line of the shell in a terminal of its own (script(1), which every system has in its own way), where somebody
-/// answers one question after the other and types nothing before it is asked. What it says is on standard output.
+/// answers one question after the other and types nothing before it is asked, and nothing after an interrupt. What it
+/// says is on standard output.
 ///
 /// # Errors
 /// As [`a9s`], and when this machine has no `script`.
@@ -281,10 +285,10 @@ pub async fn in_terminal(surroundings: &Surroundings, line: &str, answers: &[&st
     let mut child = command.spawn().map_err(failed)?;
     let (mut keyboard, mut screen) = (child.stdin.take(), child.stdout.take().ok_or(Failure::Missing("terminal"))?);
     let mut answers = answers.iter();
-    let (mut shown, mut answered) = (Vec::new(), 0);
+    let (mut shown, mut answered, mut interrupted) = (Vec::new(), 0, false);
     let converse = async {
         loop {
-            if answers.len() == 0 {
+            if answers.len() == 0 && !interrupted {
                 // The end of input.
                 keyboard = None;
             }
@@ -295,7 +299,9 @@ pub async fn in_terminal(surroundings: &Surroundings, line: &str, answers: &[&st
                 && let (Some(keyboard), Some(answer)) = (&mut keyboard, answers.next())
             {
                 answered = shown.len();
-                keyboard.write_all(format!("{answer}\n").as_bytes()).await?;
+                interrupted = *answer == INTERRUPT_KEY;
+                let enter = if interrupted { "" } else { "\n" };
+                keyboard.write_all(format!("{answer}{enter}").as_bytes()).await?;
             }
         }
     };

@@ -249,7 +249,7 @@ async fn in_terminal(world: &mut World, program: String, words: String, typed: S
         _ => stage.kubectl.as_ref().map_err(|why| Failure::Missing(why))?,
     };
     let line = format!("exec '{}' {}", program.display(), world.expand(&words));
-    let typed = typed.replace("^C", "\u{3}");
+    let typed = typed.replace("^C", command::INTERRUPT_KEY);
     let answers: Vec<&str> = typed.split_whitespace().collect();
     let outcome = command::in_terminal(&world.surroundings, &line, &answers).await?;
     world.remember(outcome);
