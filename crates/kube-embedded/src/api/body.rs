@@ -46,9 +46,11 @@ where
     }
 }
 
-/// An answer with a JSON body that is already serialized.
-pub fn json_bytes(code: StatusCode, bytes: impl Into<Bytes>) -> Response<Body> {
-    typed(code, "application/json", bytes)
+/// An answer with a JSON body that is already serialized. A line, as what Go's `json.Encoder` writes.
+pub fn json_bytes(code: StatusCode, bytes: impl Into<Vec<u8>>) -> Response<Body> {
+    let mut line = bytes.into();
+    line.push(b'\n');
+    typed(code, "application/json", line)
 }
 
 /// An answer with a JSON body.

@@ -1,6 +1,6 @@
 //! A panic while a request from the network is answered is that request's alone: its client gets 500, or an answer that
-//! breaks off, and all others are served on (as by kube-apiserver's `WithPanicRecovery`). What goes on after the answer
-//! in tasks of its own, a session in a container for one, is not contained.
+//! breaks off, and all others are served on (as by kube-apiserver's `WithPanicRecovery`). So is one in the session that
+//! a request has become: its client's connection ends.
 //!
 //! Elsewhere a panic may end the program, since nobody knows in what state it has left the rest. Of a request that is
 //! known: it changes objects by messages to the store's thread, and what it locks itself it reads, or replaces as a
@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http_body::{Frame, SizeHint};
+use tokio::task::JoinHandle;
 
 use super::body::{Body, Error};
 
@@ -36,6 +37,11 @@ pub(super) async fn contain<F: Future>(work: F) -> Option<F::Output> {
         polled.map_or(Poll::Ready(None), |polled| polled.map(Some))
     })
     .await
+}
+
+/// Starts a task of a session.
+pub(super) fn spawn(work: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(async move { contain(work).await.unwrap_or_default() })
 }
 
 fn guard<T>(work: impl FnOnce() -> T) -> Option<T> {

@@ -34,6 +34,13 @@ pub fn parse(call: &Call) -> Result<Value, Status> {
     }
 }
 
+/// Parses the body of a subresource that has a kind of its own: of the version `expected`, or of one of `others`.
+pub fn parse_as(call: &Call, kind: &str, expected: &str, others: &[&str]) -> Result<Value, Status> {
+    let value = parse(call)?;
+    require_kind(&value, kind, expected, others)?;
+    Ok(value)
+}
+
 /// Parses YAML, or JSON, which is YAML, too.
 pub fn parse_yaml(bytes: &[u8], kind: &str) -> Result<Value, Status> {
     if bytes.trim_ascii_start().starts_with(b"{")
@@ -145,25 +152,30 @@ fn judge(call: &Call, mut value: Value, repeated: &[String]) -> Result<(Value, V
 /// `apiVersion` and `kind` must be those of the path; where they are missing they are filled in.
 fn check_identity(resource: &Resource, value: &mut Value) -> Result<(), Status> {
     let expected = resource.api_version();
-    let (version, kind) =
+    require_kind(value, &resource.kind, &expected, &[])?;
+    value["apiVersion"] = Value::String(expected);
+    value["kind"] = Value::String(resource.kind.clone());
+    Ok(())
+}
+
+/// Refuses what says that it is of another kind, or of a version that is neither `expected` nor one of `others`.
+fn require_kind(value: &Value, kind: &str, expected: &str, others: &[&str]) -> Result<(), Status> {
+    let (version, said) =
         (value["apiVersion"].as_str().unwrap_or_default(), value["kind"].as_str().unwrap_or_default());
-    if !kind.is_empty() && kind != resource.kind {
-        let version = if version.is_empty() { &expected } else { version };
+    if !said.is_empty() && said != kind {
+        let version = if version.is_empty() { expected } else { version };
         return Err(Status::bad_request(format!(
-            "{kind} in version \"{}\" cannot be handled as a {}: converting (v1.{kind}) to ({}.{}): unknown conversion",
+            "{said} in version \"{}\" cannot be handled as a {kind}: converting (v1.{said}) to ({}.{kind}): unknown \
+             conversion",
             version.rsplit('/').next().unwrap_or(version),
-            resource.kind,
-            go_package(&resource.group),
-            resource.kind
+            go_package(expected.split_once('/').map_or("", |(group, _)| group)),
         )));
     }
-    if !version.is_empty() && version != expected {
+    if !version.is_empty() && version != expected && !others.contains(&version) {
         return Err(Status::bad_request(format!(
             "the API version in the data ({version}) does not match the expected API version ({expected})"
         )));
     }
-    value["apiVersion"] = Value::String(expected);
-    value["kind"] = Value::String(resource.kind.clone());
     Ok(())
 }
 

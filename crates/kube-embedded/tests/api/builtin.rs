@@ -39,6 +39,29 @@ async fn a_pod_needs_its_account_and_gets_its_token() {
 }
 
 #[tokio::test]
+async fn an_eviction_is_one_of_the_pod_that_the_path_names() {
+    let server = Server::start().await;
+    server.request("POST", PODS, Some(pod("a"))).await;
+    let evict = async |version: &str, kind: &str, name: &str| {
+        let body = json!({"apiVersion": version, "kind": kind, "metadata": {"name": name}});
+        let (code, status) = server.request("POST", &format!("{PODS}/a/eviction"), Some(body)).await;
+        (code, status["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let other_version =
+        "the API version in the data (policy/v2) does not match the expected API version (policy/v1)".to_owned();
+    let other_kind = "Pod in version \"v1\" cannot be handled as a Eviction: converting (v1.Pod) to \
+                      (policy.Eviction): unknown conversion";
+    let other_name = "name in URL does not match name in Eviction object".to_owned();
+    assert_eq!(evict("policy/v2", "Eviction", "a").await, (400, other_version));
+    assert_eq!(evict("policy/v1", "Pod", "a").await, (400, other_kind.to_owned()));
+    assert_eq!(evict("policy/v1", "Eviction", "b").await, (400, other_name));
+    assert_eq!(server.request("GET", &format!("{PODS}/a"), None).await.0, 200);
+    // Its version before Kubernetes 1.22, which is still taken.
+    assert_eq!(evict("policy/v1beta1", "Eviction", "a").await, (201, String::new()));
+    assert_eq!(server.request("GET", &format!("{PODS}/a"), None).await.0, 404);
+}
+
+#[tokio::test]
 async fn a_running_pod_goes_gracefully_and_another_at_once() {
     let server = Server::start().await;
     for name in ["a", "b"] {
@@ -206,7 +229,7 @@ async fn a_token_is_made_of_what_was_asked_for_or_refused() {
     for (seconds, why) in [(599, "less than 10 minutes"), (i64::MAX, "larger than 2^32 seconds")] {
         let (code, refused) = ask(json!({"expirationSeconds": seconds})).await;
         let message = format!(
-            "TokenRequest.authentication.k8s.io \"default\" is invalid: spec.expirationSeconds: Invalid value: {seconds}: may not \
+            "TokenRequest.authentication.k8s.io \"\" is invalid: spec.expirationSeconds: Invalid value: {seconds}: may not \
              specify a duration {why}"
         );
         assert_eq!((code, &refused["message"]), (422, &json!(message)));

@@ -115,7 +115,7 @@ impl ApiServer {
 
     /// `pods/binding`: the scheduler's decision.
     pub(super) async fn bind(&self, call: &Call) -> Result<Response<Body>, Status> {
-        let binding = typed::parse(call)?;
+        let binding = typed::parse_as(call, "Binding", "v1", &[])?;
         let node = binding["target"]["name"].as_str().unwrap_or_default().to_owned();
         if node.is_empty() {
             let cause = Cause {

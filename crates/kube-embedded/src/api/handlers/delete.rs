@@ -90,7 +90,11 @@ impl ApiServer {
 
     /// `pods/eviction`: there are no disruption budgets, so it is a deletion.
     pub(super) async fn evict(&self, call: &Call) -> Result<Response<Body>, Status> {
-        let eviction = typed::parse(call)?;
+        let eviction = typed::parse_as(call, "Eviction", "policy/v1", &["policy/v1beta1"])?;
+        let name = eviction["metadata"]["name"].as_str().unwrap_or_default();
+        if !name.is_empty() && name != call.request.name {
+            return Err(Status::bad_request("name in URL does not match name in Eviction object"));
+        }
         let options = Options { dry: call.dry_run()?, ..Options::default() }.with_body(&eviction["deleteOptions"]);
         let pod = self.find(call)?;
         self.delete_object(call, pod, &options).await?;

@@ -122,7 +122,8 @@ impl ApiServer {
         let mut causes = Causes::default();
         causes.token_life("spec.expirationSeconds", &seconds.into());
         if !causes.0.is_empty() {
-            return Err(Status::invalid("authentication.k8s.io", "TokenRequest", &call.request.name, causes.0));
+            // kube-apiserver names none here.
+            return Err(Status::invalid("authentication.k8s.io", "TokenRequest", "", causes.0));
         }
         let wanted = TokenRequest {
             namespace: call.namespace().to_owned(),

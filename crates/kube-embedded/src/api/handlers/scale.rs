@@ -20,7 +20,7 @@ impl ApiServer {
             let shown = paths.show(&current.value);
             let wanted = match call.request.verb {
                 "get" => return Ok(body::json(StatusCode::OK, &shown)),
-                "update" => typed::parse(call)?,
+                "update" => typed::parse_as(call, "Scale", "autoscaling/v1", &[])?,
                 "patch" => patched(call, &shown)?,
                 _ => {
                     return Err(Status::method_not_allowed(

@@ -21,6 +21,7 @@ use super::channels::{CHUNK, Gone, Input, Link, Output};
 use super::spdy;
 use super::upgrade::{self, Agreement, Carrier};
 use super::websocket::{self, Coding};
+use crate::api::panics::{self, contain};
 use crate::kubelet::{ContainerRef, ExecOptions, ExitStatus, Kubelet, Process, TerminalSize};
 use crate::status::Status;
 
@@ -65,7 +66,7 @@ pub async fn exec<B>(
     let agreement = upgrade::agree(&mut request, &WEBSOCKET, &SPDY)?;
     let process = kubelet.exec(&container, &options).await?;
     let Agreement { carrier, protocol, response, connection } = agreement;
-    tokio::spawn(async move {
+    panics::spawn(async move {
         match connection.await {
             Ok(connection) => serve(connection, carrier, protocol, process, options).await,
             Err(error) => tracing::debug!(%error, "an exec client went away before its session began"),
@@ -217,10 +218,10 @@ async fn run(process: Process, streams: Streams) -> Result<(), Gone> {
     // Dropped at the end, which ends them: nobody waits for a client to close its input.
     let mut inputs = JoinSet::new();
     if let Some(client) = streams.stdin {
-        inputs.spawn(copy_input(client, stdin));
+        inputs.spawn(contain(copy_input(client, stdin)));
     }
     if let Some(client) = streams.resize {
-        inputs.spawn(copy_sizes(client, resize));
+        inputs.spawn(contain(copy_sizes(client, resize)));
     }
     let wait = async {
         let status = exit.await;

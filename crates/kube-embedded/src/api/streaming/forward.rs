@@ -16,6 +16,7 @@ use super::channels::{CHUNK, Input, Link, Output};
 use super::spdy::{self, Stream};
 use super::upgrade::{self, Agreement, Carrier};
 use super::websocket::{self, Coding};
+use crate::api::panics::{self, contain};
 use crate::kubelet::{Duplex, Kubelet};
 use crate::status::Status;
 
@@ -44,7 +45,7 @@ pub async fn port_forward<B>(
     let tunnelled = protocol == TUNNEL;
     let ports = if carrier == Carrier::WebSocket && !tunnelled { ports? } else { Vec::new() };
     let target = Target { kubelet, namespace: namespace.to_owned(), pod: pod.to_owned() };
-    tokio::spawn(async move {
+    panics::spawn(async move {
         let connection = match connection.await {
             Ok(connection) => connection,
             Err(error) => return tracing::debug!(%error, "a port-forward client went away before its session began"),
@@ -111,7 +112,7 @@ async fn forward_streams(link: Link, mut streams: tokio::sync::mpsc::Receiver<St
             stream = streams.recv() => match stream {
                 Some(stream) => {
                     if let Some((error, data)) = pair(&mut waiting, stream) {
-                        connections.spawn(forward_stream(error, data, target.clone()));
+                        connections.spawn(contain(forward_stream(error, data, target.clone())));
                     }
                 }
                 None => break,
@@ -179,12 +180,12 @@ async fn forward_channels(connection: Upgraded, protocol: &str, ports: &[u16], t
             return;
         }
         let target = target.clone();
-        connections.spawn(async move {
+        connections.spawn(contain(async move {
             if let Err(complaint) = forward(port, input, &data, &target).await {
                 // The client may be gone; then there is nobody to tell.
                 let _ = error.send(complaint).await;
             }
-        });
+        }));
     }
     let gone = link.gone.clone();
     tokio::select! {

@@ -22,6 +22,7 @@ use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
 use tokio_util::sync::CancellationToken;
 
 use super::channels::{HANG_UP, Input, KEEP_ALIVE, Link, Output, Packet, QUEUE};
+use crate::api::panics;
 
 /// The largest message a client may send. Clients send up to 32 KiB; some send a whole file at once.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -111,17 +112,19 @@ pub(super) async fn open(
         gone: gone.clone(),
         closing: closing.clone(),
         delivered: delivered.clone(),
-        reader: tokio::spawn(async move {
+        reader: panics::spawn(async move {
+            let told = gone.drop_guard();
             let stream = reader.run().await;
-            gone.cancel();
+            drop(told);
             if let Ok(sink) = sink_returned.await {
                 hang_up(sink, stream).await;
             }
         }),
     };
-    tokio::spawn(async move {
+    panics::spawn(async move {
+        let told = delivered.drop_guard();
         let sink = writer.run(closing).await;
-        delivered.cancel();
+        drop(told);
         // The reader takes it, unless the runtime is going down.
         let _ = sink_back.send(sink);
     });

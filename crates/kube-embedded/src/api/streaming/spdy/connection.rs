@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::super::channels::{HANG_UP, Input, KEEP_ALIVE, Link, Output, Packet, QUEUE};
 use super::frame::{self, Frame, PROTOCOL_ERROR, REFUSED_STREAM};
 use super::headers::Headers;
+use crate::api::panics;
 
 /// Streams that may be open at a time: two for each forwarded connection.
 const MAX_STREAMS: usize = 4096;
@@ -61,12 +62,15 @@ pub(in super::super) fn open(
         gone,
         closing: closing.clone(),
         delivered: delivered.clone(),
-        reader: tokio::spawn(async move {
+        reader: panics::spawn(async move {
+            let _gone = reader_gone.drop_guard();
             reading.run(FramedRead::new(reader, frame::Reader::new())).await;
-            reader_gone.cancel();
         }),
     };
-    tokio::spawn(writing.run(closing, delivered, writer_gone));
+    panics::spawn(async move {
+        let _told = (delivered.clone().drop_guard(), writer_gone.clone().drop_guard());
+        writing.run(closing, delivered, writer_gone).await;
+    });
     (link, streams)
 }
 
