@@ -26,6 +26,10 @@ use crate::steps::{images::Loaded, stack};
 /// Registries that are asked at the same time.
 const AT_ONCE: usize = 8;
 
+/// Where these commands differ from those that have the same flags.
+const NO_CLUSTER: &str = "No cluster is asked what it has: what no flag says is as on a cluster without a stack, and the stack is \
+    upstream.";
+
 /// Arguments of `images`.
 #[derive(Debug, Args)]
 pub struct Images {
@@ -52,6 +56,7 @@ struct Of {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = NO_CLUSTER)]
 struct Look {
     #[command(flatten)]
     of: Of,
@@ -60,6 +65,7 @@ struct Look {
 }
 
 #[derive(Debug, Args)]
+#[command(after_help = NO_CLUSTER)]
 struct Load {
     #[command(flatten)]
     of: Of,

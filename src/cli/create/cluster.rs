@@ -55,7 +55,7 @@ struct CreateClusterA8s {
     /// Number of nodes, unless the configuration of kind names them; the embedded cluster has one [default: 3]
     #[arg(long, value_name = "NUMBER")]
     cluster_nr_of_nodes: Option<u16>,
-    /// Memory of the cluster; only minikube can limit it [default: 4gb]
+    /// Memory of each node; only minikube can limit it [default: 4gb]
     #[arg(long, value_name = "SIZE")]
     cluster_memory: Option<String>,
     /// User that runs PostgreSQL when root runs a9s [default: postgres]

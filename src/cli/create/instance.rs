@@ -39,7 +39,7 @@ pub struct CreateInstance {
     /// Size of each member's volume
     #[arg(long, value_name = "SIZE", default_value = "1Gi")]
     volume_size: Size,
-    /// PostgreSQL major version [default: the newest the cluster has]
+    /// PostgreSQL major version [default: the newest that the builtin stack has, else 14]
     #[arg(long, value_name = "MAJOR")]
     service_version: Option<u16>,
     /// Refuse a PostgreSQL major that the cluster does not have, instead of taking the nearest newer one

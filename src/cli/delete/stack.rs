@@ -22,8 +22,9 @@ pub struct DeleteStack {
 
 #[derive(Debug, Subcommand)]
 enum What {
-    /// Remove what `create stack a8s` or `create cluster a8s` has installed on a cluster. Instances go with it, after
-    /// asking again, what was there before the stack stays; the encryption password of backups stays in the working directory
+    /// Remove what `create stack a8s` or `create cluster a8s` has installed on a cluster. Instances and Backups go with it,
+    /// after asking again, with the builtin stack also what the store has of them; what was there before the stack stays, and
+    /// the encryption password of backups stays in the working directory
     A8s(DeleteStackA8s),
 }
 

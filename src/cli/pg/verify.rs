@@ -40,6 +40,10 @@ pub struct Verify {
 
 impl Verify {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
+        if named.instance.is_some() {
+            let cause = "-i is not taken here: the backup tells which instance it is of";
+            return Err(Finding::new(Id::Usage, cause));
+        }
         let directory = session.journal();
         let (access, namespace, subject) = session.block_on(async |_| {
             let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
