@@ -64,6 +64,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\be2e-([0-9a-f]{8}-)?\d+\b", "{namespace}"),
         (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "{uuid}"),
         (r"\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?(Z| ?[+-]\d{2}:?\d{2}| UTC)?", "{time}"),
+        (r"\b[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} [+-]\d{4}", "{time}"),
         (r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(:\d+)?\b", "{address}"),
         (r"\b\d+(\.\d+)? ?(ms|s|seconds?|minutes?)\b", "{duration}"),
         (r"\bkube-api-access-[a-z0-9]{5}\b", "kube-api-access-{id}"),
@@ -75,6 +76,16 @@ static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         // PostgreSQL's log, and its positions in the WAL.
         (r"\{time\} \[\d+\]", "{time} [{id}]"),
         (r"\b[0-9A-F]+/[0-9A-F]{6,8}\b", "{position}"),
+        // Its build, the numbers of its tables and of what a client wrote.
+        (r"\b\d+\.\d+ \(Debian [^)]*\)( on \S+, compiled by [^\n]*?, \d+-bit)?", "{server}"),
+        (r"\b(pg_toast_|toast value )\d+", "${1}{number}"),
+        (r"\b\d+( of \d+)? (acknowledged rows|(rows )?were acknowledged)", "{number} $2"),
+        (
+            r#"("?(bytes|seconds|acknowledged|longestPauseSeconds|lagBytes|lagSeconds|diskUsed|diskFree)"?: )[\d.]+"#,
+            "${1}{number}",
+        ),
+        (r#"((?i)\bresource ?version"?: *"?)\d+"#, "${1}{version}"),
+        (r"/dev/pts/\d+", "/dev/pts/{number}"),
         (r"\b\d+ bytes\b", "{number} bytes"),
         (r"\b[0-9a-f]{16,}\b", "{hex}"),
     ]
@@ -102,6 +113,18 @@ impl Names {
             std::borrow::Cow::Borrowed(_) => text,
             std::borrow::Cow::Owned(replaced) => replaced,
         })
+    }
+
+    /// A document whose texts are as they would be in any run.
+    pub fn texts(&self, value: Value) -> Value {
+        match value {
+            Value::Object(map) => {
+                map.into_iter().map(|(key, value)| (self.text(&key), self.texts(value))).collect::<Map<_, _>>().into()
+            }
+            Value::Array(items) => items.into_iter().map(|item| self.texts(item)).collect(),
+            Value::String(text) => Value::String(self.text(&text)),
+            other => other,
+        }
     }
 
     /// An object as it would be in any run.
@@ -162,13 +185,20 @@ mod tests {
 
     #[test]
     fn every_pattern_is_one() {
-        assert_eq!(PATTERNS.len(), 17);
+        assert_eq!(PATTERNS.len(), 24);
         let text = "nothing at /tmp/a9s-e2e-0a1b2c3d/s12/home/x in e2e-12 or e2e-0a1b2c3d-7";
         assert_eq!(Names::default().text(text), "nothing at {scenario}/home/x in {namespace} or {namespace}");
         let text = "2030-01-01 00:00:00.123 UTC [38] LOG: redo at 0/1B62618 by a8s-sb-Abc123xyz of verify-0f8fad5bd9cb-0, \
             a9s_ledger_0f8fad5bd9cb0f8f below /proc/a9s-e2e-0a1b2c3d";
         let wanted = "{time} [{id}] LOG: redo at {position} by a8s-sb-{id} of verify-{id}-0, \
             a9s_ledger_{id} below /proc/a9s-e2e-{id}";
+        assert_eq!(Names::default().text(text), wanted);
+        let text = "PostgreSQL 15.18 (Debian 15.18-0+deb12u1) on x86_64-pc-linux-gnu, compiled by gcc (Debian 12.2.0-14) \
+            12.2.0, 64-bit since Sat, 28 Nov 2026 23:35:24 +0000, \"resourceVersion\":\"393\", resourceVersion: \"12\", \
+            Resource Version:  7, \"bytes\": 3925842, 48 of 48 acknowledged rows are lost, pg_toast_16387, /dev/pts/3";
+        let wanted = "PostgreSQL {server} since {time}, \"resourceVersion\":\"{version}\", resourceVersion: \"{version}\", \
+            Resource Version:  {version}, \"bytes\": {number}, {number} acknowledged rows are lost, pg_toast_{number}, \
+            /dev/pts/{number}";
         assert_eq!(Names::default().text(text), wanted);
     }
 }

@@ -63,6 +63,7 @@ fn names(world: &World) -> Names {
         false => String::new(),
     };
     Names::new([
+        (world.context().unwrap_or_default(), "{context}"),
         (namespace, "{namespace}"),
         (surroundings.home.display().to_string(), "{home}"),
         (surroundings.state.display().to_string(), "{state}"),
