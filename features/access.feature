@@ -224,6 +224,12 @@ Feature: Who may do what
     And "solo" answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "0"
 
   @full @deployments @builtin @kubectl
+  Scenario: The account of the operators may do what operators do
+    When I run `kubectl auth can-i create statefulsets.apps --all-namespaces --as system:serviceaccount:a8s-system:postgresql-manager-account`
+    Then the command succeeds
+    And standard output is "yes"
+
+  @full @deployments @builtin @kubectl
   Scenario Outline: The account of the operators may not <verb> <resource>
     When I run `kubectl auth can-i <verb> <resource> <more> --as system:serviceaccount:a8s-system:postgresql-manager-account`
     Then the command fails with exit code 1

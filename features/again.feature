@@ -19,7 +19,6 @@ Feature: Again, and cut off
     @full
     Examples:
       | what                  | command                                                  |
-      | deleting an instance  | delete pg instance --name other --yes                    |
       | reading with SQL      | pg apply -i solo --sql 'SELECT 1' --yes                  |
       | checking an answer    | pg check -i solo --sql 'SELECT 1' --is 1                 |
       | an instance's status  | pg status solo                                           |
@@ -71,7 +70,7 @@ Feature: Again, and cut off
     And an instance "solo" with `--replicas <members>`
     And the table "kept" of "solo" holds "before"
     And a backup "nightly" of "solo"
-    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    And I have applied the statement "UPDATE kept SET value = 'after'" to "solo"
     When I run `a9s <command> --yes`, cut off 3 times
     Then the command succeeds
     And "solo" has one primary and <standbys> standbys
@@ -194,12 +193,12 @@ Feature: Again, and cut off
     And <end>
 
     Examples:
-      | what                 | times | command                                     | end                                    |
-      | Creating an instance | 3     | create pg instance --name other             | "other" answers "SELECT 1" with "1"    |
-      | Deleting an instance | 2     | delete pg instance --name solo              | nothing of the instance "solo" is left |
-      | Backing up           | 3     | create pg backup --name later -i solo       | the backup "later" is complete         |
-      | Applying SQL         | 3     | pg apply -i solo --sql 'SELECT pg_sleep(2)' | "solo" answers "SELECT 1" with "1"     |
-      | Verifying a backup   | 3     | pg verify nightly                           | nothing of a verification is left      |
+      | what                 | times | command                                                                                  | end                                                 |
+      | Creating an instance | 3     | create pg instance --name other                                                          | "other" answers "SELECT 1" with "1"                 |
+      | Deleting an instance | 2     | delete pg instance --name solo                                                           | nothing of the instance "solo" is left              |
+      | Backing up           | 3     | create pg backup --name later -i solo                                                    | the backup "later" is complete                      |
+      | Applying SQL         | 3     | pg apply -i solo --sql 'SELECT pg_sleep(2); CREATE TABLE IF NOT EXISTS made AS SELECT 1' | "solo" answers "SELECT count(*) FROM made" with "1" |
+      | Verifying a backup   | 3     | pg verify nightly                                                                        | nothing of a verification is left                   |
 
   @full @cluster @embedded-only
   Scenario: Creating a cluster and deleting it, each interrupted anywhere

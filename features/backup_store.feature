@@ -34,7 +34,8 @@ Feature: Trouble with the object store
     And somebody orders a backup "long" of "solo"
     And the backup "long" has begun to upload
     And the process of the store is killed
-    Then the backup "long" is soon complete
+    Then the backup "long" is not complete yet
+    And the backup "long" is soon complete
     When the encryption password is changed
     And I create a restore "locked" of the backup "long" into "solo"
     Then the command fails with exit code 1

@@ -35,6 +35,7 @@ Feature: Bad input
       | version -o toml                                          | toml                       |
       | create pg instance --name solo --timeout soon            | soon                       |
       | run play.yaml --repeat 0                                 | '0'                        |
+      | pg verify nightly -i solo                                | the backup tells           |
       | pg connect                                               | NAME                       |
 
   Scenario Outline: Nothing to work on: a9s <line>
@@ -42,7 +43,8 @@ Feature: Bad input
     When I run `a9s <line>`
     Then the command fails with exit code 3
     And the reason is one clear sentence
-    And standard output does not say "success"
+    And standard output does not say "uccess"
+    And standard output does not say "appears to be ready"
 
     Examples:
       | line                                       |

@@ -163,6 +163,7 @@ Feature: Service bindings
     And standard error says "immutable"
     When the pod of "solo" is deleted
     Then as "app" the statement "SELECT 1" answers "1"
+    And the Secret of "app" tells the login that it told before
 
   @full @kubectl
   Scenario: Instance first, service binding right after

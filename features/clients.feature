@@ -255,6 +255,8 @@ Feature: Looking at what is there
     When I run `a9s pg logs -i solo --member 0 --tail 1`
     Then the command succeeds
     And standard output does not say "solo-0 | "
+    When I run `a9s pg logs -i solo --member 0 --tail 1 -o json`
+    Then the value at `/lines/0/member` of the document is `solo-0`
     When I run `a9s pg logs solo --member 7`
     Then the command fails with exit code 3
     And standard error says "It has: solo-0."

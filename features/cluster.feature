@@ -53,11 +53,13 @@ Feature: Clusters
     Then standard output says "(to do"
     When I run `a9s cluster stop -c own --timeout 1m --yes`
     Then the command succeeds
+    And standard output says "The Kubernetes Cluster own has been stopped."
     When I run `a9s cluster start -p embedded -c own --kubeconfig other.yaml --timeout 5m --dry-run`
     Then standard output says "(to do"
     And there is no file "other.yaml"
     When I run `a9s cluster start -p embedded -c own --kubeconfig other.yaml --timeout 5m --yes`
     Then the command succeeds
+    And standard output says "The Kubernetes Cluster own has been started."
     And the file "other.yaml" says "a9s-own"
     When I run `a9s delete cluster -p embedded a8s -c own --kubeconfig other.yaml --timeout 1m --dry-run`
     Then the file "other.yaml" says "a9s-own"

@@ -38,7 +38,7 @@ Feature: Another cluster and another namespace
     Then the command succeeds
     When I run `a9s describe pg backup nightly <there> -o json`
     Then the value at `/object/spec/maxRetries` of the document is `2`
-    When I run `a9s pg verify nightly -i solo <there> --timeout 5m`
+    When I run `a9s pg verify nightly <there> --timeout 5m`
     Then the command succeeds
     When I run `a9s create pg restore --name back -b nightly -i solo --api-version v1beta3 <there> --timeout 5m`
     Then the command succeeds
@@ -52,10 +52,13 @@ Feature: Another cluster and another namespace
     And the pod of "solo" in the namespace "other" is another than before
     When I run `a9s delete pg servicebinding --name app <there> --timeout 1m --yes`
     Then the command succeeds
+    And standard output says "The service binding has been deleted successfully."
     When I run `a9s delete pg restore --name back <there> --timeout 1m --yes`
     Then the command succeeds
+    And standard output says "Restore back successfully deleted from namespace {namespace}-other."
     When I run `a9s delete pg backup --name nightly <there> --timeout 1m --yes`
     Then the command succeeds
+    And standard output says "Backup nightly successfully deleted from namespace {namespace}-other."
     When I run `a9s delete pg instance --name solo <there> --timeout 5m --yes`
     Then the command succeeds
     And the API server answers "/apis/postgresql.anynines.com/v1beta3/namespaces/{namespace}-other/postgresqls/solo" with 404 and the reason "NotFound"

@@ -35,15 +35,20 @@ Feature: Failover
     And no row of the ledger waited longer than 10 seconds
 
   @full @builtin
-  Scenario: The pod of the primary is deleted, and comes back as a standby
+  Scenario Outline: The pod of the primary is <gone>, and comes back as a standby
     Given an instance "trio" of 3 members
     And a ledger of "trio"
-    When the primary of "trio" is deleted
+    When the primary of "trio" is <gone>
     Then another member of "trio" is the primary
     And "trio" has one primary and 2 standbys
     And the Lease of "trio" names its primary, in term 1
     And the ledger of "trio" is complete
     And no row of the ledger waited longer than 15 seconds
+
+    Examples:
+      | gone    |
+      | deleted |
+      | evicted |
 
   @chaos @embedded-only
   Scenario Outline: The <part> of the primary is frozen, and wakes up when another member leads
@@ -175,8 +180,10 @@ Feature: Failover
   Scenario: Who confirms commits is not a superuser's to change
     Given an instance "trio" of 3 members
     When I apply the statement "ALTER SYSTEM SET synchronous_standby_names = ''" to "trio"
-    And I apply the statement "SELECT pg_reload_conf()" to "trio"
-    Then every member of "trio" soon answers "SELECT count(*) FROM pg_file_settings WHERE name = 'synchronous_standby_names' AND sourcefile LIKE '%auto.conf'" with "0"
+    Then the command succeeds
+    When I apply the statement "SELECT pg_reload_conf()" to "trio"
+    Then the command succeeds
+    And every member of "trio" soon answers "SELECT count(*) FROM pg_file_settings WHERE name = 'synchronous_standby_names' AND sourcefile LIKE '%auto.conf'" with "0"
     And every member of "trio" soon answers "SELECT count(*) FROM pg_settings WHERE name = 'synchronous_standby_names' AND setting LIKE 'ANY 1 (%'" with "1"
 
   # Without it a member with an empty volume would begin the instance anew, and whoever comes back with the data would
@@ -270,7 +277,8 @@ Feature: Failover
     Given an instance "trio" of 3 members
     And a ledger of "trio"
     When the receivers of the standbys of "trio" are frozen
-    And the primary of "trio" loses its volume
+    Then the ledger soon stands still
+    When the primary of "trio" loses its volume
     And what was frozen goes on
     Then another member of "trio" is the primary
     And the ledger of "trio" is complete

@@ -240,9 +240,9 @@ Feature: Findings
     Given a cluster with the a8s stack
     And an instance "trio" of 3 members
     And the member "trio-0" is the primary of "trio"
-    And I apply the statement "ALTER ROLE standby NOLOGIN" to "trio"
-    And I apply the statement "SELECT pg_terminate_backend(pid) FROM pg_stat_replication" to "trio"
-    And I run `a9s pg failover trio --to trio-1 --yes`
+    And I have applied the statement "ALTER ROLE standby NOLOGIN" to "trio"
+    And I have applied the statement "SELECT pg_terminate_backend(pid) FROM pg_stat_replication" to "trio"
+    When I run `a9s pg failover trio --to trio-1 --yes`
     Then it ends with the finding "failover-refused"
 
   @core @cluster @embedded-only

@@ -63,6 +63,15 @@ Feature: Instances
     Then the command succeeds
     And standard error says "Can't delete service instance. Service instance solo doesn't exist in namespace {namespace}!"
 
+  @full @needs-audit
+  Scenario: Deleting an instance that was deleted sends no changing request
+    Given an instance "solo"
+    When I delete the instance "solo"
+    And that has worked
+    And I delete the instance "solo"
+    Then the command succeeds
+    And the program has sent no changing request
+
   @kubectl
   Scenario: Deleting waits for what belongs to the instance
     Given an instance "solo"
@@ -88,7 +97,10 @@ Feature: Instances
   Scenario: A Lease of somebody else stays when an instance of its name goes
     Given the object:
       """
-      {apiVersion: coordination.k8s.io/v1, kind: Lease, metadata: {name: idle}, spec: {holderIdentity: somebody}}
+      apiVersion: coordination.k8s.io/v1
+      kind: Lease
+      metadata: {name: idle}
+      spec: {holderIdentity: somebody}
       """
     And an instance "idle" with `--replicas 0`
     When I delete the instance "idle"
@@ -369,7 +381,10 @@ Feature: Instances
   Scenario: An instance whose name no Service can bear says so, and can be deleted
     When I apply the object:
       """
-      {apiVersion: postgresql.anynines.com/v1beta3, kind: Postgresql, metadata: {name: half.way}, spec: {version: 15, replicas: 0}}
+      apiVersion: postgresql.anynines.com/v1beta3
+      kind: Postgresql
+      metadata: {name: half.way}
+      spec: {version: 15, replicas: 0}
       """
     Then the status of "half.way" soon says "half.way-master"
     When I run `kubectl delete pg half.way --timeout=60s`
@@ -380,8 +395,14 @@ Feature: Instances
   Scenario Outline: A Secret whose owner went before it could hold it goes, too: of a <kind>
     When I apply the object:
       """
-      {apiVersion: v1, kind: Secret, metadata: {name: left-behind, labels: <labels>, finalizers: [<finalizer>],
-       ownerReferences: [{apiVersion: <group>/v1beta3, kind: <kind>, name: gone, uid: 6a8e1f0c-0000-4000-8000-000000000000, controller: true}]}}
+      apiVersion: v1
+      kind: Secret
+      metadata:
+        name: left-behind
+        labels: <labels>
+        finalizers: [<finalizer>]
+        ownerReferences:
+          - {apiVersion: <group>/v1beta3, kind: <kind>, name: gone, uid: 6a8e1f0c-0000-4000-8000-000000000000, controller: true}
       """
     Then there is no secret "left-behind" soon
 

@@ -73,7 +73,13 @@ Feature: Instances of several members
     And I scale "trio" to 0 members
     Then "trio" soon has no member
     When I scale "trio" to 1 members
-    And I scale "trio" to 3 members
+    Then the statefulset "trio" soon has these values:
+      | field          | value |
+      | /spec/replicas | 1     |
+    And the pod "trio-0" soon has these values:
+      | field         | value   |
+      | /status/phase | Running |
+    When I scale "trio" to 3 members
     Then "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
     And the status of "trio" soon has no error

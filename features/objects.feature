@@ -80,6 +80,13 @@ Feature: The objects of an instance
       | /spec/template/metadata/annotations/prometheus.io~1scrape         | true          |
 
   @full
+  Scenario: Prometheus finds samples where the annotations of a pod tell it to look
+    Then a scrape of the pod "solo-0" soon has these samples:
+      | name                      | value |
+      | pg_up                     | 1     |
+      | pg_replication_is_replica | 0     |
+
+  @full
   Scenario: Labels and selectors
     Then the statefulset "solo" has exactly these labels:
       | label             | value                    |

@@ -95,6 +95,7 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     And standard error says "what was there before the stack stays"
     And the API server answers "/api/v1/namespaces/minio-dev/configmaps/precious" with 200
+    And the API server answers "/api/v1/namespaces/minio-dev/secrets/minio-credentials" with 200
     And the API server answers "/api/v1/namespaces/minio-dev/services/minio" with 200
     And the API server answers "/apis/apps/v1/namespaces/minio-dev/statefulsets/minio" with 404 and the reason "NotFound"
     And the API server answers "/api/v1/namespaces/minio-dev/persistentvolumeclaims/data-minio-0" with 404 and the reason "NotFound"
@@ -203,7 +204,10 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     When I apply the object:
       """
-      {apiVersion: cert-manager.io/v1, kind: Issuer, metadata: {name: own, namespace: default}, spec: {selfSigned: {}}}
+      apiVersion: cert-manager.io/v1
+      kind: Issuer
+      metadata: {name: own, namespace: default}
+      spec: {selfSigned: {}}
       """
     And I run `a9s delete stack a8s --context prod` in a terminal and type "y n"
     Then the command fails with exit code 5

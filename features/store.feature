@@ -25,11 +25,16 @@ Feature: Object store
     Then the command succeeds
     And the object "backups/one" is "kept"
 
+  @kubectl
   Scenario: Keys and bucket are the ones that were chosen
     Given an empty home and no cluster
     And the variable "A9S_BACKUP_STORE_SECRETKEY" is "a secret of my own"
     When I run `a9s create cluster a8s --backup-bucket mine --backup-store-accesskey me --yes`
     Then the command succeeds
+    When I run `kubectl get secret a8s-backup-storage-credentials -n a8s-system -o jsonpath={.data.access-key-id},{.data.secret-access-key}`
+    Then standard output is "bWU=,YSBzZWNyZXQgb2YgbXkgb3du"
+    When I run `kubectl get configmap a8s-backup-store-config -n a8s-system -o yaml`
+    Then standard output says "container: mine"
     And the object store takes and gives objects
     And the object store refuses the secret key "guess" with "SignatureDoesNotMatch"
 

@@ -8,7 +8,7 @@ Feature: Backups that are proven, and restores into a new instance
   Scenario: A backup is verified, and nothing of it is left
     Given an instance "solo"
     And the blog data set as "posts.sql"
-    And I apply the file "posts.sql" to "solo"
+    And I have applied the file "posts.sql" to "solo"
     And I have run `a9s pg apply -i solo --sql 'CREATE DATABASE "another one"' --yes`
     And I have run `a9s pg apply -i solo --database 'another one' --sql 'CREATE TABLE more AS SELECT 1 AS n' --yes`
     And a backup "nightly" of "solo"
@@ -112,8 +112,8 @@ Feature: Backups that are proven, and restores into a new instance
       | /content/tables/0/rows  | 1              |
       | /content/tables/1/table | public.counted |
       | /content/tables/1/rows  | 2              |
-      | /content/unread/0       | null           |
-      | /differencesToLive/0    | null           |
+      | /content/unread         | []             |
+      | /differencesToLive      | []             |
 
   @negative
   Scenario: A table that cannot be read is named, the others are read, and the backup is not verified
@@ -195,13 +195,15 @@ Feature: Backups that are proven, and restores into a new instance
     And somebody has an instance of the name that the verification of "nightly" uses
     When I run `a9s pg verify nightly`
     Then it ends with the finding "name-taken"
+    When I run `kubectl get pg`
+    Then standard output says "verify-"
 
   @needs-audit
   Scenario: A restore into a new instance, which is made like the old one
     Given an instance "solo" with `--limits-memory 320Mi`
     And the table "kept" of "solo" holds "before"
     And a backup "nightly" of "solo"
-    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    And I have applied the statement "UPDATE kept SET value = 'after'" to "solo"
     When I create a restore "copy" of the backup "nightly" into a new instance "twin"
     Then the command succeeds
     And "twin" answers "SELECT value FROM kept" with "before"
@@ -218,7 +220,7 @@ Feature: Backups that are proven, and restores into a new instance
     Given an instance "solo"
     And the table "kept" of "solo" holds "before"
     And a backup "nightly" of "solo"
-    And I apply the statement "UPDATE kept SET value = 'after'" to "solo"
+    And I have applied the statement "UPDATE kept SET value = 'after'" to "solo"
     When I create a restore "back" of the backup "nightly" with `-o json`
     Then the command succeeds
     And these values are in the document:

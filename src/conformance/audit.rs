@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use a8s_operators::object_store::manifests;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::DeleteParams;
@@ -52,7 +53,9 @@ impl World {
             // Asking what one may do is a `create` that stores nothing; so are a dry run and opening an exec.
             let is_dry = event["requestURI"].as_str().is_some_and(|uri| uri.contains("dryRun=All"));
             let asking = is_dry || subject["apiGroup"] == "authorization.k8s.io" || subject["subresource"] == "exec";
-            let here = !self.is_shared() || self.namespaces().iter().any(|own| own == namespace);
+            // What is of the whole cluster, or of its stack, no other scenario changes by the program meanwhile.
+            let of_all = ["", a8s_operators::SYSTEM_NAMESPACE, manifests::NAMESPACE].contains(&namespace);
+            let here = !self.is_shared() || of_all || self.namespaces().iter().any(|own| own == namespace);
             if changing && here && !asking {
                 changes.push(format!("{verb} {} {namespace}/{}", subject["resource"], subject["name"]));
             }

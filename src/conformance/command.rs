@@ -255,8 +255,21 @@ pub async fn a9s_beside_listener(surroundings: &Surroundings, port: u16, words: 
 /// # Errors
 /// As [`a9s`], and when this machine has none.
 pub async fn kubectl(surroundings: &Surroundings, words: &[&str], stdin: Option<&[u8]>) -> Result<Outcome, Failure> {
-    let program = Stage::get().kubectl.as_deref().map_err(|why| Failure::Missing(why))?;
-    run(surroundings, program, "kubectl", words, stdin).await
+    run(surroundings, kubectl_program()?, "kubectl", words, stdin).await
+}
+
+/// A command of `kubectl` that is yet to be run, by whoever does not wait for the runtime.
+///
+/// # Errors
+/// This machine has none.
+pub fn kubectl_for_later(surroundings: &Surroundings, words: &[&str]) -> Result<std::process::Command, Failure> {
+    let mut command = surroundings.command(kubectl_program()?).into_std();
+    command.args(words);
+    Ok(command)
+}
+
+fn kubectl_program() -> Result<&'static Path, Failure> {
+    Stage::get().kubectl.as_deref().map_err(|why| Failure::Missing(why))
 }
 
 /// How a question on a terminal ends.
@@ -354,7 +367,7 @@ pub fn interrupt(child: &Child) -> Result<Pid, Failure> {
 /// # Errors
 /// When there is none or it can't be started.
 pub fn start_kubectl(surroundings: &Surroundings, words: &[&str]) -> Result<Child, Failure> {
-    start(surroundings, Stage::get().kubectl.as_deref().map_err(|why| Failure::Missing(why))?, words)
+    start(surroundings, kubectl_program()?, words)
 }
 
 fn start(surroundings: &Surroundings, program: &Path, words: &[&str]) -> Result<Child, Failure> {

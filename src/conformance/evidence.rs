@@ -145,7 +145,7 @@ async fn of_namespace(client: &Client, namespace: &str, folder: &Folder) -> Resu
 async fn sql_state(client: &Client, namespace: &str, instance: &str, pod: &Pod) -> String {
     let login = async {
         let login = observe::login(client, namespace, instance).await?;
-        let (host, port) = observe::of_member(client, pod).await?;
+        let (host, port) = observe::at_port(client, pod, 5432).await?;
         Ok::<_, Failure>(Login { host, port, ..login })
     };
     let login = match login.await {

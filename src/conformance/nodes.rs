@@ -1,4 +1,7 @@
-//! The nodes of a kind cluster, which are containers of this machine. What a scenario does to them is undone when it ends.
+//! What a scenario does to the nodes of a cluster, or to else what all scenarios share: it is undone when it ends.
+//! The nodes of a kind cluster are containers of this machine.
+
+use std::process::{Command, Stdio};
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -19,11 +22,10 @@ const KEPT_CONFIGURATION: &str = "/var/lib/kubelet/config.yaml.kept";
 /// Seconds that a kubelet gets to begin and to take in the pods that run.
 const TAKEN_IN: u32 = 15;
 
-/// Nodes to which something was done. It is undone with this value.
+/// What was done to a cluster. It is undone with this value, the last thing first.
 #[derive(Debug)]
 pub struct Spoilt {
-    nodes: Vec<String>,
-    undo: String,
+    undo: Vec<Command>,
     _at_work: TaskTrackerToken,
 }
 
@@ -36,7 +38,7 @@ impl Spoilt {
         let name = format!("name=$(ctr -n k8s.io images list -q | grep -Ex '(.*/)?{}')", image.replace('.', "\\."));
         let take = format!("ctr -n k8s.io images export {KEPT_IMAGE} \"$name\"; ctr -n k8s.io images remove \"$name\"");
         let undo = format!("! [ -e {KEPT_IMAGE} ] || {{ ctr -n k8s.io images import {KEPT_IMAGE}; rm {KEPT_IMAGE}; }}");
-        Self::new(cluster, at_work, &format!("{name}; {take}"), undo)
+        Self::on_nodes(cluster, at_work, &format!("{name}; {take}"), &undo)
     }
 
     /// Lets all nodes of a cluster find that their disks are too full. A soft threshold: nothing is evicted for an hour
@@ -58,21 +60,29 @@ impl Spoilt {
             "rm -f {FILLER}; cd /var/lib/kubelet; ! [ -e {KEPT_CONFIGURATION} ] || \
              {{ mv {KEPT_CONFIGURATION} config.yaml; systemctl restart kubelet; }}"
         );
-        Self::new(cluster, at_work, &spoil, undo)
+        Self::on_nodes(cluster, at_work, &spoil, &undo)
     }
 
-    fn new(cluster: &Existing, at_work: TaskTrackerToken, spoil: &str, undo: String) -> Result<Self, Failure> {
+    /// What a command undoes that is yet to be done.
+    pub fn undone_by(undo: Command, at_work: TaskTrackerToken) -> Self {
+        Self { undo: vec![undo], _at_work: at_work }
+    }
+
+    fn on_nodes(cluster: &Existing, at_work: TaskTrackerToken, spoil: &str, undo: &str) -> Result<Self, Failure> {
+        let nodes = nodes(cluster)?;
         // From here on it is undone, whatever comes.
-        let spoilt = Self { nodes: nodes(cluster)?, undo, _at_work: at_work };
-        spoilt.nodes.iter().try_for_each(|node| run(node, spoil))?;
+        let spoilt = Self { undo: nodes.iter().map(|node| on_node(node, undo)).collect(), _at_work: at_work };
+        for node in &nodes {
+            said("docker", &["exec", node, "sh", "-ec", spoil])?;
+        }
         Ok(spoilt)
     }
 }
 
 impl Drop for Spoilt {
     fn drop(&mut self) {
-        for node in &self.nodes {
-            let _ = run(node, &self.undo);
+        for undo in self.undo.iter_mut().rev() {
+            let _ = undo.stdin(Stdio::null()).output();
         }
     }
 }
@@ -91,8 +101,10 @@ pub fn left(cluster: &Existing) -> Result<Vec<String>, Failure> {
     Ok(left)
 }
 
-fn run(node: &str, script: &str) -> Result<(), Failure> {
-    said("docker", &["exec", node, "sh", "-ec", script]).map(drop)
+fn on_node(node: &str, script: &str) -> Command {
+    let mut command = Command::new("docker");
+    command.args(["exec", node, "sh", "-ec", script]);
+    command
 }
 
 fn nodes(cluster: &Existing) -> Result<Vec<String>, Failure> {

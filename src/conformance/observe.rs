@@ -12,6 +12,8 @@ use kube::config::Kubeconfig;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 use super::command::Surroundings;
 use super::failure::Failure;
@@ -293,15 +295,33 @@ pub async fn members(client: &Client, namespace: &str, instance: &str) -> Result
     Ok(pods.list(&ListParams::default().labels(&selector)).await?.items)
 }
 
-/// Host and port at which this machine reaches the server of one member.
+/// Host and port at which this machine reaches a port of a pod.
 ///
 /// # Errors
 /// The pod has no address.
-pub async fn of_member(client: &Client, pod: &Pod) -> Result<(String, u16), Failure> {
-    let goal = Goal::Pod { namespace: pod.namespace().unwrap_or_default(), name: pod.name_any(), port: 5432 };
+pub async fn at_port(client: &Client, pod: &Pod, port: u16) -> Result<(String, u16), Failure> {
+    let goal = Goal::Pod { namespace: pod.namespace().unwrap_or_default(), name: pod.name_any(), port };
     if let Some(way) = Stage::get().way(client, goal).await? {
         return Ok((way.ip().to_string(), way.port()));
     }
     let host = pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-    Ok((host.ok_or(Failure::Missing("address of the pod"))?, 5432))
+    Ok((host.ok_or(Failure::Missing("address of the pod"))?, port))
+}
+
+/// What Prometheus scrapes from a pod whose annotations tell it to (the convention of its example configuration for
+/// Kubernetes): the answer, with its head.
+///
+/// # Errors
+/// The annotations do not tell, or nobody answers there.
+pub async fn scrape(client: &Client, pod: &Pod) -> Result<String, Failure> {
+    let told = |name: &str| pod.annotations().get(&format!("prometheus.io/{name}")).map(String::as_str);
+    let port = told("port").filter(|_| told("scrape") == Some("true")).and_then(|port| port.parse().ok());
+    let address = at_port(client, pod, port.ok_or(Failure::Missing("annotation for Prometheus"))?).await?;
+    let mut connection = TcpStream::connect(address).await?;
+    // The older protocol: its answer ends with the connection.
+    let request = format!("GET {} HTTP/1.0\r\n\r\n", told("path").unwrap_or("/metrics"));
+    connection.write_all(request.as_bytes()).await?;
+    let mut answer = String::new();
+    connection.read_to_string(&mut answer).await?;
+    Ok(answer)
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::api::{ListParams, PostParams};
@@ -72,6 +72,8 @@ pub struct Existing {
     pub has_deployments: bool,
     /// Whether volumes of its default class keep the size they were made with.
     pub has_fixed_volumes: bool,
+    /// Whether several of its nodes take pods that tolerate nothing.
+    pub has_several_nodes: bool,
     /// What the stack can do besides what every stack can.
     pub capabilities: BTreeSet<String>,
     /// Namespaces of other runs, which go on or were killed.
@@ -111,6 +113,7 @@ async fn look(target: &Target) -> Result<Existing, Finding> {
         version,
         has_deployments: apps.resources.iter().any(|resource| resource.kind == "Deployment"),
         has_fixed_volumes: has_fixed_volumes(&client).await,
+        has_several_nodes: has_several_nodes(&client).await,
         stack,
         capabilities,
         of_other_runs: of_other_runs(&client).await,
@@ -131,6 +134,14 @@ async fn has_fixed_volumes(client: &Client) -> bool {
     let is_default = |class: &&StorageClass| class.annotations().get(DEFAULT_CLASS).is_some_and(|it| it == "true");
     let default = classes.iter().find(is_default);
     default.is_some_and(|class| class.allow_volume_expansion != Some(true))
+}
+
+/// Who may not know it does without the scenarios about them.
+async fn has_several_nodes(client: &Client) -> bool {
+    let nodes = Api::<Node>::all(client.clone()).list(&ListParams::default()).await;
+    let nodes = nodes.map(|list| list.items).unwrap_or_default();
+    let takes_pods = |node: &&Node| node.spec.as_ref().is_none_or(|spec| spec.taints.iter().flatten().count() == 0);
+    nodes.iter().filter(takes_pods).count() > 1
 }
 
 /// All that is missing is said at once.

@@ -446,6 +446,9 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
         ("fixed-volumes", existing) if !existing.as_ref().is_some_and(|existing| existing.has_fixed_volumes) => {
             Some("it needs a cluster whose volumes cannot grow".to_owned())
         }
+        ("several-nodes", existing) if !existing.as_ref().is_some_and(|existing| existing.has_several_nodes) => {
+            Some("it needs a cluster of which several nodes take pods".to_owned())
+        }
         (tag, Some(existing)) if tag.starts_with(SINCE) => {
             let wanted = tag.strip_prefix(SINCE).and_then(|minor| minor.parse::<u32>().ok());
             let is_older = wanted.is_some_and(|wanted| is_before(&existing.version, wanted));
@@ -603,9 +606,9 @@ mod tests {
     /// What scenarios are about and how important they are, then what they need where they run.
     const TAGS: [&str; 4] = [
         "smoke core full chaos",
-        "backup binding disorder extension failover ha namespace negative restore sql stack store",
+        "backup binding disorder extension failover ha maintenance namespace negative restore sql stack store",
         "builtin cluster cut-off deployments docker embedded-only fixed-volumes kubectl linux needs-audit nodes process root",
-        "serial",
+        "serial several-nodes",
     ];
 
     /// A misspelt `@needs-…` skips a scenario for good, and any other that is misspelt lets it run where it can't.

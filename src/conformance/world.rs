@@ -307,11 +307,15 @@ impl World {
         self.outcomes.last().ok_or(Failure::Missing("command"))
     }
 
+    /// The current context of its kubeconfig, if there is one.
+    pub fn context(&self) -> Option<String> {
+        Kubeconfig::read_from(&self.surroundings.kubeconfig).ok()?.current_context
+    }
+
     /// Fills in the scenario's `{namespace}`, `{home}`, `{state}` directory, `{kubeconfig}`, its current `{context}` and
     /// `{store}` (the URL of one beside the cluster), and the program's `{version}`.
     pub fn expand(&self, text: &str) -> String {
-        let context = || Kubeconfig::read_from(&self.surroundings.kubeconfig).ok()?.current_context;
-        let context = text.contains("{context}").then(context).flatten().unwrap_or_default();
+        let context = text.contains("{context}").then(|| self.context()).flatten().unwrap_or_default();
         text.replace("{namespace}", self.namespace())
             .replace("{version}", env!("CARGO_PKG_VERSION"))
             .replace("{home}", &self.surroundings.home.to_string_lossy())

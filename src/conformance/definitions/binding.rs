@@ -61,6 +61,21 @@ async fn login(world: &World, namespace: &str, binding: &str) -> Result<(Login, 
     Ok((Login { host, port, user: word("username")?, password: word("password")? }, word("database")?))
 }
 
+#[then(expr = "the Secret of {string} tells the login that it told before")]
+async fn same_login(world: &mut World, name: String) -> Result<(), Failure> {
+    let before = world.logins.get(&name).ok_or(Failure::Missing("login"))?;
+    let now = login(world, world.namespace(), &name).await?;
+    let told = |(login, database): &(Login, String)| {
+        (login.user.clone(), login.password.clone(), database.clone(), login.port)
+    };
+    // What differs is a password: it is not said.
+    if told(before) == told(&now) {
+        Ok(())
+    } else {
+        Err(Failure::unexpected("the login that it told before", "another"))
+    }
+}
+
 async fn run(world: &World, namespace: &str, binding: &str, sql: &str) -> Result<String, Failure> {
     let (login, database) = login(world, namespace, binding).await?;
     // A server may just be coming back.

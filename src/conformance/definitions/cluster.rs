@@ -88,6 +88,11 @@ async fn delete_all(world: &mut World) -> Result<(), Failure> {
 }
 
 #[given("the cluster has been stopped")]
+async fn stopped(world: &mut World) -> Result<(), Failure> {
+    stop(world).await?;
+    world.last()?.require_success()
+}
+
 #[when("I stop the cluster")]
 async fn stop(world: &mut World) -> Result<(), Failure> {
     world.a9s(&["cluster", "stop", "--yes"]).await.map(drop)

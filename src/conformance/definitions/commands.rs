@@ -9,7 +9,13 @@ use crate::conformance::command::{self, Outcome};
 use crate::conformance::{Failure, World};
 use crate::finding::Id;
 
-#[given(regex = r"^I (?:have run|run) `(.+)`$")]
+/// What a scenario presupposes has succeeded.
+#[given(regex = r"^I have run `(.+)`$")]
+async fn have_run_line(world: &mut World, line: String) -> Result<(), Failure> {
+    run_line(world, line).await?;
+    world.last()?.require_success()
+}
+
 #[when(regex = r"^I run `(.+)`$")]
 async fn run_line(world: &mut World, line: String) -> Result<(), Failure> {
     let words = command::words(&world.expand(&line));

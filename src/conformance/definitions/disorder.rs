@@ -223,7 +223,11 @@ async fn rest(world: &mut World) -> Result<(), Failure> {
 #[then("every instance that is there answers")]
 async fn answers(world: &mut World) -> Result<(), Failure> {
     let client = world.client().await?;
-    for instance in observe::objects(&client, world.namespace(), "postgresql")?.list(&ListParams::default()).await? {
+    let instances = observe::objects(&client, world.namespace(), "postgresql")?.list(&ListParams::default()).await?;
+    if instances.items.is_empty() {
+        return Err(Failure::Missing("instance"));
+    }
+    for instance in instances {
         until(format!("an answer of {}", instance.name_any()), SOON, || async {
             let login = observe::login(&client, world.namespace(), &instance.name_any()).await?;
             let answer = postgres::ask(&login, DATABASE, "SELECT 1").await?;

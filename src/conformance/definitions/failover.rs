@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use k8s_openapi::jiff;
 use kube::api::{DeleteParams, LogParams, Patch, PatchParams};
 use kube::config::Kubeconfig;
+use kube::core::Status;
 use kube::{Api, ResourceExt};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -76,7 +77,7 @@ async fn written(world: &mut World, more: usize) -> Result<(), Failure> {
 }
 
 /// Where the primary was when something happened to it, and when that was.
-async fn strike(world: &mut World, name: &str) -> Result<Pod, Failure> {
+pub(super) async fn strike(world: &mut World, name: &str) -> Result<Pod, Failure> {
     let pods = pods(world, name).await?;
     let primary = primary_of(&pods).map_err(|found| Failure::unexpected("one primary", found))?;
     world.struck = Some((primary.clone(), Instant::now()));
@@ -327,6 +328,25 @@ async fn delete_primary(world: &mut World, name: String) -> Result<(), Failure> 
     let pod = strike(world, &name).await?;
     let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
     pods.delete(&pod.name_any(), &DeleteParams::default()).await?;
+    Ok(())
+}
+
+/// Of the version that the API server names for it: Kubernetes 1.22 brought policy/v1.
+#[when(expr = "the primary of {string} is evicted")]
+async fn evict_primary(world: &mut World, name: String) -> Result<(), Failure> {
+    let pod = strike(world, &name).await?.name_any();
+    let client = world.client().await?;
+    let resources = client.list_core_api_resources("v1").await?.resources;
+    let resource = resources.into_iter().find(|resource| resource.name == "pods/eviction");
+    let resource = resource.ok_or(Failure::Missing("resource pods/eviction"))?;
+    let version = [resource.group, resource.version].map(Option::unwrap_or_default).join("/");
+    let namespace = world.namespace();
+    let eviction = serde_json::json!({
+        "apiVersion": version, "kind": "Eviction", "metadata": {"name": pod, "namespace": namespace},
+    });
+    let request = http::Request::post(format!("/api/v1/namespaces/{namespace}/pods/{pod}/eviction"));
+    let request = request.header("Content-Type", "application/json").body(serde_json::to_vec(&eviction)?);
+    client.request::<Status>(request.map_err(io::Error::other)?).await?;
     Ok(())
 }
 

@@ -233,6 +233,19 @@ async fn existing(world: &World, kind: &str, name: &str) -> Result<Value, Failur
         .ok_or_else(|| Failure::unexpected(format!("{kind} {name}"), "none"))
 }
 
+#[then(expr = "a scrape of the pod {string} soon has these samples:")]
+async fn samples(world: &mut World, name: String, step: &Step) -> Result<(), Failure> {
+    let client = world.client().await?;
+    let pods: Api<Pod> = Api::namespaced(client.clone(), world.namespace());
+    until(format!("these samples of {name}"), SOON, || async {
+        let answer = observe::scrape(&client, &pods.get(&name).await?).await?;
+        let samples: Vec<&str> = answer.lines().collect();
+        let missing = rows(step).iter().map(|row| row.join(" ")).find(|row| !samples.contains(&row.as_str()));
+        Ok(Look::when(missing.is_none(), format!("no {} in {answer}", missing.unwrap_or_default())))
+    })
+    .await
+}
+
 #[then(expr = "the instance {string} has exactly these events:")]
 async fn events(world: &mut World, name: String, step: &Step) -> Result<(), Failure> {
     let instance = existing(world, "postgresql", &name).await?;

@@ -26,7 +26,7 @@ const ACCOUNT: Duration = Duration::from_secs(10);
 #[when(expr = "I apply the object:")]
 async fn apply(world: &mut World, step: &Step) -> Result<(), Failure> {
     let text = world.expand(step.docstring.as_deref().unwrap_or_default().trim_start_matches('\n'));
-    world.kubectl(&["apply", "-f", "-"], Some(text.as_bytes())).await.map(drop)
+    world.kubectl(&["apply", "-f", "-"], Some(text.as_bytes())).await?.require_success()
 }
 
 /// When an object was made is told in whole seconds (metav1.Time): of two within one second nobody can tell which is older.

@@ -138,8 +138,20 @@ pub(super) async fn roles(world: &mut World, name: String, standbys: usize) -> R
 pub(super) async fn member_login(world: &World, instance: &str, pod: &Pod) -> Result<Login, Failure> {
     let client = world.client().await?;
     let login = observe::login(&client, world.namespace(), instance).await?;
-    let (host, port) = observe::of_member(&client, pod).await?;
+    let (host, port) = observe::at_port(&client, pod, 5432).await?;
     Ok(Login { host, port, ..login })
+}
+
+#[then(expr = "the members of {string} are on {int} nodes")]
+async fn on_nodes(world: &mut World, name: String, wanted: usize) -> Result<(), Failure> {
+    let pods = pods(world, &name).await?;
+    let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    let nodes: BTreeSet<String> = pods.iter().filter_map(node).collect();
+    if nodes.len() == wanted {
+        Ok(())
+    } else {
+        Err(Failure::unexpected(format!("{wanted} nodes"), format!("{nodes:?}")))
+    }
 }
 
 #[then(expr = "{string} soon has no member")]

@@ -1,4 +1,4 @@
-//! Nodes in trouble.
+//! Nodes in trouble, and what else is done to a cluster that others share.
 
 use std::time::Duration;
 
@@ -8,6 +8,8 @@ use kube::Api;
 use kube::api::ListParams;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::failover::strike;
+use crate::conformance::command;
 use crate::conformance::nodes::{self, Spoilt};
 use crate::conformance::observe::{Look, until};
 use crate::conformance::preflight::Existing;
@@ -53,6 +55,28 @@ async fn short_of_disk(world: &mut World) -> Result<(), Failure> {
 async fn as_they_were(world: &mut World) -> Result<(), Failure> {
     world.mend_nodes().await;
     pressure(world, false).await
+}
+
+/// Also when the scenario fails before it has done so itself.
+#[given(regex = "^`kubectl ([^`]+)` is run afterwards$")]
+async fn run_afterwards(world: &mut World, line: String) -> Result<(), Failure> {
+    undo_with(world, &command::words(&world.expand(&line)))
+}
+
+#[when(expr = "the node of the primary of {string} is drained")]
+async fn drain(world: &mut World, name: String) -> Result<(), Failure> {
+    let pod = strike(world, &name).await?;
+    let node = pod.spec.and_then(|spec| spec.node_name).ok_or(Failure::Missing("node of the primary"))?;
+    undo_with(world, &["uncordon".to_owned(), node.clone()])?;
+    let words = ["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout", "180s"];
+    world.kubectl(&words, None).await.map(drop)
+}
+
+fn undo_with(world: &mut World, words: &[String]) -> Result<(), Failure> {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let undo = command::kubectl_for_later(&world.surroundings, &words)?;
+    world.spoilt.push(Spoilt::undone_by(undo, Stage::get().at_nodes()));
+    Ok(())
 }
 
 #[then("nothing is left of what was done to the nodes")]

@@ -206,8 +206,8 @@ impl Waiting {
         line: &str,
         start: fn(&Surroundings, &[&str]) -> Result<Child, Failure>,
     ) -> Result<Self, Failure> {
-        let line = world.expand(line);
-        let words = command::words(&line);
+        let command = world.expand(line);
+        let words = command::words(&command);
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let started = Instant::now();
         let mut child = start(&world.surroundings, &words)?;
@@ -221,10 +221,10 @@ impl Waiting {
             said.push_str(&line);
             said.push('\n');
             if line.contains("wait for") {
-                break;
+                return Ok(Self { line: command, child, lines, said, started });
             }
         }
-        Ok(Self { line, child, lines, said, started })
+        Err(Failure::unexpected("a word that it waits", said))
     }
 
     fn signal(&self, signal: Signal) -> Result<(), Failure> {

@@ -43,7 +43,12 @@ async fn garbage(world: &mut World, bytes: usize, name: String) -> Result<(), Fa
     Ok(fs_err::write(world.surroundings.home.join(name), data)?)
 }
 
-#[given(expr = "I apply the file {string} to {string}")]
+#[given(expr = "I have applied the file {string} to {string}")]
+async fn have_applied_file(world: &mut World, file: String, instance: String) -> Result<(), Failure> {
+    apply_file(world, file, instance).await?;
+    world.last()?.require_success()
+}
+
 #[when(expr = "I apply the file {string} to {string}")]
 async fn apply_file(world: &mut World, file: String, instance: String) -> Result<(), Failure> {
     world.a9s(&["pg", "apply", "--service-instance", &instance, "--file", &file, "--yes"]).await.map(drop)
@@ -56,7 +61,12 @@ async fn filled_table(world: &mut World, table: String, instance: String, value:
     world.last()?.require_success()
 }
 
-#[given(expr = "I apply the statement {string} to {string}")]
+#[given(expr = "I have applied the statement {string} to {string}")]
+async fn have_applied_statement(world: &mut World, sql: String, instance: String) -> Result<(), Failure> {
+    apply_statement(world, sql, instance).await?;
+    world.last()?.require_success()
+}
+
 #[when(expr = "I apply the statement {string} to {string}")]
 pub(super) async fn apply_statement(world: &mut World, sql: String, instance: String) -> Result<(), Failure> {
     world.a9s(&["pg", "apply", "--service-instance", &instance, "--sql", &sql, "--yes"]).await.map(drop)
