@@ -30,7 +30,7 @@ Feature: Extensions, exposure and placement of an instance
       kind: Postgresql
       metadata: {name: solo}
       spec:
-        version: 15
+        version: 13
         resources: {requests: {cpu: 100m}, limits: {memory: 100Mi}}
         extensions: [hstore, pgcrypto]
         parameters: {maxConnections: 101, logStatement: all}
@@ -112,7 +112,7 @@ Feature: Extensions, exposure and placement of an instance
       kind: Postgresql
       metadata: {name: placed}
       spec:
-        version: 15
+        version: 13
         resources: {requests: {cpu: 100m}, limits: {memory: 100Mi}}
         schedulingConstraints:
           affinity:
@@ -122,7 +122,7 @@ Feature: Extensions, exposure and placement of an instance
                   - matchExpressions: [{key: pg-node, operator: In, values: ["true"]}]
       """
     Then the command succeeds
-    When I create an instance "placed" with `--service-version 15`
+    When I create an instance "placed" with `--service-version 13`
     Then the command succeeds
     And standard error says "does not meet"
     And the instance "placed" is ready

@@ -80,7 +80,7 @@ Feature: kubectl as the judge
       kind: Postgresql
       metadata: {name: applied}
       spec:
-        version: 15
+        version: 13
         volumeSize: 1Gi
         resources: {requests: {cpu: 100m}, limits: {memory: 100Mi}}
       """
