@@ -28,6 +28,7 @@ Feature: Maintenance
   @ha @several-nodes
   Scenario: The node of the primary is drained, and taken back
     Given an instance "trio" of 3 members
+    And the primary of "trio" is alone on its node
     And a ledger of "trio"
     When the node of the primary of "trio" is drained
     Then another member of "trio" is the primary
@@ -55,6 +56,7 @@ Feature: Maintenance
         version: 14
         replicas: 1
         volumeSize: 1Gi
+        resources: {requests: {cpu: 10m}}
         schedulingConstraints:
           tolerations:
             - {key: dedicated, operator: Equal, value: databases, effect: NoSchedule}
@@ -75,6 +77,7 @@ Feature: Maintenance
         version: 14
         replicas: 2
         volumeSize: 1Gi
+        resources: {requests: {cpu: 10m}}
         schedulingConstraints:
           affinity:
             podAntiAffinity:
@@ -101,6 +104,7 @@ Feature: Maintenance
     And the ledger of "trio" is complete
     When I run `kubectl scale deployment --all --replicas 1 --namespace a8s-system`
     Then the command succeeds
-    When I run `kubectl wait pod --all --for condition=Ready --namespace a8s-system --timeout 90s`
-    And I create an instance "later"
+    When I run `a9s create stack a8s --stack builtin --yes`
+    Then the command succeeds
+    When I create an instance "later"
     Then the command succeeds

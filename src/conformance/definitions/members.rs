@@ -142,11 +142,27 @@ pub(super) async fn member_login(world: &World, instance: &str, pod: &Pod) -> Re
     Ok(Login { host, port, ..login })
 }
 
+/// Another member that is becomes the primary: whoever drains a node would see to that.
+#[given(expr = "the primary of {string} is alone on its node")]
+async fn alone(world: &mut World, name: String) -> Result<(), Failure> {
+    let pods = pods(world, &name).await?;
+    let primary = primary_of(&pods).map_err(|found| Failure::unexpected("one primary", found))?;
+    let is_alone = |pod: &&Pod| pods.iter().filter(|other| node(other) == node(pod)).count() == 1;
+    let mut alone = pods.iter().filter(is_alone).map(ResourceExt::name_any).peekable();
+    let first = alone.peek().cloned().ok_or(Failure::Missing("member that is alone on its node"))?;
+    if alone.any(|member| member == primary) {
+        return Ok(());
+    }
+    world.a9s(&["pg", "failover", &name, "--to", &first, "--yes"]).await?.require_success()
+}
+
+fn node(pod: &Pod) -> Option<String> {
+    pod.spec.as_ref().and_then(|spec| spec.node_name.clone())
+}
+
 #[then(expr = "the members of {string} are on {int} nodes")]
 async fn on_nodes(world: &mut World, name: String, wanted: usize) -> Result<(), Failure> {
-    let pods = pods(world, &name).await?;
-    let node = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-    let nodes: BTreeSet<String> = pods.iter().filter_map(node).collect();
+    let nodes: BTreeSet<String> = pods(world, &name).await?.iter().filter_map(node).collect();
     if nodes.len() == wanted {
         Ok(())
     } else {

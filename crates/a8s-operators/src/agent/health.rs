@@ -8,7 +8,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
 use std::future::Future;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -45,6 +45,23 @@ pub async fn listen(address: IpAddr, port: u16) -> Result<TcpListener, Error> {
             }
             Err(source) => return Err(Error { address, source }),
         }
+    }
+}
+
+/// Takes a port of a container. Pods of one machine share its loopback addresses: there, only the pod's own is taken.
+/// Elsewhere all of the pod's are: a port-forward arrives at its 127.0.0.1.
+///
+/// # Errors
+/// As [`listen`].
+pub async fn listen_in_pod(pod: IpAddr, port: u16) -> Result<TcpListener, Error> {
+    listen(of_container(pod), port).await
+}
+
+fn of_container(pod: IpAddr) -> IpAddr {
+    match pod {
+        pod if pod.is_loopback() => pod,
+        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
+        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
     }
 }
 
@@ -99,4 +116,17 @@ pub fn status(status: StatusCode) -> Response<Full<Bytes>> {
 /// An empty answer: all is well, or not.
 pub fn verdict(is_good: bool) -> Response<Full<Bytes>> {
     status(if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_forward_reaches_a_container_and_pods_of_one_machine_keep_apart() {
+        let listens = |pod: &str| of_container(pod.parse().unwrap()).to_string();
+        assert_eq!(listens("10.244.0.7"), "0.0.0.0");
+        assert_eq!(listens("fd00::7"), "::");
+        assert_eq!(listens("127.64.0.9"), "127.64.0.9");
+    }
 }

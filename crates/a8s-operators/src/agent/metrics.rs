@@ -34,7 +34,7 @@ const COUNTERS: [(&str, &str); 11] = [
 /// # Errors
 /// If its port cannot be had.
 pub async fn run(pod: Pod) -> Result<(), health::Error> {
-    let listener = health::listen(pod.address, METRICS_PORT).await?;
+    let listener = health::listen_in_pod(pod.address, METRICS_PORT).await?;
     tracing::info!("metrics are served on {}:{METRICS_PORT}/metrics", pod.address);
     let sockets: Rc<PathBuf> = Rc::new(pod.socket_directory);
     let answer = move |path: String| {

@@ -195,7 +195,7 @@ pub async fn serve<F: Future<Output = ()> + 'static>(
         is_ready: watch::Sender::new(false),
         client: RefCell::new(None),
     });
-    let listener = health::listen(server.pod.address, REST_PORT).await?;
+    let listener = health::listen_in_pod(server.pod.address, REST_PORT).await?;
     let asked = probe.clone();
     let answer = move |path: String| {
         let asked = asked.clone();
