@@ -80,6 +80,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\b\d+\.\d+ \(Debian [^)]*\)( on \S+, compiled by [^\n]*?, \d+-bit)?", "{server}"),
         (r"\b(pg_toast_|toast value )\d+", "${1}{number}"),
         (r"\b\d+( of \d+)? (acknowledged rows|(rows )?were acknowledged)", "{number} $2"),
+        (r"\ball \d+ are\b", "all {number} are"),
         (
             r#"("?(bytes|seconds|acknowledged|longestPauseSeconds|lagBytes|lagSeconds|diskUsed|diskFree)"?: )[\d.]+"#,
             "${1}{number}",
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn every_pattern_is_one() {
-        assert_eq!(PATTERNS.len(), 24);
+        assert_eq!(PATTERNS.len(), 25);
         let text = "nothing at /tmp/a9s-e2e-0a1b2c3d/s12/home/x in e2e-12 or e2e-0a1b2c3d-7";
         assert_eq!(Names::default().text(text), "nothing at {scenario}/home/x in {namespace} or {namespace}");
         let text = "2030-01-01 00:00:00.123 UTC [38] LOG: redo at 0/1B62618 by a8s-sb-Abc123xyz of verify-0f8fad5bd9cb-0, \
