@@ -46,16 +46,14 @@ where
     }
 }
 
-/// An answer with a JSON body that is already serialized. A line, as what Go's `json.Encoder` writes.
-pub fn json_bytes(code: StatusCode, bytes: impl Into<Vec<u8>>) -> Response<Body> {
-    let mut line = bytes.into();
-    line.push(b'\n');
+/// An answer with a JSON body that is already serialized: a line, as what Go's `json.Encoder` writes.
+pub fn json_line(code: StatusCode, line: impl Into<Bytes>) -> Response<Body> {
     typed(code, "application/json", line)
 }
 
 /// An answer with a JSON body.
 pub fn json(code: StatusCode, value: &Value) -> Response<Body> {
-    json_bytes(code, value.to_string())
+    json_line(code, format!("{value}\n"))
 }
 
 /// An answer with a body of some other type.
@@ -74,15 +72,10 @@ pub fn page_not_found() -> Response<Body> {
 /// An error as the answer.
 pub fn error(status: &Status) -> Response<Body> {
     let code = StatusCode::from_u16(status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    json_bytes(code, status_bytes(status))
+    json(code, &status_value(status))
 }
 
-/// A `Status` as JSON, `apiVersion` and `kind` included.
-pub fn status_bytes(status: &Status) -> Bytes {
-    Bytes::from(status_value(status).to_string())
-}
-
-/// A `Status` as an object.
+/// A `Status` as an object, `apiVersion` and `kind` included.
 pub fn status_value(status: &Status) -> Value {
     let mut value = serde_json::to_value(&*status.0).unwrap_or_default();
     if value.get("metadata").is_none_or(Value::is_null) {

@@ -76,7 +76,7 @@ impl ApiServer {
     fn show(&self, call: &Call, code: StatusCode, object: &Arc<Object>, warnings: &[String]) -> Response<Body> {
         let object = in_version(&call.resource, Arc::clone(object));
         let mut response = match call.form {
-            Form::Whole => body::json_bytes(code, &*object.bytes),
+            Form::Whole => body::json_line(code, [&*object.bytes, b"\n"].concat()),
             Form::Metadata => body::json(code, &table::partial(&object.value)),
             Form::Table => {
                 let metadata = json!({"resourceVersion": object.value["metadata"]["resourceVersion"]});

@@ -63,7 +63,7 @@ impl ApiServer {
                 ));
             }
         };
-        Ok(body::json_bytes(StatusCode::OK, join(&head, &page.objects)))
+        Ok(body::json_line(StatusCode::OK, join(&head, &page.objects)))
     }
 
     /// Selects, cuts and continues as the query says.
