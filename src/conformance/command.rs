@@ -297,11 +297,13 @@ pub async fn in_terminal(surroundings: &Surroundings, line: &str, answers: &[&st
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(failed)?;
     let (mut keyboard, mut screen) = (child.stdin.take(), child.stdout.take().ok_or(Failure::Missing("terminal"))?);
+    let is_interrupt = |answer: &str| answer == INTERRUPT_KEY;
+    let ends = !answers.last().is_some_and(|answer| is_interrupt(answer));
     let mut answers = answers.iter();
-    let (mut shown, mut answered, mut interrupted) = (Vec::new(), 0, false);
+    let (mut shown, mut answered) = (Vec::new(), 0);
     let converse = async {
         loop {
-            if answers.len() == 0 && !interrupted {
+            if answers.len() == 0 && ends {
                 // The end of input.
                 keyboard = None;
             }
@@ -312,8 +314,7 @@ pub async fn in_terminal(surroundings: &Surroundings, line: &str, answers: &[&st
                 && let (Some(keyboard), Some(answer)) = (&mut keyboard, answers.next())
             {
                 answered = shown.len();
-                interrupted = *answer == INTERRUPT_KEY;
-                let enter = if interrupted { "" } else { "\n" };
+                let enter = if is_interrupt(answer) { "" } else { "\n" };
                 keyboard.write_all(format!("{answer}{enter}").as_bytes()).await?;
             }
         }

@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use a8s_operators::agent::SQL_PORT;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, Client, ResourceExt};
@@ -145,7 +146,7 @@ async fn of_namespace(client: &Client, namespace: &str, folder: &Folder) -> Resu
 async fn sql_state(client: &Client, namespace: &str, instance: &str, pod: &Pod) -> String {
     let login = async {
         let login = observe::login(client, namespace, instance).await?;
-        let (host, port) = observe::at_port(client, pod, 5432).await?;
+        let (host, port) = observe::at_port(client, pod, SQL_PORT).await?;
         Ok::<_, Failure>(Login { host, port, ..login })
     };
     let login = match login.await {

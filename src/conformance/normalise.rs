@@ -130,30 +130,32 @@ impl Names {
 
     /// An object as it would be in any run.
     pub fn object(&self, value: Value) -> Value {
-        match value {
-            Value::Object(map) => Value::Object(self.fields(map)),
-            Value::Array(items) => Value::Array(items.into_iter().map(|item| self.object(item)).collect()),
-            Value::String(text) => Value::String(self.text(&text)),
-            other => other,
-        }
+        self.texts(lasting(value))
     }
+}
 
-    fn fields(&self, map: Map<String, Value>) -> Map<String, Value> {
-        let is_secret = map.get("kind").is_some_and(|kind| kind == "Secret");
-        map.into_iter()
-            .filter(|(key, _)| !VOLATILE.contains(&key.as_str()))
-            .map(|(key, value)| {
-                let value = match value {
-                    Value::Object(data) if is_secret && key == "data" => {
-                        Value::Array(data.into_iter().map(|(key, _)| Value::String(key)).collect())
-                    }
-                    value => self.object(value),
-                };
-                (self.text(&key), value)
-            })
-            .filter(|(_, value)| !matches!(value, Value::Object(map) if map.is_empty()))
-            .collect()
+/// What of an object is the same every time, without the values of Secrets and without what that leaves empty.
+fn lasting(value: Value) -> Value {
+    match value {
+        Value::Object(map) => Value::Object(lasting_fields(map)),
+        Value::Array(items) => items.into_iter().map(lasting).collect(),
+        other => other,
     }
+}
+
+fn lasting_fields(map: Map<String, Value>) -> Map<String, Value> {
+    let is_secret = map.get("kind").is_some_and(|kind| kind == "Secret");
+    map.into_iter()
+        .filter(|(key, _)| !VOLATILE.contains(&key.as_str()))
+        .map(|(key, value)| {
+            let value = match value {
+                Value::Object(data) if is_secret && key == "data" => data.into_iter().map(|(key, _)| key).collect(),
+                value => lasting(value),
+            };
+            (key, value)
+        })
+        .filter(|(_, value)| !matches!(value, Value::Object(map) if map.is_empty()))
+        .collect()
 }
 
 #[cfg(test)]

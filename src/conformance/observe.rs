@@ -3,17 +3,21 @@
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use a8s_operators::store;
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Empty};
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::rt::TokioExecutor;
 use k8s_openapi::api::core::v1::{Pod, Secret, Service};
 use kube::api::ListParams;
 use kube::config::Kubeconfig;
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 
 use super::command::Surroundings;
 use super::failure::Failure;
@@ -309,19 +313,18 @@ pub async fn at_port(client: &Client, pod: &Pod, port: u16) -> Result<(String, u
 }
 
 /// What Prometheus scrapes from a pod whose annotations tell it to (the convention of its example configuration for
-/// Kubernetes): the answer, with its head.
+/// Kubernetes).
 ///
 /// # Errors
 /// The annotations do not tell, or nobody answers there.
 pub async fn scrape(client: &Client, pod: &Pod) -> Result<String, Failure> {
     let told = |name: &str| pod.annotations().get(&format!("prometheus.io/{name}")).map(String::as_str);
     let port = told("port").filter(|_| told("scrape") == Some("true")).and_then(|port| port.parse().ok());
-    let address = at_port(client, pod, port.ok_or(Failure::Missing("annotation for Prometheus"))?).await?;
-    let mut connection = TcpStream::connect(address).await?;
-    // The older protocol: its answer ends with the connection.
-    let request = format!("GET {} HTTP/1.0\r\n\r\n", told("path").unwrap_or("/metrics"));
-    connection.write_all(request.as_bytes()).await?;
-    let mut answer = String::new();
-    connection.read_to_string(&mut answer).await?;
-    Ok(answer)
+    let (host, port) = at_port(client, pod, port.ok_or(Failure::Missing("annotation for Prometheus"))?).await?;
+    let address = SocketAddr::new(host.parse().map_err(io::Error::other)?, port);
+    let url = format!("http://{address}{}", told("path").unwrap_or("/metrics"));
+    let http = HttpClient::builder(TokioExecutor::new()).build_http::<Empty<Bytes>>();
+    let answer = http.get(url.parse().map_err(io::Error::other)?).await.map_err(io::Error::other)?;
+    let text = answer.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }

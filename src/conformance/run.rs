@@ -426,6 +426,7 @@ const SINCE: &str = "k8s-1.";
 /// What is lacking here for a scenario with these tags.
 fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
     let root = nix::unistd::Uid::effective().is_root();
+    let is_without = |has: fn(&preflight::Existing) -> bool| !stage.existing.as_ref().is_some_and(has);
     tags.iter().find_map(|tag| match (tag.as_str(), &stage.existing) {
         ("kubectl", _) => stage.kubectl.as_ref().err().map(|why| (*why).to_owned()),
         ("root", _) if !root => Some("only root may do this".to_owned()),
@@ -440,13 +441,13 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
         ("builtin", Some(existing)) if existing.stack != "builtin" => {
             Some("it is about what only the builtin stack has".to_owned())
         }
-        ("deployments", existing) if !existing.as_ref().is_some_and(|existing| existing.has_deployments) => {
+        ("deployments", _) if is_without(|existing| existing.has_deployments) => {
             Some("it needs a cluster that runs Deployments".to_owned())
         }
-        ("fixed-volumes", existing) if !existing.as_ref().is_some_and(|existing| existing.has_fixed_volumes) => {
+        ("fixed-volumes", _) if is_without(|existing| existing.has_fixed_volumes) => {
             Some("it needs a cluster whose volumes cannot grow".to_owned())
         }
-        ("several-nodes", existing) if !existing.as_ref().is_some_and(|existing| existing.has_several_nodes) => {
+        ("several-nodes", _) if is_without(|existing| existing.has_several_nodes) => {
             Some("it needs a cluster of which several nodes take pods".to_owned())
         }
         (tag, Some(existing)) if tag.starts_with(SINCE) => {

@@ -129,21 +129,13 @@ async fn watch(world: &mut World, line: String) -> Result<(), Failure> {
     Ok(())
 }
 
-/// As with `| true`: what is written later has no reader, however little it is.
-#[when(regex = r"^I run `a9s (.+)` for a reader that is gone$")]
-async fn reader_gone(world: &mut World, line: String) -> Result<(), Failure> {
-    let Running { line, child, stdout, said, started } = Running::start(world, &line)?;
-    drop(stdout);
-    let outcome = ended(line, child, said, started).await?;
-    world.remember(outcome);
-    Ok(())
-}
-
-/// As with `| head -1`.
-#[when(regex = r"^I run `a9s (.+)` for a reader that goes away after a line$")]
-async fn reader_goes(world: &mut World, line: String) -> Result<(), Failure> {
+/// As with `| head -1`, or with `| true`: then what is written has no reader, however little it is.
+#[when(regex = r"^I run `a9s (.+)` for a reader that (goes away after a line|is gone)$")]
+async fn reader_goes(world: &mut World, line: String, when: String) -> Result<(), Failure> {
     let mut running = Running::start(world, &line)?;
-    running.read_until("").await?;
+    if when != "is gone" {
+        running.read_until("").await?;
+    }
     let Running { line, child, stdout, said, started } = running;
     drop(stdout);
     let outcome = ended(line, child, said, started).await?;

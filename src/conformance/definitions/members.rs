@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use a8s_operators::agent::SQL_PORT;
 use cucumber::{given, then, when};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Endpoints, PersistentVolumeClaim, Pod};
@@ -138,7 +139,7 @@ pub(super) async fn roles(world: &mut World, name: String, standbys: usize) -> R
 pub(super) async fn member_login(world: &World, instance: &str, pod: &Pod) -> Result<Login, Failure> {
     let client = world.client().await?;
     let login = observe::login(&client, world.namespace(), instance).await?;
-    let (host, port) = observe::at_port(&client, pod, 5432).await?;
+    let (host, port) = observe::at_port(&client, pod, SQL_PORT).await?;
     Ok(Login { host, port, ..login })
 }
 

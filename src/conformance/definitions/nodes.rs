@@ -60,21 +60,22 @@ async fn as_they_were(world: &mut World) -> Result<(), Failure> {
 /// Also when the scenario fails before it has done so itself.
 #[given(regex = "^`kubectl ([^`]+)` is run afterwards$")]
 async fn run_afterwards(world: &mut World, line: String) -> Result<(), Failure> {
-    undo_with(world, &command::words(&world.expand(&line)))
+    let words = command::words(&world.expand(&line));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    undo_with(world, &words)
 }
 
 #[when(expr = "the node of the primary of {string} is drained")]
 async fn drain(world: &mut World, name: String) -> Result<(), Failure> {
     let pod = strike(world, &name).await?;
     let node = pod.spec.and_then(|spec| spec.node_name).ok_or(Failure::Missing("node of the primary"))?;
-    undo_with(world, &["uncordon".to_owned(), node.clone()])?;
+    undo_with(world, &["uncordon", &node])?;
     let words = ["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout", "180s"];
     world.kubectl(&words, None).await.map(drop)
 }
 
-fn undo_with(world: &mut World, words: &[String]) -> Result<(), Failure> {
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let undo = command::kubectl_for_later(&world.surroundings, &words)?;
+fn undo_with(world: &mut World, words: &[&str]) -> Result<(), Failure> {
+    let undo = command::kubectl_for_later(&world.surroundings, words)?;
     world.spoilt.push(Spoilt::undone_by(undo, Stage::get().at_nodes()));
     Ok(())
 }
