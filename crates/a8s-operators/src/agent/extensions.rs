@@ -63,9 +63,14 @@ pub async fn follow(platform: &impl Primary, sockets: &Path, mut seen: watch::Re
             let done = tokio::select! {
                 biased;
                 Ok(_) = seen.wait_for(|seen| wanted(seen) != current) => continue,
-                done = attempt(platform, sockets, extensions) => done,
+                done = apply(sockets, extensions) => done,
             };
-            match done {
+            // A note that was cut off could still arrive, after a newer one.
+            let told = match done {
+                Ok(undone) => tell(platform, undone).await,
+                Err(error) => Err(chain(&error)),
+            };
+            match told {
                 Ok(undone) if undone == Undone::default() => known.clone_from(&current),
                 // Who depends on it may go, and what the host lacks may come.
                 Ok(_) => again = Some(UNDONE_ROUND),
@@ -84,8 +89,7 @@ pub async fn follow(platform: &impl Primary, sockets: &Path, mut seen: watch::Re
     }
 }
 
-async fn attempt(platform: &impl Primary, sockets: &Path, wanted: &[String]) -> Result<Undone, String> {
-    let undone = apply(sockets, wanted).await.map_err(|error| chain(&error))?;
+async fn tell(platform: &impl Primary, undone: Undone) -> Result<Undone, String> {
     for text in &undone.trouble {
         tracing::warn!("{text}");
     }

@@ -91,29 +91,31 @@ pub async fn follow(platform: &impl Primary, sockets: &Path) {
             let content = changes.borrow_and_update().clone();
             if let Some(content) = content {
                 // A newer list does not wait for an older one, which may be waiting for standbys.
-                let attempt = async {
-                    let applied = apply(sockets, &content).await;
-                    // The list is in effect although something of old logins is left: nobody can use them.
-                    if matches!(applied, Ok(()) | Err(Error::Kept { .. })) {
-                        platform.note(ANNOTATION, Some(&report::hash(&content))).await?;
-                    }
-                    applied
-                };
-                tokio::select! {
+                let applied = tokio::select! {
                     biased;
                     Ok(()) = changes.changed() => continue,
-                    result = attempt => if let Err(error) = result {
-                        // Nobody waits for what is left of old logins, and somebody works with it.
-                        pause = if matches!(error, Error::Kept { .. }) { (pause * 2).min(LATER) } else { AGAIN };
-                        let text = chain(&error);
-                        if text != said {
-                            tracing::warn!("{text}; it is tried again");
-                            said = text;
-                        }
-                        tokio::select! {
-                            () = sleep(pause) => continue,
-                            Ok(()) = changes.changed() => continue,
-                        }
+                    applied = apply(sockets, &content) => applied,
+                };
+                // The list is in effect although something of old logins is left: nobody can use them. A note that was
+                // cut off could still arrive, after the one of a newer list.
+                let result = match applied {
+                    Ok(()) | Err(Error::Kept { .. }) => {
+                        let noted = platform.note(ANNOTATION, Some(&report::hash(&content))).await;
+                        noted.map_err(Error::from).and(applied)
+                    }
+                    refused => refused,
+                };
+                if let Err(error) = result {
+                    // Nobody waits for what is left of old logins, and somebody works with it.
+                    pause = if matches!(error, Error::Kept { .. }) { (pause * 2).min(LATER) } else { AGAIN };
+                    let text = chain(&error);
+                    if text != said {
+                        tracing::warn!("{text}; it is tried again");
+                        said = text;
+                    }
+                    tokio::select! {
+                        () = sleep(pause) => continue,
+                        Ok(()) = changes.changed() => continue,
                     }
                 }
             }

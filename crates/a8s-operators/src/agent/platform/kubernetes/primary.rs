@@ -1,6 +1,6 @@
 //! What the agent of a primary asks of Kubernetes: the Secret with the logins, by its name, and annotations of its pod.
 
-use super::{Error, Kubernetes, PAUSE, failed};
+use super::{Error, Kubernetes, PATIENCE, PAUSE, failed};
 use crate::agent::logins::KEY;
 use crate::agent::platform::Primary;
 use crate::instance::names;
@@ -11,6 +11,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch_objects};
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::time::timeout;
 
 fn content(secret: Option<Secret>) -> Vec<u8> {
     secret.and_then(|secret| secret.data?.remove(KEY)).map(|bytes| bytes.0).unwrap_or_default()
@@ -66,7 +67,9 @@ impl Primary for Kubernetes {
     async fn note(&self, annotation: &'static str, value: Option<&str>) -> Result<(), Error> {
         let api: Api<Pod> = Api::namespaced(self.client().await?, &self.pod.namespace);
         let patch = json!({"metadata": {"annotations": {(annotation): value}}});
-        let patched = api.patch_metadata(&self.pod.name, &PatchParams::default(), &Patch::Merge(patch)).await;
+        let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
+        let patched = timeout(PATIENCE, api.patch_metadata(&self.pod.name, &parameters, &patch)).await;
+        let patched = patched.map_err(|_| Error::Configuration("it does not answer".to_owned()))?;
         patched.map(|_| ()).map_err(failed("note on the pod what its server has"))
     }
 }
