@@ -187,7 +187,7 @@ Feature: Instances
 
   @full
   Scenario: Sizes and settings of the spec are the server's
-    Given an instance "sized" with `--limits-memory 320Mi --volume-size 2Gi`
+    Given an instance "sized" with `--limits-memory 0.3125Gi --volume-size 2048Mi`
     Then the server of "sized" shows these settings:
       | setting                   | value   |
       | shared_buffers            | 64MB    |

@@ -85,6 +85,33 @@ Feature: SQL in an instance
     And "solo" answers "SELECT count(*) FROM long" with "100000"
     And no uploaded file is left in the pod of "solo"
 
+  @full
+  Scenario: SQL that is interrupted ends in the server, too
+    Given an SQL file "long.sql":
+      """
+      CREATE TABLE before (n int);
+      \echo begun
+      BEGIN;
+      CREATE TABLE half (n int);
+      SELECT pg_sleep(300);
+      COMMIT;
+      """
+    When I start `a9s pg apply -i solo --file long.sql --yes` and interrupt it once it says `begun`
+    Then the command fails with exit code 130
+    And standard error says "It was ended in the server: what it had committed stays, the rest is undone."
+    And standard error says "it would be done once more"
+    And "solo" soon answers "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(300)%'" with "0"
+    And "solo" answers "SELECT to_regclass('before'), to_regclass('half')" with "before|"
+    And no uploaded file is left in the pod of "solo"
+
+  @full @negative
+  Scenario: SQL that takes too long ends in the server, too
+    When I run `a9s pg apply -i solo --sql "SELECT pg_sleep(301)" --timeout 3s --yes`
+    Then the command fails with exit code 4
+    And standard error says "It was ended in the server"
+    And the reason is one clear sentence
+    And "solo" soon answers "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(301)%'" with "0"
+
   @negative
   Scenario: Garbage instead of SQL
     Given 65536 bytes of random data as "garbage.sql"

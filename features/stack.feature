@@ -403,6 +403,26 @@ Feature: The stack on a cluster that is there
     And the reason is one clear sentence
     And standard error says "deaf.example.com"
 
+  @full @cluster @embedded-only @kubectl
+  Scenario: A webhook that is away for a moment
+    Given a cluster of its own
+    When I apply the object:
+      """
+      apiVersion: admissionregistration.k8s.io/v1
+      kind: ValidatingWebhookConfiguration
+      metadata: {name: deaf}
+      webhooks:
+      - name: deaf.example.com
+        admissionReviewVersions: [v1]
+        sideEffects: None
+        timeoutSeconds: 1
+        clientConfig: {url: "https://127.0.0.1:1/review"}
+        rules: [{apiGroups: [postgresql.anynines.com], apiVersions: ["*"], operations: [CREATE], resources: [postgresqls]}]
+      """
+    And I run `a9s create pg instance --name solo --yes`, and once it says `failed calling webhook` `kubectl delete validatingwebhookconfiguration deaf` is run
+    Then the command succeeds
+    And "solo" answers "SELECT 1" with "1"
+
   @cluster @embedded-only
   Scenario: A part that crashes again and again ends the wait, with its log
     Given a cluster of its own

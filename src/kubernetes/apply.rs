@@ -3,7 +3,7 @@
 //! Asking the server by a dry run would be a mutating request, so [`holds`] compares: everything wanted must be in what
 //! is there. The server's additions (defaults, status, other managers' fields) don't matter.
 
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, TypeMeta};
+use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams, TypeMeta};
 use kube::core::GroupVersionKind;
 use kube::discovery::{self, Scope};
 use kube::{Api, Client, ResourceExt};
@@ -81,6 +81,16 @@ pub async fn apply(api: &Api<DynamicObject>, object: &DynamicObject, force: bool
     api.patch(&object.name_any(), &parameters, &Patch::Apply(object))
         .await
         .map_err(|source| Error::request(format!("apply {}", describe(object)), source))
+}
+
+/// Makes an object as the field manager `a9s`.
+///
+/// # Errors
+/// The request fails; with the code 409 where there is one of its name.
+pub async fn create(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<DynamicObject, Error> {
+    let parameters = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+    let made = api.create(&parameters, object).await;
+    made.map_err(|source| Error::request(format!("create {}", describe(object)), source))
 }
 
 /// Whether `there` has everything that `wanted` wants. The first difference, as a path, if not.

@@ -121,6 +121,11 @@ impl Error {
         self.status().is_some_and(|status| status.code == 404)
     }
 
+    /// Whether there is an object of the name of one that should have been made.
+    pub fn is_there_already(&self) -> bool {
+        self.status().is_some_and(|status| status.reason == "AlreadyExists")
+    }
+
     /// Whether the server does not serve the kind that was asked for.
     pub fn is_unknown_kind(&self) -> bool {
         matches!(self, Self::Request { source, .. } if matches!(source.as_ref(), kube::Error::Discovery(_)))

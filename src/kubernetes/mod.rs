@@ -18,10 +18,12 @@ use std::time::Duration;
 use http::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::api::DeleteParams;
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
+use tower::timeout::TimeoutLayer;
 
 pub use self::error::{DOES_IT_RUN, Error};
 use crate::finding::Finding;
@@ -34,6 +36,9 @@ pub const FIELD_MANAGER: &str = "a9s";
 
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(5);
+/// How long an API server may take to begin an answer. It gives itself 60 seconds (kube-apiserver `--request-timeout`), and says
+/// so then.
+const ANSWER: Duration = Duration::from_secs(65);
 
 /// Which cluster is meant, as `kubectl` would understand it.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -82,7 +87,9 @@ impl Target {
         let namespace = config.default_namespace.clone();
         let server = config.cluster_url.to_string();
         let program = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone());
-        let client = Client::try_from(config).map_err(|source| match (program, source) {
+        let client =
+            ClientBuilder::try_from(config).map(|builder| builder.with_layer(&TimeoutLayer::new(ANSWER)).build());
+        let client = client.map_err(|source| match (program, source) {
             (Some(program), kube::Error::Auth(source)) => Error::Credentials { program, source: Box::new(source) },
             (_, source) => Error::request("connect", source),
         })?;

@@ -73,6 +73,18 @@ pub trait Step: Send + Sync {
         self.observe().await
     }
 
+    /// Whether the same command, run again, goes on where this step was cut off. Where it would be done a second time,
+    /// nobody is told to do that.
+    fn is_resumed(&self) -> bool {
+        true
+    }
+
+    /// Ends what would go on by itself after the step was cut off: by an interrupt, or at the deadline. Says what became of it,
+    /// if there was anything.
+    async fn call_off(&self) -> Option<String> {
+        None
+    }
+
     /// Resolves when another look is worth it. The runner also looks by itself, at growing intervals up to a second.
     async fn changed(&self) {
         std::future::pending().await

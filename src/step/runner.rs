@@ -19,6 +19,10 @@ const EVIDENCE: Duration = Duration::from_secs(5);
 const FIRST_LOOK: Duration = Duration::from_millis(10);
 const SLOWEST_LOOK: Duration = Duration::from_secs(1);
 const HEARTBEAT: Duration = Duration::from_secs(1);
+/// How long a step that was cut off may take to end what would go on by itself.
+const CALL_OFF: Duration = Duration::from_secs(5);
+/// How long a cluster may be away while something is waited for there: it may be starting again.
+const OUTAGE: Duration = Duration::from_secs(30);
 
 /// Tells a run to stop, for example on an interrupt.
 pub type Cancel = CancellationToken;
@@ -134,7 +138,7 @@ impl Runner {
             let step = &planned.step;
             let observed = tokio::select! {
                 observed = step.observe() => observed,
-                () = self.cancel.cancelled() => return Err(interrupted([planned])),
+                () = self.cancel.cancelled() => return Err(interrupted([planned], true)),
                 () = tokio::time::sleep(self.timeout) => {
                     return Err(Finding::new(Id::Deadline, format!("cannot {}: looking takes too long", step.title())));
                 }
@@ -188,9 +192,17 @@ impl Runner {
                 ended = running.next() => ended,
             };
             let Some((index, result)) = ended else {
+                // What they were at ends with them.
+                drop(running);
                 let is_under_way = |index: &usize| started[*index] && done[*index].is_none();
-                let under_way = (0..plan.steps.len()).filter(is_under_way);
-                return Err(interrupted(under_way.map(|index| &plan.steps[index])));
+                let under_way = (0..plan.steps.len()).filter(is_under_way).map(|index| &plan.steps[index]);
+                let begun = plan.steps.iter().zip(&started).filter(|(_, started)| **started);
+                let is_resumed = begun.map(|(planned, _)| planned).all(|planned| planned.step.is_resumed());
+                let mut finding = interrupted(under_way.clone(), is_resumed);
+                for planned in under_way {
+                    finding = called_off(planned.step.as_ref(), finding).await;
+                }
+                return Err(finding);
             };
             done[index] = Some(result?);
         }
@@ -239,15 +251,15 @@ impl Runner {
             tokio::select! {
                 biased;
                 done = &mut work => return done,
-                () = tokio::time::sleep_until(deadline) => {
-                    return Err(self.deadline_passed(title, &said(&difference), begun));
-                }
+                () = tokio::time::sleep_until(deadline) => break,
                 _ = heartbeat.tick() => {
                     let difference = said(&difference);
                     self.reporter.event(&Event::Waiting { title, difference: &difference, elapsed: begun.elapsed() });
                 }
             }
         }
+        let is_resumed = plan.steps.iter().all(|planned| planned.step.is_resumed());
+        Err(called_off(step, self.deadline_passed(title, &said(&difference), begun, is_resumed)).await)
     }
 
     async fn bring_about(
@@ -267,10 +279,22 @@ impl Runner {
         }
         step.converge(context).await?;
         let mut pause = FIRST_LOOK;
+        let mut away = None;
         loop {
-            match step.confirm().await? {
-                satisfied @ Observation::Satisfied(_) => return Ok(outcome(step, satisfied, true)),
-                Observation::Unmet(unmet) => context.progress(unmet),
+            match step.confirm().await {
+                Ok(satisfied @ Observation::Satisfied(_)) => return Ok(outcome(step, satisfied, true)),
+                Ok(Observation::Unmet(unmet)) => {
+                    away = None;
+                    context.progress(unmet);
+                }
+                // What goes on there goes on all the same.
+                Err(finding)
+                    if finding.id == Id::ClusterUnreachable
+                        && away.get_or_insert_with(Instant::now).elapsed() < OUTAGE =>
+                {
+                    context.progress(finding.cause);
+                }
+                Err(finding) => return Err(finding),
             }
             tokio::select! {
                 () = step.changed() => {}
@@ -280,12 +304,15 @@ impl Runner {
         }
     }
 
-    fn deadline_passed(&self, title: &str, difference: &str, begun: Instant) -> Finding {
-        let waited = begun.elapsed().as_secs();
-        Finding::new(Id::Deadline, format!("cannot {title} in time: after {waited} s {difference}")).advise(format!(
-            "Run the same command again to go on waiting, or give it more time than --timeout {}s.",
-            self.timeout.as_secs()
-        ))
+    fn deadline_passed(&self, title: &str, difference: &str, begun: Instant, is_resumed: bool) -> Finding {
+        let (waited, given) = (begun.elapsed().as_secs(), self.timeout.as_secs());
+        let advice = match is_resumed {
+            true => {
+                format!("Run the same command again to go on waiting, or give it more time than --timeout {given}s.")
+            }
+            false => format!("{NOT_RESUMED} Give it more time than --timeout {given}s."),
+        };
+        Finding::new(Id::Deadline, format!("cannot {title} in time: after {waited} s {difference}")).advise(advice)
     }
 
     fn record(&self, plan: &Plan, step: Option<&str>, event: &str, detail: &str) {
@@ -315,9 +342,24 @@ fn outcome(step: &dyn Step, observation: Observation, changed: bool) -> StepOutc
     StepOutcome { step: step.id(), title: step.title(), satisfied, changed, observed }
 }
 
+/// What is said where the same command would do again what may be done.
+const NOT_RESUMED: &str = "Look whether it was done before you run the same command again: it would be done once more.";
+
 /// The finding of a run that was interrupted while these were under way.
-fn interrupted<'a>(under_way: impl IntoIterator<Item = &'a Planned>) -> Finding {
+fn interrupted<'a>(under_way: impl IntoIterator<Item = &'a Planned>, is_resumed: bool) -> Finding {
     let titles: Vec<String> = under_way.into_iter().map(|planned| planned.step.title()).collect();
-    Finding::new(Id::Interrupted, format!("interrupted while trying to {}", titles.join(" and to ")))
-        .advise("What was done stays. Run the same command again to go on.")
+    Finding::new(Id::Interrupted, format!("interrupted while trying to {}", titles.join(" and to "))).advise(
+        match is_resumed {
+            true => "What was done stays. Run the same command again to go on.",
+            false => NOT_RESUMED,
+        },
+    )
+}
+
+/// Has a step that was cut off end what would go on by itself. What became of it comes before other advice.
+async fn called_off(step: &dyn Step, mut finding: Finding) -> Finding {
+    if let Ok(Some(said)) = tokio::time::timeout(CALL_OFF, step.call_off()).await {
+        finding.advice.insert(0, said);
+    }
+    finding
 }

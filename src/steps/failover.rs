@@ -167,6 +167,11 @@ impl Step for Failover {
         patched.map(|_| ()).map_err(|error| Error::request(what(), error).into())
     }
 
+    fn is_resumed(&self) -> bool {
+        // Without a name, whoever leads then is asked to make way.
+        self.to.is_some()
+    }
+
     async fn changed(&self) {
         let Ok(client) = self.access.client().await else { return std::future::pending().await };
         let pods: Api<Pod> = Api::namespaced(client.clone(), self.namespace.as_str());

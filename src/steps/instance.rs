@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use a8s_api::Quantity;
 use async_trait::async_trait;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
@@ -11,7 +12,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::members;
 use super::resource::{self, change_of, next_change};
-use crate::finding::{Evidence, Finding};
+use crate::finding::{Evidence, Finding, Id};
 use crate::kubernetes::{Access, Error, diagnosis};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference, Resource};
@@ -60,9 +61,10 @@ impl Ready {
             .as_ref()
             .and_then(|pod| pod.containers.first())
             .and_then(|container| container.resources.as_ref()?.limits.as_ref()?.get("memory").cloned());
-        let wanted = self.resource.spec["resources"]["limits"]["memory"].as_str();
-        if spec.replicas != Some(replicas) || limit.is_some_and(|limit| wanted.is_some_and(|wanted| limit.0 != wanted))
-        {
+        let wanted = self.resource.spec["resources"]["limits"]["memory"].as_str().map(Quantity::from);
+        // `1Gi` and `1024Mi` are the same; who stores it may write either.
+        let differs = |limit: &str| wanted.as_ref().is_some_and(|wanted| wanted.nano() != Quantity::from(limit).nano());
+        if spec.replicas != Some(replicas) || limit.is_some_and(|limit| differs(&limit.0)) {
             return Ok(Some("its StatefulSet is not up to date yet".to_owned()));
         }
         if status.observed_generation != found.metadata.generation {
@@ -112,6 +114,10 @@ impl Step for Ready {
             return Ok(Observation::unmet("it has no primary yet"));
         }
         let there = resource::get(&client, &self.resource.reference).await?;
+        if there.is_none() && !pods.is_empty() {
+            let cause = format!("the {} is not there any more: somebody has deleted it", self.resource.reference);
+            return Err(Finding::new(Id::DeletedMeanwhile, cause));
+        }
         let status = there.as_ref().map(|there| &there.data["status"]);
         let error = status.and_then(|status| status["error"].as_str()).filter(|error| !error.is_empty());
         // A server without an extension is a server; what the host does not have does not come by waiting.
@@ -201,9 +207,13 @@ impl Deleted {
                 $(
                     let api: Api<$kind> = Api::namespaced(client.clone(), namespace);
                     let list = api.list(&ListParams::default().labels(&selector)).await;
-                    let list = list.map_err(|error| Error::request(concat!("list ", $word, "s"), error))?;
+                    let list = match list {
+                        // What may not be looked at is not what somebody with so few rights waits for.
+                        Err(kube::Error::Api(status)) if status.code == 403 => Vec::new(),
+                        list => list.map_err(|error| Error::request(concat!("list ", $word, "s"), error))?.items,
+                    };
                     // Its backups and bindings have Secrets and ConfigMaps of their own: only what it owns counts.
-                    if let Some(first) = list.items.iter().find(|object| self.owned(object.owner_references(), &object.name_any())) {
+                    if let Some(first) = list.iter().find(|object| self.owned(object.owner_references(), &object.name_any())) {
                         return Ok(Some(format!(concat!("the ", $word, " {} is still there"), first.name_any())));
                     }
                 )*

@@ -135,6 +135,10 @@ impl Step for Killed {
         })
     }
 
+    fn is_resumed(&self) -> bool {
+        false
+    }
+
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         let client = self.access.client().await?;
         let pod = self.wait_for(&client, context).await?;

@@ -18,6 +18,7 @@ pub mod ledger;
 pub mod look;
 pub mod member;
 pub mod members;
+mod pauses;
 pub mod primary;
 pub mod release;
 pub mod resource;

@@ -376,6 +376,7 @@ async fn the_plans_of_what_is_done_in_instances_and_clusters_are_as_reviewed() {
         database: DATABASE.to_owned(),
         source: Source::Statement("SELECT 1".to_owned()),
         keep: false,
+        under_way: Mutex::default(),
     };
     let loaded = Loaded {
         provider: of_name(Name::Kind, Options::default()).unwrap(),

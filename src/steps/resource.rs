@@ -14,6 +14,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use super::condition::{self, Verdict};
+use super::pauses::Pauses;
 use super::written;
 use crate::finding::{Evidence, Finding, Id};
 use crate::kubernetes::exec::POSTGRES;
@@ -21,6 +22,8 @@ use crate::kubernetes::{self, Access, Error, apply, delete, diagnosis};
 use crate::manifest::resource::{Kind, Reference, Resource};
 use crate::step::{Context, Handle, Observation, Plan, Step};
 
+/// How long a webhook that does not answer is waited for: whoever answers for it may just be starting.
+const ADMISSION: Duration = Duration::from_secs(20);
 /// Between two looks whether an object that is being deleted is gone.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -114,7 +117,7 @@ pub enum Existing {
         /// Whether to take over.
         force: bool,
     },
-    /// It is an order that was given once: the same one counts as this one, another or a failed one is a conflict.
+    /// It was made once, and stays as it is: the same one counts as this one, another or a failed one is a conflict.
     Kept,
 }
 
@@ -146,6 +149,24 @@ impl Applied {
         apply::holds(&self.resource.object(), &there)
     }
 
+    /// Writes it. What is to stay as it is is made, and never changed: two who make one of a name at once don't get one of both.
+    async fn write(&self, api: &Api<DynamicObject>, wanted: &DynamicObject, context: &Context) -> Result<(), Error> {
+        let patience = Instant::now() + ADMISSION;
+        let mut pauses = Pauses::begin();
+        loop {
+            let written = match self.existing {
+                Existing::Kept => apply::create(api, wanted).await,
+                Existing::Updated { force } => apply::apply(api, wanted, force).await,
+            };
+            match written {
+                Err(error) if error.is_webhook_away() && Instant::now() < patience => {
+                    pauses.after(&error, context).await;
+                }
+                written => return written.map(drop),
+            }
+        }
+    }
+
     /// What stands in the way of counting an order that is there as this one.
     fn conflict(&self, there: &DynamicObject) -> Option<Finding> {
         if self.existing != Existing::Kept || self.ours.load(Ordering::SeqCst) {
@@ -154,6 +175,10 @@ impl Applied {
         let Reference { kind, namespace, name, .. } = &self.resource.reference;
         let about = format!("the {} {name} exists already in the namespace {namespace}", kind.noun());
         if let Some(path) = self.difference(there) {
+            if path.starts_with("metadata.") {
+                let cause = format!("{about}, and was not made for this");
+                return Some(Finding::new(Id::InstanceTaken, cause).advise("Choose a name that is free."));
+            }
             let (found, wanted) = (at(&there.data, &path), at(&self.resource.object().data, &path));
             let cause = format!("{about}, and its {path} is {found} instead of {wanted}");
             return Some(Finding::new(Id::OtherSpec, cause).advise("Choose another --name."));
@@ -237,19 +262,25 @@ impl Step for Applied {
         let client = self.access.client().await?;
         let wanted = self.resource.object();
         let api = api(client.clone(), &self.resource.reference);
-        // One of the same name may still be going; applying to it would be lost with it.
+        // One of the same name may still be going; what is written to it would be lost with it.
         while let Some(there) = apply::get(&api, &wanted).await?
             && there.metadata.deletion_timestamp.is_some()
         {
             tokio::time::sleep(AGAIN).await;
         }
-        let force = matches!(self.existing, Existing::Updated { force: true });
-        match apply::apply(&api, &wanted, force).await {
-            Ok(_) => {
+        match self.write(&api, &wanted, context).await {
+            Ok(()) => {
                 self.ours.store(true, Ordering::SeqCst);
                 Ok(())
             }
             Err(error) => {
+                if error.is_there_already()
+                    && self.existing == Existing::Kept
+                    && let Some(there) = apply::get(&api, &wanted).await?
+                {
+                    // Somebody else was quicker, perhaps with the same.
+                    return self.conflict(&there).map_or(Ok(()), Err);
+                }
                 if error.is_not_found() {
                     super::stack::require(&client).await?;
                 }

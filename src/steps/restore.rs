@@ -273,8 +273,8 @@ fn make(
     instance: &Resource,
     user_manifests: Option<&Path>,
 ) -> Handle {
-    let existing = Existing::Updated { force: false };
-    let applied = plan.after(after, Applied::new(access.clone(), instance.clone(), existing));
+    // One that somebody has made meanwhile would lose its content.
+    let applied = plan.after(after, Applied::new(access.clone(), instance.clone(), Existing::Kept));
     if let Some(directory) = user_manifests {
         plan.after(&[applied], Manifest { resource: instance.clone(), path: instance.file(directory) });
     }

@@ -5,7 +5,7 @@
 //! however this ends, unless it is to be kept. SQL is never an argument.
 
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use a8s_operators::agent::bootstrap::{SAFE, word};
 use async_trait::async_trait;
@@ -53,6 +53,16 @@ pub struct Query {
     pub source: Source,
     /// Whether the uploaded file stays in the pod.
     pub keep: bool,
+    /// Where it runs, until its end is known.
+    pub under_way: Mutex<Option<UnderWay>>,
+}
+
+/// SQL that runs, or is about to.
+#[derive(Debug, Clone)]
+pub struct UnderWay {
+    pod: String,
+    /// Its `application_name` in the server.
+    name: String,
 }
 
 impl Query {
@@ -63,7 +73,39 @@ impl Query {
     async fn run(&self, client: Client, pod: &str, output: &mut (dyn FnMut(&[u8]) + Send)) -> Result<Ended, Finding> {
         let (stdin, length) = self.open()?;
         let container = Container::postgres(self.namespace.as_str(), pod);
-        Ok(exec::run(client, &container, self.script(length), Some(stdin), output).await?)
+        let name = format!("a9s-{:016x}", rand::random::<u64>());
+        let script = self.script(&name, length);
+        *self.under_way() = Some(UnderWay { pod: pod.to_owned(), name });
+        let ended = exec::run(client, &container, script, Some(stdin), output).await?;
+        if ended.code.is_some() {
+            *self.under_way() = None;
+        }
+        Ok(ended)
+    }
+
+    fn under_way(&self) -> MutexGuard<'_, Option<UnderWay>> {
+        self.under_way.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends in the server what was begun there and whose end is not known: neither psql nor the server need notice that nobody
+    /// waits for them any more. Says what became of it.
+    async fn call_off(&self) -> Option<String> {
+        if sabotage::sabotaged!("sql-goes-on") {
+            return None;
+        }
+        let UnderWay { pod, name } = self.under_way().take()?;
+        let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{name}'");
+        let command = ["psql", "-XAtq", "-U", "postgres", "-d", &as_superuser("postgres"), "-c", &end];
+        let command = command.map(str::to_owned).to_vec();
+        let container = Container::postgres(self.namespace.as_str(), &pod);
+        let ended = match self.access.client().await {
+            Ok(client) => exec::run(client, &container, command, None, &mut |_| {}).await.ok(),
+            Err(_) => None,
+        };
+        Some(match ended.and_then(|ended| ended.code) {
+            Some(0) => "It was ended in the server: what it had committed stays, the rest is undone.".to_owned(),
+            _ => format!("It may go on in the pod {pod}, as {name} in pg_stat_activity.application_name."),
+        })
     }
 
     /// Runs it as a question, which begins with [`PLAIN`]. Where there is no answer yet, it is said why.
@@ -135,7 +177,7 @@ impl Query {
         }
     }
 
-    fn script(&self, length: u64) -> Vec<String> {
+    fn script(&self, unique: &str, length: u64) -> Vec<String> {
         let name = match &self.source {
             Source::File(path) => safe(&path.file_name().unwrap_or_default().to_string_lossy()),
             Source::Statement(_) => "statement.sql".to_owned(),
@@ -143,18 +185,18 @@ impl Query {
         // `head` and not `cat`: the end of standard input does not reach a container through every API server.
         let script = r#"
             umask 077
-            f="/tmp/a9s-$3-$4"
+            f="/tmp/$3-$4"
             exec 3> "$f" 4< "$f" 5< "$f" || exit 74
             if [ "$5" = delete ]; then rm -f "$f"; fi
             head -c "$1" >&3 || exit 74
             [ "$(wc -c <&5)" -eq "$1" ] || { echo "a9s: the upload was cut off" >&2; exit 74; }
+            export PGAPPNAME="$3"
             exec psql -v ON_ERROR_STOP=1 -X -U postgres -d "$2" -f - <&4 3>&- 4<&- 5<&-
         "#;
         let delete = if self.keep || sabotage::sabotaged!("upload-is-left") { "keep" } else { "delete" };
-        let unique = format!("{:016x}", rand::random::<u64>());
         let database =
             if sabotage::sabotaged!("sql-in-another-database") { "postgres" } else { self.database.as_str() };
-        let words = ["sh", "-c", script, "a9s", &length.to_string(), database, &unique, &name, delete];
+        let words = ["sh", "-c", script, "a9s", &length.to_string(), database, unique, &name, delete];
         words.iter().map(|word| (*word).to_owned()).collect()
     }
 
@@ -275,6 +317,14 @@ impl Step for Sql {
         *self.pod.lock().unwrap_or_else(PoisonError::into_inner) = Some(pod);
         Ok(())
     }
+
+    fn is_resumed(&self) -> bool {
+        false
+    }
+
+    async fn call_off(&self) -> Option<String> {
+        self.query.call_off().await
+    }
 }
 
 #[cfg(test)]
@@ -290,6 +340,7 @@ mod tests {
             database: crate::postgres::DATABASE.to_owned(),
             source,
             keep,
+            under_way: Mutex::default(),
         }
     }
 
@@ -324,7 +375,7 @@ mod tests {
     #[test]
     fn sql_is_not_an_argument_and_two_uploads_have_two_names() {
         let query = query(Source::Statement("SELECT 'secret'".to_owned()), false);
-        let (one, two) = (query.script(10), query.script(10));
+        let (one, two) = (query.script("a9s-1", 10), query.script("a9s-2", 10));
         assert!(one.iter().all(|word| !word.contains("secret")));
         assert_ne!(one, two);
     }
@@ -336,7 +387,7 @@ mod tests {
         let psql = directory.path().join("psql");
         fs_err::write(&psql, format!("#!/bin/sh\ncat > /dev/null\nexit {exit}\n")).unwrap();
         fs_err::set_permissions(&psql, std::fs::Permissions::from_mode(0o755)).unwrap();
-        let words = query(Source::File("odd name;$(x).sql".into()), keep).script(length);
+        let words = query(Source::File("odd name;$(x).sql".into()), keep).script("a9s-1", length);
         let unique = words[6].clone();
         let path = format!("{}:{}", directory.path().display(), std::env::var("PATH").unwrap());
         let mut child = std::process::Command::new(&words[0])

@@ -173,6 +173,7 @@ impl Examined {
             database: as_superuser(database),
             source: Source::Statement(script),
             keep: false,
+            under_way: Mutex::default(),
         };
         let mut printed = Vec::new();
         let mut output = |bytes: &[u8]| printed.extend_from_slice(bytes);

@@ -49,12 +49,12 @@ impl Apply {
         };
         let is_file = matches!(source, Source::File(_));
         let directory = session.journal();
-        session.block_on(async |cancel| {
-            let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
+        let (access, namespace) = session.block_on(async |_| self.cluster.reach(named.namespace.as_ref()).await)?;
+        session.see_through(async |cancel| {
             let kept: Arc<Mutex<Vec<u8>>> = Arc::default();
             let streams = is_file && session.console.words();
             let (database, keep) = (self.database.clone(), self.no_delete);
-            let query = Query { access, instance, namespace, database, source, keep };
+            let query = Query { access, instance, namespace, database, source, keep, under_way: Mutex::default() };
             let step = Arc::new(Sql::new(query, output(session, streams, kept.clone())));
             let mut plan = Plan::new("pg apply");
             plan.push(&[], step.clone());

@@ -1,5 +1,6 @@
 //! `a9s pg check`.
 
+use std::sync::Mutex;
 use std::time::Duration;
 
 use clap::Args;
@@ -50,6 +51,7 @@ impl Check {
                 database: self.database.clone(),
                 source: Source::Statement(format!("{PLAIN}{}", self.sql)),
                 keep: false,
+                under_way: Mutex::default(),
             };
             let mut plan = Plan::new("pg check");
             plan.add(Answers { question, answer: self.is.clone() });

@@ -159,10 +159,13 @@ async fn interrupted_after(world: &World, words: &[&str], delay: Duration, signa
     }
 }
 
+/// What a command says that waits.
+const WAITS: &str = "wait for";
+
 /// Ctrl-C, once the command has said that it waits.
 #[when(regex = r"^I run `a9s (.+)` and interrupt it while it waits$")]
 async fn interrupt(world: &mut World, line: String) -> Result<(), Failure> {
-    let waiting = Waiting::start(world, &line, command::start_a9s).await?;
+    let waiting = Waiting::start(world, &line, WAITS, command::start_a9s).await?;
     waiting.signal(interrupt::usual()?)?;
     let outcome = waiting.end().await?;
     world.remember(outcome);
@@ -172,7 +175,7 @@ async fn interrupt(world: &mut World, line: String) -> Result<(), Failure> {
 /// It has to come to its end as if nothing had been.
 #[when(regex = r"^I run `a9s (.+)` with nohup, and its terminal is closed while it waits$")]
 async fn hang_up(world: &mut World, line: String) -> Result<(), Failure> {
-    let waiting = Waiting::start(world, &line, command::start_a9s_with_nohup).await?;
+    let waiting = Waiting::start(world, &line, WAITS, command::start_a9s_with_nohup).await?;
     waiting.signal(Signal::SIGHUP)?;
     let outcome = waiting.end().await?;
     world.remember(outcome);
@@ -182,7 +185,7 @@ async fn hang_up(world: &mut World, line: String) -> Result<(), Failure> {
 /// The first command has to come to its end by itself.
 #[when(regex = r"^I run `a9s (.+)`, and once it waits `a9s (.+)` is run$")]
 async fn meanwhile(world: &mut World, line: String, other: String) -> Result<(), Failure> {
-    let waiting = Waiting::start(world, &line, command::start_a9s).await?;
+    let waiting = Waiting::start(world, &line, WAITS, command::start_a9s).await?;
     let words = command::words(&world.expand(&other));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     command::a9s(&world.surroundings, &words).await?.require_success()?;
@@ -191,7 +194,19 @@ async fn meanwhile(world: &mut World, line: String, other: String) -> Result<(),
     Ok(())
 }
 
-/// A command that has said that it waits.
+/// As [`meanwhile`], once the command has said something on standard error.
+#[when(regex = r"^I run `a9s (.+)`, and once it says `(.+)` `kubectl (.+)` is run$")]
+async fn kubectl_meanwhile(world: &mut World, line: String, text: String, other: String) -> Result<(), Failure> {
+    let waiting = Waiting::start(world, &line, &text, command::start_a9s).await?;
+    let words = command::words(&world.expand(&other));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    command::kubectl(&world.surroundings, &words, None).await?.require_success()?;
+    let outcome = waiting.end().await?;
+    world.remember(outcome);
+    Ok(())
+}
+
+/// A command that has said that it waits, or something else.
 struct Waiting {
     line: String,
     child: Child,
@@ -204,6 +219,7 @@ impl Waiting {
     async fn start(
         world: &World,
         line: &str,
+        text: &str,
         start: fn(&Surroundings, &[&str]) -> Result<Child, Failure>,
     ) -> Result<Self, Failure> {
         let command = world.expand(line);
@@ -220,11 +236,11 @@ impl Waiting {
         {
             said.push_str(&line);
             said.push('\n');
-            if line.contains("wait for") {
+            if line.contains(text) {
                 return Ok(Self { line: command, child, lines, said, started });
             }
         }
-        Err(Failure::unexpected("a word that it waits", said))
+        Err(Failure::unexpected(format!("a word of {text:?}"), said))
     }
 
     fn signal(&self, signal: Signal) -> Result<(), Failure> {

@@ -3,36 +3,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use kube::api::{DynamicObject, PostParams};
 use kube::{Api, Client, ResourceExt};
 
+use super::super::pauses::Pauses;
 use super::{Installing, Probe};
 use crate::finding::Finding;
 use crate::kubernetes::Error;
 use crate::step::{Context, Observation, Step};
-
-/// Between two attempts to have an object admitted; it doubles up to [`SLOWEST`].
-const ATTEMPT: Duration = Duration::from_millis(20);
-const SLOWEST: Duration = Duration::from_secs(1);
-
-/// The pauses between attempts.
-pub(super) struct Pauses(Duration);
-
-impl Pauses {
-    pub(super) fn begin() -> Self {
-        Self(ATTEMPT)
-    }
-
-    /// Says why the last attempt failed, and waits for the next.
-    pub(super) async fn after(&mut self, error: &Error, context: &Context) {
-        context.progress(error.reason());
-        tokio::time::sleep(self.0).await;
-        self.0 = (self.0 * 2).min(SLOWEST);
-    }
-}
 
 /// Admission should answer. Right after the part was applied, an object is tried.
 pub struct Admission {

@@ -19,7 +19,7 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
 
-use super::admission::Pauses;
+use super::super::pauses::Pauses;
 use super::made::{Origins, is_made};
 use super::rollouts::{has_failed, pods};
 use super::{Installing, Origin};
