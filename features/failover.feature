@@ -321,6 +321,18 @@ Feature: Failover
     And "duo" has one primary and 1 standbys
     And every member of "duo" soon answers "SELECT value FROM kept" with "committed"
 
+  @full @embedded-only @negative @needs-failover
+  Scenario: A failover that took too long is not done later
+    Given an instance "trio" of 3 members
+    When the agent of the primary of "trio" is frozen
+    And I run `a9s pg failover trio --to trio-1 --timeout 2s`
+    Then the command fails with exit code 4
+    And standard error says "The primary is not asked any more to make way."
+    When what was frozen goes on
+    And I run `a9s pg failover trio --to trio-0`
+    Then the command succeeds
+    And standard output says "Nothing to do"
+
   @full @negative @needs-failover
   Scenario: Failovers that cannot be done
     Given an instance "solo"

@@ -111,7 +111,7 @@ async fn installed(target: &Target) -> Installed {
         Err(_) => answer.trouble = Some(format!("no answer within {} s", DEADLINE.as_secs())),
     }
     answer.stack = stack.ok().flatten();
-    answer.postgresql = majors.unwrap_or_default();
+    answer.postgresql = majors.ok().and_then(Result::ok).unwrap_or_default();
     answer
 }
 

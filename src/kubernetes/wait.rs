@@ -13,6 +13,8 @@ use super::Error;
 
 /// Between two watches, where one has ended because the server was away for a moment.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Answers that don't change by asking again. Of others, such as 410 for a version that is too old, another watch knows more.
+const REFUSALS: [u16; 4] = [400, 401, 403, 404];
 
 /// As [`until`], for an object that was looked for and not found: goes on from the resource version of that look.
 ///
@@ -49,8 +51,8 @@ where
         match await_condition(api.clone(), name, |found: Option<&K>| is_so.matches_object(found)).await {
             Ok(_) => return Ok(()),
             Err(error) => match Error::watch(what, error) {
-                error if error.is_unreachable() => tokio::time::sleep(AGAIN).await,
-                error => return Err(error),
+                error if error.status().is_some_and(|status| REFUSALS.contains(&status.code)) => return Err(error),
+                _ => tokio::time::sleep(AGAIN).await,
             },
         }
     }

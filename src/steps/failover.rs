@@ -4,6 +4,7 @@
 //! not, and removes it.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use a8s_operators::agent::lease::{Record, Switchover};
 use a8s_operators::instance::names::SWITCHOVER;
@@ -22,6 +23,9 @@ use crate::kubernetes::{Access, Error, diagnosis};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
 use crate::step::{Context, Observation, Step};
+
+/// Between two attempts to ask for it.
+const AGAIN: Duration = Duration::from_millis(50);
 
 /// Another member should be the primary.
 pub struct Failover {
@@ -68,7 +72,9 @@ impl Failover {
         if replicas < 2 {
             let cause = format!("the instance {name} has {replicas} members: there is nobody to fail over to");
             return Err(Finding::new(Id::NoOtherMember, cause)
-                .advise(format!("Give it more: a9s create pg instance --name {name} --replicas 3")));
+                .advise(format!(
+                    "Give it more: kubectl patch postgresql {name} -n {namespace} --type merge -p '{{\"spec\":{{\"replicas\":3}}}}'"
+                )));
         }
         let lease = self.leases(client.clone()).get_opt(name).await.map_err(|error| Error::request(what(), error))?;
         let Some(lease) = lease else {
@@ -79,6 +85,18 @@ impl Failover {
         let pods = members::list(client, namespace, &self.instance).await;
         let pods = pods.map_err(|error| Error::request(what(), error))?;
         Ok(Found { record: Record::of(&lease), pods })
+    }
+
+    /// Writes the request, or takes it away. Says whether it was: nothing is where the Lease has changed since it was found.
+    async fn annotate(&self, client: &Client, found: &Found, request: Option<&str>) -> Result<bool, Error> {
+        let metadata = json!({"resourceVersion": found.record.version, "annotations": {(SWITCHOVER): request}});
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        let patched = self.leases(client.clone()).patch(self.instance.as_str(), &PatchParams::default(), &patch).await;
+        match patched {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(Error::request(format!("ask for a failover of the instance {}", self.instance), error)),
+        }
     }
 
     /// Whether the request stands: the primary removes it when it gives its place up.
@@ -155,16 +173,38 @@ impl Step for Failover {
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         let client = self.access.client().await?;
-        let found = self.look(&client).await?;
-        self.check(&found)?;
-        *self.before.lock().unwrap_or_else(PoisonError::into_inner) = found.record.holder.map(|holder| holder.pod);
         let request = serde_json::to_string(&Switchover { id: self.id.clone(), to: self.to.clone() });
         let request = request.map_err(|error| Finding::new(Id::Internal, error))?;
         context.command(format!("kubectl annotate lease {} '{SWITCHOVER}={request}'", self.instance));
-        let patch = Patch::Merge(json!({"metadata": {"annotations": {(SWITCHOVER): request}}}));
-        let patched = self.leases(client).patch(self.instance.as_str(), &PatchParams::default(), &patch).await;
-        let what = || format!("ask for a failover of the instance {}", self.instance);
-        patched.map(|_| ()).map_err(|error| Error::request(what(), error).into())
+        loop {
+            let found = self.look(&client).await?;
+            self.check(&found)?;
+            match (&found.record.holder, &found.record.switchover) {
+                // Whoever takes the Lease next knows nothing of what was asked of the one before.
+                (None, _) => context.progress("it has no primary that could make way"),
+                (Some(_), Some(other)) if other.id != self.id => context.progress("another failover is under way"),
+                (Some(holder), _) => {
+                    *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(holder.pod.clone());
+                    if self.annotate(&client, &found, Some(&request)).await? {
+                        return Ok(());
+                    }
+                }
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn call_off(&self) -> Option<String> {
+        let client = self.access.client().await.ok()?;
+        loop {
+            let found = self.look(&client).await.ok()?;
+            if !self.is_asked(&found) {
+                return None;
+            }
+            if self.annotate(&client, &found, None).await.ok()? {
+                return Some("The primary is not asked any more to make way.".to_owned());
+            }
+        }
     }
 
     fn is_resumed(&self) -> bool {

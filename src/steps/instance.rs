@@ -253,6 +253,8 @@ impl Step for Deleted {
                 Observation::Satisfied(difference)
             }
             Observation::Unmet(difference) => Observation::Unmet(difference),
+            // What is there now is the other one's.
+            Observation::Satisfied(gone) if gone == resource::REPLACED => Observation::Satisfied(gone),
             Observation::Satisfied(gone) => match self.left().await? {
                 Some(left) => Observation::unmet(left),
                 None => Observation::Satisfied(gone),

@@ -355,7 +355,13 @@ async fn the_plans_are_as_reviewed() {
                 )),
             ),
         ),
-        ("delete_stack", single("delete stack a8s", Arc::new(super::stack::Removed::new(access.clone())))),
+        (
+            "delete_stack",
+            single(
+                "delete stack a8s",
+                Arc::new(super::stack::Removed::new(access.clone(), super::stack::Lost::default())),
+            ),
+        ),
         ("create_backup", Command::Backup("b", "solo").plan(&access, directory.clone())),
         ("create_restore", Command::Restore("r", "b", "solo").plan(&access, directory.clone())),
         ("create_restore_to", restore::create(&access, &wanted, &directory).0),

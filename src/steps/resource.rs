@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use a8s_operators::backup::conditions::{TERMINATING, Trouble};
 use async_trait::async_trait;
 use futures::StreamExt;
-use kube::api::{DeleteParams, DynamicObject, ListParams, PropagationPolicy, WatchParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Preconditions, PropagationPolicy, WatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
@@ -24,6 +24,8 @@ use crate::step::{Context, Handle, Observation, Plan, Step};
 
 /// How long a webhook that does not answer is waited for: whoever answers for it may just be starting.
 const ADMISSION: Duration = Duration::from_secs(20);
+/// Before another look, where a watch has ended.
+const WATCH_AGAIN: Duration = Duration::from_secs(1);
 /// Between two looks whether an object that is being deleted is gone.
 const AGAIN: Duration = Duration::from_millis(50);
 
@@ -411,7 +413,7 @@ pub fn order(
 }
 
 /// Resolves with the first change after the objects' present state. The end or an error of the watch is a reason to
-/// look again as well.
+/// look again as well, after a moment: whatever ends one at once will end the next.
 pub async fn next_change<K>(api: &Api<K>, parameters: WatchParams)
 where
     K: Clone + serde::de::DeserializeOwned + std::fmt::Debug + kube::Resource,
@@ -424,7 +426,9 @@ where
     let Ok(list) = api.list(&list).await else { return std::future::pending().await };
     let version = list.metadata.resource_version.unwrap_or_default();
     let Ok(stream) = api.watch(&parameters, &version).await else { return std::future::pending().await };
-    let _ = stream.boxed().next().await;
+    if !matches!(stream.boxed().next().await, Some(Ok(_))) {
+        tokio::time::sleep(WATCH_AGAIN).await;
+    }
 }
 
 /// Resolves with the first change of a custom resource; never where it can't be asked for.
@@ -437,6 +441,9 @@ pub async fn change_of(access: &Access, reference: &Reference) {
 /// What holds up a deletion and does not heal by itself is believed after this time: it may just have been mended.
 const MENDED: Duration = Duration::from_secs(10);
 
+/// What is found where another object of the name was made since.
+pub const REPLACED: &str = "it is gone, and another one of its name was made since";
+
 /// A custom resource should be gone.
 pub struct Deleted {
     /// The cluster.
@@ -445,12 +452,20 @@ pub struct Deleted {
     pub reference: Reference,
     /// When this run has first seen what holds it up.
     held_up: OnceLock<Instant>,
+    /// Which object this run has found.
+    found: OnceLock<String>,
 }
 
 impl Deleted {
     /// The step.
     pub fn new(access: Arc<Access>, reference: Reference) -> Self {
-        Self { access, reference, held_up: OnceLock::new() }
+        Self { access, reference, held_up: OnceLock::new(), found: OnceLock::new() }
+    }
+
+    /// Whether an object is not the one that this run has found first, but was made after that had gone.
+    fn is_another(&self, there: &DynamicObject) -> bool {
+        let uid = there.uid().unwrap_or_default();
+        *self.found.get_or_init(|| uid.clone()) != uid
     }
 
     /// What a deletion waits for.
@@ -480,6 +495,7 @@ impl Step for Deleted {
     async fn observe(&self) -> Result<Observation, Finding> {
         Ok(match get(&self.access.client().await?, &self.reference).await? {
             None => Observation::satisfied("it is not there"),
+            Some(there) if self.is_another(&there) => Observation::satisfied(REPLACED),
             Some(there) if there.metadata.deletion_timestamp.is_some() => Observation::unmet(self.progress(&there)?),
             Some(_) => Observation::unmet("it is there"),
         })
@@ -489,10 +505,17 @@ impl Step for Deleted {
         let Reference { kind, namespace, name, .. } = &self.reference;
         context.command(format!("kubectl delete {}.{} {name} -n {namespace}", kind.plural(), kind.group()));
         let api = api(self.access.client().await?, &self.reference);
-        let parameters =
+        let mut parameters =
             DeleteParams { propagation_policy: Some(PropagationPolicy::Background), ..DeleteParams::default() };
+        // Not one that somebody has made since.
+        if let Some(uid) = self.found.get() {
+            parameters = parameters.preconditions(Preconditions { uid: Some(uid.clone()), resource_version: None });
+        }
         let what = format!("delete the {} {namespace}/{name}", kind.noun());
-        Ok(delete(&api, name.as_str(), &parameters, &what).await?)
+        match delete(&api, name.as_str(), &parameters, &what).await {
+            Err(error) if error.status().is_some_and(|status| status.code == 409) => Ok(()),
+            deleted => Ok(deleted?),
+        }
     }
 
     async fn changed(&self) {

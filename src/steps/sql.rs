@@ -120,7 +120,11 @@ impl Query {
         };
         let mut answer = Vec::new();
         let mut output = |bytes: &[u8]| answer.extend_from_slice(bytes);
-        let ended = self.run(client, &pod, &mut output).await?;
+        let ended = match self.run(client, &pod, &mut output).await {
+            // The pod may just have gone.
+            Err(finding) if finding.id == Id::NotFound => return Ok(Err(finding.cause)),
+            ended => ended?,
+        };
         Ok(match ended.code {
             Some(0) => Ok(String::from_utf8_lossy(&answer).trim_end_matches('\n').to_owned()),
             _ => Err(self.failure(&pod, &ended).cause),

@@ -1,7 +1,8 @@
 //! Removing what the program generated in the working directory.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use a8s_operators::store::PASSWORD;
 use async_trait::async_trait;
 
 use crate::config::{ConfigFile, WorkingDirectory};
@@ -30,8 +31,31 @@ impl Removed {
             "journal.jsonl",
             "journal.jsonl.1",
         ];
-        names.iter().map(|name| directory.0.join(name)).filter(|path| path.symlink_metadata().is_ok()).collect()
+        let all = names.iter().map(|name| directory.0.join(name)).filter(|path| path.symlink_metadata().is_ok());
+        if self.kept().is_empty() {
+            return all.collect();
+        }
+        let others = all.filter(|path| !directory.backup_config().starts_with(path));
+        let beside = entries(&directory.backup_config()).into_iter().filter(|path| !is_of_another_cluster(path));
+        others.chain(beside).collect()
     }
+
+    /// Encryption passwords of other clusters: without them their backups can't be read, and they are nowhere else once the
+    /// stack is off those.
+    fn kept(&self) -> Vec<PathBuf> {
+        let Some(directory) = &self.directory else { return Vec::new() };
+        entries(&directory.backup_config()).into_iter().filter(|path| is_of_another_cluster(path)).collect()
+    }
+}
+
+fn entries(directory: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    entries.map(|entry| entry.path()).collect()
+}
+
+fn is_of_another_cluster(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    name.strip_prefix(PASSWORD).is_some_and(|rest| rest.starts_with('.'))
 }
 
 #[async_trait]
@@ -55,11 +79,15 @@ impl Step for Removed {
         })
     }
 
-    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
+    async fn converge(&self, context: &Context) -> Result<(), Finding> {
         for path in self.generated() {
             let is_directory = path.symlink_metadata().is_ok_and(|metadata| metadata.is_dir());
             let removed = if is_directory { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) };
             removed.map_err(|error| Finding::new(Id::WorkingDirectory, error.to_string()))?;
+        }
+        if let [first, ..] = self.kept().as_slice() {
+            let directory = first.parent().unwrap_or(first).display();
+            context.note(format!("The encryption passwords of other clusters stay in {directory}."));
         }
         if let Some(directory) = &self.directory {
             // Only if nothing of anybody else is in it.
@@ -85,12 +113,18 @@ mod tests {
         let directory = config.add_working_directory(&config.proposal()).unwrap();
         fs_err::create_dir_all(directory.user_manifests()).unwrap();
         fs_err::write(directory.0.join("notes.txt"), "mine").unwrap();
+        fs_err::create_dir_all(directory.backup_config()).unwrap();
+        let [own, other] = ["", ".prod"].map(|of| directory.backup_config().join(format!("{PASSWORD}{of}")));
+        for path in [&own, &other] {
+            fs_err::write(path, "secret").unwrap();
+        }
         let mut plan = Plan::new("test");
         plan.add(Removed { config: config.clone(), directory: Some(directory.clone()) });
         let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(5));
         assert!(runner.run(&plan).await.unwrap().changed());
         assert!(!config.path().exists() && !directory.user_manifests().exists());
         assert!(directory.0.join("notes.txt").exists());
+        assert!(other.exists() && !own.exists());
         assert!(!runner.run(&plan).await.unwrap().changed());
     }
 }

@@ -104,7 +104,7 @@ impl CreateInstance {
             Err(finding) => return Err(finding),
         };
         let there = match connection {
-            Some(connection) if self.service_version.is_none() || !self.no_apply => majors(&connection.client).await,
+            Some(connection) if self.service_version.is_none() || !self.no_apply => majors(&connection.client).await?,
             _ => Vec::new(),
         };
         let version = self.version(session, &there)?;

@@ -80,7 +80,7 @@ impl DeleteStackA8s {
             let directory = session.generated_directory(&self.run)?;
             before.push(plan.add(backup_config::Saved::new(access.clone(), directory)));
         }
-        plan.after(&before, stack::Removed::new(access));
+        plan.after(&before, stack::Removed::new(access, lost.clone()));
         let journal = session.journal();
         let outcome =
             session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, journal.as_ref()).await)?;

@@ -154,6 +154,10 @@ impl Adopted {
                 Err(Finding::new(Id::OtherPassword, cause)
                     .advise("Move that file away to go on with the cluster's password."))
             }
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let cause = format!("cannot read the encryption password {}: {error}", path.display());
+                Err(Finding::new(Id::WorkingDirectory, cause))
+            }
             Err(_) => Ok(Some("this working directory does not have the cluster's encryption password")),
         }
     }

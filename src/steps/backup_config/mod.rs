@@ -7,6 +7,7 @@ mod adopted;
 mod saved;
 mod store;
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -103,7 +104,11 @@ impl Step for Written {
         fs_err::create_dir_all(self.directory.user_manifests()).map_err(failed)?;
         fs_err::create_dir_all(self.directory.backup_config()).map_err(failed)?;
         let path = password_file(&self.directory);
-        let kept = fs_err::read(&path).unwrap_or_default();
+        // One that can't be read is none that may be replaced: it is the only key to backups.
+        let kept = match fs_err::read(&path) {
+            Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+            kept => kept.map_err(failed)?,
+        };
         let password = if kept.is_empty() { password() } else { kept };
         write_private(&path, &password).map_err(failed)?;
         for (path, content) in self.files()? {

@@ -156,14 +156,16 @@ impl Wanted {
         let mut parameters = LogParams { follow: true, ..self.parameters() };
         let mut last: Option<Timestamp> = None;
         while !lines.is_closed() {
+            // The server counts whole seconds: the end of what is known comes again. Later lines may well be of one time.
+            let mut known = last;
             if let Ok(stream) = self.pods(client).log_stream(&member, &parameters).await {
                 let mut stream = stream.lines();
                 while let Some(Ok(text)) = stream.next().await {
                     let line = line(&member, &text);
-                    // The server counts whole seconds: the end of what is known comes again.
-                    if line.time.is_some() && line.time <= last {
+                    if line.time.is_some() && line.time <= known {
                         continue;
                     }
+                    known = None;
                     last = line.time.or(last);
                     if lines.send(line).await.is_err() {
                         return;

@@ -72,12 +72,18 @@ pub async fn list(client: &Client, kind: Kind, namespace: Option<&Namespace>) ->
     }
 }
 
-/// The PostgreSQL majors that the cluster's list of images has, in order; none where it has no such list.
-pub async fn majors(client: &Client) -> Vec<u32> {
+/// The PostgreSQL majors that the cluster's list of images has, in order; none where it has no such list, or shows it to nobody.
+///
+/// # Errors
+/// The request fails.
+pub async fn majors(client: &Client) -> Result<Vec<u32>, Error> {
     let maps: Api<ConfigMap> = Api::namespaced(client.clone(), a8s_operators::SYSTEM_NAMESPACE);
-    let images = maps.get_opt(a8s_operators::manifests::IMAGES).await.ok().flatten();
+    let images = match ask("look for the list of images", maps.get_opt(a8s_operators::manifests::IMAGES)).await {
+        Err(error) if error.status().is_some_and(|status| status.code == 403) => None,
+        images => images?,
+    };
     let data = images.and_then(|images| images.data).unwrap_or_default();
     let mut majors: Vec<u32> = data.keys().filter_map(|key| key.parse().ok()).collect();
     majors.sort_unstable();
-    majors
+    Ok(majors)
 }

@@ -63,20 +63,20 @@ impl Origins {
     }
 
     /// Applies an object, and marks it unless it was there before. Nobody has looked where nothing of a part can be; what
-    /// is there nonetheless shows who else has written it.
+    /// is there nonetheless shows who else has written it. Returns it as it is then.
     ///
     /// # Errors
     /// The request fails.
-    pub async fn apply(&self, api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), Error> {
+    pub async fn apply(&self, api: &Api<DynamicObject>, object: &DynamicObject) -> Result<DynamicObject, Error> {
         let seen = self.seen(object);
         // The stack is ours: what somebody changed in it is set right.
         if seen != Some(true) {
             let applied = apply::apply(api, &marked(object), true).await?;
             if seen.is_some() || !is_of_others(&applied) {
-                return Ok(());
+                return Ok(applied);
             }
         }
-        apply::apply(api, object, true).await.map(drop)
+        apply::apply(api, object, true).await
     }
 }
 

@@ -307,6 +307,9 @@ impl Objects {
                 .advise(STORE));
         }
         let Some(there) = there else { return Ok(Some(format!("{} is not there", apply::describe(object)))) };
+        if there.metadata.deletion_timestamp.is_some() {
+            return Ok(Some(format!("the {} is being deleted", apply::describe(object))));
+        }
         if has_failed(&there) {
             return Ok(Some(format!("the {} has failed", apply::describe(object))));
         }
@@ -338,7 +341,16 @@ impl Objects {
                     Some(plain) if self.is_old(client).await? => object = Cow::Owned(plain),
                     _ => return Err(error),
                 },
-                applied => return applied,
+                applied => {
+                    if applied?.metadata.deletion_timestamp.is_none() {
+                        return Ok(());
+                    }
+                    // What is being deleted goes, whatever was applied to it.
+                    context.progress(format!("waiting for the {} to be gone", apply::describe(&object)));
+                    while apply::get(&api, &object).await?.is_some_and(|it| it.metadata.deletion_timestamp.is_some()) {
+                        tokio::time::sleep(GONE).await;
+                    }
+                }
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use kube::api::{DynamicObject, ListParams};
+use kube::core::PartialObjectMeta;
 use kube::{Api, Client, ResourceExt};
 
 use super::inventory::Entry;
@@ -40,7 +41,13 @@ async fn claims(client: &Client, set: &DynamicObject) -> Result<Vec<String>, Err
     let all: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), &namespace);
     let all = all.list_metadata(&ListParams::default()).await;
     let all = all.map_err(|error| Error::request(format!("list volume claims in {namespace}"), error))?;
-    Ok(all.iter().map(ResourceExt::name_any).filter(|claim| is_of(claim, &prefixes)).collect())
+    // One that is older than the set was there before it.
+    let is_younger = |claim: &&PartialObjectMeta<PersistentVolumeClaim>| {
+        let made = [&claim.metadata, &set.metadata].map(|it| it.creation_timestamp.as_ref().map(|time| time.0));
+        let [Some(claim), Some(set)] = made else { return true };
+        claim >= set
+    };
+    Ok(all.iter().filter(is_younger).map(ResourceExt::name_any).filter(|claim| is_of(claim, &prefixes)).collect())
 }
 
 fn is_of(claim: &str, prefixes: &[String]) -> bool {

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use super::inventory::{self, Entry, Recorded, removal_rank};
 use super::made::is_made;
 use super::{objects, offspring};
-use crate::finding::{Evidence, Finding};
+use crate::finding::{Evidence, Finding, Id};
 use crate::kubernetes::apply::{self, describe};
 use crate::kubernetes::{self, Access, Error, wait};
 use crate::manifest::resource::{ApiVersion, Kind};
@@ -26,14 +26,25 @@ const KINDS: [Kind; 4] = [Kind::Restore, Kind::Backup, Kind::ServiceBinding, Kin
 /// Nothing of what the program has made for the stack should be on the cluster.
 pub struct Removed {
     access: Arc<Access>,
+    /// What users have said may be lost.
+    may_go: Lost,
     /// What this run has seen on record, or should be: the record goes before the namespaces do.
     known: Mutex<Recorded>,
 }
 
 impl Removed {
     /// The step.
-    pub fn new(access: Arc<Access>) -> Self {
-        Self { access, known: Mutex::default() }
+    pub fn new(access: Arc<Access>, may_go: Lost) -> Self {
+        Self { access, may_go, known: Mutex::default() }
+    }
+
+    /// What would be lost and nobody was asked about: it was made since.
+    fn unasked(&self, found: &[(Api<DynamicObject>, DynamicObject)]) -> Option<Finding> {
+        let lost = Lost::of(found);
+        let asked = |name: &&String| !self.may_go.instances.contains(name) && !self.may_go.backups.contains(name);
+        let name = lost.instances.iter().chain(&lost.backups).find(asked)?;
+        let cause = format!("{name} was made after it was asked what may be deleted: it stays, and so does the stack");
+        Some(Finding::new(Id::Conflict, cause).advise("Run the same command again: it asks about that, too."))
     }
 
     /// What is, or was a moment ago, on record.
@@ -98,6 +109,7 @@ pub async fn is_installed(client: &Client) -> Result<bool, Error> {
 }
 
 /// What users lose with the stack, as `namespace/name`.
+#[derive(Debug, Clone, Default)]
 pub struct Lost {
     /// Instances, with their data.
     pub instances: Vec<String>,
@@ -105,18 +117,25 @@ pub struct Lost {
     pub backups: Vec<String>,
 }
 
+impl Lost {
+    fn of(found: &[(Api<DynamicObject>, DynamicObject)]) -> Self {
+        let of = |kind: Kind| {
+            let is_of = |object: &DynamicObject| object.types.as_ref().is_some_and(|types| types.kind == kind.kind());
+            let of_kind = found.iter().filter(|(_, object)| is_of(object));
+            let name =
+                |object: &DynamicObject| format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any());
+            of_kind.map(|(_, object)| name(object)).collect()
+        };
+        Self { instances: of(Kind::Instance), backups: of(Kind::Backup) }
+    }
+}
+
 /// What users would lose with the stack.
 ///
 /// # Errors
 /// The cluster can't be asked.
 pub async fn lost(client: &Client) -> Result<Lost, Error> {
-    let found = custom(client).await?;
-    let of = |kind: Kind| {
-        let is_of = |object: &DynamicObject| object.types.as_ref().is_some_and(|types| types.kind == kind.kind());
-        let of_kind = found.iter().filter(|(_, object)| is_of(object));
-        of_kind.map(|(_, object)| format!("{}/{}", object.namespace().unwrap_or_default(), object.name_any())).collect()
-    };
-    Ok(Lost { instances: of(Kind::Instance), backups: of(Kind::Backup) })
+    Ok(Lost::of(&custom(client).await?))
 }
 
 /// What is still there of these.
@@ -251,6 +270,9 @@ impl Step for Removed {
         loop {
             let found = custom(&client).await?;
             let Some((_, first)) = found.first() else { break };
+            if let Some(finding) = self.unasked(&found) {
+                return Err(finding);
+            }
             context.progress(format!("waiting for {} to be gone", describe(first)));
             for (api, object) in found.iter().filter(|(_, object)| object.metadata.deletion_timestamp.is_none()) {
                 context.command(format!("kubectl delete {}", describe(object).replace(' ', "/")));
