@@ -207,6 +207,34 @@ Feature: Clusters in Docker that can't be made
     Then the command fails with exit code 1
     And standard error says "all was said"
 
+  Scenario: What was cut off of a cluster of minikube is gone on with
+    Given the file "bin/minikube" with:
+      """
+      #!/bin/sh
+      profile() { printf '{"Name": "a8s", "Status": "%s", "Config": {"Nodes": [%s]}}' "$1" "$2" >"$0.profile"; }
+      case "$*" in
+      version*) echo v1.36.0 ;;
+      config*) echo kvm2 ;;
+      profile*) printf '{"valid": [%s]}' "$(cat "$0.profile" 2>/dev/null)" ;;
+      'start --profile a8s --nodes 2 '*) profile Stopped '{}'; exit 137 ;;
+      start*) grep -q OK "$0.profile" || profile OK '{}' ;;
+      node*) profile OK '{}, {}' ;;
+      *) echo "X $*: no addon" >&2; exit 1 ;;
+      esac
+      """
+    And I may run the file "bin/minikube"
+    When I run `a9s create cluster a8s -p minikube --stack builtin --cluster-nr-of-nodes 2 --yes`
+    Then the command fails with exit code 1
+    When I run `a9s create cluster a8s -p minikube --stack builtin --yes --show-commands`
+    Then the command fails with exit code 1
+    And standard error says "minikube node add --profile a8s"
+    And standard error says "no addon"
+    When I run `a9s cluster status -p minikube`
+    Then standard output says "it was made half"
+    When I run `a9s create cluster a8s -p minikube --stack builtin --yes`
+    Then the command fails with exit code 1
+    And standard error says "no addon"
+
   Scenario Outline: A configuration of kind: <what>
     Given the file "kind.yaml" with:
       """

@@ -13,6 +13,8 @@ pub const KUBECONFIG: &str = "kubeconfig";
 pub const INTRODUCED: &str = "introduced";
 /// The mark of a cluster that was made here.
 pub const MADE: &str = "made";
+/// Holds, from the moment its making begins to its end, how many nodes a cluster is to have.
+pub const MAKING: &str = "making";
 
 /// The memory of one provider.
 #[derive(Debug, Clone)]

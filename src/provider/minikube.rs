@@ -3,6 +3,7 @@
 //! It is asked for JSON and believed by its exit status. Its kubeconfig goes to a file of ours, with certificates
 //! embedded; the context is called as the profile is.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use a8s_operators::manifests;
@@ -10,7 +11,7 @@ use async_trait::async_trait;
 use serde_json::Value;
 
 use super::docker::{self, docker};
-use super::memory::{INTRODUCED, KUBECONFIG, MADE, Memory};
+use super::memory::{INTRODUCED, KUBECONFIG, MADE, MAKING, Memory};
 use super::tool::{self, Tool};
 use super::{ClusterName, Name, Options, Provider, State, builtin, no_cluster, stopped, wait_until_ready};
 use crate::finding::{Finding, Id};
@@ -89,10 +90,17 @@ impl Minikube {
         }
     }
 
-    /// Starts the cluster, and makes it unless it has `there` nodes: those it keeps, and their memory.
+    /// How many nodes a cluster is to have whose making was begun here, and has not come to its end.
+    fn half_made(&self, cluster: &ClusterName) -> Option<usize> {
+        self.memory.read(cluster, MAKING)?.parse().ok()
+    }
+
+    /// Starts the cluster, and makes it unless it has `there` nodes: those it keeps, and their memory. Where its making was
+    /// cut off, it gets those that it lacks.
     async fn up(&self, cluster: &ClusterName, there: Option<usize>, context: &Context) -> Result<(), Finding> {
         self.memory.prepare(cluster)?;
-        let wanted = self.options.nodes.unwrap_or(NODES);
+        let half_made = self.half_made(cluster);
+        let wanted = half_made.or(there).unwrap_or_else(|| usize::from(self.options.nodes.unwrap_or(NODES)));
         let nodes = wanted.to_string();
         let memory = self.options.memory.as_deref().unwrap_or(MEMORY);
         let mut arguments = vec!["start", "--profile", cluster.as_str()];
@@ -103,13 +111,27 @@ impl Minikube {
         if let Some(image) = &self.options.node_image {
             arguments.extend(["--base-image", image]);
         }
-        self.tool(cluster).act(&arguments, None, context).await.map_err(explained)?;
-        if there.unwrap_or(usize::from(wanted)) > 1 {
+        let minikube = self.tool(cluster);
+        if let Err(finding) = minikube.act(&arguments, None, context).await {
+            // What has left no profile was not made half.
+            if self.profile(cluster).await.is_ok_and(|profile| profile.is_none()) {
+                self.memory.forget(cluster, MAKING);
+            }
+            return Err(explained(finding));
+        }
+        // `start` adds none to those that a profile has.
+        for _ in there.unwrap_or(wanted)..wanted {
+            // Where nothing is said of memory, the second node gets less than the first (`cmd/minikube/cmd/node_add.go`).
+            let minikube = minikube.clone().with("MINIKUBE_MEMORY", OsStr::new(memory));
+            minikube.act(&["node", "add", "--profile", cluster.as_str()], None, context).await?;
+        }
+        if wanted > 1 {
             // minikube's own makes the directory of a volume on the first node only: on others nobody but root may write there
             // (kubernetes/minikube 11765, 12165).
             let arguments = ["addons", "enable", "storage-provisioner-rancher", "--profile", cluster.as_str()];
-            self.tool(cluster).act(&arguments, None, context).await?;
+            minikube.act(&arguments, None, context).await?;
         }
+        self.memory.forget(cluster, MAKING);
         context.progress("waiting for its API server");
         wait_until_ready(self.kubeconfig(cluster)).await;
         Ok(())
@@ -178,6 +200,9 @@ impl Provider for Minikube {
             let why = format!("minikube says {status}");
             return Ok(if status == STOPPED { State::Stopped { why } } else { State::Unready { why } });
         }
+        if self.half_made(cluster).is_some() {
+            return Ok(State::Unready { why: "it was made half".to_owned() });
+        }
         Ok(super::state_by(self.kubeconfig(cluster)).await)
     }
 
@@ -209,6 +234,8 @@ impl Provider for Minikube {
             for name in [INTRODUCED, KUBECONFIG, MADE] {
                 self.memory.forget(cluster, name);
             }
+            // What is cut off from here on is gone on with.
+            self.memory.note(cluster, MAKING, &self.options.nodes.unwrap_or(NODES).to_string())?;
         }
         // What is cut off from here on is still ours.
         if profile.is_none() || self.is_made_here(cluster) {
@@ -349,19 +376,43 @@ mod tests {
         assert!(!minikube.made(&cluster("a8s-10")).await.unwrap(), "somebody else made it");
     }
 
+    #[rstest]
+    #[case::at_its_first_node("start", &[
+        "start --profile a8s --embed-certs --interactive=false",
+        "node add --profile a8s",
+        "addons enable storage-provisioner-rancher --profile a8s",
+    ])]
+    #[case::before_its_volumes("addons", &[
+        "start --profile a8s --embed-certs --interactive=false",
+        "addons enable storage-provisioner-rancher --profile a8s",
+    ])]
     #[tokio::test]
-    async fn a_creation_that_was_cut_off_is_gone_on_with() {
+    async fn a_creation_that_was_cut_off_is_gone_on_with(
+        #[case] at: &str,
+        #[case] expected: &[&str],
+        #[values(Wanted::Created, Wanted::Started)] wanted: Wanted,
+    ) {
         let directory = tempfile::tempdir().unwrap();
-        fs_err::write(directory.path().join("profiles"), "a8s Stopped\n").unwrap();
-        let minikube = recorded(directory.path());
-        assert!(!minikube.made(&cluster("a8s")).await.unwrap(), "nothing says that it is ours");
-        fs_err::write(directory.path().join("profiles"), "").unwrap();
-        fs_err::write(directory.path().join("cut-off"), "").unwrap();
-        let mut plan = Plan::new("test");
-        plan.add(Cluster { provider: Arc::new(minikube.clone()), name: cluster("a8s"), wanted: Wanted::Created });
-        Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(20)).run(&plan).await.unwrap_err();
-        assert!(matches!(minikube.state(&cluster("a8s")).await.unwrap(), State::Stopped { .. }));
-        assert!(minikube.made(&cluster("a8s")).await.unwrap(), "its making was begun here");
+        let (mut minikube, name) = (answering(directory.path(), 2).await, cluster("a8s"));
+        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(20));
+        let plan = |minikube: &Minikube, wanted| {
+            let mut plan = Plan::new("test");
+            plan.add(Cluster { provider: Arc::new(minikube.clone()), name: cluster("a8s"), wanted });
+            plan
+        };
+        let cut_off = directory.path().join(format!("cut-off-{at}"));
+        fs_err::write(&cut_off, "").unwrap();
+        minikube.options.nodes = Some(2);
+        runner.run(&plan(&minikube, Wanted::Created)).await.unwrap_err();
+        assert!(!matches!(minikube.state(&name).await.unwrap(), State::Absent | State::Running { .. }));
+        assert!(minikube.made(&name).await.unwrap(), "its making was begun here");
+        fs_err::remove_file(&cut_off).unwrap();
+        let before = told(directory.path()).len();
+        // Another number does not count any more.
+        minikube.options.nodes = None;
+        assert!(runner.run(&plan(&minikube, wanted)).await.unwrap().changed());
+        assert_eq!(told(directory.path()).split_off(before), expected);
+        assert!(minikube.made(&name).await.unwrap() && !minikube.memory.file(&name, MAKING).exists());
     }
 
     #[tokio::test]

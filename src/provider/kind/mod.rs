@@ -24,7 +24,7 @@ pub use configuration::Configuration;
 use configuration::NODES;
 
 use super::docker::{self, docker};
-use super::memory::{INTRODUCED, KUBECONFIG, MADE, Memory};
+use super::memory::{INTRODUCED, KUBECONFIG, MADE, MAKING, Memory};
 use super::tool::{self, Tool};
 use super::{ClusterName, Name, Options, POLL, Provider, State, builtin, no_cluster, wait_until_ready};
 use crate::finding::{Finding, Id};
@@ -51,8 +51,6 @@ const HALF_MADE: Duration = Duration::from_secs(20);
 const FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
 /// Images on their way to a cluster.
 const ARCHIVE: &str = "images.tar";
-/// Holds, from the moment its making begins to its end, how many nodes a cluster is to have.
-const MAKING: &str = "making";
 /// The configuration that a cluster was made with.
 const CONFIGURATION: &str = "config.yaml";
 
