@@ -5,6 +5,7 @@
 
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use a8s_operators::manifests;
 use async_trait::async_trait;
@@ -23,6 +24,8 @@ const STOPPED: &str = "Stopped";
 const OLDEST: (u32, u32, u32) = (1, 30, 0);
 const NODES: u16 = 3;
 const MEMORY: &str = "4gb";
+/// Within this time of its mark, the making of a cluster has its first machine: much may have to be fetched before.
+const LONGEST: Duration = Duration::from_secs(3600);
 
 /// The provider.
 #[derive(Debug, Clone)]
@@ -71,11 +74,6 @@ impl Minikube {
         })
     }
 
-    /// Whether its profile was not there before we began to make it.
-    fn is_made_here(&self, cluster: &ClusterName) -> bool {
-        self.memory.file(cluster, MADE).exists()
-    }
-
     async fn profile(&self, cluster: &ClusterName) -> Result<Option<Profile>, Finding> {
         Ok(self.profiles().await?.into_iter().find(|profile| profile.name == cluster.as_str()))
     }
@@ -90,16 +88,50 @@ impl Minikube {
         }
     }
 
-    /// How many nodes a cluster is to have whose making was begun here, and has not come to its end.
-    fn half_made(&self, cluster: &ClusterName) -> Option<usize> {
+    /// The public key of its first machine. minikube makes one with the machine, and removes it with that; the authority of
+    /// certificates is the same for all its clusters.
+    async fn key(&self, cluster: &ClusterName) -> Option<PathBuf> {
+        let private = self.minikube.run(&["ssh-key", "--profile", cluster.as_str()]).await.ok()?;
+        Some(PathBuf::from(format!("{}.pub", private.trim())))
+    }
+
+    /// What no other cluster has, even of the same name; empty where a driver makes no machines.
+    async fn identity(&self, cluster: &ClusterName) -> String {
+        let key = self.key(cluster).await;
+        key.and_then(|key| std::fs::read_to_string(key).ok()).unwrap_or_default()
+    }
+
+    /// How many nodes a cluster is to have whose making was begun here, and has not come to its end. Somebody else may
+    /// have made a cluster of that name long after one of ours was cut off.
+    async fn half_made(&self, cluster: &ClusterName) -> Option<usize> {
+        let modified = |path: &Path| std::fs::metadata(path).and_then(|metadata| metadata.modified()).ok();
+        let begun = modified(&self.memory.file(cluster, MAKING))?;
+        let key = self.key(cluster).await;
+        let after = key.and_then(|key| modified(&key)?.duration_since(begun).ok());
+        if after.is_some_and(|after| after > LONGEST) {
+            return None;
+        }
         self.memory.read(cluster, MAKING)?.parse().ok()
     }
 
-    /// Starts the cluster, and makes it unless it has `there` nodes: those it keeps, and their memory. Where its making was
-    /// cut off, it gets those that it lacks.
+    /// Whether the cluster that is there was made here, or its making was begun here.
+    async fn is_made_here(&self, cluster: &ClusterName) -> bool {
+        let mark = self.memory.read(cluster, MADE);
+        mark == Some(self.identity(cluster).await) || self.half_made(cluster).await.is_some()
+    }
+
+    /// Notes that what is there is a whole cluster of ours.
+    async fn adopt(&self, cluster: &ClusterName) -> Result<(), Finding> {
+        self.memory.note(cluster, MADE, &self.identity(cluster).await)?;
+        self.memory.forget(cluster, MAKING);
+        Ok(())
+    }
+
+    /// Starts the cluster, and makes it unless it has `there` nodes: those it keeps, and their memory. Where its making
+    /// was cut off, it gets those that it lacks.
     async fn up(&self, cluster: &ClusterName, there: Option<usize>, context: &Context) -> Result<(), Finding> {
         self.memory.prepare(cluster)?;
-        let half_made = self.half_made(cluster);
+        let (half_made, is_ours) = (self.half_made(cluster).await, self.is_made_here(cluster).await);
         let wanted = half_made.or(there).unwrap_or_else(|| usize::from(self.options.nodes.unwrap_or(NODES)));
         let nodes = wanted.to_string();
         let memory = self.options.memory.as_deref().unwrap_or(MEMORY);
@@ -121,7 +153,7 @@ impl Minikube {
         }
         // `start` adds none to those that a profile has.
         for _ in there.unwrap_or(wanted)..wanted {
-            // Where nothing is said of memory, the second node gets less than the first (`cmd/minikube/cmd/node_add.go`).
+            // Unless memory is named, the second node gets less than the first (`cmd/minikube/cmd/node_add.go`).
             let minikube = minikube.clone().with("MINIKUBE_MEMORY", OsStr::new(memory));
             minikube.act(&["node", "add", "--profile", cluster.as_str()], None, context).await?;
         }
@@ -131,7 +163,10 @@ impl Minikube {
             let arguments = ["addons", "enable", "storage-provisioner-rancher", "--profile", cluster.as_str()];
             minikube.act(&arguments, None, context).await?;
         }
-        self.memory.forget(cluster, MAKING);
+        // Its machine may be another now: one that is gone is made anew.
+        if is_ours {
+            self.adopt(cluster).await?;
+        }
         context.progress("waiting for its API server");
         wait_until_ready(self.kubeconfig(cluster)).await;
         Ok(())
@@ -200,7 +235,7 @@ impl Provider for Minikube {
             let why = format!("minikube says {status}");
             return Ok(if status == STOPPED { State::Stopped { why } } else { State::Unready { why } });
         }
-        if self.half_made(cluster).is_some() {
+        if self.half_made(cluster).await.is_some() {
             return Ok(State::Unready { why: "it was made half".to_owned() });
         }
         Ok(super::state_by(self.kubeconfig(cluster)).await)
@@ -224,7 +259,7 @@ impl Provider for Minikube {
     }
 
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
-        Ok(self.profile(cluster).await?.is_none() || self.is_made_here(cluster))
+        Ok(self.profile(cluster).await?.is_none() || self.is_made_here(cluster).await)
     }
 
     async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
@@ -234,12 +269,8 @@ impl Provider for Minikube {
             for name in [INTRODUCED, KUBECONFIG, MADE] {
                 self.memory.forget(cluster, name);
             }
-            // What is cut off from here on is gone on with.
+            // What is cut off from here on is ours, and gone on with.
             self.memory.note(cluster, MAKING, &self.options.nodes.unwrap_or(NODES).to_string())?;
-        }
-        // What is cut off from here on is still ours.
-        if profile.is_none() || self.is_made_here(cluster) {
-            self.memory.note(cluster, MADE, "")?;
         }
         // `minikube start` goes on with what was made half, and starts what is stopped.
         self.up(cluster, profile.and_then(|profile| profile.nodes), context).await
@@ -313,7 +344,7 @@ impl Provider for Minikube {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::time::SystemTime;
 
     use rstest::rstest;
 
@@ -350,7 +381,8 @@ mod tests {
     /// What it was told to do.
     fn told(directory: &Path) -> Vec<String> {
         let asked = fs_err::read_to_string(directory.join("asked")).unwrap();
-        let is_question = |line: &&str| ["profile", "version", "config"].iter().any(|word| line.starts_with(word));
+        let questions = ["profile", "version", "config", "ssh-key"];
+        let is_question = |line: &&str| questions.iter().any(|word| line.starts_with(word));
         asked.lines().filter(|line| !is_question(line)).map(str::to_owned).collect()
     }
 
@@ -413,6 +445,25 @@ mod tests {
         assert!(runner.run(&plan(&minikube, wanted)).await.unwrap().changed());
         assert_eq!(told(directory.path()).split_off(before), expected);
         assert!(minikube.made(&name).await.unwrap() && !minikube.memory.file(&name, MAKING).exists());
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_others_have_made_under_the_name_of_ours_is_theirs() {
+        let directory = tempfile::tempdir().unwrap();
+        let (minikube, name) = (recorded(directory.path()), cluster("a8s"));
+        let by_hand = async |verb: &str| minikube.minikube.run(&[verb, "--profile", "a8s"]).await.unwrap();
+        by_hand("start").await;
+        assert!(!minikube.made(&name).await.unwrap(), "nothing says that it is ours");
+        minikube.adopt(&name).await.unwrap();
+        assert!(minikube.made(&name).await.unwrap());
+        by_hand("delete").await;
+        by_hand("start").await;
+        assert!(!minikube.made(&name).await.unwrap(), "the one that was ours is gone");
+        minikube.memory.note(&name, MAKING, "2").unwrap();
+        assert!(minikube.made(&name).await.unwrap(), "its making was begun here");
+        let mark = fs_err::OpenOptions::new().write(true).open(minikube.memory.file(&name, MAKING)).unwrap();
+        mark.set_modified(SystemTime::now() - LONGEST * 2).unwrap();
+        assert!(!minikube.made(&name).await.unwrap(), "what was begun long before it was another");
     }
 
     #[tokio::test]
