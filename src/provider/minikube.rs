@@ -68,10 +68,16 @@ impl Minikube {
         if !ended.success {
             return Err(self.minikube.failed(&arguments, &ended));
         }
-        profiles(&ended.stdout).ok_or_else(|| {
-            let cause = "minikube profile list does not answer with the JSON it should";
-            Finding::new(Id::ToolFailed, cause).with("its answer", ended.stdout.lines().take(5))
-        })
+        profiles(&ended.stdout).ok_or_else(|| no_json("profile list", &ended.stdout))
+    }
+
+    /// The images that its nodes have.
+    async fn images(&self, cluster: &ClusterName) -> Result<Vec<Value>, Finding> {
+        let arguments = ["image", "ls", "--format", "json", "--profile", cluster.as_str()];
+        let answer = self.tool(cluster).run(&arguments).await?;
+        // Without any image, it says null.
+        let images: Option<Vec<Value>> = serde_json::from_str(&answer).map_err(|_| no_json("image ls", &answer))?;
+        Ok(images.unwrap_or_default())
     }
 
     async fn profile(&self, cluster: &ClusterName) -> Result<Option<Profile>, Finding> {
@@ -88,8 +94,8 @@ impl Minikube {
         }
     }
 
-    /// The public key of its first machine. minikube makes one with the machine, and removes it with that; the authority of
-    /// certificates is the same for all its clusters.
+    /// The public key of its first machine. minikube makes one with the machine, and removes it with that; the
+    /// authority of certificates is the same for all its clusters.
     async fn key(&self, cluster: &ClusterName) -> Option<PathBuf> {
         let private = self.minikube.run(&["ssh-key", "--profile", cluster.as_str()]).await.ok()?;
         Some(PathBuf::from(format!("{}.pub", private.trim())))
@@ -125,6 +131,20 @@ impl Minikube {
         self.memory.note(cluster, MADE, &self.identity(cluster).await)?;
         self.memory.forget(cluster, MAKING);
         Ok(())
+    }
+
+    /// Looks whether nodes have got images: `minikube image load` ends with success also where it has reached none.
+    /// What is named by a digest is not listed by it.
+    async fn have_arrived(&self, cluster: &ClusterName, images: &[String]) -> Result<(), Finding> {
+        let listed = self.images(cluster).await?;
+        let is_there = |image: &str| image.contains('@') || listed.iter().any(|listed| is_called(listed, image));
+        match images.iter().find(|image| !is_there(image.as_str())) {
+            Some(image) => {
+                let cause = format!("minikube image load has ended with success, and no node has the image {image}");
+                Err(Finding::new(Id::ToolFailed, cause))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Starts the cluster, and makes it unless it has `there` nodes: those it keeps, and their memory. Where its making
@@ -211,11 +231,27 @@ fn profiles(json: &str) -> Option<Vec<Profile>> {
     Some(lists.into_iter().filter_map(Value::as_array).flatten().filter_map(profile).collect())
 }
 
+fn no_json(command: &str, answer: &str) -> Finding {
+    let cause = format!("minikube {command} does not answer with the JSON it should");
+    Finding::new(Id::ToolFailed, cause).with("its answer", answer.lines().take(5))
+}
+
+/// Whether an image that minikube lists is called so.
+fn is_called(listed: &Value, name: &str) -> bool {
+    let mut tags = listed["repoTags"].as_array().into_iter().flatten().filter_map(Value::as_str);
+    tags.any(|tag| short(tag) == short(name))
+}
+
+/// The name of an image as a person may write it: without what is meant where no registry is named, and with its tag.
+fn short(name: &str) -> String {
+    let short = name.trim_start_matches("docker.io/").trim_start_matches("library/");
+    let has_tag = short.rsplit('/').next().is_some_and(|last| last.contains(':'));
+    if has_tag { short.to_owned() } else { format!("{short}:latest") }
+}
+
 /// Whether an image that minikube lists is this one: its name alone may be that of an older build.
 fn is_image(listed: &Value, name: &str, id: &str) -> bool {
-    let short = |name: &str| name.trim_start_matches("docker.io/").to_owned();
-    let mut tags = listed["repoTags"].as_array().into_iter().flatten().filter_map(Value::as_str);
-    tags.any(|tag| short(tag) == short(name)) && builtin::is_image(listed, id)
+    is_called(listed, name) && builtin::is_image(listed, id)
 }
 
 #[async_trait]
@@ -305,9 +341,7 @@ impl Provider for Minikube {
             Some(profile) if profile.status == STOPPED => return Err(stopped(Name::Minikube, cluster)),
             Some(_) => {}
         }
-        let arguments = ["image", "ls", "--format", "json", "--profile", cluster.as_str()];
-        let listed = self.tool(cluster).run(&arguments).await?;
-        let listed: Vec<Value> = serde_json::from_str(&listed).unwrap_or_default();
+        let listed = self.images(cluster).await?;
         for image in images {
             let here = builtin::id(&self.docker, image).await?;
             if !listed.iter().any(|listed| is_image(listed, image, &here)) {
@@ -321,7 +355,7 @@ impl Provider for Minikube {
         for image in images {
             self.tool(cluster).act(&["image", "load", image, "--profile", cluster.as_str()], None, context).await?;
         }
-        Ok(())
+        self.have_arrived(cluster, images).await
     }
 
     fn kubeconfig(&self, cluster: &ClusterName) -> PathBuf {
@@ -518,6 +552,34 @@ mod tests {
         let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(20));
         assert!(runner.run(&plan).await.unwrap().changed());
         assert_eq!(told(directory.path()), expected);
+    }
+
+    #[tokio::test]
+    async fn images_that_have_reached_no_node_are_not_loaded() {
+        let directory = tempfile::tempdir().unwrap();
+        let (minikube, name) = (recorded(directory.path()), cluster("a8s"));
+        minikube.minikube.run(&["image", "load", "a9s/x:1"]).await.unwrap();
+        let (loaded, others) = (["a9s/x:1".to_owned()], ["a9s/x:1".to_owned(), "example.com/y:1".to_owned()]);
+        minikube.have_arrived(&name, &loaded).await.unwrap();
+        let finding = minikube.have_arrived(&name, &others).await.unwrap_err();
+        assert!(finding.id == Id::ToolFailed && finding.cause.contains("example.com/y:1"), "{finding}");
+    }
+
+    #[tokio::test]
+    async fn a_list_of_images_that_is_none_is_a_failure_and_no_empty_list() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut minikube = recorded(directory.path());
+        minikube.minikube = minikube.minikube.at(Path::new("/bin/echo"));
+        assert_eq!(minikube.images(&cluster("a8s")).await.unwrap_err().id, Id::ToolFailed);
+    }
+
+    #[rstest]
+    #[case("docker.io/library/redis:7", "redis:7")]
+    #[case("docker.io/a9s/x:latest", "a9s/x")]
+    #[case("localhost:5000/x:latest", "localhost:5000/x")]
+    fn an_image_is_called_as_a_person_may_write_it(#[case] tag: &str, #[case] name: &str) {
+        let listed = serde_json::json!({"repoTags": [tag]});
+        assert!(is_called(&listed, name) && !is_called(&listed, "a9s/y"));
     }
 
     #[test]
