@@ -174,7 +174,8 @@ impl CreateStackA8s {
             let connection = self.cluster.connect().await?;
             let maker = maker(&connection).await;
             let is_ours = match &maker {
-                Some((provider, cluster)) => provider.made(cluster).await?,
+                // Where that can't be told, as without Docker, the user is asked.
+                Some((provider, cluster)) => provider.made(cluster).await.unwrap_or(false),
                 None => false,
             };
             Ok((connection, maker, is_ours))
