@@ -6,6 +6,7 @@ use std::sync::Arc;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
+use super::stack::namespaces;
 use super::stack_arguments::{StackArguments, tell_kept};
 use crate::cli::arguments::{ProviderChoice, Run};
 use crate::cli::{Session, group, prompt};
@@ -90,7 +91,7 @@ impl CreateCluster {
         let stack = arguments.stack.which.stack(Some((provider.clone(), self.cluster_name.clone())))?;
         let is_ours = is_ours(session, provider.as_ref(), &self.cluster_name)?;
         if !is_ours && !arguments.run.dry_run {
-            ask_about_foreign(session, provider.as_ref(), &self.cluster_name)?;
+            ask_about_foreign(session, provider.as_ref(), &self.cluster_name, &namespaces(stack.name(), &choice))?;
         }
         let state = session.look(async { Ok(provider.state(&self.cluster_name).await) })?;
         if matches!(state, Ok(State::Absent)) {
@@ -178,10 +179,15 @@ fn found_store(session: &Session, provider: &dyn Provider, cluster: &ClusterName
 }
 
 /// A cluster that this program did not make is not touched without asking.
-fn ask_about_foreign(session: &Session, provider: &dyn Provider, cluster: &ClusterName) -> Result<(), Finding> {
+fn ask_about_foreign(
+    session: &Session,
+    provider: &dyn Provider,
+    cluster: &ClusterName,
+    namespaces: &str,
+) -> Result<(), Finding> {
     let what = format!("installing the a8s stack on the {} cluster {cluster}, which a9s did not make", provider.name());
     let context = provider.context(cluster);
-    prompt::confirm(session, &format!("Go on with {what} (context {context}, namespace a8s-system)?"), &what)
+    prompt::confirm(session, &format!("Go on with {what} (context {context}, namespaces {namespaces})?"), &what)
 }
 
 /// The plan: the cluster, then the context and the installation; what needs no cluster at the same time.

@@ -123,6 +123,14 @@ async fn maker(connection: &Connection) -> Option<(Arc<dyn Provider>, ClusterNam
     None
 }
 
+/// The namespaces that an installation makes, or changes, for who is asked about it.
+pub(super) fn namespaces(stack: StackName, choice: &Choice) -> String {
+    let mut namespaces = vec![a8s_operators::SYSTEM_NAMESPACE];
+    namespaces.extend(choice.may_be_minio().then_some(object_store::manifests::NAMESPACE));
+    namespaces.extend((stack == StackName::Upstream).then_some("cert-manager"));
+    namespaces.join(", ")
+}
+
 impl CreateStack {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
         match self.what {
@@ -184,14 +192,11 @@ impl CreateStackA8s {
         let (name, supply) = (self.stack.which.name(provider), self.stack.which.supply(provider)?);
         let stack = self.stack.which.stack(maker.clone())?;
         if !is_ours && !self.run.dry_run {
-            let mut namespaces = vec![a8s_operators::SYSTEM_NAMESPACE];
-            namespaces.extend(choice.may_be_minio().then_some(object_store::manifests::NAMESPACE));
-            namespaces.extend((name == StackName::Upstream).then_some("cert-manager"));
             let what = format!(
                 "installing the {name} a8s stack on the cluster of the context {} ({}, namespaces {})",
                 connection.context,
                 connection.server,
-                namespaces.join(", ")
+                namespaces(name, &choice)
             );
             prompt::confirm(session, &format!("Go on with {what}?"), &what)?;
         }

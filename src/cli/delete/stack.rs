@@ -47,21 +47,23 @@ impl DeleteStack {
 
 impl DeleteStackA8s {
     fn run(self, session: &Session) -> Result<(), Finding> {
-        let (connection, is_installed, lost, dependants) = session.look(async {
+        let (connection, is_installed, namespaces, lost, dependants) = session.look(async {
             let connection = self.cluster.connect().await?;
             let is_installed = stack::is_installed(&connection.client).await?;
+            let namespaces = stack::namespaces(&connection.client).await?;
             let lost = stack::lost(&connection.client).await?;
             let dependants = stack::dependants(&connection.client).await?;
-            Ok((connection, is_installed, lost, dependants))
+            Ok((connection, is_installed, namespaces, lost, dependants))
         })?;
         let context = connection.context.clone();
         if !self.run.dry_run {
             let what = format!("removing the a8s stack from the cluster of the context {context}");
-            prompt::confirm(
-                session,
-                &format!("Go on with {what} ({}, namespace a8s-system)?", connection.server),
-                &what,
-            )?;
+            let namespaces = match namespaces.join(", ") {
+                none if none.is_empty() => none,
+                names => format!(", namespaces {names}"),
+            };
+            let question = format!("Go on with {what} ({}{namespaces})?", connection.server);
+            prompt::confirm(session, &question, &what)?;
             for (names, what) in [
                 (&lost.instances, "instances with their data"),
                 (&lost.backups, "backups, also in the store where the stack removes them there"),

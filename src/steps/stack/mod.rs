@@ -26,7 +26,7 @@ pub use self::admission::Admission;
 pub use self::inventory::{Inventory, OneStack};
 pub use self::manifests::Manifests;
 pub use self::objects::{Established, Namespaces, Objects};
-pub use self::removal::{Lost, Removed, dependants, is_installed, lost};
+pub use self::removal::{Lost, Removed, dependants, is_installed, lost, namespaces};
 pub use self::rollouts::Rollouts;
 pub use self::site::{Origin, Site};
 pub use self::source::{Source, values_of};

@@ -108,6 +108,15 @@ pub async fn is_installed(client: &Client) -> Result<bool, Error> {
     Ok(!inventory::read(client).await?.installed.is_empty())
 }
 
+/// The namespaces that the program has installed, or has found and installed into.
+///
+/// # Errors
+/// The cluster can't be asked.
+pub async fn namespaces(client: &Client) -> Result<Vec<String>, Error> {
+    let installed = inventory::read(client).await?.installed;
+    Ok(installed.into_iter().filter(|entry| entry.kind == "Namespace").map(|entry| entry.name).collect())
+}
+
 /// What users lose with the stack, as `namespace/name`.
 #[derive(Debug, Clone, Default)]
 pub struct Lost {
