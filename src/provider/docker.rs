@@ -62,6 +62,23 @@ impl Limits {
     }
 }
 
+/// Whether the engine is one of this machine, as far as its address says.
+async fn is_here(docker: &Tool) -> bool {
+    let of_user = crate::caller::variable("DOCKER_HOST").and_then(|host| host.into_string().ok());
+    let of_context = ["context", "inspect", "--format", "{{.Endpoints.docker.Host}}"];
+    let host = match of_user.filter(|host| !host.is_empty()) {
+        Some(host) => host,
+        // Not every program that answers as docker does has contexts.
+        None => docker.run(&of_context).await.unwrap_or_default(),
+    };
+    is_local(host.trim())
+}
+
+/// Whether an engine at this address is one of this machine; without any, it is.
+fn is_local(host: &str) -> bool {
+    host.is_empty() || ["unix:", "npipe:", "fd:"].iter().any(|scheme| host.starts_with(scheme))
+}
+
 /// Asks the engine.
 ///
 /// # Errors
@@ -111,20 +128,23 @@ pub async fn ask(docker: &Tool, arguments: &[&str]) -> Result<String, Finding> {
 ///
 /// # Errors
 /// It would not come up.
-pub fn precheck(docker: &Tool, engine: &Engine, nodes: u16, context: &Context) -> Result<(), Finding> {
+pub async fn precheck(docker: &Tool, engine: &Engine, nodes: u16, context: &Context) -> Result<(), Finding> {
     // Not every program that answers as docker does has a version like it.
     if tool::version(&engine.version).is_some() {
         tool::require(docker, &engine.version, OLDEST)?;
     }
-    for warning in check(engine, &Limits::of_this_machine(), nodes)? {
+    let limits = if is_here(docker).await { Some(Limits::of_this_machine()) } else { None };
+    for warning in check(engine, limits.as_ref(), nodes)? {
         context.warn(warning);
     }
     Ok(())
 }
 
-/// What is too little is a finding; what may be too little is returned as warnings.
-fn check(engine: &Engine, limits: &Limits, nodes: u16) -> Result<Vec<String>, Finding> {
+/// What is too little is a finding; what may be too little is returned as warnings. Of an engine that is elsewhere, disk
+/// and limits of the machine are not known.
+fn check(engine: &Engine, here: Option<&Limits>, nodes: u16) -> Result<Vec<String>, Finding> {
     let mut warnings = Vec::new();
+    let limits = here.cloned().unwrap_or_default();
     let memory = [Some(engine.memory).filter(|memory| *memory > 0), limits.memory].into_iter().flatten().min();
     if let Some(memory) = memory.filter(|memory| *memory < MEMORY) {
         let cause = format!("the Docker engine has {} MiB of memory, and a cluster needs 2 GiB", memory >> 20);
@@ -140,7 +160,8 @@ fn check(engine: &Engine, limits: &Limits, nodes: u16) -> Result<Vec<String>, Fi
             wanted >> 20
         ));
     }
-    if let Ok(found) = nix::sys::statvfs::statvfs(engine.root.as_str()) {
+    let root = here.and_then(|_| nix::sys::statvfs::statvfs(engine.root.as_str()).ok());
+    if let Some(found) = root {
         // These have another width on other systems.
         let free = u128::from(found.blocks_available()) * u128::from(found.fragment_size());
         if free < u128::from(DISK) {
@@ -221,14 +242,24 @@ mod tests {
     #[test]
     fn what_is_too_little_is_a_finding() {
         let none = Limits::default();
-        assert_eq!(check(&here(1_000_000), &none, 1).unwrap_err().id, Id::TooLittleMemory);
-        assert_eq!(check(&here(0), &none, 1).unwrap(), Vec::<String>::new());
+        assert_eq!(check(&here(1_000_000), Some(&none), 1).unwrap_err().id, Id::TooLittleMemory);
+        assert_eq!(check(&here(0), Some(&none), 1).unwrap(), Vec::<String>::new());
         let container = Limits { memory: Some(GIB), ..Limits::default() };
-        assert_eq!(check(&here(8 * GIB), &container, 1).unwrap_err().id, Id::TooLittleMemory);
+        assert_eq!(check(&here(8 * GIB), Some(&container), 1).unwrap_err().id, Id::TooLittleMemory);
         // File systems without any room.
         let root = if cfg!(target_os = "linux") { "/proc" } else { "/dev" };
         let full = Engine { root: root.to_owned(), ..here(0) };
-        assert_eq!(check(&full, &none, 1).unwrap_err().id, Id::TooLittleDisk);
+        assert_eq!(check(&full, Some(&none), 1).unwrap_err().id, Id::TooLittleDisk);
+        assert_eq!(check(&full, None, 1).unwrap(), Vec::<String>::new(), "the disk is of another machine");
+    }
+
+    #[rstest]
+    #[case("", true)]
+    #[case("unix:///var/run/docker.sock", true)]
+    #[case("ssh://user@example.com", false)]
+    #[case("tcp://10.0.0.1:2376", false)]
+    fn an_engine_at_a_socket_is_one_of_this_machine(#[case] host: &str, #[case] local: bool) {
+        assert_eq!(is_local(host), local);
     }
 
     #[rstest]
@@ -243,7 +274,7 @@ mod tests {
         #[case] nodes: u16,
         #[case] word: &str,
     ) {
-        let warnings = check(&engine, &limits, nodes).unwrap();
+        let warnings = check(&engine, Some(&limits), nodes).unwrap();
         assert!(warnings.len() == 1 && warnings[0].contains(word), "{warnings:?}");
     }
 }

@@ -291,7 +291,7 @@ impl Provider for Minikube {
                 Err(_) => return Ok(()),
             },
         };
-        docker::precheck(&self.docker, &engine, self.options.nodes.unwrap_or(NODES), context)
+        docker::precheck(&self.docker, &engine, self.options.nodes.unwrap_or(NODES), context).await
     }
 
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {

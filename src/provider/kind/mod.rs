@@ -348,7 +348,7 @@ impl Provider for Kind {
         if self.options.no_precheck {
             return Ok(());
         }
-        docker::precheck(&self.docker, &engine, self.configuration().nodes(), context)
+        docker::precheck(&self.docker, &engine, self.configuration().nodes(), context).await
     }
 
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
