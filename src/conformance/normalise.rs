@@ -77,7 +77,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\{time\} \[\d+\]", "{time} [{id}]"),
         (r"\b[0-9A-F]+/[0-9A-F]{6,8}\b", "{position}"),
         // Its build, the numbers of its tables and of what a client wrote.
-        (r"\b\d+\.\d+ \(Debian [^)]*\)( on \S+, compiled by [^\n]*?, \d+-bit)?", "{server}"),
+        (r"\b\d+\.\d+ \((Debian|Ubuntu) [^)]*\)( on \S+, compiled by [^\n]*?, \d+-bit)?", "{server}"),
         (r"\b(pg_toast_|toast value )\d+", "${1}{number}"),
         (r"\b\d+( of \d+)? (acknowledged rows|(rows )?were acknowledged)", "{number} $2"),
         (r"\ball \d+ are\b", "all {number} are"),
@@ -203,5 +203,8 @@ mod tests {
             Resource Version:  {version}, \"bytes\": {number}, {number} acknowledged rows are lost, pg_toast_{number}, \
             /dev/pts/{number}";
         assert_eq!(Names::default().text(text), wanted);
+        let text = "PostgreSQL 16.9 (Ubuntu 16.9-0ubuntu0.24.04.1) on x86_64-pc-linux-gnu, compiled by gcc (Ubuntu \
+            13.3.0-6ubuntu2~24.04) 13.3.0, 64-bit; psql 15.13 (Ubuntu 15.13-1.pgdg24.04+1)";
+        assert_eq!(Names::default().text(text), "PostgreSQL {server}; psql {server}");
     }
 }
