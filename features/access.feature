@@ -23,7 +23,7 @@ Feature: Who may do what
       """
       {"apiVersion": "postgresql.anynines.com/v1beta3", "kind": "Postgresql",
        "metadata": {"name": "abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz", "labels": {"a8s.a9s/dsi-name": "x"}},
-       "spec": {"version": 15, "volumeSize": "1Mi"}}
+       "spec": {"version": 14, "volumeSize": "1Mi"}}
       """
     Then the answer is 422 Invalid: 'admission webhook "vpostgresql.kb.io" denied the request'
     And the answer is 422 Invalid: 'metadata.name'
@@ -43,16 +43,20 @@ Feature: Who may do what
 
     # No node has room for members of the size of "too many replicas": were it admitted, none would run.
     Examples:
-      | what                  | spec                                                                                                       | word                                        |
-      | no version            | {"replicas": 1}                                                                                            | spec.version                                |
-      | a version too high    | {"version": 99}                                                                                            | spec.version                                |
-      | a version as text     | {"version": "fifteen"}                                                                                     | spec.version                                |
-      | negative replicas     | {"version": 15, "replicas": -1}                                                                            | spec.replicas                               |
-      | too many replicas     | {"version": 15, "replicas": 2147483647, "resources": {"requests": {"cpu": "1k"}, "limits": {"cpu": "1k"}}} | must be no more than 99                     |
-      | an unknown extension  | {"version": 15, "extensions": ["nix"]}                                                                     | Only the following extensions are supported |
-      | an extension twice    | {"version": 15, "extensions": ["ltree", "ltree"]}                                                          | spec.extensions                             |
-      | a setting of no range | {"version": 15, "parameters": {"maxConnections": 0}}                                                       | maxConnections                              |
-      | a word of no list     | {"version": 15, "parameters": {"logStatement": "some"}}                                                    | logStatement                                |
+      | what                  | spec                                                    | word                                        |
+      | no version            | {"replicas": 1}                                         | spec.version                                |
+      | a version too high    | {"version": 99}                                         | spec.version                                |
+      | a version as text     | {"version": "fifteen"}                                  | spec.version                                |
+      | negative replicas     | {"version": 14, "replicas": -1}                         | spec.replicas                               |
+      | an unknown extension  | {"version": 14, "extensions": ["nix"]}                  | Only the following extensions are supported |
+      | an extension twice    | {"version": 14, "extensions": ["ltree", "ltree"]}       | spec.extensions                             |
+      | a setting of no range | {"version": 14, "parameters": {"maxConnections": 0}}    | maxConnections                              |
+      | a word of no list     | {"version": 14, "parameters": {"logStatement": "some"}} | logStatement                                |
+
+    @builtin
+    Examples:
+      | what              | spec                                                                                                       | word                    |
+      | too many replicas | {"version": 14, "replicas": 2147483647, "resources": {"requests": {"cpu": "1k"}, "limits": {"cpu": "1k"}}} | must be no more than 99 |
 
   @full
   Scenario Outline: An object that is right: <what>
@@ -111,7 +115,7 @@ Feature: Who may do what
     Then the answer is 400 BadRequest: ""
     And the cluster answers
 
-  @kubectl
+  @kubectl @builtin
   Scenario: The agent of an instance may do what it needs, and nothing else
     Given an instance "solo"
     When I run `kubectl auth can-i get secret/solo-logins --as system:serviceaccount:{namespace}:solo`

@@ -166,7 +166,7 @@ Feature: Failover
     Then the ledger of "trio" is complete
     And no row of the ledger waited longer than 30 seconds
 
-  @chaos
+  @chaos @builtin
   Scenario: The volume of the primary is lost
     Given an instance "trio" of 3 members
     And a ledger of "trio"

@@ -146,7 +146,7 @@ Feature: Findings
     And I run `a9s pg failover soon --yes`
     Then it ends with the finding "no-lease"
 
-  @full @kubectl
+  @full @kubectl @builtin
   Scenario: An instance that has a place on no node
     Given a cluster with the a8s stack
     When I apply the object:

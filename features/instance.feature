@@ -313,7 +313,7 @@ Feature: Instances
     Then the command succeeds
     And "solo" answers "SELECT 1" with "1"
 
-  @full
+  @full @builtin
   Scenario: An instance that cannot start does not say that it runs
     When I POST this to `/apis/postgresql.anynines.com/v1beta3/namespaces/{namespace}/postgresqls` as `application/json`:
       """

@@ -17,7 +17,7 @@ Feature: Manifests
       | instance --name trio --replicas 3                                                   |
       | instance --name large --volume-size 2Ti --requests-cpu 1500m --limits-memory 1.5Gi  |
       | instance --name whole --volume-size 10G --requests-cpu 2 --limits-memory 1073741824 |
-      | instance --name chosen --service-version 15                                         |
+      | instance --name chosen --service-version 14                                         |
 
     Examples: Orders
       | command                               |
