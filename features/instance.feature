@@ -362,7 +362,7 @@ Feature: Instances
       | smaller          | patch pg grown --type merge -p '{"spec":{"volumeSize":"1Gi"}}' | cannot be decreased from 2Gi to 1Gi |
       | less             | patch pg grown --type merge -p '{"spec":{"replicas":1}}'       | cannot be decreased from 2 to 1     |
       | less, by scaling | scale pg grown --replicas 1                                    | cannot be decreased from 2 to 1     |
-      | of another major | patch pg grown --type merge -p '{"spec":{"version":16}}'       | cannot be changed from 13 to 16     |
+      | of another major | patch pg grown --type merge -p '{"spec":{"version":14}}'       | cannot be changed from 13 to 14     |
       | fewer than none  | patch pg grown --type merge -p '{"spec":{"replicas":-3}}'      | spec.replicas                       |
       | without a spec   | patch pg grown --type json -p '[{"op":"remove","path":"/spec"}]' | cannot be removed                |
       | somebody else's  | label pg grown a8s.a9s/dsi-name=other                          | reserved label keys                 |
@@ -370,11 +370,11 @@ Feature: Instances
   @full @negative @kubectl
   Scenario: All that is wrong with a change is said at once
     Given an instance "grown" with `--replicas 2 --volume-size 2Gi --service-version 13`
-    When I run `kubectl patch pg grown --type merge -p '{"metadata":{"labels":{"a8s.a9s/dsi-name":"x"}},"spec":{"volumeSize":"1Gi","replicas":1,"version":16}}'`
+    When I run `kubectl patch pg grown --type merge -p '{"metadata":{"labels":{"a8s.a9s/dsi-name":"x"}},"spec":{"volumeSize":"1Gi","replicas":1,"version":14}}'`
     Then the command fails
     And standard error says "cannot be decreased from 2Gi to 1Gi"
     And standard error says "cannot be decreased from 2 to 1"
-    And standard error says "cannot be changed from 13 to 16"
+    And standard error says "cannot be changed from 13 to 14"
     And standard error says "reserved label keys"
 
   @full @negative @kubectl @builtin
