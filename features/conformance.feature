@@ -295,6 +295,29 @@ Feature: The suite itself
     And standard output says "0 passed, 1 failed"
 
   @full @embedded-only
+  Scenario: What disturbs others on an existing cluster runs only where that is asked for
+    Given a cluster with the a8s stack
+    And the file "f/two.feature" with:
+      """
+      Feature: Two
+        @disruptive
+        Scenario: Disturbs others
+          Given an empty home and no cluster
+        Scenario: Disturbs nobody
+          Given an empty home and no cluster
+      """
+    When I run `a9s conformance run --context a9s-a8s --features f --report one`
+    Then the command succeeds
+    And standard output says "Two: Disturbs others (it disturbs others on the cluster: --disruptive runs it)"
+    And standard output says "1 passed, 0 failed, 1 skipped"
+    When I run `a9s conformance run --context a9s-a8s --features f --disruptive --report one`
+    Then the command succeeds
+    And standard output says "2 passed, 0 failed"
+    When I run `a9s conformance run --features f --report one`
+    Then the command succeeds
+    And standard output says "2 passed, 0 failed"
+
+  @full @embedded-only
   Scenario: A run that has little patience waits no longer for anything
     Given a cluster with the a8s stack
     And the file "f/late.feature" with:
@@ -453,7 +476,7 @@ Feature: The suite itself
       | 1500   |
       | 2500   |
 
-  @full @nodes @serial
+  @full @nodes @serial @disruptive
   Scenario: Interrupted while it does something to nodes, it undoes that before it ends
     Given a cluster with the a8s stack
     And the file "f/full.feature" with:

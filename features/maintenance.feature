@@ -5,11 +5,12 @@ Feature: Maintenance
   Background:
     Given a cluster with the a8s stack
 
+  @disruptive
   Scenario: All nodes are drained, and taken back
     Given an instance "trio" of 3 members
     And a ledger of "trio"
-    And `kubectl uncordon --selector kubernetes.io/hostname` is run afterwards
-    When I run `kubectl drain --selector kubernetes.io/hostname --ignore-daemonsets --delete-emptydir-data --timeout 180s`
+    And the nodes that take pods are labelled "conformance.a9s/drained={namespace}", and taken back afterwards
+    When I run `kubectl drain --selector conformance.a9s/drained={namespace} --ignore-daemonsets --delete-emptydir-data --timeout 180s`
     Then the command succeeds
     And the ledger soon stands still
     And the pod "trio-0" soon has these values:
@@ -17,7 +18,7 @@ Feature: Maintenance
       | /spec/nodeName             | null          |
       | /status/conditions/0/type   | PodScheduled  |
       | /status/conditions/0/reason | Unschedulable |
-    When I run `kubectl uncordon --selector kubernetes.io/hostname`
+    When I run `kubectl uncordon --selector conformance.a9s/drained={namespace}`
     Then the command succeeds
     And "trio" has one primary and 2 standbys
     When 50 more rows are acknowledged
@@ -25,7 +26,7 @@ Feature: Maintenance
     When I create a backup "after" of "trio"
     Then the command succeeds
 
-  @ha @several-nodes
+  @ha @several-nodes @disruptive
   Scenario: The node of the primary is drained, and taken back
     Given an instance "trio" of 3 members
     And the primary of "trio" is alone on its node
@@ -34,14 +35,14 @@ Feature: Maintenance
     Then another member of "trio" is the primary
     When 50 more rows are acknowledged
     Then the ledger of "trio" is complete
-    When I run `kubectl uncordon --selector kubernetes.io/hostname`
+    When what was done to the cluster is undone
     Then "trio" has one primary and 2 standbys
 
   # The embedded cluster has its pods on its one node nevertheless, and says what they would not tolerate.
-  @deployments
+  @deployments @disruptive
   Scenario: Nodes that are kept for others take who tolerates it
-    Given `kubectl taint nodes --all dedicated-` is run afterwards
-    When I run `kubectl taint nodes --all dedicated=databases:NoSchedule`
+    Given `kubectl taint nodes --all conformance.a9s/dedicated-` is run afterwards
+    When I run `kubectl taint nodes --all conformance.a9s/dedicated=databases:NoSchedule`
     Then the command succeeds
     When I create an instance "plain" with `--timeout 15s`
     Then the command fails with exit code 4
@@ -59,10 +60,10 @@ Feature: Maintenance
         resources: {requests: {cpu: 10m}}
         schedulingConstraints:
           tolerations:
-            - {key: dedicated, operator: Equal, value: databases, effect: NoSchedule}
+            - {key: conformance.a9s/dedicated, operator: Equal, value: databases, effect: NoSchedule}
       """
     Then the instance "tolerant" is ready
-    When I run `kubectl taint nodes --all dedicated-`
+    When I run `kubectl taint nodes --all conformance.a9s/dedicated-`
     Then the command succeeds
     And the instance "plain" is ready
 
@@ -88,11 +89,11 @@ Feature: Maintenance
     Then the instance "apart" is ready
     And the members of "apart" are on 2 nodes
 
-  @builtin @deployments
+  @builtin @deployments @disruptive
   Scenario: The operators are away when the primary goes
     Given an instance "trio" of 3 members
     And a ledger of "trio"
-    And `kubectl scale deployment --all --replicas 1 --namespace a8s-system` is run afterwards
+    And the Deployments of "a8s-system" are scaled back afterwards
     When I run `kubectl scale deployment --all --replicas 0 --namespace a8s-system`
     Then the command succeeds
     When I run `kubectl wait pod --all --for delete --namespace a8s-system --timeout 90s`
@@ -102,9 +103,8 @@ Feature: Maintenance
     Then another member of "trio" is the primary
     And "trio" has one primary and 2 standbys
     And the ledger of "trio" is complete
-    When I run `kubectl scale deployment --all --replicas 1 --namespace a8s-system`
-    Then the command succeeds
-    When I run `a9s create stack a8s --stack builtin --yes`
+    When what was done to the cluster is undone
+    And I run `a9s create stack a8s --stack builtin --yes`
     Then the command succeeds
     When I create an instance "later"
     Then the command succeeds

@@ -1,4 +1,4 @@
-@nodes @serial @full @negative
+@nodes @serial @full @negative @disruptive
 Feature: Nodes in trouble
   What happens to real nodes is said with its cause and the way out.
 

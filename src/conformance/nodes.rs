@@ -63,9 +63,9 @@ impl Spoilt {
         Self::on_nodes(cluster, at_work, &spoil, &undo)
     }
 
-    /// What a command undoes that is yet to be done.
-    pub fn undone_by(undo: Command, at_work: TaskTrackerToken) -> Self {
-        Self { undo: vec![undo], _at_work: at_work }
+    /// What commands undo that is yet to be done.
+    pub fn undone_by(undo: Vec<Command>, at_work: TaskTrackerToken) -> Self {
+        Self { undo, _at_work: at_work }
     }
 
     fn on_nodes(cluster: &Existing, at_work: TaskTrackerToken, spoil: &str, undo: &str) -> Result<Self, Failure> {

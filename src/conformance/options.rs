@@ -20,6 +20,8 @@ pub struct Options {
     pub name: Option<Regex>,
     /// The cluster to test; without any, the run makes embedded clusters of its own.
     pub existing: Option<Target>,
+    /// Also what disturbs others who use an existing cluster.
+    pub disruptive: bool,
     /// Scenarios at a time.
     pub jobs: NonZeroUsize,
     /// Start no more scenarios after one has failed.

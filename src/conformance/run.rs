@@ -223,7 +223,7 @@ impl Run<'_> {
     fn turn<'e>(&mut self, selected: &[&'e Entry]) -> (Vec<&'e Entry>, HashMap<&'e str, String>) {
         let (mut turn, mut skipped) = (Vec::new(), HashMap::new());
         for &entry in selected {
-            match lacking(&entry.tags, self.stage) {
+            match lacking(&entry.tags, self.stage, self.options) {
                 Some(why) => {
                     (self.say)(&format!("skipped           {} ({why})\n", entry.id));
                     skipped.insert(entry.id.as_str(), why);
@@ -424,7 +424,7 @@ fn decided(entry: &Entry, mut scenario: Scenario, today: jiff::civil::Date) -> S
 const SINCE: &str = "k8s-1.";
 
 /// What is lacking here for a scenario with these tags.
-fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
+fn lacking(tags: &BTreeSet<String>, stage: &Stage, options: &Options) -> Option<String> {
     let root = nix::unistd::Uid::effective().is_root();
     let is_without = |has: fn(&preflight::Existing) -> bool| !stage.existing.as_ref().is_some_and(has);
     tags.iter().find_map(|tag| match (tag.as_str(), &stage.existing) {
@@ -436,6 +436,9 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage) -> Option<String> {
         ("nodes", existing) => super::nodes::lacking(existing.as_ref()),
         ("process", _) if stage.door == Door::Plan => Some("it is about the program as a process".to_owned()),
         ("cluster", Some(_)) => Some("it needs a cluster of its own".to_owned()),
+        ("disruptive", Some(_)) if !options.disruptive => {
+            Some("it disturbs others on the cluster: --disruptive runs it".to_owned())
+        }
         ("needs-audit", Some(_)) => Some("only an embedded cluster shows which requests were made".to_owned()),
         ("embedded-only", Some(_)) => Some("it needs the embedded cluster and its host".to_owned()),
         ("builtin", Some(existing)) if existing.stack != "builtin" => {
@@ -608,8 +611,8 @@ mod tests {
     const TAGS: [&str; 4] = [
         "smoke core full chaos",
         "backup binding disorder extension failover ha maintenance namespace negative restore sql stack store",
-        "builtin cluster cut-off deployments docker embedded-only fixed-volumes kubectl linux needs-audit nodes process root",
-        "serial several-nodes",
+        "builtin cluster cut-off deployments disruptive docker embedded-only fixed-volumes kubectl linux needs-audit",
+        "nodes process root serial several-nodes",
     ];
 
     /// A misspelt `@needs-…` skips a scenario for good, and any other that is misspelt lets it run where it can't.
@@ -629,7 +632,7 @@ mod tests {
     }
 
     /// What a step needs where it runs, by the tag that says so: how its sentence begins, and what is in it.
-    const NEEDING: [(&str, &str, &str); 30] = [
+    const NEEDING: [(&str, &str, &str); 37] = [
         ("cluster", "a cluster of its own", ""),
         ("kubectl", "", "`kubectl "),
         // These run it and do not show its line.
@@ -662,6 +665,13 @@ mod tests {
         ("builtin", "the service binding ", " soon tells the error "),
         ("builtin", "the restore ", " has begun"),
         ("builtin", "the namespace has exactly these objects:", ""),
+        ("disruptive", "", "`kubectl drain "),
+        ("disruptive", "", "`kubectl taint "),
+        ("disruptive", "", "`kubectl scale deployment "),
+        ("disruptive", "the nodes that take pods are ", ""),
+        ("disruptive", "the node of the primary of ", " is drained"),
+        ("disruptive", "the nodes have lost ", ""),
+        ("disruptive", "the disks of the nodes are ", ""),
     ];
 
     /// Whether a backup of one instance is restored into another, as far as the steps tell.

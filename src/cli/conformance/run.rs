@@ -30,6 +30,10 @@ pub struct RunSuite {
     #[command(flatten)]
     cluster: ClusterTarget,
 
+    /// On an existing cluster, also what disturbs others there (@disruptive): nodes are drained, operators stopped
+    #[arg(long)]
+    disruptive: bool,
+
     /// Scenarios at a time
     #[arg(short, long, value_name = "NUMBER", default_value = "4")]
     jobs: NonZeroUsize,
@@ -81,6 +85,7 @@ impl RunSuite {
             tags: self.selectors.tags.clone(),
             name: self.selectors.name.clone(),
             existing: is_existing.then(|| self.cluster.target()),
+            disruptive: self.disruptive,
             jobs: self.jobs,
             fail_fast: self.fail_fast,
             retries: self.retries,

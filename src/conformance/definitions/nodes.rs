@@ -3,9 +3,11 @@
 use std::time::Duration;
 
 use cucumber::{given, then, when};
+use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Node, Pod};
-use kube::Api;
-use kube::api::ListParams;
+use kube::api::{ListParams, Patch, PatchParams};
+use kube::{Api, ResourceExt};
+use serde_json::json;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::failover::strike;
@@ -60,22 +62,60 @@ async fn as_they_were(world: &mut World) -> Result<(), Failure> {
 /// Also when the scenario fails before it has done so itself.
 #[given(regex = "^`kubectl ([^`]+)` is run afterwards$")]
 async fn run_afterwards(world: &mut World, line: String) -> Result<(), Failure> {
-    let words = command::words(&world.expand(&line));
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    undo_with(world, &words)
+    let line = world.expand(&line);
+    undo_with(world, &[line])
+}
+
+/// Those that somebody else keeps from taking pods are none of them, and stay so.
+#[given(expr = "the nodes that take pods are labelled {string}, and taken back afterwards")]
+async fn label(world: &mut World, label: String) -> Result<(), Failure> {
+    let label = world.expand(&label);
+    let (key, value) = label.split_once('=').ok_or(Failure::Missing("value of the label"))?;
+    // They are found by the label, which goes after that.
+    undo_with(world, &[format!("label nodes --selector {label} {key}-"), format!("uncordon --selector {label}")])?;
+    let nodes: Api<Node> = Api::all(world.client().await?);
+    let patch = json!({"metadata": {"labels": {key: value}}});
+    let takes_pods = |node: &Node| node.spec.as_ref().is_none_or(|spec| spec.unschedulable != Some(true));
+    for node in nodes.list(&ListParams::default()).await?.items.into_iter().filter(takes_pods) {
+        nodes.patch(&node.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await?;
+    }
+    Ok(())
+}
+
+#[given(expr = "the Deployments of {string} are scaled back afterwards")]
+async fn scale_back(world: &mut World, namespace: String) -> Result<(), Failure> {
+    let deployments: Api<Deployment> = Api::namespaced(world.client().await?, &namespace);
+    let deployments = deployments.list(&ListParams::default()).await?.items;
+    let lines = deployments.iter().map(|deployment| {
+        let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
+        format!("scale deployment {} --replicas {replicas} --namespace {namespace}", deployment.name_any())
+    });
+    let lines: Vec<String> = lines.collect();
+    undo_with(world, &lines)
+}
+
+#[when("what was done to the cluster is undone")]
+async fn undo(world: &mut World) {
+    world.mend_nodes().await;
 }
 
 #[when(expr = "the node of the primary of {string} is drained")]
 async fn drain(world: &mut World, name: String) -> Result<(), Failure> {
     let pod = strike(world, &name).await?;
     let node = pod.spec.and_then(|spec| spec.node_name).ok_or(Failure::Missing("node of the primary"))?;
-    undo_with(world, &["uncordon", &node])?;
+    undo_with(world, &[format!("uncordon {node}")])?;
     let words = ["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout", "180s"];
     world.kubectl(&words, None).await.map(drop)
 }
 
-fn undo_with(world: &mut World, words: &[&str]) -> Result<(), Failure> {
-    let undo = command::kubectl_for_later(&world.surroundings, words)?;
+/// Lines for `kubectl` that undo something, of which the last one is run first.
+fn undo_with(world: &mut World, lines: &[String]) -> Result<(), Failure> {
+    let later = |line: &String| {
+        let words = command::words(line);
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        command::kubectl_for_later(&world.surroundings, &words)
+    };
+    let undo = lines.iter().map(later).collect::<Result<Vec<_>, Failure>>()?;
     world.spoilt.push(Spoilt::undone_by(undo, Stage::get().at_nodes()));
     Ok(())
 }
