@@ -1,13 +1,17 @@
 //! What a scenario does to the nodes of a cluster, or to else what all scenarios share: it is undone when it ends.
 //! The nodes of a kind cluster are containers of this machine.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::command::said;
 use super::failure::Failure;
 use super::preflight::Existing;
+use super::stage::Stage;
 use crate::provider::kind::{LABEL, LOAD_BALANCER, ROLE, column};
 
 /// Where an image waits that was taken off a node.
@@ -22,7 +26,14 @@ const KEPT_CONFIGURATION: &str = "/var/lib/kubelet/config.yaml.kept";
 /// Seconds that a kubelet gets to begin and to take in the pods that run.
 const TAKEN_IN: u32 = 15;
 
-/// What was done to a cluster. It is undone with this value, the last thing first.
+/// How often something is tried to be undone: a node or an API server may be away for a moment.
+const TRIES: usize = 4;
+
+/// Between two of these.
+const PAUSE: Duration = Duration::from_secs(3);
+
+/// What was done to a cluster. It is undone with this value, the last thing first. What cannot be undone is told when the
+/// run ends: the scenario may have been cut off, and tells nothing any more.
 #[derive(Debug)]
 pub struct Spoilt {
     undo: Vec<Command>,
@@ -82,9 +93,41 @@ impl Spoilt {
 impl Drop for Spoilt {
     fn drop(&mut self) {
         for undo in self.undo.iter_mut().rev() {
-            let _ = undo.stdin(Stdio::null()).output();
+            if let Err(why) = carry_out(undo) {
+                Stage::get().note_left(why);
+            }
         }
     }
+}
+
+/// Runs what undoes something, again if it must be, and says what it was and why it failed.
+fn carry_out(undo: &mut Command) -> Result<(), String> {
+    let mut why = String::new();
+    for attempt in 0..TRIES {
+        if attempt > 0 {
+            thread::sleep(PAUSE);
+        }
+        why = match undo.stdin(Stdio::null()).output() {
+            Ok(output) if output.status.success() => return Ok(()),
+            Ok(output) => {
+                let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+                if has_nothing_to_undo(undo, &said) {
+                    return Ok(());
+                }
+                format!("{}, {said}", output.status)
+            }
+            Err(error) => error.to_string(),
+        };
+    }
+    let words = std::iter::once(undo.get_program()).chain(undo.get_args()).map(|word| word.to_string_lossy());
+    let line = words.collect::<Vec<_>>().join(" ");
+    Err(format!("what was done to the cluster: `{line}` failed: {why}"))
+}
+
+/// A scenario that has undone something itself has left `kubectl` nothing to find.
+fn has_nothing_to_undo(undo: &Command, said: &str) -> bool {
+    let is_kubectl = Path::new(undo.get_program()).ends_with("kubectl");
+    is_kubectl && !said.is_empty() && said.lines().all(|line| line.contains("not found"))
 }
 
 /// What the nodes of a cluster still have of what was done to them.
@@ -121,4 +164,18 @@ fn nodes(cluster: &Existing) -> Result<Vec<String>, Failure> {
 pub fn lacking(cluster: Option<&Existing>) -> Option<String> {
     let is_there = cluster.is_some_and(|cluster| nodes(cluster).is_ok());
     (!is_there).then(|| "it needs a kind cluster whose nodes are containers of this machine".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_there_any_more_needs_no_undoing() {
+        assert_eq!(carry_out(&mut Command::new("true")), Ok(()));
+        let kubectl = Command::new("/usr/bin/kubectl");
+        assert!(has_nothing_to_undo(&kubectl, "error: taint \"dedicated\" not found"));
+        assert!(!has_nothing_to_undo(&kubectl, "Unable to connect to the server: EOF"));
+        assert!(!has_nothing_to_undo(&Command::new("docker"), "sh: 1: ctr: not found"));
+    }
 }

@@ -566,6 +566,7 @@ async fn close(stage: &Stage, before: &Inventory, verdict: Verdict) -> Vec<Strin
     if tokio::time::timeout(MENDING, stage.nodes_mended()).await.is_err() {
         leaks.push(format!("what was done to nodes: it was not undone within {} s", MENDING.as_secs()));
     }
+    leaks.extend(stage.left());
     match (&stage.existing, verdict) {
         (None, _) => {}
         (Some(_), Verdict::ClusterLost) => {

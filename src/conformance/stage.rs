@@ -50,6 +50,7 @@ pub struct Stage {
     notes: Mutex<HashMap<Key, Notes>>,
     namespaces: Mutex<BTreeSet<String>>,
     at_nodes: TaskTracker,
+    left: Mutex<Vec<String>>,
     ways: Ways,
 }
 
@@ -138,6 +139,7 @@ impl Stage {
             notes: Mutex::default(),
             namespaces: Mutex::default(),
             at_nodes: TaskTracker::new(),
+            left: Mutex::default(),
             ways: Ways::default(),
         };
         Ok(STAGE.get_or_init(|| stage))
@@ -219,6 +221,16 @@ impl Stage {
     pub async fn nodes_mended(&self) {
         self.at_nodes.close();
         self.at_nodes.wait().await;
+    }
+
+    /// Remembers what could not be taken back where no scenario can tell it.
+    pub fn note_left(&self, what: String) {
+        self.left.lock().unwrap_or_else(PoisonError::into_inner).push(what);
+    }
+
+    /// What could not be taken back and was not told yet.
+    pub fn left(&self) -> Vec<String> {
+        std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Keeps notes about a scenario.

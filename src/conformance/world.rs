@@ -325,10 +325,10 @@ impl World {
             .replace("{store}", &self.store.as_ref().map(ObjectStore::url).unwrap_or_default())
     }
 
-    /// Undoes what was done to nodes, beside the thread that all scenarios share.
+    /// Undoes what was done to nodes, beside the thread that all scenarios share. What cannot be undone is told when the
+    /// run ends.
     pub async fn mend_nodes(&mut self) {
         let spoilt = std::mem::take(&mut self.spoilt);
-        // What goes wrong there has no one to tell.
         let _ = tokio::task::spawn_blocking(|| drop(spoilt)).await;
     }
 
