@@ -544,6 +544,29 @@ Feature: The suite itself
     Then the command succeeds
 
   @full @embedded-only @kubectl
+  Scenario: What an interrupted run leaves on a cluster of others is named, too
+    Given a cluster with the a8s stack
+    And the file "f/messy.feature" with:
+      """
+      Feature: Messy
+        Scenario Outline: Leaves a binding behind
+          Given a cluster with the a8s stack
+          When I run `kubectl create clusterrolebinding adrift --clusterrole=view --serviceaccount=<open>namespace}:default`
+          Then the command succeeds
+          Examples:
+            | open |
+            | {    |
+        Scenario: Waits
+          Given a cluster with the a8s stack
+          Then the instance "nobody" is ready
+      """
+    When I start `a9s conformance run --context a9s-a8s --features f --jobs 1 --report one` and interrupt it once it says `Leaves`
+    Then the command fails with exit code 130
+    And standard output says "left over: clusterrolebinding adrift"
+    When I run `kubectl delete clusterrolebinding adrift`
+    Then the command succeeds
+
+  @full @embedded-only @kubectl
   Scenario: What passes only when it is tried again is called flaky, and never passed
     Given a cluster with the a8s stack
     And the file "f/luck.feature" with:

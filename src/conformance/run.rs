@@ -245,7 +245,7 @@ impl Run<'_> {
         let (mut verdict, overdue) = self.scenarios(turn, record, cancel.clone()).await;
         self.problems.extend(overdue);
         let mut leaks = Vec::new();
-        // Scenarios that were cut off have left what they had; it goes with their cluster.
+        // Scenarios that were cut off have left what they had: it goes with their cluster, or is looked for at the end.
         if verdict == Verdict::Passed {
             tokio::select! {
                 left = left_on_cluster(self.stage) => leaks = left,
@@ -574,7 +574,13 @@ async fn close(stage: &Stage, before: &Inventory, verdict: Verdict) -> Vec<Strin
                 stage.namespaces_left().into_iter().map(|name| format!("namespace {name} of the lost cluster")),
             );
         }
-        (Some(_), _) => leaks.extend(teardown::delete_namespaces(stage.namespaces_left()).await),
+        (Some(_), _) => {
+            leaks.extend(teardown::delete_namespaces(stage.namespaces_left()).await);
+            // Of a run that came to its end this is known. Of one that was cut off nothing else tells it.
+            if verdict != Verdict::Passed {
+                leaks.extend(left_on_cluster(stage).await);
+            }
+        }
     }
     leaks.extend(directory::clear(&stage.directory).await);
     // An existing cluster may be of this machine, and come and go on it.
