@@ -566,6 +566,26 @@ Feature: The suite itself
     When I run `kubectl delete clusterrolebinding adrift`
     Then the command succeeds
 
+  @full @cluster @embedded-only
+  Scenario: That nobody could look into the store of an existing cluster is said
+    Given a cluster of its own
+    And the file "f/brief.feature" with:
+      """
+      Feature: Brief
+        Background:
+          Given a cluster with the a8s stack
+        Scenario: One
+          Then there is no instance "nobody"
+        Scenario: Two
+          Then there is no instance "nobody"
+      """
+    When the store is away
+    And I run `a9s conformance run --context a9s-a8s --features f --report one`
+    Then the command succeeds
+    And standard output says "NOTE     keys left in the store were not looked for: "
+    And standard output says "2 passed, 0 failed"
+    And the file "one/report.json" says "keys left in the store were not looked for: "
+
   @full @embedded-only @kubectl
   Scenario: What passes only when it is tried again is called flaky, and never passed
     Given a cluster with the a8s stack

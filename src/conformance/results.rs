@@ -94,6 +94,9 @@ pub struct Results {
     pub counts: Counts,
     /// What failed besides scenarios: leaks, features that can't be read, scenarios that have gone.
     pub problems: Vec<String>,
+    /// What nobody could look at, and what else is to be said and fails nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// The scenarios, by file and line.
     pub scenarios: Vec<Scenario>,
 }
@@ -336,6 +339,7 @@ pub mod tests {
             },
             counts: Counts::default(),
             problems: vec!["port 127.64.0.1:5432 still listens".to_owned()],
+            notes: Vec::new(),
             scenarios: vec![
                 Scenario {
                     attempts: vec![attempt(0.0, "", good())],

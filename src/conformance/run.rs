@@ -132,6 +132,7 @@ fn nothing_again(options: &Options, catalogue: &Catalogue, door: Door, say: &Say
         selection: selection(options, catalogue, door),
         counts: Default::default(),
         problems: Vec::new(),
+        notes: Vec::new(),
         scenarios: Vec::new(),
     };
     say("no scenario failed in that run, and each had its turn: there is nothing to run again\n");
@@ -205,6 +206,9 @@ impl Run<'_> {
         };
         for problem in &self.problems {
             (self.say)(&format!("PROBLEM  {problem}\n"));
+        }
+        for note in self.stage.notes() {
+            (self.say)(&format!("NOTE     {note}\n"));
         }
         let today = jiff::Zoned::now().date();
         let scenarios = selected.iter().map(|entry| {
@@ -283,6 +287,7 @@ impl Run<'_> {
             selection: selection(self.options, self.catalogue, self.stage.door),
             counts: Default::default(),
             problems: self.problems.clone(),
+            notes: self.stage.notes(),
             scenarios: scenarios.collect(),
         };
         results.count();

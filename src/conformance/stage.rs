@@ -51,6 +51,7 @@ pub struct Stage {
     namespaces: Mutex<BTreeSet<String>>,
     at_nodes: TaskTracker,
     left: Mutex<Vec<String>>,
+    store_unseen: OnceLock<String>,
     ways: Ways,
 }
 
@@ -140,6 +141,7 @@ impl Stage {
             namespaces: Mutex::default(),
             at_nodes: TaskTracker::new(),
             left: Mutex::default(),
+            store_unseen: OnceLock::new(),
             ways: Ways::default(),
         };
         Ok(STAGE.get_or_init(|| stage))
@@ -231,6 +233,17 @@ impl Stage {
     /// What could not be taken back and was not told yet.
     pub fn left(&self) -> Vec<String> {
         std::mem::take(&mut *self.left.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Remembers why nobody could look into the store, as far as that is the first time.
+    pub fn note_store_unseen(&self, why: &str) {
+        self.store_unseen.get_or_init(|| why.replace('\n', " "));
+    }
+
+    /// What is to be said of the run, and fails nothing.
+    pub fn notes(&self) -> Vec<String> {
+        let unseen = self.store_unseen.get();
+        unseen.map(|why| format!("keys left in the store were not looked for: {why}")).into_iter().collect()
     }
 
     /// Keeps notes about a scenario.

@@ -400,10 +400,12 @@ impl World {
             Ok(Err(failure)) => Some(failure.to_string()),
             Err(_) => Some("it does not answer".to_owned()),
         };
-        // The store of somebody else's cluster may be where it can't be seen from here.
-        leaks.extend(
-            unseen.filter(|_| stage.existing.is_none()).map(|why| format!("nobody knows what, in the store: {why}")),
-        );
+        match unseen {
+            None => {}
+            // The store of somebody else's cluster may be where it can't be seen from here.
+            Some(why) if stage.existing.is_some() => stage.note_store_unseen(&why),
+            Some(why) => leaks.push(format!("nobody knows what, in the store: {why}")),
+        }
         leaks
     }
 }

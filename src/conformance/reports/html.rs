@@ -352,6 +352,7 @@ fn environment(page: &mut String, results: &Results) {
     facts.push(("at a time".to_owned(), selection.jobs.to_string()));
     facts.push(("retries".to_owned(), selection.retries.to_string()));
     facts.push(("door".to_owned(), selection.door.clone()));
+    facts.extend(results.notes.iter().map(|note| ("note".to_owned(), note.clone())));
     for (name, value) in facts {
         let _ = write!(page, "<tr><td class=\"soft\">{}</td><td>{}</td></tr>", escape(&name), escape(&value));
     }
