@@ -231,6 +231,28 @@ Feature: The suite itself
     Then the command succeeds
     And standard output says "1 passed, 0 failed, 1 quarantined"
 
+  @full @negative
+  Scenario: A run that ends with the first failure says what had no turn
+    Given an empty home and no cluster
+    And the file "f/odd.feature" with:
+      """
+      Feature: Odd
+        Scenario: Fails
+          Given an empty home and no cluster
+          Then there is a file "nowhere"
+        Scenario: Second
+          Given an empty home and no cluster
+        Scenario: Third
+          Given an empty home and no cluster
+      """
+    When I run `a9s conformance run --features f --jobs 1 --fail-fast --report one`
+    Then it ends with the finding "not-conformant"
+    And standard output says "0 passed, 1 failed, 2 not run"
+    And the file "one/report.json" says '"outcome": "not-run"'
+    When I run `a9s conformance run --features f --jobs 1 --report two`
+    Then it ends with the finding "not-conformant"
+    And standard output says "2 passed, 1 failed"
+
   @core @negative
   Scenario: A run that cannot begin leaves the report that is there
     Given an empty home and no cluster
