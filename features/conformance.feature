@@ -286,7 +286,7 @@ Feature: The suite itself
     And standard output is one JSON document
     And the value at `/counts/passed` of the document is `1`
 
-  @full @embedded-only
+  @full @embedded-only @kubectl
   Scenario: A failure on an existing cluster is told with its evidence, and can be run again
     Given a cluster with the a8s stack
     And the file "f/odd.feature" with:
