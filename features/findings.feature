@@ -21,6 +21,7 @@ Feature: Findings
       | no-features        | there is no such folder                     |               |                      | conformance run --features nowhere |
       | images-unsupported | the embedded cluster runs no images         |               |                      | images load -p embedded |
       | no-instance-named  | the command needs one                       |               |                      | pg apply --sql 'SELECT 1' |
+      | no-document        | a group of commands only shows its help     |               |                      | create -o json |
 
   @core @process
   Scenario Outline: In surroundings that are not right: <finding>, because <why>

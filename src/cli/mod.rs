@@ -218,8 +218,12 @@ fn report(finding: &Finding) {
     }
 }
 
-/// A group without a command: a warning and its help, as an answer. So it is no failure.
+/// A group without a command: a warning and its help, as an answer. So it is no failure, but where a document was asked for.
 fn group(session: &Session, path: &[&str], warning: &str) -> Result<(), Finding> {
+    if !session.console.words() {
+        let cause = "help is no document: name one of the commands, or leave out --output";
+        return Err(Finding::new(Id::NoDocument, cause));
+    }
     let mut root = Cli::command();
     root.build();
     let command = path.iter().try_fold(&mut root, |command, word| command.find_subcommand_mut(word));
