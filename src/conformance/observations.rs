@@ -9,6 +9,7 @@ use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client};
 use serde_json::{Map, Value, json};
 
+use super::command::Outcome;
 use super::normalise::Names;
 use super::observe;
 use super::secrets::Secrets;
@@ -22,6 +23,9 @@ const SYSTEM: [&str; 2] = [a8s_operators::SYSTEM_NAMESPACE, a8s_operators::objec
 
 /// Kinds that say nothing about what a user has: they have other names every time, or everybody has them.
 const IGNORED: [&str; 3] = ["controllerrevision", "endpointslice", "event"];
+
+/// Commands that tell a password because they are asked for it, or tell whatever somebody asks a server for.
+const ASKED: [&str; 4] = ["kubectl ", " pg connect", " pg psql", "--show-password"];
 
 /// Texts longer than this are clipped: a result is for comparing, the evidence has everything.
 const LONGEST: usize = 4000;
@@ -54,6 +58,18 @@ pub async fn look(world: &World) -> Seen {
         })
         .collect();
     Seen { observations: json!({"commands": commands, "objects": objects, "events": events}), secrets }
+}
+
+/// The commands that have told the password of a Secret and were not asked for it.
+pub fn told(world: &World, secrets: &Secrets) -> Vec<String> {
+    let is_asked = |outcome: &&Outcome| ASKED.iter().any(|words| outcome.line.contains(*words));
+    let others = world.outcomes().iter().filter(|outcome| !is_asked(outcome));
+    let told = others.filter_map(|outcome| {
+        let streams = [("standard output", &outcome.stdout), ("standard error", &outcome.stderr)];
+        let (stream, _) = streams.into_iter().find(|(_, said)| secrets.has_password(said))?;
+        Some(format!("the password of a Secret is on {stream} of `{}`", secrets.hide(&outcome.line)))
+    });
+    told.collect()
 }
 
 fn names(world: &World) -> Names {

@@ -473,7 +473,7 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage, options: &Options) -> Option<
 }
 
 /// Looks at what is there and keeps the evidence of a failure, then takes back what the scenario made. What would not go
-/// fails the scenario, too; unwinding is how a hook tells the runner.
+/// fails the scenario, too, and so does a command that told a password; unwinding is how a hook tells the runner.
 async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
     let Some(world) = world else { return };
     let seen = observations::look(world).await;
@@ -490,7 +490,9 @@ async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
         }
         notes.evidence = Some(evidence::keep(world, seen.secrets.clone()).await);
     }
-    let words: Vec<String> = world.end().await.into_iter().map(|leak| format!("left over: {leak}")).collect();
+    let told = observations::told(world, &seen.secrets);
+    let left = world.end().await.into_iter().map(|leak| format!("left over: {leak}"));
+    let words: Vec<String> = told.into_iter().chain(left).collect();
     if !words.is_empty() && notes.evidence.is_none() {
         // Its namespace is gone, so there is less than of other failures.
         notes.evidence = Some(evidence::keep(world, seen.secrets).await);

@@ -13,18 +13,28 @@ pub const HIDDEN: &str = "[secret]";
 /// Shorter values are words such as `postgres`, which would be everywhere.
 const SHORTEST: usize = 8;
 
+/// The key of what lets somebody into an instance: its values are made at random.
+const PASSWORD: &str = "password";
+
+/// A shorter password may be a word that somebody has put there.
+const SHORTEST_PASSWORD: usize = 16;
+
 /// Keys of Secrets whose values anybody may know, such as the name of a user or a certificate.
 const PUBLIC: [&str; 10] =
     ["username", "database", "host", "port", "uri", "service", "instance_service", "ca.crt", "tls.crt", "namespace"];
 
 /// Values that must not be written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Secrets(BTreeSet<String>);
+pub struct Secrets {
+    values: BTreeSet<String>,
+    /// Those of them that are passwords of instances.
+    passwords: BTreeSet<String>,
+}
 
 impl Secrets {
     /// The values of these Secrets, as they are and as base64.
     pub fn of<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
-        let mut values = BTreeSet::new();
+        let (mut values, mut passwords) = (BTreeSet::new(), BTreeSet::new());
         for (key, value) in secrets.into_iter().flat_map(|secret| secret.data.iter().flatten()) {
             if PUBLIC.contains(&key.as_str()) || value.0.len() < SHORTEST {
                 continue;
@@ -32,22 +42,31 @@ impl Secrets {
             values.insert(STANDARD.encode(&value.0));
             if let Ok(text) = std::str::from_utf8(&value.0) {
                 values.insert(text.trim().to_owned());
+                if key == PASSWORD && text.trim().len() >= SHORTEST_PASSWORD {
+                    passwords.extend([text.trim().to_owned(), STANDARD.encode(&value.0)]);
+                }
                 // A key or a document of several lines is quoted line by line.
                 values.extend(text.lines().map(str::trim).filter(|line| line.len() >= 24).map(str::to_owned));
             }
         }
         values.retain(|value| value.len() >= SHORTEST);
-        Self(values)
+        Self { values, passwords }
     }
 
     /// Both together.
     pub fn extend(&mut self, other: Self) {
-        self.0.extend(other.0);
+        self.values.extend(other.values);
+        self.passwords.extend(other.passwords);
+    }
+
+    /// Whether a text tells the password of an instance.
+    pub fn has_password(&self, text: &str) -> bool {
+        self.passwords.iter().any(|password| text.contains(password.as_str()))
     }
 
     /// The text without them. Longer ones go first: one may contain another.
     pub fn hide(&self, text: &str) -> String {
-        let mut values: Vec<&String> = self.0.iter().filter(|value| text.contains(value.as_str())).collect();
+        let mut values: Vec<&String> = self.values.iter().filter(|value| text.contains(value.as_str())).collect();
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         values.iter().fold(text.to_owned(), |text, value| text.replace(value.as_str(), HIDDEN))
     }
@@ -70,5 +89,17 @@ mod tests {
         let secrets = Secrets::of([&secret]);
         let text = "postgres-admin:s3cr3t-enough@e2e-shop 1234 czNjcjN0LWVub3VnaA== s3cr3t-enough";
         assert_eq!(secrets.hide(text), "postgres-admin:[secret]@e2e-shop 1234 [secret] [secret]");
+    }
+
+    #[test]
+    fn a_password_is_known_as_text_and_as_base64_and_a_word_is_none() {
+        let secret = |password: &str| {
+            let data = [("password".to_owned(), ByteString(password.as_bytes().to_vec()))];
+            Secret { data: Some(BTreeMap::from(data)), ..Secret::default() }
+        };
+        let secrets = Secrets::of(&[secret("Q8vYx0aLr2TzK5mN"), secret("somebody's")]);
+        assert!(secrets.has_password("postgres://a:Q8vYx0aLr2TzK5mN@127.0.0.1"));
+        assert!(secrets.has_password(&STANDARD.encode("Q8vYx0aLr2TzK5mN")));
+        assert!(!secrets.has_password("it is somebody's"));
     }
 }
