@@ -113,6 +113,31 @@ Feature: Playbooks
     And standard output says "1 steps were done in the last run"
     And "solo" answers "SELECT count(*) FROM once" with "2"
 
+  @full @embedded-only @kubectl
+  Scenario: A playbook that failed on one cluster does not go on on another
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    And the file "play.yaml" with:
+      """
+      name: faithful
+      defaults: {service-instance: solo}
+      steps:
+        - pg apply: {sql: CREATE TABLE once (n int)}
+        - pg check: {sql: SELECT count(*) FROM once, is: 1, timeout: 1s}
+      """
+    When I run `a9s run play.yaml`
+    Then the command fails with exit code 4
+    When I run `kubectl config rename-context a9s-a8s elsewhere`
+    And I run `a9s run play.yaml --resume`
+    Then it ends with the finding "playbook-elsewhere"
+    And standard error says "faithful: line 5: earlier steps went to the current context a9s-a8s (https://"
+    And standard error says "and now it is elsewhere (https://"
+    When I run `kubectl config rename-context elsewhere a9s-a8s`
+    And I apply the statement "INSERT INTO once VALUES (1)" to "solo"
+    And I run `a9s run play.yaml --resume`
+    Then the command succeeds
+    And standard output says "1 steps were done in the last run"
+
   @full
   Scenario: A playbook that was killed goes on where it was, as often as it takes
     Given a cluster with the a8s stack

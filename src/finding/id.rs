@@ -183,6 +183,7 @@ ids! {
     NoPlaybook "no-playbook" Missing "The playbook can't be read."
     PlaybookWrong "playbook-wrong" Usage "The playbook says something that can't be run; the line is in the cause."
     PlaybookChanged "playbook-changed" Refused "The playbook is another than the one that was cut off."
+    PlaybookElsewhere "playbook-elsewhere" Refused "The current context is another than that of the playbook's earlier steps."
     PlaybookJournal "playbook-journal" Failed "The record of how far a playbook got can't be used."
 
     // The conformance suite.

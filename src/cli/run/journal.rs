@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::place::Place;
 use super::playbook::Playbook;
 use crate::config::{gone_is_fine, write_private};
 use crate::finding::{Finding, Id};
@@ -39,7 +40,7 @@ pub enum Goal {
 }
 
 /// How far a run has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Progress {
     /// What it was told.
     pub goal: Goal,
@@ -49,12 +50,14 @@ pub struct Progress {
     pub round: u32,
     /// How long its rounds have taken.
     pub spent: Duration,
+    /// Where its steps went that name no cluster, if any did.
+    pub place: Option<Place>,
 }
 
 impl Progress {
     /// That of a run that begins.
     pub fn towards(goal: Goal) -> Self {
-        Self { goal, done: 0, round: 1, spent: Duration::ZERO }
+        Self { goal, done: 0, round: 1, spent: Duration::ZERO, place: None }
     }
 
     /// Whether there is another round to come after this one.
@@ -98,9 +101,9 @@ impl Journal {
     ///
     /// # Errors
     /// It can't be written.
-    pub fn write(&self, progress: Progress) -> Result<(), Finding> {
+    pub fn write(&self, progress: &Progress) -> Result<(), Finding> {
         let directory = self.path.parent().unwrap_or(&self.path);
-        let written = Written { text: self.text, progress };
+        let written = Written { text: self.text, progress: progress.clone() };
         let text = serde_json::to_vec(&written).map_err(std::io::Error::other);
         fs_err::create_dir_all(directory)
             .and(text)
@@ -145,13 +148,15 @@ mod tests {
         let file = directory.path().join("x.yaml");
         let journal = Journal::of(directory.path(), &file, &playbook("one"));
         assert_eq!(journal.state().unwrap(), State::Finished);
-        let progress = Progress { done: 3, round: 2, ..Progress::towards(Goal::Time(Duration::from_secs(600))) };
-        journal.write(progress).unwrap();
-        assert_eq!(journal.state().unwrap(), State::Unfinished(progress));
+        let place = Place { context: "a".to_owned(), server: "https://one".to_owned() };
+        let goal = Goal::Time(Duration::from_secs(600));
+        let progress = Progress { done: 3, round: 2, place: Some(place), ..Progress::towards(goal) };
+        journal.write(&progress).unwrap();
+        assert_eq!(journal.state().unwrap(), State::Unfinished(progress.clone()));
         assert_eq!(Journal::of(directory.path(), &file, &playbook("two")).state().unwrap(), State::Changed);
         journal.finish().unwrap();
         assert_eq!(journal.state().unwrap(), State::Finished);
-        journal.write(progress).unwrap();
+        journal.write(&progress).unwrap();
         fs_err::write(&journal.path, "{").unwrap();
         assert_eq!(journal.state().unwrap(), State::Changed);
     }

@@ -2,6 +2,7 @@
 //! can do what the command line can, in the same way, and is checked by the same parser before anything is done.
 
 mod journal;
+mod place;
 mod playbook;
 mod schema;
 
@@ -12,6 +13,7 @@ use clap::Args;
 use serde_json::json;
 
 use self::journal::{Goal, Journal, Progress, State};
+use self::place::Place;
 use self::playbook::{Phase, Playbook, Step};
 use super::arguments::duration;
 use super::session::interrupted;
@@ -95,8 +97,8 @@ impl Drive<'_> {
         let console = &self.session.console;
         match (self.journal.state()?, resume) {
             (State::Unfinished(progress), true) => {
-                self.progress = progress;
                 let done = progress.done;
+                self.progress = progress;
                 console.info(format!("{done} steps were done in the last run; going on after them."));
                 Ok(done)
             }
@@ -107,11 +109,11 @@ impl Drive<'_> {
             .advise("Run it from its beginning: leave --resume out.")),
             (State::Unfinished(Progress { done, .. }), false) => {
                 console.info(format!("The last run ended after {done} steps; --resume would go on after them."));
-                self.journal.write(self.progress)?;
+                self.journal.write(&self.progress)?;
                 Ok(0)
             }
             (State::Changed | State::Finished, _) => {
-                self.journal.write(self.progress)?;
+                self.journal.write(&self.progress)?;
                 Ok(0)
             }
         }
@@ -141,8 +143,11 @@ impl Drive<'_> {
             if phase == Phase::Steps {
                 self.progress.spent += begun.elapsed();
             }
+            if step.is_of_cluster() {
+                self.progress.place = Place::now();
+            }
             self.progress.done = index + 1;
-            self.journal.write(self.progress)?;
+            self.journal.write(&self.progress)?;
         }
         Ok(())
     }
@@ -151,7 +156,7 @@ impl Drive<'_> {
         let begun = Instant::now();
         let result = match self.session.interrupt.is_cancelled() {
             true => Err(interrupted()),
-            false => run_command(&step.words, self.session),
+            false => self.stays(step).and_then(|()| run_command(&step.words, self.session)),
         };
         self.session.progress.clear();
         let seconds = (begun.elapsed().as_secs_f64() * 1000.0).round() / 1000.0;
@@ -164,6 +169,27 @@ impl Drive<'_> {
                 _ => finding.advise("Once the cause is mended, --resume goes on with this step."),
             }
         })
+    }
+
+    /// Steps that name no cluster go to that of the current context, all of them to the same: somebody may make another
+    /// one the current one meanwhile, or before the playbook is resumed.
+    fn stays(&mut self, step: &Step) -> Result<(), Finding> {
+        if step.is_of_cluster() || step.names_cluster() {
+            return Ok(());
+        }
+        let now = Place::now();
+        let Some(place) = self.progress.place.clone() else {
+            self.progress.place = now;
+            return Ok(());
+        };
+        if now.as_ref() == Some(&place) {
+            return Ok(());
+        }
+        let now = now.map_or_else(|| "there is none".to_owned(), |now| format!("it is {now}"));
+        let cause = format!("earlier steps went to the current context {place}, and now {now}");
+        Err(Finding::new(Id::PlaybookElsewhere, cause)
+            .advise(format!("Go back: kubectl config use-context {}", place.context))
+            .advise("Or run it from its beginning where you are now: leave --resume out."))
     }
 
     fn answer(&self, result: &Result<(), Finding>) {

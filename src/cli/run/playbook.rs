@@ -65,6 +65,17 @@ impl Step {
         Self { phase: self.phase, at: self.at, words: in_round(&self.words, round) }
     }
 
+    /// Whether it is about a cluster as such, and may make another context the current one.
+    pub fn is_of_cluster(&self) -> bool {
+        self.words.iter().take(2).any(|word| word == "cluster")
+    }
+
+    /// Whether it says itself to which cluster it goes.
+    pub fn names_cluster(&self) -> bool {
+        const NAMES: [&str; 3] = ["--context=", "--kubeconfig=", "--cluster-name="];
+        self.words.iter().any(|word| NAMES.iter().any(|name| word.starts_with(*name)))
+    }
+
     /// The command line.
     pub fn line(&self) -> String {
         let quoted = |word: &String| {
@@ -345,6 +356,17 @@ mod tests {
             parse("name: x\nsteps:\n- pg check: {service-instance: a, sql: b, is: \"{round}000\"}\n").unwrap();
         assert!(playbook.steps[0].line().contains("{round}000"));
         assert!(playbook.steps[0].in_round(7).words.contains(&"--is=7000".to_owned()));
+    }
+
+    #[test]
+    fn steps_about_a_cluster_and_steps_that_name_one_are_known() {
+        let playbook = parse(
+            "name: x\nbefore:\n- create cluster a8s:\nsteps:\n- pg apply: {service-instance: a, sql: cluster}\n\
+             - pg apply: {service-instance: a, sql: b, context: c}\n",
+        )
+        .unwrap();
+        assert_eq!(playbook.steps.iter().map(Step::is_of_cluster).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(playbook.steps.iter().map(Step::names_cluster).collect::<Vec<_>>(), [false, false, true]);
     }
 
     #[test]
