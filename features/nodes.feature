@@ -40,6 +40,7 @@ Feature: Nodes in trouble
       """
       {}
       """
+    And `a9s create stack a8s --stack builtin --image-map {home}/none.yaml --yes` is run afterwards
     When I run `a9s create stack a8s --stack builtin --image-map {home}/map.yaml --yes`
     Then the command fails with exit code 1
     And it took less than 60 seconds

@@ -258,13 +258,17 @@ pub async fn kubectl(surroundings: &Surroundings, words: &[&str], stdin: Option<
     run(surroundings, kubectl_program()?, "kubectl", words, stdin).await
 }
 
-/// A command of `kubectl` that is yet to be run, by whoever does not wait for the runtime.
+/// A line for `a9s` or `kubectl` that is yet to be run, by whoever does not wait for the runtime.
 ///
 /// # Errors
-/// This machine has none.
-pub fn kubectl_for_later(surroundings: &Surroundings, words: &[&str]) -> Result<std::process::Command, Failure> {
-    let mut command = surroundings.command(kubectl_program()?).into_std();
-    command.args(words);
+/// This machine has no `kubectl`.
+pub fn for_later(surroundings: &Surroundings, line: &str) -> Result<std::process::Command, Failure> {
+    let (program, words) = match line.strip_prefix("a9s ") {
+        Some(words) => (Stage::get().program.as_path(), words),
+        None => (kubectl_program()?, line.trim_start_matches("kubectl ")),
+    };
+    let mut command = surroundings.command(program).into_std();
+    command.args(self::words(words));
     Ok(command)
 }
 

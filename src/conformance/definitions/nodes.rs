@@ -60,7 +60,7 @@ async fn as_they_were(world: &mut World) -> Result<(), Failure> {
 }
 
 /// Also when the scenario fails before it has done so itself.
-#[given(regex = "^`kubectl ([^`]+)` is run afterwards$")]
+#[given(regex = "^`((?:a9s|kubectl) [^`]+)` is run afterwards$")]
 async fn run_afterwards(world: &mut World, line: String) -> Result<(), Failure> {
     let line = world.expand(&line);
     undo_with(world, &[line])
@@ -72,7 +72,8 @@ async fn label(world: &mut World, label: String) -> Result<(), Failure> {
     let label = world.expand(&label);
     let (key, value) = label.split_once('=').ok_or(Failure::Missing("value of the label"))?;
     // They are found by the label, which goes after that.
-    undo_with(world, &[format!("label nodes --selector {label} {key}-"), format!("uncordon --selector {label}")])?;
+    let unlabel = format!("kubectl label nodes --selector {label} {key}-");
+    undo_with(world, &[unlabel, format!("kubectl uncordon --selector {label}")])?;
     let nodes: Api<Node> = Api::all(world.client().await?);
     let patch = json!({"metadata": {"labels": {key: value}}});
     let takes_pods = |node: &Node| node.spec.as_ref().is_none_or(|spec| spec.unschedulable != Some(true));
@@ -88,7 +89,7 @@ async fn scale_back(world: &mut World, namespace: String) -> Result<(), Failure>
     let deployments = deployments.list(&ListParams::default()).await?.items;
     let lines = deployments.iter().map(|deployment| {
         let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-        format!("scale deployment {} --replicas {replicas} --namespace {namespace}", deployment.name_any())
+        format!("kubectl scale deployment {} --replicas {replicas} --namespace {namespace}", deployment.name_any())
     });
     let lines: Vec<String> = lines.collect();
     undo_with(world, &lines)
@@ -103,19 +104,15 @@ async fn undo(world: &mut World) {
 async fn drain(world: &mut World, name: String) -> Result<(), Failure> {
     let pod = strike(world, &name).await?;
     let node = pod.spec.and_then(|spec| spec.node_name).ok_or(Failure::Missing("node of the primary"))?;
-    undo_with(world, &[format!("uncordon {node}")])?;
+    undo_with(world, &[format!("kubectl uncordon {node}")])?;
     let words = ["drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--timeout", "180s"];
     world.kubectl(&words, None).await.map(drop)
 }
 
-/// Lines for `kubectl` that undo something, of which the last one is run first.
+/// Lines that undo something, of which the last one is run first.
 fn undo_with(world: &mut World, lines: &[String]) -> Result<(), Failure> {
-    let later = |line: &String| {
-        let words = command::words(line);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        command::kubectl_for_later(&world.surroundings, &words)
-    };
-    let undo = lines.iter().map(later).collect::<Result<Vec<_>, Failure>>()?;
+    let undo = lines.iter().map(|line| command::for_later(&world.surroundings, line));
+    let undo = undo.collect::<Result<Vec<_>, Failure>>()?;
     world.spoilt.push(Spoilt::undone_by(undo, Stage::get().at_nodes()));
     Ok(())
 }
