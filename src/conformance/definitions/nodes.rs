@@ -68,7 +68,7 @@ async fn run_afterwards(world: &mut World, line: String) -> Result<(), Failure> 
 
 /// Those that somebody else keeps from taking pods are none of them, and stay so.
 #[given(expr = "the nodes that take pods are labelled {string}, and taken back afterwards")]
-async fn label(world: &mut World, label: String) -> Result<(), Failure> {
+async fn labelled(world: &mut World, label: String) -> Result<(), Failure> {
     let label = world.expand(&label);
     let (key, value) = label.split_once('=').ok_or(Failure::Missing("value of the label"))?;
     // They are found by the label, which goes after that.
