@@ -161,6 +161,26 @@ Feature: Findings
     Then it ends with the finding "no-primary"
 
   @full
+  Scenario: An instance without members takes no SQL
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    When I scale "solo" to 0 members
+    And I run `a9s pg apply -i solo --sql 'SELECT 1' --yes`
+    Then it ends with the finding "no-primary"
+    And standard error says "the instance has no members"
+
+  Scenario: No context is the current one
+    Given an empty home and no cluster
+    And the file ".kube/config" with:
+      """
+      {apiVersion: v1, kind: Config, contexts: [{name: away, context: {cluster: away, user: away}}],
+       clusters: [{name: away, cluster: {server: "https://127.0.0.1:1"}}], users: [{name: away, user: {}}]}
+      """
+    When I run `a9s list pg instances`
+    Then it ends with the finding "no-cluster"
+    And standard error says "no Kubernetes context is selected"
+
+  @full
   Scenario: Somebody deletes what a command waits for
     Given a cluster with the a8s stack
     And an instance "solo"

@@ -25,6 +25,18 @@ Feature: Manifests
       | restore --name back -b monday -i solo |
       | servicebinding --name app -i solo     |
 
+  @full @needs-restore-into
+  Scenario: A restore into a new instance is written with the instance
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    And a backup "monday" of "solo"
+    When I run `a9s create pg restore --name back -b monday --to copy --no-apply --yes`
+    Then the command succeeds
+    And there are 4 manifests
+    And standard output says "name: copy"
+    And kubectl reads every manifest as it was meant
+    And the cluster would take every manifest
+
   Scenario Outline: The name <name> in the namespace <namespace> stays what it is
     Given an empty home and no cluster
     And the file ".a9s" with:

@@ -37,6 +37,7 @@ impl CreateBackup {
             let order = Order {
                 arguments: &self.order,
                 resource: &backup,
+                made: None,
                 plan: steps::backup::create(&access, &backup, &self.service_instance, path),
                 heading: "Creating an a8s Postgres service instance backup...",
                 success: format!("The backup with the name {name} in namespace {namespace} has been successful."),

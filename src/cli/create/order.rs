@@ -57,6 +57,8 @@ pub struct Order<'a> {
     pub arguments: &'a OrderArguments,
     /// Its custom resource.
     pub resource: &'a Resource,
+    /// What its plan makes besides, before it.
+    pub made: Option<&'a Resource>,
     /// The plan, and the step that knows how it ended.
     pub plan: (Plan, Arc<Settled>),
     /// The first line of the answer.
@@ -81,12 +83,18 @@ impl Order<'_> {
         let (mut plan, settled) = (self.plan.0, self.plan.1);
         if self.arguments.no_apply {
             plan = Plan::new(plan.name());
-            plan.add(Manifest { resource: self.resource.clone(), path: path.clone() });
+            for resource in self.made.into_iter().chain([self.resource]) {
+                let path = resource.file(&directory.user_manifests());
+                plan.add(Manifest { resource: resource.clone(), path });
+            }
         }
         let outcome = session.carry_out(&plan, &self.arguments.run, cancel, Some(directory)).await?;
         let Some(outcome) = outcome else { return Ok(()) };
         let end = settled.end();
         let given = outcome.step_changed(self.resource.reference.kind.word());
+        if let Some(made) = self.made {
+            session.tell_manifest(made, &made.file(&directory.user_manifests()), self.arguments.no_apply)?;
+        }
         session.tell_manifest(self.resource, &path, self.arguments.no_apply)?;
         if let Some(end) = &end {
             session.console.success(self.success);

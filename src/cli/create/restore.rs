@@ -48,6 +48,10 @@ impl CreateRestore {
             let order = Order {
                 arguments: &self.order,
                 resource: &wanted.restore,
+                made: match &wanted.into {
+                    Destination::Made(instance) => Some(instance),
+                    Destination::There(_) => None,
+                },
                 plan: restore::create(&access, &wanted, &directory.user_manifests()),
                 heading: "Creating an a8s Postgres Service Instance Backup Restore...",
                 success: format!("The restore with the name {name} in namespace {namespace} has been successful."),
