@@ -165,7 +165,8 @@ Feature: Findings
     Given a cluster with the a8s stack
     And an instance "solo"
     When I scale "solo" to 0 members
-    And I run `a9s pg apply -i solo --sql 'SELECT 1' --yes`
+    Then "solo" soon has no member
+    When I run `a9s pg apply -i solo --sql 'SELECT 1' --yes`
     Then it ends with the finding "no-primary"
     And standard error says "the instance has no members"
 

@@ -265,6 +265,21 @@ Feature: Instances
     And the instance "solo" is ready
 
   @full
+  Scenario: What is not said of an instance that is there stays as it is
+    Given an instance "solo" with `--limits-memory 150Mi --requests-cpu 50m`
+    When I run `a9s create pg instance --name solo --yes`
+    Then the command succeeds
+    And standard output says "Nothing had to be changed."
+    When I run `a9s create pg instance --name solo --replicas 2 --yes`
+    Then the command succeeds
+    And the postgresql "solo" has these values:
+      | field                           | value |
+      | /spec/replicas                  | 2     |
+      | /spec/resources/limits/memory   | 150Mi |
+      | /spec/resources/requests/cpu    | 50m   |
+      | /spec/volumeSize                | 1Gi   |
+
+  @full
   Scenario: An instance of no members does not run, and has its rows when it has one again
     Given an instance "solo"
     And the table "kept" of "solo" holds "committed"

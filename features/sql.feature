@@ -90,9 +90,9 @@ Feature: SQL in an instance
     Given an SQL file "long.sql":
       """
       CREATE TABLE before (n int);
-      \echo begun
       BEGIN;
       CREATE TABLE half (n int);
+      \echo begun
       SELECT pg_sleep(300);
       COMMIT;
       """

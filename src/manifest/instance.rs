@@ -25,10 +25,10 @@ pub struct Instance {
     pub version: u16,
     /// Whether a newer major, where this one is not there, is refused. Only the builtin stack takes one at all.
     pub strict_version: bool,
-    /// CPU that each member requests.
-    pub requests_cpu: Size,
-    /// Memory that each member may use.
-    pub limits_memory: Size,
+    /// CPU that each member requests; `None` leaves it as it is.
+    pub requests_cpu: Option<Size>,
+    /// Memory that each member may use; `None` leaves it as it is.
+    pub limits_memory: Option<Size>,
 }
 
 /// The spec of an instance.
@@ -50,8 +50,13 @@ impl Instance {
             name: self.name.clone(),
             api_version: self.api_version.clone(),
         };
-        let (volume_size, cpu, memory) = (&self.volume_size.0, &self.requests_cpu.0, &self.limits_memory.0);
-        let spec = spec(self.replicas, self.version.into(), volume_size, cpu, memory);
+        let mut spec = json!({"replicas": self.replicas, "version": self.version, "volumeSize": self.volume_size.0});
+        if let Some(Size(cpu)) = &self.requests_cpu {
+            spec["resources"]["requests"]["cpu"] = json!(cpu);
+        }
+        if let Some(Size(memory)) = &self.limits_memory {
+            spec["resources"]["limits"]["memory"] = json!(memory);
+        }
         let mut resource = Resource::new(reference, spec);
         if self.strict_version {
             resource.annotations.insert(STRICT_VERSION.to_owned(), "true".to_owned());
@@ -98,8 +103,8 @@ mod tests {
             volume_size: "1Gi".parse().unwrap(),
             version: 14,
             strict_version: false,
-            requests_cpu: "100m".parse().unwrap(),
-            limits_memory: "100Mi".parse().unwrap(),
+            requests_cpu: "100m".parse().ok(),
+            limits_memory: "100Mi".parse().ok(),
         }
     }
 

@@ -72,9 +72,7 @@ impl Failover {
         if replicas < 2 {
             let cause = format!("the instance {name} has {replicas} members: there is nobody to fail over to");
             return Err(Finding::new(Id::NoOtherMember, cause)
-                .advise(format!(
-                    "Give it more: kubectl patch postgresql {name} -n {namespace} --type merge -p '{{\"spec\":{{\"replicas\":3}}}}'"
-                )));
+                .advise(format!("Give it more: a9s create pg instance --name {name} --replicas 3")));
         }
         let lease = self.leases(client.clone()).get_opt(name).await.map_err(|error| Error::request(what(), error))?;
         let Some(lease) = lease else {

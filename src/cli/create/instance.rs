@@ -4,16 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::Args;
-use serde_json::json;
+use kube::Client;
+use serde_json::{Value, json};
 
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run, namespace_of_context};
 use crate::cli::console::NOTHING_CHANGED;
 use crate::finding::{Finding, Id};
-use crate::kubernetes::Access;
+use crate::kubernetes::{self, Access, Error};
 use crate::manifest::instance::{Instance, Size};
 use crate::manifest::names::{self, Namespace, ObjectName};
-use crate::manifest::resource::ApiVersion;
+use crate::manifest::resource::{ApiVersion, Kind, Reference};
 use crate::step::{Event, Plan, Reporter};
 use crate::steps;
 use crate::steps::look::majors;
@@ -21,8 +22,15 @@ use crate::steps::look::majors;
 /// What the released operator has when nobody can be asked.
 const FALLBACK_MAJOR: u16 = 14;
 
+/// What a new instance has, where nothing else was said.
+const REPLICAS: u16 = 1;
+const VOLUME_SIZE: &str = "1Gi";
+const REQUESTS_CPU: &str = "100m";
+const LIMITS_MEMORY: &str = "100Mi";
+
 /// Arguments of `create pg instance`.
 #[derive(Debug, Args)]
+#[command(after_help = "Of an instance that is there, what is not said stays as it is.")]
 pub struct CreateInstance {
     /// Name of the instance
     #[arg(long, value_name = "NAME", default_value = "example-pg", value_parser = names::new)]
@@ -33,24 +41,24 @@ pub struct CreateInstance {
     /// Version of the API
     #[arg(long, value_name = "VERSION", default_value = "v1beta3")]
     api_version: ApiVersion,
-    /// Number of members
-    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
-    replicas: u16,
-    /// Size of each member's volume
-    #[arg(long, value_name = "SIZE", default_value = "1Gi")]
-    volume_size: Size,
+    /// Number of members [default: 1]
+    #[arg(long, value_name = "NUMBER")]
+    replicas: Option<u16>,
+    /// Size of each member's volume [default: 1Gi]
+    #[arg(long, value_name = "SIZE")]
+    volume_size: Option<Size>,
     /// PostgreSQL major version [default: the newest that the builtin stack has, else 14]
     #[arg(long, value_name = "MAJOR")]
     service_version: Option<u16>,
     /// Refuse a PostgreSQL major that the cluster does not have, instead of taking the nearest newer one
     #[arg(long)]
     strict_version: bool,
-    /// CPU each member requests
-    #[arg(long, value_name = "CPU", default_value = "100m")]
-    requests_cpu: Size,
-    /// Memory each member may use
-    #[arg(long, value_name = "SIZE", default_value = "100Mi")]
-    limits_memory: Size,
+    /// CPU each member requests [default: 100m]
+    #[arg(long, value_name = "CPU")]
+    requests_cpu: Option<Size>,
+    /// Memory each member may use [default: 100Mi]
+    #[arg(long, value_name = "SIZE")]
+    limits_memory: Option<Size>,
     /// Only write the manifest
     #[arg(long)]
     no_apply: bool,
@@ -61,6 +69,11 @@ pub struct CreateInstance {
     cluster: ClusterTarget,
     #[command(flatten)]
     run: Run,
+}
+
+/// A number or a quantity, as a person would write it.
+fn text(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 impl CreateInstance {
@@ -103,28 +116,63 @@ impl CreateInstance {
             Err(_) if self.no_apply => None,
             Err(finding) => return Err(finding),
         };
-        let there = match connection {
-            Some(connection) if self.service_version.is_none() || !self.no_apply => majors(&connection.client).await?,
-            _ => Vec::new(),
-        };
-        let version = self.version(session, &there)?;
-        let namespace = match (&self.namespace, connection) {
+        let namespace = match (&self.namespace, &connection) {
             (Some(namespace), _) => namespace.clone(),
             (None, connection) => {
+                let connection = connection.as_ref();
                 namespace_of_context(connection.map_or("default", |connection| &connection.namespace))?
             }
         };
+        let there = match &connection {
+            Some(connection) if !self.no_apply => self.there(&connection.client, &namespace).await?,
+            _ => None,
+        };
+        let known = |path: &str| there.as_ref().and_then(|spec| spec.pointer(path)).map(text);
+        let version = match (self.service_version, known("/version").and_then(|version| version.parse().ok())) {
+            (None, Some(version)) => version,
+            _ => {
+                let majors = match &connection {
+                    Some(connection) if self.service_version.is_none() || !self.no_apply => {
+                        majors(&connection.client).await?
+                    }
+                    _ => Vec::new(),
+                };
+                self.version(session, &majors)?
+            }
+        };
+        // What an instance that is there does not have, it is not given either.
+        let size = |said: &Option<Size>, path: &str, usual: &str| match (said, &there) {
+            (Some(said), _) => Some(said.clone()),
+            (None, Some(_)) => known(path).map(Size),
+            (None, None) => Some(Size(usual.to_owned())),
+        };
+        let replicas = known("/replicas").and_then(|replicas| replicas.parse().ok());
         Ok(Instance {
             name: self.name.clone(),
             namespace,
             api_version: self.api_version.clone(),
-            replicas: self.replicas,
-            volume_size: self.volume_size.clone(),
+            replicas: self.replicas.or(replicas).unwrap_or(REPLICAS),
+            volume_size: size(&self.volume_size, "/volumeSize", VOLUME_SIZE)
+                .unwrap_or_else(|| Size(VOLUME_SIZE.to_owned())),
             version,
             strict_version: self.strict_version,
-            requests_cpu: self.requests_cpu.clone(),
-            limits_memory: self.limits_memory.clone(),
+            requests_cpu: size(&self.requests_cpu, "/resources/requests/cpu", REQUESTS_CPU),
+            limits_memory: size(&self.limits_memory, "/resources/limits/memory", LIMITS_MEMORY),
         })
+    }
+
+    /// The spec of the instance, if it is there and stays.
+    async fn there(&self, client: &Client, namespace: &Namespace) -> Result<Option<Value>, Finding> {
+        let reference = Reference {
+            kind: Kind::Instance,
+            namespace: namespace.clone(),
+            name: self.name.clone(),
+            api_version: self.api_version.clone(),
+        };
+        let there = kubernetes::get_opt(&steps::resource::api(client.clone(), &reference), self.name.as_str()).await;
+        let there = there.map_err(|error| Error::request(format!("look for the {reference}"), error))?;
+        let stays = there.filter(|there| there.metadata.deletion_timestamp.is_none());
+        Ok(stays.map(|mut there| there.data["spec"].take()))
     }
 
     fn version(&self, session: &Session, there: &[u32]) -> Result<u16, Finding> {
