@@ -41,7 +41,6 @@ Feature: Who may do what
     Then the answer is 422 Invalid: "<word>"
     And there is no instance "wrong"
 
-    # No node has room for members of the size of "too many replicas": were it admitted, none would run.
     Examples:
       | what                  | spec                                                    | word                                        |
       | no version            | {"replicas": 1}                                         | spec.version                                |
@@ -53,6 +52,7 @@ Feature: Who may do what
       | a setting of no range | {"version": 14, "parameters": {"maxConnections": 0}}    | maxConnections                              |
       | a word of no list     | {"version": 14, "parameters": {"logStatement": "some"}} | logStatement                                |
 
+    # No node has room for members of this size: were it admitted, none would run.
     @builtin
     Examples:
       | what              | spec                                                                                                       | word                    |

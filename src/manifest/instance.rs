@@ -31,14 +31,27 @@ pub struct Instance {
     pub limits_memory: Option<Size>,
 }
 
-/// The spec of an instance.
-pub fn spec(replicas: u16, version: u32, volume_size: &str, requests_cpu: &str, limits_memory: &str) -> Value {
-    json!({
-        "replicas": replicas,
-        "resources": {"limits": {"memory": limits_memory}, "requests": {"cpu": requests_cpu}},
-        "version": version,
-        "volumeSize": volume_size,
-    })
+/// CPU that a member requests, where nothing else was said.
+pub const REQUESTS_CPU: &str = "100m";
+/// Memory that a member may use, where nothing else was said.
+pub const LIMITS_MEMORY: &str = "100Mi";
+
+/// The spec of an instance; what is `None` is not in it.
+pub fn spec(
+    replicas: u16,
+    version: u32,
+    volume_size: &str,
+    requests_cpu: Option<&str>,
+    limits_memory: Option<&str>,
+) -> Value {
+    let mut spec = json!({"replicas": replicas, "version": version, "volumeSize": volume_size});
+    if let Some(cpu) = requests_cpu {
+        spec["resources"]["requests"]["cpu"] = json!(cpu);
+    }
+    if let Some(memory) = limits_memory {
+        spec["resources"]["limits"]["memory"] = json!(memory);
+    }
+    spec
 }
 
 impl Instance {
@@ -50,13 +63,8 @@ impl Instance {
             name: self.name.clone(),
             api_version: self.api_version.clone(),
         };
-        let mut spec = json!({"replicas": self.replicas, "version": self.version, "volumeSize": self.volume_size.0});
-        if let Some(Size(cpu)) = &self.requests_cpu {
-            spec["resources"]["requests"]["cpu"] = json!(cpu);
-        }
-        if let Some(Size(memory)) = &self.limits_memory {
-            spec["resources"]["limits"]["memory"] = json!(memory);
-        }
+        let [cpu, memory] = [&self.requests_cpu, &self.limits_memory].map(|it| it.as_ref().map(|size| size.0.as_str()));
+        let spec = spec(self.replicas, self.version.into(), &self.volume_size.0, cpu, memory);
         let mut resource = Resource::new(reference, spec);
         if self.strict_version {
             resource.annotations.insert(STRICT_VERSION.to_owned(), "true".to_owned());

@@ -4,7 +4,6 @@
 //! not, and removes it.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use a8s_operators::agent::lease::{Record, Switchover};
 use a8s_operators::instance::names::SWITCHOVER;
@@ -17,15 +16,13 @@ use serde_json::json;
 
 use super::capability::{self, Capability};
 use super::members;
+use super::primary::AGAIN;
 use super::resource::{self, next_change};
 use crate::finding::{Evidence, Finding, Id};
 use crate::kubernetes::{Access, Error, diagnosis};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
 use crate::step::{Context, Observation, Step};
-
-/// Between two attempts to ask for it.
-const AGAIN: Duration = Duration::from_millis(50);
 
 /// Another member should be the primary.
 pub struct Failover {

@@ -12,7 +12,7 @@ use kube::{Api, Client, ResourceExt};
 
 use super::members;
 use super::resource::{self, change_of, next_change};
-use crate::finding::{Evidence, Finding, Id};
+use crate::finding::{Evidence, Finding};
 use crate::kubernetes::{Access, Error, diagnosis};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference, Resource};
@@ -115,8 +115,7 @@ impl Step for Ready {
         }
         let there = resource::get(&client, &self.resource.reference).await?;
         if there.is_none() && !pods.is_empty() {
-            let cause = format!("the {} is not there any more: somebody has deleted it", self.resource.reference);
-            return Err(Finding::new(Id::DeletedMeanwhile, cause));
+            return Err(resource::deleted_meanwhile(&self.resource.reference));
         }
         let status = there.as_ref().map(|there| &there.data["status"]);
         let error = status.and_then(|status| status["error"].as_str()).filter(|error| !error.is_empty());

@@ -299,6 +299,11 @@ impl Step for Applied {
     }
 }
 
+/// The finding of what is waited for and was there, and is not any more.
+pub fn deleted_meanwhile(reference: &Reference) -> Finding {
+    Finding::new(Id::DeletedMeanwhile, format!("the {reference} is not there any more: somebody has deleted it"))
+}
+
 /// An order should have come to its end: a backup or a restore that is complete.
 pub struct Settled {
     access: Arc<Access>,
@@ -341,8 +346,7 @@ impl Step for Settled {
     async fn observe(&self) -> Result<Observation, Finding> {
         let client = self.access.client().await?;
         let Some(object) = get(&client, &self.reference).await? else {
-            let cause = format!("the {} is not there any more: somebody has deleted it", self.reference);
-            return Err(Finding::new(Id::DeletedMeanwhile, cause));
+            return Err(deleted_meanwhile(&self.reference));
         };
         Ok(match condition::verdict(self.reference.kind, &object) {
             Verdict::Done(what) => {

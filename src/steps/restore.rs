@@ -16,7 +16,7 @@ use super::look;
 use super::resource::{Applied, Existing, Exists, Manifest, Ordered, Settled, get, order};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Error};
-use crate::manifest::instance;
+use crate::manifest::instance::{self, LIMITS_MEMORY, REQUESTS_CPU};
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference, Resource};
 use crate::step::{Handle, Observation, Plan, Step};
@@ -85,7 +85,10 @@ async fn copied(
     };
     // Until the new content is in its place, there are two.
     let gibibytes = bytes.saturating_mul(2).div_ceil(1 << 30).max(1);
-    Ok(Resource::new(reference, instance::spec(1, major, &format!("{gibibytes}Gi"), "100m", "100Mi")))
+    Ok(Resource::new(
+        reference,
+        instance::spec(1, major, &format!("{gibibytes}Gi"), Some(REQUESTS_CPU), Some(LIMITS_MEMORY)),
+    ))
 }
 
 /// The new instance `to`, like `source`, for the content of a backup. One that an earlier run of the same restore has made,

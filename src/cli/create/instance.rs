@@ -12,7 +12,7 @@ use crate::cli::arguments::{ClusterTarget, Run, namespace_of_context};
 use crate::cli::console::NOTHING_CHANGED;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{self, Access, Error};
-use crate::manifest::instance::{Instance, Size};
+use crate::manifest::instance::{Instance, LIMITS_MEMORY, REQUESTS_CPU, Size};
 use crate::manifest::names::{self, Namespace, ObjectName};
 use crate::manifest::resource::{ApiVersion, Kind, Reference};
 use crate::step::{Event, Plan, Reporter};
@@ -25,8 +25,6 @@ const FALLBACK_MAJOR: u16 = 14;
 /// What a new instance has, where nothing else was said.
 const REPLICAS: u16 = 1;
 const VOLUME_SIZE: &str = "1Gi";
-const REQUESTS_CPU: &str = "100m";
-const LIMITS_MEMORY: &str = "100Mi";
 
 /// Arguments of `create pg instance`.
 #[derive(Debug, Args)]

@@ -183,24 +183,23 @@ async fn hang_up(world: &mut World, line: String) -> Result<(), Failure> {
 }
 
 /// The first command has to come to its end by itself.
-#[when(regex = r"^I run `a9s (.+)`, and once it waits `a9s (.+)` is run$")]
-async fn meanwhile(world: &mut World, line: String, other: String) -> Result<(), Failure> {
-    let waiting = Waiting::start(world, &line, WAITS, command::start_a9s).await?;
+#[when(regex = r"^I run `a9s (.+)`, and once it (waits|says `.+`) `(a9s|kubectl) (.+)` is run$")]
+async fn meanwhile(
+    world: &mut World,
+    line: String,
+    moment: String,
+    program: String,
+    other: String,
+) -> Result<(), Failure> {
+    let text = moment.strip_prefix("says `").map_or(WAITS, |text| text.trim_end_matches('`'));
+    let waiting = Waiting::start(world, &line, text, command::start_a9s).await?;
     let words = command::words(&world.expand(&other));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    command::a9s(&world.surroundings, &words).await?.require_success()?;
-    let outcome = waiting.end().await?;
-    world.remember(outcome);
-    Ok(())
-}
-
-/// As [`meanwhile`], once the command has said something on standard error.
-#[when(regex = r"^I run `a9s (.+)`, and once it says `(.+)` `kubectl (.+)` is run$")]
-async fn kubectl_meanwhile(world: &mut World, line: String, text: String, other: String) -> Result<(), Failure> {
-    let waiting = Waiting::start(world, &line, &text, command::start_a9s).await?;
-    let words = command::words(&world.expand(&other));
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    command::kubectl(&world.surroundings, &words, None).await?.require_success()?;
+    let ended = match program.as_str() {
+        "kubectl" => command::kubectl(&world.surroundings, &words, None).await?,
+        _ => command::a9s(&world.surroundings, &words).await?,
+    };
+    ended.require_success()?;
     let outcome = waiting.end().await?;
     world.remember(outcome);
     Ok(())
