@@ -122,8 +122,13 @@ impl Minikube {
 
     /// Whether the cluster that is there was made here, or its making was begun here.
     async fn is_made_here(&self, cluster: &ClusterName) -> bool {
+        self.is_marked(cluster).await || self.half_made(cluster).await.is_some()
+    }
+
+    /// Whether the cluster that is there is the one that was made here to its end.
+    async fn is_marked(&self, cluster: &ClusterName) -> bool {
         let mark = self.memory.read(cluster, MADE);
-        mark == Some(self.identity(cluster).await) || self.half_made(cluster).await.is_some()
+        mark.is_some() && mark == Some(self.identity(cluster).await)
     }
 
     /// Notes that what is there is a whole cluster of ours.
@@ -151,7 +156,8 @@ impl Minikube {
     /// was cut off, it gets those that it lacks.
     async fn up(&self, cluster: &ClusterName, there: Option<usize>, context: &Context) -> Result<(), Finding> {
         self.memory.prepare(cluster)?;
-        let (half_made, is_ours) = (self.half_made(cluster).await, self.is_made_here(cluster).await);
+        let half_made = self.half_made(cluster).await;
+        let is_ours = half_made.is_some() || self.is_marked(cluster).await;
         let wanted = half_made.or(there).unwrap_or_else(|| usize::from(self.options.nodes.unwrap_or(NODES)));
         let nodes = wanted.to_string();
         let memory = self.options.memory.as_deref().unwrap_or(MEMORY);
