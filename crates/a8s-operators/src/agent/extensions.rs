@@ -60,15 +60,16 @@ pub async fn follow(platform: &impl Primary, sockets: &Path, mut seen: watch::Re
         {
             // What follows changes the server, to its end or not.
             known = None;
-            let done = tokio::select! {
+            let telling = async {
+                match apply(sockets, extensions).await {
+                    Ok(undone) => tell(platform, undone).await,
+                    Err(error) => Err(chain(&error)),
+                }
+            };
+            let told = tokio::select! {
                 biased;
                 Ok(_) = seen.wait_for(|seen| wanted(seen) != current) => continue,
-                done = apply(sockets, extensions) => done,
-            };
-            // A note that was cut off could still arrive, after a newer one.
-            let told = match done {
-                Ok(undone) => tell(platform, undone).await,
-                Err(error) => Err(chain(&error)),
+                told = telling => told,
             };
             match told {
                 Ok(undone) if undone == Undone::default() => known.clone_from(&current),

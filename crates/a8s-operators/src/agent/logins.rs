@@ -91,19 +91,10 @@ pub async fn follow(platform: &impl Primary, sockets: &Path) {
             let content = changes.borrow_and_update().clone();
             if let Some(content) = content {
                 // A newer list does not wait for an older one, which may be waiting for standbys.
-                let applied = tokio::select! {
+                let result = tokio::select! {
                     biased;
                     Ok(()) = changes.changed() => continue,
-                    applied = apply(sockets, &content) => applied,
-                };
-                // The list is in effect although something of old logins is left: nobody can use them. A note that was
-                // cut off could still arrive, after the one of a newer list.
-                let result = match applied {
-                    Ok(()) | Err(Error::Kept { .. }) => {
-                        let noted = platform.note(ANNOTATION, Some(&report::hash(&content))).await;
-                        noted.map_err(Error::from).and(applied)
-                    }
-                    refused => refused,
+                    result = apply_and_note(platform, sockets, &content) => result,
                 };
                 if let Err(error) = result {
                     // Nobody waits for what is left of old logins, and somebody works with it.
@@ -130,6 +121,15 @@ pub async fn follow(platform: &impl Primary, sockets: &Path) {
         () = following => {}
         () = applying => {}
     }
+}
+
+/// Applies a list and says so. It is in effect although something of old logins is left: nobody can use them.
+async fn apply_and_note(platform: &impl Primary, sockets: &Path, content: &[u8]) -> Result<(), Error> {
+    let applied = apply(sockets, content).await;
+    if matches!(applied, Ok(()) | Err(Error::Kept { .. })) {
+        platform.note(ANNOTATION, Some(&report::hash(content))).await?;
+    }
+    applied
 }
 
 /// Applies the Secret as it is now, once: for a server whose content has just been replaced.

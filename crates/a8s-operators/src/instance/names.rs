@@ -37,6 +37,9 @@ pub const STANDING: &str = "a8s.a9s/standing";
 pub const TROUBLE: &str = "a8s.a9s/trouble";
 /// Annotation of a pod: `true` where the disk of its member is full.
 pub const FULL: &str = "a8s.a9s/full";
+/// Annotation of a pod: differs with everything that an agent says of it in labels and annotations, so that each is a change
+/// of the pod, also where it says what is said there already.
+pub const NOTED: &str = "a8s.a9s/noted";
 /// Volume claim template of the data.
 pub const DATA_VOLUME: &str = "pgdata";
 

@@ -8,7 +8,7 @@ use crate::agent::decide::Member;
 use crate::agent::environment::{Pod as Environment, Variables};
 use crate::agent::lease::Record;
 use crate::agent::report::{Applied, Standing};
-use crate::instance::names::{self, CONFIGURATION, FULL, GENERATION, STANDING, TROUBLE};
+use crate::instance::names::{self, CONFIGURATION, FULL, GENERATION, NOTED, STANDING, TROUBLE};
 use a8s_api::{LABEL_ROLE, Postgresql};
 use futures::{StreamExt as _, pin_mut};
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -20,7 +20,7 @@ use kube::client::ConfigExt as _;
 use kube::client::retry::RetryPolicy;
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Client, Config};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -40,6 +40,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Kubernetes, seen from a pod.
 pub struct Kubernetes {
     pod: Environment,
+    uid: Option<String>,
     host: Option<String>,
     port: Option<String>,
     account: PathBuf,
@@ -59,6 +60,7 @@ impl Kubernetes {
         let account = variables("A9S_SERVICEACCOUNT_DIR").unwrap_or_else(|| ACCOUNT_DIRECTORY.to_owned());
         Self {
             pod: pod.clone(),
+            uid: variables("POD_UID"),
             host: variables("KUBERNETES_SERVICE_HOST"),
             port: variables("KUBERNETES_SERVICE_PORT"),
             account: account.into(),
@@ -107,8 +109,35 @@ impl Kubernetes {
         Ok(Client::new(service, config.default_namespace))
     }
 
-    async fn say(&self, report: &Report) -> Result<(), Error> {
+    /// Changes labels and annotations of a pod, if it is still as it was read. Says whether it was; if not, what is to be
+    /// said may be something else now.
+    ///
+    /// A request that was given up may still be on its way, also one of a run that has ended. It names the version of the pod
+    /// that it was based on, and this one, which is based on that version or a later one, makes a new version whatever it
+    /// says: by its mark. So the old one has arrived before, or never does. The pod is read just before, as its version
+    /// changes with each status of the kubelet's; and the kubelet does not name versions, so they hold nobody up for long.
+    async fn amend(
+        &self,
+        action: &'static str,
+        pod: &str,
+        uid: Option<&str>,
+        mut metadata: Value,
+    ) -> Result<bool, Error> {
         let api: Api<Pod> = Api::namespaced(self.client().await?, &self.pod.namespace);
+        let found = api.get_metadata_opt(pod).await.map_err(failed(action))?;
+        let found = found.map(|found| found.metadata).filter(|it| uid.is_none_or(|uid| it.uid.as_deref() == Some(uid)));
+        let Some(found) = found else { return Err(Error::Gone(pod.to_owned())) };
+        metadata["resourceVersion"] = json!(found.resource_version);
+        metadata["annotations"][NOTED] = json!(format!("{:016x}", rand::random::<u64>()));
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        match api.patch_metadata(pod, &PatchParams::default(), &patch).await {
+            Ok(_) => Ok(true),
+            Err(kube::Error::Api(status)) if status.code == 409 => Ok(false),
+            Err(error) => Err(failed(action)(error)),
+        }
+    }
+
+    async fn say(&self, report: &Report) -> Result<bool, Error> {
         let standing = report.standing.as_ref().map(|it| serde_json::to_string(it).unwrap_or_default());
         let full = report.is_full.then_some("true");
         let mut metadata = json!({"annotations": {
@@ -120,9 +149,7 @@ impl Kubernetes {
         if let Some(role) = report.role {
             metadata["labels"] = json!({(LABEL_ROLE): role});
         }
-        let patch = json!({"metadata": metadata});
-        let patched = api.patch(&self.pod.name, &PatchParams::default(), &Patch::Merge(patch)).await;
-        patched.map(|_| ()).map_err(failed("label the pod"))
+        self.amend("label the pod", &self.pod.name, self.uid.as_deref(), metadata).await
     }
 
     /// The Lease of the instance, and nothing else.
@@ -295,11 +322,13 @@ impl Platform for Kubernetes {
     }
 
     async fn depose(&self, pod: &str, uid: &str) -> Result<(), Error> {
-        let api: Api<Pod> = Api::namespaced(self.client().await?, &self.pod.namespace);
-        let patch = json!({"metadata": {"uid": uid, "labels": {(LABEL_ROLE): "replica"}}});
-        match api.patch(pod, &PatchParams::default(), &Patch::Merge(patch)).await {
-            Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => Ok(()),
-            result => result.map(|_| ()).map_err(failed("label the pod of the last primary")),
+        let metadata = json!({"labels": {(LABEL_ROLE): "replica"}});
+        loop {
+            match self.amend("label the pod of the last primary", pod, Some(uid), metadata.clone()).await {
+                Ok(false) => {}
+                Ok(true) | Err(Error::Gone(_)) => return Ok(()),
+                Err(error) => return Err(error),
+            }
         }
     }
 
@@ -308,13 +337,13 @@ impl Platform for Kubernetes {
             let report = reports.borrow_and_update().clone();
             if report != *said.borrow() {
                 match tokio::time::timeout(PATIENCE, self.say(&report)).await {
-                    Ok(Ok(())) => drop(said.send_replace(report)),
+                    Ok(Ok(true)) => drop(said.send_replace(report)),
+                    Ok(Ok(false)) | Err(_) => continue,
                     Ok(Err(error)) => {
                         tracing::warn!("{}", crate::chain(&error));
                         tokio::time::sleep(PAUSE).await;
                         continue;
                     }
-                    Err(_) => continue,
                 }
             }
             if reports.changed().await.is_err() {
@@ -327,6 +356,184 @@ impl Platform for Kubernetes {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::platform::Primary as _;
+    use http::{Method, Request, Response};
+    use kube::client::Body;
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+
+    /// What an API server has, which has one pod.
+    struct Stored {
+        pod: Value,
+        /// The next patch is on its way until somebody delivers it, and its sender hears nothing.
+        holds_one_up: bool,
+        under_way: Option<Value>,
+        /// The next patch meets a pod whose status has changed since it was read.
+        interferes: bool,
+    }
+
+    impl Stored {
+        fn store(&mut self, mut pod: Value) {
+            // As everywhere, what changes nothing makes no version.
+            if pod != self.pod {
+                let version = pod["metadata"]["resourceVersion"].as_str().and_then(|version| version.parse().ok());
+                pod["metadata"]["resourceVersion"] = json!((version.unwrap_or(0_u64) + 1).to_string());
+                self.pod = pod;
+            }
+        }
+
+        /// Takes a patch. Says whether it was based on the pod as it is.
+        fn deliver(&mut self, patch: &Value) -> bool {
+            let (mut pod, based_on) = (self.pod.clone(), &patch["metadata"]["resourceVersion"]);
+            let is_based_on_it = based_on.is_null() || *based_on == pod["metadata"]["resourceVersion"];
+            if is_based_on_it {
+                merge(&mut pod, patch);
+                self.store(pod);
+            }
+            is_based_on_it
+        }
+    }
+
+    fn merge(into: &mut Value, patch: &Value) {
+        let Some(fields) = patch.as_object() else { return *into = patch.clone() };
+        for (field, value) in fields {
+            if !value.is_null() {
+                merge(&mut into[field.as_str()], value);
+            } else if let Some(object) = into.as_object_mut() {
+                object.remove(field);
+            }
+        }
+    }
+
+    async fn answer(stored: Arc<Mutex<Stored>>, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let is_patch = request.method() == Method::PATCH;
+        let bytes = request.into_body().collect_bytes().await.expect("a body");
+        let response = |code: u16, body: &Value| {
+            let body = Body::from(body.to_string().into_bytes());
+            Ok(Response::builder().status(code).body(body).expect("a response"))
+        };
+        let is_lost = {
+            let mut stored = stored.lock().expect("not poisoned");
+            if is_patch {
+                let patch: Value = serde_json::from_slice(&bytes).expect("a patch");
+                if std::mem::take(&mut stored.holds_one_up) {
+                    stored.under_way = Some(patch);
+                } else {
+                    if std::mem::take(&mut stored.interferes) {
+                        let mut pod = stored.pod.clone();
+                        pod["status"]["phase"] = json!("Running");
+                        stored.store(pod);
+                    }
+                    if !stored.deliver(&patch) {
+                        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                            "message": "the object has been modified", "reason": "Conflict", "code": 409});
+                        return response(409, &status);
+                    }
+                }
+            }
+            stored.under_way.is_some() && is_patch
+        };
+        if is_lost {
+            std::future::pending::<()>().await;
+        }
+        let pod = stored.lock().expect("not poisoned").pod.clone();
+        response(200, &pod)
+    }
+
+    /// An agent, and the API server that it speaks to.
+    fn agent() -> (Kubernetes, Arc<Mutex<Stored>>) {
+        let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
+            "name": "x-0", "uid": "1", "resourceVersion": "5", "labels": {(LABEL_ROLE): "replica"}, "annotations": {},
+        }});
+        let stored = Stored { pod, holds_one_up: false, under_way: None, interferes: false };
+        let stored = Arc::new(Mutex::new(stored));
+        let server = stored.clone();
+        let service = tower::service_fn(move |request: Request<Body>| answer(server.clone(), request));
+        let agent = Kubernetes {
+            pod: Environment {
+                instance: "x".into(),
+                name: "x-0".into(),
+                namespace: "shop".into(),
+                address: [127, 64, 0, 9].into(),
+                socket_directory: "/s".into(),
+            },
+            uid: Some("1".into()),
+            host: None,
+            port: None,
+            account: "/a".into(),
+            client: OnceCell::new_with(Some(Client::new(service, "shop"))),
+        };
+        (agent, stored)
+    }
+
+    /// Says something that is on its way when its sender gives it up.
+    async fn give_up(stored: &Arc<Mutex<Stored>>, saying: impl Future<Output = Result<bool, Error>>) -> Value {
+        stored.lock().expect("not poisoned").holds_one_up = true;
+        assert!(tokio::time::timeout(Duration::from_millis(200), saying).await.is_err(), "it was answered");
+        stored.lock().expect("not poisoned").under_way.take().expect("it is on its way")
+    }
+
+    fn report(role: &'static str) -> Report {
+        Report { role: Some(role), ..Report::default() }
+    }
+
+    #[tokio::test]
+    async fn what_was_given_up_does_not_arrive_after_what_was_said_later() {
+        let (agent, stored) = agent();
+        let role = || stored.lock().expect("not poisoned").pod["metadata"]["labels"][LABEL_ROLE].clone();
+        // The later one says what the pod has.
+        let late = give_up(&stored, agent.say(&report("master"))).await;
+        assert!(agent.say(&report("replica")).await.expect("said"));
+        assert!(!stored.lock().expect("not poisoned").deliver(&late), "it has arrived");
+        assert_eq!(role(), "replica");
+        // The later one says something else, by another way.
+        let late = give_up(&stored, agent.say(&report("master"))).await;
+        agent.note("a8s.a9s/logins", Some("1")).await.expect("noted");
+        assert!(!stored.lock().expect("not poisoned").deliver(&late), "it has arrived");
+        // What another member has said of it, too.
+        let late = give_up(&stored, agent.say(&report("master"))).await;
+        agent.depose("x-0", "1").await.expect("said");
+        assert!(!stored.lock().expect("not poisoned").deliver(&late), "it has arrived");
+        assert_eq!(role(), "replica");
+        // What arrives before is said again.
+        let late = give_up(&stored, agent.say(&report("replica"))).await;
+        assert!(stored.lock().expect("not poisoned").deliver(&late), "it was based on the pod as it is");
+        assert!(agent.say(&report("master")).await.expect("said"));
+        assert_eq!(role(), "master");
+    }
+
+    #[tokio::test]
+    async fn a_status_that_comes_in_between_keeps_nobody_from_saying_it() {
+        let (agent, stored) = agent();
+        stored.lock().expect("not poisoned").interferes = true;
+        assert!(!agent.say(&report("master")).await.expect("an answer"), "it was not noticed");
+        let (reports, published) = watch::channel(report("master"));
+        let (saying, mut said) = watch::channel(Report::default());
+        stored.lock().expect("not poisoned").interferes = true;
+        stored.lock().expect("not poisoned").pod["status"] = json!({});
+        tokio::select! {
+            () = agent.publish(published, saying) => unreachable!("the channel is open"),
+            it = said.wait_for(|said| said.role == Some("master")) => drop(it.expect("it is said")),
+        }
+        drop(reports);
+        stored.lock().expect("not poisoned").interferes = true;
+        stored.lock().expect("not poisoned").pod["status"] = json!({});
+        agent.note("a8s.a9s/logins", Some("1")).await.expect("noted");
+        let stored = stored.lock().expect("not poisoned");
+        assert!(!stored.interferes);
+        assert_eq!(stored.pod["metadata"]["labels"][LABEL_ROLE], "master");
+        assert_eq!(stored.pod["metadata"]["annotations"]["a8s.a9s/logins"], "1");
+    }
+
+    #[tokio::test]
+    async fn an_agent_whose_pod_is_gone_says_nothing_of_the_next_one() {
+        let (agent, stored) = agent();
+        stored.lock().expect("not poisoned").pod["metadata"]["uid"] = json!("2");
+        let before = stored.lock().expect("not poisoned").pod.clone();
+        assert!(matches!(agent.say(&report("master")).await, Err(Error::Gone(_))));
+        agent.depose("x-0", "1").await.expect("nothing to do");
+        assert_eq!(stored.lock().expect("not poisoned").pod, before);
+    }
 
     #[test]
     fn a_container_that_has_ended_names_its_run_also_when_it_runs_again() {

@@ -34,6 +34,9 @@ pub enum Error {
         #[source]
         source: Box<kube::Error>,
     },
+    /// A pod has been deleted, and another one may have its name.
+    #[error("the pod {0} is gone")]
+    Gone(String),
 }
 
 /// What an agent says of its member: labels and annotations of its pod.
@@ -118,7 +121,8 @@ pub enum Written {
     Conflict,
 }
 
-/// The cluster, as an agent sees it.
+/// The cluster, as an agent sees it. What was said of a pod and then given up, before an answer had come, does not arrive after
+/// what was said of it later.
 pub trait Platform: Primary + 'static {
     /// Follows instance, Lease and pods for ever, and puts what is seen into the channel.
     fn follow(&self, seen: watch::Sender<Seen>) -> impl Future<Output = ()>;

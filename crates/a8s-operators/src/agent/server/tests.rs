@@ -35,9 +35,6 @@ struct Memory {
     writes: Rc<Cell<u64>>,
     logins: Rc<watch::Sender<Option<Vec<u8>>>>,
     notes: Rc<RefCell<std::collections::BTreeMap<&'static str, String>>>,
-    /// The next note is on its way until somebody delivers it, whether its sender waits or not.
-    holds_a_note_up: Rc<Cell<bool>>,
-    under_way: Rc<RefCell<Option<(&'static str, String)>>>,
 }
 
 impl Memory {
@@ -58,8 +55,6 @@ impl Memory {
             writes: Rc::default(),
             logins: Rc::new(watch::Sender::new(Some(vec![]))),
             notes: Rc::default(),
-            holds_a_note_up: Rc::default(),
-            under_way: Rc::default(),
         }
     }
 
@@ -164,13 +159,6 @@ impl platform::Primary for Memory {
 
     async fn note(&self, annotation: &'static str, value: Option<&str>) -> Result<(), platform::Error> {
         self.check()?;
-        if let Some(value) = value
-            && self.holds_a_note_up.take()
-        {
-            *self.under_way.borrow_mut() = Some((annotation, value.to_owned()));
-            until(|| self.under_way.borrow().is_none()).await;
-            return Ok(());
-        }
         match value {
             Some(value) => drop(self.notes.borrow_mut().insert(annotation, value.to_owned())),
             None => drop(self.notes.borrow_mut().remove(annotation)),

@@ -5,8 +5,8 @@ use crate::agent::logins::KEY;
 use crate::agent::platform::Primary;
 use crate::instance::names;
 use futures::{StreamExt as _, pin_mut};
-use k8s_openapi::api::core::v1::{Pod, Secret};
-use kube::api::{Api, Patch, PatchParams};
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::Api;
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch_objects};
 use serde_json::json;
@@ -65,11 +65,11 @@ impl Primary for Kubernetes {
     }
 
     async fn note(&self, annotation: &'static str, value: Option<&str>) -> Result<(), Error> {
-        let api: Api<Pod> = Api::namespaced(self.client().await?, &self.pod.namespace);
-        let patch = json!({"metadata": {"annotations": {(annotation): value}}});
-        let (parameters, patch) = (PatchParams::default(), Patch::Merge(patch));
-        let patched = timeout(PATIENCE, api.patch_metadata(&self.pod.name, &parameters, &patch)).await;
-        let patched = patched.map_err(|_| Error::Configuration("it does not answer".to_owned()))?;
-        patched.map(|_| ()).map_err(failed("note on the pod what its server has"))
+        let (action, metadata) = ("note on the pod what its server has", json!({"annotations": {(annotation): value}}));
+        let noting = async {
+            while !self.amend(action, &self.pod.name, self.uid.as_deref(), metadata.clone()).await? {}
+            Ok::<_, Error>(())
+        };
+        timeout(PATIENCE, noting).await.unwrap_or_else(|_| Err(Error::Configuration("it does not answer".to_owned())))
     }
 }

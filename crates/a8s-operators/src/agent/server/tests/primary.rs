@@ -9,18 +9,12 @@ const DATABASE: &str = "a9s_apps_default_db";
 impl Fixture {
     /// Puts a list of logins into the Secret and waits until the agent says that it applies.
     async fn set_logins(&self, roles: &[&str]) {
-        let hash = self.list_logins(roles);
-        until(|| self.memory.notes.borrow().get(logins::ANNOTATION) == Some(&hash)).await;
-    }
-
-    /// Puts a list of logins into the Secret; what the agent says once it applies.
-    fn list_logins(&self, roles: &[&str]) -> String {
         let login = |role: &&str| Login { role: (*role).to_owned(), verifier: scram::verifier(&password(role)) };
         let logins: Logins = roles.iter().map(|role| (format!("uid of {role}"), login(role))).collect();
         let content = serde_json::to_vec(&logins).expect("plain data");
         let hash = report::hash(&content);
         self.memory.logins.send_replace(Some(content));
-        hash
+        until(|| self.memory.notes.borrow().get(logins::ANNOTATION) == Some(&hash)).await;
     }
 
     async fn sql_of(&self, role: &str, statement: &str) -> Result<String, String> {
@@ -105,30 +99,6 @@ fn a_login_that_somebody_changed_is_put_right_and_other_roles_stay() {
                 let seen = "SELECT count(*) FROM pg_stat_statements WHERE query LIKE '%SCRAM-SHA%'";
                 fixture.sql("CREATE EXTENSION IF NOT EXISTS pg_stat_statements").await;
                 assert_eq!(fixture.sql(seen).await, "0");
-            });
-            serving.await.expect("no error");
-        });
-    });
-}
-
-#[test]
-fn a_word_about_an_older_list_that_is_late_is_not_the_last_one() {
-    as_server_user("primary::a_word_about_an_older_list_that_is_late_is_not_the_last_one", || {
-        let fixture = Fixture::new(true);
-        let (one, two) = ("a8s-sb-ggggggggg", "a8s-sb-hhhhhhhhh");
-        scenario(async {
-            let serving = fixture.during(|| async {
-                fixture.ready().await;
-                let memory = &fixture.memory;
-                memory.holds_a_note_up.set(true);
-                fixture.list_logins(&[one]);
-                until(|| memory.under_way.borrow().is_some()).await;
-                let current = fixture.list_logins(&[one, two]);
-                // Whoever does not wait for the one speaks of the other now.
-                tokio::time::sleep(Duration::from_millis(300)).await;
-                let late = memory.under_way.take().expect("it is on its way");
-                memory.notes.borrow_mut().extend([late]);
-                until(|| memory.notes.borrow().get(logins::ANNOTATION) == Some(&current)).await;
             });
             serving.await.expect("no error");
         });
