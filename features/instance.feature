@@ -265,6 +265,24 @@ Feature: Instances
     And the instance "solo" is ready
 
   @full
+  Scenario Outline: An instance is ready when its members have what was asked for: <what>
+    Given an instance "solo"
+    When I create an instance "solo" with `<flag>`
+    Then the command succeeds
+    And the pod "solo-0" has these values:
+      | field                           | value   |
+      | /spec/containers/0/<where>      | <value> |
+    And the instance "solo" is ready
+    When I run it again
+    Then the command succeeds
+    And standard output says "Nothing had to be changed."
+
+    Examples:
+      | what   | flag                  | where                   | value |
+      | CPU    | --requests-cpu 60m    | resources/requests/cpu  | 60m   |
+      | memory | --limits-memory 160Mi | resources/limits/memory | 160Mi |
+
+  @full
   Scenario: What is not said of an instance that is there stays as it is
     Given an instance "solo" with `--limits-memory 150Mi --requests-cpu 50m`
     When I run `a9s create pg instance --name solo --yes`

@@ -111,7 +111,9 @@ Feature: Instances of several members
     And the table "kept" of "grown" holds "before"
     When I create an instance "grown" with `--volume-size 2Gi`
     Then the command succeeds
-    And the volumes of "grown" soon have "2Gi"
+    And the persistentvolumeclaim "pgdata-grown-0" has these values:
+      | field                    | value |
+      | /status/capacity/storage | 2Gi   |
     When I scale "grown" to 2 members
     Then "grown" has one primary and 1 standbys
     And the volumes of "grown" soon have "2Gi"

@@ -9,6 +9,8 @@ use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod, S
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::api::{ListParams, WatchParams};
 use kube::{Api, Client, ResourceExt};
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 use super::members;
 use super::resource::{self, change_of, next_change};
@@ -55,16 +57,10 @@ impl Ready {
         let replicas = self.replicas();
         let spec = found.spec.unwrap_or_default();
         let status = found.status.unwrap_or_default();
-        let limit = spec
-            .template
-            .spec
-            .as_ref()
-            .and_then(|pod| pod.containers.first())
-            .and_then(|container| container.resources.as_ref()?.limits.as_ref()?.get("memory").cloned());
-        let wanted = self.resource.spec["resources"]["limits"]["memory"].as_str().map(Quantity::from);
-        // `1Gi` and `1024Mi` are the same; who stores it may write either.
-        let differs = |limit: &str| wanted.as_ref().is_some_and(|wanted| wanted.nano() != Quantity::from(limit).nano());
-        if spec.replicas != Some(replicas) || limit.is_some_and(|limit| differs(&limit.0)) {
+        // Neither stack says in the status of an instance which generation of its spec that is about.
+        let server = spec.template.spec.as_ref().and_then(|pod| pod.containers.first());
+        let found = json!(server.and_then(|server| server.resources.as_ref()));
+        if spec.replicas != Some(replicas) || !has_resources(&found, &self.resource.spec["resources"]) {
             return Ok(Some("its StatefulSet is not up to date yet".to_owned()));
         }
         if status.observed_generation != found.metadata.generation {
@@ -76,6 +72,40 @@ impl Ready {
         }
         Ok(None)
     }
+
+    /// A volume that has not the size yet that the instance wants. Growing restarts no member.
+    async fn volumes(&self, client: &Client) -> Result<Option<String>, Finding> {
+        let wanted = &self.resource.spec["volumeSize"];
+        let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), self.namespace());
+        for index in 0..self.replicas() {
+            let name = format!("pgdata-{}-{index}", self.name());
+            let claim = match api.get_opt(&name).await {
+                // What may not be looked at is not what somebody with so few rights waits for.
+                Err(kube::Error::Api(status)) if status.code == 403 => return Ok(None),
+                claim => claim.map_err(|error| Error::request(format!("get persistentvolumeclaim {name}"), error))?,
+            };
+            let has = json!(claim.and_then(|claim| claim.status?.capacity?.remove("storage")));
+            if let (Some(size), Some(enough)) = (amount(&has), amount(wanted))
+                && size < enough
+            {
+                return Ok(Some(format!("the volume {name} has not grown yet")));
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// The amount of a quantity, if it is one. `1Gi` and `1024Mi` are the same; who stores it may write either.
+fn amount(quantity: &Value) -> Option<i128> {
+    Quantity::deserialize(quantity).ok()?.nano()
+}
+
+/// Whether a container's resources are those that an instance wants, as far as it says what it wants.
+fn has_resources(container: &Value, wanted: &Value) -> bool {
+    ["requests", "limits"].iter().all(|what| {
+        let mut wanted = wanted[what].as_object().into_iter().flatten().map(|(name, wanted)| (name, amount(wanted)));
+        wanted.all(|(name, wanted)| wanted.is_none() || wanted == amount(&container[what][name]))
+    })
 }
 
 #[async_trait]
@@ -126,6 +156,9 @@ impl Step for Ready {
         let running = status.is_some_and(|status| status["clusterStatus"] == "Running");
         if self.replicas() > 0 && !running {
             return Ok(Observation::unmet("its status is not Running yet"));
+        }
+        if let Some(difference) = self.volumes(&client).await? {
+            return Ok(Observation::unmet(difference));
         }
         Ok(Observation::satisfied(format!("{} of {0} members are ready", self.replicas())))
     }
@@ -271,5 +304,26 @@ impl Step for Deleted {
             evidence.push(Evidence { about: format!("instance {}", self.name()), lines: vec![left] });
         }
         evidence
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rstest::rstest;
+
+    use super::*;
+
+    #[rstest]
+    #[case(json!({"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}}), true)]
+    #[case(json!({"requests": {"cpu": 0.1}, "limits": {"memory": "1024Mi"}}), true)]
+    #[case(json!({"limits": {"memory": 1_073_741_824}}), true)]
+    #[case(json!({}), true)]
+    #[case(Value::Null, true)]
+    #[case(json!({"requests": {"cpu": "101m"}}), false)]
+    #[case(json!({"limits": {"memory": "1G"}}), false)]
+    #[case(json!({"limits": {"cpu": "1"}}), false)]
+    fn a_container_has_the_resources_that_are_asked_for(#[case] wanted: Value, #[case] has: bool) {
+        let container = json!({"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}});
+        assert_eq!(has_resources(&container, &wanted), has);
     }
 }
