@@ -646,14 +646,13 @@ mod tests {
     }
 
     /// What a step needs where it runs, by the tag that says so: how its sentence begins, and what is in it.
-    const NEEDING: [(&str, &str, &str); 37] = [
+    const NEEDING: [(&str, &str, &str); 36] = [
         ("cluster", "a cluster of its own", ""),
         ("kubectl", "", "`kubectl "),
         // These run it and do not show its line.
         ("kubectl", "the object:", ""),
         ("kubectl", "I apply the object:", ""),
         ("kubectl", "a port-forward to ", ""),
-        ("kubectl", "somebody has an instance of the name that the verification ", ""),
         ("kubectl", "kubectl reads every manifest", ""),
         ("kubectl", "the cluster would take every manifest", ""),
         ("needs-failover", "", "`a9s pg failover "),

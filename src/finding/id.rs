@@ -159,7 +159,6 @@ ids! {
     BackupDamaged "backup-damaged" Failed "The restored content of the backup can't be read to its end."
     InstanceTaken "instance-taken" Refused "The instance is there, and was not made for this restore."
     InstanceBusy "instance-busy" Refused "The instance's content is being replaced."
-    NameTaken "name-taken" Refused "The name of the instance for the verification is taken."
     NoPrimary "no-primary" Missing "The instance has no primary to work with."
     NoMember "no-member" Missing "The instance has no such member."
     NoOtherMember "no-other-member" Refused "The instance has nobody to fail over to."

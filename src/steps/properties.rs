@@ -322,7 +322,6 @@ async fn the_plans_are_as_reviewed() {
         source: name("solo"),
         scratch: new,
         restore: wanted.restore.clone(),
-        stale: false,
     };
     let (shop, solo): (crate::manifest::names::Namespace, _) = ("shop".parse().unwrap(), name("solo"));
     let binding = order::binding(reference(Kind::ServiceBinding, "sb"), &reference(Kind::Instance, "solo"));
@@ -368,7 +367,7 @@ async fn the_plans_are_as_reviewed() {
         ("delete_backup", Command::Delete(Kind::Backup, "b").plan(&access, directory.clone())),
         ("delete_restore", Command::Delete(Kind::Restore, "r").plan(&access, directory)),
         ("verify", subject.plan(&access, true).0),
-        ("verify_removal", subject.removal(&access)),
+        ("verify_removal", super::verify::removal(&access, &subject.scratch.reference)),
     ]);
 }
 

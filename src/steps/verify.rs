@@ -2,20 +2,20 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
-use kube::api::DynamicObject;
+use kube::api::{ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::condition;
 use super::instance;
 use super::resource::{self, get};
 use super::restore::{self, Destination};
 use super::sql::{PLAIN, Query, Source, as_superuser};
 use crate::finding::{Finding, Id};
-use crate::kubernetes::Access;
+use crate::kubernetes::{Access, Error};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::order;
 use crate::manifest::resource::{Kind, Reference, Resource};
@@ -24,6 +24,12 @@ use crate::step::{Context, Observation, Plan, Step};
 
 /// Label of what a verification makes; its value is the UID of the backup.
 const LABEL: &str = "a8s.a9s/verifies";
+/// Annotation of a scratch instance: another value again and again, while the run lives that has made it.
+const SIGN: &str = "a8s.a9s/verification-lives";
+/// Between two signs of life.
+const BEAT: Duration = Duration::from_secs(2);
+/// A run that shows no sign of life for so long, as others see it by their own clocks, has ended.
+pub const SILENCE: Duration = Duration::from_secs(10);
 /// Lists the databases that applications may have something in, and whether they let anybody connect.
 const DATABASES: &str = "SELECT CASE WHEN datallowconn THEN 'open ' ELSE 'closed ' END || datname \
     FROM pg_catalog.pg_database WHERE datname NOT IN ('template0', 'template1') ORDER BY datname";
@@ -43,16 +49,17 @@ pub struct Subject {
     pub scratch: Resource,
     /// The restore into it.
     pub restore: Resource,
-    /// Whether something of the scratch instance's name, made for another backup, is to be removed first.
-    pub stale: bool,
 }
+
+/// The scratch instances of a backup's verifications, and the restores into them, by their name: the last sign of life of
+/// the run that each is of.
+pub type Signs = BTreeMap<String, Option<String>>;
 
 impl Subject {
     /// Finds out about a backup.
     ///
     /// # Errors
-    /// There is no such backup, its instance is gone and it does not say what that was, somebody else's instance has the
-    /// scratch instance's name, or the cluster can't be asked.
+    /// There is no such backup, its instance is gone and it does not say what that was, or the cluster can't be asked.
     pub async fn of(client: &Client, backup: Reference) -> Result<Self, Finding> {
         let Some(object) = get(client, &backup).await? else {
             let cause = format!("there is no {backup} in the namespace {}", backup.namespace);
@@ -61,14 +68,6 @@ impl Subject {
         let source = restore::source(&backup, &object)?;
         let uid = object.uid().unwrap_or_default();
         let name = scratch_name(&uid)?;
-        let reference = Reference::new(Kind::Instance, &backup.namespace, &name);
-        let there = get(client, &reference).await?;
-        if let Some(there) = &there
-            && !there.labels().contains_key(LABEL)
-        {
-            let cause = format!("the instance {name} is there, and is not a scratch instance of a verification");
-            return Err(Finding::new(Id::NameTaken, cause));
-        }
         let like = Reference::new(Kind::Instance, &backup.namespace, &source);
         let mut scratch = restore::like(client, &like, &name, &object).await?;
         scratch.labels = BTreeMap::from([(LABEL.to_owned(), uid.clone())]);
@@ -80,13 +79,40 @@ impl Subject {
         let restore = Reference::new(Kind::Restore, &backup.namespace, &name);
         let mut restore = order::restore(restore, &backup.name, &name);
         restore.labels.clone_from(&scratch.labels);
-        // Also a restore whose instance is gone: it would count as one of the next instance.
-        let restored = get(client, &restore.reference).await?;
-        let is_former =
-            |restored: &DynamicObject| there.as_ref().is_none_or(|there| condition::is_older(restored, there));
-        let stale = there.as_ref().is_some_and(|there| there.labels().get(LABEL) != Some(&uid))
-            || restored.as_ref().is_some_and(is_former);
-        Ok(Self { backup, source, scratch, restore, stale })
+        Ok(Self { backup, source, scratch, restore })
+    }
+
+    /// What there is of verifications of this backup.
+    ///
+    /// # Errors
+    /// The cluster can't be asked.
+    pub async fn signs(&self, client: &Client) -> Result<Signs, Finding> {
+        let uid = self.scratch.labels.get(LABEL).map(String::as_str).unwrap_or_default();
+        let parameters = ListParams::default().labels(&format!("{LABEL}={uid}"));
+        let mut signs = Signs::new();
+        // An instance tells, if there is one.
+        for kind in [Kind::Restore, Kind::Instance] {
+            let api = resource::api(client.clone(), &Reference { kind, ..self.scratch.reference.clone() });
+            let list = api.list(&parameters).await;
+            let list = list.map_err(|error| Error::request(format!("list the {}s", kind.noun()), error))?;
+            signs.extend(list.items.iter().map(|it| (it.name_any(), it.annotations().get(SIGN).cloned())));
+        }
+        Ok(signs)
+    }
+
+    /// Shows others that this run lives, until it is cut off.
+    pub async fn live(&self, access: &Access) {
+        let reference = &self.scratch.reference;
+        let mut beats = 0_u64;
+        loop {
+            tokio::time::sleep(BEAT).await;
+            beats += 1;
+            let Ok(client) = access.client().await else { continue };
+            let patch = Patch::Merge(json!({"metadata": {"annotations": {(SIGN): beats.to_string()}}}));
+            let (api, parameters) = (resource::api(client, reference), PatchParams::default());
+            // It may not be there yet, or out of reach for a moment.
+            let _ = tokio::time::timeout(BEAT, api.patch(reference.name.as_str(), &parameters, &patch)).await;
+        }
     }
 
     /// The plan that restores the backup and reads everything, and the step that knows what was read. With `live`, the
@@ -111,25 +137,34 @@ impl Subject {
         });
         (plan, read, live)
     }
-
-    /// The plan that removes what the other one made.
-    pub fn removal(&self, access: &Arc<Access>) -> Plan {
-        let mut plan = Plan::new("pg verify: remove");
-        let restore = plan.add(resource::Deleted::new(access.clone(), self.restore.reference.clone()));
-        let Reference { namespace, name, .. } = &self.scratch.reference;
-        plan.after(&[restore], instance::Deleted::new(access.clone(), namespace, name));
-        plan
-    }
 }
 
-/// What the instance is called that the verification of the backup with this UID restores into. No two backups share the
-/// name, and the same backup always has it: another run finds what one has left.
+/// The plan that removes a scratch instance and the restore into it, which has its name.
+pub fn removal(access: &Arc<Access>, scratch: &Reference) -> Plan {
+    let mut plan = Plan::new("pg verify: remove");
+    let Reference { namespace, name, .. } = scratch;
+    let restore =
+        plan.add(resource::Deleted::new(access.clone(), Reference { kind: Kind::Restore, ..scratch.clone() }));
+    plan.after(&[restore], instance::Deleted::new(access.clone(), namespace, name));
+    plan
+}
+
+/// Of what was there before, that which is still there, and of which no sign of life has come since: left by runs that
+/// were cut off.
+pub fn left_over(before: &Signs, now: &Signs) -> Vec<ObjectName> {
+    let is_left = |(name, sign): &(&String, &Option<String>)| now.get(*name) == Some(*sign);
+    before.iter().filter(is_left).filter_map(|(name, _)| name.parse().ok()).collect()
+}
+
+/// What the instance is called that a verification of the backup with this UID restores into. Each run has one of its own:
+/// several may run at once.
 ///
 /// # Errors
 /// The UID is none.
-pub fn scratch_name(uid: &str) -> Result<ObjectName, Finding> {
+fn scratch_name(uid: &str) -> Result<ObjectName, Finding> {
     let short: String = uid.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
-    format!("verify-{}", short.to_lowercase()).parse().map_err(|why| Finding::new(Id::Internal, why))
+    let name = format!("verify-{}-{:04x}", short.to_lowercase(), rand::random::<u16>());
+    name.parse().map_err(|why| Finding::new(Id::Internal, why))
 }
 
 /// Errors of a server that say nothing of what it reads.
@@ -410,9 +445,22 @@ mod tests {
     }
 
     #[test]
-    fn the_scratch_instance_has_a_name_of_its_own_for_each_backup() {
+    fn the_scratch_instance_has_a_name_that_tells_the_backup() {
         let name = scratch_name("0f8fad5b-d9cb-469f-a165-70867728950e").unwrap();
-        assert_eq!(name.as_str(), "verify-0f8fad5bd9cb");
-        assert_ne!(name, scratch_name("1f8fad5b-d9cb-469f-a165-70867728950e").unwrap());
+        assert!(name.as_str().starts_with("verify-0f8fad5bd9cb-"), "{name}");
+        assert_eq!(name.as_str().len(), "verify-0f8fad5bd9cb-0000".len());
+    }
+
+    #[test]
+    fn what_shows_no_sign_of_life_is_left() {
+        let signs = |signs: &[(&str, Option<&str>)]| -> Signs {
+            signs.iter().map(|(name, sign)| ((*name).to_owned(), sign.map(str::to_owned))).collect()
+        };
+        let before =
+            signs(&[("begun", None), ("dead", Some("7")), ("gone", Some("1")), ("living", Some("3")), ("young", None)]);
+        let now =
+            signs(&[("begun", None), ("dead", Some("7")), ("living", Some("4")), ("new", None), ("young", Some("1"))]);
+        let left = left_over(&before, &now);
+        assert_eq!(left.iter().map(ObjectName::as_str).collect::<Vec<_>>(), ["begun", "dead"]);
     }
 }

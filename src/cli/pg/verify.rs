@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 use serde_json::json;
+use tokio::time::Instant;
 
 use super::Named;
 use crate::cli::Session;
@@ -15,8 +16,8 @@ use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference};
-use crate::step::Cancel;
-use crate::steps::verify::{Content, Subject};
+use crate::step::{Cancel, Event, Reporter};
+use crate::steps::verify::{Content, SILENCE, Signs, Subject, left_over, removal};
 
 /// How long the removal of the scratch instance may take.
 const REMOVAL: Duration = Duration::from_secs(120);
@@ -56,12 +57,24 @@ impl Verify {
             if self.run.dry_run {
                 return session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await.map(drop);
             }
-            if subject.stale {
-                remove(session, &subject, &access, cancel.clone(), directory.as_ref()).await?;
-            }
-            let result = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await;
+            let scratch = &subject.scratch.reference;
+            let (begun, before) = (Instant::now(), subject.signs(&access.client().await?).await?);
+            let result = tokio::select! {
+                result = session.carry_out(&plan, &self.run, cancel.clone(), directory.as_ref()) => result,
+                () = subject.live(&access) => unreachable!("it goes on until it is cut off"),
+            };
             // An interrupt has ended the plan; what it made is removed all the same.
-            let removed = remove(session, &subject, &access, Cancel::new(), directory.as_ref()).await;
+            let removed = remove(session, scratch, &access, Cancel::new(), directory.as_ref()).await;
+            if !before.is_empty() && !cancel.is_cancelled() {
+                let text =
+                    format!("What verifications of the backup {} have left that were cut off is removed.", self.backup);
+                session.progress.event(&Event::Note(&text));
+                let removed =
+                    remove_left(session, &subject, &before, begun, &access, &cancel, directory.as_ref()).await;
+                if let Err(finding) = removed {
+                    session.warn(format!("Something is left of another verification: {}.", finding.cause));
+                }
+            }
             let outcome = match (result, removed) {
                 (Ok(outcome), Ok(())) => outcome,
                 (Ok(_), Err(left)) => return Err(left),
@@ -130,17 +143,39 @@ impl Verify {
     }
 }
 
-/// Removes the scratch instance, or says exactly what is left.
-async fn remove(
+/// Removes what runs have left that were cut off. Those that live have shown it meanwhile.
+async fn remove_left(
     session: &Session,
     subject: &Subject,
+    before: &Signs,
+    begun: Instant,
+    access: &Arc<Access>,
+    cancel: &Cancel,
+    directory: Option<&WorkingDirectory>,
+) -> Result<(), Finding> {
+    tokio::select! {
+        () = tokio::time::sleep_until(begun + SILENCE) => {}
+        () = cancel.cancelled() => return Ok(()),
+    }
+    let now = subject.signs(&access.client().await?).await?;
+    for name in left_over(before, &now) {
+        let scratch = Reference { name, ..subject.scratch.reference.clone() };
+        remove(session, &scratch, access, cancel.clone(), directory).await?;
+    }
+    Ok(())
+}
+
+/// Removes a scratch instance, or says exactly what is left.
+async fn remove(
+    session: &Session,
+    scratch: &Reference,
     access: &Arc<Access>,
     cancel: Cancel,
     directory: Option<&WorkingDirectory>,
 ) -> Result<(), Finding> {
     let runner = session.runner(cancel, REMOVAL, directory);
-    let Reference { namespace, name, .. } = &subject.scratch.reference;
-    runner.run(&subject.removal(access)).await.map(drop).map_err(|finding| {
+    let Reference { namespace, name, .. } = scratch;
+    runner.run(&removal(access, scratch)).await.map(drop).map_err(|finding| {
         finding
             .advise(format!("Left may be the restore {name}: a9s delete pg restore --name {name} -n {namespace}"))
             .advise(format!("Left may be the instance {name}: a9s delete pg instance --name {name} -n {namespace}"))

@@ -18,7 +18,6 @@ use crate::conformance::inventory;
 use crate::conformance::observe::{self, Look, condition, holds, until};
 use crate::conformance::{Failure, World};
 use crate::postgres::{self, DATABASE};
-use crate::steps::verify::scratch_name;
 
 /// A backup or restore with retries may take so long.
 const LONG: Duration = Duration::from_secs(150);
@@ -319,18 +318,6 @@ pub(super) async fn is_seen_to_run(world: &World, name: &str) -> Result<bool, Fa
 async fn kill_agent(world: &mut World, name: String) -> Result<(), Failure> {
     let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
     kill_in(&pods, &format!("{name}-0"), "agent backup").await
-}
-
-#[given(expr = "somebody has an instance of the name that the verification of {string} uses")]
-async fn taken_name(world: &mut World, backup: String) -> Result<(), Failure> {
-    let object = observe::object(&world.client().await?, world.namespace(), "backup", &backup).await?;
-    let uid = object.as_ref().and_then(|object| object["metadata"]["uid"].as_str()).unwrap_or_default();
-    let name = scratch_name(uid).map_err(|finding| Failure::unexpected("a UID", finding.cause))?;
-    let instance = json!({
-        "apiVersion": "postgresql.anynines.com/v1beta3", "kind": "Postgresql", "metadata": {"name": name.as_str()},
-        "spec": {"replicas": 0, "volumeSize": "1Gi", "version": 15},
-    });
-    world.kubectl(&["apply", "-f", "-"], Some(instance.to_string().as_bytes())).await?.require_success()
 }
 
 #[when("the process of the store is killed")]

@@ -25,6 +25,18 @@ async fn again(world: &mut World) -> Result<(), Failure> {
     world.a9s(&words).await.map(drop)
 }
 
+#[when(regex = r"^I run `a9s (.+)` twice at once$")]
+async fn twice_at_once(world: &mut World, line: String) -> Result<(), Failure> {
+    let words = command::words(&world.expand(&line));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let surroundings = world.surroundings.clone();
+    let (one, other) = tokio::try_join!(command::a9s(&surroundings, &words), command::a9s(&surroundings, &words))?;
+    one.require_success()?;
+    world.remember(one);
+    world.remember(other);
+    Ok(())
+}
+
 #[then("the program has sent no changing request")]
 async fn no_change(world: &mut World) -> Result<(), Failure> {
     let changes = world.changes_by_last_command().await?;
