@@ -109,28 +109,28 @@ impl ApiServer {
             Shape::Builtin(_) if !matches!(call.request.subresource.as_str(), "" | "scale") => Ok(Vec::new()),
             Shape::Builtin(_) if is_definition(resource) => {
                 definition::establish(new);
-                let mut causes = Causes(definition::validate(new, old));
-                if old.is_none() {
-                    self.kind_in_use(&mut causes, new);
-                }
-                Ok(causes.0)
+                Ok(definition::validate(new, old))
             }
             Shape::Builtin(_) => Ok(rules::validate(&resource.group, &resource.plural, new, old).0),
         }
     }
 
     /// Of one kind there is one resource: who names an owner names its kind. (Kubernetes stores such a definition and
-    /// does not serve it.)
-    fn kind_in_use(&self, causes: &mut Causes, new: &Value) {
+    /// does not serve it.) A kind does not change, so only a new definition can take one.
+    ///
+    /// # Errors
+    /// Another definition has the kind of this one.
+    pub(super) fn check_kind(&self, call: &Call, new: &Value) -> Result<(), Status> {
         let (group, kind) = (&new["spec"]["group"], &new["spec"]["names"]["kind"]);
         let all = self.store.list(&retire::definitions(), None);
         let by = all.iter().find(|other| {
             let spec = &other["spec"];
             spec["group"] == *group && spec["names"]["kind"] == *kind && metadata::name(other) != metadata::name(new)
         });
-        if let Some(by) = by {
-            causes.invalid("spec.names.kind", kind, &format!("is already in use by {}", metadata::name(by)));
-        }
+        let Some(by) = by else { return Ok(()) };
+        let mut causes = Causes::default();
+        causes.invalid("spec.names.kind", kind, &format!("is already in use by {}", metadata::name(by)));
+        Err(Status::invalid(&call.resource.group, &call.resource.kind, metadata::name(new), causes.0))
     }
 }
 

@@ -83,6 +83,8 @@ pub struct ApiServer {
     addresses: ServiceAddresses,
     audit: Option<Audit>,
     kubelet: Arc<OnceLock<Arc<dyn Kubelet>>>,
+    /// Held from the look whether a new definition's kind is free until the definition is stored.
+    defining: tokio::sync::Mutex<()>,
     /// Whether it is going to end: requests are answered until then.
     stopping: AtomicBool,
     /// Told when an object of a definition that goes could not be deleted.
@@ -102,6 +104,7 @@ impl ApiServer {
             addresses: ServiceAddresses::new(parts.service_addresses),
             audit: parts.audit.map(Audit::new),
             kubelet: parts.kubelet,
+            defining: tokio::sync::Mutex::default(),
             stopping: AtomicBool::new(false),
             retirements,
         });

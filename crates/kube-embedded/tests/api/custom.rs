@@ -235,6 +235,23 @@ async fn a_kind_is_defined_once() {
 }
 
 #[tokio::test]
+async fn a_kind_that_is_defined_twice_at_once_is_defined_once() {
+    let server = Server::start().await;
+    for round in 0..10 {
+        let group = format!("round{round}.example.com");
+        let [one, other] = ["widgets", "gadgets"].map(|plural| {
+            let mut definition = definition();
+            definition["metadata"]["name"] = format!("{plural}.{group}").into();
+            definition["spec"]["names"]["plural"] = plural.into();
+            definition["spec"]["group"] = group.clone().into();
+            server.request("POST", DEFINITIONS, Some(definition))
+        });
+        let ((one, _), (other, _)) = tokio::join!(one, other);
+        assert_eq!([one.min(other), one.max(other)], [201, 422]);
+    }
+}
+
+#[tokio::test]
 async fn a_webhook_that_would_have_to_convert_is_refused() {
     let server = Server::start().await;
     let mut converted = definition();

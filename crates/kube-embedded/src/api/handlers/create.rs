@@ -9,6 +9,7 @@ use crate::api::ApiServer;
 use crate::api::body::{self, Body};
 use crate::api::builtin::rules;
 use crate::api::call::Call;
+use crate::api::judge::is_definition;
 use crate::api::{metadata, names, typed};
 use crate::objects::GroupResource;
 use crate::patch;
@@ -52,6 +53,14 @@ impl ApiServer {
                 let (version, manager) = (call.resource.api_version(), call.manager());
                 patch::track(None, &mut candidate, &manager, &version, "", &call.resource.merge);
             }
+            // Of two at once the later one finds what the other has stored.
+            let _alone = if is_definition(&call.resource) {
+                let alone = self.defining.lock().await;
+                self.check_kind(call, &candidate)?;
+                Some(alone)
+            } else {
+                None
+            };
             let name = metadata::name(&candidate).to_owned();
             let key = call.key_of(&name);
             if dry {
