@@ -326,6 +326,41 @@ Feature: Clusters in Docker that can't be made
     Then the command succeeds
     And standard error says "kind load image-archive"
 
+  Scenario: Images are loaded where a node lacks one, and not once more
+    Given a program "kind" that answers:
+      | asked             | says                              | exit code |
+      | version           | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+      | load docker-image |                                   | 0         |
+    And a program "docker" that answers:
+      | asked         | says                                       | exit code |
+      | ps            | 0123456789ab demo-control-plane running    | 0         |
+      | images        | a9s/operators:{version}\na9s/postgresql:15 | 0         |
+      | image inspect | sha256:1                                   | 0         |
+      | exec          | {}                                         | 0         |
+    When I run `a9s images load -p kind -c demo --stack builtin --backup-provider AWS -o json`
+    Then the command succeeds
+    And these values are in the document:
+      | field            | value |
+      | /provider        | kind  |
+      | /cluster         | demo  |
+      | /changed         | true  |
+      | /steps/0/changed | true  |
+    Given a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+    And a program "docker" that answers:
+      | asked         | says                                       | exit code |
+      | ps            | 0123456789ab demo-control-plane running    | 0         |
+      | images        | a9s/operators:{version}\na9s/postgresql:15 | 0         |
+      | image inspect | sha256:1                                   | 0         |
+      | exec          | {"status": {"id": "sha256:1"}}             | 0         |
+    When I run it again
+    Then the command succeeds
+    And these values are in the document:
+      | field              | value |
+      | /changed           | false |
+      | /steps/0/satisfied | true  |
+
   Scenario: What balances the load of several control planes is no node
     Given a program "kind" that answers:
       | asked   | says                              | exit code |

@@ -1,4 +1,5 @@
-//! Answers: what goes to standard output. In words, or as exactly one document.
+//! Answers: what goes to standard output. In words, or as exactly one document, which is written when the command ends:
+//! only then is it known whether it has failed.
 //!
 //! A reader that went away (`a9s … | head -1`) is no error: the command goes on, silently. Any other failure to write is
 //! remembered and becomes the command's finding, so that the verdict and what was printed agree.
@@ -7,6 +8,7 @@ use std::io::ErrorKind;
 use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
+use serde_json::{Value, json};
 
 use super::arguments::Format;
 use super::printable::{escaped, printable};
@@ -29,7 +31,8 @@ pub struct Console {
 struct State {
     gone: bool,
     failed: Option<std::io::Error>,
-    document: bool,
+    document: Value,
+    handed_out: bool,
 }
 
 impl Console {
@@ -97,21 +100,38 @@ impl Console {
         }
     }
 
-    /// The one document of the command. Nothing is printed when the console speaks in words, or a second time.
+    /// The one document of the command, an object. Nothing is kept when the console speaks in words, or a second time.
     pub fn document(&self, value: &impl Serialize) {
-        let json = || serde_json::to_string_pretty(value).map(|text| escaped(&text) + "\n").ok();
+        if self.words() {
+            return;
+        }
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.document.is_null() {
+            state.document = serde_json::to_value(value).unwrap_or_default();
+        }
+    }
+
+    /// Writes the document: when the command ends, or before it goes on for as long as the user likes. What went wrong is
+    /// its field `error`; a command that had nothing else to say has a document of that alone.
+    pub fn hand_out(&self, error: Option<&Finding>) {
+        let document = {
+            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut document = std::mem::take(&mut state.document);
+            if let Some(finding) = error {
+                document["error"] = json!(finding);
+            }
+            if document.is_null() || std::mem::replace(&mut state.handed_out, true) {
+                return;
+            }
+            document
+        };
+        let json = || serde_json::to_string_pretty(&document).map(|text| escaped(&text) + "\n").ok();
         let text = match self.format {
             None | Some(Format::Wide) => return,
             Some(Format::Json) => json(),
             // JSON is YAML, too, and has an escape for everything.
-            Some(Format::Yaml) => yaml::write(value).ok().filter(|text| *text == printable(text)).or_else(json),
+            Some(Format::Yaml) => yaml::write(&document).ok().filter(|text| *text == printable(text)).or_else(json),
         };
-        {
-            let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-            if std::mem::replace(&mut state.document, true) {
-                return;
-            }
-        }
         self.bytes(text.unwrap_or_default().as_bytes());
     }
 
@@ -137,5 +157,34 @@ impl Console {
             Finding::new(Id::OutputUnwritable, format!("cannot write to standard output: {error}"))
                 .advise("The command itself was carried out.")
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::caller::Caller;
+
+    fn written(work: impl FnOnce(&Console)) -> Value {
+        let (directory, program) = ("/".into(), "/bin/true".into());
+        let caller = Caller { variables: Vec::new(), directory, program, said: RefCell::default() };
+        let said = caller::instead(caller, || work(&Console::new(Some(Format::Json)))).1;
+        serde_json::from_slice(&said.stdout).unwrap()
+    }
+
+    #[test]
+    fn what_went_wrong_is_a_field_of_the_one_document() {
+        let finding = Finding::new(Id::Deadline, "it was too late");
+        let error = json!(finding);
+        assert_eq!(written(|console| console.hand_out(Some(&finding))), json!({"error": error}));
+        let both = written(|console| {
+            console.document(&json!({"answer": 1}));
+            console.document(&json!({"answer": 2}));
+            console.hand_out(Some(&finding));
+            console.hand_out(None);
+        });
+        assert_eq!(both, json!({"answer": 1, "error": error}));
     }
 }

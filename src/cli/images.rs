@@ -179,10 +179,13 @@ impl Look {
                 }
             }
         }
+        let document = |(image, verdict): &(String, Verdict)| {
+            let there = matches!(verdict, Verdict::There(_));
+            json!({"image": image, "there": there, "why": (!there).then(|| words(verdict))})
+        };
+        let documents: Vec<Value> = verdicts.iter().map(document).collect();
+        session.console.document(&json!({"images": documents}));
         if bad.is_empty() {
-            let documents: Vec<Value> =
-                verdicts.iter().map(|(image, _)| json!({"image": image, "there": true})).collect();
-            session.console.document(&json!({"images": documents}));
             return Ok(());
         }
         let cause = format!("{} of {} images cannot be pulled", bad.len(), verdicts.len());
@@ -229,7 +232,9 @@ impl Load {
         let outcome = session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, None).await)?;
         if let Some(outcome) = outcome {
             session.console.success(format!("The images are on the nodes of {cluster}."));
-            session.console.document(&json!({"cluster": cluster, "changed": outcome.changed()}));
+            session.console.document(&json!({
+                "provider": provider.name(), "cluster": cluster, "changed": outcome.changed(), "steps": outcome.steps,
+            }));
         }
         Ok(())
     }

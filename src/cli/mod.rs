@@ -172,11 +172,11 @@ fn run_command(words: &[String], session: &Session) -> Result<(), Finding> {
 /// Verdict, output and exit code agree: whatever is printed here is what the exit code says.
 fn finish(session: &Session, result: Result<(), Finding>) -> u8 {
     session.progress.clear();
+    session.console.hand_out(result.as_ref().err());
     let result = result.and_then(|()| session.console.trouble().map_or(Ok(()), Err));
     match result {
         Ok(()) => session.exit_code.load(Ordering::Relaxed),
         Err(finding) => {
-            session.console.document(&serde_json::json!({"error": finding}));
             report(&finding);
             exit_code(finding.class())
         }

@@ -61,7 +61,12 @@ mod tests {
     }
 
     fn document(format: Format, value: &Value) -> String {
-        String::from_utf8(said(|| Console::new(Some(format)).document(value)).stdout).unwrap()
+        let said = said(|| {
+            let console = Console::new(Some(format));
+            console.document(value);
+            console.hand_out(None);
+        });
+        String::from_utf8(said.stdout).unwrap()
     }
 
     #[test]

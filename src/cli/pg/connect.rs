@@ -144,6 +144,7 @@ impl Connect {
             "url": url, "host": "127.0.0.1", "port": port, "user": credentials.username, "database": self.database,
             "passfile": passfile.as_ref().map(|file| &file.0), "instance": instance, "namespace": namespace,
         }));
+        session.console.hand_out(None);
         let progress = session.progress.clone();
         gateway.serve(cancel.clone(), move |finding| progress.event(&Event::Warning(&finding.cause))).await;
         Err(interrupted())

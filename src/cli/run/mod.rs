@@ -198,8 +198,8 @@ impl Drive<'_> {
             let rounds =
                 if self.progress.round > 1 { format!(", {} rounds", self.progress.round) } else { String::new() };
             console.celebrate(format!("{} is done: {} steps{rounds}.", self.playbook.name, self.done.len()));
-            console
-                .document(&json!({"playbook": self.playbook.name, "rounds": self.progress.round, "steps": self.done}));
         }
+        // Of a playbook that has failed, too: the last of its steps is the one that did.
+        console.document(&json!({"playbook": self.playbook.name, "rounds": self.progress.round, "steps": self.done}));
     }
 }

@@ -18,12 +18,19 @@ use crate::conformance::command;
 use crate::conformance::secrets::Secrets;
 use crate::conformance::{Failure, World};
 use crate::conformance::{inventory, observe};
+use crate::yaml;
 
 /// How long a command may take to say something or to end.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-fn document(world: &World) -> Result<Value, Failure> {
-    Ok(serde_json::from_str(&world.last()?.stdout)?)
+/// What is on standard output: one document of the format that was asked for, and nothing else.
+pub(super) fn document(world: &World) -> Result<Value, Failure> {
+    let outcome = world.last()?;
+    let read = match outcome.line.ends_with(" -o yaml") {
+        true => yaml::read(&outcome.stdout).map_err(|error| format!("one YAML document ({error})")),
+        false => serde_json::from_str(&outcome.stdout).map_err(|error| format!("one JSON document ({error})")),
+    };
+    read.map_err(|wanted| Failure::unexpected(wanted, outcome.transcript()))
 }
 
 #[then("these values are in the document:")]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use cucumber::gherkin::Step;
 use cucumber::{given, then, when};
 
+use super::clients::document;
 use crate::conformance::command::{self, Outcome};
 use crate::conformance::{Failure, World};
 use crate::finding::Id;
@@ -171,7 +172,7 @@ async fn output_is_json(world: &mut World) -> Result<(), Failure> {
 #[then(regex = r"^the value at `(.+)` of the document is `(.*)`$")]
 async fn document_value(world: &mut World, pointer: String, value: String) -> Result<(), Failure> {
     let value = world.expand(&value);
-    let document: serde_json::Value = serde_json::from_str(&world.last()?.stdout)?;
+    let document = document(world)?;
     let found = document.pointer(&pointer).cloned().unwrap_or_default();
     let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
     if text == value { Ok(()) } else { Err(Failure::unexpected(format!("{value} at {pointer}"), document.to_string())) }
