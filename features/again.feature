@@ -186,24 +186,81 @@ Feature: Again, and cut off
   @full
   Scenario Outline: <what>, interrupted anywhere
     Given a cluster with the a8s stack
-    And an instance "solo"
+    And an instance "solo" with `--replicas <members>`
     And a backup "nightly" of "solo"
     When I run `a9s <command> --yes`, interrupted <times> times
     Then the command succeeds
     And <end>
 
     Examples:
-      | what                 | times | command                                                                                  | end                                                 |
-      | Creating an instance | 3     | create pg instance --name other                                                          | "other" answers "SELECT 1" with "1"                 |
-      | Deleting an instance | 2     | delete pg instance --name solo                                                           | nothing of the instance "solo" is left              |
-      | Backing up           | 3     | create pg backup --name later -i solo                                                    | the backup "later" is complete                      |
-      | Applying SQL         | 3     | pg apply -i solo --sql 'SELECT pg_sleep(2); CREATE TABLE IF NOT EXISTS made AS SELECT 1' | "solo" answers "SELECT count(*) FROM made" with "1" |
-      | Verifying a backup   | 3     | pg verify nightly                                                                        | nothing of a verification is left                   |
+      | what                       | members | times | command                                                                                  | end                                                 |
+      | Creating an instance       | 1       | 3     | create pg instance --name other                                                          | "other" answers "SELECT 1" with "1"                 |
+      | Deleting an instance       | 1       | 2     | delete pg instance --name solo                                                           | nothing of the instance "solo" is left              |
+      | Backing up                 | 1       | 3     | create pg backup --name later -i solo                                                    | the backup "later" is complete                      |
+      | Deleting a backup          | 1       | 1     | delete pg backup --name nightly                                                          | there is no backup "nightly"                        |
+      | Restoring                  | 1       | 2     | create pg restore --name back -b nightly                                                 | the restore "back" is complete                      |
+      | Creating a service binding | 1       | 1     | create pg servicebinding --name app -i solo                                              | as "app" the statement "SELECT 1" answers "1"       |
+      | Applying SQL               | 1       | 3     | pg apply -i solo --sql 'SELECT pg_sleep(2); CREATE TABLE IF NOT EXISTS made AS SELECT 1' | "solo" answers "SELECT count(*) FROM made" with "1" |
+
+    @needs-restore-into
+    Examples:
+      | what                          | members | times | command                                           | end                                 |
+      | Verifying a backup            | 1       | 3     | pg verify nightly                                 | nothing of a verification is left   |
+      | Restoring into a new instance | 1       | 3     | create pg restore --name over -b nightly --to new | "new" answers "SELECT 1" with "1"   |
+
+    @needs-failover
+    Examples:
+      | what         | members | times | command                      | end                                            |
+      | Failing over | 3       | 2     | pg failover solo --to solo-1 | the member "solo-1" is the primary of "solo"   |
+
+  @full
+  Scenario Outline: Nobody is told to run again what would be done once more: <what>
+    Given a cluster with the a8s stack
+    And an instance "solo" with `--replicas <members>`
+    And the table "kept" of "solo" holds "before"
+    When I run `a9s <command> --yes` and interrupt it once standard error says "<moment>"
+    Then it ends with the finding "interrupted"
+    And standard error says "Look whether it was done before you run the same command again: it would be done once more."
+    And standard error does not say "again to go on"
+    And "solo" has one primary and <standbys> standbys
+    And "solo" answers "SELECT value FROM kept" with "before"
+
+    Examples:
+      | what             | members | standbys | command                                      | moment                                 |
+      | applying SQL     | 1       | 0        | pg apply -i solo --sql 'SELECT pg_sleep(60)' | run the SQL in the instance solo:      |
+      | killing a member | 1       | 0        | pg kill -i solo --member primary             | kill the primary of the instance solo: |
+
+    @needs-failover
+    Examples:
+      | what             | members | standbys | command                                      | moment                                                |
+      | failing over     | 3       | 2        | pg failover solo                             | make another member the primary of the instance solo: |
 
   @full @cluster @embedded-only
-  Scenario: Creating a cluster and deleting it, each interrupted anywhere
+  Scenario: Nobody is told to run SQL again whose end was not waited for
+    Given a cluster of its own
+    And an instance "solo"
+    And an SQL file "long.sql":
+      """
+      \echo begun
+      SELECT pg_sleep(300);
+      """
+    When I start `a9s pg apply -i solo --file long.sql --yes`, and once it says `begun` the cluster is frozen and I interrupt it twice
+    Then it ends with the finding "interrupted"
+    And standard error says "interrupted again: what was being done or taken back is left as it is"
+    And standard error says "Look what was done before you run the same command again."
+    And standard error does not say "again to go on"
+
+  @full @cluster @embedded-only
+  Scenario: Creating a cluster, taking its stack off and on, and deleting it, each interrupted anywhere
     Given an empty home and no cluster
     When I run `a9s create cluster a8s --yes`, interrupted 3 times
+    Then the command succeeds
+    And the pods of the stack are running
+    When I run `a9s delete stack a8s --yes`, interrupted 2 times
+    Then the command succeeds
+    And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
+    And there is no object store
+    When I run `a9s create stack a8s --yes`, interrupted 2 times
     Then the command succeeds
     And the pods of the stack are running
     When I create an instance "solo"

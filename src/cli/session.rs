@@ -307,7 +307,9 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 /// Whoever asks twice does not want to wait for anything, also not for standard error, which nobody may read.
 fn end_at_once(progress: Arc<Progress>) {
     let cause = "interrupted again: what was being done or taken back is left as it is";
-    let finding = Finding::new(Id::Interrupted, cause).advise("Run the same command again to go on.");
+    // What it was is not known here: some commands would do again what may be done.
+    let advice = "Look what was done before you run the same command again.";
+    let finding = Finding::new(Id::Interrupted, cause).advise(advice);
     let exit_code = finding.class().exit_code();
     within(LAST_WORDS, move || {
         progress.clear();

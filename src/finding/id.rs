@@ -45,7 +45,7 @@ macro_rules! ids {
 ids! {
     // The command line, this machine, and the program itself.
     Usage "usage" Usage "What was asked for can't be asked together, or makes no sense."
-    Interrupted "interrupted" Interrupted "Ctrl-C, SIGTERM or SIGHUP. What was done stays, and the same command goes on."
+    Interrupted "interrupted" Interrupted "Ctrl-C, SIGTERM or SIGHUP. What was done stays; it is said whether the same command goes on."
     Deadline "deadline" Deadline "What was waited for did not come about in time; its last state is in the cause."
     ConfirmationNeeded "confirmation-needed" Refused "A question has to be answered, and there is no terminal to ask on."
     Declined "declined" Refused "The person who was asked said no."

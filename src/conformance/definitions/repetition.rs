@@ -174,10 +174,11 @@ async fn interrupted_after(world: &World, words: &[&str], delay: Duration, signa
 /// What a command says that waits.
 const WAITS: &str = "wait for";
 
-/// Ctrl-C, once the command has said that it waits.
-#[when(regex = r"^I run `a9s (.+)` and interrupt it while it waits$")]
-async fn interrupt(world: &mut World, line: String) -> Result<(), Failure> {
-    let waiting = Waiting::start(world, &line, WAITS, command::start_a9s).await?;
+/// Ctrl-C, once the command has said that it waits, or something else.
+#[when(regex = r#"^I run `a9s (.+)` and interrupt it (?:while it waits|once standard error says "(.+)")$"#)]
+async fn interrupt(world: &mut World, line: String, text: String) -> Result<(), Failure> {
+    let text = if text.is_empty() { WAITS } else { text.as_str() };
+    let waiting = Waiting::start(world, &line, text, command::start_a9s).await?;
     waiting.signal(interrupt::usual()?)?;
     let outcome = waiting.end().await?;
     world.remember(outcome);
