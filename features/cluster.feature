@@ -206,6 +206,41 @@ Feature: Clusters
     Then the command succeeds
     And standard output says "42"
 
+  @full @kubectl @process
+  Scenario: Another context becomes the current one while commands run
+    Given a cluster named "one"
+    And a cluster named "two"
+    When I run `kubectl config use-context a9s-one`
+    And I run `a9s create pg instance --name solo --yes`, and once it waits `kubectl config use-context a9s-two` is run
+    Then the command succeeds
+    And there is no instance "solo"
+    When I run `a9s list pg instances`
+    Then standard output says "There are no instances in the namespace default."
+    When I run `a9s list pg instances --context a9s-one`
+    Then standard output says "solo"
+    When I run `a9s delete stack a8s` in a terminal and type "n"
+    Then the command fails with exit code 5
+    And standard output says "from the cluster of the context a9s-two (https://"
+    When I run `a9s pg kill -i solo --member primary --context a9s-one` in a terminal and type "n"
+    Then the command fails with exit code 5
+    And standard output says "killing a member of default/solo on the cluster of the context a9s-one (https://"
+    Given the file "play.yaml" with:
+      """
+      name: faithful
+      defaults: {service-instance: solo}
+      steps:
+        - pg apply: {sql: 'SELECT pg_sleep(3); CREATE TABLE once (n int)'}
+        - pg apply: {sql: INSERT INTO once VALUES (1)}
+      """
+    When I run `kubectl config use-context a9s-one`
+    And I run `a9s run play.yaml`, and once it says `run the SQL in the instance solo` `kubectl config use-context a9s-two` is run
+    Then it ends with the finding "playbook-elsewhere"
+    And standard error says "faithful: line 5: earlier steps went to the current context a9s-one (https://"
+    When I run `kubectl config use-context a9s-one`
+    And I run `a9s run play.yaml --resume`
+    Then the command succeeds
+    And "solo" answers "SELECT count(*) FROM once" with "1"
+
   @core
   Scenario: Clusters created at once
     Given an empty home and no cluster

@@ -176,10 +176,12 @@ impl CreateStackA8s {
         if self.no_apply {
             return self.write(session);
         }
-        let found = || session.look(async { backup_config::of_cluster(&self.cluster.connect().await?.client).await });
+        // One connection: another context may become the current one while the user is asked for keys.
+        let access = Arc::new(Access::new(self.cluster.target()?));
+        let found = || session.look(async { backup_config::of_cluster(&access.client().await?).await });
         let choice = Choice::new(self.stack.store.wish(session, found)?);
         let (connection, maker, is_ours) = session.look(async {
-            let connection = self.cluster.connect().await?;
+            let connection = access.connection().await?.clone();
             let maker = maker(&connection).await;
             let is_ours = match &maker {
                 // Where that can't be told, as without Docker, the user is asked.
@@ -202,12 +204,12 @@ impl CreateStackA8s {
         }
         let directory = session.generated_directory(&self.run)?;
         session.console.heading("Let's set up a Kubernetes stack together...");
-        let (context, server) = (connection.context.clone(), connection.server.clone());
+        let (context, server) = (connection.context, connection.server);
         let mut plan = Plan::new("create stack a8s");
         let (supplied, stored) = (supply.clone(), choice.clone());
         let installation = Installation { directory: directory.clone(), stack, supply: supplied, choice: stored };
         let prepared = install::prepare(&mut plan, &[], &installation);
-        install::add(&mut plan, &prepared, Arc::new(Access::connected(connection)), installation);
+        install::add(&mut plan, &prepared, access, installation);
         let outcome =
             session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, Some(&directory)).await);
         tell_kept(session, &supply);

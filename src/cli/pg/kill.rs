@@ -30,12 +30,18 @@ pub struct Kill {
 impl Kill {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         let instance = named.instance(None)?;
-        if !self.run.dry_run {
-            let question = format!("Do you want to kill a member of the instance {instance}?");
-            prompt::confirm(session, &question, "killing a member")?;
-        }
         let directory = session.journal();
-        let (access, namespace) = session.block_on(async |_| self.cluster.reach(named.namespace.as_ref()).await)?;
+        let (access, namespace, place) = session.block_on(async |_| {
+            let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
+            let connection = access.connection().await?;
+            let place = format!("{} ({})", connection.context, connection.server);
+            Ok((access, namespace, place))
+        })?;
+        if !self.run.dry_run {
+            // It is done there, also when another context becomes the current one before that is answered.
+            let what = format!("killing a member of {namespace}/{instance} on the cluster of the context {place}");
+            prompt::confirm(session, &format!("Go on with {what}?"), &what)?;
+        }
         session.see_through(async |cancel| {
             let (member, done) = (self.member.clone(), Mutex::default());
             let rows = || Rows::new(access.clone(), namespace.clone(), instance.clone());
