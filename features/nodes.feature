@@ -18,6 +18,22 @@ Feature: Nodes in trouble
     When the nodes are as they were
     Then the instance "solo" is ready
 
+  @builtin
+  Scenario: Loading images that the nodes have lost, cut off anywhere
+    Given an instance "first"
+    And the nodes have lost the image of "first"
+    When I run `a9s images load -p kind -c {cluster} --stack builtin --backup-provider AWS`, cut off 2 times
+    Then the command succeeds
+    When I run `a9s images load -p kind -c {cluster} --stack builtin --backup-provider AWS -o json`
+    Then the command succeeds
+    And these values are in the document:
+      | field    | value     |
+      | /cluster | {cluster} |
+      | /changed | false     |
+    When I create an instance "solo"
+    Then the command succeeds
+    And the instance "first" is ready
+
   Scenario: A node whose disk is too full
     Given the disks of the nodes are too full
     When I create an instance "solo" with `--timeout 15s`

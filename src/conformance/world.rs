@@ -312,15 +312,17 @@ impl World {
         Kubeconfig::read_from(&self.surroundings.kubeconfig).ok()?.current_context
     }
 
-    /// Fills in the scenario's `{namespace}`, `{home}`, `{state}` directory, `{kubeconfig}`, its current `{context}` and
-    /// `{store}` (the URL of one beside the cluster), and the program's `{version}`.
+    /// Fills in the scenario's `{namespace}`, `{home}`, `{state}` directory, `{kubeconfig}`, its current `{context}`, the
+    /// `{cluster}` of kind that this is of, `{store}` (the URL of one beside the cluster), and the program's `{version}`.
     pub fn expand(&self, text: &str) -> String {
-        let context = text.contains("{context}").then(|| self.context()).flatten().unwrap_or_default();
+        let is_asked = text.contains("{context}") || text.contains("{cluster}");
+        let context = is_asked.then(|| self.context()).flatten().unwrap_or_default();
         text.replace("{namespace}", self.namespace())
             .replace("{version}", env!("CARGO_PKG_VERSION"))
             .replace("{home}", &self.surroundings.home.to_string_lossy())
             .replace("{state}", &self.surroundings.state.to_string_lossy())
             .replace("{context}", &context)
+            .replace("{cluster}", context.trim_start_matches("kind-"))
             .replace("{kubeconfig}", &self.surroundings.kubeconfig.to_string_lossy())
             .replace("{store}", &self.store.as_ref().map(ObjectStore::url).unwrap_or_default())
     }
