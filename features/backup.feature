@@ -44,6 +44,11 @@ Feature: Backups
     And I create a backup "nightly" of "nowhere"
     Then the command fails with exit code 5
     And standard error says "the backup nightly exists already in the namespace {namespace}, and has failed"
+    And standard error says "Choose another --name, or delete it first."
+    When I create a restore "back" of the backup "nightly" into "nowhere"
+    Then the command fails with exit code 3
+    And standard error says "the backup nightly can't be restored: it has failed: "
+    And there is no restore "back"
 
   Scenario: Both ways to write the kind of an instance are in use
     Given an instance "solo"
@@ -115,7 +120,8 @@ Feature: Backups
     And I create an instance "solo"
     And I run `a9s create pg backup --name nightly -i solo --yes`
     Then the command fails with exit code 5
-    And standard error says "is of a former instance solo"
+    And standard error says "the backup nightly exists already in the namespace {namespace}, and is of a former instance solo: the present one was made later"
+    And standard error says "Choose another --name."
     When I run `a9s pg status solo`
     Then the command succeeds
     And standard output does not say "nightly"

@@ -264,6 +264,7 @@ Feature: Service bindings
     Given I have run `kubectl create secret generic app-service-binding --from-literal=mine=yes`
     When I create a service binding "app" to "solo"
     Then the command fails with exit code 1
+    And standard error says "A problem occurred creating the service binding: "
     And standard error says "does not belong to this service binding"
     And it took less than 30 seconds
     And the secret "app-service-binding" has these values:

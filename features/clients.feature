@@ -396,6 +396,21 @@ Feature: Looking at what is there
     And standard error says "acknowledged rows are lost"
     And standard error says "is in the table a9s_ledger_"
 
+  @full @negative
+  Scenario: A server that takes no ledger says so, and its member is not killed
+    Given an instance "solo"
+    And an SQL file "refusing.sql":
+      """
+      CREATE FUNCTION refuse() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'not here'; END $$;
+      CREATE EVENT TRIGGER refusing ON ddl_command_start WHEN TAG IN ('CREATE SCHEMA') EXECUTE FUNCTION refuse();
+      """
+    And I have run `a9s pg apply -i solo --database postgres --file refusing.sql --yes`
+    When I remember the pod of "solo"
+    And I run `a9s pg kill -i solo --member 0 --ledger --yes`
+    Then it ends with the finding "sql-failed"
+    And standard error says "the ledger of rows can't be used: PostgreSQL: ERROR: not here"
+    And the pod of "solo" is the same as before
+
   @core
   Scenario: An API version that the cluster has not
     When I run `a9s create pg instance --name other --yes --api-version v9`

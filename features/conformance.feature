@@ -43,6 +43,14 @@ Feature: The suite itself
       """
       in a folder that has a document's name
       """
+    And the file "old/report.json" with:
+      """
+      {"schema": "a9s.conformance/v0"}
+      """
+    And the file "odd/report.json" with:
+      """
+      {}
+      """
     And the file "runs/empty" with:
       """
       """
@@ -60,21 +68,23 @@ Feature: The suite itself
       | a context that is not there       | run --context nowhere                         | 3    | nowhere    |
       | a kubeconfig that is not there    | run --kubeconfig nowhere                      | 3    | nowhere    |
       | an unreachable cluster            | run --context away                            | 3    | refused    |
-      | a folder that can't be written    | run --report in-the-way                       | 3    | in-the-way |
-      | a folder that can't be made       | run --report in-the-way/below                 | 3    | in-the-way |
+      | a folder that can't be written    | run --report in-the-way                       | 3    | the report's folder can't be written: |
+      | a folder that can't be made       | run --report in-the-way/below                 | 3    | Name another folder with --report. |
       | a folder that can't be cleared    | run --report full                             | 3    | full       |
-      | an earlier report that is damaged | run --rerun-failed damaged                    | 3    | damaged    |
-      | an earlier report that is missing | run --rerun-failed nowhere                    | 3    | nowhere    |
+      | an earlier report that is damaged | run --rerun-failed damaged                    | 3    | report.json is damaged: EOF while parsing a value |
+      | an earlier report that is missing | run --rerun-failed nowhere                    | 3    | there is no report to read: |
       | a filter that is none             | run --tags '@a and'                           | 2    | expression |
       | a pattern that is none            | run --name '('                                | 2    | --name     |
       | no scenario at a time             | run --jobs 0                                  | 2    | --jobs     |
       | a filter that matches nothing     | run --name '^no such name' --report none      | 1    | failed     |
       | a list of nothing                 | list --tags @no-such-tag                      | 1    | no scenario |
-      | comparing with a damaged report   | compare damaged damaged                       | 3    | damaged    |
-      | comparing with a missing report   | compare nowhere damaged                       | 3    | nowhere    |
+      | comparing with a damaged report   | compare damaged damaged                       | 3    | Run the suite again with --report to have a new one. |
+      | comparing with a missing report   | compare nowhere damaged                       | 3    | Name the folder that `a9s conformance run --report` wrote. |
+      | comparing with a report of old    | compare old old                               | 3    | and this program reads |
+      | comparing with what is no report  | compare odd odd                               | 3    | it has no field |
       | comparing with a run of nowhere   | compare damaged run:                          | 2    | run:CONTEXT |
       | comparing with a lost cluster     | compare run:nowhere run:embedded              | 3    | nowhere    |
-      | accepting a list that is missing  | compare damaged damaged --accepted nowhere    | 3    | nowhere    |
+      | accepting a list that is missing  | compare damaged damaged --accepted nowhere    | 3    | cannot read the list of accepted differences: |
 
   @core @negative
   Scenario: A tag that no scenario bears is a mistake, wherever it stands in a filter
@@ -85,6 +95,9 @@ Feature: The suite itself
     And standard output says "PROBLEM  no scenario bears the tag @chaoss"
     And standard output says "0 passed, 1 failed"
     And there is no file "{state}"
+    When I run `a9s conformance run --name '^no such name' --report one`
+    Then the command fails with exit code 1
+    And standard output says "PROBLEM  no scenario matches the filter"
     When I run `a9s conformance list --tags 'not @kubeclt'`
     Then the command fails with exit code 1
     And the reason is one clear sentence
@@ -173,6 +186,7 @@ Feature: The suite itself
     Then it ends with the finding "accepted-wrong"
     And standard error says "accepted.yaml"
     And standard error says "line 2"
+    And standard error says "docs/conformance-report.md describes such lists."
 
     Examples:
       | what                    | entry                                              |
@@ -232,6 +246,22 @@ Feature: The suite itself
     And standard output says "1 passed, 0 failed, 1 quarantined"
 
   @full @negative
+  Scenario: A run of which every scenario is skipped has looked at nothing
+    Given an empty home and no cluster
+    And the file "f/odd.feature" with:
+      """
+      Feature: Odd
+        @process
+        Scenario: Skipped
+          Given an empty home and no cluster
+      """
+    And the variable "A9S_DOOR" is "plan"
+    When I run `a9s conformance run --features f --report one`
+    Then it ends with the finding "not-conformant"
+    And standard output says "Odd: Skipped (it is about the program as a process)"
+    And standard output says "PROBLEM  nothing was looked at: every scenario that was asked for is skipped"
+
+  @full @negative
   Scenario: A run that ends with the first failure says what had no turn
     Given an empty home and no cluster
     And the file "f/odd.feature" with:
@@ -279,6 +309,7 @@ Feature: The suite itself
       """
     When I run `a9s conformance run --features f --name words --report words`
     Then it ends with the finding "report-unwritable"
+    And standard error says "the report can't be written: "
     And standard output says "1 passed, 0 failed"
     When I run `a9s conformance run --features f --name document --report document -o json`
     Then it ends with the finding "report-unwritable"
@@ -360,7 +391,8 @@ Feature: The suite itself
     When my kubeconfig has the token of the ServiceAccount "default"
     And I run `a9s conformance run --context a9s-a8s`
     Then the command fails with exit code 3
-    And standard error says "may not do what the suite does on this cluster"
+    And standard error says "the user of the context a9s-a8s may not do what the suite does on this cluster"
+    And standard error says "Use a context whose user may do this in all namespaces, such as a cluster's administrator."
     And standard error says "create namespaces"
     And standard error says "create pods/exec"
     And standard error says "deletecollection postgresqls.postgresql.anynines.com"

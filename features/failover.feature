@@ -328,6 +328,7 @@ Feature: Failover
     And I run `a9s pg failover trio --to trio-1 --timeout 2s`
     Then the command fails with exit code 4
     And standard error says "The primary is not asked any more to make way."
+    And standard error says "Run the same command again to go on waiting, or give it more time than --timeout 2s."
     When what was frozen goes on
     And I run `a9s pg failover trio --to trio-0`
     Then the command succeeds
@@ -339,9 +340,12 @@ Feature: Failover
     When I fail "solo" over
     Then the command fails with exit code 5
     And the reason is one clear sentence
+    And standard error says "the instance solo has 1 members: there is nobody to fail over to"
+    And standard error says "Give it more: a9s create pg instance --name solo --replicas 3"
     Given an instance "duo" of 2 members
     When I fail "duo" over to "duo-7"
     Then the command fails with exit code 3
-    And standard error says "duo-7"
+    And standard error says "duo-7 is no member of the instance duo"
+    And standard error says "Its members are duo-0, duo-1."
     When I fail "none" over to "none-1"
     Then the command fails with exit code 3

@@ -113,13 +113,14 @@ Feature: Findings
       """
     When I run `a9s create cluster a8s --yes --backup-provider AWS --backup-bucket shop <flags>`
     Then it ends with the finding "<finding>"
+    And standard error says "<words>"
 
     Examples:
-      | finding        | why                     | flags |
-      | no-key         | the keys are not given  |       |
-      | key-unreadable | there is no such file   | --backup-store-accesskey a --backup-store-secretkey-file nowhere |
-      | backup-store   | the address is none     | --backup-store-accesskey a --backup-store-secretkey b --backup-store-endpoint nowhere |
-      | empty-key      | the file is empty       | --backup-store-accesskey a --backup-store-secretkey-file empty |
+      | finding        | why                     | words                                          | flags |
+      | no-key         | the keys are not given  | the backup provider AWS needs a --backup-store | |
+      | key-unreadable | there is no such file   | nowhere                                        | --backup-store-accesskey a --backup-store-secretkey-file nowhere |
+      | backup-store   | the address is none     | is no http or https URL of a host              | --backup-store-accesskey a --backup-store-secretkey b --backup-store-endpoint nowhere |
+      | empty-key      | the file is empty       | The backup-store-secretkey can't be empty!     | --backup-store-accesskey a --backup-store-secretkey-file empty |
 
   @full
   Scenario Outline: An instance that serves: <finding>, because <why>
@@ -146,6 +147,7 @@ Feature: Findings
       """
     And I run `a9s pg failover soon --yes`
     Then it ends with the finding "no-lease"
+    And standard error says "the instance soon has no Lease yet: it has no primary, or its stack has other means"
 
   @full @kubectl @builtin
   Scenario: An instance that has a place on no node
@@ -159,6 +161,8 @@ Feature: Findings
       """
     And I run `a9s pg apply -i never --sql 'SELECT 1' --yes`
     Then it ends with the finding "no-primary"
+    And standard error says "Can't find primary pod of service instance: {namespace}/never"
+    And standard error says "How is it? kubectl get postgresql,pods -n {namespace}"
 
   @full
   Scenario: An instance without members takes no SQL
@@ -168,7 +172,7 @@ Feature: Findings
     Then "solo" soon has no member
     When I run `a9s pg apply -i solo --sql 'SELECT 1' --yes`
     Then it ends with the finding "no-primary"
-    And standard error says "the instance has no members"
+    And standard error says "Can't find primary pod of service instance: {namespace}/solo: the instance has no members"
 
   Scenario: No context is the current one
     Given an empty home and no cluster
@@ -188,6 +192,11 @@ Feature: Findings
     When I scale "solo" to 0 members
     And I run `a9s create pg backup -i solo --name gone`, and once it waits `a9s delete pg backup --name gone --yes` is run
     Then it ends with the finding "deleted-meanwhile"
+    And standard error says "the backup gone is not there any more: somebody has deleted it"
+    When somebody orders a backup "early" of "solo"
+    And I run `a9s create pg restore --name back -b early -i solo --yes`
+    Then it ends with the finding "backup-unusable"
+    And standard error says "the backup early can't be restored: it is not complete yet: "
 
   @full @kubectl
   Scenario: Somebody else owns a field
@@ -196,12 +205,13 @@ Feature: Findings
     When I run `kubectl patch postgresql solo --type merge --field-manager somebody -p '{"spec": {"replicas": 2}}'`
     And I run `a9s create pg instance --name solo --replicas 3 --yes`
     Then it ends with the finding "conflict"
+    And standard error says "Take these fields over with --force-conflicts."
     When I run `a9s create pg instance --name solo --replicas 3 --force-conflicts --yes`
     Then the command succeeds
     And "solo" has one primary and 2 standbys
 
   @full @kubectl @needs-restore-into
-  Scenario: The backup is of an instance with no name
+  Scenario: The backup is of an instance with no name, or of one that is not there and of no known size
     Given a cluster with the a8s stack
     When I apply the object:
       """
@@ -212,6 +222,18 @@ Feature: Findings
       """
     And I run `a9s create pg restore --to new -b odd --yes`
     Then it ends with the finding "no-source"
+    And standard error says "the backup odd does not say which instance it is of"
+    When I apply the object:
+      """
+      apiVersion: backups.anynines.com/v1beta3
+      kind: Backup
+      metadata: {name: lone}
+      spec: {serviceInstance: {apiGroup: postgresql.anynines.com, kind: Postgresql, name: nobody}}
+      """
+    And I run `a9s create pg restore --to new -b lone --yes`
+    Then it ends with the finding "no-instance"
+    And standard error says "neither the instance new nor the instance nobody is there to copy"
+    And standard error says "Make an instance, a9s create pg instance --name NAME, and restore into it: a9s create pg restore -i NAME."
 
   @full @kubectl
   Scenario: Credentials that the cluster does not know
@@ -266,6 +288,7 @@ Feature: Findings
     And I have applied the statement "SELECT pg_terminate_backend(pid) FROM pg_stat_replication" to "trio"
     When I run `a9s pg failover trio --to trio-1 --yes`
     Then it ends with the finding "failover-refused"
+    And standard error says "the primary refused the failover: trio-1 does not follow the primary at the moment"
 
   @core @cluster @embedded-only
   Scenario: Something is where the record of a cluster on kind would be
@@ -353,6 +376,7 @@ Feature: Findings
     When I run `kubectl patch configmap a8s-backup-store-config -n a8s-system --type merge -p '{"data": {"backup-store-config.yaml": "}"}}'`
     And I run `a9s create stack a8s -c a8s --yes`
     Then it ends with the finding "backup-config-damaged"
+    And standard error says "Correct it, or say with --backup-provider and its flags where backups go."
 
   @core
   Scenario: A file is where the manifests would be
@@ -363,15 +387,34 @@ Feature: Findings
       """
     When I run `a9s create pg instance --name solo --yes`
     Then it ends with the finding "working-directory"
+    And standard error says "cannot write the manifest: "
+
+  @core
+  Scenario: A file is where the configuration of backups would be
+    Given an empty home and no cluster
+    And the file "a9s/a8s-deployment" with:
+      """
+      in the way
+      """
+    When I run `a9s create stack a8s --stack builtin --no-apply --yes`
+    Then it ends with the finding "working-directory"
+    And standard error says "cannot write the working directory: "
+    And standard error says "Make it writable and leave some space on its disk."
 
   @full @cluster @embedded-only @kubectl
   Scenario: A stack that does not say that it can do it
     Given a cluster of its own
     And an instance "trio" of 2 members
+    And an instance "copy"
     And a backup "b" of "trio"
     When I run `kubectl delete configmap a8s-stack -n a8s-system`
     And I run `a9s pg failover trio --yes`
     Then it ends with the finding "no-capability"
+    And standard error says "the upstream stack of this cluster has not the capability failover"
+    And standard error says "A cluster with the builtin stack has it: a9s create cluster a8s"
+    When I run `a9s create pg restore --name across -b b -i copy --yes`
+    Then it ends with the finding "no-capability"
+    And standard error says "The backup b is of the instance trio, not of copy."
     When I run `a9s delete pg backup --name b --yes`
     Then the command succeeds
     And standard error says "What the backup store has of it stays there"

@@ -243,7 +243,8 @@ Feature: Restores
     When I run `a9s create pg restore --name across --backup nightly --to copy --yes`
     Then the command fails with exit code 5
     And the reason is one clear sentence
-    And standard error says "-i copy"
+    And standard error says "To replace its content: a9s create pg restore -b nightly -i copy"
+    And standard error says "Or choose a name that is free."
     And there is no restore "across"
     And "copy" answers "SELECT value FROM kept" with "its own"
     When I run `a9s create pg restore --name twice --backup nightly --to fresh --yes`
@@ -273,6 +274,7 @@ Feature: Restores
     And I run `a9s create pg restore --name twice --backup nightly --to fresh --yes`
     Then the command fails with exit code 5
     And standard error says "there is a restore twice already, and no instance fresh"
+    And standard error says "Choose another --name."
     And there is no instance "fresh"
 
   @full
@@ -371,6 +373,7 @@ Feature: Restores
     And I create a restore "back" of the backup "nightly" into "solo"
     Then the command fails with exit code 5
     And standard error says "the instance {namespace}/solo is busy with the backup long"
+    And standard error says "Wait until it is complete, or delete it: a9s delete pg backup --name long -n {namespace}"
     And there is no restore "back"
     When somebody orders a restore "theirs" of the backup "nightly" into "solo"
     Then the restore "theirs" is soon complete

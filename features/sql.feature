@@ -28,7 +28,8 @@ Feature: SQL in an instance
       """
     When I apply the file "broken.sql" to "solo"
     Then the command fails with exit code 1
-    And standard error says "broken.sql:3"
+    And standard error says "the SQL failed in the pod solo-0: broken.sql:3"
+    And standard error says "Statements before the failing one have taken effect, unless the file has a transaction."
     And standard error says "nowhere"
     And standard output does not say "Successfully applied"
     And "solo" answers "SELECT count(*) FROM first WHERE n = 3" with "0"
@@ -109,6 +110,7 @@ Feature: SQL in an instance
     When I run `a9s pg apply -i solo --sql "SELECT pg_sleep(301)" --timeout 3s --yes`
     Then the command fails with exit code 4
     And standard error says "It was ended in the server"
+    And standard error says "it would be done once more. Give it more time than --timeout 3s."
     And the reason is one clear sentence
     And "solo" soon answers "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(301)%'" with "0"
 
@@ -131,7 +133,8 @@ Feature: SQL in an instance
 
     Examples:
       | what                     | flags                                | code | word      |
-      | A file that is not there | -i solo --file missing.sql           | 3    | missing.sql |
+      | A file that is not there | -i solo --file missing.sql           | 3    | Can't upload file missing.sql: No such file or directory |
+      | What is not a file       | -i solo --file .                     | 3    | Can't upload file .: it is not a file |
       | No such database         | -i solo --database nix --sql 'SELECT 1' | 1 | nix       |
 
     @full
@@ -139,4 +142,4 @@ Feature: SQL in an instance
       | what                     | flags                                | code | word      |
       | Neither file nor text    | -i solo                              | 2    | --sql     |
       | Both file and text       | -i solo --file a.sql --sql 'SELECT 1' | 2    | --sql    |
-      | No such instance         | -i nobody --sql 'SELECT 1'           | 3    | nobody    |
+      | No such instance         | -i nobody --sql 'SELECT 1'           | 3    | Can't find primary pod of service instance: {namespace}/nobody: the instance does not exist |

@@ -12,6 +12,8 @@ Feature: The stack on a cluster that is there
     When I run `a9s create pg instance --name solo --yes`
     Then the command fails with exit code 3
     And standard error says "the a8s stack is not installed on this cluster"
+    And standard error says "Create a cluster with it: a9s create cluster a8s"
+    And standard error says "Or install it on this cluster: a9s create stack a8s"
     When I run `a9s create stack a8s -c a8s --yes`
     Then the command succeeds
     And standard output says "You are now ready to create a8s Postgres service instances."
@@ -115,7 +117,8 @@ Feature: The stack on a cluster that is there
       """
     And I run `a9s create stack a8s --yes`
     Then it ends with the finding "conflict"
-    And standard error says "the Service minio-dev/minio is of others"
+    And standard error says "the Service minio-dev/minio is of others, and can't become what is installed"
+    And standard error says "Delete it, if nobody needs it any more."
     When I run `kubectl get service minio -n minio-dev -o jsonpath={.spec.selector.app}`
     Then standard output is "theirs"
     When I run `kubectl delete service minio -n minio-dev`
@@ -225,8 +228,9 @@ Feature: The stack on a cluster that is there
     When I run `kubectl config rename-context a9s-a8s prod`
     And I run `a9s create stack a8s --context prod --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --yes`
     Then it ends with the finding "stack-other"
-    And standard error says "the builtin a8s stack is installed there"
-    And standard error says "--stack builtin"
+    And standard error says "the builtin a8s stack is installed there, and the upstream one would take its place"
+    And standard error says "Go on with the one that is there: --stack builtin"
+    And standard error says "For the other one, remove it first, with its instances: a9s delete stack a8s"
     And the API server answers "/api/v1/namespaces/cert-manager" with 404 and the reason "NotFound"
     When I run `a9s delete stack a8s --context prod --yes`
     And I run `a9s create stack a8s --context prod --stack upstream --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
@@ -303,8 +307,8 @@ Feature: The stack on a cluster that is there
     Given the file "cert-manager.yaml" can't be read
     When I run `a9s create stack a8s --context prod --backup-provider AWS --backup-store-accesskey id --backup-store-secretkey key --yes`
     Then it ends with the finding "manifests-missing"
-    And standard error says "{home}/cert-manager.yaml"
-    And standard error says "--cert-manager"
+    And standard error says "there is no file {home}/cert-manager.yaml"
+    And standard error says "Name another with --cert-manager; without it, a stack that is there keeps what it was installed from."
 
   @full @cluster @embedded-only @process @kubectl
   Scenario: A cluster that a9s does not know is named before it is touched

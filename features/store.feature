@@ -94,7 +94,8 @@ Feature: Object store
     When the copy of the encryption password becomes "another"
     And I create a cluster
     Then the command fails with exit code 5
-    And standard error says "other-password"
+    And standard error says "the cluster has another encryption password than {home}/a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password: its backups could not be read any more [other-password]"
+    And standard error says "Move that file away to go on with the cluster's password."
     And the encryption password of the stack is the remembered one
 
   Scenario: The encryption password outlives the stack, also where nobody had a copy, and none is overwritten
@@ -122,8 +123,11 @@ Feature: Object store
     And the file "a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password" can't be read
     When I run `a9s delete stack a8s -c a8s --yes`
     Then it ends with the finding "working-directory"
-    And standard error says "Nothing was removed."
+    And standard error says "Nothing was removed. Make it possible to keep the password there: without it, backups elsewhere can't be read."
     And the pods of the stack are running
+    When I run `a9s create stack a8s -c a8s --yes`
+    Then it ends with the finding "working-directory"
+    And standard error says "cannot read the encryption password {home}/a9s/a8s-deployment/deploy/a8s/backup-config/encryption-password: "
 
   @negative
   Scenario: AWS needs keys of its own

@@ -192,6 +192,7 @@ Feature: Backups that are proven, and restores into a new instance
     Then the command succeeds
     When I run `a9s pg verify nightly`
     Then it ends with the finding "backup-damaged"
+    And standard error says "the backup nightly restores, but can't be read to its end: "
     And standard error says "chunk number"
     And nothing of a verification is left
 
