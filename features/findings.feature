@@ -364,6 +364,7 @@ Feature: Findings
       """
     When I run `a9s images list --deployment-version ./release --cert-manager <address>`
     Then it ends with the finding "<finding>"
+    And standard error says "Name a file with the document: --cert-manager ./FILE"
 
     Examples:
       | finding        | why                      | address               |

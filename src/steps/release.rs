@@ -67,6 +67,18 @@ impl Wanted {
         }
     }
 
+    /// What to do where it can't be fetched.
+    const fn instead(&self, id: Id) -> &'static str {
+        match (self, id) {
+            (Self::Manifests(_), Id::FetchNotFound) => {
+                "Is there such a version? Name another with --deployment-version."
+            }
+            (Self::Manifests(_), _) => "Name a directory with the documents: --deployment-version DIRECTORY",
+            (Self::Document { .. }, Id::FetchNotFound) => "Is there such a version? Name another with --cert-manager.",
+            (Self::Document { .. }, _) => "Name a file with the document: --cert-manager ./FILE",
+        }
+    }
+
     fn what(&self) -> String {
         match self {
             Self::Manifests(version) => format!("the a8s manifests {version}"),
@@ -136,14 +148,15 @@ impl Fetched {
     }
 
     async fn fetch(&self, context: &Context) -> Result<(), Finding> {
-        let Some(url) = (self.wanted)().url() else { return Ok(()) };
+        let wanted = (self.wanted)();
+        let Some(url) = wanted.url() else { return Ok(()) };
         context.progress(format!("fetching {url}"));
-        let body = Fetcher::new()?.get(&url).await.map_err(|finding| match finding.id {
-            Id::FetchNotFound => finding.advise("Is there such a version? Name another with --deployment-version."),
-            _ => finding.advise("Name a directory with the documents: --deployment-version DIRECTORY"),
+        let body = Fetcher::new()?.get(&url).await.map_err(|finding| {
+            let instead = wanted.instead(finding.id);
+            finding.advise(instead)
         })?;
         self.keep(&body)?;
-        context.note(format!("{} has the checksum sha256:{}", (self.wanted)().what(), sum(&body)));
+        context.note(format!("{} has the checksum sha256:{}", wanted.what(), sum(&body)));
         Ok(())
     }
 
@@ -323,6 +336,23 @@ mod tests {
         // Without the server there is nothing to go on with.
         fs_err::write(wanted.path(&directory), "kind: Other\n").unwrap();
         run(&directory, &wanted).await.unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_what_is_not_there_is_told_the_flag_that_names_another() {
+        let home = tempfile::tempdir().unwrap();
+        let (url, _asked) = server(vec![answer("404 Not Found", "", b"")]).await;
+        let wanted = Wanted::Document { name: "c.yaml".to_owned(), from: url };
+        let finding = run(&WorkingDirectory(home.path().join("a9s")), &wanted).await.unwrap_err();
+        assert_eq!(finding.id, Id::FetchNotFound);
+        assert_eq!(finding.advice, ["Is there such a version? Name another with --cert-manager."]);
+        let manifests = Wanted::Manifests(Version::Tag("v1".to_owned()));
+        for (id, advice) in [
+            (Id::FetchNotFound, "Is there such a version? Name another with --deployment-version."),
+            (Id::FetchFailed, "Name a directory with the documents: --deployment-version DIRECTORY"),
+        ] {
+            assert_eq!(manifests.instead(id), advice);
+        }
     }
 
     #[test]
