@@ -99,6 +99,38 @@ impl Failover {
         found.record.switchover.as_ref().is_some_and(|asked| asked.id == self.id)
     }
 
+    /// Whether what is there is what was asked for.
+    fn judge(&self, found: &Found) -> Result<Observation, Finding> {
+        self.check(found)?;
+        let before = self.before();
+        Ok(match &found.record.holder {
+            None => Observation::unmet("it has no primary"),
+            Some(holder) if !serves(&found.pods, &holder.pod) => {
+                Observation::unmet(format!("{}, the primary, is not ready yet", holder.pod))
+            }
+            Some(holder) if self.to.as_ref() == Some(&holder.pod) => {
+                Observation::satisfied(format!("{} is the primary", holder.pod))
+            }
+            Some(holder) if before.as_ref() == Some(&holder.pod) && !self.is_asked(found) => {
+                let other = self.to.as_deref().unwrap_or("another member");
+                let cause = format!("{} leads again: {other} did not take its place in time", holder.pod);
+                return Err(Finding::new(Id::FailoverUndone, cause));
+            }
+            Some(holder) => match before {
+                Some(before) if before != holder.pod && self.to.is_none() => {
+                    Observation::satisfied(format!("{} is the primary", holder.pod))
+                }
+                // Another one was further; the request has been obeyed as far as it could be.
+                Some(before) if before != holder.pod => {
+                    let wanted = self.to.clone().unwrap_or_default();
+                    let cause = format!("{} has become the primary instead of {wanted}, which was behind", holder.pod);
+                    return Err(Finding::new(Id::FailoverElsewhere, cause));
+                }
+                _ => Observation::unmet(format!("{} is the primary", holder.pod)),
+            },
+        })
+    }
+
     fn check(&self, found: &Found) -> Result<(), Finding> {
         if let Some(refused) = found.record.refused.as_ref().filter(|refused| refused.id == self.id) {
             let cause = format!("the primary refused the failover: {}", refused.reason);
@@ -136,34 +168,7 @@ impl Step for Failover {
     async fn observe(&self) -> Result<Observation, Finding> {
         let client = self.access.client().await?;
         let found = self.look(&client).await?;
-        self.check(&found)?;
-        let before = self.before();
-        Ok(match &found.record.holder {
-            None => Observation::unmet("it has no primary"),
-            Some(holder) if !serves(&found.pods, &holder.pod) => {
-                Observation::unmet(format!("{}, the primary, is not ready yet", holder.pod))
-            }
-            Some(holder) if self.to.as_ref() == Some(&holder.pod) => {
-                Observation::satisfied(format!("{} is the primary", holder.pod))
-            }
-            Some(holder) if before.as_ref() == Some(&holder.pod) && !self.is_asked(&found) => {
-                let other = self.to.as_deref().unwrap_or("another member");
-                let cause = format!("{} leads again: {other} did not take its place in time", holder.pod);
-                return Err(Finding::new(Id::FailoverUndone, cause));
-            }
-            Some(holder) => match before {
-                Some(before) if before != holder.pod && self.to.is_none() => {
-                    Observation::satisfied(format!("{} is the primary", holder.pod))
-                }
-                // Another one was further; the request has been obeyed as far as it could be.
-                Some(before) if before != holder.pod => {
-                    let wanted = self.to.clone().unwrap_or_default();
-                    let cause = format!("{} has become the primary instead of {wanted}, which was behind", holder.pod);
-                    return Err(Finding::new(Id::FailoverElsewhere, cause));
-                }
-                _ => Observation::unmet(format!("{} is the primary", holder.pod)),
-            },
-        })
+        self.judge(&found)
     }
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
@@ -224,5 +229,60 @@ impl Step for Failover {
         let line = |pod: &Pod| format!("{}: {}", pod.name_any(), diagnosis::difference(pod));
         let lines = found.pods.iter().filter(|pod| !diagnosis::is_ready(pod)).map(line).collect::<Vec<_>>();
         vec![Evidence { about: format!("members of {}", self.instance), lines }]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use a8s_api::LABEL_ROLE;
+
+    use super::*;
+
+    /// Three members, of which one leads and serves.
+    fn led_by(leader: &str) -> Found {
+        let lease = serde_json::from_value(json!({"spec": {"holderIdentity": leader}})).unwrap();
+        let pod = |name: &str| {
+            let role = if name == leader { "master" } else { "replica" };
+            serde_json::from_value(json!({
+                "metadata": {"name": name, "labels": {LABEL_ROLE: role}},
+                "status": {"conditions": [{"type": "Ready", "status": "True"}]},
+            }))
+            .unwrap()
+        };
+        Found { record: Record::of(&lease), pods: ["trio-0", "trio-1", "trio-2"].map(pod).to_vec() }
+    }
+
+    fn failover(to: Option<&str>, before: Option<&str>) -> Failover {
+        let (instance, namespace) = ("trio".parse().unwrap(), "shop".parse().unwrap());
+        let failover = Failover::new(Arc::default(), instance, namespace, to.map(str::to_owned));
+        *failover.before.lock().unwrap() = before.map(str::to_owned);
+        failover
+    }
+
+    #[test]
+    fn whoever_was_named_or_is_another_has_to_lead() {
+        for (to, before, leader, is_done) in [
+            (Some("trio-1"), None, "trio-1", true),
+            (Some("trio-1"), None, "trio-0", false),
+            (Some("trio-1"), Some("trio-0"), "trio-1", true),
+            (None, Some("trio-0"), "trio-2", true),
+            (None, None, "trio-0", false),
+        ] {
+            let observed = failover(to, before).judge(&led_by(leader)).unwrap();
+            let is_satisfied = matches!(observed, Observation::Satisfied(_));
+            assert_eq!(is_satisfied, is_done, "{to:?} after {before:?}, led by {leader}");
+        }
+    }
+
+    #[test]
+    fn where_another_one_leads_it_is_said_why() {
+        let judged = |to, leader: &str| {
+            let finding = failover(to, Some("trio-0")).judge(&led_by(leader)).unwrap_err();
+            (finding.id, finding.cause)
+        };
+        let elsewhere = "trio-2 has become the primary instead of trio-1, which was behind".to_owned();
+        assert_eq!(judged(Some("trio-1"), "trio-2"), (Id::FailoverElsewhere, elsewhere));
+        let undone = "trio-0 leads again: another member did not take its place in time".to_owned();
+        assert_eq!(judged(None, "trio-0"), (Id::FailoverUndone, undone));
     }
 }
