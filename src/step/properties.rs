@@ -207,6 +207,33 @@ async fn a_wait_ends_at_the_deadline_with_evidence_and_says_on_the_way_what_it_w
     let finding = runner.run(&plan).await.unwrap_err();
     assert_eq!(finding.class(), Class::Deadline);
     assert_eq!(finding.cause, "cannot finish in time: after 0 s it is not done");
+    let advice = "Run the same command again to go on waiting, or give it more time than --timeout 0s.";
+    assert_eq!(finding.advice, [advice]);
     assert_eq!(finding.evidence[0].lines, ["it hangs"]);
     assert!(reporter.0.load(Ordering::SeqCst) >= 2, "it was silent");
+}
+
+/// A step whose cluster never answers.
+struct Blind;
+
+#[async_trait]
+impl Step for Blind {
+    fn id(&self) -> String {
+        "blind".to_owned()
+    }
+    fn title(&self) -> String {
+        "look".to_owned()
+    }
+    async fn observe(&self) -> Result<Observation, Finding> {
+        std::future::pending().await
+    }
+}
+
+#[tokio::test]
+async fn a_dry_run_whose_look_has_no_end_ends_at_the_deadline() {
+    let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_millis(50));
+    let mut plan = Plan::new("test");
+    plan.add(Blind);
+    let finding = runner.dry_run(&plan).await.unwrap_err();
+    assert_eq!((finding.id, finding.cause.as_str()), (Id::Deadline, "cannot look: looking takes too long"));
 }

@@ -163,6 +163,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn that_a_context_was_written_has_to_be_noted() {
+        let directory = tempfile::tempdir().unwrap();
+        let (source, introduced) = (directory.path().join("own"), directory.path().join("own/introduced"));
+        fs_err::write(&source, kubeconfig("https://ours")).unwrap();
+        let mut plan = Plan::new("test");
+        let (path, context) = (directory.path().join("config"), "prod".to_owned());
+        plan.add(Written { path, context, source, introduced: introduced.clone(), is_new: true });
+        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(10));
+        let finding = runner.run(&plan).await.unwrap_err();
+        assert_eq!(finding.id, Id::StateUnwritable);
+        assert!(finding.cause.starts_with(&format!("cannot write {}: ", introduced.display())), "{finding:?}");
+    }
+
+    #[tokio::test]
     async fn a_context_of_the_same_name_stays_where_it_is_of_another_cluster() {
         assert!(is_removed(Some("https://theirs"), false).await, "that one is its own");
         assert!(!is_removed(Some("https://ours"), false).await);

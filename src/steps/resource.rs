@@ -579,6 +579,20 @@ mod tests {
             finding.cause,
             "the backup b exists already in the namespace shop, and its spec.serviceInstance.name is other instead of solo"
         );
+        assert_eq!(finding.advice, ["Choose another --name."]);
+    }
+
+    #[test]
+    fn an_instance_that_somebody_has_made_meanwhile_is_not_restored_into() {
+        let reference = Reference::new(Kind::Instance, &"shop".parse().unwrap(), &"copy".parse().unwrap());
+        let mut resource = Resource::new(reference, json!({"replicas": 1}));
+        let theirs = resource.object();
+        resource.annotations.insert("a8s.a9s/made-for".to_owned(), "across".to_owned());
+        let step = Applied::new(Arc::default(), resource, Existing::Kept);
+        let finding = step.conflict(&theirs).unwrap();
+        assert_eq!(finding.id, Id::InstanceTaken);
+        assert_eq!(finding.cause, "the instance copy exists already in the namespace shop, and was not made for this");
+        assert_eq!(finding.advice, ["Choose a name that is free."]);
     }
 
     #[test]

@@ -365,6 +365,20 @@ mod tests {
     }
 
     #[test]
+    fn a_psql_that_ends_without_a_word_is_told_from_one_that_was_cut_off() {
+        let query = query(Source::Statement("SELECT 1".to_owned()), false);
+        let failure = |code| {
+            let ended = Ended { code, stderr: String::new(), message: "the connection ended".to_owned() };
+            let finding = query.failure("solo-0", &ended);
+            (finding.id, finding.cause)
+        };
+        let killed = "psql ended with exit code 137 in the pod solo-0".to_owned();
+        assert_eq!(failure(Some(137)), (Id::SqlFailed, killed));
+        let cut_off = "the SQL was cut off in the pod solo-0: the connection ended".to_owned();
+        assert_eq!(failure(None), (Id::SqlCutOff, cut_off));
+    }
+
+    #[test]
     fn a_file_that_is_not_there_is_missing() {
         assert_eq!(open_file(std::path::Path::new("/nowhere/x.sql")).unwrap_err().class(), Class::Missing);
         assert_eq!(open_file(std::path::Path::new("/tmp")).unwrap_err().class(), Class::Missing);

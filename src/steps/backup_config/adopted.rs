@@ -290,6 +290,20 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn half_of_a_configuration_for_a_store_of_others_is_not_completed() {
+        let keys = secret(SYSTEM_NAMESPACE, CREDENTIALS, ["their-id", "theirs"]);
+        let credentials = Credentials { access_key: "their-id".to_owned(), secret_key: "theirs".to_owned() };
+        let store = Store { bucket: "elsewhere".to_owned(), credentials, ..wish(Some(Owner::Aws)).over(None) };
+        for half in [keys, config(&store.document().unwrap())] {
+            let finding = Found::on(&cluster([half.clone()]), &wish(None)).await.err().unwrap();
+            assert_eq!(finding.id, Id::BackupConfigDamaged);
+            assert_eq!(finding.cause, "a part of the configuration of backups is not there");
+            // Whoever says where backups go needs none of it.
+            assert!(Found::on(&cluster([half]), &wish(Some(Owner::Aws))).await.is_ok());
+        }
+    }
+
+    #[tokio::test]
     async fn the_own_store_keeps_its_keys_where_the_stack_has_lost_them() {
         for own_secret in own_secrets() {
             for owner in [None, Some(Owner::Minio)] {

@@ -331,7 +331,38 @@ impl Step for Removed {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use kube::client::Body;
+
     use super::*;
+
+    #[tokio::test]
+    async fn what_was_made_after_the_question_stays() {
+        let service = tower::service_fn(|_request: http::Request<Body>| async {
+            Ok::<_, Infallible>(http::Response::new(Body::from(Vec::<u8>::new())))
+        });
+        let client = Client::new(service, "default");
+        let found = |kind: Kind, name: &str| {
+            let resource = kind.resource(&ApiVersion::default());
+            let object = DynamicObject::new(name, &resource).within("shop");
+            (Api::namespaced_with(client.clone(), "shop", &resource), object)
+        };
+        let asked = Lost { instances: vec!["shop/solo".to_owned()], backups: vec!["shop/nightly".to_owned()] };
+        let removed = Removed::new(Arc::default(), asked);
+        let there = [found(Kind::Instance, "solo"), found(Kind::Backup, "nightly")];
+        assert_eq!(removed.unasked(&there), None);
+        for (kind, name) in [(Kind::Instance, "shop/late"), (Kind::Backup, "shop/late")] {
+            let mut there = there.to_vec();
+            there.push(found(kind, "late"));
+            let finding = removed.unasked(&there).unwrap();
+            assert_eq!(finding.id, Id::Conflict);
+            let cause =
+                format!("{name} was made after it was asked what may be deleted: it stays, and so does the stack");
+            assert_eq!(finding.cause, cause);
+            assert_eq!(finding.advice, ["Run the same command again: it asks about that, too."]);
+        }
+    }
 
     #[test]
     fn the_namespace_of_the_record_goes_last() {

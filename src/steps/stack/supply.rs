@@ -272,7 +272,11 @@ mod tests {
     fn a_damaged_record_is_a_finding_that_names_it() {
         for text in ["", "{", r#"{"version": ""}"#, r#"{"images": ["a"]}"#] {
             let finding = Supply::parse(text).unwrap_err();
-            assert!(finding.id == Id::ManifestsDamaged && finding.cause.contains("a9s-inventory"), "{finding:?}");
+            assert_eq!(finding.id, Id::ManifestsDamaged);
+            let cause = format!("the {} does not say what the stack is made of: ", inventory::place_of_supply());
+            assert!(cause.contains("a9s-inventory") && finding.cause.starts_with(&cause), "{finding:?}");
+            let advice = "Correct it, or remove it and say again --deployment-version, --cert-manager and --image-map.";
+            assert_eq!(finding.advice, [advice]);
         }
     }
 }

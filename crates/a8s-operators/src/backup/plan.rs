@@ -188,7 +188,9 @@ mod tests {
         assert!(trouble.is_permanent());
         let mut other = backup(&[], 0);
         other.spec.service_instance.kind = "Redis".into();
-        assert!(matches!(next(&other, &seen()), Turn::Fail(_)));
+        let Turn::Fail(trouble) = next(&other, &seen()) else { panic!("not failed") };
+        let text = "postgresql.anynines.com Redis is no kind of service instance that this stack has";
+        assert_eq!(trouble.message, text);
     }
 
     #[test]
@@ -197,7 +199,8 @@ mod tests {
             panic!("not waiting")
         };
         assert_eq!(trouble.message, "it waits for the backup a of this instance");
-        assert!(matches!(next(&backup(&[], 0), &Seen { primary: None, ..seen() }), Turn::Wait(_)));
+        let no_primary = Trouble::new("NoPrimary", "the instance has no primary that is ready");
+        assert_eq!(next(&backup(&[], 0), &Seen { primary: None, ..seen() }), Turn::Wait(no_primary));
     }
 
     #[test]
@@ -206,8 +209,10 @@ mod tests {
         assert!(matches!(next(&with("Unknown"), &seen()), Turn::Rest(Some(_))));
         assert_eq!(next(&with("True"), &seen()), Turn::Verify);
         assert_eq!(next(&with("False"), &seen()), Turn::GiveUp(Trouble::new("Words", "words")));
-        assert!(matches!(next(&with("Unknown"), &Seen { has_pod: false, ..seen() }), Turn::GiveUp(_)));
-        assert!(matches!(next(&with("Unknown"), &Seen { silence: SILENCE, ..seen() }), Turn::GiveUp(_)));
+        let gone = Trouble::new("PodGone", "the pod that had the order is gone");
+        assert_eq!(next(&with("Unknown"), &Seen { has_pod: false, ..seen() }), Turn::GiveUp(gone));
+        let silent = Trouble::new("AgentSilent", "the agent has said nothing for 60 seconds");
+        assert_eq!(next(&with("Unknown"), &Seen { silence: SILENCE, ..seen() }), Turn::GiveUp(silent));
         // What was stored is looked at although its pod has gone.
         assert_eq!(next(&with("True"), &Seen { has_pod: false, ..seen() }), Turn::Verify);
     }

@@ -191,7 +191,9 @@ mod tests {
             generation: Some(generation.into()),
         };
         let waits = |members: &[Member], since| waits_for("new", members, Duration::from_secs(since));
-        assert!(waits(&[], 0).is_some() && waits(&[member("a", false, "new")], 500).is_some());
+        let primary = "the primary with the restored content is not ready yet";
+        assert_eq!(waits(&[], 0).as_deref(), Some(primary));
+        assert_eq!(waits(&[member("a", false, "new")], 500).as_deref(), Some(primary));
         assert_eq!(waits(&[member("a", true, "new")], 0), None);
         let text = waits(&[member("a", true, "new"), member("b", true, "old")], 500).expect("waits");
         assert_eq!(text, "b does not serve the restored content yet");

@@ -239,7 +239,10 @@ mod tests {
         let text = document("").replace("a8s-backups", "Up..");
         assert!(Config::parse(&text).unwrap_err().to_string().contains("bucket"));
         let text = document("").replace("AWS", "Azure");
-        assert!(Config::parse(&text).unwrap_err().to_string().contains("Azure"));
+        let why = "the provider Azure is not known; AWS is, also for S3-compatible stores";
+        let error = Config::parse(&text).unwrap_err();
+        assert_eq!(error.reason(), why);
+        assert_eq!(error.to_string(), format!("{CONFIG_KEY} in the ConfigMap {CONFIG} is not usable: {why}"));
     }
 
     #[test]
