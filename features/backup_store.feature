@@ -13,7 +13,9 @@ Feature: Trouble with the object store
     Then the command fails with exit code 1
     And it took less than 40 seconds
     And the reason is one clear sentence
+    And standard error says "the backup refused can't be deleted: the object store at"
     And standard error says "does not accept the credentials"
+    And standard error says "Mend that; what is being deleted goes as soon as it can."
     When the secret key of the store is right again
     And I delete the backup "refused"
     Then the command succeeds

@@ -79,6 +79,9 @@ Feature: Instances
     And I run `a9s delete pg instance --name solo --yes --timeout 2s`
     Then the command fails with exit code 4
     And standard error says "solo-master"
+    When I run `a9s create pg backup --name late -i solo --yes`
+    Then it ends with the finding "no-instance"
+    And standard error says "Can't create backup for non-existing service instance solo in namespace {namespace}: it is being deleted"
     When I run `kubectl patch service solo-master --type merge -p '{"metadata":{"finalizers":null}}'`
     And I delete the instance "solo"
     Then the command succeeds
