@@ -138,6 +138,31 @@ Feature: Playbooks
     Then the command succeeds
     And standard output says "1 steps were done in the last run"
 
+  @negative
+  Scenario: A playbook whose journal is damaged is not resumed, and is not called changed
+    Given an empty home and no cluster
+    And the file "play.yaml" with:
+      """
+      name: torn
+      steps:
+        - pg apply: {service-instance: solo, sql: SELECT 1}
+      """
+    When I run `a9s run play.yaml`
+    Then the command fails
+    When half of every file below the folder "{state}/.playbooks" is lost
+    And I run `a9s run play.yaml --resume`
+    Then it ends with the finding "playbook-journal"
+    And standard error says "the journal of torn's last run is damaged, so that run can't be resumed: {state}/.playbooks/"
+    And standard error says "Run it from its beginning: leave --resume out."
+    When I run `a9s run play.yaml --resume`
+    Then it ends with the finding "playbook-journal"
+    When I run `a9s run play.yaml`
+    Then the command fails
+    And standard output says "The journal of the last run is damaged, and is begun anew: {state}/.playbooks/"
+    When I run `a9s run play.yaml --resume`
+    Then the command fails
+    And standard output says "0 steps were done in the last run"
+
   @full
   Scenario: A playbook that was killed goes on where it was, as often as it takes
     Given a cluster with the a8s stack

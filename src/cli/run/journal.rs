@@ -28,6 +28,8 @@ pub enum State {
     Unfinished(Progress),
     /// It did not, and the playbook was another then.
     Changed,
+    /// How far it came can't be read any more, for this reason.
+    Damaged(String),
 }
 
 /// How often the steps are run.
@@ -92,9 +94,11 @@ impl Journal {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(State::Finished),
             other => other.map_err(unwritable)?,
         };
-        // A damaged one says nothing: the playbook starts from its beginning.
-        let Ok(written) = serde_json::from_slice::<Written>(&text) else { return Ok(State::Changed) };
-        Ok(if written.text == self.text { State::Unfinished(written.progress) } else { State::Changed })
+        Ok(match serde_json::from_slice::<Written>(&text) {
+            Err(error) => State::Damaged(format!("{}: {error}", self.path.display())),
+            Ok(written) if written.text == self.text => State::Unfinished(written.progress),
+            Ok(_) => State::Changed,
+        })
     }
 
     /// The run has come so far.
@@ -143,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_that_was_cut_off_can_be_resumed_unless_the_playbook_has_changed() {
+    fn a_run_that_was_cut_off_can_be_resumed_unless_the_playbook_has_changed_or_the_journal_is_damaged() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("x.yaml");
         let journal = Journal::of(directory.path(), &file, &playbook("one"));
@@ -157,8 +161,12 @@ mod tests {
         journal.finish().unwrap();
         assert_eq!(journal.state().unwrap(), State::Finished);
         journal.write(&progress).unwrap();
-        fs_err::write(&journal.path, "{").unwrap();
-        assert_eq!(journal.state().unwrap(), State::Changed);
+        let whole = fs_err::read_to_string(&journal.path).unwrap();
+        for damaged in ["", "{", &whole[..whole.len() / 2], "{}"] {
+            fs_err::write(&journal.path, damaged).unwrap();
+            let State::Damaged(why) = journal.state().unwrap() else { panic!("{damaged:?} is not damaged") };
+            assert!(why.starts_with(&format!("{}: ", journal.path.display())), "{why}");
+        }
     }
 
     #[test]

@@ -107,6 +107,20 @@ impl Drive<'_> {
                 format!("{} was changed since its last run, so that run can't be resumed", self.playbook.name),
             )
             .advise("Run it from its beginning: leave --resume out.")),
+            // It stays as it is: somebody may still read in it how far the run came.
+            (State::Damaged(why), true) => Err(Finding::new(
+                Id::PlaybookJournal,
+                format!(
+                    "the journal of {}'s last run is damaged, so that run can't be resumed: {why}",
+                    self.playbook.name
+                ),
+            )
+            .advise("Run it from its beginning: leave --resume out.")),
+            (State::Damaged(why), false) => {
+                console.warning(format!("The journal of the last run is damaged, and is begun anew: {why}"));
+                self.journal.write(&self.progress)?;
+                Ok(0)
+            }
             (State::Unfinished(Progress { done, .. }), false) => {
                 console.info(format!("The last run ended after {done} steps; --resume would go on after them."));
                 self.journal.write(&self.progress)?;

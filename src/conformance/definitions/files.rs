@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use cucumber::gherkin::Step;
-use cucumber::{given, then};
+use cucumber::{given, then, when};
 
 use crate::conformance::inventory;
 use crate::conformance::{Failure, World};
@@ -38,6 +38,20 @@ async fn unreadable(world: &mut World, path: String) -> Result<(), Failure> {
         fs_err::remove_file(&path)?;
     }
     Ok(fs_err::create_dir(&path)?)
+}
+
+/// As a disk leaves them that was full, or a machine that lost its power.
+#[when(expr = "half of every file below the folder {string} is lost")]
+async fn halved(world: &mut World, folder: String) -> Result<(), Failure> {
+    let files = below(&world.surroundings.home.join(world.expand(&folder)), &[]);
+    if files.is_empty() {
+        return Err(Failure::unexpected(format!("files below {folder}"), "none"));
+    }
+    for path in files {
+        let content = fs_err::read(&path)?;
+        fs_err::write(&path, content.get(..content.len() / 2).unwrap_or_default())?;
+    }
+    Ok(())
 }
 
 /// A program that died with it would have left an older one.
