@@ -598,6 +598,46 @@ Feature: The suite itself
     Then the command succeeds
 
   @full @embedded-only @kubectl
+  Scenario: What a scenario leaves in a namespace that others use, too, fails the run, and what others do there does not
+    Given a cluster with the a8s stack
+    And the file "f/messy.feature" with:
+      """
+      Feature: Messy
+        Scenario Outline: Leaves something here and there
+          Given a cluster with the a8s stack
+          When I run `kubectl create configmap stray -n default --from-literal=of=<open>namespace}`
+          Then the command succeeds
+          When I run `kubectl create secret generic stray -n a8s-system --from-literal=a=b`
+          And I run `kubectl label secret stray -n a8s-system of=<open>namespace}`
+          Then the command succeeds
+          When I run `kubectl create serviceaccount of-nobody -n kube-system`
+          Then the command succeeds
+          Examples:
+            | open |
+            | {    |
+      """
+    When I run `a9s conformance run --context a9s-a8s --features f --report one`
+    Then it ends with the finding "not-conformant"
+    And standard output says "left over: configmap default/stray"
+    And standard output says "left over: secret a8s-system/stray"
+    And standard output does not say "of-nobody"
+    And standard output says "1 passed, 2 failed"
+    And the file "one/report.json" says "left over: configmap default/stray"
+    When I run `kubectl delete configmap stray -n default`
+    Then the command succeeds
+    When I run `kubectl delete secret stray -n a8s-system`
+    Then the command succeeds
+    When I run `kubectl delete serviceaccount of-nobody -n kube-system`
+    Then the command succeeds
+    # Of a cluster that the run has made, nobody else is.
+    When I run `a9s conformance run --features f --report two`
+    Then it ends with the finding "not-conformant"
+    And standard output says "left over: configmap default/stray"
+    And standard output says "left over: secret a8s-system/stray"
+    And standard output says "left over: serviceaccount kube-system/of-nobody"
+    And standard output says "1 passed, 3 failed"
+
+  @full @embedded-only @kubectl
   Scenario: What an interrupted run leaves on a cluster of others is named, too
     Given a cluster with the a8s stack
     And the file "f/messy.feature" with:

@@ -7,7 +7,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use a8s_operators::store;
+use a8s_operators::{SYSTEM_NAMESPACE, object_store, store};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::client::legacy::Client as HttpClient;
@@ -165,26 +165,69 @@ const OF_CLUSTER: [(&str, &str, &str, &str); 7] = [
     ("storage.k8s.io", "v1", "StorageClass", "storageclasses"),
 ];
 
-/// The objects of no namespace that have a text somewhere, as `kind name`. What can't be listed is not among them.
-pub async fn of_cluster(client: &Client, text: &str) -> BTreeSet<String> {
-    let lists = OF_CLUSTER.map(async |(group, version, kind, plural)| {
-        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
-        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-        let list = match api.list(&ListParams::default()).await {
-            Ok(list) => list.items,
-            // A kind that is not there has no objects; what one may not see is for others to look at.
-            Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Vec::new(),
-            Err(error) => return vec![format!("nobody knows which {plural}: {error}")],
-        };
-        let has_text =
-            |object: &DynamicObject| text.is_empty() || serde_json::to_string(object).is_ok_and(|it| it.contains(text));
-        let name = |object: DynamicObject| {
-            let name = object.metadata.name.as_ref().filter(|_| has_text(&object))?;
-            Some(format!("{} {name}", kind.to_lowercase()))
-        };
-        list.into_iter().filter_map(name).collect::<Vec<_>>()
-    });
+/// The namespaces of every cluster that has the stack: those of its users and of Kubernetes, of the stack and of its store.
+const SHARED: [&str; 4] = ["default", "kube-system", SYSTEM_NAMESPACE, object_store::manifests::NAMESPACE];
+
+/// What runs pods, besides StatefulSets.
+const WORKLOADS: [(&str, &str, &str, &str); 5] = [
+    ("apps", "v1", "Deployment", "deployments"),
+    ("apps", "v1", "ReplicaSet", "replicasets"),
+    ("apps", "v1", "DaemonSet", "daemonsets"),
+    ("batch", "v1", "Job", "jobs"),
+    ("batch", "v1", "CronJob", "cronjobs"),
+];
+
+/// Kinds whose objects nobody leaves behind: an event is gone after its time, and the others are what the cluster knows of a
+/// Service, which is looked for.
+const COME_AND_GO: [&str; 3] = ["Event", "Endpoints", "EndpointSlice"];
+
+/// What is outside the namespaces of scenarios and has a text somewhere: objects of no namespace as `kind name`, and those of
+/// the namespaces that everybody shares as `kind namespace/name`. What can't be listed is not among them.
+///
+/// That something is there again under the same name is no difference, so neither is a Lease that is renewed, nor an object
+/// that the stack has put back.
+pub async fn outside(client: &Client, text: &str) -> BTreeSet<String> {
+    let of_cluster = OF_CLUSTER.into_iter().map(|kind| (kind, None));
+    let kinds = KINDS.into_iter().map(|(_, group, version, kind, plural)| (group, version, kind, plural));
+    let kinds = kinds.filter(|(_, _, kind, _)| !COME_AND_GO.contains(kind)).chain(WORKLOADS);
+    let in_shared = kinds.flat_map(|kind| SHARED.map(|namespace| (kind, Some(namespace))));
+    let lists = of_cluster.chain(in_shared).map(|(kind, namespace)| with_text(client, kind, namespace, text));
     futures::future::join_all(lists).await.into_iter().flatten().collect()
+}
+
+/// The objects of one kind in one place, as [`outside`] names them.
+async fn with_text(
+    client: &Client,
+    (group, version, kind, plural): (&str, &str, &str, &str),
+    namespace: Option<&str>,
+    text: &str,
+) -> Vec<String> {
+    let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+    let api: Api<DynamicObject> = match namespace {
+        Some(namespace) => Api::namespaced_with(client.clone(), namespace, &resource),
+        None => Api::all_with(client.clone(), &resource),
+    };
+    let place = namespace.map(|namespace| format!("{namespace}/")).unwrap_or_default();
+    let list = match api.list(&ListParams::default()).await {
+        Ok(list) => list.items,
+        // A kind that is not there has no objects; what one may not see is for others to look at.
+        Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Vec::new(),
+        Err(error) => return vec![format!("nobody knows which {place}{plural}: {error}")],
+    };
+    let has_text =
+        |object: &DynamicObject| text.is_empty() || serde_json::to_string(object).is_ok_and(|it| it.contains(text));
+    let by_itself = |object: &DynamicObject| namespace.is_some() && comes_by_itself(kind, object);
+    let left = list.into_iter().filter(|object| has_text(object) && !by_itself(object));
+    let kind = kind.to_lowercase();
+    left.filter_map(|object| Some(format!("{kind} {place}{}", object.metadata.name?))).collect()
+}
+
+/// Whether an object of a namespace is there without anybody having made it: it belongs to a controller, as pods do that are
+/// replaced, and then its owner is looked for; or every namespace gets one of that name.
+fn comes_by_itself(kind: &str, object: &DynamicObject) -> bool {
+    let is_controlled = object.owner_references().iter().any(|owner| owner.controller == Some(true));
+    let name = object.metadata.name.as_deref().unwrap_or_default();
+    is_controlled || matches!((kind, name), ("ConfigMap", "kube-root-ca.crt") | ("ServiceAccount", "default"))
 }
 
 /// An object as JSON, or nothing.
@@ -327,4 +370,39 @@ pub async fn scrape(client: &Client, pod: &Pod) -> Result<String, Failure> {
     let answer = http.get(url.parse().map_err(io::Error::other)?).await.map_err(io::Error::other)?;
     let text = answer.into_body().collect().await.map_err(io::Error::other)?.to_bytes();
     Ok(String::from_utf8_lossy(&text).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_controller_has_made_or_every_namespace_has_was_left_by_nobody() {
+        let owned = |by: bool| json!([{"apiVersion": "v1", "kind": "X", "name": "x", "uid": "1", "controller": by}]);
+        for (kind, name, owners, is_left) in [
+            ("ConfigMap", "stray", json!([]), true),
+            ("Lease", "stray", json!([]), true),
+            ("Pod", "stray", json!([]), true),
+            ("Pod", "coredns-5d78c9869d-abcde", owned(true), false),
+            ("ReplicaSet", "coredns-5d78c9869d", owned(true), false),
+            ("Secret", "of-an-owner-that-controls-nothing", owned(false), true),
+            ("ConfigMap", "kube-root-ca.crt", json!([]), false),
+            ("Secret", "kube-root-ca.crt", json!([]), true),
+            ("ServiceAccount", "default", json!([]), false),
+            ("ServiceAccount", "other", json!([]), true),
+        ] {
+            let object = json!({"metadata": {"name": name, "ownerReferences": owners}});
+            let object: DynamicObject = serde_json::from_value(object).unwrap();
+            assert_eq!(!comes_by_itself(kind, &object), is_left, "{kind} {name}");
+        }
+    }
+
+    #[test]
+    fn kinds_that_come_and_go_are_known() {
+        for kind in COME_AND_GO {
+            assert!(KINDS.iter().any(|known| known.3 == kind), "{kind}");
+        }
+    }
 }

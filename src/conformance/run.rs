@@ -544,8 +544,9 @@ async fn lost(stage: &Stage) {
     }
 }
 
-/// What the shared cluster has that it did not have before the first scenario. Other people's clusters change by
-/// themselves: there only what names a namespace of this run counts, such as the volume of a claim that was in it.
+/// What the shared cluster has outside the namespaces of scenarios that it did not have before the first of them. Other
+/// people's clusters change by themselves: there only what names a namespace of this run counts, such as the volume of a claim
+/// that was in it, or a ConfigMap in `default` that was made for it.
 async fn left_on_cluster(stage: &Stage) -> Vec<String> {
     let Some((surroundings, before)) = stage.shared_if_there() else { return Vec::new() };
     let marks = if stage.existing.is_some() { stage.namespaces_begin() } else { String::new() };
@@ -556,7 +557,7 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
     let own: Vec<String> = stage.namespaces_left().iter().map(|name| format!("namespace {name}")).collect();
     // Volumes go some time after the claims of the last namespace.
     let settled = observe::until_cleared("nothing being left", SETTLING, || async {
-        let now = observe::of_cluster(&client, &marks).await;
+        let now = observe::outside(&client, &marks).await;
         let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
         Ok(Look::when(left.is_empty(), left.join("\n")))
     });

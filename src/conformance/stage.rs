@@ -272,13 +272,13 @@ impl Stage {
                     }
                 }
                 let client = observe::client(&surroundings).await?;
-                Ok((surroundings, observe::of_cluster(&client, "").await))
+                Ok((surroundings, observe::outside(&client, "").await))
             })
             .await
             .map(|(surroundings, _)| surroundings)
     }
 
-    /// The shared cluster, if a scenario has asked for it, and which objects of no namespace it had at first.
+    /// The shared cluster, if a scenario has asked for it, and what it had at first outside the namespaces of scenarios.
     pub fn shared_if_there(&self) -> Option<&(Surroundings, BTreeSet<String>)> {
         self.shared.get()
     }
