@@ -396,11 +396,33 @@ Feature: The suite itself
     And standard error says "create namespaces"
     And standard error says "create pods/exec"
     And standard error says "deletecollection postgresqls.postgresql.anynines.com"
+    And standard error says "patch postgresqls.postgresql.anynines.com/scale"
     And standard error says "list endpointslices.discovery.k8s.io"
+    And standard error says "create pods/eviction"
+    And standard error says "create serviceaccounts/token"
+    And standard error says "impersonate serviceaccounts"
+    And standard error says "delete customresourcedefinitions.apiextensions.k8s.io"
+    And standard error does not say "patch nodes"
+    When I run `a9s conformance run --context a9s-a8s --disruptive`
+    Then it ends with the finding "no-permission"
+    And standard error says "patch nodes"
+    And standard error says "patch deployments.apps/scale"
     When my kubeconfig has no certificate
     And I run `a9s conformance run --context a9s-a8s`
     Then the command fails with exit code 3
     And the reason is one clear sentence
+
+  @full @cluster @embedded-only @kubectl
+  Scenario: Who may do exactly what the suite asks for can run it
+    Given a cluster of its own
+    And the ServiceAccount "default" may do exactly what the suite asks for
+    When my kubeconfig has the token of the ServiceAccount "default"
+    And I run `a9s conformance run --context a9s-a8s --tags @smoke --report smoke`
+    Then the command succeeds
+    And standard output says " passed, 0 failed"
+    When I run `a9s conformance run --context a9s-a8s --tags @core --name '^kubectl as the judge' --report kubectl`
+    Then the command succeeds
+    And standard output says " passed, 0 failed"
 
   @cluster @embedded-only @negative @kubectl
   Scenario: Without the stack, and with a cluster that dies in the middle

@@ -181,6 +181,11 @@ const WORKLOADS: [(&str, &str, &str, &str); 5] = [
 /// Service, which is looked for.
 const COME_AND_GO: [&str; 3] = ["Event", "Endpoints", "EndpointSlice"];
 
+/// What [`outside`] lists besides the kinds a namespace may hold, as group and resource.
+pub fn outside_resources() -> impl Iterator<Item = (&'static str, &'static str)> {
+    OF_CLUSTER.into_iter().chain(WORKLOADS).map(|(group, _, _, plural)| (group, plural))
+}
+
 /// What is outside the namespaces of scenarios and has a text somewhere: objects of no namespace as `kind name`, and those of
 /// the namespaces that everybody shares as `kind namespace/name`. What can't be listed is not among them.
 ///

@@ -19,34 +19,68 @@ use crate::finding::{Class, Finding, Id};
 use crate::kubernetes::{Error, Target};
 use crate::steps::stack;
 
-/// What scenarios do, and what takes back what they have made: verbs, group, resource, subresource.
-const NEEDED: [(&str, &str, &str, &str); 18] = [
-    ("create get delete", "", "namespaces", ""),
-    ("list", "apiextensions.k8s.io", "customresourcedefinitions", ""),
+/// Verbs, group, resource, subresource.
+type Row = (&'static str, &'static str, &'static str, &'static str);
+
+/// What scenarios do, and what takes back what they have made, besides looking at what a namespace holds.
+const NEEDED: [Row; 24] = [
+    ("create get list watch delete", "", "namespaces", ""),
+    ("create get list watch patch delete", "apiextensions.k8s.io", "customresourcedefinitions", ""),
     ("create get watch patch delete deletecollection", "postgresql.anynines.com", "postgresqls", ""),
-    ("patch", "postgresql.anynines.com", "postgresqls", "scale"),
+    ("get patch", "postgresql.anynines.com", "postgresqls", "scale"),
     ("create get watch patch delete deletecollection", "backups.anynines.com", "backups", ""),
     ("create get watch patch delete deletecollection", "backups.anynines.com", "restores", ""),
     ("create get watch patch delete deletecollection", "servicebindings.anynines.com", "servicebindings", ""),
-    ("get watch delete", "", "pods", ""),
-    ("create", "", "pods", "exec"),
-    ("create", "", "pods", "portforward"),
+    ("create watch patch delete", "", "pods", ""),
+    // A WebSocket begins with a GET; SPDY, and a newer API server, want the other.
+    ("create get", "", "pods", "exec"),
+    ("create get", "", "pods", "portforward"),
     ("get", "", "pods", "log"),
-    ("create get patch", "", "secrets", ""),
-    ("get patch", "", "services", ""),
-    ("get", "", "endpoints", ""),
-    ("get delete", "", "persistentvolumeclaims", ""),
-    ("create get patch", "", "configmaps", ""),
-    ("create get", "", "serviceaccounts", ""),
-    ("get patch delete", "coordination.k8s.io", "leases", ""),
+    ("create", "", "pods", "eviction"),
+    ("create watch patch delete", "", "secrets", ""),
+    ("patch", "", "services", ""),
+    ("watch delete", "", "persistentvolumeclaims", ""),
+    ("create patch", "", "configmaps", ""),
+    // Whom a ServiceAccount is taken for may do what it may.
+    ("create impersonate", "", "serviceaccounts", ""),
+    ("create", "", "serviceaccounts", "token"),
+    ("create watch delete", "rbac.authorization.k8s.io", "roles", ""),
+    ("create watch patch delete", "coordination.k8s.io", "leases", ""),
+    // `kubectl get all`, and what else is shown of a cluster.
+    ("list", "", "replicationcontrollers", ""),
+    ("list", "autoscaling", "horizontalpodautoscalers", ""),
+    ("list", "", "nodes", ""),
+    ("get", "", "persistentvolumes", ""),
 ];
 
-/// One permission each, also to see what a namespace still holds.
-fn needed() -> impl Iterator<Item = (&'static str, &'static str, &'static str, &'static str)> {
-    let done = NEEDED.into_iter().flat_map(|(verbs, group, resource, subresource)| {
+/// What those do besides that disturb others.
+const DISRUPTIVE: [Row; 12] = [
+    ("get patch", "", "nodes", ""),
+    // A drain leaves what a DaemonSet has there.
+    ("get", "apps", "daemonsets", ""),
+    ("get patch", "apps", "deployments", ""),
+    ("get patch", "apps", "deployments", "scale"),
+    // The operators that were away are installed again, with all that belongs to them.
+    ("patch", "", "namespaces", ""),
+    ("patch", "", "serviceaccounts", ""),
+    ("patch", "apps", "statefulsets", ""),
+    ("patch", "rbac.authorization.k8s.io", "roles", ""),
+    ("patch", "rbac.authorization.k8s.io", "rolebindings", ""),
+    ("get patch", "rbac.authorization.k8s.io", "clusterroles", ""),
+    ("get patch", "rbac.authorization.k8s.io", "clusterrolebindings", ""),
+    ("get patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", ""),
+];
+
+/// One permission each, also to see what a namespace holds and what is left behind outside.
+pub fn needed(disruptive: bool) -> BTreeSet<Row> {
+    let disturbing = DISRUPTIVE.into_iter().filter(|_| disruptive);
+    let held = observe::resources().map(|(group, resource)| ("get list", group, resource, ""));
+    let outside = observe::outside_resources().map(|(group, resource)| ("list", group, resource, ""));
+    let rows = NEEDED.into_iter().chain(disturbing).chain(held).chain(outside);
+    let each = |(verbs, group, resource, subresource): Row| {
         verbs.split(' ').map(move |verb| (verb, group, resource, subresource))
-    });
-    done.chain(observe::resources().map(|(group, resource)| ("list", group, resource, "")))
+    };
+    rows.flat_map(each).collect()
 }
 
 /// Annotation of the class that claims without one get (Kubernetes documentation, "Storage Classes").
@@ -80,12 +114,12 @@ pub struct Existing {
     pub of_other_runs: Vec<String>,
 }
 
-/// Looks.
+/// Looks, also at what only scenarios need that disturb others, if they are to run.
 ///
 /// # Errors
 /// The context is not there, the cluster does not answer, has no stack, or does not let us.
-pub async fn check(target: &Target) -> Result<Existing, Finding> {
-    let looked = tokio::time::timeout(PATIENCE, look(target)).await;
+pub async fn check(target: &Target, disruptive: bool) -> Result<Existing, Finding> {
+    let looked = tokio::time::timeout(PATIENCE, look(target, disruptive)).await;
     let looked = looked.unwrap_or_else(|_| {
         let cause = format!("the cluster did not answer within {} s", PATIENCE.as_secs());
         Err(Finding::new(Id::ClusterUnreachable, cause))
@@ -97,11 +131,11 @@ pub async fn check(target: &Target) -> Result<Existing, Finding> {
     })
 }
 
-async fn look(target: &Target) -> Result<Existing, Finding> {
+async fn look(target: &Target, disruptive: bool) -> Result<Existing, Finding> {
     let connection = target.connect().await?;
     let client = connection.client.clone();
     let version = client.apiserver_version().await.map_err(|error| Error::request("reach the cluster", error))?;
-    permissions(&client, &connection.context).await?;
+    permissions(&client, &connection.context, disruptive).await?;
     stack::require(&client).await?;
     let (stack, capabilities) = capabilities(&client).await?;
     let apps = client.list_api_group_resources("apps/v1").await;
@@ -145,8 +179,8 @@ async fn has_several_nodes(client: &Client) -> bool {
 }
 
 /// All that is missing is said at once.
-async fn permissions(client: &Client, context: &str) -> Result<(), Finding> {
-    let missing: Vec<String> = join_all(needed().map(async |needed| may(client, needed).await))
+async fn permissions(client: &Client, context: &str, disruptive: bool) -> Result<(), Finding> {
+    let missing: Vec<String> = join_all(needed(disruptive).into_iter().map(async |needed| may(client, needed).await))
         .await
         .into_iter()
         .collect::<Result<Vec<_>, _>>()?
@@ -162,7 +196,7 @@ async fn permissions(client: &Client, context: &str) -> Result<(), Finding> {
         .advise("Use a context whose user may do this in all namespaces, such as a cluster's administrator."))
 }
 
-async fn may(client: &Client, needed: (&str, &str, &str, &str)) -> Result<Option<String>, Finding> {
+async fn may(client: &Client, needed: Row) -> Result<Option<String>, Finding> {
     let (verb, group, resource, subresource) = needed;
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
@@ -185,7 +219,7 @@ async fn may(client: &Client, needed: (&str, &str, &str, &str)) -> Result<Option
     }
     let subresource = if subresource.is_empty() { String::new() } else { format!("/{subresource}") };
     let group = if group.is_empty() { String::new() } else { format!(".{group}") };
-    Ok(Some(format!("{verb} {resource}{subresource}{group}")))
+    Ok(Some(format!("{verb} {resource}{group}{subresource}")))
 }
 
 /// A stack says in `a8s-system/a8s-stack` what it is and can do; one that says nothing is the released one.
@@ -225,7 +259,108 @@ fn of_caller(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<HashM
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use regex::Regex;
+
     use super::*;
+    use crate::conformance::catalogue::{Catalogue, Sources};
+    use crate::conformance::command;
+
+    /// Where no existing cluster is asked for anything.
+    const NOT_THERE: [&str; 3] = ["cluster", "embedded-only", "needs-audit"];
+
+    /// Group and plural of what features name to kubectl; `all` is a category.
+    fn resource(word: &str) -> Option<(&'static str, &'static str)> {
+        Some(match word {
+            "all" => return None,
+            "pg" | "postgresql" => ("postgresql.anynines.com", "postgresqls"),
+            "bkp" => ("backups.anynines.com", "backups"),
+            "rst" => ("backups.anynines.com", "restores"),
+            "sb" => ("servicebindings.anynines.com", "servicebindings"),
+            "pod" | "pods" => ("", "pods"),
+            "secret" | "secrets" => ("", "secrets"),
+            "service" | "svc" => ("", "services"),
+            "configmap" => ("", "configmaps"),
+            "namespace" => ("", "namespaces"),
+            "nodes" => ("", "nodes"),
+            "pv" => ("", "persistentvolumes"),
+            "pvc" => ("", "persistentvolumeclaims"),
+            "sa" => ("", "serviceaccounts"),
+            "ep" => ("", "endpoints"),
+            "sts" => ("apps", "statefulsets"),
+            "deployment" => ("apps", "deployments"),
+            "sc" => ("storage.k8s.io", "storageclasses"),
+            "lease" => ("coordination.k8s.io", "leases"),
+            "role" => ("rbac.authorization.k8s.io", "roles"),
+            "rolebindings" => ("rbac.authorization.k8s.io", "rolebindings"),
+            "crd" => ("apiextensions.k8s.io", "customresourcedefinitions"),
+            other => panic!("this test does not know the resource {other}"),
+        })
+    }
+
+    /// What kubectl asks of the API server for a command line, as far as its words tell.
+    fn requests(words: &[String]) -> Vec<Row> {
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        if words.contains(&"--as") {
+            return vec![("impersonate", "", "serviceaccounts", "")];
+        }
+        let (command, arguments) = words.split_first().expect("a command");
+        let verbs: &[&str] = match *command {
+            "api-resources" | "apply" | "auth" | "config" | "explain" => return Vec::new(),
+            "create" if arguments.first() == Some(&"token") => return vec![("create", "", "serviceaccounts", "token")],
+            "exec" | "cp" => return vec![("get", "", "pods", ""), ("create", "", "pods", "exec")],
+            "port-forward" => return vec![("get", "", "pods", ""), ("create", "", "pods", "portforward")],
+            "logs" => return vec![("get", "", "pods", "log")],
+            "events" => return vec![("list", "", "events", "")],
+            "uncordon" => return vec![("patch", "", "nodes", "")],
+            "drain" => return vec![("patch", "", "nodes", ""), ("create", "", "pods", "eviction")],
+            "create" => &["create"],
+            "delete" => &["delete", "list", "watch"],
+            "describe" | "get" if arguments.get(1).is_some_and(|name| !name.starts_with('-')) => &["get"],
+            "describe" | "get" => &["list"],
+            "label" | "patch" | "taint" => &["get", "patch"],
+            "scale" => &["patch"],
+            "wait" => &["list", "watch"],
+            other => panic!("this test does not know the command {other}"),
+        };
+        let first = arguments.iter().find(|word| !word.starts_with('-'));
+        let more = arguments.iter().filter(|word| *command == "delete" && word.contains('/'));
+        let named = first.into_iter().chain(more).flat_map(|word| word.split(','));
+        let resources = named.filter_map(|name| resource(name.split('/').next().unwrap_or_default()));
+        let subresource = if *command == "scale" { "scale" } else { "" };
+        resources
+            .flat_map(|(group, resource)| verbs.iter().map(move |verb| (*verb, group, resource, subresource)))
+            .collect()
+    }
+
+    #[test]
+    fn what_features_let_kubectl_do_on_an_existing_cluster_is_asked_for_before() {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("features");
+        let catalogue = Catalogue::read(&Sources::from_directory(&directory).unwrap());
+        let line = Regex::new("`kubectl ([^`]+)`").unwrap();
+        let mut seen = 0;
+        for entry in &catalogue.entries {
+            if NOT_THERE.iter().any(|tag| entry.tags.contains(*tag)) {
+                continue;
+            }
+            let asked = needed(entry.tags.contains("disruptive"));
+            for captures in entry.steps().flat_map(|step| line.captures_iter(&step.value)) {
+                for request in requests(&command::words(&captures[1])) {
+                    assert!(asked.contains(&request), "{}: {}: {request:?} is not asked for", entry.id, &captures[0]);
+                    seen += 1;
+                }
+            }
+        }
+        assert!(seen > 50, "only {seen} requests were looked at");
+    }
+
+    #[test]
+    fn what_disturbs_others_is_asked_for_only_where_it_is_to_be_done() {
+        let drain = ("patch", "", "nodes", "");
+        assert!(needed(true).contains(&drain) && !needed(false).contains(&drain));
+        assert!(needed(true).is_superset(&needed(false)));
+    }
 
     #[test]
     fn a_scenario_sees_one_cluster_only() {

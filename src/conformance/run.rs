@@ -81,7 +81,7 @@ pub async fn run(
     let folder = reports::prepare(&options.report, &say)?;
     let existing = match &options.existing {
         Some(target) => tokio::select! {
-            looked = preflight::check(target) => Some(looked?),
+            looked = preflight::check(target, options.disruptive) => Some(looked?),
             () = cancel.cancelled() => {
                 let cause = "the run was interrupted before the first scenario";
                 return Err(Finding::new(Id::Interrupted, cause));

@@ -7,6 +7,7 @@ use cucumber::gherkin::Step;
 use cucumber::{given, then, when};
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use kube::Api;
 use kube::api::PostParams;
 use kube::config::Kubeconfig;
@@ -16,7 +17,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use crate::conformance::command;
 use crate::conformance::observe::{self, Look, until};
 use crate::conformance::stage::Stage;
-use crate::conformance::{Failure, World};
+use crate::conformance::{Failure, World, preflight};
 use crate::postgres::{self, DATABASE};
 
 /// How long the account of a new namespace may take.
@@ -74,6 +75,27 @@ fn edit_kubeconfig(world: &World, list: &str, edit: impl Fn(&mut serde_json::Val
     let mut document = serde_json::to_value(&kubeconfig)?;
     document[list].as_array_mut().into_iter().flatten().for_each(edit);
     Ok(fs_err::write(&world.surroundings.kubeconfig, serde_json::to_vec(&document)?)?)
+}
+
+/// Nothing else: what the suite does and does not ask for before, it is refused.
+#[given(expr = "the ServiceAccount {string} may do exactly what the suite asks for")]
+async fn may_run_suite(world: &mut World, name: String) -> Result<(), Failure> {
+    let rules = preflight::needed(false).into_iter().map(|(verb, group, resource, subresource)| {
+        let below = if subresource.is_empty() { String::new() } else { format!("/{subresource}") };
+        serde_json::json!({"verbs": [verb], "apiGroups": [group], "resources": [format!("{resource}{below}")]})
+    });
+    let rules: Vec<serde_json::Value> = rules.collect();
+    let role = serde_json::json!({"metadata": {"name": "suite"}, "rules": rules});
+    let binding = serde_json::json!({
+        "metadata": {"name": "suite"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "suite"},
+        "subjects": [{"kind": "ServiceAccount", "name": name, "namespace": world.namespace()}],
+    });
+    let client = world.client().await?;
+    let (roles, bindings) = (Api::<ClusterRole>::all(client.clone()), Api::<ClusterRoleBinding>::all(client));
+    roles.create(&PostParams::default(), &serde_json::from_value(role)?).await?;
+    bindings.create(&PostParams::default(), &serde_json::from_value(binding)?).await?;
+    Ok(())
 }
 
 #[when(expr = "my kubeconfig has the token of the ServiceAccount {string}")]
