@@ -41,10 +41,12 @@ pub struct Seen {
 
 /// Looks.
 pub async fn look(world: &World) -> Seen {
-    let mut all = world.secrets.clone();
-    all.extend(tokio::time::timeout(PATIENCE, secrets(world)).await.unwrap_or_default());
-    let secrets = all;
-    let (objects, events) = tokio::time::timeout(PATIENCE, objects(world)).await.unwrap_or_default();
+    let (found, (objects, events)) = tokio::join!(
+        async { tokio::time::timeout(PATIENCE, secrets(world)).await.unwrap_or_default() },
+        async { tokio::time::timeout(PATIENCE, objects(world)).await.unwrap_or_default() },
+    );
+    let mut secrets = world.secrets.clone();
+    secrets.extend(found);
     let names = names(world);
     let commands: Vec<Value> = world
         .outcomes()
@@ -104,8 +106,9 @@ fn clipped(text: &str) -> String {
 pub async fn secrets(world: &World) -> Secrets {
     let mut secrets = Secrets::default();
     let Ok(client) = world.onlooker().await else { return secrets };
-    for namespace in world.namespaces().iter().map(String::as_str).chain(SYSTEM) {
-        secrets.extend(secrets_of(&client, namespace).await);
+    let namespaces = world.namespaces().iter().map(String::as_str).chain(SYSTEM);
+    for found in join_all(namespaces.map(|namespace| secrets_of(&client, namespace))).await {
+        secrets.extend(found);
     }
     secrets
 }
@@ -116,10 +119,9 @@ async fn objects(world: &World) -> (Map<String, Value>, BTreeSet<String>) {
     let names = names(world);
     for namespace in world.namespaces() {
         let prefix = names.text(namespace);
-        said.extend(
-            events(&client, namespace).await.into_iter().map(|event| format!("{prefix}/{}", names.text(&event))),
-        );
-        for (kind, object) in in_namespace(&client, namespace).await {
+        let (events, objects) = tokio::join!(events(&client, namespace), in_namespace(&client, namespace));
+        said.extend(events.into_iter().map(|event| format!("{prefix}/{}", names.text(&event))));
+        for (kind, object) in objects {
             let name = names.text(object.metadata.name.as_deref().unwrap_or_default());
             let value = serde_json::to_value(&object).unwrap_or_default();
             let own = matches!(name.as_str(), "default" | "kube-root-ca.crt");

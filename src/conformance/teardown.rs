@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use futures::future::{join_all, try_join_all};
 use k8s_openapi::api::core::v1::{Namespace, Pod};
 use kube::api::{DeleteParams, ListParams};
 use kube::{Api, Client};
@@ -28,14 +29,18 @@ pub async fn delete_namespaces(namespaces: Vec<String>) -> Vec<String> {
         Ok(client) => client,
         Err(failure) => return vec![failure.to_string()],
     };
-    let mut leaks = Vec::new();
-    for namespace in namespaces {
-        match empty_and_delete(&client, &namespace).await {
-            Ok(()) => Stage::get().note_namespace(&namespace, false),
-            Err(failure) => leaks.push(format!("namespace {namespace}: {failure}")),
+    let deletions = namespaces.iter().map(|namespace| delete_namespace(&client, namespace));
+    join_all(deletions).await.into_iter().flatten().collect()
+}
+
+async fn delete_namespace(client: &Client, namespace: &str) -> Option<String> {
+    match empty_and_delete(client, namespace).await {
+        Ok(()) => {
+            Stage::get().note_namespace(namespace, false);
+            None
         }
+        Err(failure) => Some(format!("namespace {namespace}: {failure}")),
     }
-    leaks
 }
 
 /// Deletes every cluster in these surroundings, as a person would, and says what would not go.
@@ -99,7 +104,7 @@ async fn empty_and_delete(client: &Client, namespace: &str) -> Result<(), Failur
     .await?;
     let lists =
         observe::kinds().map(async |kind| Ok::<_, Failure>((kind, observe::all(client, namespace, kind).await?)));
-    for (kind, left) in futures::future::try_join_all(lists).await? {
+    for (kind, left) in try_join_all(lists).await? {
         if let Some(first) = left.first() {
             let name = first.metadata.name.clone().unwrap_or_default();
             return Err(Failure::unexpected("an empty namespace", format!("{} of {kind}, such as {name}", left.len())));
