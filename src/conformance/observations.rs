@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{Event, Secret};
 use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client};
 use serde_json::{Map, Value, json};
+use tokio::time::timeout;
 
 use super::command::Outcome;
 use super::normalise::Names;
@@ -41,12 +42,10 @@ pub struct Seen {
 
 /// Looks.
 pub async fn look(world: &World) -> Seen {
-    let (found, (objects, events)) = tokio::join!(
-        async { tokio::time::timeout(PATIENCE, secrets(world)).await.unwrap_or_default() },
-        async { tokio::time::timeout(PATIENCE, objects(world)).await.unwrap_or_default() },
-    );
+    let (found, seen) = tokio::join!(timeout(PATIENCE, secrets(world)), timeout(PATIENCE, objects(world)));
+    let (objects, events) = seen.unwrap_or_default();
     let mut secrets = world.secrets.clone();
-    secrets.extend(found);
+    secrets.extend(found.unwrap_or_default());
     let names = names(world);
     let commands: Vec<Value> = world
         .outcomes()

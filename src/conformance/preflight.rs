@@ -41,7 +41,7 @@ const NEEDED: [Row; 24] = [
     ("patch", "", "services", ""),
     ("watch delete", "", "persistentvolumeclaims", ""),
     ("create patch", "", "configmaps", ""),
-    // Whom a ServiceAccount is taken for may do what it may.
+    // What a ServiceAccount may do is asked in its name.
     ("create impersonate", "", "serviceaccounts", ""),
     ("create", "", "serviceaccounts", "token"),
     ("create watch delete", "rbac.authorization.k8s.io", "roles", ""),

@@ -59,8 +59,8 @@ impl Ready {
         let status = found.status.unwrap_or_default();
         // Neither stack says in the status of an instance which generation of its spec that is about.
         let server = spec.template.spec.as_ref().and_then(|pod| pod.containers.first());
-        let found = json!(server.and_then(|server| server.resources.as_ref()));
-        if spec.replicas != Some(replicas) || !has_resources(&found, &self.resource.spec["resources"]) {
+        let resources = json!(server.and_then(|server| server.resources.as_ref()));
+        if spec.replicas != Some(replicas) || !has_resources(&resources, &self.resource.spec["resources"]) {
             return Ok(Some("its StatefulSet is not up to date yet".to_owned()));
         }
         if status.observed_generation != found.metadata.generation {
