@@ -86,6 +86,22 @@ Feature: The suite itself
       | comparing with a lost cluster     | compare run:nowhere run:embedded              | 3    | nowhere    |
       | accepting a list that is missing  | compare damaged damaged --accepted nowhere    | 3    | cannot read the list of accepted differences: |
 
+  @full @negative
+  Scenario: What cannot begin: a cluster that takes connections and stays silent
+    Given an empty home and no cluster
+    And somebody listens and never answers
+    And the file ".kube/config" with:
+      """
+      {apiVersion: v1, kind: Config, current-context: deaf, contexts: [{name: deaf, context: {cluster: deaf, user: deaf}}],
+       clusters: [{name: deaf, cluster: {server: "http://{silent}"}}], users: [{name: deaf, user: {}}]}
+      """
+    When I run `a9s conformance run --context deaf`
+    Then it ends with the finding "cluster-unreachable"
+    And it took less than 20 seconds
+    And standard error says "cannot reach the cluster: no answer within 10 s"
+    And standard error says "Is the cluster running?"
+    And there is no file "a9s-conformance"
+
   @core @negative
   Scenario: A tag that no scenario bears is a mistake, wherever it stands in a filter
     Given an empty home and no cluster

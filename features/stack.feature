@@ -479,6 +479,31 @@ Feature: The stack on a cluster that is there
     Then the command fails with exit code 3
     And the reason is one clear sentence
 
+  # By https nobody shakes hands; by http the first question stays without an answer.
+  @full @negative
+  Scenario Outline: An API server that takes connections and stays silent, by <scheme>: <command>
+    Given an empty home and no cluster
+    And somebody listens and never answers
+    And the file ".kube/config" with:
+      """
+      {apiVersion: v1, kind: Config, current-context: deaf, contexts: [{name: deaf, context: {cluster: deaf, user: deaf}}],
+       clusters: [{name: deaf, cluster: {server: "<scheme>://{silent}"}}], users: [{name: deaf, user: {}}]}
+      """
+    When I run `a9s <command>`
+    Then it ends with the finding "cluster-unreachable"
+    And it took less than 20 seconds
+    And standard error says "no answer within <seconds> s"
+    And standard error says "Is the cluster running?"
+
+    Examples:
+      | scheme | seconds | command                                |
+      | https  | 5       | create stack a8s --stack builtin --yes |
+      | https  | 5       | list pg instances                      |
+      | http   | 10      | create stack a8s --stack builtin --yes |
+      | http   | 10      | delete stack a8s --yes                 |
+      | http   | 10      | create pg instance --name solo --yes   |
+      | http   | 10      | pg status solo                         |
+
   @negative
   Scenario: The released stack does not fit the embedded cluster
     Given an empty home and no cluster

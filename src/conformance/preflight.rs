@@ -16,7 +16,7 @@ use kube::{Api, Client, ResourceExt};
 use super::observe;
 use super::world::RUN_LABEL;
 use crate::finding::{Class, Finding, Id};
-use crate::kubernetes::{Error, Target};
+use crate::kubernetes::{DOES_IT_RUN, Error, Target};
 use crate::steps::stack;
 
 /// Verbs, group, resource, subresource.
@@ -122,7 +122,7 @@ pub async fn check(target: &Target, disruptive: bool) -> Result<Existing, Findin
     let looked = tokio::time::timeout(PATIENCE, look(target, disruptive)).await;
     let looked = looked.unwrap_or_else(|_| {
         let cause = format!("the cluster did not answer within {} s", PATIENCE.as_secs());
-        Err(Finding::new(Id::ClusterUnreachable, cause))
+        Err(Finding::new(Id::ClusterUnreachable, cause).advise(DOES_IT_RUN))
     });
     // A refusal is one more thing that a run needs and does not have.
     looked.map_err(|finding| match finding.class() {

@@ -476,6 +476,8 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage, options: &Options) -> Option<
 /// fails the scenario, too, and so does a command that told a password; unwinding is how a hook tells the runner.
 async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
     let Some(world) = world else { return };
+    // Whoever looks at what is there need not wait for it.
+    world.silent = None;
     let seen = observations::look(world).await;
     // What passes now may have failed before; then that is what there is evidence of.
     let evidence = world.key().and_then(|key| Stage::get().notes_of(&key).evidence);

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -74,6 +75,8 @@ pub struct World {
     pub cuts: Vec<Cut>,
     /// An object store beside the cluster.
     pub store: Option<ObjectStore>,
+    /// Who takes connections and never answers.
+    pub silent: Option<TcpListener>,
     /// Nodes to which it has done something.
     pub spoilt: Vec<Spoilt>,
     /// What its steps have noted for later ones.
@@ -119,6 +122,7 @@ impl World {
             frozen: Vec::new(),
             cuts: Vec::new(),
             store: None,
+            silent: None,
             spoilt: Vec::new(),
             notes: BTreeMap::new(),
             clients: Vec::new(),
@@ -313,10 +317,12 @@ impl World {
     }
 
     /// Fills in the scenario's `{namespace}`, `{home}`, `{state}` directory, `{kubeconfig}`, its current `{context}`, the
-    /// `{cluster}` of kind that this is of, `{store}` (the URL of one beside the cluster), and the program's `{version}`.
+    /// `{cluster}` of kind that this is of, `{store}` (the URL of one beside the cluster) and `{silent}` (the address of who
+    /// never answers), and the program's `{version}`.
     pub fn expand(&self, text: &str) -> String {
         let is_asked = text.contains("{context}") || text.contains("{cluster}");
         let context = is_asked.then(|| self.context()).flatten().unwrap_or_default();
+        let silent = self.silent.as_ref().and_then(|listener| listener.local_addr().ok());
         text.replace("{namespace}", self.namespace())
             .replace("{version}", env!("CARGO_PKG_VERSION"))
             .replace("{home}", &self.surroundings.home.to_string_lossy())
@@ -325,6 +331,7 @@ impl World {
             .replace("{cluster}", context.trim_start_matches("kind-"))
             .replace("{kubeconfig}", &self.surroundings.kubeconfig.to_string_lossy())
             .replace("{store}", &self.store.as_ref().map(ObjectStore::url).unwrap_or_default())
+            .replace("{silent}", &silent.map(|address| address.to_string()).unwrap_or_default())
     }
 
     /// Undoes what was done to nodes, beside the thread that all scenarios share. What cannot be undone is told when the

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use kube::client::AuthError;
 use kube::config::KubeconfigError;
 
+use super::CONNECT;
 use crate::finding::{Finding, Id, chain};
 
 /// What to do about a cluster that does not answer.
@@ -169,8 +170,11 @@ impl From<Error> for Finding {
         if let Some(status) = error.status() {
             return of_status(&error, status);
         }
-        // Layers of the client, which say nothing.
-        let cause = chain(&error).replace("ServiceError: ", "").replace("client error (Connect): ", "");
+        // Layers of the client, which say nothing, and hyper-timeout's words for a connection that is not made in time.
+        let cause = chain(&error)
+            .replace("ServiceError: ", "")
+            .replace("client error (Connect): ", "")
+            .replace("deadline has elapsed", &format!("no answer within {} s", CONNECT.as_secs()));
         match error {
             Error::NoKubeconfig { .. } | Error::NoContext => Self::new(Id::NoCluster, cause)
                 .advise("Create a cluster with: a9s create cluster a8s")
@@ -182,7 +186,7 @@ impl From<Error> for Finding {
             Error::Expired { .. } => Self::new(Id::CertificateExpired, cause)
                 .advise("Get new credentials from whoever runs the cluster, and put them into the kubeconfig."),
             Error::Credentials { program, source } => of_program(&program, *source),
-            Error::Unanswered { .. } => Self::new(Id::ClusterUnreachable, cause),
+            Error::Unanswered { .. } => Self::new(Id::ClusterUnreachable, cause).advise(DOES_IT_RUN),
             // rustls, `rustls::Error::InvalidCertificate`: it has expired, or is of nobody whom the kubeconfig trusts.
             _ if cause.contains("invalid peer certificate") => Self::new(Id::ServerCertificate, cause)
                 .advise("If the cluster was made anew, or has new certificates, get its kubeconfig anew."),

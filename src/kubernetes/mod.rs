@@ -8,6 +8,7 @@ pub mod exec;
 pub mod forward;
 pub mod kinds;
 pub mod kubeconfig;
+mod silence;
 pub mod terminal;
 pub mod wait;
 
@@ -23,9 +24,9 @@ use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
-use tower::timeout::TimeoutLayer;
 
 pub use self::error::{DOES_IT_RUN, Error};
+use self::silence::Limit;
 use crate::finding::Finding;
 
 /// How the program calls itself to the API server.
@@ -34,10 +35,12 @@ pub const AGENT: &str = concat!("a9s/", env!("CARGO_PKG_VERSION"));
 /// The field manager of what the program applies.
 pub const FIELD_MANAGER: &str = "a9s";
 
-/// How long a connection may take to be made.
+/// How long a connection may take to be made, with the handshake of TLS.
 const CONNECT: Duration = Duration::from_secs(5);
-/// How long an API server may take to begin an answer. It gives itself 60 seconds (kube-apiserver `--request-timeout`), and says
-/// so then.
+/// How long an API server may take to begin its first answer: one that keeps silent for longer is not waited for.
+const FIRST_ANSWER: Duration = Duration::from_secs(10);
+/// How long an API server that has answered before may take to begin an answer. It gives itself 60 seconds (kube-apiserver
+/// `--request-timeout`), and says so then.
 const ANSWER: Duration = Duration::from_secs(65);
 
 /// Which cluster is meant, as `kubectl` would understand it.
@@ -87,8 +90,8 @@ impl Target {
         let namespace = config.default_namespace.clone();
         let server = config.cluster_url.to_string();
         let program = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone());
-        let client =
-            ClientBuilder::try_from(config).map(|builder| builder.with_layer(&TimeoutLayer::new(ANSWER)).build());
+        let limit = Limit::new(FIRST_ANSWER, ANSWER);
+        let client = ClientBuilder::try_from(config).map(|builder| builder.with_layer(&limit).build());
         let client = client.map_err(|source| match (program, source) {
             (Some(program), kube::Error::Auth(source)) => Error::Credentials { program, source: Box::new(source) },
             (_, source) => Error::request("connect", source),

@@ -1,9 +1,10 @@
 //! Commands that only look, and what they must not tell.
 
+use std::net::{Ipv4Addr, TcpListener};
 use std::time::{Duration, Instant};
 
 use cucumber::gherkin::Step;
-use cucumber::{then, when};
+use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
 use kube::api::ListParams;
@@ -124,6 +125,13 @@ async fn nowhere(world: &mut World) -> Result<(), Failure> {
         cluster.server = Some("https://127.0.0.1:1".to_owned());
     }
     Ok(fs_err::write(&world.surroundings.kubeconfig, serde_json::to_vec(&kubeconfig)?)?)
+}
+
+/// The system takes the connections, as it does for a program that hangs, and nobody reads what they bring.
+#[given("somebody listens and never answers")]
+async fn silent(world: &mut World) -> Result<(), Failure> {
+    world.silent = Some(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?);
+    Ok(())
 }
 
 #[when(regex = r"^I run `a9s (.+)` and interrupt it after two looks$")]

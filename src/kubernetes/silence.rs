@@ -1,0 +1,138 @@
+//! How long an API server may keep silent. Whoever takes a connection may be nobody who ever answers, so a server that has
+//! answered nothing at all yet gets little time; one that has answered gets as long as it gives itself.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::time::timeout;
+use tower::{BoxError, Layer, Service};
+
+/// A request was not answered in time.
+#[derive(Debug, thiserror::Error)]
+#[error("no answer within {} s", .0.as_secs())]
+struct Silent(Duration);
+
+/// Ends the requests of a client that are not answered in time.
+#[derive(Debug, Clone)]
+pub(super) struct Limit {
+    first: Duration,
+    every: Duration,
+    has_answered: Arc<AtomicBool>,
+}
+
+impl Limit {
+    /// Gives the server `first` to begin its first answer, to whichever request that is, and `every` for any other.
+    pub(super) fn new(first: Duration, every: Duration) -> Self {
+        Self { first, every, has_answered: Arc::default() }
+    }
+
+    /// Waits for an answer as long as it may take.
+    async fn keep<T, E: Into<BoxError>>(self, answer: impl Future<Output = Result<T, E>>) -> Result<T, BoxError> {
+        let mut answer = pin!(answer);
+        if let Ok(answer) = timeout(self.first, answer.as_mut()).await {
+            let answer = answer.map_err(Into::<BoxError>::into)?;
+            self.has_answered.store(true, Ordering::Relaxed);
+            return Ok(answer);
+        }
+        // Another request may have been answered meanwhile: then this one takes its time.
+        if !self.has_answered.load(Ordering::Relaxed) {
+            return Err(Silent(self.first).into());
+        }
+        let rest = self.every.saturating_sub(self.first);
+        timeout(rest, answer).await.map_err(|_| Silent(self.every))?.map_err(Into::into)
+    }
+}
+
+impl<S> Layer<S> for Limit {
+    type Service = Limited<S>;
+
+    fn layer(&self, inner: S) -> Limited<S> {
+        Limited { inner, limit: self.clone() }
+    }
+}
+
+/// A client whose requests end.
+pub(super) struct Limited<S> {
+    inner: S,
+    limit: Limit,
+}
+
+impl<S, R> Service<R> for Limited<S>
+where
+    S: Service<R>,
+    S::Future: Send + 'static,
+    S::Response: Send + 'static,
+    S::Error: Into<BoxError> + Send + 'static,
+{
+    type Response = S::Response;
+    type Error = BoxError;
+    type Future = BoxFuture<'static, Result<S::Response, BoxError>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.inner.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        Box::pin(self.limit.clone().keep(self.inner.call(request)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::pending;
+
+    use tokio::time::sleep;
+    use tower::{ServiceExt as _, service_fn};
+
+    use super::*;
+
+    const FIRST: Duration = Duration::from_millis(300);
+
+    fn limit() -> Limit {
+        Limit::new(FIRST, FIRST * 4)
+    }
+
+    /// Asks a server that answers after so long, or never.
+    async fn ask(limit: &Limit, after: Option<Duration>) -> Result<(), String> {
+        let server = service_fn(move |()| async move {
+            match after {
+                Some(after) => sleep(after).await,
+                None => pending().await,
+            }
+            Ok::<_, BoxError>(())
+        });
+        limit.layer(server).oneshot(()).await.map_err(|error| error.to_string())
+    }
+
+    #[tokio::test]
+    async fn a_server_that_has_answered_nothing_yet_gets_little_time() {
+        let limit = limit();
+        let silent = Err(Silent(FIRST).to_string());
+        assert_eq!(ask(&limit, None).await, silent);
+        assert_eq!(ask(&limit, Some(FIRST * 2)).await, silent, "its silence was no answer");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_has_answered_may_take_its_time() {
+        let limit = limit();
+        assert_eq!(ask(&limit, Some(Duration::ZERO)).await, Ok(()));
+        assert_eq!(ask(&limit, Some(FIRST * 2)).await, Ok(()));
+        assert_eq!(ask(&limit, None).await, Err(Silent(FIRST * 4).to_string()));
+    }
+
+    #[tokio::test]
+    async fn an_answer_to_one_request_gives_time_to_those_that_were_sent_before() {
+        let limit = limit();
+        let (slow, quick) = tokio::join!(ask(&limit, Some(FIRST * 2)), ask(&limit, Some(Duration::ZERO)));
+        assert_eq!((slow, quick), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn the_time_it_had_is_told() {
+        assert_eq!(Silent(Duration::from_secs(10)).to_string(), "no answer within 10 s");
+    }
+}
