@@ -13,6 +13,7 @@ pub mod auth;
 pub mod cluster;
 pub mod controllers;
 mod depth;
+mod dial;
 pub mod image;
 pub mod kubelet;
 pub mod node;

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use super::exec::{self, Running};
 use super::probe::{Check, Request};
 use super::spawner::Spawner;
+use crate::dial;
 
 /// One question. `Err` has the words for the event that says the probe failed.
 ///
@@ -33,14 +34,8 @@ async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, String>
 }
 
 async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
-    TcpStream::connect((host, port)).await.map_err(|error| {
-        let what = if error.kind() == std::io::ErrorKind::ConnectionRefused {
-            "connect: connection refused".to_owned()
-        } else {
-            error.to_string()
-        };
-        format!("dial tcp {host}:{port}: {what}")
-    })
+    let stream = TcpStream::connect((host, port)).await;
+    stream.map_err(|error| format!("dial tcp {host}:{port}: {}", dial::why(&error)))
 }
 
 /// Sends the request; a status from 200 to 399 is a success.

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use super::Node;
 use super::pod::{ContainerView, View};
 use super::{exec, logs};
+use crate::dial;
 use crate::kubelet::{ContainerRef, Duplex, ExecOptions, Kubelet, LogOptions, Process};
 use crate::status::Status;
 
@@ -52,18 +53,10 @@ impl Kubelet for Node {
         let missing = || std::io::Error::other(format!("pod {pod} in namespace {namespace} is not running"));
         let address = address.ok_or_else(missing)?;
         let stream = TcpStream::connect((address.as_str(), port)).await.map_err(|error| {
-            std::io::Error::new(error.kind(), format!("dial tcp4 {address}:{port}: {}", said(&error)))
+            std::io::Error::new(error.kind(), format!("dial tcp4 {address}:{port}: {}", dial::why(&error)))
         })?;
         stream.set_nodelay(true)?;
         Ok(Box::new(stream))
-    }
-}
-
-fn said(error: &std::io::Error) -> String {
-    if error.kind() == std::io::ErrorKind::ConnectionRefused {
-        "connect: connection refused".to_owned()
-    } else {
-        error.to_string()
     }
 }
 

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -224,16 +224,39 @@ async fn a_webhook_that_cannot_be_reached_fails_or_is_ignored() {
     server.request("POST", &path, Some(hook.clone())).await;
     let (code, refused) = server.request("POST", CONFIGMAPS, Some(configmap("a"))).await;
     assert_eq!((code, refused["reason"].as_str()), (500, Some("InternalError")));
-    let message = refused["message"].as_str().unwrap();
-    assert!(
-        message.starts_with(
-            "Internal error occurred: failed calling webhook \"test.example.com\": failed to call webhook: Post"
-        ),
-        "{message}"
-    );
+    let why = format!("dial tcp {nobody}: connect: connection refused");
+    assert_eq!(refused["message"], failed(nobody, 10, &why));
     hook["webhooks"][0]["failurePolicy"] = "Ignore".into();
     assert_eq!(server.request("PUT", &format!("{path}/test"), Some(hook)).await.0, 200);
     assert_eq!(server.request("POST", CONFIGMAPS, Some(configmap("a"))).await.0, 201);
+}
+
+/// What kube-apiserver says of a webhook at this address that it cannot call.
+fn failed(address: SocketAddr, seconds: u64, why: &str) -> Value {
+    let calling = "Internal error occurred: failed calling webhook \"test.example.com\": failed to call webhook";
+    format!("{calling}: Post \"https://{address}/check?timeout={seconds}s\": {why}").into()
+}
+
+#[tokio::test]
+async fn a_webhook_that_takes_the_connection_and_stays_silent_is_given_its_time_and_no_more() {
+    // The system takes connections for it, and nobody reads what they bring.
+    let silent = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let address = silent.local_addr().unwrap();
+    for kind in ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration"] {
+        let server = Server::start().await;
+        let path = format!("{CONFIGURATIONS}/{}s", kind.to_lowercase());
+        let mut hook = configuration(kind, address, "");
+        hook["webhooks"][0]["timeoutSeconds"] = 1.into();
+        assert_eq!(server.request("POST", &path, Some(hook.clone())).await.0, 201);
+        let begun = Instant::now();
+        let (code, refused) = server.request("POST", CONFIGMAPS, Some(configmap("a"))).await;
+        assert!((1..5).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
+        assert_eq!((code, refused["reason"].as_str()), (500, Some("InternalError")));
+        assert_eq!(refused["message"], failed(address, 1, "context deadline exceeded"));
+        hook["webhooks"][0]["failurePolicy"] = "Ignore".into();
+        assert_eq!(server.request("PUT", &format!("{path}/test"), Some(hook)).await.0, 200);
+        assert_eq!(server.request("POST", CONFIGMAPS, Some(configmap("a"))).await.0, 201);
+    }
 }
 
 #[tokio::test]

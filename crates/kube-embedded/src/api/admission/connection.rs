@@ -13,6 +13,8 @@ use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
+use crate::dial;
+
 /// The largest answer that is read.
 const LIMIT: usize = 3 << 20;
 
@@ -40,7 +42,7 @@ impl Endpoint {
             Some(address) => TcpStream::connect(address).await,
             None => TcpStream::connect((self.host.as_str(), self.port)).await,
         };
-        let stream = stream.map_err(|error| format!("dial tcp {}:{}: {error}", self.host, self.port))?;
+        let stream = stream.map_err(|error| format!("dial tcp {}:{}: {}", self.host, self.port, dial::why(&error)))?;
         let name = ServerName::try_from(self.host.clone()).map_err(|error| format!("tls: {error}"))?;
         let tls = TlsConnector::from(Arc::new(self.tls()?)).connect(name, stream).await;
         let tls = tls.map_err(|error| format!("tls: {error}"))?;
