@@ -197,6 +197,20 @@ Feature: Failover
     And I scale "solo" to 1 members
     Then the status of "solo" soon says "the Lease of the instance is gone"
 
+  # The claim stays: whoever looks at the objects alone sees nothing of the loss.
+  @chaos @builtin @local-volumes
+  Scenario: An instance whose only volume was emptied is not begun anew
+    Given an instance "solo"
+    When I scale "solo" to 0 members
+    Then "solo" soon has no member
+    When the volume of the member "solo-0" is emptied
+    And I scale "solo" to 1 members
+    And I create an instance "solo"
+    Then it ends with the finding "crash-loop"
+    And standard error says "solo-0 cannot run: CrashLoopBackOff"
+    And standard error says "the volume of solo-0 is empty"
+    And standard error says "because that would hide the loss of its data"
+
   # A server that starts answers before it has applied all that it has, and asks its primary for the rest only then.
   @chaos @embedded-only
   Scenario: Of two standbys that start, the one that has more leads, however much of it is still to be applied

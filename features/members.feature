@@ -141,6 +141,26 @@ Feature: Instances of several members
     And every member of "trio" soon answers "SELECT value FROM kept" with "committed"
     And the Lease of "trio" names its primary, in term 0
 
+  # The claim stays, as where a member comes back on another node and volumes are directories of nodes.
+  @full @builtin @local-volumes
+  Scenario Outline: A volume that was emptied while its member was away is copied, and never becomes the primary's: of <whom>
+    Given an instance "trio" of 3 members
+    And the member "trio-0" is the primary of "trio"
+    And a ledger of "trio"
+    When 50 more rows are acknowledged
+    And I scale "trio" to 0 members
+    Then "trio" soon has no member
+    When the volume of the member "<member>" is emptied
+    And I scale "trio" to 3 members
+    Then another member of "trio" is the primary
+    And "trio" has one primary and 2 standbys
+    And the ledger of "trio" is complete
+
+    Examples:
+      | whom                 | member |
+      | the one that has led | trio-0 |
+      | a standby            | trio-1 |
+
   @full
   Scenario: Parameters of several members are announced twice, in order
     Given an instance "trio" of 3 members

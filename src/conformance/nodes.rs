@@ -144,6 +144,20 @@ pub fn left(cluster: &Existing) -> Result<Vec<String>, Failure> {
     Ok(left)
 }
 
+/// Empties a directory, but for itself, on the node of a cluster that has something in it.
+///
+/// # Errors
+/// There are no such nodes, none has anything there, or it can't be removed.
+pub fn empty(cluster: &Existing, directory: &Path) -> Result<(), Failure> {
+    let script = r#"[ -z "$(ls -A "$1" 2>/dev/null)" ] || { find "$1" -mindepth 1 -delete; echo emptied; }"#;
+    let directory = directory.to_string_lossy();
+    let mut is_emptied = false;
+    for node in nodes(cluster)? {
+        is_emptied |= !said("docker", &["exec", &node, "sh", "-ec", script, "sh", &directory])?.is_empty();
+    }
+    if is_emptied { Ok(()) } else { Err(Failure::Missing("content of the volume on a node")) }
+}
+
 fn on_node(node: &str, script: &str) -> Command {
     let mut command = Command::new("docker");
     command.args(["exec", node, "sh", "-ec", script]);

@@ -439,6 +439,7 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage, options: &Options) -> Option<
         ("cut-off", None) => super::cut::lacking(),
         ("docker", None) => super::beside::lacking(),
         ("nodes", existing) => super::nodes::lacking(existing.as_ref()),
+        ("local-volumes", Some(existing)) => super::nodes::lacking(Some(existing)),
         ("process", _) if stage.door == Door::Plan => Some("it is about the program as a process".to_owned()),
         ("cluster", Some(_)) => Some("it needs a cluster of its own".to_owned()),
         ("disruptive", Some(_)) if !options.disruptive => {
@@ -629,7 +630,7 @@ mod tests {
         "smoke core full chaos",
         "backup binding disorder extension failover ha maintenance namespace negative restore sql stack store",
         "builtin cluster cut-off deployments disruptive docker embedded-only fixed-volumes kubectl linux needs-audit",
-        "nodes process root serial several-nodes",
+        "local-volumes nodes process root serial several-nodes",
     ];
 
     /// A misspelt `@needs-…` skips a scenario for good, and any other that is misspelt lets it run where it can't.
@@ -649,7 +650,7 @@ mod tests {
     }
 
     /// What a step needs where it runs, by the tag that says so: how its sentence begins, and what is in it.
-    const NEEDING: [(&str, &str, &str); 36] = [
+    const NEEDING: [(&str, &str, &str); 37] = [
         ("cluster", "a cluster of its own", ""),
         ("kubectl", "", "`kubectl "),
         // These run it and do not show its line.
@@ -688,6 +689,7 @@ mod tests {
         ("disruptive", "the node of the primary of ", " is drained"),
         ("disruptive", "the nodes have lost ", ""),
         ("disruptive", "the disks of the nodes are ", ""),
+        ("local-volumes", "the volume of the member ", " is emptied"),
     ];
 
     /// Whether a backup of one instance is restored into another, as far as the steps tell.

@@ -1,4 +1,4 @@
-//! Disks that are full. Only root may make a small one, so these scenarios carry `@root`.
+//! Disks that are full, and volumes that are emptied. Only root may make a small disk: those scenarios carry `@root`.
 
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,8 @@ use tokio::process::Command;
 
 use super::{backup, members};
 
-use crate::conformance::{Failure, World, mounts};
+use crate::conformance::stage::Stage;
+use crate::conformance::{Failure, World, mounts, nodes};
 
 /// The name of the file that takes all the room.
 const FILLER: &str = "filler";
@@ -47,13 +48,40 @@ async fn disk_of_member(world: &mut World, pod: String, instance: String, size: 
     members::roles(world, instance, members - 1).await
 }
 
-/// Where the volume of a claim is on this machine.
+/// Where the volume of a claim is: on this machine, or on a node.
 async fn volume(client: &Client, namespace: &str, claim: &str) -> Result<PathBuf, Failure> {
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), namespace);
     let volume = claims.get(claim).await?.spec.and_then(|spec| spec.volume_name).ok_or(Failure::Missing("volume"))?;
-    let volume = Api::<PersistentVolume>::all(client.clone()).get(&volume).await?;
-    let path = volume.spec.and_then(|spec| spec.host_path).ok_or(Failure::Missing("path of the volume"))?.path;
-    Ok(PathBuf::from(path))
+    let spec = Api::<PersistentVolume>::all(client.clone()).get(&volume).await?.spec.unwrap_or_default();
+    let path = spec.host_path.map(|source| source.path).or_else(|| spec.local.map(|source| source.path));
+    path.map(PathBuf::from).ok_or(Failure::Missing("path of the volume"))
+}
+
+/// The claim and its volume stay, as where a member comes back on a machine that has none of its data. Nobody may use it.
+#[when(expr = "the volume of the member {string} is emptied")]
+async fn empty_of_member(world: &mut World, pod: String) -> Result<(), Failure> {
+    let directory = volume(&world.client().await?, world.namespace(), &format!("pgdata-{pod}")).await?;
+    let work = move || match &Stage::get().existing {
+        Some(cluster) => nodes::empty(cluster, &directory),
+        None => empty(&directory),
+    };
+    tokio::task::spawn_blocking(work).await.map_err(std::io::Error::from)??;
+    world.struck = Some((pod, std::time::Instant::now()));
+    Ok(())
+}
+
+fn empty(directory: &Path) -> Result<(), Failure> {
+    let entries = fs_err::read_dir(directory)?.collect::<Result<Vec<_>, _>>()?;
+    if entries.is_empty() {
+        return Err(Failure::Missing("content of the volume"));
+    }
+    for entry in entries {
+        match entry.file_type()?.is_dir() {
+            true => fs_err::remove_dir_all(entry.path())?,
+            false => fs_err::remove_file(entry.path())?,
+        }
+    }
+    Ok(())
 }
 
 /// Its process does not start with that, and says why.
