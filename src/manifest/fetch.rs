@@ -1,6 +1,7 @@
 //! Fetching over https, for released documents and for looking at image registries. Redirects are followed; plain http is
 //! only spoken with this machine.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ impl Fetcher {
     /// # Errors
     /// The system has none.
     pub fn new() -> Result<Self, Finding> {
-        let untrusting = |error: &dyn std::fmt::Display| {
+        let untrusting = |error: &dyn Display| {
             Finding::new(Id::NoCertificates, "this system trusts no certificates")
                 .with("what was looked for", [error.to_string()])
                 .advise("Install them, on Debian with: apt-get install ca-certificates")
@@ -84,10 +85,11 @@ impl Fetcher {
     pub async fn ask(&self, method: Method, url: &str, headers: &HeaderMap) -> Result<Answer, Finding> {
         let mut url = url.to_owned();
         for _ in 0..=REDIRECTS {
-            let answer = tokio::time::timeout(PATIENCE, self.once(method.clone(), &url, headers));
+            let uri: Uri = url.parse().map_err(|_| unreachable(&url, "it is no URL"))?;
+            let answer = tokio::time::timeout(PATIENCE, self.once(method.clone(), &uri, headers));
             let answer = answer.await.map_err(|_| unreachable(&url, "no answer in time"))??;
             match answer.headers.get(LOCATION).filter(|_| answer.status.is_redirection()) {
-                Some(location) => url = target(&url, location)?,
+                Some(location) => url = target(&uri, location)?,
                 None => return Ok(answer),
             }
         }
@@ -107,47 +109,46 @@ impl Fetcher {
         }
     }
 
-    async fn once(&self, method: Method, url: &str, headers: &HeaderMap) -> Result<Answer, Finding> {
-        let uri: Uri = url.parse().map_err(|_| unreachable(url, "it is no URL"))?;
+    async fn once(&self, method: Method, uri: &Uri, headers: &HeaderMap) -> Result<Answer, Finding> {
         let host = uri.host().unwrap_or_default();
         if uri.scheme_str() != Some("https") && !["127.0.0.1", "localhost", "[::1]"].contains(&host) {
-            return Err(Finding::new(Id::FetchInsecure, format!("{url} is not fetched: it is not https")));
+            return Err(Finding::new(Id::FetchInsecure, format!("{uri} is not fetched: it is not https")));
         }
         let mut request = Request::new(Empty::new());
         *request.method_mut() = method;
-        *request.uri_mut() = uri;
+        *request.uri_mut() = uri.clone();
         *request.headers_mut() = headers.clone();
         request.headers_mut().insert(USER_AGENT, HeaderValue::from_static(AGENT));
         let answer = match proxy::of(request.uri()) {
             Some(proxy) => self.through(proxy).request(request).await,
             None => self.client.request(request).await,
         };
-        let answer = answer.map_err(|error| unreachable(url, &chain(&error)))?;
+        let answer = answer.map_err(|error| unreachable(uri, &chain(&error)))?;
         let (head, body) = answer.into_parts();
-        let body = Limited::new(body, LARGEST).collect().await.map_err(|error| unreachable(url, &error.to_string()))?;
+        let body = Limited::new(body, LARGEST).collect().await.map_err(|error| unreachable(uri, &error.to_string()))?;
         Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
     }
 }
 
-fn unreachable(url: &str, why: &str) -> Finding {
+fn unreachable(url: impl Display, why: &str) -> Finding {
     Finding::new(Id::FetchFailed, format!("cannot fetch {url}: {why}"))
         .advise("What was fetched before is used without a network; a local directory needs none.")
 }
 
 /// Where a redirect leads. Headers go along, so it must not lead to plain http.
-fn target(from: &str, location: &HeaderValue) -> Result<String, Finding> {
+fn target(from: &Uri, location: &HeaderValue) -> Result<String, Finding> {
     let location = location.to_str().map_err(|_| unreachable(from, "it redirects to nowhere"))?;
     if location.contains("://") {
         return Ok(location.to_owned());
     }
-    let uri: Uri = from.parse().map_err(|_| unreachable(from, "it is no URL"))?;
-    let scheme = uri.scheme_str().unwrap_or("https");
-    let authority = uri.authority().map(http::uri::Authority::as_str).unwrap_or_default();
+    let scheme = from.scheme_str().unwrap_or("https");
+    let authority = from.authority().map(http::uri::Authority::as_str).unwrap_or_default();
     Ok(format!("{scheme}://{authority}{location}"))
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use rstest::rstest;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
 
@@ -195,9 +196,23 @@ pub(crate) mod tests {
     async fn what_is_not_there_and_who_does_not_answer_are_told_apart() {
         let (url, _asked) = server(vec![answer("404 Not Found", "", b"")]).await;
         let fetcher = Fetcher::new().unwrap();
-        assert_eq!(fetcher.get(&url).await.unwrap_err().id, Id::FetchNotFound);
+        let gone = fetcher.get(&url).await.unwrap_err();
+        assert_eq!((gone.id, gone.cause), (Id::FetchNotFound, format!("there is nothing at {url}")));
         assert_eq!(fetcher.get("http://127.0.0.1:1/x").await.unwrap_err().id, Id::FetchFailed);
         assert_eq!(fetcher.get("http://example.test/x").await.unwrap_err().id, Id::FetchInsecure);
+    }
+
+    #[rstest]
+    #[case(vec![answer("503 Service Unavailable", "", b"")], ": it answers 503 Service Unavailable")]
+    #[case(vec![answer("302 Found", "location: /\u{e9}\r\n", b"")], ": it redirects to nowhere")]
+    #[case(vec![answer("302 Found", "location: http://a b/\r\n", b"")], "http://a b/: it is no URL")]
+    #[case(vec![answer("302 Found", "location: /again\r\n", b""); REDIRECTS + 1], "/again: it redirects in a circle")]
+    #[tokio::test]
+    async fn an_answer_that_leads_nowhere_is_said(#[case] answers: Vec<Vec<u8>>, #[case] why: &str) {
+        let (url, _asked) = server(answers).await;
+        let finding = Fetcher::new().unwrap().get(&url).await.unwrap_err();
+        assert_eq!(finding.id, Id::FetchFailed);
+        assert!(finding.cause.starts_with("cannot fetch http://") && finding.cause.ends_with(why), "{finding}");
     }
 
     #[tokio::test]

@@ -280,6 +280,15 @@ mod tests {
     }
 
     #[test]
+    fn a_prefix_becomes_a_prefix() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        fs_err::write(file.path(), "a/: b\n").unwrap();
+        let finding = rows(file.path()).unwrap_err();
+        assert_eq!(finding.id, Id::ImageMap);
+        assert!(finding.cause.ends_with(": either both or none of \"a/\" and \"b\" end with '/'"), "{finding}");
+    }
+
+    #[test]
     fn a_map_that_is_none_is_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         fs_err::write(file.path(), "- a\n").unwrap();

@@ -221,15 +221,19 @@ impl Inside<'_> {
         Err(Error::Document { path: self.path.to_owned(), why })
     }
 
-    fn read(&self, file: &str) -> Result<Vec<u8>, Error> {
+    /// The file that the kustomization calls so.
+    fn target(&self, file: &str) -> Result<PathBuf, Error> {
         let target = normal(&self.directory.join(file));
         self.check(&target)?;
-        self.files.read(&target)
+        Ok(target)
+    }
+
+    fn read(&self, file: &str) -> Result<Vec<u8>, Error> {
+        self.files.read(&self.target(file)?)
     }
 
     fn text(&self, file: &str) -> Result<String, Error> {
-        String::from_utf8(self.read(file)?)
-            .map_err(|_| Error::Document { path: self.directory.join(file), why: "it is not UTF-8 text".to_owned() })
+        self.files.text(&self.target(file)?)
     }
 
     fn damaged(&self, why: impl Into<String>) -> Error {

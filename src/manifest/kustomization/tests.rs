@@ -118,11 +118,18 @@ fn literals_lose_their_quotes_and_bytes_become_binary_data() {
 #[case("resources: [https://example.test/a.yaml]\n", "", "the remote resource https://example.test/a.yaml")]
 #[case("resources: [../other.yaml]\n", "", "is not below the directory")]
 #[case("kind: Component\n", "", "the kind  Component")]
+#[case("resources: [deep]\n", "", "deep has no kustomization.yaml")]
 #[case("configMapGenerator: [{name: c}]\n", "", "a hash in the name of c")]
+#[case("configMapGenerator: [{name: c, type: Opaque}]\n", "", "the config map c has a type")]
+#[case("generatorOptions: {disableNameSuffixHash: true}\nconfigMapGenerator: [{name: c, literals: [a=1, a=2]}]\n", "", "c has the key a twice")]
+#[case("generatorOptions: {disableNameSuffixHash: true}\nconfigMapGenerator: [{name: c, literals: [a]}]\n", "", "a literal of c has no '='")]
+#[case("generatorOptions: {disableNameSuffixHash: true}\nconfigMapGenerator: [{name: c, files: [..]}]\n", "", "\"..\" names no file")]
 #[case("resources: [broken.yaml]\n", "broken.yaml", "line 1")]
 #[case("resources: [nameless.yaml]\n", "nameless.yaml", "metadata.name")]
 #[case("resources: [account.yaml, account.yaml]\n", "", "ServiceAccount manager is named twice")]
 #[case("resources: [account.yaml]\npatches: [{patch: '[]'}]\n", "", "needs a target")]
+#[case("resources: [account.yaml]\npatches: [{patch: 'a: {'}]\n", "", "an inline patch: ")]
+#[case("resources: [account.yaml]\npatches: [{path: a, patch: b}]\n", "", "a patch has either a path or a patch")]
 #[case("resources: [account.yaml]\npatches: [{patch: '{kind: X}'}]\n", "", "no object is what the patch is for")]
 #[case("resources: [.]\n", "", "name each other")]
 fn what_is_not_understood_is_refused_by_name(#[case] kustomization: &str, #[case] place: &str, #[case] what: &str) {
@@ -131,9 +138,20 @@ fn what_is_not_understood_is_refused_by_name(#[case] kustomization: &str, #[case
         ("broken.yaml", "a: {\n"),
         ("nameless.yaml", "{apiVersion: v1, kind: Secret}\n"),
         ("account.yaml", ACCOUNT),
+        ("deep/account.yaml", ACCOUNT),
     ];
     let cause = Directory::of(&files).render().unwrap_err();
     assert!(cause.contains(place) && cause.contains(what), "{cause}");
+}
+
+#[rstest]
+#[case("resources: [bytes.yaml]\n")]
+#[case("resources: []\npatches: [{path: bytes.yaml}]\n")]
+fn a_document_that_is_no_text_is_refused(#[case] kustomization: &str) {
+    let directory = Directory::of(&[("kustomization.yaml", kustomization)]);
+    fs_err::write(directory.0.path().join("bytes.yaml"), [0xff]).unwrap();
+    let cause = directory.render().unwrap_err();
+    assert!(cause.ends_with("bytes.yaml: it is not UTF-8 text"), "{cause}");
 }
 
 #[test]
