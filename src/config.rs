@@ -288,7 +288,7 @@ mod tests {
     use super::*;
     use crate::finding::Class;
 
-    fn home_with(text: &str) -> (tempfile::TempDir, ConfigFile) {
+    fn home_with(text: impl AsRef<[u8]>) -> (tempfile::TempDir, ConfigFile) {
         let home = tempfile::tempdir().unwrap();
         fs_err::write(home.path().join(".a9s"), text).unwrap();
         let file = ConfigFile::in_home(home.path());
@@ -323,13 +323,30 @@ mod tests {
 
     #[test]
     fn damage_is_a_finding_and_not_a_guess() {
-        for text in ["WorkingDir: [", "WorkingDir: 3\n- x", "WorkingDir: relative/path\n", "just words", "a: 1\na: 2\n"]
-        {
+        let relative = "WorkingDir is not an absolute path: \"relative/path\"";
+        let damages: [(&[u8], &str); 6] = [
+            (b"WorkingDir: [", ""),
+            (b"WorkingDir: 3\n- x", ""),
+            (b"WorkingDir: relative/path\n", relative),
+            (b"just words", ""),
+            (b"a: 1\na: 2\n", ""),
+            (b"\xff", "it is not UTF-8 text"),
+        ];
+        for (text, why) in damages {
             let (_home, file) = home_with(text);
             let finding = Finding::from(file.read().unwrap_err());
-            assert_eq!(finding.id, Id::ConfigDamaged, "{text}");
-            assert_eq!(fs_err::read_to_string(file.path()).unwrap(), text);
+            assert_eq!(finding.id, Id::ConfigDamaged);
+            let cause = format!("Couldn't parse config file {}: ", file.path().display());
+            assert!(finding.cause.starts_with(&cause) && finding.cause.contains(why), "{finding}");
+            assert_eq!(fs_err::read(file.path()).unwrap(), text);
         }
+    }
+
+    #[test]
+    fn a_user_without_a_home_is_told_so() {
+        let finding = Finding::from(Error::NoHome);
+        assert_eq!(finding.id, Id::NoHome);
+        assert_eq!(finding.cause, "the home directory of this user is not known: HOME is not set");
     }
 
     #[test]

@@ -94,10 +94,8 @@ pub async fn terminal(client: &Client, pod: &Pod) -> Option<Finding> {
         "CreateContainerConfigError" | "CreateContainerError" => (Id::ContainerConfig, None),
         _ => (Id::ImagePull, Some(NO_IMAGE)),
     };
-    let cause = match message {
-        Some(message) => format!("the container {container} of the pod {name} cannot run: {reason}: {message}"),
-        None => format!("the container {container} of the pod {name} cannot run: {reason}"),
-    };
+    let why = message.map(|message| format!(": {message}")).unwrap_or_default();
+    let cause = format!("the container {container} of the pod {name} cannot run: {reason}{why}");
     let mut finding = Finding::new(id, cause);
     finding.advice.extend(advice.map(str::to_owned));
     finding.evidence = evidence(client, pod, events).await;

@@ -402,11 +402,39 @@ mod tests {
     fn a_damaged_file_is_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config");
-        for text in ["- a list", "clusters: 3\n", "a: [", "a: 1\na: 2\n"] {
+        let (list, number) = (("- a list", "it is not a mapping"), ("clusters: 3\n", "clusters is not a list"));
+        for (text, why) in [list, number, ("a: [", ""), ("a: 1\na: 2\n", "")] {
             fs_err::write(&path, text).unwrap();
             let finding = Finding::from(entry("https://one").write(&path, true).unwrap_err());
             assert_eq!(finding.id, Id::KubeconfigDamaged);
+            let cause = format!("the kubeconfig {} is damaged: ", path.display());
+            assert!(finding.cause.starts_with(&cause) && finding.cause.contains(why), "{finding}");
             assert_eq!(fs_err::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn a_kubeconfig_without_a_cluster_has_no_entry() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
+        fs_err::write(&path, "apiVersion: v1\nkind: Config\n").unwrap();
+        let finding = Finding::from(Entry::of_file(&path, "a9s-a8s").unwrap_err());
+        assert_eq!(finding.cause, format!("the kubeconfig {} is damaged: it has no clusters", path.display()));
+    }
+
+    #[test]
+    fn what_cannot_be_done_with_the_file_is_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let elsewhere = directory.path().join("elsewhere");
+        fs_err::os::unix::fs::symlink(directory.path().join("nowhere"), &elsewhere).unwrap();
+        // Names have at most 255 characters: the lock's has five more than the file's, the new file's still more.
+        let long = |length: usize| directory.path().join("x".repeat(length));
+        let unmade = (elsewhere.join("config"), "make the directory of");
+        for (path, what) in [unmade, (long(253), "lock"), (long(250), "write")] {
+            let finding = Finding::from(entry("https://one").write(&path, true).unwrap_err());
+            assert_eq!(finding.id, Id::KubeconfigIo);
+            let cause = format!("cannot {what} the kubeconfig {}: ", path.display());
+            assert!(finding.cause.starts_with(&cause), "{finding}");
         }
     }
 

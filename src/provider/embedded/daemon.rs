@@ -3,9 +3,8 @@
 //! A stored process id may be somebody else's by now. So a process is the cluster's only if its start time is the
 //! recorded one and its command line names the cluster's directory.
 
-use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use fs_err::os::unix::fs::OpenOptionsExt;
@@ -88,17 +87,12 @@ pub fn spawn(place: &Place) -> Result<Child, Finding> {
 }
 
 /// The finding for a process that ended while it should have started. `from` is where its log began.
-pub fn ended(place: &Place, status: std::process::ExitStatus, from: u64) -> Finding {
+pub fn ended(place: &Place, status: ExitStatus, from: u64) -> Finding {
     let lines = log_since(place, from);
-    let how = match (status.code(), status.signal()) {
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("signal {signal}"),
-        (None, None) => "unknown".to_owned(),
-    };
     let said = lines.iter().rev().find_map(|line| line.strip_prefix("error: "));
     let cause = match said {
         Some(said) => format!("the cluster did not start: {said}"),
-        None => format!("the cluster's process ended while starting ({how})"),
+        None => format!("the cluster's process ended while starting ({status})"),
     };
     let advice = format!("The whole log is {}.", place.log().display());
     Finding::new(Id::ClusterNotStarted, cause).with("log of the cluster", lines).advise(advice)
@@ -132,6 +126,7 @@ pub async fn end(pid: i32, patience: Duration) {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::os::unix::process::ExitStatusExt;
     use std::path::PathBuf;
 
     use super::*;
@@ -144,6 +139,19 @@ mod tests {
         assert!(record.started.is_some());
         assert_eq!(alive(&record, &place), None);
         assert!(serving(&place).is_empty());
+    }
+
+    #[test]
+    fn a_process_that_has_ended_is_told_by_its_last_words_or_by_how_it_ended() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place { directory: directory.path().to_owned(), run: PathBuf::from("/nowhere") };
+        let finding = ended(&place, ExitStatus::from_raw(9), 0);
+        assert!(finding.cause.starts_with("the cluster's process ended while starting (signal: 9"), "{finding}");
+        assert_eq!(finding.advice, [format!("The whole log is {}.", place.log().display())]);
+        fs_err::write(place.log(), "before\nerror: no room\nafter\n").unwrap();
+        let finding = ended(&place, ExitStatus::from_raw(256), 7);
+        assert_eq!(finding.cause, "the cluster did not start: no room");
+        assert_eq!(finding.evidence[0].lines, ["error: no room", "after"]);
     }
 
     #[tokio::test]

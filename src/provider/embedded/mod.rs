@@ -54,29 +54,6 @@ impl Embedded {
         self.places.of(cluster)
     }
 
-    /// Whom the servers run as: root gives way to another user, everybody else runs them as themselves.
-    fn server_user(&self, recorded: Option<&str>) -> Result<Option<HostUser>, Finding> {
-        let wanted = self.options.run_as.as_deref().or(recorded);
-        if !Uid::effective().is_root() {
-            return match wanted {
-                None => Ok(None),
-                Some(name) => Err(Finding::new(Id::RunAs, format!("only root can run servers as {name}"))),
-            };
-        }
-        let name = wanted.unwrap_or("postgres");
-        let user = HostUser::named(name).ok_or_else(|| {
-            Finding::new(Id::NoServerUser, format!("there is no user {name} to run PostgreSQL as"))
-                .advise("Install PostgreSQL, which makes the user postgres: apt-get install postgresql")
-                .advise("Or name another user with --run-as.")
-        })?;
-        if user.uid == 0 {
-            return Err(
-                Finding::new(Id::RunAs, "PostgreSQL does not run as root").advise("Name another user with --run-as.")
-            );
-        }
-        Ok(Some(user))
-    }
-
     /// Makes what is missing and starts the process, unless it runs. Returns when the API answers.
     async fn bring_up(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         supported()?;
@@ -86,7 +63,8 @@ impl Embedded {
             Found::Cluster(record) => record.run_as.clone(),
             Found::Nothing => None,
         };
-        let user = self.server_user(recorded.as_deref())?;
+        let wanted = self.options.run_as.as_deref().or(recorded.as_deref());
+        let user = server_user(Uid::effective().is_root(), wanted)?;
         if !self.options.no_precheck {
             postgresql_is_installed()?;
             ports::check()?;
@@ -214,9 +192,9 @@ impl Provider for Embedded {
         Ok(true)
     }
 
-    async fn load(&self, _cluster: &ClusterName, images: &[String], _context: &Context) -> Result<(), Finding> {
-        let cause = format!("the embedded cluster runs programs of this machine and can't load {}", images.join(", "));
-        Err(Finding::new(Id::ImagesUnsupported, cause))
+    async fn load(&self, _cluster: &ClusterName, _images: &[String], _context: &Context) -> Result<(), Finding> {
+        // They are there, as above.
+        Ok(())
     }
 
     fn kubeconfig(&self, cluster: &ClusterName) -> PathBuf {
@@ -243,6 +221,32 @@ impl Provider for Embedded {
             _ => Vec::new(),
         }
     }
+}
+
+/// Whom the servers run as: root gives way to another user, everybody else runs them as themselves.
+fn server_user(is_root: bool, wanted: Option<&str>) -> Result<Option<HostUser>, Finding> {
+    if !is_root {
+        return match wanted {
+            None => Ok(None),
+            Some(name) => Err(Finding::new(Id::RunAs, format!("only root can run servers as {name}"))),
+        };
+    }
+    let user = user(wanted.unwrap_or("postgres"))?;
+    if user.uid == 0 {
+        return Err(
+            Finding::new(Id::RunAs, "PostgreSQL does not run as root").advise("Name another user with --run-as.")
+        );
+    }
+    Ok(Some(user))
+}
+
+/// The user of this machine who is called so.
+fn user(name: &str) -> Result<HostUser, Finding> {
+    HostUser::named(name).ok_or_else(|| {
+        Finding::new(Id::NoServerUser, format!("there is no user {name} to run PostgreSQL as"))
+            .advise("Install PostgreSQL, which makes the user postgres: apt-get install postgresql")
+            .advise("Or name another user with --run-as.")
+    })
 }
 
 /// Refuses a system that can't run embedded clusters: only Linux has an address of loopback for every pod, and namespaces
@@ -365,6 +369,29 @@ fn remove_all(place: &Place) -> Result<(), Finding> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn servers_run_as_a_user_other_than_root() {
+        let refused = |is_root: bool, name: &str| {
+            let finding = server_user(is_root, Some(name)).unwrap_err();
+            (finding.id, finding.cause)
+        };
+        assert!(server_user(false, None).unwrap().is_none());
+        assert_eq!(refused(false, "x"), (Id::RunAs, "only root can run servers as x".to_owned()));
+        assert_eq!(refused(true, "root"), (Id::RunAs, "PostgreSQL does not run as root".to_owned()));
+        let nobody = "there is no user no-such-user to run PostgreSQL as".to_owned();
+        assert_eq!(refused(true, "no-such-user"), (Id::NoServerUser, nobody));
+    }
+
+    #[test]
+    fn files_that_cannot_be_removed_are_said() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("file");
+        fs_err::write(&file, "").unwrap();
+        let finding = remove_all(&Place { directory: root.path().to_owned(), run: file.join("run") }).unwrap_err();
+        assert_eq!(finding.id, Id::StateUnremovable);
+        assert!(finding.cause.starts_with("cannot remove the cluster: ") && file.exists(), "{finding}");
+    }
 
     #[test]
     fn a_system_other_than_linux_is_refused_with_a_way_out() {

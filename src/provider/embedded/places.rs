@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use kube_embedded::node::HostUser;
 use nix::unistd::{AccessFlags, Uid, access};
 
-use crate::config::home;
+use crate::config::{Error, home};
 use crate::finding::{Finding, Id};
 use crate::provider::ClusterName;
 
@@ -46,9 +46,6 @@ impl Places {
     pub fn of_user() -> Result<Self, Finding> {
         let root = Uid::effective().is_root();
         let variable = |name| crate::caller::variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-        let no_home = || {
-            Finding::new(Id::NoHome, "no home directory is known: HOME is not set").advise("Set HOME or A9S_STATE_DIR.")
-        };
         let state = match variable("A9S_STATE_DIR") {
             Some(directory) if directory.is_absolute() => directory,
             Some(directory) => {
@@ -58,7 +55,7 @@ impl Places {
             None if root => PathBuf::from("/var/lib/a9s"),
             None => match variable("XDG_STATE_HOME").filter(|directory| directory.is_absolute()) {
                 Some(directory) => directory.join("a9s"),
-                None => home().ok_or_else(no_home)?.join(".local/state/a9s"),
+                None => home().ok_or(Error::NoHome)?.join(".local/state/a9s"),
             },
         };
         let run = if root {
@@ -294,7 +291,32 @@ mod tests {
         fs_err::write(&file, "").unwrap();
         let finding = places(&file).of(&"a8s".parse().unwrap()).check(None).unwrap_err();
         assert_eq!(finding.id, Id::DirectoryBlocked);
-        assert!(finding.cause.contains("state"));
+        assert_eq!(finding.cause, format!("{} is in the way: it is not a directory", file.display()));
+        // Whoever does not look before meets it when it is made.
+        let finding = places(&file).of(&"a8s".parse().unwrap()).make().unwrap_err();
+        assert!(finding.cause.starts_with(&format!("cannot make {}/a8s: ", file.display())), "{finding}");
+    }
+
+    #[test]
+    fn a_directory_that_cannot_be_written_to_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        fs_err::set_permissions(root.path(), std::fs::Permissions::from_mode(0o500)).unwrap();
+        let checked = places(root.path()).of(&"a8s".parse().unwrap()).check(None);
+        // Root may write everywhere.
+        let blocked = format!("cannot write to {}: Permission denied", root.path().display());
+        let expected = if Uid::effective().is_root() { None } else { Some(blocked) };
+        assert_eq!(checked.err().map(|finding| finding.cause), expected);
+    }
+
+    #[test]
+    fn a_path_that_no_socket_can_have_is_refused() {
+        let root = tempfile::tempdir().unwrap();
+        let mut places = places(root.path());
+        places.run = root.path().join("x".repeat(SOCKETS));
+        let finding = places.of(&"a8s".parse().unwrap()).check(None).unwrap_err();
+        assert_eq!(finding.id, Id::DirectoryTooLong);
+        let said = format!("the directory for sockets has a path that is too long: {}/", places.run.display());
+        assert!(finding.cause.starts_with(&said), "{finding}");
     }
 
     #[test]

@@ -102,6 +102,8 @@ mod tests {
             assert!(begun.elapsed() < std::time::Duration::from_secs(10), "port {port} is still taken");
             std::thread::yield_now();
         }
+        let cause = taken(port).cause;
+        assert!(cause.starts_with(&format!("another program listens on port {port} of every address")), "{cause}");
 
         let one = TcpListener::bind(("127.0.0.1", 0)).unwrap();
         let port = one.local_addr().unwrap().port();

@@ -15,7 +15,6 @@ use kube::api::DynamicObject;
 use kube::runtime::wait::await_condition;
 use kube::{Api, Client, ResourceExt};
 use kube_embedded::cluster::{Cluster, ClusterOptions};
-use kube_embedded::node::HostUser;
 use kube_embedded::node::isolation::Isolation;
 use kube_embedded::user::UserInfo;
 use serde_json::json;
@@ -52,7 +51,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         .init();
     let result = match arguments.into_iter().next() {
         Some(directory) => start(Path::new(&directory)),
-        None => Err(Finding::new(Id::Usage, "the directory of a cluster is expected")),
+        None => Err(no_cluster()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -62,6 +61,10 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             ExitCode::from(finding.class().exit_code())
         }
     }
+}
+
+fn no_cluster() -> Finding {
+    Finding::new(Id::Usage, "the directory of a cluster is expected")
 }
 
 fn eprint(text: &str) {
@@ -106,20 +109,14 @@ fn start(directory: &Path) -> Result<(), Finding> {
 
 async fn run(directory: &Path, terminate: &mut Signal, interrupt: &mut Signal) -> Result<(), Finding> {
     let name = directory.file_name().and_then(|name| name.to_str()).and_then(|name| name.parse().ok());
-    let name = name.ok_or_else(|| Finding::new(Id::Usage, "the directory is not a cluster's"))?;
+    let name = name.ok_or_else(no_cluster)?;
     let mut places = Places::of_user()?;
     places.state = directory.parent().unwrap_or(Path::new("/")).to_owned();
     let place = places.of(&name);
     let Found::Cluster(record) = record::look(&place)? else {
-        return Err(Finding::new(Id::Usage, "there is no cluster in the directory"));
+        return Err(no_cluster());
     };
-    let run_as =
-        match &record.run_as {
-            None => None,
-            Some(user) => Some(HostUser::named(user).ok_or_else(|| {
-                Finding::new(Id::NoServerUser, format!("there is no user {user} to run PostgreSQL as"))
-            })?),
-        };
+    let run_as = record.run_as.as_deref().map(super::user).transpose()?;
     let images = Arc::new(Images::new(postgresql::installations(), templates(&place, record.run_as.as_deref())));
     let starting = Cluster::start(ClusterOptions {
         name: record.name.clone(),
@@ -307,5 +304,17 @@ async fn operate(administrator: Client, operators: Clients, shutdown: Cancellati
             tracing::info!("the stack is installed; its operators run");
             a8s_operators::run(operators, shutdown.clone()).await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn admission_that_cannot_be_served_is_said() {
+        let finding = serve_admission("https://nowhere:1", &CancellationToken::new()).await.unwrap_err();
+        assert_eq!(finding.id, Id::ClusterNotStarted);
+        assert!(finding.cause.starts_with("cannot serve admission: "), "{finding}");
     }
 }

@@ -168,7 +168,9 @@ mod tests {
     fn what_is_not_ours_is_refused_and_not_touched() {
         let directory = tempfile::tempdir().unwrap();
         fs_err::write(directory.path().join("precious.txt"), "mine").unwrap();
-        assert_eq!(look(&place(directory.path())).unwrap_err().id, Id::StateForeign);
+        let finding = look(&place(directory.path())).unwrap_err();
+        assert_eq!(finding.id, Id::StateForeign);
+        assert_eq!(finding.cause, format!("{} is there and is not a cluster of a9s", directory.path().display()));
     }
 
     #[test]
@@ -181,6 +183,25 @@ mod tests {
         assert!(finding.cause.contains("999"));
         fs_err::write(place.cluster_file(), "{\"format\": 1,").unwrap();
         assert_eq!(look(&place).unwrap_err().id, Id::StateDamaged);
+    }
+
+    #[test]
+    fn a_record_that_is_none_and_one_that_cannot_be_written_are_said() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = place(directory.path());
+        let file = place.cluster_file().display().to_string();
+        let said = |text: &str| {
+            fs_err::write(place.cluster_file(), text).unwrap();
+            look(&place).unwrap_err().cause
+        };
+        assert_eq!(said("{}"), format!("{file} is damaged: it names no format"));
+        let older = format!("{file} has the format 0 of an older a9s; this one reads the format 1");
+        assert_eq!(said(r#"{"format": 0}"#), older);
+        let nowhere = Place { directory: directory.path().join("nowhere"), ..place };
+        let finding = Record::new("a8s").write(&nowhere).unwrap_err();
+        assert_eq!(finding.id, Id::StateUnwritable);
+        let cause = format!("cannot write {}: ", nowhere.cluster_file().display());
+        assert!(finding.cause.starts_with(&cause), "{finding}");
     }
 
     #[test]
