@@ -1,6 +1,7 @@
 //! `a9s images`: which images the stack needs, whether they can be pulled, and bringing them to a cluster's nodes.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use a8s_operators::object_store;
 use a8s_operators::store::Credentials;
@@ -153,35 +154,21 @@ impl Look {
 
     fn verify(&self, session: &Session) -> Result<(), Finding> {
         let images = self.images(session)?;
-        let fetcher = Fetcher::new()?;
-        let verdicts: Vec<(String, Verdict)> = session.block_on(async |_| {
-            let looks = images.iter().map(|listed| {
-                let (fetcher, image) = (&fetcher, listed.image.clone());
-                async move {
-                    let verdict = registry::look(fetcher, &Reference::parse(&image), "https").await;
-                    let verdict = verdict.unwrap_or_else(|finding| Verdict::Unknown(finding.cause));
-                    (image, verdict)
-                }
-            });
-            let verdicts = futures::stream::iter(looks).buffered(AT_ONCE).collect();
-            tokio::time::timeout(self.deadline.timeout, verdicts)
-                .await
-                .map_err(|_| Finding::new(Id::Deadline, "the registries did not answer in time"))
-        })?;
+        let verdicts = session.block_on(async |_| verdicts(&images, self.deadline.timeout).await)?;
         let mut bad = Vec::new();
         for (image, verdict) in &verdicts {
-            match verdict {
-                Verdict::There(_) => session.console.success(image),
-                other => {
-                    let line = format!("{image}: {}", words(other));
+            match trouble(verdict) {
+                None => session.console.success(image),
+                Some(why) => {
+                    let line = format!("{image}: {why}");
                     session.console.line(format!(" ❌ {line}"));
                     bad.push(line);
                 }
             }
         }
         let document = |(image, verdict): &(String, Verdict)| {
-            let there = matches!(verdict, Verdict::There(_));
-            json!({"image": image, "there": there, "why": (!there).then(|| words(verdict))})
+            let why = trouble(verdict);
+            json!({"image": image, "there": why.is_none(), "why": why})
         };
         let documents: Vec<Value> = verdicts.iter().map(document).collect();
         session.console.document(&json!({"images": documents}));
@@ -195,12 +182,30 @@ impl Look {
     }
 }
 
-fn words(verdict: &Verdict) -> String {
+/// Asks the registries of images, a few at a time.
+async fn verdicts(images: &[Listed], patience: Duration) -> Result<Vec<(String, Verdict)>, Finding> {
+    let fetcher = Fetcher::new()?;
+    let looks = images.iter().map(|listed| {
+        let (fetcher, image) = (&fetcher, listed.image.clone());
+        async move {
+            let verdict = registry::look(fetcher, &Reference::parse(&image), "https").await;
+            let verdict = verdict.unwrap_or_else(|finding| Verdict::Unknown(finding.cause));
+            (image, verdict)
+        }
+    });
+    let verdicts = futures::stream::iter(looks).buffered(AT_ONCE).collect();
+    tokio::time::timeout(patience, verdicts)
+        .await
+        .map_err(|_| Finding::new(Id::Deadline, "the registries did not answer in time"))
+}
+
+/// Why an image can't be pulled, if so.
+fn trouble(verdict: &Verdict) -> Option<String> {
     match verdict {
-        Verdict::There(_) => "it is there".to_owned(),
-        Verdict::Gone => "it is not there".to_owned(),
-        Verdict::Denied => "the registry wants a login".to_owned(),
-        Verdict::Unknown(why) => why.clone(),
+        Verdict::There(_) => None,
+        Verdict::Gone => Some("it is not there".to_owned()),
+        Verdict::Denied => Some("the registry wants a login".to_owned()),
+        Verdict::Unknown(why) => Some(why.clone()),
     }
 }
 
@@ -243,6 +248,21 @@ impl Load {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_registry_that_says_nothing_is_not_waited_for() {
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let image = format!("{}/a:1", silent.local_addr().unwrap());
+        let finding = verdicts(&[Listed { image, original: None }], Duration::from_millis(50)).await.unwrap_err();
+        assert_eq!((finding.id, finding.cause.as_str()), (Id::Deadline, "the registries did not answer in time"));
+    }
+
+    #[test]
+    fn an_image_that_cannot_be_pulled_says_why() {
+        assert_eq!(trouble(&Verdict::There(None)), None);
+        assert_eq!(trouble(&Verdict::Gone).unwrap(), "it is not there");
+        assert_eq!(trouble(&Verdict::Denied).unwrap(), "the registry wants a login");
+    }
 
     #[test]
     fn an_image_that_moved_is_listed_with_its_old_name() {

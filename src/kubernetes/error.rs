@@ -45,7 +45,7 @@ pub enum Error {
         end: jiff::Timestamp,
     },
     /// The program that gets the credentials (client-go credential plugins) gives none.
-    #[error("the context's credentials come from the program {program}")]
+    #[error("the program {program} gives no credentials")]
     Credentials {
         /// The program, as the kubeconfig names it.
         program: String,
@@ -185,7 +185,7 @@ impl From<Error> for Finding {
             Error::Kubeconfig { .. } => Self::new(Id::KubeconfigUnusable, cause),
             Error::Expired { .. } => Self::new(Id::CertificateExpired, cause)
                 .advise("Get new credentials from whoever runs the cluster, and put them into the kubeconfig."),
-            Error::Credentials { program, source } => of_program(&program, *source),
+            Error::Credentials { program, source } => of_program(&program, *source, cause),
             Error::Unanswered { .. } => Self::new(Id::ClusterUnreachable, cause).advise(DOES_IT_RUN),
             // rustls, `rustls::Error::InvalidCertificate`: it has expired, or is of nobody whom the kubeconfig trusts.
             _ if cause.contains("invalid peer certificate") => Self::new(Id::ServerCertificate, cause)
@@ -198,7 +198,7 @@ impl From<Error> for Finding {
     }
 }
 
-fn of_program(program: &str, error: AuthError) -> Finding {
+fn of_program(program: &str, error: AuthError, cause: String) -> Finding {
     match error {
         AuthError::AuthExecStart(error) => {
             let cause =
@@ -211,9 +211,7 @@ fn of_program(program: &str, error: AuthError) -> Finding {
                 .with("what it says", String::from_utf8_lossy(&out.stderr).lines())
                 .advise("Log in with it again, as it says.")
         }
-        error => {
-            Finding::new(Id::Unauthorized, format!("the program {program} gives no credentials: {}", chain(&error)))
-        }
+        _ => Finding::new(Id::Unauthorized, cause),
     }
 }
 

@@ -202,6 +202,12 @@ mod tests {
         assert_eq!(side("run").unwrap(), Side::Report("run".into()));
         assert_eq!(side("run:embedded").unwrap(), Side::Embedded);
         assert_eq!(side("run:kind-a8s").unwrap(), Side::Context("kind-a8s".to_owned()));
-        assert!(side("run:").is_err());
+        assert_eq!(side("run:").unwrap_err(), "run:embedded or run:CONTEXT is expected");
+    }
+
+    #[test]
+    fn a_run_that_says_nothing_has_not_begun() {
+        let finding = finding(&Value::Null);
+        assert_eq!((finding.id, finding.cause.as_str()), (Id::SuiteNotStarted, "the run ended without saying why"));
     }
 }

@@ -383,6 +383,21 @@ mod tests {
         assert_eq!(refused(true, "no-such-user"), (Id::NoServerUser, nobody));
     }
 
+    #[tokio::test]
+    async fn what_is_in_the_way_of_a_start_is_said() {
+        let root = tempfile::tempdir().unwrap();
+        let place = Place { directory: root.path().to_owned(), run: root.path().join("run") };
+        for file in [place.lock(), place.log()] {
+            fs_err::create_dir(file).unwrap();
+        }
+        let finding = take_turn(&place).await.err().unwrap();
+        assert_eq!(finding.id, Id::StateUnwritable);
+        assert!(finding.cause.starts_with(&format!("cannot lock {}: ", place.lock().display())), "{finding}");
+        let finding = daemon::spawn(&place).err().unwrap();
+        assert_eq!(finding.id, Id::ClusterNotStarted);
+        assert!(finding.cause.starts_with("cannot start the cluster's process: "), "{finding}");
+    }
+
     #[test]
     fn files_that_cannot_be_removed_are_said() {
         let root = tempfile::tempdir().unwrap();
