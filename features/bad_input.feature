@@ -11,32 +11,37 @@ Feature: Bad input
     And there is no file ".a9s"
 
     Examples:
-      | line                                                     | word                       |
-      | --bogus                                                  | --bogus                    |
-      | create pg instance --bogus                               | --bogus                    |
-      | create pg instnace                                       | instnace                   |
-      | nosuch                                                   | nosuch                     |
-      | delete pg instance                                       | --name                     |
-      | delete cluster a8s --yes                                 | --cluster-name             |
-      | create pg instance --name solo --replicas many           | many                       |
-      | create pg instance --name solo --replicas -1             | -1                         |
-      | create pg instance --name UPPER --yes                    | UPPER                      |
-      | create pg instance --name ../escape --yes                | escape                     |
-      | create pg instance --name a/b --yes                      | a/b                        |
-      | create pg instance --name '' --yes                       | '' for '--name             |
-      | create pg instance --name solo -n ../escape --yes        | escape                     |
-      | create pg instance --name solo --volume-size lots --yes  | lots                       |
-      | create pg instance --name solo --limits-memory -5 --yes  | -5                         |
-      | create pg instance --name solo --service-version x --yes | 'x' for '--service-version |
-      | create cluster a8s -c UPPER --yes                        | UPPER                      |
-      | create cluster a8s -c ../escape --yes                    | escape                     |
-      | create cluster a8s -p nimbus --yes                       | nimbus                     |
-      | completion tcsh                                          | tcsh                       |
-      | version -o toml                                          | toml                       |
-      | create pg instance --name solo --timeout soon            | soon                       |
-      | run play.yaml --repeat 0                                 | '0'                        |
-      | pg verify nightly -i solo                                | the backup tells           |
-      | pg connect                                               | NAME                       |
+      | line                                                     | word                                                     |
+      | --bogus                                                  | --bogus                                                  |
+      | create pg instance --bogus                               | --bogus                                                  |
+      | create pg instnace                                       | instnace                                                 |
+      | nosuch                                                   | nosuch                                                   |
+      | delete pg instance                                       | --name                                                   |
+      | delete cluster a8s --yes                                 | --cluster-name                                           |
+      | create pg instance --name solo --replicas many           | many                                                     |
+      | create pg instance --name solo --replicas -1             | -1                                                       |
+      | create pg instance --name UPPER --yes                    | a name of lower-case letters, digits and '-' is expected |
+      | create pg instance --name ../escape --yes                | escape                                                   |
+      | create pg instance --name a/b --yes                      | a/b                                                      |
+      | create pg instance --name '' --yes                       | '' for '--name                                           |
+      | create pg instance --name solo -n ../escape --yes        | escape                                                   |
+      | create pg instance --name solo --volume-size lots --yes  | a quantity is expected, such as 1Gi, 100Mi or 100m       |
+      | create pg instance --name solo --limits-memory -5 --yes  | -5                                                       |
+      | create pg instance --name solo --service-version x --yes | 'x' for '--service-version                               |
+      | create cluster a8s -c UPPER --yes                        | UPPER                                                    |
+      | create cluster a8s -c ../escape --yes                    | escape                                                   |
+      | create cluster a8s -p nimbus --yes                       | The selected Kubernetes provider nimbus is not valid     |
+      | completion tcsh                                          | tcsh                                                     |
+      | version -o toml                                          | toml                                                     |
+      | create pg instance --name solo --timeout soon            | a duration such as 90s, 10m or 1h is expected            |
+      | create pg instance --name solo --timeout 0               | a duration between 1ms and a week is expected            |
+      | create pg instance --name solo --api-version beta        | the version of an API is expected, such as v1beta3       |
+      | create pg backup -i solo --max-retries often             | a number or Infinite is expected                         |
+      | images list --deployment-version ''                      | a git tag, `latest` or a directory is expected           |
+      | images list --deployment-version 'v1 2'                  | is neither a git tag nor `latest` nor a directory        |
+      | run play.yaml --repeat 0                                 | '0'                                                      |
+      | pg verify nightly -i solo                                | the backup tells                                         |
+      | pg connect                                               | NAME                                                     |
 
   Scenario Outline: Nothing to work on: a9s <line>
     Given an empty home and no cluster
@@ -72,7 +77,7 @@ Feature: Bad input
     Given a cluster with the a8s stack
     When I create an instance "abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz" with `--yes`
     Then the command fails
-    And standard error says "52"
+    And standard error says "it has 53 characters, and at most 52 are allowed"
     And there is no instance "abcdefghijklmnopqrstuvwxyz-abcdefghijklmnopqrstuvwxyz"
 
   Scenario: A name that may be any of several clusters
@@ -93,6 +98,7 @@ Feature: Bad input
     When I run `a9s delete stack a8s -c demo --yes`
     Then the command fails with exit code 5
     And standard error says "demo may be any of the contexts a9s-demo, kind-demo"
+    And standard error says "Name one of them with -c."
     And the reason is one clear sentence
 
   Scenario: An unreachable cluster
@@ -105,6 +111,7 @@ Feature: Bad input
     When I run `a9s pg apply -i solo --sql 'SELECT 1' --yes`
     Then the command fails with exit code 3
     And standard error says "refused"
+    And standard error says "Is the cluster running? a9s cluster status says so; a9s cluster start starts it."
     And it took less than 15 seconds
 
   Scenario Outline: A provider whose programs are not installed: <provider>
@@ -130,6 +137,7 @@ Feature: Bad input
       """
     When I create a cluster
     Then the command fails
+    And standard error says "{state}/a8s is there and is not a cluster of a9s"
     And the file "{state}/a8s/precious.txt" says "mine"
     And the reason is one clear sentence
 
@@ -142,7 +150,7 @@ Feature: Bad input
       """
     When I create a cluster
     Then the command fails
-    And standard error says "999"
+    And standard error says "{state}/a8s/cluster.json has the format 999 of a newer a9s; this one reads the format 1"
     And the file "{state}/a8s/cluster.json" says "999"
 
   @cluster @embedded-only @root
@@ -161,7 +169,8 @@ Feature: Bad input
     And a disk of 16 MiB for the state of clusters
     When I create a cluster
     Then the command fails with exit code 1
-    And standard error says "full"
+    And standard error says "is full: "
+    And standard error says "MiB are free, 200 MiB are needed"
     And the reason is one clear sentence
 
   @full @cluster @embedded-only @root
@@ -191,6 +200,7 @@ Feature: Bad input
       this is not a store
       """
     When I start the cluster
-    Then the command fails
-    And the reason is one clear sentence
+    Then it ends with the finding "cluster-not-started"
+    And standard error says "the cluster did not start: "
+    And standard error says "The whole log is {state}/a8s/cluster.log."
     And the file "{state}/a8s/store.redb" says "this is not a store"

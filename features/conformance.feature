@@ -78,6 +78,8 @@ Feature: The suite itself
       | no scenario at a time             | run --jobs 0                                  | 2    | --jobs     |
       | a filter that matches nothing     | run --name '^no such name' --report none      | 1    | failed     |
       | a list of nothing                 | list --tags @no-such-tag                      | 1    | no scenario |
+      | a list without any of that name   | list --name '^no such name'                   | 1    | no scenario matches the filter |
+      | showing what is not there         | show 'no such name'                           | 1    | no scenario matches the filter |
       | comparing with a damaged report   | compare damaged damaged                       | 3    | Run the suite again with --report to have a new one. |
       | comparing with a missing report   | compare nowhere damaged                       | 3    | Name the folder that `a9s conformance run --report` wrote. |
       | comparing with a report of old    | compare old old                               | 3    | and this program reads |
@@ -188,6 +190,8 @@ Feature: The suite itself
     And standard output does not say "elsewhere.yaml:2"
     When I run `a9s conformance compare one one --accepted elsewhere.yaml --accepted gone.yaml`
     Then it ends with the finding "accepted-stale"
+    And standard error says "1 entries accept differences that are not there any more"
+    And standard error says "Remove them from the list, or say of one that comes and goes `sometimes: true`."
     And standard output says "gone.yaml:1: stale, nothing differs so any more: it was mended"
 
   @core @negative
@@ -294,6 +298,7 @@ Feature: The suite itself
     When I run `a9s conformance run --features f --jobs 1 --fail-fast --report one`
     Then it ends with the finding "not-conformant"
     And standard output says "0 passed, 1 failed, 2 not run"
+    And standard error says "1 of the run's checks failed"
     And the file "one/report.json" says '"outcome": "not-run"'
     When I run `a9s conformance run --features f --jobs 1 --report two`
     Then it ends with the finding "not-conformant"
@@ -460,6 +465,7 @@ Feature: The suite itself
     When I start `a9s conformance run --context a9s-a8s --features f --jobs 1 --report one` and the cluster is killed once it says `Number`
     Then the command fails with exit code 3
     And standard output says "the cluster has stopped answering after"
+    And standard error says "the cluster stopped answering: the report tells of a part"
     And the file "one/report.json" says "cluster-lost"
     When I start the cluster
     And I run `kubectl delete crd postgresqls.postgresql.anynines.com`
@@ -487,6 +493,7 @@ Feature: The suite itself
     When I start `a9s conformance run --context a9s-a8s --features f --jobs 1 --report one` and interrupt it once it says `Number`
     Then the command fails with exit code 130
     And standard output says "interrupted: cleaning up"
+    And standard error says "interrupted: the report tells of a part"
     And the file "one/report.json" says "interrupted"
     And the file "one/report.json" says "not-run"
     And standard output says "not run"

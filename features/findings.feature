@@ -13,15 +13,20 @@ Feature: Findings
     And the variable "<variable>" is "<value>"
     When I run `a9s <line>`
     Then it ends with the finding "<finding>"
+    And standard error says "<words>"
 
     Examples:
-      | finding            | why                                         | variable      | value                | line |
-      | state-unreadable   | a file is where the clusters should be      | A9S_STATE_DIR | {home}/in-the-way    | cluster list |
-      | state-directory    | the directory of the clusters is relative   | A9S_STATE_DIR | here                 | cluster status |
-      | no-features        | there is no such folder                     |               |                      | conformance run --features nowhere |
-      | images-unsupported | the embedded cluster runs no images         |               |                      | images load -p embedded |
-      | no-instance-named  | the command needs one                       |               |                      | pg apply --sql 'SELECT 1' |
-      | no-document        | a group of commands only shows its help     |               |                      | create -o json |
+      | finding            | why                                       | variable      | value             | line                               | words                                                                  |
+      | state-unreadable   | a file is where the clusters should be    | A9S_STATE_DIR | {home}/in-the-way | cluster list                       | {home}/in-the-way                                                      |
+      | state-directory    | the directory of the clusters is relative | A9S_STATE_DIR | here              | cluster status                     | A9S_STATE_DIR is not an absolute path: here                            |
+      | no-cluster         | there is none                             |               |                   | cluster status                     | there is no embedded cluster a8s                                       |
+      | no-cluster         | there is no kubeconfig                    | KUBECONFIG    | {home}/nowhere    | list pg instances                  | there is no kubeconfig: none of {home}/nowhere exists                  |
+      | config-missing     | there is no configuration                 |               |                   | cluster pwd                        | There is no config, yet: {home}/.a9s does not name a working directory |
+      | image-map          | there is no such file                     |               |                   | images list --image-map nowhere    | cannot read the image map:                                             |
+      | no-features        | there is no such folder                   |               |                   | conformance run --features nowhere | nowhere                                                                |
+      | images-unsupported | the embedded cluster runs no images       |               |                   | images load -p embedded            | the embedded cluster runs programs of this machine                     |
+      | no-instance-named  | the command needs one                     |               |                   | pg apply --sql 'SELECT 1'          | no instance is named: use --service-instance (-i)                      |
+      | no-document        | a group of commands only shows its help   |               |                   | create -o json                     | help is no document: name one of the commands, or leave out --output   |
 
   @core @process
   Scenario Outline: In surroundings that are not right: <finding>, because <why>
@@ -40,24 +45,27 @@ Feature: Findings
   Scenario Outline: A cluster that cannot be made: <finding>, because <why>
     Given an empty home and no cluster
     And the variable "<variable>" is "<value>"
-    When I run `a9s create cluster a8s --yes`
+    When I run `a9s create cluster a8s <flags> --yes`
     Then it ends with the finding "<finding>"
+    And standard error says "<words>"
     And nothing of the cluster is left
 
     Examples:
-      | finding            | why                                         | variable      | value      |
-      | config-unwritable  | nobody can make a file in that home         | HOME          | /proc      |
+      | finding           | why                                 | variable      | value     | flags         | words                                   |
+      | config-unwritable | nobody can make a file in that home | HOME          | /proc     |               | cannot write the config file /proc/.a9s |
+      | directory-blocked | nobody can make a directory there   | A9S_STATE_DIR | /proc/a9s | --no-precheck | cannot make /proc/a9s/a8s:              |
 
   @core @cluster @embedded-only @root
   Scenario Outline: A user who cannot run PostgreSQL: <finding>
     Given an empty home and no cluster
     When I run `a9s create cluster a8s --yes --run-as <user>`
     Then it ends with the finding "<finding>"
+    And standard error says "<words>"
 
     Examples:
-      | finding        | user                     |
-      | no-server-user | nobody-of-that-name      |
-      | run-as         | root                     |
+      | finding        | user                | words                                                     |
+      | no-server-user | nobody-of-that-name | there is no user nobody-of-that-name to run PostgreSQL as |
+      | run-as         | root                | PostgreSQL does not run as root                           |
 
   @core @cluster @embedded-only @root
   Scenario: PostgreSQL's user cannot get to the directory of the clusters
@@ -65,6 +73,7 @@ Feature: Findings
     And the variable "A9S_STATE_DIR" is "{home}/clusters"
     When I run `a9s create cluster a8s --yes`
     Then it ends with the finding "directory-blocked"
+    And standard error says "that runs PostgreSQL may not pass through {home} (mode "
     And standard error says "chmod o+x {home}"
 
   @core @cluster @embedded-only
@@ -76,11 +85,12 @@ Feature: Findings
       """
     When I run `a9s create cluster a8s --yes`
     Then it ends with the finding "<finding>"
+    And standard error says "<words>"
 
     Examples:
-      | finding            | file                |
-      | kubeconfig-damaged | .kube/config        |
-      | kubeconfig-io      | .kube/config/a-file |
+      | finding            | file                | words                                    |
+      | kubeconfig-damaged | .kube/config        | the kubeconfig {kubeconfig} is damaged:  |
+      | kubeconfig-io      | .kube/config/a-file | cannot read the kubeconfig {kubeconfig}: |
 
   @core @cluster @embedded-only
   Scenario: A record of a cluster that is damaged
@@ -91,6 +101,7 @@ Feature: Findings
       """
     When I run `a9s cluster status`
     Then it ends with the finding "state-damaged"
+    And standard error says "{state}/a8s/cluster.json is damaged: "
 
   @full @cluster @embedded-only
   Scenario: The kubeconfig is locked for longer than a command waits
@@ -98,12 +109,16 @@ Feature: Findings
     And another program holds the lock of the kubeconfig
     When I run `a9s create cluster a8s --yes`
     Then it ends with the finding "kubeconfig-locked"
+    And standard error says "the kubeconfig {kubeconfig} is locked by another program"
+    And standard error says "If no other program runs, remove {kubeconfig}.lock."
 
   @core @process @linux
   Scenario: Nobody can write to standard output
     Given an empty home and no cluster
     When I run `a9s version` where standard output is full
     Then it ends with the finding "output-unwritable"
+    And standard error says "cannot write to standard output: "
+    And standard error says "The command itself was carried out."
 
   @core
   Scenario Outline: A store for backups that cannot be one: <finding>, because <why>
@@ -129,11 +144,12 @@ Feature: Findings
     And the variable "<variable>" is "<value>"
     When I run `a9s <line>`
     Then it ends with the finding "<finding>"
+    And standard error says "<words>"
 
     Examples:
-      | finding      | why                                           | variable        | value | line |
-      | no-document  | psql writes what it likes                     |                 |       | pg psql solo -o json |
-      | passfile     | nobody can make a file there                  | XDG_RUNTIME_DIR | /proc | pg connect solo |
+      | finding     | why                          | variable        | value | line                 | words                                            |
+      | no-document | psql writes what it likes    |                 |       | pg psql solo -o json | psql's output is no document: leave out --output |
+      | passfile    | nobody can make a file there | XDG_RUNTIME_DIR | /proc | pg connect solo      | cannot write the file with the password:         |
 
   @full @kubectl @needs-failover
   Scenario: An instance that was ordered just now has nobody yet to fail over from
@@ -242,6 +258,7 @@ Feature: Findings
     And I run `kubectl config set-context --current --user nobody`
     And I run `a9s list pg instances`
     Then it ends with the finding "unauthorized"
+    And standard error says "The credentials of the context are not accepted by the cluster."
 
   @full
   Scenario Outline: Credentials that come from a program which <what>
@@ -263,13 +280,14 @@ Feature: Findings
       """
     When I run `a9s list pg instances --kubeconfig own.yaml`
     Then it ends with the finding "<finding>"
-    And standard error says "<program>"
+    And standard error says "<cause>"
     And standard error says "<words>"
 
     Examples:
-      | what         | program        | finding      | words               |
-      | is not there | no-such-helper | no-tool      | Install it          |
-      | gives none   | sh             | unauthorized | the session is over |
+      | what              | program        | finding      | cause                                                                                 | words                                |
+      | is not there      | no-such-helper | no-tool      | the context gets its credentials from the program no-such-helper, which can't be run: | Install it, or name another context. |
+      | gives none        | sh             | unauthorized | the program sh gives no credentials for the context: exit status: 7                   | the session is over                  |
+      | gives no document | echo           | unauthorized | the program echo gives no credentials:                                                | auth exec output                     |
 
   @full @kubectl
   Scenario: A context whose namespace cannot be one
@@ -278,6 +296,7 @@ Feature: Findings
     When I run `kubectl config set-context --current --namespace UPPER`
     And I run `a9s pg apply -i solo --sql 'SELECT 1' --yes`
     Then it ends with the finding "bad-namespace"
+    And standard error says "can't be used: a name of lower-case letters"
 
   @full @ha @needs-failover
   Scenario: A standby that does not follow cannot be the next primary
@@ -291,7 +310,7 @@ Feature: Findings
     And standard error says "the primary refused the failover: trio-1 does not follow the primary at the moment"
 
   @core @cluster @embedded-only
-  Scenario: Something is where the record of a cluster on kind would be
+  Scenario Outline: Something is where the record of a cluster on kind would be: <what>
     Given an empty home and no cluster
     And a program "docker" that answers:
       | asked  | says                                       | exit code |
@@ -302,12 +321,18 @@ Feature: Findings
       | asked   | says                              | exit code |
       | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
       | delete  |                                   | 0         |
-    And the file "{state}/.kind" with:
+    And the file "{state}/<file>" with:
       """
       in the way
       """
     When I run `a9s create cluster a8s -p kind --stack builtin --no-precheck --yes`
     Then it ends with the finding "state-unwritable"
+    And standard error says "<words>"
+
+    Examples:
+      | what        | file                             | words                                       |
+      | a file      | .kind                            | cannot make {state}/.kind/a8s:              |
+      | a directory | .kind/a8s/config.yaml/in-the-way | cannot write {state}/.kind/a8s/config.yaml: |
 
   @core @cluster @embedded-only
   Scenario: The record of a cluster on kind cannot be removed
@@ -326,6 +351,7 @@ Feature: Findings
       """
     When I run `a9s delete cluster a8s -c a8s -p kind --yes`
     Then it ends with the finding "state-unremovable"
+    And standard error says "{state}/.kind/a8s"
 
   @core
   Scenario: A program that is none
@@ -339,6 +365,7 @@ Feature: Findings
     And I may run the file "bin/docker"
     When I run `a9s create cluster a8s -p kind --yes`
     Then it ends with the finding "tool-unusable"
+    And standard error says "cannot run {home}/bin/docker: "
 
   @core
   Scenario: A kustomization that asks for more than is known
@@ -365,11 +392,12 @@ Feature: Findings
     When I run `a9s images list --deployment-version ./release --cert-manager <address>`
     Then it ends with the finding "<finding>"
     And standard error says "Name a file with the document: --cert-manager ./FILE"
+    And standard error says "<words>"
 
     Examples:
-      | finding        | why                      | address               |
-      | fetch-insecure | the address is not https | http://example.test/x |
-      | fetch-failed   | nobody listens there     | http://127.0.0.1:1/x  |
+      | finding        | why                      | address               | words                                                 |
+      | fetch-insecure | the address is not https | http://example.test/x | http://example.test/x is not fetched: it is not https |
+      | fetch-failed   | nobody listens there     | http://127.0.0.1:1/x  | cannot fetch http://127.0.0.1:1/x:                    |
 
   @full @cluster @embedded-only @kubectl
   Scenario: The configuration of the store is damaged
@@ -449,6 +477,7 @@ Feature: Findings
       """
     When I run `a9s run play.yaml`
     Then it ends with the finding "playbook-journal"
+    And standard error says "the journal of the playbook can't be used: "
 
   @core
   Scenario: Two runs that do not agree
@@ -467,6 +496,13 @@ Feature: Findings
        "counts": {"passed": 0, "flaky": 0, "failed": 1, "skipped": 0, "notRun": 0, "quarantined": 0},
        "scenarios": [{"id": "A: b", "feature": "A", "name": "b", "place": "features/a.feature:1", "tags": [], "outcome": "failed"}]}
       """
+    And the file "left/report.json" with:
+      """
+      {"schema": "a9s.conformance/v1", "verdict": "failed", "started": "2030-01-01T00:00:00Z", "seconds": 1, "environment": {},
+       "selection": {"available": 1, "jobs": 1, "retries": 0, "door": "cli"}, "problems": ["left over: namespace e2e-3"],
+       "counts": {"passed": 1, "flaky": 0, "failed": 0, "skipped": 0, "notRun": 0, "quarantined": 0},
+       "scenarios": [{"id": "A: b", "feature": "A", "name": "b", "place": "features/a.feature:1", "tags": [], "outcome": "passed"}]}
+      """
     And the file "none/report.json" with:
       """
       {"schema": "a9s.conformance/v1", "verdict": "passed", "started": "2030-01-01T00:00:00Z", "seconds": 1, "environment": {},
@@ -476,6 +512,10 @@ Feature: Findings
     When I run `a9s conformance compare one two`
     Then it ends with the finding "runs-differ"
     And standard output says "the run"
+    And standard error says "the two runs differ in 1 scenarios"
+    When I run `a9s conformance compare one left`
+    Then it ends with the finding "runs-differ"
+    And standard error says "the two runs ended otherwise"
     When I run `a9s conformance compare none none`
     Then it ends with the finding "runs-differ"
     And standard error says "there was nothing to compare"

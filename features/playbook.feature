@@ -99,6 +99,7 @@ Feature: Playbooks
     When I run `a9s run play.yaml --resume`
     Then the command fails with exit code 5
     And standard error says "mended was changed since its last run, so that run can't be resumed"
+    And standard error says "Run it from its beginning: leave --resume out."
     Given the file "play.yaml" with:
       """
       name: mended
@@ -132,7 +133,14 @@ Feature: Playbooks
     Then it ends with the finding "playbook-elsewhere"
     And standard error says "faithful: line 5: earlier steps went to the current context a9s-a8s (https://"
     And standard error says "and now it is elsewhere (https://"
+    And standard error says "Go back: kubectl config use-context a9s-a8s"
+    And standard error says "Or run it from its beginning where you are now: leave --resume out."
+    When I run `kubectl config unset current-context`
+    And I run `a9s run play.yaml --resume`
+    Then it ends with the finding "playbook-elsewhere"
+    And standard error says "and now there is none"
     When I run `kubectl config rename-context elsewhere a9s-a8s`
+    And I run `kubectl config use-context a9s-a8s`
     And I apply the statement "INSERT INTO once VALUES (1)" to "solo"
     And I run `a9s run play.yaml --resume`
     Then the command succeeds
@@ -256,4 +264,5 @@ Feature: Playbooks
     When I run `a9s run nowhere.yaml`
     Then the command fails with exit code 3
     And the reason is one clear sentence
+    And standard error says "can't read the playbook: "
     And standard error says "nowhere.yaml"

@@ -82,16 +82,17 @@ Feature: The program itself
       """
       <text>
       """
-    When I run `a9s cluster pwd`
-    Then the command fails with exit code <code>
+    When I run `a9s <line>`
+    Then it ends with the finding "config-damaged"
     And nothing is on standard output
-    And standard error says ".a9s"
-    And the reason is one clear sentence
+    And standard error says "<words>"
 
     Examples:
-      | is                       | text               | code |
-      | is not YAML              | {WorkingDir: [     | 3    |
-      | is another document      | just a word        | 3    |
+      | is                       | text             | line           | words                                                             |
+      | is not YAML              | {WorkingDir: [   | cluster pwd    | Couldn't parse config file {home}/.a9s:                           |
+      | is another document      | just a word      | cluster pwd    | Couldn't parse config file {home}/.a9s:                           |
+      | leads to nowhere certain | WorkingDir: a9s  | cluster pwd    | WorkingDir is not an absolute path:                               |
+      | names no provider        | Provider: nimbus | cluster status | {home}/.a9s: The selected Kubernetes provider nimbus is not valid |
 
   @negative
   Scenario: A configuration that can't be read
@@ -100,7 +101,8 @@ Feature: The program itself
     When I run `a9s cluster pwd`
     Then the command fails with exit code 3
     And nothing is on standard output
-    And standard error says ".a9s"
+    And standard error says "Couldn't open config file {home}/.a9s: "
+    And standard error says "Make {home}/.a9s a file that you can read."
     And the reason is one clear sentence
 
   Scenario Outline: The provider comes from the flag, the environment, the configuration, in this order: <where>

@@ -31,15 +31,18 @@ Feature: Clusters in Docker that can't be made
       | too little memory    | 0    | a cluster needs 2 GiB | --no-precheck | {"MemTotal": 1000000000, "CgroupVersion": "2", "DockerRootDir": "/"}                                 |                                      |
       | too little disk      | 0    | nodes need 8 GiB      | --no-precheck | {"MemTotal": 16000000000, "CgroupVersion": "2", "DockerRootDir": "/proc"}                            |                                      |
 
-  Scenario: A kind that is too old
+  Scenario Outline: A kind that <is>
     Given a program "kind" that answers:
-      | asked   | says                              | exit code |
-      | version | kind v0.11.1 go1.16.4 linux/amd64 | 0         |
+      | asked   | says   | exit code |
+      | version | <says> | 0         |
     When I run `a9s create cluster a8s -p kind --stack builtin --yes`
-    Then the command fails with exit code 3
-    And the reason is one clear sentence
-    And standard error says "0.11.1"
-    And standard error says "0.20.0"
+    Then it ends with the finding "tool-too-old"
+    And standard error says "<cause>"
+
+    Examples:
+      | is                         | says                              | cause                                             |
+      | is too old                 | kind v0.11.1 go1.16.4 linux/amd64 | kind 0.11.1 is too old: at least 0.20.0 is needed |
+      | does not say how old it is | kind of my own                    | kind does not say its version:                    |
 
   Scenario Outline: kind fails: <what>
     Given a program "kind" that answers:
@@ -53,12 +56,12 @@ Feature: Clusters in Docker that can't be made
     And standard error says "<way out>"
 
     Examples:
-      | what                | code | cause                       | way out              | says                                                                                        |
-      | the name is taken   | 5    | the name is taken           | with -c              | ERROR: failed to create cluster: node(s) already exist for a cluster with the name "a8s"    |
-      | no image            | 3    | node image cannot be pulled | --node-image         | ERROR: failed to create cluster: failed to pull image "kindest/node:v1.99.0": exit status 1 |
-      | too many open files | 3    | inotify                     | sysctl               | ERROR: failed to create cluster: could not watch: too many open files                       |
-      | a full disk         | 3    | disk of the Docker engine   | docker system prune  | ERROR: failed to create cluster: write /var/lib/docker/x: no space left on device           |
-      | anything else       | 1    | kind                        | could not find a log | ERROR: failed to create cluster: could not find a log line that matches                     |
+      | what                | code | cause                                     | way out              | says                                                                                        |
+      | the name is taken   | 5    | the name is taken by another kind cluster | with -c              | ERROR: failed to create cluster: node(s) already exist for a cluster with the name "a8s"    |
+      | no image            | 3    | the node image cannot be pulled           | --node-image         | ERROR: failed to create cluster: failed to pull image "kindest/node:v1.99.0": exit status 1 |
+      | too many open files | 3    | the nodes ran out of inotify instances    | sysctl               | ERROR: failed to create cluster: could not watch: too many open files                       |
+      | a full disk         | 3    | the disk of the Docker engine is full     | docker system prune  | ERROR: failed to create cluster: write /var/lib/docker/x: no space left on device           |
+      | anything else       | 1    | kind                                      | could not find a log | ERROR: failed to create cluster: could not find a log line that matches                     |
 
   Scenario: A cluster of that name that somebody else has made
     Given a program "kind" that answers:
@@ -85,7 +88,7 @@ Feature: Clusters in Docker that can't be made
     When I run `a9s create cluster a8s -p kind --stack builtin --no-precheck --yes`
     Then the command fails with exit code 5
     And the reason is one clear sentence
-    And standard error says "half deleted"
+    And standard error says "the kind cluster a8s is half deleted: it has lost its control plane"
     And standard error says "a9s delete cluster a8s -p kind -c a8s"
 
   Scenario: A cluster of kind that has lost a node
@@ -108,6 +111,22 @@ Feature: Clusters in Docker that can't be made
     When I run `a9s cluster status -p kind`
     Then the command succeeds
     And standard output says "it has lost 1 of its 2 containers"
+
+  Scenario: A cluster of kind whose making was cut off, and which does not come up
+    Given the file "{state}/.kind/a8s/making" with:
+      """
+      1
+      """
+    And a program "kind" that answers:
+      | asked          | says                                      | exit code |
+      | get kubeconfig | ERROR: could not locate any control plane | 1         |
+    And a program "docker" that answers:
+      | asked | says                                   | exit code |
+      | ps    | 0123456789ab a8s-control-plane running | 0         |
+    When I run `a9s cluster start -p kind`
+    Then it ends with the finding "half-deleted"
+    And standard error says "the making of the kind cluster a8s was cut off, and not all of it is there"
+    And standard error says "a9s create cluster a8s -p kind -c a8s"
 
   Scenario: An image that the Docker engine does not have
     Given a program "kind" that answers:
@@ -137,12 +156,13 @@ Feature: Clusters in Docker that can't be made
     When I run `a9s images load -p <provider> -c typo --stack builtin`
     Then it ends with the finding "<finding>"
     And standard error says "<cause>"
+    And standard error says "<way out>"
 
     Examples:
-      | what                           | provider | listed                                | finding         | cause                                 |
-      | a cluster of kind is not there | kind     |                                       | no-cluster      | there is no kind cluster typo         |
-      | one of minikube is not there   | minikube | {"Name": "other", "Status": "OK"}     | no-cluster      | there is no minikube cluster typo     |
-      | one of minikube does not run   | minikube | {"Name": "typo", "Status": "Stopped"} | cluster-stopped | a9s cluster start -p minikube -c typo |
+      | what                           | provider | listed                                | finding         | cause                             | way out                                    |
+      | a cluster of kind is not there | kind     |                                       | no-cluster      | there is no kind cluster typo     | a9s create cluster a8s -p kind -c typo     |
+      | one of minikube is not there   | minikube | {"Name": "other", "Status": "OK"}     | no-cluster      | there is no minikube cluster typo | a9s create cluster a8s -p minikube -c typo |
+      | one of minikube does not run   | minikube | {"Name": "typo", "Status": "Stopped"} | cluster-stopped | the cluster typo does not run     | a9s cluster start -p minikube -c typo      |
 
   Scenario Outline: What is lacking besides is said before nodes are made: <what>
     Given a program "kind" that answers:
@@ -182,7 +202,7 @@ Feature: Clusters in Docker that can't be made
       | ps    | 0123456789ab a8s-control-plane running | 0         |
     When I run `a9s cluster stop -p kind`
     Then it ends with the finding "confirmation-needed"
-    And standard error says "which a9s did not make"
+    And standard error says "which a9s did not make needs a confirmation, and there is no terminal to ask on"
 
   @embedded-only
   Scenario: A cluster in Docker that could not be made is in nobody's way
@@ -195,6 +215,19 @@ Feature: Clusters in Docker that can't be made
     When I create a cluster
     Then the command succeeds
     And the cluster answers
+
+  Scenario Outline: A minikube that <does>
+    Given a program "minikube" that answers:
+      | asked        | says   | exit code |
+      | profile list | <says> | <ends>    |
+    When I run `a9s cluster status -p minikube`
+    Then it ends with the finding "tool-failed"
+    And standard error says "<cause>"
+
+    Examples:
+      | does                    | says    | ends | cause                                                              |
+      | does not answer in JSON | nothing | 0    | minikube profile list does not answer with the JSON it should      |
+      | fails and says nothing  |         | 7    | minikube profile list --output json failed (exit status: 7) [tool- |
 
   Scenario: What is said of nodes reaches minikube
     Given a program "minikube" that answers:
@@ -413,8 +446,10 @@ Feature: Clusters in Docker that can't be made
     And standard error says "<cause>"
 
     Examples:
-      | what                                       | code | version | driver | set | says                                         | cause                |
-      | it is too old                              | 3    | v1.9.2  | docker | 0   |                                              | 1.30.0               |
-      | with a driver of its own, Docker is spared | 1    | v1.36.0 | kvm2   | 0   | Exiting due to RSRC_INSUFFICIENT_CORES: none | INSUFFICIENT_CORES   |
-      | without a driver, Docker is not needed     | 3    | v1.36.0 |        | 14  | Exiting due to DRV_NOT_HEALTHY: no driver    | DRV_NOT_HEALTHY      |
-      | its driver has too little memory           | 3    | v1.36.0 | kvm2   | 0   | Exiting due to RSRC_INSUFFICIENT_REQ_MEMORY: | INSUFFICIENT_REQ_MEMORY |
+      | what                                       | code | version | driver | set | says                                         | cause                                                |
+      | it is too old                              | 3    | v1.9.2  | docker | 0   |                                              | minikube 1.9.2 is too old: at least 1.30.0 is needed |
+      | with a driver of its own, Docker is spared | 1    | v1.36.0 | kvm2   | 0   | Exiting due to RSRC_INSUFFICIENT_CORES: none | INSUFFICIENT_CORES                                   |
+      | without a driver, Docker is not needed     | 3    | v1.36.0 |        | 14  | Exiting due to DRV_NOT_HEALTHY: no driver    | minikube cannot start: DRV_NOT_HEALTHY: no driver    |
+      | its driver has too little memory           | 3    | v1.36.0 | kvm2   | 0   | Exiting due to RSRC_INSUFFICIENT_REQ_MEMORY: | INSUFFICIENT_REQ_MEMORY                              |
+      | its driver has too little disk             | 3    | v1.36.0 | kvm2   | 0   | Exiting due to RSRC_DOCKER_STORAGE: full     | minikube cannot start: RSRC_DOCKER_STORAGE: full     |
+      | its image is nowhere                       | 3    | v1.36.0 | kvm2   | 0   | Exiting due to INET_CACHE_KUBECTL: away      | minikube cannot start: INET_CACHE_KUBECTL: away      |

@@ -321,6 +321,7 @@ Feature: The stack on a cluster that is there
     And standard output says "Invalid choice"
     And standard output says "the builtin a8s stack on the cluster of the context prod (https://"
     And standard output says "namespaces a8s-system, minio-dev"
+    And standard output says ": declined [declined]"
     And the API server answers "/api/v1/namespaces/a8s-system" with 404 and the reason "NotFound"
 
   @full @cluster @embedded-only
@@ -341,18 +342,22 @@ Feature: The stack on a cluster that is there
     And the reason is one clear sentence
 
   @negative
-  Scenario: A context that is not there
+  Scenario Outline: A context that is not there, and there is <other>
     Given an empty home and no cluster
     And the file ".kube/config" with:
       """
-      {apiVersion: v1, kind: Config, current-context: away, contexts: [{name: away, context: {cluster: away, user: away}}],
-       clusters: [{name: away, cluster: {server: "https://127.0.0.1:1"}}], users: [{name: away, user: {}}]}
+      {apiVersion: v1, kind: Config, contexts: [<contexts>]}
       """
     When I run `a9s create stack a8s -c nowhere --yes`
-    Then the command fails with exit code 3
+    Then it ends with the finding "unknown-context"
+    And standard error says "the kubeconfig has no context "
     And standard error says "nowhere"
-    And standard error says "away"
-    And the reason is one clear sentence
+    And standard error says "<advice>"
+
+    Examples:
+      | other   | contexts                                           | advice          |
+      | another | {name: away, context: {cluster: away, user: away}} | There are: away |
+      | none    |                                                    | There are: none |
 
   @embedded-only @negative
   Scenario: Nobody may install what he may not
@@ -362,6 +367,7 @@ Feature: The stack on a cluster that is there
     Then the command fails with exit code 5
     And the reason is one clear sentence
     And standard error says 'cannot list resource "serviceaccounts"'
+    And standard error says "have somebody grant it: kubectl auth can-i --list shows what is."
 
   @embedded-only @negative
   Scenario: A certificate whose time is over
