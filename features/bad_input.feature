@@ -128,6 +128,19 @@ Feature: Bad input
       | kind     | kind and docker are |
       | minikube | minikube is         |
 
+  @process @linux
+  Scenario Outline: The process of a cluster, started for <what>
+    Given an empty home and no cluster
+    When I run `a9s __cluster <directory>`
+    Then the command fails with exit code 2
+    And standard error says "error: the directory of a cluster is expected"
+
+    Examples:
+      | what                                | directory    |
+      | nothing                             |              |
+      | a name that no cluster has          | {home}/UPPER |
+      | a directory that is not a cluster's | {home}/none  |
+
   @cluster @embedded-only
   Scenario: A directory that is not a cluster's is not touched
     Given an empty home and no cluster

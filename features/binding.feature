@@ -250,6 +250,9 @@ Feature: Service bindings
       """
     Then the service binding "odd" soon tells the error 'service instances of the kind "<kind>" in "<version>" cannot be bound to'
     And there is no secret "odd-service-binding"
+    When I run `a9s pg connect solo --binding odd`
+    Then it ends with the finding "no-service-binding"
+    And standard error says "has no login yet"
     When I run `a9s delete pg servicebinding --name odd --yes`
     Then the command succeeds
     And there is no servicebinding "odd"
@@ -352,6 +355,19 @@ Feature: Service bindings
       | A connection by a binding that is not there | solo --binding nobody   |
       | A connection by one of no such namespace    | solo --binding away/app |
       | A connection by none but one that is not    | --binding nobody        |
+
+  @full @negative @kubectl
+  Scenario: A connection by a binding that names what can be no instance
+    When I apply the object:
+      """
+      apiVersion: servicebindings.anynines.com/v1beta3
+      kind: ServiceBinding
+      metadata: {name: odd}
+      spec: {instance: {apiVersion: postgresql.anynines.com/v1beta3, kind: Postgresql, name: "Not a name"}}
+      """
+    And I run `a9s pg connect --binding odd`
+    Then it ends with the finding "no-service-binding"
+    And standard error says "names no instance"
 
   @full
   Scenario: psql in an instance, with its exit code

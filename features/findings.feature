@@ -34,12 +34,13 @@ Feature: Findings
     And the variable "<variable>" is "<value>"
     When I run `a9s <line>`
     Then it ends with the finding "<finding>"
+    And standard error says "<words>"
 
     Examples:
-      | finding           | why                              | variable      | value          | line |
-      | no-certificates   | the system trusts nobody         | SSL_CERT_FILE | {home}/nowhere | images list --deployment-version v0.0.0 |
-      | no-such-door      | there is no such door            | A9S_DOOR      | window         | conformance run --tags @smoke |
-      | suite-not-started | nobody can make a directory there | TMPDIR       | /proc          | conformance run --tags @smoke |
+      | finding           | why                               | variable      | value          | line                                    | words                              |
+      | no-certificates   | the system trusts nobody          | SSL_CERT_FILE | {home}/nowhere | images list --deployment-version v0.0.0 | this system trusts no certificates |
+      | no-such-door      | there is no such door             | A9S_DOOR      | window         | conformance run --tags @smoke           | A9S_DOOR is cli or plan, not       |
+      | suite-not-started | nobody can make a directory there | TMPDIR        | /proc          | conformance run --tags @smoke           | /proc/a9s-e2e-                     |
 
   @core @cluster @embedded-only
   Scenario Outline: A cluster that cannot be made: <finding>, because <why>
@@ -456,11 +457,12 @@ Feature: Findings
     And an instance "solo"
     When I run `a9s <line>`, and the cluster's process is killed while "solo" runs it
     Then it ends with the finding "<finding>"
+    And standard error says "<words>"
 
     Examples:
-      | finding     | line                                                   |
-      | sql-cut-off | pg apply -i solo --sql 'SELECT pg_sleep(60)' --yes     |
-      | psql-cut-off | pg psql solo -- -c 'SELECT pg_sleep(60)'              |
+      | finding      | line                                               | words             |
+      | sql-cut-off  | pg apply -i solo --sql 'SELECT pg_sleep(60)' --yes | the SQL           |
+      | psql-cut-off | pg psql solo -- -c 'SELECT pg_sleep(60)'           | psql was cut off: |
 
   @core
   Scenario: The journal of a playbook cannot be written

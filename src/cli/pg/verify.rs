@@ -93,27 +93,8 @@ impl Verify {
                 "verified": content.is_whole(), "content": content, "differencesToLive": differences,
                 "steps": outcome.map(|outcome| outcome.steps),
             }));
-            self.verdict(&content)
+            verdict(&self.backup, &content)
         })
-    }
-
-    /// What is said in the end: damage first, as more is known of it.
-    fn verdict(&self, content: &Content) -> Result<(), Finding> {
-        if let Some(damage) = content.damage.first() {
-            let cause =
-                format!("the backup {} restores, but {} is damaged: {}", self.backup, damage.damaged, damage.why);
-            return Err(Finding::new(Id::BackupDamaged, cause));
-        }
-        let Some(first) = content.unread.first() else { return Ok(()) };
-        let cause = format!(
-            "the backup {} restores, but not all of it could be read; of {} PostgreSQL says: {}",
-            self.backup, first.unread, first.why
-        );
-        Err(Finding::new(Id::BackupUnread, cause).advise(
-            "A table is read with the rights of its owner, who must be able to call what its indexes and statistics call, by \
-             names in the table's own schema or in public; and a database must accept connections. Mend that in the \
-             instance, and verify another backup.",
-        ))
     }
 
     fn answer(&self, session: &Session, subject: &Subject, content: &Content, differences: Option<&[String]>) {
@@ -180,4 +161,41 @@ async fn remove(
             .advise(format!("Left may be the restore {name}: a9s delete pg restore --name {name} -n {namespace}"))
             .advise(format!("Left may be the instance {name}: a9s delete pg instance --name {name} -n {namespace}"))
     })
+}
+
+/// What is said in the end: damage first, as more is known of it.
+fn verdict(backup: &ObjectName, content: &Content) -> Result<(), Finding> {
+    if let Some(damage) = content.damage.first() {
+        let cause = format!("the backup {backup} restores, but {} is damaged: {}", damage.damaged, damage.why);
+        return Err(Finding::new(Id::BackupDamaged, cause));
+    }
+    let Some(first) = content.unread.first() else { return Ok(()) };
+    let cause = format!(
+        "the backup {backup} restores, but not all of it could be read; of {} PostgreSQL says: {}",
+        first.unread, first.why
+    );
+    Err(Finding::new(Id::BackupUnread, cause).advise(
+        "A table is read with the rights of its owner, who must be able to call what its indexes and statistics call, \
+         by names in the table's own schema or in public; and a database must accept connections. Mend that in the \
+         instance, and verify another backup.",
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::steps::verify::{Damage, Unread};
+
+    #[test]
+    fn damage_is_told_before_what_was_not_read() {
+        let backup = "nightly".parse().unwrap();
+        assert!(verdict(&backup, &Content::default()).is_ok());
+        let unread = vec![Unread { unread: "public.u".to_owned(), why: "it may not be".to_owned() }];
+        let mut content = Content { unread, ..Content::default() };
+        assert_eq!(verdict(&backup, &content).unwrap_err().id, Id::BackupUnread);
+        content.damage.push(Damage { damaged: "public.d".to_owned(), why: "an item is missing".to_owned() });
+        let finding = verdict(&backup, &content).unwrap_err();
+        assert_eq!(finding.id, Id::BackupDamaged);
+        assert_eq!(finding.cause, "the backup nightly restores, but public.d is damaged: an item is missing");
+    }
 }

@@ -121,9 +121,21 @@ fn literals_lose_their_quotes_and_bytes_become_binary_data() {
 #[case("resources: [deep]\n", "", "deep has no kustomization.yaml")]
 #[case("configMapGenerator: [{name: c}]\n", "", "a hash in the name of c")]
 #[case("configMapGenerator: [{name: c, type: Opaque}]\n", "", "the config map c has a type")]
-#[case("generatorOptions: {disableNameSuffixHash: true}\nconfigMapGenerator: [{name: c, literals: [a=1, a=2]}]\n", "", "c has the key a twice")]
-#[case("generatorOptions: {disableNameSuffixHash: true}\nconfigMapGenerator: [{name: c, literals: [a]}]\n", "", "a literal of c has no '='")]
-#[case("generatorOptions: {disableNameSuffixHash: true}\nconfigMapGenerator: [{name: c, files: [..]}]\n", "", "\"..\" names no file")]
+#[case(
+    "generatorOptions: {disableNameSuffixHash: true}\nconfigMapGenerator: [{name: c, literals: [a=1, a=2]}]\n",
+    "",
+    "c has the key a twice"
+)]
+#[case(
+    "generatorOptions: {disableNameSuffixHash: true}\nconfigMapGenerator: [{name: c, literals: [a]}]\n",
+    "",
+    "a literal of c has no '='"
+)]
+#[case(
+    "generatorOptions: {disableNameSuffixHash: true}\nconfigMapGenerator: [{name: c, files: [..]}]\n",
+    "",
+    "\"..\" names no file"
+)]
 #[case("resources: [broken.yaml]\n", "broken.yaml", "line 1")]
 #[case("resources: [nameless.yaml]\n", "nameless.yaml", "metadata.name")]
 #[case("resources: [account.yaml, account.yaml]\n", "", "ServiceAccount manager is named twice")]
