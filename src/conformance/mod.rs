@@ -28,6 +28,7 @@ pub mod options;
 pub mod preflight;
 pub mod recorder;
 pub mod reports;
+mod requests;
 pub mod results;
 pub mod run;
 pub mod secrets;

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use super::backup_config::{self, Choice};
 use super::images;
 use super::release::{Fetched, Wanted};
-use super::stack::{self, Part, Probe, Site, Source, supply};
+use super::stack::{self, Installing, Part, Probe, Site, Source, supply};
 use crate::config::WorkingDirectory;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
@@ -152,14 +152,15 @@ pub fn add(plan: &mut Plan, after: &[Handle], access: Arc<Access>, installation:
             add_builtin(plan, &known, written, Builtin { site, directory, provider, supply, choice })
         }
         Stack::Upstream => {
-            let mut needed = vec![written, add_cert_manager(plan, record, &site, &directory, &supply)];
-            if choice.may_be_minio() {
-                needed.push(add_minio(plan, adopted, &site, &supply, choice));
-            }
+            let mut needed = vec![cert_manager_part(&site, &directory, &supply)];
+            needed.extend(choice.may_be_minio().then(|| minio_part(&site, &supply, choice)));
             let source = released(supply.clone(), directory);
             let probe = Some(stack::instance_probe());
-            let part = Part { site, title: "the a8s System", id: stack::STACK, source, probe };
-            stack::install(plan, &needed, &supply, part)
+            let system = Part { site, title: "the a8s System", id: stack::STACK, source, probe }.begin();
+            let parts = needed.iter().chain([&system]).cloned().collect();
+            let record = stack::record(plan, &[written], &supply, parts);
+            let needed: Vec<Handle> = needed.into_iter().map(|part| stack::install(plan, &[record], part)).collect();
+            stack::install(plan, &needed, system)
         }
     }
 }
@@ -232,9 +233,16 @@ fn add_builtin(plan: &mut Plan, known: &[Handle], written: Handle, builtin: Buil
         own = own.map(|own| with_ids(own, docker()));
     }
     let probe = Some(stack::instance_probe());
-    let mut parts = vec![Part { site: site.clone(), title: "the a8s System", id: stack::STACK, source, probe }];
-    parts.extend(own.map(|source| Part { site, title: "the object store", id: "object-store", source, probe: None }));
-    stack::install_together(plan, &needed, &supply, parts)
+    let system = Part { site: site.clone(), title: "the a8s System", id: stack::STACK, source, probe }.begin();
+    let title = "the object store";
+    let store = own.map(|source| Part { site, title, id: "object-store", source, probe: None }.begin());
+    let parts = [&system].into_iter().chain(&store).cloned().collect();
+    let record = stack::record(plan, &needed, &supply, parts);
+    let installed = stack::install(plan, &[record], system);
+    if let Some(store) = store {
+        stack::install(plan, &[record], store);
+    }
+    installed
 }
 
 /// The objects of the builtin stack, but for what it is told of its store.
@@ -327,17 +335,10 @@ fn pulled() -> a8s_operators::manifests::Options {
     Options { images, webhook: Webhook::Service, operators: Some(builtin::operators()) }
 }
 
-fn add_cert_manager(
-    plan: &mut Plan,
-    after: Handle,
-    site: &Arc<Site>,
-    directory: &WorkingDirectory,
-    supply: &Arc<supply::Choice>,
-) -> Handle {
+fn cert_manager_part(site: &Arc<Site>, directory: &WorkingDirectory, supply: &Arc<supply::Choice>) -> Arc<Installing> {
     let source = cert_manager_source(supply.clone(), directory.clone(), Some(site.access().clone()));
-    let part =
-        Part { site: site.clone(), title: "cert-manager", id: "cert-manager", source, probe: Some(issuer_probe()) };
-    stack::install(plan, &[after], supply, part)
+    let probe = Some(issuer_probe());
+    Part { site: site.clone(), title: "cert-manager", id: "cert-manager", source, probe }.begin()
 }
 
 /// The objects of cert-manager; none on a cluster that has another one.
@@ -377,16 +378,9 @@ fn issuer_probe() -> Probe {
     Probe { resource, object }
 }
 
-fn add_minio(
-    plan: &mut Plan,
-    after: Handle,
-    site: &Arc<Site>,
-    supply: &Arc<supply::Choice>,
-    choice: Arc<Choice>,
-) -> Handle {
+fn minio_part(site: &Arc<Site>, supply: &Arc<supply::Choice>, choice: Arc<Choice>) -> Arc<Installing> {
     let source = minio_source(supply.clone(), choice);
-    let part = Part { site: site.clone(), title: "the MinIO object store", id: "minio", source, probe: None };
-    stack::install(plan, &[after], supply, part)
+    Part { site: site.clone(), title: "the MinIO object store", id: "minio", source, probe: None }.begin()
 }
 
 /// MinIO; nothing where backups go elsewhere.

@@ -1,6 +1,5 @@
 //! Commands run twice, and commands cut off.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
 use std::process::ExitStatus;
@@ -8,12 +7,12 @@ use std::time::{Duration, Instant};
 
 use cucumber::{then, when};
 use nix::sys::signal::{Signal, kill};
-use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStderr};
 
 use crate::cli::interrupt;
 use crate::conformance::command::{self, Outcome, Surroundings};
+use crate::conformance::requests::{self, Count};
 use crate::conformance::{Failure, World};
 use crate::finding::Class;
 
@@ -43,37 +42,20 @@ async fn no_change(world: &mut World) -> Result<(), Failure> {
     if changes.is_empty() { Ok(()) } else { Err(Failure::unexpected("no changing request", changes.join("\n"))) }
 }
 
-/// An object is sent once, also the one that admission is tried with. What is waited for is listed, and watched from there.
-/// What every part of a stack that is installed by itself may ask: a note in the record, its objects, once what it waits for,
-/// and the watches of that. The record may be read once before.
 #[then("the program has sent no request beside those for its objects and its watches")]
 async fn few_requests(world: &mut World) -> Result<(), Failure> {
+    let is_released = world.last()?.line.contains("--stack upstream");
     let requests = world.requests_of_last_command().await?;
-    let with = |verb: &str| requests.iter().filter(|event| event["verb"] == verb).collect::<Vec<_>>();
-    let is_record = |event: &&Value| event["objectRef"]["name"] == "a9s-inventory";
-    // Each part notes itself under a field manager of its own.
-    let applied: BTreeSet<String> = with("patch").iter().map(|event| event["requestURI"].to_string()).collect();
-    let parts = with("patch").into_iter().filter(is_record).count();
-    // The record of a creation does not name its object.
-    let objects = applied.len() + with("create").len();
-    // A watch may end with its list: what is waited for is there already.
-    let mut listed: BTreeMap<String, usize> = BTreeMap::new();
-    for event in with("list") {
-        let times = listed.entry(event["requestURI"].to_string()).or_default();
-        *times = (*times + 1).min(parts);
+    let Count { objects, watches, surplus } = requests::count(&requests, is_released);
+    if objects == 0 || watches == 0 {
+        return Err(Failure::Missing("objects and watches in the audit log"));
     }
-    let (lists, watches): (usize, usize) = (listed.values().sum(), with("watch").len());
-    if lists == 0 || applied.is_empty() {
-        return Err(Failure::Missing("waits and objects in the audit log"));
-    }
-    let read = with("get").into_iter().filter(is_record).count().min(1);
-    let rest = requests.len().saturating_sub(objects + lists + watches + read);
-    if rest == 0 && watches <= lists {
+    if surplus.is_empty() {
         return Ok(());
     }
-    let lines: Vec<String> = requests.iter().map(|it| format!("{} {}", it["verb"], it["requestURI"])).collect();
-    let wanted = format!("{objects} objects, {lists} lists of what is waited for and their watches");
-    Err(Failure::unexpected(wanted, format!("{rest} more:\n{}", lines.join("\n"))))
+    let wanted =
+        format!("{objects} objects, {watches} watches, and each of these once:\n{}", requests::describe(is_released));
+    Err(Failure::unexpected(wanted, format!("{} requests more:\n{}", surplus.len(), surplus.join("\n"))))
 }
 
 /// Before this a command is cut off for the first time: also one that has its effect in less than a second is hit.

@@ -17,7 +17,7 @@ use crate::config::WorkingDirectory;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Error;
 use crate::step::{Context, Observation, Step};
-use crate::steps::stack::{Origin, Site};
+use crate::steps::stack::Site;
 
 /// The configuration of backups of the cluster should be the one that this run goes on with.
 pub struct Adopted {
@@ -133,9 +133,9 @@ impl Adopted {
 
     /// What was there before this run has changed anything.
     async fn found(&self) -> Result<&Found, Finding> {
-        let found = self.found.get_or_try_init(async || match self.site.origin(SYSTEM_NAMESPACE) {
-            Some(Origin::Made) => Ok::<_, Finding>(Found::default()),
-            _ => Found::on(&self.site.client().await?, self.choice.wish()).await,
+        let found = self.found.get_or_try_init(async || match self.site.is_new() {
+            true => Ok::<_, Finding>(Found::default()),
+            false => Found::on(&self.site.client().await?, self.choice.wish()).await,
         });
         found.await
     }

@@ -2,7 +2,6 @@
 //! certificate may still be on its way. So an object is tried, as a dry run.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use kube::api::{DynamicObject, PostParams};
@@ -48,7 +47,7 @@ impl Step for Admission {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        if self.part.fresh.load(Ordering::SeqCst) {
+        if self.part.is_fresh() {
             return Ok(Observation::unmet("admission was not tried yet"));
         }
         match self.admitted(self.part.site.client().await?).await {

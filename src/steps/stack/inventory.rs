@@ -16,7 +16,7 @@ use serde_json::json;
 use tokio::sync::Mutex;
 
 use super::objects::rank;
-use super::{Installing, Origin, Site, supply};
+use super::{Installing, Site, supply};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Error, FIELD_MANAGER, delete};
 use crate::step::{Context, Observation, Step};
@@ -172,7 +172,7 @@ impl Inventory {
 /// The record, by the short names of parts. In a namespace that this run has made there is none, unless another part of the
 /// plan has written it.
 async fn record(site: &Site) -> Result<BTreeMap<String, String>, Finding> {
-    if site.origin(NAMESPACE) == Some(Origin::Made) {
+    if site.is_new() {
         return Ok(BTreeMap::new());
     }
     Ok(map(site.client().await?).await?.and_then(|map| map.data).unwrap_or_default())
@@ -258,7 +258,7 @@ fn recorded(record: &BTreeMap<String, String>) -> Option<StackName> {
 /// Which stack is there that nobody has put on record: the role of its instances' members is. In a namespace that this run
 /// has made there is none.
 async fn unrecorded(site: &Site) -> Result<Option<StackName>, Finding> {
-    if site.origin(NAMESPACE) == Some(Origin::Made) {
+    if site.is_new() {
         return Ok(None);
     }
     let roles: Api<ClusterRole> = Api::all(site.client().await?);

@@ -1,7 +1,7 @@
 //! The stack on a cluster: its record, its namespaces, its objects, its definitions being served, its operators running, its
 //! admission answering; and all of that gone again.
 //!
-//! [`install`] lists the steps. Where the objects come from is a [`Source`]; the steps are the same for the builtin stack,
+//! [`record`] and [`install`] list the steps. Where the objects come from is a [`Source`]; the steps are the same for the builtin stack,
 //! the released one, cert-manager and the object store.
 
 mod admission;
@@ -16,8 +16,8 @@ mod site;
 mod source;
 pub mod supply;
 
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use kube::api::{ApiResource, DynamicObject};
 use kube::{Client, ResourceExt};
@@ -31,14 +31,14 @@ pub use self::rollouts::Rollouts;
 pub use self::site::{Origin, Site};
 pub use self::source::{Source, values_of};
 use crate::finding::{Finding, Id};
-use crate::kubernetes::Error;
+use crate::kubernetes::{Error, apply};
 use crate::manifest::resource::{ApiVersion, Kind};
 use crate::step::{Handle, Plan};
 
 /// The short name of the part with the operators, whichever stack they are of.
 pub const STACK: &str = "stack";
 
-/// What is installed by one [`install`].
+/// What is installed by one [`install`], once it has begun.
 pub struct Part {
     /// The cluster.
     pub site: Arc<Site>,
@@ -53,6 +53,7 @@ pub struct Part {
 }
 
 /// An object that admission is tried with.
+#[derive(Clone)]
 pub struct Probe {
     /// Its kind: discovery tells of a new one only a moment after it is served.
     pub resource: ApiResource,
@@ -66,46 +67,50 @@ pub struct Installing {
     title: &'static str,
     id: &'static str,
     source: Arc<Source>,
-    /// Whether this run has applied it, and nobody has tried yet whether admission answers.
-    fresh: AtomicBool,
+    probe: Option<Probe>,
+    /// What this run has applied, if it has, as the server has answered: by how objects are called.
+    applied: OnceLock<BTreeMap<String, DynamicObject>>,
+}
+
+impl Part {
+    /// The part, for the steps that share it.
+    pub fn begin(self) -> Arc<Installing> {
+        let Self { site, title, id, source, probe } = self;
+        Arc::new(Installing { site, title, id, source, probe, applied: OnceLock::new() })
+    }
 }
 
 impl Installing {
-    fn begin(part: Part) -> (Arc<Self>, Option<Probe>) {
-        let Part { site, title, id, source, probe } = part;
-        (Arc::new(Self { site, title, id, source, fresh: AtomicBool::new(false) }), probe)
-    }
-
     /// Whether this run has made a namespace of it: nothing else of it can be there then.
     async fn is_new(&self) -> Result<bool, Finding> {
         let objects = self.source.objects().await?;
         let mut namespaces = objects.iter().filter(|object| objects::rank(object) == 0);
         Ok(namespaces.any(|object| self.site.origin(&object.name_any()) == Some(Origin::Made)))
     }
+
+    /// Whether this run has applied it: how it is since, nobody has looked yet.
+    fn is_fresh(&self) -> bool {
+        self.applied.get().is_some()
+    }
+
+    /// An object as it was when this run had applied it.
+    fn applied(&self, object: &DynamicObject) -> Option<&DynamicObject> {
+        self.applied.get()?.get(&apply::describe(object))
+    }
 }
 
-/// Adds the steps that install parts at the same time, once all of them are on record, with what they are made of. The first
-/// is the one that others wait for.
-pub fn install_together(plan: &mut Plan, after: &[Handle], supply: &Arc<supply::Choice>, parts: Vec<Part>) -> Handle {
-    let (parts, probes): (Vec<_>, Vec<_>) = parts.into_iter().map(Installing::begin).unzip();
-    let recorded = plan.after(after, Inventory::new(parts.clone(), supply.clone()));
-    let installed: Vec<Handle> =
-        parts.into_iter().zip(probes).map(|(part, probe)| add(plan, recorded, part, probe)).collect();
-    installed.first().copied().unwrap_or(recorded)
+/// Adds the step that puts parts on record, with what they are made of, before any of them is installed.
+pub fn record(plan: &mut Plan, after: &[Handle], supply: &Arc<supply::Choice>, parts: Vec<Arc<Installing>>) -> Handle {
+    plan.after(after, Inventory::new(parts, supply.clone()))
 }
 
-/// Adds the steps that install a part.
-pub fn install(plan: &mut Plan, after: &[Handle], supply: &Arc<supply::Choice>, part: Part) -> Handle {
-    install_together(plan, after, supply, vec![part])
-}
-
-/// Each step waits for the one before.
-fn add(plan: &mut Plan, recorded: Handle, part: Arc<Installing>, probe: Option<Probe>) -> Handle {
-    let spaces = plan.after(&[recorded], Namespaces::new(part.clone()));
+/// Adds the steps that install a part which is on record. Each waits for the one before.
+pub fn install(plan: &mut Plan, after: &[Handle], part: Arc<Installing>) -> Handle {
+    let spaces = plan.after(after, Namespaces::new(part.clone()));
     let objects = plan.after(&[spaces], Objects::new(part.clone()));
     let served = plan.after(&[objects], Established { part: part.clone() });
     let running = plan.after(&[served], Rollouts { part: part.clone() });
-    match probe {
+    match part.probe.clone() {
         Some(probe) => plan.after(&[running], Admission { part, probe }),
         None => running,
     }
@@ -113,7 +118,7 @@ fn add(plan: &mut Plan, recorded: Handle, part: Arc<Installing>, probe: Option<P
 
 /// Adds the step that prepares the namespaces of a part, and no more.
 pub fn prepare(plan: &mut Plan, after: &[Handle], part: Part) -> Handle {
-    plan.after(after, Namespaces::new(Installing::begin(part).0))
+    plan.after(after, Namespaces::new(part.begin()))
 }
 
 /// Whether a controller is there, in any namespace, that this program has not installed: `selector` finds it by its labels.

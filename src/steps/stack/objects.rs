@@ -2,8 +2,7 @@
 //! then what reviews requests.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
-use std::sync::atomic::Ordering;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex as StdMutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use futures::stream::FuturesUnordered;
 use k8s_openapi::api::core::v1::{Pod, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::api::{DeleteParams, DynamicObject, ListParams};
+use kube::api::{ApiResource, DeleteParams, DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 use tokio::sync::{Mutex, OnceCell};
@@ -135,7 +134,9 @@ impl Namespaces {
                 }
                 Some(there) => {
                     self.origins.note(object, Some(&there));
-                    self.origins.apply(api, object).await?;
+                    if apply::holds(object, &there).is_some() {
+                        self.origins.apply(api, object).await?;
+                    }
                     return Ok(Origin::Found);
                 }
                 None => tokio::time::sleep(GONE).await,
@@ -147,11 +148,8 @@ impl Namespaces {
     async fn ready_for_pods(&self, client: &Client, name: &str) -> Result<(), Error> {
         let is_there = |account: Option<&ServiceAccount>| account.is_some();
         let what = format!("wait for the ServiceAccount {DEFAULT_ACCOUNT} of the namespace {name}");
-        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
-        match looked {
-            Some(version) => wait::since(accounts(client, name), DEFAULT_ACCOUNT, &what, &version, is_there).await,
-            None => wait::until(accounts(client, name), DEFAULT_ACCOUNT, &what, is_there).await,
-        }
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner).remove(name).unwrap_or_default();
+        wait::since(accounts(client, name), DEFAULT_ACCOUNT, &what, &looked, is_there).await
     }
 }
 
@@ -166,8 +164,13 @@ impl Step for Namespaces {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
+        let open = self.open().await?;
+        // Of a stack that this run begins, the request that makes a namespace tells whether it was there.
+        if self.part.site.is_new() && !open.is_empty() {
+            return Ok(Observation::unmet("the stack was not there"));
+        }
         let client = self.part.site.client().await?;
-        for object in self.open().await? {
+        for object in open {
             if let Some(difference) = self.difference(&client, object).await? {
                 return Ok(Observation::unmet(difference));
             }
@@ -322,7 +325,8 @@ impl Objects {
         Ok(differs.map(|path| format!("{} differs at {path}", apply::describe(object))))
     }
 
-    async fn apply(&self, client: &Client, object: &DynamicObject, context: &Context) -> Result<(), Error> {
+    /// Applies an object; returns it as it is then.
+    async fn apply(&self, client: &Client, object: &DynamicObject, context: &Context) -> Result<DynamicObject, Error> {
         let api = self.api(client, object).await?;
         let mut is_anew = kind(object) == "Job" && remove_job(&api, object, has_failed).await?;
         let mut pauses = Pauses::begin();
@@ -342,8 +346,9 @@ impl Objects {
                     _ => return Err(error),
                 },
                 applied => {
-                    if applied?.metadata.deletion_timestamp.is_none() {
-                        return Ok(());
+                    let applied = applied?;
+                    if applied.metadata.deletion_timestamp.is_none() {
+                        return Ok(applied);
                     }
                     // What is being deleted goes, whatever was applied to it.
                     context.progress(format!("waiting for the {} to be gone", apply::describe(&object)));
@@ -387,13 +392,15 @@ impl Step for Objects {
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         let client = self.part.site.client().await?;
         let objects = self.part.source.objects().await?;
-        self.part.fresh.store(true, Ordering::SeqCst);
         context.command("kubectl apply --server-side --force-conflicts --field-manager a9s -f STACK");
+        let mut applied = BTreeMap::new();
         for turn in 1..=4 {
-            let applied =
-                objects.iter().filter(|object| rank(object) == turn).map(|object| self.apply(&client, object, context));
-            try_join_all(applied).await?;
+            let objects: Vec<_> = objects.iter().filter(|object| rank(object) == turn).collect();
+            let requests = objects.iter().copied().map(|object| self.apply(&client, object, context));
+            let answers = try_join_all(requests).await?;
+            applied.extend(objects.into_iter().map(apply::describe).zip(answers));
         }
+        let _ = self.part.applied.set(applied);
         Ok(())
     }
 
@@ -409,6 +416,34 @@ pub struct Established {
     pub part: Arc<Installing>,
 }
 
+impl Established {
+    async fn definitions(&self) -> Result<Vec<&DynamicObject>, Finding> {
+        Ok(self.part.source.objects().await?.iter().filter(|object| rank(object) == 1).collect())
+    }
+
+    /// Waits until a definition is served.
+    async fn served(&self, client: &Client, definition: &DynamicObject) -> Result<(), Error> {
+        let (applied, name) = (self.part.applied(definition), definition.name_any());
+        if is_established(applied) {
+            return Ok(());
+        }
+        let version = applied.and_then(ResourceExt::resource_version).unwrap_or_default();
+        let what = format!("wait for {name} to be served");
+        wait::since(definitions(client.clone()), &name, &what, &version, is_established).await
+    }
+}
+
+fn definitions(client: Client) -> Api<DynamicObject> {
+    Api::all_with(client, &ApiResource::erase::<CustomResourceDefinition>(&()))
+}
+
+/// Whether what a definition defines is served.
+fn is_established(definition: Option<&DynamicObject>) -> bool {
+    let conditions = definition.and_then(|definition| definition.data["status"]["conditions"].as_array());
+    let is_so = |condition: &Value| condition["type"] == "Established" && condition["status"] == "True";
+    conditions.into_iter().flatten().any(is_so)
+}
+
 #[async_trait]
 impl Step for Established {
     fn id(&self) -> String {
@@ -420,27 +455,37 @@ impl Step for Established {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        let objects = self.part.source.objects().await?;
-        let wanted: Vec<String> =
-            objects.iter().filter(|object| rank(object) == 1).map(ResourceExt::name_any).collect();
+        let wanted = self.definitions().await?;
         if wanted.is_empty() {
             return Ok(Observation::satisfied("it has none"));
         }
-        let api: Api<CustomResourceDefinition> = Api::all(self.part.site.client().await?);
-        let there =
-            api.list(&ListParams::default()).await.map_err(|error| Error::request("list definitions", error))?;
-        let established = |name: &str| {
-            let definition = there.iter().find(|definition| definition.name_any() == name);
-            let conditions = definition.and_then(|definition| definition.status.as_ref()?.conditions.as_deref());
-            conditions
-                .unwrap_or_default()
-                .iter()
-                .any(|condition| condition.type_ == "Established" && condition.status == "True")
+        let applied = wanted.iter().map(|object| self.part.applied(object)).collect::<Option<Vec<_>>>();
+        let listed;
+        let there = match applied {
+            Some(applied) => applied,
+            None => {
+                let list = definitions(self.part.site.client().await?).list(&ListParams::default()).await;
+                listed = list.map_err(|error| Error::request("list definitions", error))?;
+                listed.iter().collect()
+            }
         };
-        Ok(match wanted.iter().find(|name| !established(name)) {
+        let is_served = |name: &str| there.iter().any(|it| it.name_any() == name && is_established(Some(*it)));
+        Ok(match wanted.iter().map(|object| object.name_any()).find(|name| !is_served(name)) {
             Some(name) => Observation::unmet(format!("{name} is not served yet")),
             None => Observation::satisfied("they are served"),
         })
+    }
+
+    /// The API server does it; here it is seen, for each from what was answered when it was applied.
+    async fn converge(&self, _context: &Context) -> Result<(), Finding> {
+        let client = self.part.site.client().await?;
+        let wanted = self.definitions().await?;
+        try_join_all(wanted.into_iter().map(|definition| self.served(&client, definition))).await?;
+        Ok(())
+    }
+
+    async fn confirm(&self) -> Result<Observation, Finding> {
+        Ok(Observation::satisfied("they are served"))
     }
 }
 

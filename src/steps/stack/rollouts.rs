@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use async_trait::async_trait;
 use futures::StreamExt;
@@ -15,13 +14,12 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use kube::api::{DynamicObject, ListParams};
 use kube::core::Selector;
-use kube::runtime::watcher::{Event, watch_object};
-use kube::runtime::{WatchStreamExt, watcher};
+use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
 
 use super::{Installing, objects};
 use crate::finding::{Evidence, Finding, Id};
-use crate::kubernetes::{Error, apply, diagnosis};
+use crate::kubernetes::{Error, apply, diagnosis, wait};
 use crate::step::{Context, Observation, Step};
 
 /// What makes pods, and is waited for.
@@ -61,14 +59,18 @@ impl Rollouts {
         Ok((there, progress))
     }
 
-    /// Follows a workload and its pods until it is done: two watches, however long that takes.
+    /// Follows a workload, from what was answered when it was applied, and its pods until it is done: two watches.
     async fn follow(&self, client: &Client, object: &DynamicObject, context: &Context) -> Result<(), Finding> {
         let name = object.name_any();
         let what = || format!("follow {}", apply::describe(object));
         let api = objects::api(client, object).await?;
-        let mut workload = pin!(watch_object(api, &name).default_backoff());
+        let known = match self.part.applied(object) {
+            Some(applied) => Some(applied.clone()),
+            None => apply::get(&api, object).await?,
+        };
+        let mut workload = pin!(wait::changes(api, &name, known));
         let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace(object));
-        let mut pods = pin!(watcher(pods, watcher::Config::default().labels_from(&selector(object))).default_backoff());
+        let mut pods = pin!(wait::selected(pods, &selector(object)));
         let (mut there, mut members) = (None, BTreeMap::new());
         loop {
             tokio::select! {
@@ -259,7 +261,7 @@ impl Step for Rollouts {
         if workloads.is_empty() {
             return Ok(Observation::satisfied("nothing of it is a pod"));
         }
-        if self.part.fresh.load(Ordering::SeqCst) {
+        if self.part.is_fresh() {
             return Ok(Observation::unmet("its pods are on their way"));
         }
         let client = self.part.site.client().await?;

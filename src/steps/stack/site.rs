@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use a8s_operators::SYSTEM_NAMESPACE;
 use kube::Client;
 
 use crate::finding::Finding;
@@ -46,6 +47,11 @@ impl Site {
     /// How a namespace came to be ready, if this run has seen to it.
     pub fn origin(&self, namespace: &str) -> Option<Origin> {
         self.prepared.lock().unwrap_or_else(PoisonError::into_inner).get(namespace).copied()
+    }
+
+    /// Whether this run has made the namespace of the stack: then none was there before, and no record of one.
+    pub fn is_new(&self) -> bool {
+        self.origin(SYSTEM_NAMESPACE) == Some(Origin::Made)
     }
 
     /// Notes that a namespace is ready.
