@@ -342,33 +342,55 @@ Feature: Clusters in Docker that can't be made
     When I run `a9s images load -p kind -c demo --deployment-version ./release --cert-manager ./cert-manager.yaml --image-map map.yaml --backup-provider AWS --timeout 1m --dry-run`
     Then standard error says "does not have the image example.com/here:2"
 
-  Scenario: Images of which Docker has one platform are loaded all the same
-    Given a program "kind" that answers:
-      | asked              | says                                                              | exit code |
-      | version            | kind v0.27.0 go1.24.0 linux/amd64                                 | 0         |
-      | load docker-image  | ERROR: ctr: content digest sha256:0123: not found                 | 1         |
-      | load image-archive |                                                                   | 0         |
-    And a program "docker" that answers:
-      | asked                           | says                                           | exit code |
-      | ps                              | 0123456789ab demo-control-plane running        | 0         |
-      | images                          | a9s/operators:{version}\na9s/postgresql:15     | 0         |
-      | image inspect                   | sha256:1                                       | 0         |
-      | exec                            | {}                                             | 0         |
-      | image save --platform linux/    |                                                | 0         |
+  Scenario Outline: Images are loaded into all nodes at once: <what>
+    Given the file "bin/docker" with:
+      """
+      #!/bin/sh
+      case "$*" in
+      ps*) printf '%s running\n' '0123456789ab demo-control-plane' '0123456789cd demo-worker' ;;
+      info*) echo '{"MemTotal": 16000000000}' ;;
+      images*) printf '%s\n' 'a9s/operators:{version}' 'a9s/postgresql:15' ;;
+      'image inspect '*) echo sha256:1 ;;
+      'image save '*' --platform linux/'*) echo one >"$0.saved" ;;
+      'image save '*) echo <saved> >"$0.saved" ;;
+      *) exit 64 ;;
+      esac
+      """
+    And the file "bin/kind" with:
+      """
+      #!/bin/sh
+      case "$*" in
+      version*) echo "kind v0.27.0 go1.24.0 linux/amd64"; exit ;;
+      'load image-archive '*' --name demo') ;;
+      *) exit 64 ;;
+      esac
+      grep -q one "${0%kind}docker.saved" && exit
+      echo "ERROR: ctr: content digest sha256:0123: not found" >&2
+      exit 1
+      """
+    And I may run the file "bin/docker"
+    And I may run the file "bin/kind"
     When I run `a9s images load -p kind -c demo --stack builtin --backup-provider AWS --timeout 1m --show-commands`
     Then the command succeeds
+    And standard error says "docker image save --output"
     And standard error says "kind load image-archive"
+
+    Examples:
+      | what                               | saved |
+      | as they are                        | one   |
+      | those of which there is a platform | all   |
 
   Scenario: Images are loaded where a node lacks one, and not once more
     Given a program "kind" that answers:
-      | asked             | says                              | exit code |
-      | version           | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
-      | load docker-image |                                   | 0         |
+      | asked              | says                              | exit code |
+      | version            | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+      | load image-archive |                                   | 0         |
     And a program "docker" that answers:
       | asked         | says                                       | exit code |
       | ps            | 0123456789ab demo-control-plane running    | 0         |
       | images        | a9s/operators:{version}\na9s/postgresql:15 | 0         |
       | image inspect | sha256:1                                   | 0         |
+      | image save    |                                            | 0         |
       | exec          | {}                                         | 0         |
     When I run `a9s images load -p kind -c demo --stack builtin --backup-provider AWS -o json`
     Then the command succeeds

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use a8s_operators::manifests;
 use async_trait::async_trait;
+use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -231,15 +232,19 @@ impl Kind {
         Ok(found.into_iter().map(|(_, container)| container).collect())
     }
 
-    /// Loads what the machine's platform needs of images.
-    async fn load_archive(&self, cluster: &ClusterName, images: &[String], context: &Context) -> Result<(), Finding> {
+    /// Loads images as one archive into all nodes at the same time, or what a platform needs of them. (`kind load docker-image`
+    /// does the same after it has asked every node for every image, twice, one after the other.)
+    async fn load_archive(
+        &self,
+        cluster: &ClusterName,
+        images: &[String],
+        platform: Option<&str>,
+        context: &Context,
+    ) -> Result<(), Finding> {
         self.memory.prepare(cluster)?;
         let path = self.memory.file(cluster, ARCHIVE).to_string_lossy().into_owned();
-        let platform = match std::env::consts::ARCH {
-            "x86_64" => "linux/amd64",
-            _ => "linux/arm64",
-        };
-        let mut save = vec!["image", "save", "--platform", platform, "--output", &path];
+        let mut save = vec!["image", "save", "--output", &path];
+        save.extend(platform.into_iter().flat_map(|platform| ["--platform", platform]));
         save.extend(images.iter().map(String::as_str));
         let load = ["load", "image-archive", &path, "--name", cluster.as_str()];
         let loaded = async {
@@ -435,23 +440,26 @@ impl Provider for Kind {
         }
         for image in images {
             let here = builtin::id(&self.docker, image).await?;
-            for node in &nodes {
-                if !self.is_on_node(node, image, &here).await? {
-                    return Ok(false);
-                }
+            let answers = nodes.iter().map(|node| self.is_on_node(node, image, &here));
+            if try_join_all(answers).await?.contains(&false) {
+                return Ok(false);
             }
         }
         Ok(true)
     }
 
     async fn load(&self, cluster: &ClusterName, images: &[String], context: &Context) -> Result<(), Finding> {
-        let mut arguments = vec!["load", "docker-image", "--name", cluster.as_str()];
-        arguments.extend(images.iter().map(String::as_str));
-        match self.kind.act(&arguments, None, context).await {
+        let platform = match std::env::consts::ARCH {
+            "x86_64" => "linux/amd64",
+            _ => "linux/arm64",
+        };
+        match self.load_archive(cluster, images, None, context).await {
             // kind asks for all platforms of an image. Docker has only this machine's, where it keeps images in containerd
             // (kubernetes-sigs/kind 3795).
-            Err(finding) if is_other_platform(&finding) => self.load_archive(cluster, images, context).await,
-            loaded => loaded.map(drop),
+            Err(finding) if is_other_platform(&finding) => {
+                self.load_archive(cluster, images, Some(platform), context).await
+            }
+            loaded => loaded,
         }
     }
 
