@@ -390,6 +390,10 @@ Feature: The suite itself
     When I run `a9s conformance run --features f --report one`
     Then the command succeeds
     And standard output says "2 passed, 0 failed"
+    When I run `a9s conformance compare one run:a9s-a8s --features f --report two`
+    Then standard output says "1 scenarios ran in both"
+    When I run `a9s conformance compare one run:a9s-a8s --features f --disruptive --report two`
+    Then standard output says "2 scenarios ran in both"
 
   @full @embedded-only
   Scenario: A run that has little patience waits no longer for anything

@@ -1,6 +1,5 @@
 //! `a9s conformance compare`.
 
-use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::Stdio;
 use std::str::FromStr;
@@ -13,6 +12,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{ChildStderr, ChildStdout, Command};
 
+use super::conduct::Conduct;
 use super::run::partial;
 use super::selectors::Selectors;
 use crate::caller;
@@ -42,15 +42,11 @@ pub struct Compare {
     /// Use this kubeconfig file instead of $KUBECONFIG or ~/.kube/config
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
-    /// Scenarios at a time in what is run
-    #[arg(short, long, value_name = "NUMBER", default_value = "4")]
-    jobs: NonZeroUsize,
+    #[command(flatten)]
+    conduct: Conduct,
     /// Folder for the reports of what is run: `one` and `other` in it
     #[arg(long, value_name = "FOLDER", default_value = "a9s-conformance")]
     report: PathBuf,
-    /// Test this program instead of the one that runs
-    #[arg(long, value_name = "FILE", env = "A9S_BIN", hide = true, hide_env_values = true)]
-    program: Option<PathBuf>,
 }
 
 /// One side of a comparison.
@@ -115,9 +111,8 @@ impl Compare {
             |error: std::io::Error| Finding::new(Id::SuiteNotStarted, format!("cannot run the suite: {error}"));
         let report = caller::path(&self.report).join(name);
         let mut command = Command::new(caller::program().map_err(failed)?);
-        command
-            .args(["conformance", "run", "--output", "json", "--jobs", &self.jobs.to_string(), "--report"])
-            .arg(&report);
+        command.args(["conformance", "run", "--output", "json", "--report"]).arg(&report);
+        command.args(self.conduct.arguments());
         if let Side::Context(context) = side {
             command.args(["--context", context]);
             command.args(
@@ -126,7 +121,6 @@ impl Compare {
         }
         command.args(self.selectors.tags.iter().flat_map(|tags| ["--tags", tags]));
         command.args(self.selectors.name.iter().flat_map(|name| ["--name", name.as_str()]));
-        command.args(self.program.iter().flat_map(|path| ["--program".into(), caller::path(path).into_os_string()]));
         command.env_clear().envs(caller::variables());
         // An interrupt is handed on once, and not by the terminal, too.
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).kill_on_drop(true);

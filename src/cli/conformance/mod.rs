@@ -1,6 +1,7 @@
 //! `a9s conformance`: the suite as a command.
 
 mod compare;
+mod conduct;
 mod list;
 mod run;
 mod selectors;

@@ -1,12 +1,13 @@
 //! `a9s conformance run`.
 
-use std::num::{NonZeroU32, NonZeroUsize};
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 
+use super::conduct::Conduct;
 use super::selectors::Selectors;
 use crate::caller;
 use crate::cli::Session;
@@ -30,13 +31,9 @@ pub struct RunSuite {
     #[command(flatten)]
     cluster: ClusterTarget,
 
-    /// On an existing cluster, also what disturbs others there (@disruptive): nodes are drained, operators stopped
-    #[arg(long)]
-    disruptive: bool,
-
-    /// Scenarios at a time
-    #[arg(short, long, value_name = "NUMBER", default_value = "4")]
-    jobs: NonZeroUsize,
+    /// How they are run
+    #[command(flatten)]
+    conduct: Conduct,
 
     /// Start no more scenarios after one has failed
     #[arg(long)]
@@ -58,14 +55,6 @@ pub struct RunSuite {
     /// scenarios
     #[arg(long, value_name = "REPORT")]
     rerun_failed: Option<PathBuf>,
-
-    /// Features of this folder instead of the program's own
-    #[arg(long, value_name = "FOLDER", hide = true)]
-    features: Option<PathBuf>,
-
-    /// Test this program instead of the one that runs
-    #[arg(long, value_name = "FILE", env = "A9S_BIN", hide = true, hide_env_values = true)]
-    program: Option<PathBuf>,
 }
 
 impl RunSuite {
@@ -85,8 +74,8 @@ impl RunSuite {
             tags: self.selectors.tags.clone(),
             name: self.selectors.name.clone(),
             existing: is_existing.then(|| self.cluster.target()),
-            disruptive: self.disruptive,
-            jobs: self.jobs,
+            disruptive: self.conduct.disruptive,
+            jobs: self.conduct.jobs,
             fail_fast: self.fail_fast,
             retries: self.retries,
             patience: self.patience.map(|seconds| Duration::from_secs(seconds.get().into())),
@@ -100,11 +89,11 @@ impl RunSuite {
     /// # Errors
     /// The run could not begin.
     fn ran(&self, session: &Session, sources: &Sources) -> Result<Ran, Finding> {
-        let program = match &self.program {
+        let program = match &self.conduct.program {
             Some(program) => program.clone(),
             None => caller::program().map_err(|error| Finding::new(Id::Internal, error))?,
         };
-        let from_folder = self.features.as_deref().map(Sources::from_directory).transpose();
+        let from_folder = self.conduct.features.as_deref().map(Sources::from_directory).transpose();
         let from_folder = from_folder.map_err(|error| Finding::new(Id::NoFeatures, error))?;
         let sources = from_folder.as_ref().unwrap_or(sources);
         let console = session.console.clone();

@@ -1,0 +1,64 @@
+//! Arguments of what runs the suite, here or first.
+
+use std::ffi::OsString;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::Args;
+
+use crate::caller;
+
+/// Arguments of what runs the suite.
+#[derive(Debug, Clone, Args)]
+pub struct Conduct {
+    /// On an existing cluster, also what disturbs others there (@disruptive): nodes are drained, operators stopped
+    #[arg(long)]
+    pub disruptive: bool,
+
+    /// Scenarios at a time
+    #[arg(short, long, value_name = "NUMBER", default_value = "4")]
+    pub jobs: NonZeroUsize,
+
+    /// Features of this folder instead of the program's own
+    #[arg(long, value_name = "FOLDER", hide = true)]
+    pub features: Option<PathBuf>,
+
+    /// Test this program instead of the one that runs
+    #[arg(long, value_name = "FILE", env = "A9S_BIN", hide = true, hide_env_values = true)]
+    pub program: Option<PathBuf>,
+}
+
+impl Conduct {
+    /// The same, for a process of its own.
+    pub fn arguments(&self) -> Vec<OsString> {
+        let mut arguments: Vec<OsString> = vec!["--jobs".into(), self.jobs.to_string().into()];
+        arguments.extend(self.disruptive.then(|| OsString::from("--disruptive")));
+        for (flag, path) in [("--features", &self.features), ("--program", &self.program)] {
+            arguments.extend(path.iter().flat_map(|path| [flag.into(), caller::path(path).into_os_string()]));
+        }
+        arguments
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use rstest::rstest;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Line {
+        #[command(flatten)]
+        conduct: Conduct,
+    }
+
+    #[rstest]
+    #[case(&["--program", "/a9s"], &["--jobs", "4", "--program", "/a9s"])]
+    #[case(&["--program", "/a9s", "--disruptive", "-j", "2", "--features", "/f"], &["--jobs", "2", "--disruptive", "--features", "/f", "--program", "/a9s"])]
+    fn a_process_of_its_own_is_told_the_same(#[case] said: &[&str], #[case] handed_on: &[&str]) {
+        let line = Line::parse_from(["run"].iter().chain(said));
+        assert_eq!(line.conduct.arguments(), handed_on);
+        assert_eq!(Line::parse_from(["run"].iter().chain(handed_on)).conduct.arguments(), handed_on);
+    }
+}
