@@ -223,6 +223,9 @@ Feature: The suite itself
     And standard output says "1 passed, 0 failed"
     And standard output says "namespaces of runs that go on, or were killed: "
     And the file "one/report.json" says "a9s.conformance/v1"
+    And the file "one/report.json" says '"a9s": "{version}'
+    And the file "one/report.json" says '"postgresql": "'
+    And the file "one/index.html" says "postgresql</td>"
     And the file "one/junit.xml" says "The blog data set from a file"
     And the file "one/index.html" says "The blog data set from a file"
     And there is a file "one/a9s-conformance.tar.gz"

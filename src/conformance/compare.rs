@@ -317,6 +317,13 @@ mod tests {
     }
 
     #[test]
+    fn what_runs_ran_on_is_no_difference() {
+        let (one, mut other) = (sample(), sample());
+        other.environment = [("postgresql".to_owned(), "18.1".to_owned())].into();
+        assert_eq!(compare(&one, &other, &[]), compare(&one, &one, &[]));
+    }
+
+    #[test]
     fn how_runs_ended_is_compared_too() {
         let (one, mut other) = (sample(), sample());
         other.verdict = Verdict::Passed;

@@ -1,11 +1,15 @@
 //! What a run ran on, for its report.
 
 use std::collections::BTreeMap;
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use nix::sys::utsname::uname;
 use nix::unistd::Uid;
+use serde_json::Value;
 
 use super::stage::Stage;
+use crate::postgres;
 
 /// The facts, by name.
 pub fn facts(stage: &Stage) -> BTreeMap<String, String> {
@@ -13,6 +17,13 @@ pub fn facts(stage: &Stage) -> BTreeMap<String, String> {
     let mut say = |name: &str, value: String| facts.insert(name.to_owned(), value);
     say("suite", version());
     say("program", stage.program.display().to_string());
+    if let Some(version) = version_of(&stage.program) {
+        say("a9s", version);
+    }
+    let servers: Vec<String> = postgres::versions().into_iter().collect();
+    if !servers.is_empty() {
+        say("postgresql", servers.join(", "));
+    }
     match &stage.existing {
         Some(existing) => {
             say("cluster", format!("context {} at {}", existing.context, existing.server));
@@ -35,6 +46,14 @@ pub fn facts(stage: &Stage) -> BTreeMap<String, String> {
     say("user", if Uid::effective().is_root() { "root".to_owned() } else { "an ordinary user".to_owned() });
     say("kubectl", stage.kubectl.as_ref().map_or_else(|why| (*why).to_owned(), |path| path.display().to_string()));
     facts
+}
+
+/// The version of the program under test, which may be of another build than the suite; `None` where it does not say.
+fn version_of(program: &Path) -> Option<String> {
+    let asked = Command::new(program).args(["version", "--client", "-o", "json"]).stdin(Stdio::null()).output().ok()?;
+    let answer: Value = serde_json::from_slice(&asked.stdout).ok()?;
+    let commit = answer["commit"].as_str().map(|commit| format!(" ({commit})")).unwrap_or_default();
+    Some(format!("{}{commit}", answer["version"].as_str()?))
 }
 
 /// The version of this program, with its commit where the build knows it.

@@ -86,7 +86,7 @@ pub struct Results {
     pub started: String,
     /// How long it took.
     pub seconds: f64,
-    /// What it ran on: program, cluster, machine.
+    /// What it ran on: program, cluster, PostgreSQL servers, machine.
     pub environment: BTreeMap<String, String>,
     /// What was asked for.
     pub selection: Selection,
@@ -326,6 +326,7 @@ pub mod tests {
             environment: [
                 ("program".to_owned(), "a9s 0.1.0".to_owned()),
                 ("cluster".to_owned(), "embedded".to_owned()),
+                ("postgresql".to_owned(), "15.14".to_owned()),
             ]
             .into(),
             selection: Selection {

@@ -2,9 +2,10 @@
 //!
 //! The server's certificate is not checked, as with `sslmode=require`: the released operator's is self-signed.
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -20,6 +21,14 @@ use super::{Error, Login};
 
 /// How long an answer may take: data of hundreds of MB is made by one statement.
 const ANSWER: Duration = Duration::from_secs(120);
+
+/// Versions of the servers that have taken a connection of this process.
+static VERSIONS: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// The versions of the servers that this process was connected to, such as `15.14`.
+pub fn versions() -> BTreeSet<String> {
+    VERSIONS.lock().unwrap_or_else(PoisonError::into_inner).clone()
+}
 
 /// Asks one question and gives the rows, columns separated by `|` as `psql -At` prints them.
 ///
@@ -46,6 +55,9 @@ pub async fn connect(login: &Login, database: &str) -> Result<Client, Error> {
     let mut config = settings(login, database);
     config.ssl_mode(SslMode::Require);
     let (client, connection) = config.connect(Tls::new()).await?;
+    // 15.14 (Debian 15.14-0+deb12u1)
+    let version = connection.parameter("server_version").and_then(|version| version.split(' ').next());
+    VERSIONS.lock().unwrap_or_else(PoisonError::into_inner).extend(version.map(str::to_owned));
     tokio::spawn(connection);
     Ok(client)
 }

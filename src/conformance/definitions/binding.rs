@@ -359,7 +359,7 @@ async fn password_nowhere(world: &mut World, binding: String) -> Result<(), Fail
 }
 
 /// Runs until it is interrupted; its first line is the URL.
-#[when(regex = r"^I start `a9s (pg connect .+)`$")]
+#[when(regex = r"^I start `a9s (pg connect [^`]+)`$")]
 async fn connect(world: &mut World, line: String) -> Result<(), Failure> {
     let words = command::words(&world.expand(&line));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
