@@ -333,21 +333,21 @@ impl Platform for Kubernetes {
     }
 
     async fn publish(&self, mut reports: watch::Receiver<Report>, said: watch::Sender<Report>) {
-        loop {
-            let report = reports.borrow_and_update().clone();
-            if report != *said.borrow() {
+        // Each change is said, also one back to what was said last: what was tried in between may have arrived.
+        while reports.changed().await.is_ok() {
+            loop {
+                let report = reports.borrow_and_update().clone();
                 match tokio::time::timeout(PATIENCE, self.say(&report)).await {
-                    Ok(Ok(true)) => drop(said.send_replace(report)),
-                    Ok(Ok(false)) | Err(_) => continue,
+                    Ok(Ok(true)) => {
+                        said.send_replace(report);
+                        break;
+                    }
+                    Ok(Ok(false)) | Err(_) => {}
                     Ok(Err(error)) => {
                         tracing::warn!("{}", crate::chain(&error));
                         tokio::time::sleep(PAUSE).await;
-                        continue;
                     }
                 }
-            }
-            if reports.changed().await.is_err() {
-                return;
             }
         }
     }
@@ -370,6 +370,8 @@ mod tests {
         under_way: Option<Value>,
         /// The next patch meets a pod whose status has changed since it was read.
         interferes: bool,
+        /// The next patch is taken, and its sender is told of an error.
+        denies: bool,
     }
 
     impl Stored {
@@ -429,6 +431,11 @@ mod tests {
                             "message": "the object has been modified", "reason": "Conflict", "code": 409});
                         return response(409, &status);
                     }
+                    if std::mem::take(&mut stored.denies) {
+                        let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                            "message": "the server could not write a response", "reason": "InternalError", "code": 500});
+                        return response(500, &status);
+                    }
                 }
             }
             stored.under_way.is_some() && is_patch
@@ -445,7 +452,7 @@ mod tests {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {
             "name": "x-0", "uid": "1", "resourceVersion": "5", "labels": {(LABEL_ROLE): "replica"}, "annotations": {},
         }});
-        let stored = Stored { pod, holds_one_up: false, under_way: None, interferes: false };
+        let stored = Stored { pod, holds_one_up: false, under_way: None, interferes: false, denies: false };
         let stored = Arc::new(Mutex::new(stored));
         let server = stored.clone();
         let service = tower::service_fn(move |request: Request<Body>| answer(server.clone(), request));
@@ -507,8 +514,9 @@ mod tests {
         let (agent, stored) = agent();
         stored.lock().expect("not poisoned").interferes = true;
         assert!(!agent.say(&report("master")).await.expect("an answer"), "it was not noticed");
-        let (reports, published) = watch::channel(report("master"));
+        let (reports, published) = watch::channel(Report::default());
         let (saying, mut said) = watch::channel(Report::default());
+        reports.send_replace(report("master"));
         stored.lock().expect("not poisoned").interferes = true;
         stored.lock().expect("not poisoned").pod["status"] = json!({});
         tokio::select! {
@@ -523,6 +531,33 @@ mod tests {
         assert!(!stored.interferes);
         assert_eq!(stored.pod["metadata"]["labels"][LABEL_ROLE], "master");
         assert_eq!(stored.pod["metadata"]["annotations"]["a8s.a9s/logins"], "1");
+    }
+
+    #[tokio::test]
+    async fn what_was_said_before_is_said_again_where_something_else_may_have_arrived_in_between() {
+        let (agent, stored) = agent();
+        let role = || stored.lock().expect("not poisoned").pod["metadata"]["labels"][LABEL_ROLE].clone();
+        let (reports, published) = watch::channel(Report::default());
+        let (saying, mut said) = watch::channel(Report::default());
+        let leading = async {
+            reports.send_replace(report("master"));
+            said.wait_for(|said| said.role == Some("master")).await.expect("it is said");
+            stored.lock().expect("not poisoned").denies = true;
+            reports.send_replace(report("replica"));
+            while role() != "replica" {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            // Before it is tried again.
+            reports.send_replace(report("master"));
+            while role() != "master" {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::select! {
+            () = agent.publish(published, saying) => unreachable!("the channel is open"),
+            _ = tokio::time::timeout(PATIENCE, leading) => {}
+        }
+        assert_eq!(role(), "master");
     }
 
     #[tokio::test]

@@ -139,7 +139,8 @@ pub trait Platform: Primary + 'static {
     /// Says of another pod that it is no primary: it still claims to be, but cannot change that itself.
     fn depose(&self, pod: &str, uid: &str) -> impl Future<Output = Result<(), Error>>;
 
-    /// Publishes each report of the channel, until the channel is closed. `said` is the last one that was published.
+    /// Publishes each change of the channel, also where it says the same as before, until the channel is closed. `said` is the
+    /// last one that was published.
     fn publish(&self, reports: watch::Receiver<Report>, said: watch::Sender<Report>) -> impl Future<Output = ()>;
 }
 
