@@ -177,6 +177,15 @@ Feature: Instances of several members
     And every member of "trio" soon answers "SHOW max_connections" with "101"
     And "trio" has one primary and 2 standbys
 
+  @full @builtin @kubectl
+  Scenario: What a member is, it says itself
+    Given an instance "trio" of 3 members
+    And the member "trio-0" is the primary of "trio"
+    When I run `kubectl label pod trio-0 a8s.a9s/replication-role=replica --overwrite`
+    Then the pod "trio-0" soon has the label "a8s.a9s/replication-role=master"
+    When I run `kubectl label pod trio-1 a8s.a9s/replication-role=master --overwrite`
+    Then the pod "trio-1" soon has the label "a8s.a9s/replication-role=replica"
+
   @full
   Scenario: Deleting an instance of several members
     Given an instance "trio" of 3 members

@@ -272,6 +272,15 @@ impl<P: Platform> Agent<P> {
         let _ = timeout(QUERY, said.wait_for(|report| report.trouble.as_ref() == Some(&text))).await;
     }
 
+    /// Changes what is said of this member. What stays as it was is not said again.
+    fn tell(&self, edit: impl FnOnce(&mut Report)) {
+        self.reports.send_if_modified(|report| {
+            let before = report.clone();
+            edit(report);
+            *report != before
+        });
+    }
+
     fn tls(&self) -> PathBuf {
         self.server.volume.join("tls")
     }

@@ -433,7 +433,7 @@ mod tests {
                     }
                     if std::mem::take(&mut stored.denies) {
                         let status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
-                            "message": "the server could not write a response", "reason": "InternalError", "code": 500});
+                            "message": "it is not known", "reason": "InternalError", "code": 500});
                         return response(500, &status);
                     }
                 }

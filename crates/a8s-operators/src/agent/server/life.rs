@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 
 /// The longest that anything goes unnoticed that no change tells.
 const LOOK: Duration = Duration::from_secs(1);
+/// How long the label of the pod may be seen to be another than was said: what is seen may be older.
+const MISLABELLED: Duration = Duration::from_secs(1);
 
 /// The server that runs.
 pub(super) struct Running {
@@ -92,6 +94,8 @@ pub(super) struct Life {
     pub full: Option<Instant>,
     /// When it last made way for a member whose disk is not.
     pub made_way: Option<Instant>,
+    /// Since when its pod is seen with the label of another role than it has.
+    mislabelled: Option<Instant>,
     pub certificate_due: Instant,
     began: Instant,
     last: Option<Action>,
@@ -131,6 +135,7 @@ impl<P: Platform> Agent<P> {
             unconfirmed: None,
             full: None,
             made_way: None,
+            mislabelled: None,
             certificate_due: Instant::now() + CERTIFICATE_ROUND,
             began: Instant::now(),
             last: None,
@@ -159,6 +164,9 @@ impl<P: Platform> Agent<P> {
             }
             self.look_for_the_holder(life).await;
             let action = self.decide(life);
+            if action != Action::Lead {
+                self.lead_no_more();
+            }
             if life.last.as_ref() != Some(&action) {
                 tracing::info!("{}", described(&action));
                 life.last = Some(action.clone());
@@ -175,6 +183,33 @@ impl<P: Platform> Agent<P> {
                 Action::Clone(pod) => self.copy(life, &pod, &preparing).await?,
                 Action::Wait(reason) => self.idle(life, &reason, &preparing).await?,
             }
+        }
+    }
+
+    /// Whatever else is to be said of a member that does not lead, it does not say that it is the primary: another one may
+    /// be, and may have said of this one that it is none. That this one is a standby it says once it is.
+    fn lead_no_more(&self) {
+        self.reports.send_if_modified(|report| {
+            report.role = report.role.filter(|role| *role != "master");
+            false
+        });
+    }
+
+    /// Whoever else labels the pod does not have the last word: a former primary, whose word comes late, or somebody by hand.
+    pub(super) fn keep_label(&self, life: &mut Life) {
+        let report = self.reports.borrow().clone();
+        let is_said = *self.said.borrow() == report;
+        let is_other = report.role.filter(|_| is_said).is_some_and(|role| {
+            let seen = life.seen.borrow();
+            let own = seen.members.as_ref().and_then(|members| members.get(&self.server.pod.name));
+            own.is_some_and(|own| own.is_primary != (role == "master"))
+        });
+        if !is_other {
+            life.mislabelled = None;
+        } else if life.mislabelled.get_or_insert_with(Instant::now).elapsed() >= MISLABELLED {
+            tracing::warn!("the pod is labelled as what this member is not: it is labelled again");
+            life.mislabelled = None;
+            self.reports.send_modify(|_| {});
         }
     }
 
@@ -343,10 +378,11 @@ impl<P: Platform> Agent<P> {
 
     /// When the passing of time alone changes what is to be done.
     fn next_moment(&self, life: &Life) -> Option<Instant> {
-        let seen = life.seen.borrow();
-        let since = seen.sighting()?.since;
+        let since = life.seen.borrow().sighting().map(|it| it.since);
         let moments = [decide::HESITATION, decide::PATIENCE, crate::agent::lease::LASTS];
-        moments.map(|moment| since + moment + Duration::from_millis(1)).into_iter().find(|it| *it > Instant::now())
+        let moments = moments.map(|moment| since.map(|since| since + moment + Duration::from_millis(1)));
+        let label = life.mislabelled.map(|since| since + MISLABELLED);
+        moments.into_iter().chain([label]).flatten().filter(|it| *it > Instant::now()).min()
     }
 
     /// After the server has ended by itself.
@@ -428,7 +464,7 @@ impl<P: Platform> Agent<P> {
             AsWhat::Primary
         };
         if is_standby {
-            self.reports.send_modify(|report| report.role = Some("replica"));
+            self.tell(|report| report.role = Some("replica"));
         }
         life.running = Some(Running { postmaster, as_what, since: Instant::now(), kept: None });
         self.wait_until_it_accepts(life).await?;
@@ -440,11 +476,7 @@ impl<P: Platform> Agent<P> {
             }
         }
         let generation = exchange::generation(&data).ok().flatten().filter(|_| life.running.is_some());
-        self.reports.send_if_modified(|report| {
-            let is_new = report.generation != generation;
-            report.generation = generation;
-            is_new
-        });
+        self.tell(|report| report.generation = generation);
         Ok(())
     }
 
@@ -518,11 +550,7 @@ impl<P: Platform> Agent<P> {
     /// What this member waits for; without anything, why its parameters do not apply.
     pub(super) fn trouble(&self, text: Option<String>) {
         let text = text.or_else(|| self.complaint.borrow().clone());
-        self.reports.send_if_modified(|report| {
-            let differs = report.trouble != text;
-            report.trouble = text;
-            differs
-        });
+        self.tell(|report| report.trouble = text);
     }
 
     /// Says why the parameters of the instance do not apply, until they do.
@@ -543,7 +571,7 @@ impl<P: Platform> Agent<P> {
     pub(super) fn report(&self, life: &Life, restarted: bool) {
         let Some(written) = &life.written else { return };
         let at = i64::try_from(jiff::Timestamp::now().as_nanosecond()).unwrap_or(i64::MAX);
-        self.reports.send_modify(|report| {
+        self.tell(|report| {
             let last: Option<Applied> = report.configuration.as_ref().and_then(|text| serde_json::from_str(text).ok());
             let fingerprint = Some(written.fingerprint.clone());
             let applied = match (written.is_raised, last) {
@@ -558,7 +586,7 @@ impl<P: Platform> Agent<P> {
     pub(super) fn look_at_the_disk(&self) -> bool {
         let was_full = self.reports.borrow().is_full;
         let is_full = room::is_full(&self.server.volume, was_full);
-        self.reports.send_if_modified(|report| std::mem::replace(&mut report.is_full, is_full) != is_full);
+        self.tell(|report| report.is_full = is_full);
         is_full
     }
 

@@ -277,7 +277,7 @@ impl<P: Platform> Agent<P> {
     /// Makes room for another primary: whoever looks sees at most one.
     async fn hand_over(&self, life: &mut Life, successor: Option<&str>) -> Result<(), Error> {
         let has_run = life.running.is_some();
-        self.reports.send_modify(|report| report.role = Some("replica"));
+        self.tell(|report| report.role = Some("replica"));
         let mut said = self.said.clone();
         let (labelled, ()) = tokio::join!(
             timeout(LABELLED, said.wait_for(|report| report.role != Some("master"))),
@@ -388,7 +388,7 @@ impl<P: Platform> Agent<P> {
             running.kept = Some(crate::agent::primary::keep(&self.platform, sockets, life.seen.clone()));
         }
         self.trouble(None);
-        self.reports.send_modify(|report| {
+        self.tell(|report| {
             report.role = Some("master");
             report.standing = None;
         });
@@ -406,6 +406,7 @@ impl<P: Platform> Agent<P> {
     /// One look of a primary at everything, and a wait for what comes next.
     async fn attend(&self, life: &mut Life) -> Result<(), Error> {
         self.certify(life)?;
+        self.keep_label(life);
         if self.apply(life, &[]).await? {
             life.restart_by = Some(Instant::now() + OTHERS);
         }

@@ -109,7 +109,7 @@ impl<P: Platform> Agent<P> {
             let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running else { return Ok(()) };
             standby.upstream = Some(address.clone());
             (standby.standing, standby.stood, standby.stalled) = (None, None, Some(Instant::now()));
-            self.reports.send_modify(|report| report.standing = None);
+            self.tell(|report| report.standing = None);
             return self.redirect(life, Some(address)).await;
         }
         self.attend_standby(life, pod).await
@@ -162,6 +162,7 @@ impl<P: Platform> Agent<P> {
     /// One look of a standby at everything, and a wait for what comes next.
     async fn attend_standby(&self, life: &mut Life, pod: &str) -> Result<(), Error> {
         self.certify(life)?;
+        self.keep_label(life);
         self.look_at_the_disk();
         if self.follow_parameters(life, pod).await? {
             tracing::info!("the server is restarted for its new parameters");
@@ -359,7 +360,7 @@ impl<P: Platform> Agent<P> {
             standby.standing = Some(standing.clone());
             standby.stood.get_or_insert_with(Instant::now);
         }
-        self.reports.send_modify(|report| report.standing = Some(standing));
+        self.tell(|report| report.standing = Some(standing));
     }
 
     /// Copies a primary's data to this volume.

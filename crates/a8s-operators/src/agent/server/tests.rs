@@ -70,6 +70,18 @@ impl Memory {
         });
     }
 
+    /// Labels the one pod.
+    fn label(&self, role: &str) {
+        self.seen.send_if_modified(|seen| {
+            let own = seen.members.as_mut().and_then(|members| members.get_mut("solo-0")).expect("the pod");
+            std::mem::replace(&mut own.is_primary, role == "master") != (role == "master")
+        });
+    }
+
+    fn is_labelled_as_primary(&self) -> bool {
+        self.seen.borrow().members.iter().flatten().any(|(_, own)| own.is_primary)
+    }
+
     fn record(&self) -> Option<Record> {
         self.seen.borrow().sighting().map(|it| it.record.clone())
     }
@@ -136,6 +148,9 @@ impl Platform for Memory {
         while reports.changed().await.is_ok() {
             let report = reports.borrow_and_update().clone();
             self.reports.borrow_mut().push(report.clone());
+            if let Some(role) = report.role {
+                self.label(role);
+            }
             said.send_replace(report);
         }
     }
@@ -443,6 +458,51 @@ fn rows_survive_the_death_of_the_server_and_of_its_agent() {
                 fixture.ready().await;
                 assert_ne!(fixture.postmaster(), orphan);
                 assert_eq!(fixture.sql("SELECT sum(n) FROM t").await, "3");
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
+fn a_primary_that_somebody_else_labels_labels_itself_again() {
+    as_server_user("a_primary_that_somebody_else_labels_labels_itself_again", || {
+        let fixture = Fixture::new(true);
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                until(|| fixture.memory.is_labelled_as_primary()).await;
+                fixture.memory.label("replica");
+                until(|| fixture.memory.is_labelled_as_primary()).await;
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
+fn a_former_primary_does_not_say_that_it_is_one_together_with_something_else() {
+    as_server_user("a_former_primary_does_not_say_that_it_is_one_together_with_something_else", || {
+        let fixture = Fixture::new(true);
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                until(|| fixture.memory.is_labelled_as_primary()).await;
+                fixture.memory.seen.send_modify(|seen| {
+                    seen.members.as_mut().expect("members").insert("solo-1".to_owned(), Member::default());
+                });
+                until(|| fixture.memory.record().is_some_and(|record| record.is_renewed)).await;
+                // Another one takes its place, and says so of it.
+                let other = Holder { pod: "solo-1".to_owned(), uid: "4-5-6".to_owned(), run: "other".to_owned() };
+                fixture.memory.note(|record| (record.holder, record.term) = (Some(other), record.term + 1));
+                while fixture.is_ready().await {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                fixture.memory.label("replica");
+                // Now it is in trouble: its content is not the instance's any more.
+                fixture.memory.note(|record| (record.holder, record.generation) = (None, Some("another".to_owned())));
+                until(|| fixture.trouble().is_some()).await;
+                assert!(!fixture.memory.is_labelled_as_primary(), "{:?}", fixture.memory.reports.borrow().last());
             });
             serving.await.expect("no error");
         });
