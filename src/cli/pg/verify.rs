@@ -66,8 +66,10 @@ impl Verify {
             // An interrupt has ended the plan; what it made is removed all the same.
             let removed = remove(session, scratch, &access, Cancel::new(), directory.as_ref()).await;
             if !before.is_empty() && !cancel.is_cancelled() {
-                let text =
-                    format!("What verifications of the backup {} have left that were cut off is removed.", self.backup);
+                let text = format!(
+                    "Other verifications of the backup {} are there: what shows no sign of life is removed.",
+                    self.backup
+                );
                 session.progress.event(&Event::Note(&text));
                 let removed =
                     remove_left(session, &subject, &before, begun, &access, &cancel, directory.as_ref()).await;
