@@ -19,7 +19,6 @@ use std::time::Duration;
 use http::header::{HeaderValue, USER_AGENT};
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::api::DeleteParams;
-use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::{Api, Client, Config};
 use serde::de::DeserializeOwned;
@@ -90,8 +89,7 @@ impl Target {
         let namespace = config.default_namespace.clone();
         let server = config.cluster_url.to_string();
         let program = config.auth_info.exec.as_ref().and_then(|exec| exec.command.clone());
-        let limit = Limit::new(FIRST_ANSWER, ANSWER);
-        let client = ClientBuilder::try_from(config).map(|builder| builder.with_layer(&limit).build());
+        let client = Limit::new(FIRST_ANSWER, ANSWER).client(config);
         let client = client.map_err(|source| match (program, source) {
             (Some(program), kube::Error::Auth(source)) => Error::Credentials { program, source: Box::new(source) },
             (_, source) => Error::request("connect", source),

@@ -8,8 +8,21 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use http::Request;
+use kube::client::retry::RetryPolicy;
+use kube::client::{Body, ClientBuilder};
+use kube::{Client, Config};
 use tokio::time::timeout;
+use tower::buffer::BufferLayer;
+use tower::retry::RetryLayer;
 use tower::{BoxError, Layer, Service};
+
+/// How many requests may wait to be sent: as many as the library lets wait.
+const WAITING: usize = 1024;
+/// The first pause, and the longest, before a request is sent again that the server can't take now.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(5));
+/// How often it is sent again: all pauses together take 15 to 25 seconds.
+const AGAIN: u32 = 12;
 
 /// A request was not answered in time.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +41,20 @@ impl Limit {
     /// Gives the server `first` to begin its first answer, to whichever request that is, and `every` for any other.
     pub(super) fn new(first: Duration, every: Duration) -> Self {
         Self { first, every, has_answered: Arc::default() }
+    }
+
+    /// A client whose requests end. What the server can't take now (429, 503, 504) is sent again: that it says so is an answer,
+    /// too, and each attempt has its own time. The library would wait for longer than its server may keep silent.
+    ///
+    /// # Errors
+    /// The configuration can't be used.
+    pub(super) fn client(&self, mut config: Config) -> kube::Result<Client> {
+        config.default_retry = false;
+        let policy = RetryPolicy::new(PAUSES.0, PAUSES.1, AGAIN, true).unwrap_or_default();
+        let builder = ClientBuilder::try_from(config)?.with_layer(self);
+        // Only what can be cloned can be sent again.
+        let builder = builder.with_layer(&BufferLayer::<Request<Body>>::new(WAITING));
+        Ok(builder.with_layer(&RetryLayer::new(policy)).build())
     }
 
     /// Waits for an answer as long as it may take.
@@ -89,6 +116,7 @@ mod tests {
     use tower::{ServiceExt as _, service_fn};
 
     use super::*;
+    use crate::manifest::fetch::tests::{answer, server};
 
     const FIRST: Duration = Duration::from_millis(300);
 
@@ -129,6 +157,16 @@ mod tests {
         let limit = limit();
         let (slow, quick) = tokio::join!(ask(&limit, Some(FIRST * 2)), ask(&limit, Some(Duration::ZERO)));
         assert_eq!((slow, quick), (Ok(()), Ok(())));
+    }
+
+    #[tokio::test]
+    async fn a_server_that_can_take_nothing_now_has_answered_and_is_asked_again() {
+        let later = answer("503 Service Unavailable", "retry-after: 1\r\n", b"");
+        let (url, asked) = server(vec![later, answer("200 OK", "content-type: text/plain\r\n", b"ok")]).await;
+        let client = limit().client(Config::new(url.parse().unwrap())).unwrap();
+        let request = Request::get("/readyz").body(Vec::new()).unwrap();
+        assert_eq!(client.request_text(request).await.unwrap(), "ok");
+        assert_eq!(asked.await.unwrap().len(), 2);
     }
 
     #[test]
