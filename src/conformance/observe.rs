@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use a8s_operators::{SYSTEM_NAMESPACE, object_store, store};
 use bytes::Bytes;
+use futures::stream::{self, StreamExt};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
@@ -181,6 +182,9 @@ const WORKLOADS: [(&str, &str, &str, &str); 5] = [
 /// Service, which is looked for.
 const COME_AND_GO: [&str; 3] = ["Event", "Endpoints", "EndpointSlice"];
 
+/// How many requests of one look are under way at a time: each has a connection of its own.
+pub const AT_ONCE: usize = 16;
+
 /// What [`outside`] lists besides the kinds a namespace may hold, as group and resource.
 pub fn outside_resources() -> impl Iterator<Item = (&'static str, &'static str)> {
     OF_CLUSTER.into_iter().chain(WORKLOADS).map(|(group, _, _, plural)| (group, plural))
@@ -197,7 +201,8 @@ pub async fn outside(client: &Client, text: &str) -> BTreeSet<String> {
     let kinds = kinds.filter(|(_, _, kind, _)| !COME_AND_GO.contains(kind)).chain(WORKLOADS);
     let in_shared = kinds.flat_map(|kind| SHARED.map(|namespace| (kind, Some(namespace))));
     let lists = of_cluster.chain(in_shared).map(|(kind, namespace)| with_text(client, kind, namespace, text));
-    futures::future::join_all(lists).await.into_iter().flatten().collect()
+    let lists: Vec<_> = lists.collect();
+    stream::iter(lists).buffer_unordered(AT_ONCE).flat_map(stream::iter).collect().await
 }
 
 /// The objects of one kind in one place, as [`outside`] names them.

@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::ffi::OsString;
 use std::time::Duration;
 
-use futures::future::join_all;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node};
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -22,10 +22,10 @@ use crate::steps::stack;
 /// Verbs, group, resource, subresource.
 type Row = (&'static str, &'static str, &'static str, &'static str);
 
-/// What scenarios do, and what takes back what they have made, besides looking at what a namespace holds.
-const NEEDED: [Row; 24] = [
+/// What all scenarios do, and what takes back what they have made, besides looking at what a namespace holds.
+const NEEDED: &[Row] = &[
     ("create get list watch delete", "", "namespaces", ""),
-    ("create get list watch patch delete", "apiextensions.k8s.io", "customresourcedefinitions", ""),
+    ("get list", "apiextensions.k8s.io", "customresourcedefinitions", ""),
     ("create get watch patch delete deletecollection", "postgresql.anynines.com", "postgresqls", ""),
     ("get patch", "postgresql.anynines.com", "postgresqls", "scale"),
     ("create get watch patch delete deletecollection", "backups.anynines.com", "backups", ""),
@@ -41,21 +41,33 @@ const NEEDED: [Row; 24] = [
     ("patch", "", "services", ""),
     ("watch delete", "", "persistentvolumeclaims", ""),
     ("create patch", "", "configmaps", ""),
-    // What a ServiceAccount may do is asked in its name.
-    ("create impersonate", "", "serviceaccounts", ""),
+    ("create", "", "serviceaccounts", ""),
     ("create", "", "serviceaccounts", "token"),
-    ("create watch delete", "rbac.authorization.k8s.io", "roles", ""),
     ("create watch patch delete", "coordination.k8s.io", "leases", ""),
+];
+
+/// What those do besides that have kubectl do it.
+const KUBECTL: &[Row] = &[
+    ("watch patch delete", "apiextensions.k8s.io", "customresourcedefinitions", ""),
+    // What a ServiceAccount may do is asked in its name.
+    ("impersonate", "", "serviceaccounts", ""),
+    ("create watch delete", "rbac.authorization.k8s.io", "roles", ""),
     // `kubectl get all`, and what else is shown of a cluster.
     ("list", "", "replicationcontrollers", ""),
+    ("list", "apps", "daemonsets", ""),
+    ("list", "apps", "deployments", ""),
+    ("list", "apps", "replicasets", ""),
     ("list", "autoscaling", "horizontalpodautoscalers", ""),
+    ("list", "batch", "cronjobs", ""),
+    ("list", "batch", "jobs", ""),
     ("list", "", "nodes", ""),
-    ("get", "", "persistentvolumes", ""),
+    ("list", "", "persistentvolumes", ""),
+    ("list", "storage.k8s.io", "storageclasses", ""),
 ];
 
 /// What those do besides that disturb others.
-const DISRUPTIVE: [Row; 12] = [
-    ("get patch", "", "nodes", ""),
+const DISRUPTIVE: &[Row] = &[
+    ("get list patch", "", "nodes", ""),
     // A drain leaves what a DaemonSet has there.
     ("get", "apps", "daemonsets", ""),
     ("get patch", "apps", "deployments", ""),
@@ -71,16 +83,21 @@ const DISRUPTIVE: [Row; 12] = [
     ("get patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", ""),
 ];
 
-/// One permission each, also to see what a namespace holds and what is left behind outside.
-pub fn needed(disruptive: bool) -> BTreeSet<Row> {
-    let disturbing = DISRUPTIVE.into_iter().filter(|_| disruptive);
+/// What those do besides that empty volumes.
+const LOCAL_VOLUMES: &[Row] = &[("get", "", "persistentvolumes", "")];
+
+/// What scenarios do besides, by the tag that says so.
+const OF_TAGS: [(&str, &[Row]); 3] =
+    [("kubectl", KUBECTL), ("disruptive", DISRUPTIVE), ("local-volumes", LOCAL_VOLUMES)];
+
+/// What scenarios with these tags do: one permission each, also to see what a namespace holds.
+pub fn needed(tags: &BTreeSet<String>) -> BTreeSet<Row> {
+    let of_tags = OF_TAGS.into_iter().filter(|(tag, _)| tags.contains(*tag)).flat_map(|(_, rows)| rows);
     let held = observe::resources().map(|(group, resource)| ("get list", group, resource, ""));
-    let outside = observe::outside_resources().map(|(group, resource)| ("list", group, resource, ""));
-    let rows = NEEDED.into_iter().chain(disturbing).chain(held).chain(outside);
     let each = |(verbs, group, resource, subresource): Row| {
         verbs.split(' ').map(move |verb| (verb, group, resource, subresource))
     };
-    rows.flat_map(each).collect()
+    NEEDED.iter().chain(of_tags).copied().chain(held).flat_map(each).collect()
 }
 
 /// Annotation of the class that claims without one get (Kubernetes documentation, "Storage Classes").
@@ -112,14 +129,16 @@ pub struct Existing {
     pub capabilities: BTreeSet<String>,
     /// Namespaces of other runs, which go on or were killed.
     pub of_other_runs: Vec<String>,
+    /// What may not be listed: nobody looks whether the run leaves some of it outside the namespaces of scenarios.
+    pub unseen: Vec<String>,
 }
 
-/// Looks, also at what only scenarios need that disturb others, if they are to run.
+/// Looks, also whether what scenarios with these tags do may be done.
 ///
 /// # Errors
 /// The context is not there, the cluster does not answer, has no stack, or does not let us.
-pub async fn check(target: &Target, disruptive: bool) -> Result<Existing, Finding> {
-    let looked = tokio::time::timeout(PATIENCE, look(target, disruptive)).await;
+pub async fn check(target: &Target, tags: &BTreeSet<String>) -> Result<Existing, Finding> {
+    let looked = tokio::time::timeout(PATIENCE, look(target, tags)).await;
     let looked = looked.unwrap_or_else(|_| {
         let cause = format!("the cluster did not answer within {} s", PATIENCE.as_secs());
         Err(Finding::new(Id::ClusterUnreachable, cause).advise(DOES_IT_RUN))
@@ -131,11 +150,11 @@ pub async fn check(target: &Target, disruptive: bool) -> Result<Existing, Findin
     })
 }
 
-async fn look(target: &Target, disruptive: bool) -> Result<Existing, Finding> {
+async fn look(target: &Target, tags: &BTreeSet<String>) -> Result<Existing, Finding> {
     let connection = target.connect().await?;
     let client = connection.client.clone();
     let version = client.apiserver_version().await.map_err(|error| Error::request("reach the cluster", error))?;
-    permissions(&client, &connection.context, disruptive).await?;
+    permissions(&client, &connection.context, needed(tags)).await?;
     stack::require(&client).await?;
     let (stack, capabilities) = capabilities(&client).await?;
     let apps = client.list_api_group_resources("apps/v1").await;
@@ -151,6 +170,7 @@ async fn look(target: &Target, disruptive: bool) -> Result<Existing, Finding> {
         stack,
         capabilities,
         of_other_runs: of_other_runs(&client).await,
+        unseen: unseen(&client).await?,
     })
 }
 
@@ -179,13 +199,11 @@ async fn has_several_nodes(client: &Client) -> bool {
 }
 
 /// All that is missing is said at once.
-async fn permissions(client: &Client, context: &str, disruptive: bool) -> Result<(), Finding> {
-    let missing: Vec<String> = join_all(needed(disruptive).into_iter().map(async |needed| may(client, needed).await))
-        .await
+async fn permissions(client: &Client, context: &str, needed: BTreeSet<Row>) -> Result<(), Finding> {
+    let missing: Vec<String> = missing(client, needed)
+        .await?
         .into_iter()
-        .collect::<Result<Vec<_>, _>>()?
-        .into_iter()
-        .flatten()
+        .map(|(verb, group, resource, subresource)| format!("{verb} {}", name(group, resource, subresource)))
         .collect();
     if missing.is_empty() {
         return Ok(());
@@ -196,8 +214,28 @@ async fn permissions(client: &Client, context: &str, disruptive: bool) -> Result
         .advise("Use a context whose user may do this in all namespaces, such as a cluster's administrator."))
 }
 
-async fn may(client: &Client, needed: Row) -> Result<Option<String>, Finding> {
-    let (verb, group, resource, subresource) = needed;
+/// Who may not look for what is left does without.
+async fn unseen(client: &Client) -> Result<Vec<String>, Finding> {
+    let listed = observe::outside_resources().map(|(group, resource)| ("list", group, resource, "")).collect();
+    let missing = missing(client, listed).await?.into_iter();
+    Ok(missing.map(|(_, group, resource, _)| name(group, resource, "")).collect())
+}
+
+/// A resource as people write it.
+fn name(group: &str, resource: &str, subresource: &str) -> String {
+    let group = if group.is_empty() { String::new() } else { format!(".{group}") };
+    let subresource = if subresource.is_empty() { String::new() } else { format!("/{subresource}") };
+    format!("{resource}{group}{subresource}")
+}
+
+/// Which of these permissions the user of the context does not have.
+async fn missing(client: &Client, rows: BTreeSet<Row>) -> Result<Vec<Row>, Finding> {
+    let answers: Vec<_> = rows.iter().map(|row| may(client, *row)).collect();
+    let answers: Vec<bool> = stream::iter(answers).buffered(observe::AT_ONCE).try_collect().await?;
+    Ok(rows.into_iter().zip(answers).filter(|(_, may)| !may).map(|(row, _)| row).collect())
+}
+
+async fn may(client: &Client, (verb, group, resource, subresource): Row) -> Result<bool, Finding> {
     let review = SelfSubjectAccessReview {
         spec: SelfSubjectAccessReviewSpec {
             resource_attributes: Some(ResourceAttributes {
@@ -214,12 +252,7 @@ async fn may(client: &Client, needed: Row) -> Result<Option<String>, Finding> {
     let api: Api<SelfSubjectAccessReview> = Api::all(client.clone());
     let answer = api.create(&PostParams::default(), &review).await;
     let answer = answer.map_err(|error| Error::request("ask what the user of the context may do", error))?;
-    if answer.status.is_some_and(|status| status.allowed) {
-        return Ok(None);
-    }
-    let subresource = if subresource.is_empty() { String::new() } else { format!("/{subresource}") };
-    let group = if group.is_empty() { String::new() } else { format!(".{group}") };
-    Ok(Some(format!("{verb} {resource}{group}{subresource}")))
+    Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
 /// A stack says in `a8s-system/a8s-stack` what it is and can do; one that says nothing is the released one.
@@ -344,7 +377,7 @@ mod tests {
             if NOT_THERE.iter().any(|tag| entry.tags.contains(*tag)) {
                 continue;
             }
-            let asked = needed(entry.tags.contains("disruptive"));
+            let asked = needed(&entry.tags);
             for captures in entry.steps().flat_map(|step| line.captures_iter(&step.value)) {
                 for request in requests(&command::words(&captures[1])) {
                     assert!(asked.contains(&request), "{}: {}: {request:?} is not asked for", entry.id, &captures[0]);
@@ -356,10 +389,14 @@ mod tests {
     }
 
     #[test]
-    fn what_disturbs_others_is_asked_for_only_where_it_is_to_be_done() {
-        let drain = ("patch", "", "nodes", "");
-        assert!(needed(true).contains(&drain) && !needed(false).contains(&drain));
-        assert!(needed(true).is_superset(&needed(false)));
+    fn what_only_some_scenarios_do_is_asked_for_only_where_they_are_to_run() {
+        let of = |tag: &str| needed(&[tag.to_owned()].into());
+        let all = of("smoke");
+        let (drain, impersonate) = (("patch", "", "nodes", ""), ("impersonate", "", "serviceaccounts", ""));
+        assert!(all.contains(&("create", "", "namespaces", "")));
+        assert!(!all.contains(&drain) && !all.contains(&impersonate));
+        assert!(of("disruptive").contains(&drain) && of("kubectl").contains(&impersonate));
+        assert!(OF_TAGS.iter().all(|&(tag, _)| of(tag).is_superset(&all)));
     }
 
     #[test]

@@ -79,9 +79,10 @@ pub async fn run(
     }
     let selected = catalogue.select(&filter);
     let folder = reports::prepare(&options.report, &say)?;
+    let tags = tags_of(&selected, options);
     let existing = match &options.existing {
         Some(target) => tokio::select! {
-            looked = preflight::check(target, options.disruptive) => Some(looked?),
+            looked = preflight::check(target, &tags) => Some(looked?),
             () = cancel.cancelled() => {
                 let cause = "the run was interrupted before the first scenario";
                 return Err(Finding::new(Id::Interrupted, cause));
@@ -119,6 +120,12 @@ pub async fn run(
     let unwritten =
         written.err().map(|error| Finding::new(Id::ReportUnwritable, format!("the report can't be written: {error}")));
     Ok(Ran { results, unwritten })
+}
+
+/// The tags of scenarios that are to run, without those that disturb others where nobody is to be disturbed.
+fn tags_of(selected: &[&Entry], options: &Options) -> BTreeSet<String> {
+    let is_to_run = |entry: &&&Entry| options.disruptive || !entry.tags.contains("disruptive");
+    selected.iter().filter(is_to_run).flat_map(|entry| entry.tags.iter().cloned()).collect()
 }
 
 /// The results of a run that has nothing to do: of the run whose failures were to be run again there are none.

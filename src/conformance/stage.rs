@@ -242,8 +242,11 @@ impl Stage {
 
     /// What is to be said of the run, and fails nothing.
     pub fn notes(&self) -> Vec<String> {
-        let unseen = self.store_unseen.get();
-        unseen.map(|why| format!("keys left in the store were not looked for: {why}")).into_iter().collect()
+        let keys = self.store_unseen.get().map(|why| format!("keys left in the store were not looked for: {why}"));
+        let kinds = self.existing.as_ref().map(|existing| existing.unseen.join(", "));
+        let objects = kinds.filter(|kinds| !kinds.is_empty());
+        let objects = objects.map(|kinds| format!("objects left that may not be listed were not looked for: {kinds}"));
+        keys.into_iter().chain(objects).collect()
     }
 
     /// Keeps notes about a scenario.
@@ -264,15 +267,16 @@ impl Stage {
         self.shared
             .get_or_try_init(|| async {
                 let surroundings = Surroundings::new(&self.directory.join("shared"))?;
-                match &self.existing {
-                    Some(existing) => surroundings.write_kubeconfig(&existing.kubeconfig)?,
-                    None => {
-                        let outcome = command::a9s(&surroundings, &["create", "cluster", "a8s", "--yes"]).await?;
-                        outcome.require_success()?;
-                    }
+                if let Some(existing) = &self.existing {
+                    surroundings.write_kubeconfig(&existing.kubeconfig)?;
+                    // Nothing there names a namespace of this run yet, and nothing else will count.
+                    return Ok((surroundings, BTreeSet::new()));
                 }
+                let outcome = command::a9s(&surroundings, &["create", "cluster", "a8s", "--yes"]).await?;
+                outcome.require_success()?;
                 let client = observe::client(&surroundings).await?;
-                Ok((surroundings, observe::outside(&client, "").await))
+                let before = observe::outside(&client, "").await;
+                Ok((surroundings, before))
             })
             .await
             .map(|(surroundings, _)| surroundings)

@@ -78,9 +78,9 @@ fn edit_kubeconfig(world: &World, list: &str, edit: impl Fn(&mut serde_json::Val
 }
 
 /// Nothing else: what the suite does and does not ask for before, it is refused.
-#[given(expr = "the ServiceAccount {string} may do exactly what the suite asks for")]
-async fn may_run_suite(world: &mut World, name: String) -> Result<(), Failure> {
-    let rules = preflight::needed(false).into_iter().map(|(verb, group, resource, subresource)| {
+#[given(expr = "the ServiceAccount {string} may do exactly what the suite asks for scenarios with the tag {string}")]
+async fn may_run_suite(world: &mut World, name: String, tag: String) -> Result<(), Failure> {
+    let rules = preflight::needed(&[tag].into()).into_iter().map(|(verb, group, resource, subresource)| {
         let below = if subresource.is_empty() { String::new() } else { format!("/{subresource}") };
         serde_json::json!({"verbs": [verb], "apiGroups": [group], "resources": [format!("{resource}{below}")]})
     });
