@@ -380,6 +380,29 @@ Feature: Clusters in Docker that can't be made
       | as they are                        | one   |
       | those of which there is a platform | all   |
 
+  @full
+  Scenario: Images that were on their way when that was cut off do not stay on the disk
+    Given a program "kind" that answers:
+      | asked   | says                              | exit code |
+      | version | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+    And the file "bin/docker" with:
+      """
+      #!/bin/sh
+      case "$*" in
+      ps*) echo '0123456789ab demo-control-plane running' ;;
+      info*) echo '{"MemTotal": 16000000000}' ;;
+      images*) printf '%s\n' 'a9s/operators:{version}' 'a9s/postgresql:15' ;;
+      'image inspect '*) echo sha256:1 ;;
+      'image save '*) echo half >"$4" && echo half >"$4.rest" && echo "$4" >"$0.asked"; exec sleep 60 ;;
+      *) exit 64 ;;
+      esac
+      """
+    And I may run the file "bin/docker"
+    When I run `a9s images load -p kind -c demo --stack builtin --backup-provider AWS --timeout 3s`
+    Then it ends with the finding "deadline"
+    And the file "bin/docker.asked" says "{state}/.kind/demo/images/images.tar"
+    And there is no file "{state}/.kind/demo/images"
+
   Scenario: Images are loaded where a node lacks one, and not once more
     Given a program "kind" that answers:
       | asked              | says                              | exit code |

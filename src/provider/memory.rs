@@ -39,9 +39,18 @@ impl Memory {
     /// # Errors
     /// It can't be made.
     pub fn prepare(&self, cluster: &ClusterName) -> Result<(), Finding> {
-        let directory = self.directory.join(cluster.as_str());
-        private_directory(&directory)
-            .map_err(|error| Finding::new(Id::StateUnwritable, format!("cannot make {}: {error}", directory.display())))
+        make(&self.directory.join(cluster.as_str()))
+    }
+
+    /// Makes a directory of a cluster for what is large and soon of no use.
+    ///
+    /// # Errors
+    /// It can't be made.
+    pub fn scratch(&self, cluster: &ClusterName, name: &str) -> Result<Scratch, Finding> {
+        self.prepare(cluster)?;
+        let scratch = Scratch(self.file(cluster, name));
+        make(&scratch.0)?;
+        Ok(scratch)
     }
 
     /// Notes something of a cluster.
@@ -73,5 +82,28 @@ impl Memory {
     pub fn forget_all(&self, cluster: &ClusterName) -> Result<(), Finding> {
         gone_is_fine(fs_err::remove_dir_all(self.directory.join(cluster.as_str())))
             .map_err(|error| Finding::new(Id::StateUnremovable, error.to_string()))
+    }
+}
+
+fn make(directory: &Path) -> Result<(), Finding> {
+    private_directory(directory)
+        .map_err(|error| Finding::new(Id::StateUnwritable, format!("cannot make {}: {error}", directory.display())))
+}
+
+/// A directory that goes with whoever has it, also where that is cut off.
+#[derive(Debug)]
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    /// A file in it.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What stays goes with the next one, or with the cluster.
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }

@@ -50,8 +50,8 @@ const LONGEST: i64 = 60;
 const HALF_MADE: Duration = Duration::from_secs(20);
 /// The flags that kubeadm gives the kubelet of a node (kubeadm `kubelet-integration`, "the kubelet drop-in file").
 const FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
-/// Images on their way to a cluster.
-const ARCHIVE: &str = "images.tar";
+/// Where images are on their way to a cluster.
+const IMAGES: &str = "images";
 /// The configuration that a cluster was made with.
 const CONFIGURATION: &str = "config.yaml";
 
@@ -241,19 +241,14 @@ impl Kind {
         platform: Option<&str>,
         context: &Context,
     ) -> Result<(), Finding> {
-        self.memory.prepare(cluster)?;
-        let path = self.memory.file(cluster, ARCHIVE).to_string_lossy().into_owned();
+        let scratch = self.memory.scratch(cluster, IMAGES)?;
+        let path = scratch.file("images.tar").to_string_lossy().into_owned();
         let mut save = vec!["image", "save", "--output", &path];
         save.extend(platform.into_iter().flat_map(|platform| ["--platform", platform]));
         save.extend(images.iter().map(String::as_str));
+        self.docker.act(&save, None, context).await?;
         let load = ["load", "image-archive", &path, "--name", cluster.as_str()];
-        let loaded = async {
-            self.docker.act(&save, None, context).await?;
-            self.kind.act(&load, None, context).await
-        };
-        let loaded = loaded.await;
-        self.memory.forget(cluster, ARCHIVE);
-        loaded.map(drop)
+        self.kind.act(&load, None, context).await.map(drop)
     }
 
     /// Whether a node has the image of this name and identity.
