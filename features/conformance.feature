@@ -79,7 +79,7 @@ Feature: The suite itself
       | a filter that matches nothing     | run --name '^no such name' --report none      | 1    | failed     |
       | a list of nothing                 | list --tags @no-such-tag                      | 1    | no scenario |
       | a list without any of that name   | list --name '^no such name'                   | 1    | no scenario matches the filter |
-      | showing what is not there         | show 'no such name'                           | 1    | no scenario matches the filter |
+      | showing what is not there         | show 'nobody is so named'                     | 1    | no scenario matches the filter |
       | comparing with a damaged report   | compare damaged damaged                       | 3    | Run the suite again with --report to have a new one. |
       | comparing with a missing report   | compare nowhere damaged                       | 3    | Name the folder that `a9s conformance run --report` wrote. |
       | comparing with a report of old    | compare old old                               | 3    | and this program reads |

@@ -114,6 +114,9 @@ impl Console {
     /// Writes the document: when the command ends, or before it goes on for as long as the user likes. What went wrong is
     /// its field `error`; a command that had nothing else to say has a document of that alone.
     pub fn hand_out(&self, error: Option<&Finding>) {
+        if self.words() {
+            return;
+        }
         let document = {
             let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
             let mut document = std::mem::take(&mut state.document);
@@ -127,10 +130,9 @@ impl Console {
         };
         let json = || serde_json::to_string_pretty(&document).map(|text| escaped(&text) + "\n").ok();
         let text = match self.format {
-            None | Some(Format::Wide) => return,
-            Some(Format::Json) => json(),
             // JSON is YAML, too, and has an escape for everything.
             Some(Format::Yaml) => yaml::write(&document).ok().filter(|text| *text == printable(text)).or_else(json),
+            _ => json(),
         };
         self.bytes(text.unwrap_or_default().as_bytes());
     }
