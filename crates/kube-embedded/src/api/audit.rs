@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::handlers::leads_to_node;
 use super::metadata;
-use super::registry::api_version;
 use super::request::ResourceRequest;
 use crate::user::UserInfo;
 
@@ -67,12 +66,13 @@ impl Drop for Pending<'_> {
 }
 
 fn reference(request: &ResourceRequest) -> Value {
-    let mut reference = json!({
-        "resource": request.resource, "apiVersion": api_version(&request.group, &request.version),
-    });
-    for (field, text) in
-        [("namespace", &request.namespace), ("name", &request.name), ("subresource", &request.subresource)]
-    {
+    let mut reference = json!({"resource": request.resource, "apiVersion": request.version});
+    for (field, text) in [
+        ("apiGroup", &request.group),
+        ("namespace", &request.namespace),
+        ("name", &request.name),
+        ("subresource", &request.subresource),
+    ] {
         if !text.is_empty() {
             reference[field] = text.as_str().into();
         }

@@ -118,6 +118,22 @@ async fn what_is_opened_in_a_pod_is_audited_however_it_is_asked_for() {
     assert_eq!(opened, ["\"exec\"", "\"attach\"", "\"portforward\""]);
 }
 
+/// Kubernetes API reference, `audit.k8s.io/v1`, ObjectReference.
+#[tokio::test]
+async fn the_audit_names_group_and_version_of_an_object_apart() {
+    let server = Server::start().await;
+    server.request("DELETE", "/apis/apps/v1/namespaces/default/statefulsets/solo", None).await;
+    server.request("DELETE", "/api/v1/namespaces/default/pods/solo-0", None).await;
+    let audit = fs_err::read_to_string(server.directory.path().join("audit.log")).unwrap();
+    let events = audit.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    let deletions = events.filter(|event| event["verb"] == "delete");
+    let named: Vec<_> = deletions.map(|event| event["objectRef"].clone()).collect();
+    let of = |resource: &str, name: &str| json!({"resource": resource, "namespace": "default", "name": name, "apiVersion": "v1"});
+    let mut statefulset = of("statefulsets", "solo");
+    statefulset["apiGroup"] = "apps".into();
+    assert_eq!(named, [statefulset, of("pods", "solo-0")]);
+}
+
 #[tokio::test]
 async fn the_network_asks_for_credentials() {
     let server = Server::start().await;
