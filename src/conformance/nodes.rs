@@ -164,6 +164,13 @@ fn on_node(node: &str, script: &str) -> Command {
     command
 }
 
+/// Where the engine of the nodes is, as the caller's environment says it (Docker documentation, "Environment variables").
+pub fn engine() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .filter(|(name, _)| name.starts_with("DOCKER_"))
+}
+
 fn nodes(cluster: &Existing) -> Result<Vec<String>, Failure> {
     let name = cluster.context.strip_prefix("kind-").ok_or(Failure::Missing("kind cluster"))?;
     let format = format!("{{{{.Names}}}} {}", column(ROLE));

@@ -44,6 +44,8 @@ async fn without_image(world: &mut World, instance: String) -> Result<(), Failur
     let spec = pods.get(&format!("{instance}-0")).await?.spec.unwrap_or_default();
     let server = spec.containers.into_iter().find(|container| container.name == "postgres");
     let image = server.and_then(|container| container.image).ok_or(Failure::Missing("image of the server"))?;
+    // Whoever loads images speaks to the engine that has the nodes.
+    world.surroundings.env.extend(nodes::engine());
     spoil(world, move |cluster, at_work| Spoilt::without_image(cluster, at_work, &image)).await
 }
 

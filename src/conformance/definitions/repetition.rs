@@ -2,7 +2,6 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
-use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
 use cucumber::{then, when};
@@ -97,9 +96,10 @@ async fn cut_off(world: &mut World, line: String, how: String, times: usize) -> 
                 hits += 1;
                 longest = (longest * 2).min(LATEST);
             }
-            Cut::Missed(status) if status.success() => longest = started.elapsed().min(longest),
-            Cut::Missed(status) => {
-                return Err(Failure::unexpected(format!("a command that succeeds or is {how}"), format!("{status}")));
+            Cut::Missed(outcome) if outcome.status.success() => longest = started.elapsed().min(longest),
+            Cut::Missed(outcome) => {
+                let wanted = format!("a command that succeeds or is {how}");
+                return Err(Failure::unexpected(wanted, outcome.transcript()));
             }
         }
     }
@@ -113,34 +113,19 @@ enum Cut {
     Hit,
     /// It had not begun.
     Early,
-    Missed(ExitStatus),
+    Missed(Outcome),
 }
 
 async fn killed_after(world: &World, words: &[&str], delay: Duration) -> Result<Cut, Failure> {
-    let mut child = command::start_a9s(&world.surroundings, words)?;
-    if let Ok(status) = tokio::time::timeout(delay, child.wait()).await {
-        return Ok(Cut::Missed(status?));
-    }
-    child.start_kill()?;
-    let status = child.wait().await?;
-    Ok(if status.code().is_none() { Cut::Hit } else { Cut::Missed(status) })
+    let (outcome, _) = ended_after(world, words, delay, Signal::SIGKILL).await?;
+    Ok(if outcome.status.code().is_none() { Cut::Hit } else { Cut::Missed(outcome) })
 }
 
 /// It has to end by itself, and to say why.
 async fn interrupted_after(world: &World, words: &[&str], delay: Duration, signal: Signal) -> Result<Cut, Failure> {
-    let started = Instant::now();
-    let child = command::start_a9s(&world.surroundings, words)?;
-    let pid = command::pid(&child)?;
-    let mut ended = pin!(child.wait_with_output());
-    if let Ok(output) = tokio::time::timeout(delay, &mut ended).await {
-        return Ok(Cut::Missed(output?.status));
-    }
-    kill(pid, signal).map_err(std::io::Error::from)?;
-    let line = format!("a9s {} (interrupted by {signal} after {delay:?})", words.join(" "));
-    let output = tokio::time::timeout(PROMPTLY, ended).await;
-    let output = output.map_err(|_| Failure::unexpected(format!("an end within {PROMPTLY:?}"), line.clone()))??;
-    let outcome = Outcome::of(line, &output, started.elapsed());
+    let (outcome, is_sent) = ended_after(world, words, delay, signal).await?;
     match outcome.status {
+        _ if !is_sent => Ok(Cut::Missed(outcome)),
         status if status.signal() == Some(signal as i32) => Ok(Cut::Early),
         status if status.code() == Some(Class::Interrupted.exit_code().into()) => {
             match outcome.stderr.contains("[interrupted]") {
@@ -148,9 +133,31 @@ async fn interrupted_after(world: &World, words: &[&str], delay: Duration, signa
                 false => Err(Failure::unexpected("a word about the interrupt", outcome.transcript())),
             }
         }
-        status if status.success() => Ok(Cut::Missed(status)),
+        status if status.success() => Ok(Cut::Missed(outcome)),
         _ => Err(Failure::unexpected("an interrupted command", outcome.transcript())),
     }
+}
+
+/// Runs a command, which gets a signal if it has not ended after so long; what it did, and whether it got it.
+async fn ended_after(
+    world: &World,
+    words: &[&str],
+    delay: Duration,
+    signal: Signal,
+) -> Result<(Outcome, bool), Failure> {
+    let started = Instant::now();
+    let child = command::start_a9s(&world.surroundings, words)?;
+    let pid = command::pid(&child)?;
+    let mut ended = pin!(child.wait_with_output());
+    let line = words.join(" ");
+    if let Ok(output) = tokio::time::timeout(delay, &mut ended).await {
+        return Ok((Outcome::of(format!("a9s {line}"), &output?, started.elapsed()), false));
+    }
+    kill(pid, signal).map_err(std::io::Error::from)?;
+    let line = format!("a9s {line} ({signal} after {delay:?})");
+    let output = tokio::time::timeout(PROMPTLY, ended).await;
+    let output = output.map_err(|_| Failure::unexpected(format!("an end within {PROMPTLY:?}"), line.clone()))??;
+    Ok((Outcome::of(line, &output, started.elapsed()), true))
 }
 
 /// What a command says that waits.
