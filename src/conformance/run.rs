@@ -18,7 +18,7 @@ use super::observe::Look;
 use super::options::Options;
 use super::recorder::{Key, Recorder, Say, Shared, blank};
 use super::results::{Outcome, Results, SCHEMA, Scenario, Selection, Verdict};
-use super::stage::{Door, Notes, Stage};
+use super::stage::{Door, Notes, SharedCluster, Stage};
 use super::world::{self, World};
 use super::{directory, environment, evidence, observations, observe, preflight, reports, teardown};
 use crate::finding::{Finding, Id};
@@ -525,9 +525,8 @@ async fn answer_of_shared_cluster() {
 
 /// Whether the cluster that scenarios share answers, if it was asked for yet. Any answer is one, also a refusal.
 async fn answers(stage: &Stage) -> Option<bool> {
-    let (surroundings, _) = stage.shared_if_there()?;
-    let client = observe::client(surroundings).await.ok()?;
-    let answer = tokio::time::timeout(ANSWER, client.apiserver_version()).await;
+    let onlooker = &stage.shared_if_there()?.onlooker;
+    let answer = tokio::time::timeout(ANSWER, onlooker.apiserver_version()).await;
     Some(matches!(answer, Ok(Ok(_) | Err(kube::Error::Api(_)))))
 }
 
@@ -558,16 +557,12 @@ async fn lost(stage: &Stage) {
 /// people's clusters change by themselves: there only what names a namespace of this run counts, such as the volume of a claim
 /// that was in it, or a ConfigMap in `default` that was made for it.
 async fn left_on_cluster(stage: &Stage) -> Vec<String> {
-    let Some((surroundings, before)) = stage.shared_if_there() else { return Vec::new() };
+    let Some(SharedCluster { onlooker, before, .. }) = stage.shared_if_there() else { return Vec::new() };
     let marks = if stage.existing.is_some() { stage.namespaces_begin() } else { String::new() };
-    let client = match observe::client(surroundings).await {
-        Ok(client) => client,
-        Err(failure) => return vec![format!("nobody knows what, on the cluster: {failure}")],
-    };
     let own: Vec<String> = stage.namespaces_left().iter().map(|name| format!("namespace {name}")).collect();
     // Volumes go some time after the claims of the last namespace.
     let settled = observe::until_cleared("nothing being left", SETTLING, || async {
-        let now = observe::outside(&client, &marks).await;
+        let now = observe::outside(onlooker, &marks).await;
         let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
         Ok(Look::when(left.is_empty(), left.join("\n")))
     });

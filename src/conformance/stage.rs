@@ -1,6 +1,7 @@
 //! What one run of the suite has: its directory, the program under test, and the cluster that most scenarios share.
 
 use std::collections::{BTreeSet, HashMap};
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -45,7 +46,7 @@ pub struct Stage {
     patience: Option<Duration>,
     /// What namespaces of this run are labelled with.
     pub run: String,
-    shared: OnceCell<(Surroundings, BTreeSet<String>)>,
+    shared: OnceCell<SharedCluster>,
     scenarios: AtomicUsize,
     notes: Mutex<HashMap<Key, Notes>>,
     namespaces: Mutex<BTreeSet<String>>,
@@ -53,6 +54,22 @@ pub struct Stage {
     left: Mutex<Vec<String>>,
     store_unseen: OnceLock<String>,
     ways: Ways,
+}
+
+/// The cluster that most scenarios share.
+pub struct SharedCluster {
+    surroundings: Surroundings,
+    /// As the administrator who made it: a scenario may have spoilt its own kubeconfig. Its connections are kept, because a
+    /// handshake takes longer than most requests.
+    pub onlooker: Client,
+    /// What was outside the namespaces of scenarios at first.
+    pub before: BTreeSet<String>,
+}
+
+impl fmt::Debug for SharedCluster {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("SharedCluster").field("surroundings", &self.surroundings).finish_non_exhaustive()
+    }
 }
 
 /// How the program is driven: `A9S_DOOR`.
@@ -259,31 +276,43 @@ impl Stage {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned().unwrap_or_default()
     }
 
-    /// The cluster that most scenarios share; the first who asks creates it, unless it is an existing one.
+    /// Where the cluster is that most scenarios share; the first who asks creates it, unless it is an existing one.
     ///
     /// # Errors
     /// What the program said when it could not be created; every scenario that needs it then fails with it.
     pub async fn shared(&self) -> Result<&Surroundings, Failure> {
+        self.shared_cluster().await.map(|shared| &shared.surroundings)
+    }
+
+    /// A client of the administrator of the cluster that most scenarios share.
+    ///
+    /// # Errors
+    /// As [`Stage::shared`].
+    pub async fn onlooker(&self) -> Result<Client, Failure> {
+        self.shared_cluster().await.map(|shared| shared.onlooker.clone())
+    }
+
+    async fn shared_cluster(&self) -> Result<&SharedCluster, Failure> {
         self.shared
             .get_or_try_init(|| async {
                 let surroundings = Surroundings::new(&self.directory.join("shared"))?;
                 if let Some(existing) = &self.existing {
                     surroundings.write_kubeconfig(&existing.kubeconfig)?;
+                    let onlooker = observe::client(&surroundings).await?;
                     // Nothing there names a namespace of this run yet, and nothing else will count.
-                    return Ok((surroundings, BTreeSet::new()));
+                    return Ok(SharedCluster { surroundings, onlooker, before: BTreeSet::new() });
                 }
                 let outcome = command::a9s(&surroundings, &["create", "cluster", "a8s", "--yes"]).await?;
                 outcome.require_success()?;
-                let client = observe::client(&surroundings).await?;
-                let before = observe::outside(&client, "").await;
-                Ok((surroundings, before))
+                let onlooker = observe::client(&surroundings).await?;
+                let before = observe::outside(&onlooker, "").await;
+                Ok(SharedCluster { surroundings, onlooker, before })
             })
             .await
-            .map(|(surroundings, _)| surroundings)
     }
 
-    /// The shared cluster, if a scenario has asked for it, and what it had at first outside the namespaces of scenarios.
-    pub fn shared_if_there(&self) -> Option<&(Surroundings, BTreeSet<String>)> {
+    /// The shared cluster, if a scenario has asked for it.
+    pub fn shared_if_there(&self) -> Option<&SharedCluster> {
         self.shared.get()
     }
 }

@@ -21,11 +21,7 @@ pub async fn delete_namespaces(namespaces: Vec<String>) -> Vec<String> {
     if namespaces.is_empty() {
         return Vec::new();
     }
-    let client = match Stage::get().shared().await {
-        Ok(shared) => observe::client(shared).await,
-        Err(failure) => Err(failure),
-    };
-    let client = match client {
+    let client = match Stage::get().onlooker().await {
         Ok(client) => client,
         Err(failure) => return vec![failure.to_string()],
     };

@@ -264,8 +264,7 @@ impl World {
     /// # Errors
     /// A kubeconfig that is not usable.
     pub async fn onlooker(&self) -> Result<Client, Failure> {
-        let surroundings = if self.shared { Stage::get().shared().await? } else { &self.surroundings };
-        observe::client(surroundings).await
+        if self.shared { Stage::get().onlooker().await } else { self.client().await }
     }
 
     /// Runs the program under test and remembers what it did.
@@ -392,7 +391,7 @@ impl World {
         let stage = Stage::get();
         let mut leaks = Vec::new();
         let look = async {
-            let store = backup::store_of(observe::client(stage.shared().await?).await?).await?;
+            let store = backup::store_of(stage.onlooker().await?).await?;
             for namespace in &self.namespaces {
                 let own = format!("{namespace}/");
                 let there = store.list(namespace).await;
