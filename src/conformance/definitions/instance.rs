@@ -268,9 +268,12 @@ async fn events(world: &mut World, name: String, step: &Step) -> Result<(), Fail
 async fn delete_pod(world: &mut World, name: String) -> Result<(), Failure> {
     let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
     let pod = format!("{name}-0");
-    let old = pods.get(&pod).await?.metadata.uid;
+    let found = pods.get(&pod).await?;
+    let old = found.metadata.uid;
+    // So long it may take to end, and what comes after that is waited for as anything else.
+    let grace = found.spec.and_then(|spec| spec.termination_grace_period_seconds).unwrap_or_default();
     pods.delete(&pod, &DeleteParams::default()).await?;
-    until(format!("another pod {pod}"), SOON, || async {
+    until(format!("another pod {pod}"), SOON + Duration::from_secs(grace.unsigned_abs()), || async {
         let uid = pods.get_opt(&pod).await?.and_then(|pod| pod.metadata.uid);
         Ok(Look::when(uid.is_some() && uid != old, format!("{uid:?}")))
     })
