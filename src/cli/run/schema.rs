@@ -30,7 +30,7 @@ pub fn of_playbooks() -> Value {
                 "properties": defaults, "additionalProperties": false,
             },
             "before": {"description": "Run once, first.", "allOf": [list]},
-            "steps": {"description": "Run once, or as often as --repeat or --for say. {round} in a value is the number of the round, from 1.", "allOf": [list]},
+            "steps": {"minItems": 1, "description": "Run once, or as often as --repeat or --for say. {round} in a value is the number of the round, from 1.", "allOf": [list]},
             "after": {"description": "Run once, when all that has been done.", "allOf": [list]},
         },
         "$defs": {"step": {"description": "A command with its flags.", "oneOf": steps}},
@@ -67,7 +67,9 @@ fn property(argument: &Arg) -> Value {
     }
     let values: Vec<String> = argument.get_possible_values().iter().map(|value| value.get_name().to_owned()).collect();
     if !values.is_empty() && !matches!(argument.get_action(), ArgAction::SetTrue) {
-        property["enum"] = json!(values);
+        // Where case does not matter, there are more of them than can be listed.
+        let these = if argument.is_ignore_case_set() { "examples" } else { "enum" };
+        property[these] = json!(values);
     }
     if let [default] = argument.get_default_values()
         && !matches!(argument.get_action(), ArgAction::SetTrue)
