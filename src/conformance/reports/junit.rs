@@ -6,6 +6,11 @@ use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestRerun, T
 
 use crate::conformance::results::{Attempt, Outcome, Results, Scenario, Verdict};
 
+/// The suite of what is wrong with the run itself.
+const RUN: &str = "the run";
+/// Elsewhere the name of an exception: the schemas of Surefire and Jenkins demand one.
+const TYPE: &str = "failed";
+
 /// The document.
 ///
 /// # Errors
@@ -31,11 +36,13 @@ pub fn document(results: &Results) -> std::io::Result<String> {
         }
         Verdict::Passed | Verdict::Failed => None,
     };
-    let mut run = TestSuite::new("the run");
+    let mut run = TestSuite::new(RUN);
     for problem in results.problems.iter().chain(&cut_off) {
         let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-        status.set_message(problem.as_str());
-        run.add_test_case(TestCase::new(problem.as_str(), status));
+        status.set_message(problem.as_str()).set_type(TYPE);
+        let mut case = TestCase::new(problem.as_str(), status);
+        case.set_classname(RUN);
+        run.add_test_case(case);
     }
     if !run.test_cases.is_empty() {
         suites.push(run);
@@ -61,7 +68,7 @@ fn case(scenario: &Scenario) -> TestCase {
             status.set_message(format!("quarantined ({why}): {}", scenario.message));
         }
         Outcome::Failed => {
-            status.set_message(scenario.message.lines().next().unwrap_or_default());
+            status.set_message(scenario.message.lines().next().unwrap_or_default()).set_type(TYPE);
             status.set_description(scenario.message.as_str());
             let attempts: Vec<&Attempt> = failed(scenario).collect();
             for attempt in attempts.iter().rev().skip(1).rev() {
@@ -84,7 +91,7 @@ fn failed(scenario: &Scenario) -> impl Iterator<Item = &Attempt> {
 
 fn rerun(attempt: &Attempt) -> TestRerun {
     let mut rerun = TestRerun::new(NonSuccessKind::Failure);
-    rerun.set_message(attempt.message.lines().next().unwrap_or_default());
+    rerun.set_message(attempt.message.lines().next().unwrap_or_default()).set_type(TYPE);
     rerun.set_description(attempt.message.as_str());
     rerun.set_time(Duration::from_secs_f64(attempt.seconds));
     rerun
