@@ -91,6 +91,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_registry_that_wants_a_token_gets_the_one_that_is_for_everybody() {
+        let (issuer, tokens) = server(vec![answer("200 OK", "", br#"{"token": "anybody"}"#)]).await;
+        let challenge = format!("www-authenticate: Bearer realm=\"{issuer}/token\",service=\"registry.test\"\r\n");
+        let unauthorized = answer("401 Unauthorized", &challenge, b"");
+        let (verdict, asked) = verdict(vec![unauthorized, answer("200 OK", "", b"")]).await;
+        assert_eq!(verdict, Verdict::There(None));
+        let tokens = tokens.await.unwrap();
+        assert!(tokens[0].starts_with("GET /token?service=registry.test&scope=repository:a/b:pull "), "{tokens:?}");
+        assert!(asked[1].contains("\r\nauthorization: Bearer anybody\r\n"), "{asked:?}");
+    }
+
+    #[tokio::test]
     async fn one_that_was_deleted_is_gone_and_one_behind_a_login_is_denied() {
         assert_eq!(verdict(vec![answer("404 Not Found", "", b"")]).await.0, Verdict::Gone);
         assert_eq!(verdict(vec![answer("401 Unauthorized", "", b"")]).await.0, Verdict::Denied);
