@@ -39,7 +39,7 @@ const CONNECT: Duration = Duration::from_secs(5);
 /// How long an API server may take to begin its first answer: one that keeps silent for longer is not waited for.
 const FIRST_ANSWER: Duration = Duration::from_secs(10);
 /// How long an API server that has answered before may take to begin an answer. It gives itself 60 seconds (kube-apiserver
-/// `--request-timeout`), and says so then.
+/// `--request-timeout`), and says so then; a log that is followed has no such limit there, and none here.
 const ANSWER: Duration = Duration::from_secs(65);
 
 /// Which cluster is meant, as `kubectl` would understand it.

@@ -1,5 +1,6 @@
 //! How long an API server may keep silent. Whoever takes a connection may be nobody who ever answers, so a server that has
-//! answered nothing at all yet gets little time; one that has answered gets as long as it gives itself.
+//! answered nothing at all yet gets little time; one that has answered gets as long as it gives itself, and where a log is
+//! followed as long as that takes.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use http::Request;
+use http::{Request, Uri};
 use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
@@ -38,7 +39,8 @@ pub(super) struct Limit {
 }
 
 impl Limit {
-    /// Gives the server `first` to begin its first answer, to whichever request that is, and `every` for any other.
+    /// Gives the server `first` to begin its first answer, to whichever request that is, and `every` for any other; once it has
+    /// answered, whoever follows a log waits without end.
     pub(super) fn new(first: Duration, every: Duration) -> Self {
         Self { first, every, has_answered: Arc::default() }
     }
@@ -58,7 +60,10 @@ impl Limit {
     }
 
     /// Waits for an answer as long as it may take.
-    async fn keep<T, E: Into<BoxError>>(self, answer: impl Future<Output = Result<T, E>>) -> Result<T, BoxError> {
+    async fn keep<T, E>(self, is_endless: bool, answer: impl Future<Output = Result<T, E>>) -> Result<T, BoxError>
+    where
+        E: Into<BoxError>,
+    {
         let mut answer = pin!(answer);
         if let Ok(answer) = timeout(self.first, answer.as_mut()).await {
             let answer = answer.map_err(Into::<BoxError>::into)?;
@@ -69,9 +74,17 @@ impl Limit {
         if !self.has_answered.load(Ordering::Relaxed) {
             return Err(Silent(self.first).into());
         }
+        if is_endless {
+            return answer.await.map_err(Into::into);
+        }
         let rest = self.every.saturating_sub(self.first);
         timeout(rest, answer).await.map_err(|_| Silent(self.every))?.map_err(Into::into)
     }
+}
+
+/// Whether a log is followed. A kubelet begins its answer with the first line, and a container may say nothing for days.
+fn follows_a_log(uri: &Uri) -> bool {
+    uri.path().ends_with("/log") && uri.query().is_some_and(|query| query.split('&').any(|it| it == "follow=true"))
 }
 
 impl<S> Layer<S> for Limit {
@@ -88,9 +101,9 @@ pub(super) struct Limited<S> {
     limit: Limit,
 }
 
-impl<S, R> Service<R> for Limited<S>
+impl<S, B> Service<Request<B>> for Limited<S>
 where
-    S: Service<R>,
+    S: Service<Request<B>>,
     S::Future: Send + 'static,
     S::Response: Send + 'static,
     S::Error: Into<BoxError> + Send + 'static,
@@ -103,8 +116,9 @@ where
         self.inner.poll_ready(context).map_err(Into::into)
     }
 
-    fn call(&mut self, request: R) -> Self::Future {
-        Box::pin(self.limit.clone().keep(self.inner.call(request)))
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let is_endless = follows_a_log(request.uri());
+        Box::pin(self.limit.clone().keep(is_endless, self.inner.call(request)))
     }
 }
 
@@ -126,14 +140,19 @@ mod tests {
 
     /// Asks a server that answers after so long, or never.
     async fn ask(limit: &Limit, after: Option<Duration>) -> Result<(), String> {
-        let server = service_fn(move |()| async move {
+        ask_for("/readyz", limit, after).await
+    }
+
+    async fn ask_for(path: &str, limit: &Limit, after: Option<Duration>) -> Result<(), String> {
+        let server = service_fn(move |_: Request<()>| async move {
             match after {
                 Some(after) => sleep(after).await,
                 None => pending().await,
             }
             Ok::<_, BoxError>(())
         });
-        limit.layer(server).oneshot(()).await.map_err(|error| error.to_string())
+        let request = Request::get(path).body(()).unwrap();
+        limit.layer(server).oneshot(request).await.map_err(|error| error.to_string())
     }
 
     #[tokio::test]
@@ -150,6 +169,17 @@ mod tests {
         assert_eq!(ask(&limit, Some(Duration::ZERO)).await, Ok(()));
         assert_eq!(ask(&limit, Some(FIRST * 2)).await, Ok(()));
         assert_eq!(ask(&limit, None).await, Err(Silent(FIRST * 4).to_string()));
+    }
+
+    #[tokio::test]
+    async fn whoever_follows_a_log_waits_for_its_first_line_once_the_server_has_answered() {
+        let limit = limit();
+        let log = "/api/v1/namespaces/default/pods/solo-0/log?&container=postgres";
+        let followed = format!("{log}&follow=true&tailLines=0");
+        assert_eq!(ask_for(&followed, &limit, None).await, Err(Silent(FIRST).to_string()));
+        assert_eq!(ask(&limit, Some(Duration::ZERO)).await, Ok(()));
+        assert_eq!(ask_for(&followed, &limit, Some(FIRST * 5)).await, Ok(()));
+        assert_eq!(ask_for(log, &limit, Some(FIRST * 5)).await, Err(Silent(FIRST * 4).to_string()));
     }
 
     #[tokio::test]
