@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::Session;
 use super::arguments::ClusterTarget;
 use crate::finding::Finding;
-use crate::kubernetes::{Connection, Target};
+use crate::kubernetes::{Connection, Target, within};
 use crate::manifest::resource::Kind;
 use crate::steps::look::majors;
 
@@ -96,12 +96,10 @@ async fn installed(target: &Target) -> Installed {
         }
     };
     answer.context = Some(connection.context.clone());
-    let within = |what| tokio::time::timeout(DEADLINE, what);
-    let kubernetes = async { connection.client.apiserver_version().await };
     let (kubernetes, stack, majors) = tokio::join!(
-        within(Box::pin(kubernetes)),
-        tokio::time::timeout(DEADLINE, stack(&connection)),
-        tokio::time::timeout(DEADLINE, majors(&connection.client))
+        within(DEADLINE, connection.client.apiserver_version()),
+        within(DEADLINE, stack(&connection)),
+        within(DEADLINE, majors(&connection.client))
     );
     match kubernetes {
         Ok(Ok(version)) => answer.kubernetes = Some(version.git_version),

@@ -16,7 +16,7 @@ use kube::{Api, Client, ResourceExt};
 use super::observe;
 use super::world::RUN_LABEL;
 use crate::finding::{Class, Finding, Id};
-use crate::kubernetes::{DOES_IT_RUN, Error, Target};
+use crate::kubernetes::{DOES_IT_RUN, Error, Target, within};
 use crate::steps::stack;
 
 /// Verbs, group, resource, subresource.
@@ -138,7 +138,7 @@ pub struct Existing {
 /// # Errors
 /// The context is not there, the cluster does not answer, has no stack, or does not let us.
 pub async fn check(target: &Target, tags: &BTreeSet<String>) -> Result<Existing, Finding> {
-    let looked = tokio::time::timeout(PATIENCE, look(target, tags)).await;
+    let looked = within(PATIENCE, look(target, tags)).await;
     let looked = looked.unwrap_or_else(|_| {
         let cause = format!("the cluster did not answer within {} s", PATIENCE.as_secs());
         Err(Finding::new(Id::ClusterUnreachable, cause).advise(DOES_IT_RUN))

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use http::StatusCode;
 use kube::client::AuthError;
 use kube::config::KubeconfigError;
 
@@ -147,7 +148,7 @@ impl Error {
     /// What failed and why, on one line.
     pub fn reason(&self) -> String {
         match self.status() {
-            Some(status) => format!("{self}: {}", status.message),
+            Some(status) => format!("{self}: {}", said(status)),
             None => chain(self),
         }
     }
@@ -162,6 +163,15 @@ impl Error {
             }
         }
     }
+}
+
+/// What a server says by an answer that is none: its own words, or else what its code stands for.
+pub fn said(status: &kube::core::Status) -> String {
+    if !status.message.is_empty() {
+        return status.message.clone();
+    }
+    let code = StatusCode::from_u16(status.code).map(|code| code.to_string());
+    format!("it answers {}", code.unwrap_or_else(|_| status.code.to_string()))
 }
 
 impl From<Error> for Finding {

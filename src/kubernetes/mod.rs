@@ -24,8 +24,9 @@ use kube::{Api, Client, Config};
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
-pub use self::error::{DOES_IT_RUN, Error};
+pub use self::error::{DOES_IT_RUN, Error, said};
 use self::silence::Limit;
+pub use self::silence::within;
 use crate::finding::Finding;
 
 /// How the program calls itself to the API server.
@@ -221,8 +222,21 @@ pub fn is_before(version: &Info, minor: u32) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    /// The server at a URL, by a kubeconfig that is written into a directory.
+    pub(crate) fn target(directory: &Path, url: &str) -> Target {
+        let path = directory.join("kubeconfig");
+        let text = format!(
+            "{{apiVersion: v1, kind: Config, current-context: demo, contexts: [{{name: demo, context: {{cluster: demo, user: demo}}}}], \
+             clusters: [{{name: demo, cluster: {{server: '{url}'}}}}], users: [{{name: demo, user: {{}}}}]}}"
+        );
+        fs_err::write(&path, text).unwrap();
+        Target { kubeconfig: Some(path), context: None }
+    }
 
     #[test]
     fn servers_say_their_version_in_more_than_one_way() {

@@ -9,13 +9,14 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use http::{Request, Uri};
+use http::{Request, Response, Uri};
 use kube::client::retry::RetryPolicy;
 use kube::client::{Body, ClientBuilder};
 use kube::{Client, Config};
-use tokio::time::timeout;
+use tokio::time::error::Elapsed;
+use tokio::time::{Instant, Sleep, timeout};
 use tower::buffer::BufferLayer;
-use tower::retry::RetryLayer;
+use tower::retry::{Policy, RetryLayer};
 use tower::{BoxError, Layer, Service};
 
 /// How many requests may wait to be sent: as many as the library lets wait.
@@ -24,6 +25,44 @@ const WAITING: usize = 1024;
 const PAUSES: (Duration, Duration) = (Duration::from_millis(5), Duration::from_secs(5));
 /// How often it is sent again: all pauses together take 15 to 25 seconds.
 const AGAIN: u32 = 12;
+
+tokio::task_local! {
+    /// Until when somebody waits for the requests of this task.
+    static UNTIL: Instant;
+}
+
+/// Waits for what asks a cluster, for so long. What the server can't take now is not sent again when nobody waits any more: then
+/// its refusal is the answer.
+///
+/// # Errors
+/// It has not ended in time.
+pub async fn within<F: Future>(limit: Duration, asking: F) -> Result<F::Output, Elapsed> {
+    let until = Instant::now() + limit;
+    let until = UNTIL.try_with(|others| until.min(*others)).unwrap_or(until);
+    timeout(limit, UNTIL.scope(until, asking)).await
+}
+
+/// When a request is sent again.
+#[derive(Clone)]
+struct Again(RetryPolicy);
+
+impl<T> Policy<Request<Body>, Response<T>, BoxError> for Again {
+    type Future = Sleep;
+
+    fn retry(
+        &mut self,
+        request: &mut Request<Body>,
+        result: &mut Result<Response<T>, BoxError>,
+    ) -> Option<Self::Future> {
+        let pause = self.0.retry(request, result)?;
+        let is_waited_for = UNTIL.try_with(|until| pause.deadline() < *until).unwrap_or(true);
+        is_waited_for.then_some(pause)
+    }
+
+    fn clone_request(&mut self, request: &Request<Body>) -> Option<Request<Body>> {
+        <RetryPolicy as Policy<Request<Body>, Response<T>, BoxError>>::clone_request(&mut self.0, request)
+    }
+}
 
 /// A request was not answered in time.
 #[derive(Debug, thiserror::Error)]
@@ -56,7 +95,7 @@ impl Limit {
         let builder = ClientBuilder::try_from(config)?.with_layer(self);
         // Only what can be cloned can be sent again.
         let builder = builder.with_layer(&BufferLayer::<Request<Body>>::new(WAITING));
-        Ok(builder.with_layer(&RetryLayer::new(policy)).build())
+        Ok(builder.with_layer(&RetryLayer::new(Again(policy))).build())
     }
 
     /// Waits for an answer as long as it may take.
@@ -197,6 +236,16 @@ mod tests {
         let request = Request::get("/readyz").body(Vec::new()).unwrap();
         assert_eq!(client.request_text(request).await.unwrap(), "ok");
         assert_eq!(asked.await.unwrap().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn a_server_that_can_take_nothing_for_longer_than_it_is_waited_for_has_answered_so() {
+        let later = answer("503 Service Unavailable", "retry-after: 60\r\n", b"");
+        let (url, _asked) = server(vec![later]).await;
+        let client = limit().client(Config::new(url.parse().unwrap())).unwrap();
+        let request = Request::get("/readyz").body(Vec::new()).unwrap();
+        let refusal = within(Duration::from_secs(20), client.request_text(request)).await.unwrap();
+        assert!(matches!(refusal, Err(kube::Error::Api(status)) if status.code == 503));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::finding::{Finding, Id};
-use crate::kubernetes::Target;
+use crate::kubernetes::{Target, said, within};
 use crate::step::Context;
 
 /// How long one look at `/readyz` may take.
@@ -271,12 +271,12 @@ async fn wait_until_ready(kubeconfig: PathBuf) {
 async fn ready(target: &Target) -> Result<String, String> {
     let connection = target.connect().await.map_err(|_| "it is starting".to_owned())?;
     let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
-    match tokio::time::timeout(LOOK, connection.client.request_text(request)).await {
+    match within(LOOK, connection.client.request_text(request)).await {
         Ok(Ok(_)) => Ok(connection.server),
         Ok(Err(kube::Error::Api(status))) => {
             // One line for each check; of those that are well, too.
-            let check = status.message.lines().find_map(|line| line.strip_prefix("[-]"));
-            Err(format!("its API server is not ready: {}", check.unwrap_or(&status.message)))
+            let check = status.message.lines().find_map(|line| line.strip_prefix("[-]")).map(str::to_owned);
+            Err(format!("its API server is not ready: {}", check.unwrap_or_else(|| said(&status))))
         }
         Ok(Err(_)) => Err("its API server does not answer".to_owned()),
         Err(_) => Err("its API server does not answer in time".to_owned()),
@@ -310,6 +310,20 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::kubernetes::tests::target;
+    use crate::manifest::fetch::tests::{answer, server};
+
+    #[rstest]
+    #[case("", "it answers 503 Service Unavailable")]
+    #[case("[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed", "etcd failed: reason withheld")]
+    #[tokio::test]
+    async fn a_server_that_is_not_ready_says_why(#[case] body: &str, #[case] why: &str) {
+        let directory = tempfile::tempdir().unwrap();
+        let refusal = answer("503 Service Unavailable", "retry-after: 60\r\n", body.as_bytes());
+        let (url, _asked) = server(vec![refusal]).await;
+        let state = ready(&target(directory.path(), &url)).await;
+        assert_eq!(state, Err(format!("its API server is not ready: {why}")));
+    }
 
     #[rstest]
     #[case("a8s", true)]

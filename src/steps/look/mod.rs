@@ -13,7 +13,7 @@ use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client};
 
 use crate::finding::Finding;
-use crate::kubernetes::Error;
+use crate::kubernetes::{Error, within};
 use crate::manifest::names::Namespace;
 use crate::manifest::resource::{ApiVersion, Kind, Reference};
 use crate::steps::condition;
@@ -26,7 +26,7 @@ pub const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// It fails, or is not answered in time.
 pub async fn ask<T>(what: &str, request: impl Future<Output = Result<T, kube::Error>>) -> Result<T, Error> {
-    match tokio::time::timeout(PATIENCE, request).await {
+    match within(PATIENCE, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(Error::request(what, error)),
         Err(_) => Err(Error::Unanswered { what: what.to_owned(), seconds: PATIENCE.as_secs() }),
@@ -86,4 +86,23 @@ pub async fn majors(client: &Client) -> Result<Vec<u32>, Error> {
     let mut majors: Vec<u32> = data.keys().filter_map(|key| key.parse().ok()).collect();
     majors.sort_unstable();
     Ok(majors)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::finding::Id;
+    use crate::kubernetes::tests::target;
+    use crate::manifest::fetch::tests::{answer, server};
+
+    #[tokio::test]
+    async fn a_server_that_can_take_nothing_now_has_answered() {
+        let directory = tempfile::tempdir().unwrap();
+        let later = answer("503 Service Unavailable", "retry-after: 60\r\n", b"");
+        let (url, _asked) = server(vec![later]).await;
+        let connection = target(directory.path(), &url).connect().await.unwrap();
+        let finding = Finding::from(ask("ask the cluster", connection.client.apiserver_version()).await.unwrap_err());
+        assert_eq!(finding.id, Id::ClusterUnreachable);
+        assert_eq!(finding.cause, "cannot ask the cluster: it answers 503 Service Unavailable");
+    }
 }

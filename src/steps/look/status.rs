@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use super::item::Item;
 use super::{PATIENCE, ask, list_for};
 use crate::finding::Finding;
-use crate::kubernetes::diagnosis;
 use crate::kubernetes::exec::{self, Container};
+use crate::kubernetes::{diagnosis, within};
 use crate::manifest::names::Namespace;
 use crate::manifest::resource::{Kind, Reference};
 use crate::steps::resource::get;
@@ -229,7 +229,7 @@ async fn run(client: &Client, namespace: &Namespace, pod: &str, words: &[&str]) 
     let mut output = Vec::new();
     let mut keep = |bytes: &[u8]| output.extend_from_slice(bytes);
     let words = words.iter().map(|word| (*word).to_owned()).collect();
-    let ended = tokio::time::timeout(PATIENCE, exec::run(client.clone(), &container, words, None, &mut keep)).await;
+    let ended = within(PATIENCE, exec::run(client.clone(), &container, words, None, &mut keep)).await;
     match ended {
         Err(_) => Err(format!("no answer within {} s", PATIENCE.as_secs())),
         Ok(Err(error)) => Err(Finding::from(error).cause),
