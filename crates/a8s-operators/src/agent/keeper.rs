@@ -134,6 +134,27 @@ impl<P: Platform> Keeper<P> {
         Err(Error::Configuration("others write it without end".to_owned()))
     }
 
+    /// Says of who held the Lease before that it is no primary, again and again until that is said. Once this run does not hold
+    /// the Lease any more, the other may be the primary again.
+    pub async fn depose(&self, last: &Holder) {
+        let mut said = String::new();
+        while self.held().is_some() {
+            let saying = timeout(ANSWER, self.platform.depose(&last.pod, &last.uid)).await;
+            match saying.unwrap_or_else(|_| Err(Error::Configuration("it does not answer".to_owned()))) {
+                Ok(true) => return,
+                Ok(false) => {}
+                Err(error) => {
+                    let text = chain(&error);
+                    if text != said {
+                        tracing::warn!("{text}; it is tried again");
+                        said = text;
+                    }
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
+        }
+    }
+
     /// Lets the Lease go. The server must have ended, with all its WAL before `end`, if that is known.
     ///
     /// # Errors

@@ -321,14 +321,11 @@ impl Platform for Kubernetes {
         Ok(api.get_opt(pod).await.map_err(failed("read a member's pod"))?.as_ref().map(member))
     }
 
-    async fn depose(&self, pod: &str, uid: &str) -> Result<(), Error> {
+    async fn depose(&self, pod: &str, uid: &str) -> Result<bool, Error> {
         let metadata = json!({"labels": {(LABEL_ROLE): "replica"}});
-        loop {
-            match self.amend("label the pod of the last primary", pod, Some(uid), metadata.clone()).await {
-                Ok(false) => {}
-                Ok(true) | Err(Error::Gone(_)) => return Ok(()),
-                Err(error) => return Err(error),
-            }
+        match self.amend("label the pod of the last primary", pod, Some(uid), metadata).await {
+            Err(Error::Gone(_)) => Ok(true),
+            result => result,
         }
     }
 
@@ -499,7 +496,7 @@ mod tests {
         assert!(!stored.lock().expect("not poisoned").deliver(&late), "it has arrived");
         // What another member has said of it, too.
         let late = give_up(&stored, agent.say(&report("master"))).await;
-        agent.depose("x-0", "1").await.expect("said");
+        assert!(agent.depose("x-0", "1").await.expect("said"));
         assert!(!stored.lock().expect("not poisoned").deliver(&late), "it has arrived");
         assert_eq!(role(), "replica");
         // What arrives before is said again.
@@ -566,7 +563,7 @@ mod tests {
         stored.lock().expect("not poisoned").pod["metadata"]["uid"] = json!("2");
         let before = stored.lock().expect("not poisoned").pod.clone();
         assert!(matches!(agent.say(&report("master")).await, Err(Error::Gone(_))));
-        agent.depose("x-0", "1").await.expect("nothing to do");
+        assert!(agent.depose("x-0", "1").await.expect("nothing to do"));
         assert_eq!(stored.lock().expect("not poisoned").pod, before);
     }
 

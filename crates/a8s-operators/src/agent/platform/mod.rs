@@ -136,8 +136,9 @@ pub trait Platform: Primary + 'static {
     /// A pod of the instance as it is now, whatever has been seen.
     fn member(&self, pod: &str) -> impl Future<Output = Result<Option<Member>, Error>>;
 
-    /// Says of another pod that it is no primary: it still claims to be, but cannot change that itself.
-    fn depose(&self, pod: &str, uid: &str) -> impl Future<Output = Result<(), Error>>;
+    /// Says of another pod that it is no primary: it still claims to be, but cannot change that itself. Answers whether that was
+    /// said, or the pod is gone; if not, it has changed meanwhile.
+    fn depose(&self, pod: &str, uid: &str) -> impl Future<Output = Result<bool, Error>>;
 
     /// Publishes each change of the channel, also where it says the same as before, until the channel is closed. `said` is the
     /// last one that was published.

@@ -183,12 +183,8 @@ impl<P: Platform> Agent<P> {
         if life.gone.as_ref() == Some(&holder) || holder.pod == self.server.pod.name {
             return;
         }
-        let platform = self.platform.clone();
-        tokio::task::spawn_local(async move {
-            if let Err(error) = platform.depose(&holder.pod, &holder.uid).await {
-                tracing::warn!("{}", chain(&error));
-            }
-        });
+        let keeper = self.keeper.clone();
+        tokio::task::spawn_local(async move { keeper.depose(&holder).await });
     }
 
     fn note_term(&self, life: &mut Life, term: u64) -> Result<(), Error> {

@@ -33,6 +33,8 @@ struct Memory {
     /// The next write of a generation is stored, and its answer is lost.
     loses_an_answer: Rc<Cell<bool>>,
     writes: Rc<Cell<u64>>,
+    /// How often somebody tried to say of another pod that it is no primary.
+    deposed: Rc<Cell<u64>>,
     logins: Rc<watch::Sender<Option<Vec<u8>>>>,
     notes: Rc<RefCell<std::collections::BTreeMap<&'static str, String>>>,
 }
@@ -53,6 +55,7 @@ impl Memory {
             is_read_only: Rc::default(),
             loses_an_answer: Rc::default(),
             writes: Rc::default(),
+            deposed: Rc::default(),
             logins: Rc::new(watch::Sender::new(Some(vec![]))),
             notes: Rc::default(),
         }
@@ -140,8 +143,9 @@ impl Platform for Memory {
         Ok(self.seen.borrow().members.as_ref().and_then(|members| members.get(pod)).cloned())
     }
 
-    async fn depose(&self, _: &str, _: &str) -> Result<(), platform::Error> {
-        self.check()
+    async fn depose(&self, _: &str, _: &str) -> Result<bool, platform::Error> {
+        self.deposed.set(self.deposed.get() + 1);
+        self.check().map(|()| true)
     }
 
     async fn publish(&self, mut reports: watch::Receiver<Report>, said: watch::Sender<Report>) {
@@ -389,6 +393,38 @@ pub fn scenario<F: Future<Output = ()>>(body: F) {
         timeout(Duration::from_secs(60), body).await.expect("in time");
     };
     tokio::task::LocalSet::new().block_on(&runtime, within);
+}
+
+#[test]
+fn who_held_the_lease_before_is_deposed_as_soon_as_possible_and_only_while_it_is_held() {
+    let memory = Memory::new();
+    let holder = |pod: &str| Holder { pod: pod.to_owned(), uid: format!("uid of {pod}"), run: "1".to_owned() };
+    let keeper = Keeper::new(Rc::new(memory.clone()), holder("solo-0"), PathBuf::from("/nowhere"));
+    let other = holder("solo-1");
+    let instance = memory.seen.borrow().instance.clone().expect("an instance");
+    let tried = |times: u64| {
+        let deposed = memory.deposed.clone();
+        async move { until(|| deposed.get() >= times).await }
+    };
+    scenario(async {
+        keeper.depose(&other).await;
+        assert_eq!(memory.deposed.get(), 0, "it holds nothing");
+        assert!(keeper.acquire(&instance, Record::default(), |_| {}).await.expect("an answer"), "nobody has it");
+        memory.is_reachable.set(false);
+        let answers_later = async {
+            tried(2).await;
+            memory.is_reachable.set(true);
+        };
+        tokio::join!(keeper.depose(&other), answers_later);
+        assert_eq!(memory.deposed.get(), 3, "once it answers, it is said");
+        memory.is_reachable.set(false);
+        let is_lost = async {
+            tried(4).await;
+            keeper.forget();
+        };
+        tokio::join!(keeper.depose(&other), is_lost);
+        assert_eq!(memory.deposed.get(), 4, "the other may be the primary now");
+    });
 }
 
 #[test]
