@@ -69,7 +69,7 @@ static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\b\d+(\.\d+)? ?(ms|s|seconds?|minutes?)\b", "{duration}"),
         (r"\bkube-api-access-[a-z0-9]{5}\b", "kube-api-access-{id}"),
         (r"-token-[a-z0-9]{5}\b", "-token-{id}"),
-        (r"\bverify-[0-9a-f]{12}-[0-9a-f]{4}\b", "verify-{id}"),
+        (r"\bverify-[0-9a-f]{12}-[0-9a-f]{16}\b", "verify-{id}"),
         (r"\ba8s-sb-[A-Za-z0-9]{9}\b", "a8s-sb-{id}"),
         (r"\ba9s_ledger_[0-9a-f]+\b", "a9s_ledger_{id}"),
         (r"\bpid \d+\b", "pid {id}"),
@@ -191,8 +191,8 @@ mod tests {
         assert_eq!(PATTERNS.len(), 25);
         let text = "nothing at /tmp/a9s-e2e-0a1b2c3d/s12/home/x in e2e-12 or e2e-0a1b2c3d-7";
         assert_eq!(Names::default().text(text), "nothing at {scenario}/home/x in {namespace} or {namespace}");
-        let text = "2030-01-01 00:00:00.123 UTC [38] LOG: redo at 0/1B62618 by a8s-sb-Abc123xyz of verify-0f8fad5bd9cb-0f8f-0, \
-            a9s_ledger_0f8fad5bd9cb0f8f below /proc/a9s-e2e-0a1b2c3d";
+        let text = "2030-01-01 00:00:00.123 UTC [38] LOG: redo at 0/1B62618 by a8s-sb-Abc123xyz of \
+            verify-0f8fad5bd9cb-0f8fad5bd9cb469f-0, a9s_ledger_0f8fad5bd9cb0f8f below /proc/a9s-e2e-0a1b2c3d";
         let wanted = "{time} [{id}] LOG: redo at {position} by a8s-sb-{id} of verify-{id}-0, \
             a9s_ledger_{id} below /proc/a9s-e2e-{id}";
         assert_eq!(Names::default().text(text), wanted);

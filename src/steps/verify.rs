@@ -163,7 +163,7 @@ pub fn left_over(before: &Signs, now: &Signs) -> Vec<ObjectName> {
 /// The UID is none.
 fn scratch_name(uid: &str) -> Result<ObjectName, Finding> {
     let short: String = uid.chars().filter(char::is_ascii_alphanumeric).take(12).collect();
-    let name = format!("verify-{}-{:04x}", short.to_lowercase(), rand::random::<u16>());
+    let name = format!("verify-{}-{:016x}", short.to_lowercase(), rand::random::<u64>());
     name.parse().map_err(|why| Finding::new(Id::Internal, why))
 }
 
@@ -448,7 +448,7 @@ mod tests {
     fn the_scratch_instance_has_a_name_that_tells_the_backup() {
         let name = scratch_name("0f8fad5b-d9cb-469f-a165-70867728950e").unwrap();
         assert!(name.as_str().starts_with("verify-0f8fad5bd9cb-"), "{name}");
-        assert_eq!(name.as_str().len(), "verify-0f8fad5bd9cb-0000".len());
+        assert_eq!(name.as_str().len(), "verify-0f8fad5bd9cb-0123456789abcdef".len());
     }
 
     #[test]
