@@ -168,6 +168,23 @@ Feature: Backups that are proven, and restores into a new instance
     Then the command succeeds
     And nothing of a verification is left
 
+  @kubectl
+  Scenario: What a verification has left that was cut off goes also where its backup is gone
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    And the object:
+      """
+      apiVersion: postgresql.anynines.com/v1beta3
+      kind: Postgresql
+      metadata: {name: verify-gone, labels: {a8s.a9s/verifies: 0f8fad5b-d9cb-469f-a165-70867728950e}}
+      spec:
+        version: 13
+        resources: {requests: {cpu: 100m}, limits: {memory: 100Mi}}
+      """
+    When I run `a9s pg verify nightly`
+    Then the command succeeds
+    And nothing of a verification is left
+
   @negative @needs-backup-objects
   Scenario: A backup whose object is damaged is not verified
     Given an instance "solo"

@@ -51,8 +51,8 @@ pub struct Subject {
     pub restore: Resource,
 }
 
-/// The scratch instances of a backup's verifications, and the restores into them, by their name: the last sign of life of
-/// the run that each is of.
+/// The scratch instances of a namespace, and the restores into them, by their name: the last sign of life of the run that
+/// each is of.
 pub type Signs = BTreeMap<String, Option<String>>;
 
 impl Subject {
@@ -82,13 +82,13 @@ impl Subject {
         Ok(Self { backup, source, scratch, restore })
     }
 
-    /// What there is of verifications of this backup.
+    /// What there is of verifications in the namespace, of this backup or any other: who was cut off leaves something also of
+    /// one that is deleted later.
     ///
     /// # Errors
     /// The cluster can't be asked.
     pub async fn signs(&self, client: &Client) -> Result<Signs, Finding> {
-        let uid = self.scratch.labels.get(LABEL).map(String::as_str).unwrap_or_default();
-        let parameters = ListParams::default().labels(&format!("{LABEL}={uid}"));
+        let parameters = ListParams::default().labels(LABEL);
         let mut signs = Signs::new();
         // An instance tells, if there is one.
         for kind in [Kind::Restore, Kind::Instance] {

@@ -25,7 +25,9 @@ const REMOVAL: Duration = Duration::from_secs(120);
 /// Arguments of `pg verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "The scratch instance is made like the one the backup was made of, with one member, and is \
-    removed in the end, also after a failure or an interrupt.")]
+    removed in the end, also after a failure or an interrupt. So is what other verifications have left in the \
+    namespace that were cut off and show no sign of life: for this, the user must be allowed to list `postgresqls` and \
+    `restores`, and to patch `postgresqls`.")]
 pub struct Verify {
     /// The backup
     #[arg(value_name = "BACKUP")]
@@ -66,15 +68,12 @@ impl Verify {
             // An interrupt has ended the plan; what it made is removed all the same.
             let removed = remove(session, scratch, &access, Cancel::new(), directory.as_ref()).await;
             if !before.is_empty() && !cancel.is_cancelled() {
-                let text = format!(
-                    "Other verifications of the backup {} are there: what shows no sign of life is removed.",
-                    self.backup
-                );
-                session.progress.event(&Event::Note(&text));
+                let text = "Other verifications are there: what shows no sign of life is removed.";
+                session.progress.event(&Event::Note(text));
                 let removed =
                     remove_left(session, &subject, &before, begun, &access, &cancel, directory.as_ref()).await;
                 if let Err(finding) = removed {
-                    session.warn(format!("Something is left of another verification: {}.", finding.cause));
+                    left_by_others(finding).for_each(|text| session.warn(text));
                 }
             }
             let outcome = match (result, removed) {
@@ -157,12 +156,21 @@ async fn remove(
     directory: Option<&WorkingDirectory>,
 ) -> Result<(), Finding> {
     let runner = session.runner(cancel, REMOVAL, directory);
+    runner.run(&removal(access, scratch)).await.map(drop).map_err(|finding| left(finding, scratch))
+}
+
+/// The finding of a removal, with what removes the rest. The same command makes another scratch instance.
+fn left(finding: Finding, scratch: &Reference) -> Finding {
     let Reference { namespace, name, .. } = scratch;
-    runner.run(&removal(access, scratch)).await.map(drop).map_err(|finding| {
-        finding
-            .advise(format!("Left may be the restore {name}: a9s delete pg restore --name {name} -n {namespace}"))
-            .advise(format!("Left may be the instance {name}: a9s delete pg instance --name {name} -n {namespace}"))
-    })
+    let advice = ["restore", "instance"]
+        .map(|kind| format!("Left may be the {kind} {name}: a9s delete pg {kind} --name {name} -n {namespace}"));
+    Finding { advice: advice.into(), ..finding }
+}
+
+/// What is said where something of another verification could not be removed, line by line.
+fn left_by_others(finding: Finding) -> impl Iterator<Item = String> {
+    let cause = format!("Something may be left of another verification: {}.", finding.cause);
+    std::iter::once(cause).chain(finding.advice)
 }
 
 /// What is said in the end: damage first, as more is known of it.
@@ -187,6 +195,20 @@ fn verdict(backup: &ObjectName, content: &Content) -> Result<(), Finding> {
 mod tests {
     use super::*;
     use crate::steps::verify::{Damage, Unread};
+
+    #[test]
+    fn what_is_left_of_another_verification_is_told_with_what_removes_it() {
+        let scratch = Reference::new(Kind::Instance, &"shop".parse().unwrap(), &"verify-x".parse().unwrap());
+        let late = Finding::new(Id::Deadline, "it takes too long").advise("Run the same command again.");
+        assert_eq!(
+            left_by_others(left(late, &scratch)).collect::<Vec<_>>(),
+            [
+                "Something may be left of another verification: it takes too long.",
+                "Left may be the restore verify-x: a9s delete pg restore --name verify-x -n shop",
+                "Left may be the instance verify-x: a9s delete pg instance --name verify-x -n shop",
+            ]
+        );
+    }
 
     #[test]
     fn damage_is_told_before_what_was_not_read() {
