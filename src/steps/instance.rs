@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use a8s_api::Quantity;
+use a8s_operators::instance::names;
 use async_trait::async_trait;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
@@ -78,7 +79,7 @@ impl Ready {
         let wanted = &self.resource.spec["volumeSize"];
         let api: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), self.namespace());
         for index in 0..self.replicas() {
-            let name = format!("pgdata-{}-{index}", self.name());
+            let name = names::data_claim(&format!("{}-{index}", self.name()));
             let claim = match api.get_opt(&name).await {
                 // What may not be looked at is not what somebody with so few rights waits for.
                 Err(kube::Error::Api(status)) if status.code == 403 => return Ok(None),
@@ -263,7 +264,7 @@ impl Deleted {
     fn owned(&self, owners: &[k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference], name: &str) -> bool {
         let ours = |owner: &str| matches!(owner, "Postgresql" | "StatefulSet");
         owners.iter().any(|owner| ours(&owner.kind) && owner.name == self.name().as_str())
-            || name.starts_with(&format!("pgdata-{}-", self.name()))
+            || name.starts_with(&names::data_claim(&format!("{}-", self.name())))
     }
 }
 

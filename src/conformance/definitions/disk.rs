@@ -3,6 +3,7 @@
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
+use a8s_operators::instance::names;
 use cucumber::{given, when};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{Api, Client};
@@ -32,7 +33,7 @@ async fn disk_of_member(world: &mut World, pod: String, instance: String, size: 
     let members = members::pods(world, &instance).await?.len();
     members::scale(world, instance.clone(), 0).await?;
     members::no_member(world, instance.clone()).await?;
-    let path = volume(&client, world.namespace(), &format!("pgdata-{pod}")).await?;
+    let path = volume(&client, world.namespace(), &names::data_claim(&pod)).await?;
     let disk = world.surroundings.home.join(format!("disk-of-{pod}"));
     fs_err::create_dir(&disk)?;
     mounts::disk(&disk, &format!("size={size}m"))?;
@@ -60,7 +61,7 @@ async fn volume(client: &Client, namespace: &str, claim: &str) -> Result<PathBuf
 /// The claim and its volume stay, as where a member comes back on a machine that has none of its data. Nobody may use it.
 #[when(expr = "the volume of the member {string} is emptied")]
 async fn empty_of_member(world: &mut World, pod: String) -> Result<(), Failure> {
-    let directory = volume(&world.client().await?, world.namespace(), &format!("pgdata-{pod}")).await?;
+    let directory = volume(&world.client().await?, world.namespace(), &names::data_claim(&pod)).await?;
     let work = move || match &Stage::get().existing {
         Some(cluster) => nodes::empty(cluster, &directory),
         None => empty(&directory),

@@ -129,7 +129,7 @@ fn is_of(instance: &str, kind: &str, object: &DynamicObject) -> bool {
     match kind {
         "postgresql" | "statefulset" | "serviceaccount" | "lease" => name == instance,
         "pod" => is_of_member(instance),
-        "persistentvolumeclaim" => is_of_member(&format!("{}-{instance}", names::DATA_VOLUME)),
+        "persistentvolumeclaim" => is_of_member(&names::data_claim(instance)),
         "service" => services().contains(&name),
         "endpoints" => name == instance || services().contains(&name),
         "rolebinding" | "role" => {

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use a8s_operators::agent::SQL_PORT;
+use a8s_operators::instance::names;
 use cucumber::{given, then, when};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::{Endpoints, PersistentVolumeClaim, Pod};
@@ -253,7 +254,7 @@ pub(super) async fn lose_volume(world: &mut World, pod: String) -> Result<(), Fa
     let client = world.client().await?;
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(client.clone(), world.namespace());
     let pods: Api<Pod> = Api::namespaced(client, world.namespace());
-    let claim = format!("pgdata-{pod}");
+    let claim = names::data_claim(&pod);
     let uid = claims.get(&claim).await?.uid();
     claims.delete(&claim, &DeleteParams::default()).await?;
     // Without grace, as a machine that is gone has none.

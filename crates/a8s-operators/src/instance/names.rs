@@ -43,6 +43,11 @@ pub const NOTED: &str = "a8s.a9s/noted";
 /// Volume claim template of the data.
 pub const DATA_VOLUME: &str = "pgdata";
 
+/// The claim of the data of a member, by its pod, as the controller of StatefulSets names it.
+pub fn data_claim(pod: &str) -> String {
+    format!("{DATA_VOLUME}-{pod}")
+}
+
 /// The Service of the primary.
 pub fn primary_service(instance: &str) -> String {
     format!("{instance}-master")
