@@ -398,10 +398,49 @@ Feature: Clusters in Docker that can't be made
       esac
       """
     And I may run the file "bin/docker"
+    And the file "{state}/.kind/demo/images/0123456789abcdef/images.tar" with:
+      """
+      what was left by somebody who was killed
+      """
     When I run `a9s images load -p kind -c demo --stack builtin --backup-provider AWS --timeout 3s`
     Then it ends with the finding "deadline"
-    And the file "bin/docker.asked" says "{state}/.kind/demo/images/images.tar"
-    And there is no file "{state}/.kind/demo/images"
+    And the file "bin/docker.asked" says "{state}/.kind/demo/images/"
+    And only the files "empty" are below the folder "{state}/.kind/demo", and no process uses it
+
+  # The one who ends first takes away what is its own.
+  @full
+  Scenario: Images that two bring to a cluster at once are those of each
+    Given the file "bin/docker" with:
+      """
+      #!/bin/sh
+      case "$*" in
+      ps*) echo '0123456789ab demo-control-plane running' ;;
+      images*) printf '%s\n' 'a9s/operators:{version}' 'a9s/postgresql:15' ;;
+      'image inspect '*) echo sha256:1 ;;
+      'image save '*)
+        echo whole >"$4"
+        echo one >>"$0.saved"
+        until test "$(grep -c one "$0.saved")" -ge 2; do sleep 0.1; done ;;
+      *) exit 64 ;;
+      esac
+      """
+    And the file "bin/kind" with:
+      """
+      #!/bin/sh
+      case "$*" in
+      version*) echo "kind v0.27.0 go1.24.0 linux/amd64"; exit ;;
+      'load image-archive '*' --name demo') ;;
+      *) exit 64 ;;
+      esac
+      mkdir "$0.first" 2>/dev/null && exit
+      sleep 1
+      exec grep -q whole "$3"
+      """
+    And I may run the file "bin/docker"
+    And I may run the file "bin/kind"
+    When I run `a9s images load -p kind -c demo --stack builtin --backup-provider AWS --timeout 1m` twice at once
+    Then the command succeeds
+    And only the files "empty" are below the folder "{state}/.kind/demo", and no process uses it
 
   Scenario: Images are loaded where a node lacks one, and not once more
     Given a program "kind" that answers:

@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{Flock, FlockArg};
+
 use super::{ClusterName, private_directory};
 use crate::config::{gone_is_fine, write_private};
 use crate::finding::{Finding, Id};
@@ -42,15 +44,28 @@ impl Memory {
         make(&self.directory.join(cluster.as_str()))
     }
 
-    /// Makes a directory of a cluster for what is large and soon of no use.
+    /// Makes a directory of a cluster for what is large and soon of no use, apart from those that others of this name have at the
+    /// same time. What was left by those who were killed goes before.
     ///
     /// # Errors
     /// It can't be made.
     pub fn scratch(&self, cluster: &ClusterName, name: &str) -> Result<Scratch, Finding> {
         self.prepare(cluster)?;
-        let scratch = Scratch(self.file(cluster, name));
-        make(&scratch.0)?;
-        Ok(scratch)
+        let all = self.file(cluster, name);
+        make(&all)?;
+        let failed = |error: std::io::Error| cannot_make(&all, &error);
+        // In turns: what is made is held before anybody looks whether it is.
+        let _turn = hold(&all, FlockArg::LockExclusive).map_err(failed)?;
+        for there in std::fs::read_dir(&all).into_iter().flatten().flatten() {
+            if hold(&there.path(), FlockArg::LockExclusiveNonblock).is_ok() {
+                // What stays goes with the next one, or with the cluster.
+                let _ = std::fs::remove_dir_all(there.path());
+            }
+        }
+        let path = all.join(format!("{:016x}", rand::random::<u64>()));
+        make(&path)?;
+        let held = hold(&path, FlockArg::LockExclusiveNonblock).map_err(failed)?;
+        Ok(Scratch { path, _held: held })
     }
 
     /// Notes something of a cluster.
@@ -86,24 +101,35 @@ impl Memory {
 }
 
 fn make(directory: &Path) -> Result<(), Finding> {
-    private_directory(directory)
-        .map_err(|error| Finding::new(Id::StateUnwritable, format!("cannot make {}: {error}", directory.display())))
+    private_directory(directory).map_err(|error| cannot_make(directory, &error))
+}
+
+fn cannot_make(directory: &Path, error: &std::io::Error) -> Finding {
+    Finding::new(Id::StateUnwritable, format!("cannot make {}: {error}", directory.display()))
+}
+
+/// Locks a directory, until that is dropped or the process ends.
+fn hold(directory: &Path, how: FlockArg) -> std::io::Result<Flock<std::fs::File>> {
+    Flock::lock(std::fs::File::open(directory)?, how).map_err(|(_, errno)| errno.into())
 }
 
 /// A directory that goes with whoever has it, also where that is cut off.
 #[derive(Debug)]
-pub struct Scratch(PathBuf);
+pub struct Scratch {
+    path: PathBuf,
+    _held: Flock<std::fs::File>,
+}
 
 impl Scratch {
     /// A file in it.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
+        self.path.join(name)
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
         // What stays goes with the next one, or with the cluster.
-        let _ = std::fs::remove_dir_all(&self.0);
+        let _ = std::fs::remove_dir_all(&self.path);
     }
 }
