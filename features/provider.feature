@@ -442,6 +442,29 @@ Feature: Clusters in Docker that can't be made
     Then the command succeeds
     And only the files "empty" are below the folder "{state}/.kind/demo", and no process uses it
 
+  Scenario Outline: A disk that is full when images are brought to a cluster: <whose>
+    Given a program "kind" that answers:
+      | asked              | says                              | exit code |
+      | version            | kind v0.27.0 go1.24.0 linux/amd64 | 0         |
+      | load image-archive | <loading>                         | 1         |
+    And a program "docker" that answers:
+      | asked         | says                                       | exit code |
+      | ps            | 0123456789ab demo-control-plane running    | 0         |
+      | images        | a9s/operators:{version}\na9s/postgresql:15 | 0         |
+      | image inspect | sha256:1                                   | 0         |
+      | image save    | <saving>                                   | <ends>    |
+      | exec          | {}                                         | 0         |
+    When I run `a9s images load -p kind -c demo --stack builtin --backup-provider AWS`
+    Then it ends with the finding "<finding>"
+    And standard error says "<cause>"
+    And standard error says "<way out>"
+
+    Examples:
+      | whose                  | finding         | cause                                         | way out             | ends | saving                                                                                         | loading                                                                     |
+      | this machine's         | disk-full       | the disk of {state}/.kind/demo/images is full | Make room there     | 1    | write {state}/.kind/demo/images/0/.docker_temp_1: no space left on device                      |                                                                             |
+      | the engine's           | too-little-disk | the disk of the Docker engine is full         | docker system prune | 1    | Error response from daemon: write /var/lib/docker/tmp/docker-export-1: no space left on device |                                                                             |
+      | the engine's, of nodes | too-little-disk | the disk of the Docker engine is full         | docker system prune | 0    |                                                                                                | ERROR: failed to load image: ctr: write /var/lib/x: no space left on device |
+
   Scenario: Images are loaded where a node lacks one, and not once more
     Given a program "kind" that answers:
       | asked              | says                              | exit code |

@@ -50,6 +50,8 @@ const LONGEST: i64 = 60;
 const HALF_MADE: Duration = Duration::from_secs(20);
 /// The flags that kubeadm gives the kubelet of a node (kubeadm `kubelet-integration`, "the kubelet drop-in file").
 const FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
+/// What programs say of a disk that is full (`ENOSPC`).
+const NO_SPACE: &str = "no space left on device";
 /// Where images are on their way to a cluster.
 const IMAGES: &str = "images";
 /// The configuration that a cluster was made with.
@@ -246,9 +248,13 @@ impl Kind {
         let mut save = vec!["image", "save", "--output", &path];
         save.extend(platform.into_iter().flat_map(|platform| ["--platform", platform]));
         save.extend(images.iter().map(String::as_str));
-        self.docker.act(&save, None, context).await?;
         let load = ["load", "image-archive", &path, "--name", cluster.as_str()];
-        self.kind.act(&load, None, context).await.map(drop)
+        let loaded = async {
+            self.docker.act(&save, None, context).await?;
+            self.kind.act(&load, None, context).await
+        };
+        let full = |finding| on_their_way(finding, &self.memory.file(cluster, IMAGES));
+        loaded.await.map(drop).map_err(full)
     }
 
     /// Whether a node has the image of this name and identity.
@@ -301,7 +307,7 @@ fn explained(finding: Finding) -> Finding {
     } else if said.contains("too many open files") {
         let cause = "the nodes ran out of inotify instances";
         (Id::Inotify, cause, "Raise the limit: sysctl fs.inotify.max_user_instances=512")
-    } else if said.contains("no space left on device") {
+    } else if said.contains(NO_SPACE) {
         (Id::TooLittleDisk, "the disk of the Docker engine is full", "Make room: docker system prune")
     } else if said.contains("failed to pull image") {
         let cause = "the node image cannot be pulled";
@@ -311,6 +317,18 @@ fn explained(finding: Finding) -> Finding {
     };
     let evidence = finding.evidence;
     Finding { evidence, ..Finding::new(id, cause).advise(advice) }
+}
+
+/// Why images did not get to the nodes: besides what others meet, the disk may be full where they are on their way.
+fn on_their_way(finding: Finding, directory: &Path) -> Finding {
+    let directory = directory.display().to_string();
+    let mut said = finding.evidence.iter().flat_map(|evidence| &evidence.lines);
+    if !said.any(|line| line.contains(NO_SPACE) && line.contains(&directory)) {
+        return explained(finding);
+    }
+    let cause = format!("the disk of {directory} is full, where images are on their way to the nodes");
+    let (evidence, advice) = (finding.evidence, "Make room there: they take as much as in the engine.");
+    Finding { evidence, ..Finding::new(Id::DiskFull, cause).advise(advice) }
 }
 
 #[async_trait]
