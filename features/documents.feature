@@ -23,15 +23,12 @@ Feature: Answers for programs
     Examples:
       | kind           | format | text             |
       | instance       | json   | "deleted": false |
-      | backup         | yaml   | deleted: false   |
-      | restore        | json   | "deleted": false |
       | servicebinding | yaml   | deleted: false   |
 
   Scenario Outline: What was deleted: the <kind> <name>
     Given a cluster with the a8s stack
     And an instance "solo"
     And a backup "nightly" of "solo"
-    And service bindings "app" to "solo"
     When I run `a9s delete pg <kind> --name <name> --dry-run -o json`
     Then the command succeeds
     And these values are in the document:
@@ -56,23 +53,22 @@ Feature: Answers for programs
     And the value at `/deleted` of the document is `false`
 
     Examples:
-      | kind           | name    |
-      | instance       | solo    |
-      | backup         | nightly |
-      | servicebinding | app     |
+      | kind     | name    |
+      | instance | solo    |
+      | backup   | nightly |
 
   Scenario: What was made, asked and killed
     Given a cluster with the a8s stack
     When I create an instance "solo" with `-o json`
     Then the command succeeds
     And these values are in the document:
-      | field      | value                                                             |
-      | /instance  | solo                                                              |
-      | /namespace | {namespace}                                                       |
-      | /manifest  | {home}/a9s/usermanifests/{namespace}/a8s-pg-instance-solo.yaml    |
-      | /applied   | true                                                              |
-      | /ready     | true                                                              |
-      | /changed   | true                                                              |
+      | field      | value                                                          |
+      | /instance  | solo                                                           |
+      | /namespace | {namespace}                                                    |
+      | /manifest  | {home}/a9s/usermanifests/{namespace}/a8s-pg-instance-solo.yaml |
+      | /applied   | true                                                           |
+      | /ready     | true                                                           |
+      | /changed   | true                                                           |
     When I create an instance "solo" with `-o json`
     Then the value at `/changed` of the document is `false`
     When I run `a9s create pg servicebinding --name app -i solo -o yaml`
@@ -99,18 +95,18 @@ Feature: Answers for programs
     Then the command succeeds
     And standard output says "CREATE TABLE"
     And these values are in the document:
-      | field              | value                   |
-      | /pod               | solo-0                  |
-      | /database          | a9s_apps_default_db     |
-      | /steps/0/step      | sql                     |
-      | /steps/0/satisfied | true                    |
+      | field              | value               |
+      | /pod               | solo-0              |
+      | /database          | a9s_apps_default_db |
+      | /steps/0/step      | sql                 |
+      | /steps/0/satisfied | true                |
     When I run `a9s pg check -i solo --sql 'SELECT count(*) FROM kept' --is 0 -o yaml`
     Then the command succeeds
     And these values are in the document:
-      | field     | value       |
-      | /instance | solo        |
+      | field      | value       |
+      | /instance  | solo        |
       | /namespace | {namespace} |
-      | /answer   | 0           |
+      | /answer    | 0           |
     When I run `a9s pg check -i solo --sql 'SELECT count(*) FROM kept' --is 1 --timeout 1s -o json`
     Then it ends with the finding "deadline"
     And these values are in the document:
@@ -359,15 +355,10 @@ Feature: Answers for programs
     And the document has a text at "/error/cause"
 
     Examples:
-      | command                           | format | finding             | class   |
-      | cluster stop --yes                | json   | no-cluster          | missing |
-      | cluster status                    | yaml   | no-cluster          | missing |
-      | delete stack a8s --yes            | json   | no-cluster          | missing |
-      | delete pg instance --name solo    | yaml   | no-cluster          | missing |
-      | delete pg backup --name nightly   | json   | no-cluster          | missing |
-      | delete cluster a8s -c a8s --all   | json   | confirmation-needed | refused |
-      | create pg instance --name solo    | yaml   | config-missing      | missing |
-      | cluster pwd                       | json   | config-missing      | missing |
-      | pg apply --sql 'SELECT 1'         | yaml   | no-instance-named   | usage   |
-      | images load -p embedded           | json   | images-unsupported  | refused |
-      | run nowhere.yaml                  | json   | no-playbook         | missing |
+      | command                         | format | finding             | class   |
+      | cluster status                  | yaml   | no-cluster          | missing |
+      | delete cluster a8s -c a8s --all | json   | confirmation-needed | refused |
+      | create pg instance --name solo  | yaml   | config-missing      | missing |
+      | pg apply --sql 'SELECT 1'       | yaml   | no-instance-named   | usage   |
+      | images load -p embedded         | json   | images-unsupported  | refused |
+      | run nowhere.yaml                | json   | no-playbook         | missing |

@@ -147,12 +147,6 @@ Feature: Instances
     And there is no instance "solo"
     And the program has sent no changing request
 
-  @full
-  Scenario: An answer for programs
-    When I create an instance "solo" with `-o json`
-    Then the command succeeds
-    And standard output is one JSON document
-
   Scenario: A server that cannot run ends the wait within seconds
     When I create an instance "tiny" with `--limits-memory 1Mi`
     Then the command fails with exit code 1

@@ -513,10 +513,8 @@ Feature: The stack on a cluster that is there
     Examples:
       | scheme | seconds | command                                |
       | https  | 5       | create stack a8s --stack builtin --yes |
-      | https  | 5       | list pg instances                      |
       | http   | 10      | create stack a8s --stack builtin --yes |
       | http   | 10      | delete stack a8s --yes                 |
-      | http   | 10      | delete pg instance --name solo --yes   |
       | http   | 10      | pg status solo                         |
 
   @negative
