@@ -15,6 +15,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
 
+use super::instance;
 use crate::conformance::command;
 use crate::conformance::secrets::Secrets;
 use crate::conformance::{Failure, World};
@@ -37,15 +38,10 @@ pub(super) fn document(world: &World) -> Result<Value, Failure> {
 #[then("these values are in the document:")]
 async fn values(world: &mut World, step: &Step) -> Result<(), Failure> {
     let document = document(world)?;
-    for row in step.table.as_ref().and_then(|table| table.rows.get(1..)).unwrap_or_default() {
-        let [pointer, wanted] = row.as_slice() else { continue };
-        let found = document.pointer(pointer).cloned().unwrap_or_default();
-        let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
-        if text != world.expand(wanted) {
-            return Err(Failure::unexpected(format!("{wanted} at {pointer}"), document.to_string()));
-        }
+    match instance::difference(world, &document, step) {
+        Some((wanted, _)) => Err(Failure::unexpected(wanted, document.to_string())),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 #[then(regex = r#"^the document has (a number|a text|no value) at "(.+)"$"#)]

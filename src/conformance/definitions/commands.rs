@@ -6,6 +6,7 @@ use cucumber::gherkin::Step;
 use cucumber::{given, then, when};
 
 use super::clients::document;
+use super::instance::text_at;
 use crate::conformance::command::{self, Outcome};
 use crate::conformance::{Failure, World};
 use crate::finding::Id;
@@ -163,19 +164,17 @@ async fn output_without_newline(world: &mut World) -> Result<(), Failure> {
 
 #[then("standard output is one JSON document")]
 async fn output_is_json(world: &mut World) -> Result<(), Failure> {
-    let outcome = world.last()?;
-    serde_json::from_str::<serde_json::Value>(&outcome.stdout)
-        .map(drop)
-        .map_err(|error| Failure::unexpected(format!("one JSON document ({error})"), outcome.transcript()))
+    document(world).map(drop)
 }
 
 #[then(regex = r"^the value at `(.+)` of the document is `(.*)`$")]
 async fn document_value(world: &mut World, pointer: String, value: String) -> Result<(), Failure> {
     let value = world.expand(&value);
     let document = document(world)?;
-    let found = document.pointer(&pointer).cloned().unwrap_or_default();
-    let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
-    if text == value { Ok(()) } else { Err(Failure::unexpected(format!("{value} at {pointer}"), document.to_string())) }
+    if text_at(&document, &pointer) == value {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("{value} at {pointer}"), document.to_string()))
 }
 
 /// The finding of a failed command: one line that says what it is and ends with its identifier, with no trace of a panic and

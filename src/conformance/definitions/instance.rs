@@ -218,13 +218,18 @@ async fn soon_values(world: &mut World, kind: String, name: String, step: &Step)
 }
 
 /// Of the values that are not as the table says the first: what it should be, and what it is.
-fn difference(world: &World, object: &Value, step: &Step) -> Option<(String, String)> {
+pub(super) fn difference(world: &World, object: &Value, step: &Step) -> Option<(String, String)> {
     rows(step).iter().find_map(|row| {
         let [pointer, wanted] = row.as_slice() else { return None };
-        let found = object.pointer(pointer).cloned().unwrap_or(Value::Null);
-        let text = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
-        (text != world.expand(wanted)).then(|| (format!("{wanted} at {pointer}"), text))
+        let found = text_at(object, pointer);
+        (found != world.expand(wanted)).then(|| (format!("{wanted} at {pointer}"), found))
     })
+}
+
+/// A value of a document as text: a word without its quotes, and what is not there as `null`.
+pub(super) fn text_at(document: &Value, pointer: &str) -> String {
+    let found = document.pointer(pointer).cloned().unwrap_or_default();
+    found.as_str().map_or_else(|| found.to_string(), str::to_owned)
 }
 
 async fn existing(world: &World, kind: &str, name: &str) -> Result<Value, Failure> {
