@@ -44,8 +44,8 @@ impl Memory {
         make(&self.directory.join(cluster.as_str()))
     }
 
-    /// Makes a directory of a cluster for what is large and soon of no use, apart from those that others of this name have at the
-    /// same time. What was left by those who were killed goes before.
+    /// Makes a directory for what is large and soon of no use. Whoever asks for one of this name gets one of their own, also at
+    /// the same time. What was left by those who were killed goes before.
     ///
     /// # Errors
     /// It can't be made.

@@ -1,8 +1,8 @@
 //! The stack on a cluster: its record, its namespaces, its objects, its definitions being served, its operators running, its
 //! admission answering; and all of that gone again.
 //!
-//! [`record`] and [`install`] list the steps. Where the objects come from is a [`Source`]; the steps are the same for the builtin stack,
-//! the released one, cert-manager and the object store.
+//! [`record`] and [`install`] list the steps. Where the objects come from is a [`Source`]; the steps are the same for the
+//! builtin stack, the released one, cert-manager and the object store.
 
 mod admission;
 mod inventory;

@@ -112,10 +112,10 @@ impl Kubernetes {
     /// Changes labels and annotations of a pod, if it is still as it was read. Says whether it was; if not, what is to be
     /// said may be something else now.
     ///
-    /// A request that was given up may still be on its way, also one of a run that has ended. It names the version of the pod
-    /// that it was based on, and this one, which is based on that version or a later one, makes a new version whatever it
-    /// says: by its mark. So the old one has arrived before, or never does. The pod is read just before, as its version
-    /// changes with each status of the kubelet's; and the kubelet does not name versions, so they hold nobody up for long.
+    /// A request that was given up may still be on its way, also one of a run that has ended. So each names the version of
+    /// the pod that it is based on, and makes a new version whatever it says, by a mark that differs every time: what was on
+    /// its way has arrived before this one, or is refused. What the kubelet says of the status makes new versions as well, so
+    /// the pod is read just before; it names no version, and is never refused.
     async fn amend(
         &self,
         action: &'static str,

@@ -121,8 +121,8 @@ pub enum Written {
     Conflict,
 }
 
-/// The cluster, as an agent sees it. What was said of a pod and then given up, before an answer had come, does not arrive after
-/// what was said of it later.
+/// The cluster, as an agent sees it. What an agent has begun to say of a pod, and given up before an answer came, does not
+/// arrive after what is said of it later.
 pub trait Platform: Primary + 'static {
     /// Follows instance, Lease and pods for ever, and puts what is seen into the channel.
     fn follow(&self, seen: watch::Sender<Seen>) -> impl Future<Output = ()>;
