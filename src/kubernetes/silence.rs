@@ -31,8 +31,8 @@ tokio::task_local! {
     static UNTIL: Instant;
 }
 
-/// Waits for what asks a cluster, for so long. Where the next attempt at what the server can't take now would come too late, its
-/// refusal is the answer.
+/// Waits for what asks a cluster, for so long. What the server can't take now is not sent again after that: its refusal is
+/// the answer then.
 ///
 /// # Errors
 /// It has not ended in time.

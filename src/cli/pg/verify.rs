@@ -25,9 +25,9 @@ const REMOVAL: Duration = Duration::from_secs(120);
 /// Arguments of `pg verify`.
 #[derive(Debug, Args)]
 #[command(after_help = "The scratch instance is made like the one the backup was made of, with one member, and is \
-    removed in the end, also after a failure or an interrupt. So is what other verifications have left in the \
-    namespace that were cut off and show no sign of life: for this, the user must be allowed to list `postgresqls` and \
-    `restores`, and to patch `postgresqls`.")]
+    removed in the end, also after a failure or an interrupt. So is what verifications that were cut off have left in \
+    the namespace. For this, the user must be allowed to list `postgresqls` and `restores`, and to patch \
+    `postgresqls`.")]
 pub struct Verify {
     /// The backup
     #[arg(value_name = "BACKUP")]
