@@ -373,12 +373,13 @@ Feature: Clusters in Docker that can't be made
     When I run `a9s images load -p kind -c demo --stack builtin --backup-provider AWS --timeout 1m --show-commands`
     Then the command succeeds
     And standard error says "docker image save --output"
+    And standard error <says> "--platform linux/"
     And standard error says "kind load image-archive"
 
     Examples:
-      | what                               | saved |
-      | as they are                        | one   |
-      | those of which there is a platform | all   |
+      | what                               | saved | says         |
+      | as they are                        | one   | does not say |
+      | those of which there is a platform | all   | says         |
 
   @full
   Scenario: Images that were on their way when that was cut off do not stay on the disk
