@@ -131,5 +131,32 @@ impl Drop for Scratch {
     fn drop(&mut self) {
         // What stays goes with the next one, or with the cluster.
         let _ = std::fs::remove_dir_all(&self.path);
+        // Of a cluster that somebody else made, nothing else is known.
+        for directory in self.path.ancestors().skip(1).take(3) {
+            if std::fs::remove_dir(directory).is_err() {
+                break;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_stays_of_a_cluster_that_only_had_something_on_its_way() {
+        let home = tempfile::tempdir().unwrap();
+        let memory = Memory { directory: home.path().join(".kind") };
+        let demo: ClusterName = "demo".parse().unwrap();
+        let (one, other) = (memory.scratch(&demo, "images").unwrap(), memory.scratch(&demo, "images").unwrap());
+        assert_ne!(one.file("images.tar"), other.file("images.tar"));
+        drop(one);
+        assert!(other.file("").exists(), "it is somebody else's");
+        drop(other);
+        assert_eq!(fs_err::read_dir(home.path()).unwrap().count(), 0);
+        memory.note(&demo, "making", "begun").unwrap();
+        drop(memory.scratch(&demo, "images").unwrap());
+        assert_eq!(memory.read(&demo, "making").as_deref(), Some("begun"));
     }
 }

@@ -11,11 +11,12 @@ use futures::future::try_join_all;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
-use kube::api::{DynamicObject, ListParams};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::api::{ApiResource, DynamicObject, ListParams};
 use kube::core::Selector;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client, ResourceExt};
+use serde_json::Value;
 
 use super::{Installing, objects};
 use crate::finding::{Evidence, Finding, Id};
@@ -25,9 +26,9 @@ use crate::step::{Context, Observation, Step};
 /// What makes pods, and is waited for.
 const KINDS: [&str; 3] = ["Deployment", "StatefulSet", "Job"];
 
-/// Which revision of a Deployment a ReplicaSet is of, and which is the last (k8s.io/kubernetes
-/// `pkg/controller/deployment/util`).
-const REVISION: &str = "deployment.kubernetes.io/revision";
+/// By this label of its pods a ReplicaSet is told from the others of its Deployment; a Deployment has it nowhere
+/// (Kubernetes documentation, "Deployments", Pod-template-hash label).
+const HASH: &str = "pod-template-hash";
 
 /// The Deployments and StatefulSets of a part should be rolled out, and its Jobs done.
 pub struct Rollouts {
@@ -128,7 +129,7 @@ async fn detailed(
     Ok(detail.map_or(why.clone(), |detail| format!("{why}: {detail}")))
 }
 
-/// Whether a pod goes without anybody's help: it is being deleted, or it is of an older revision of a Deployment. (A
+/// Whether a pod goes without anybody's help: it is being deleted, or it is of an older ReplicaSet of a Deployment. (A
 /// StatefulSet leaves a pod that never became ready as it is: Kubernetes documentation, "StatefulSets", Forced rollback.)
 async fn is_replaced(client: &Client, workload: Option<&DynamicObject>, pod: &Pod) -> Result<bool, Finding> {
     let Some(workload) = workload else { return Ok(true) };
@@ -138,17 +139,25 @@ async fn is_replaced(client: &Client, workload: Option<&DynamicObject>, pod: &Po
     let owner = pod.owner_references().iter().find(|owner| owner.controller == Some(true));
     let Some(owner) = owner.filter(|owner| owner.kind == "ReplicaSet") else { return Ok(false) };
     let namespace = namespace(workload);
-    let sets: Api<ReplicaSet> = Api::namespaced(client.clone(), &namespace);
-    let set = sets.get_metadata_opt(&owner.name).await;
+    let sets: Api<DynamicObject> =
+        Api::namespaced_with(client.clone(), &namespace, &ApiResource::erase::<ReplicaSet>(&()));
+    let set = sets.get_opt(&owner.name).await;
     let set = set.map_err(|error| Error::request(format!("read the ReplicaSet {}", owner.name), error))?;
-    Ok(set.is_none_or(|set| is_older(workload, &set.metadata)))
+    Ok(set.is_none_or(|set| template(&set) != template(workload)))
 }
 
-/// Whether a ReplicaSet is of another revision than the Deployment's, or the Deployment was changed a moment ago.
-fn is_older(deployment: &DynamicObject, set: &ObjectMeta) -> bool {
-    let is_seen = deployment.data["status"]["observedGeneration"].as_i64() >= deployment.metadata.generation;
-    let revision = |metadata: &ObjectMeta| metadata.annotations.as_ref().and_then(|all| all.get(REVISION).cloned());
-    !is_seen || revision(&deployment.metadata) != revision(set)
+/// What the pods of a ReplicaSet or of a Deployment are made from. The ReplicaSet of a Deployment is the one that makes the same
+/// pods (k8s.io/kubernetes `pkg/controller/deployment/util`, `FindNewReplicaSet`); its number of the revision is written later
+/// than that the change was seen, when an older one comes back.
+fn template(object: &DynamicObject) -> Value {
+    let mut template = object.data["spec"]["template"].clone();
+    if let Some(metadata) = template["metadata"].as_object_mut() {
+        metadata.retain(|_, value| !value.is_null());
+        if let Some(labels) = metadata.get_mut("labels").and_then(Value::as_object_mut) {
+            labels.remove(HASH);
+        }
+    }
+    template
 }
 
 /// A watch goes on after what may pass; not after a refusal.
@@ -335,19 +344,15 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_of_an_older_revision_is_replaced_by_the_deployment() {
-        let revision = |revision: u32| json!({(REVISION): revision.to_string()});
-        let deployment = |seen: i64| -> DynamicObject {
-            serde_json::from_value(json!({
-                "metadata": {"name": "d", "generation": 2, "annotations": revision(2)},
-                "status": {"observedGeneration": seen},
-            }))
-            .unwrap()
+    fn a_replica_set_is_the_deployments_if_it_makes_the_same_pods() {
+        let object = |metadata: Value, image: &str| -> DynamicObject {
+            let template = json!({"metadata": metadata, "spec": {"containers": [{"image": image}]}});
+            serde_json::from_value(json!({"metadata": {"name": "d"}, "spec": {"template": template}})).unwrap()
         };
-        let set = |of| serde_json::from_value::<ObjectMeta>(json!({"annotations": revision(of)})).unwrap();
-        assert!(is_older(&deployment(2), &set(1)));
-        assert!(!is_older(&deployment(2), &set(2)));
-        assert!(is_older(&deployment(1), &set(2)), "the controller has not seen the change");
+        let deployment = object(json!({"creationTimestamp": null, "labels": {"app": "d"}}), "two");
+        let set = |image| object(json!({"labels": {"app": "d", (HASH): "6b78bb8856"}}), image);
+        assert_eq!(template(&set("two")), template(&deployment));
+        assert_ne!(template(&set("one")), template(&deployment));
     }
 
     #[test]
