@@ -2,7 +2,7 @@
 //! renewed in time. It works beside everything else the agent does.
 
 use super::lease::{Holder, RENEW, Record, leads_for};
-use super::platform::{Error, Platform, Written};
+use super::platform::{Error, Platform, Written, answered};
 use super::postmaster;
 use super::report::Lsn;
 use crate::chain;
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::{Mutex, Notify};
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 
 /// Longest wait for one answer of the API.
 const ANSWER: Duration = Duration::from_secs(3);
@@ -139,8 +139,7 @@ impl<P: Platform> Keeper<P> {
     pub async fn depose(&self, last: &Holder) {
         let mut said = String::new();
         while self.held().is_some() {
-            let saying = timeout(ANSWER, self.platform.depose(&last.pod, &last.uid)).await;
-            match saying.unwrap_or_else(|_| Err(Error::Configuration("it does not answer".to_owned()))) {
+            match answered(ANSWER, self.platform.depose(&last.pod, &last.uid)).await {
                 Ok(true) => return,
                 Ok(false) => {}
                 Err(error) => {
@@ -179,14 +178,12 @@ impl<P: Platform> Keeper<P> {
     }
 
     async fn write(&self, instance: &Postgresql, record: &Record) -> Result<Written, Error> {
-        let writing = timeout(ANSWER, self.platform.write_lease(instance, record));
-        writing.await.unwrap_or_else(|_| Err(Error::Configuration("it does not answer".to_owned())))
+        answered(ANSWER, self.platform.write_lease(instance, record)).await
     }
 
     /// Somebody else has written: what, and does this run still hold the Lease?
     async fn look_again(&self) -> Result<(), Error> {
-        let found = timeout(ANSWER, self.platform.lease()).await;
-        let found = found.unwrap_or_else(|_| Err(Error::Configuration("it does not answer".to_owned())))?;
+        let found = answered(ANSWER, self.platform.lease()).await?;
         let is_lost = match (&found, self.held.borrow_mut().as_mut()) {
             (Some(found), Some(held)) if found.holder.as_ref() == Some(&self.me) => {
                 held.record = found.clone();

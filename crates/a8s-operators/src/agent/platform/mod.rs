@@ -8,6 +8,7 @@ use super::report::Standing;
 use a8s_api::Postgresql;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
@@ -37,6 +38,15 @@ pub enum Error {
     /// A pod has been deleted, and another one may have its name.
     #[error("the pod {0} is gone")]
     Gone(String),
+}
+
+/// What the cluster answers, if it does so in time.
+///
+/// # Errors
+/// It does not, or what it answers is an error.
+pub async fn answered<T>(limit: Duration, asking: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let answer = tokio::time::timeout(limit, asking).await;
+    answer.unwrap_or_else(|_| Err(Error::Configuration("it does not answer".to_owned())))
 }
 
 /// What an agent says of its member: labels and annotations of its pod.

@@ -2,7 +2,7 @@
 
 use super::{Error, Kubernetes, PATIENCE, PAUSE, failed};
 use crate::agent::logins::KEY;
-use crate::agent::platform::Primary;
+use crate::agent::platform::{Primary, answered};
 use crate::instance::names;
 use futures::{StreamExt as _, pin_mut};
 use k8s_openapi::api::core::v1::Secret;
@@ -11,7 +11,6 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt as _, watcher as watch_objects};
 use serde_json::json;
 use tokio::sync::watch;
-use tokio::time::timeout;
 
 fn content(secret: Option<Secret>) -> Vec<u8> {
     secret.and_then(|secret| secret.data?.remove(KEY)).map(|bytes| bytes.0).unwrap_or_default()
@@ -70,6 +69,6 @@ impl Primary for Kubernetes {
             while !self.amend(action, &self.pod.name, self.uid.as_deref(), metadata.clone()).await? {}
             Ok::<_, Error>(())
         };
-        timeout(PATIENCE, noting).await.unwrap_or_else(|_| Err(Error::Configuration("it does not answer".to_owned())))
+        answered(PATIENCE, noting).await
     }
 }
