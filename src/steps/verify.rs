@@ -1,6 +1,7 @@
 //! Proof that a backup restores: it is restored into a scratch instance, whose every table is read to the end.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -101,7 +102,7 @@ impl Subject {
     }
 
     /// Shows others that this run lives, until it is cut off.
-    pub async fn live(&self, access: &Access) {
+    pub async fn live(&self, access: &Access) -> Infallible {
         let reference = &self.scratch.reference;
         let mut beats = 0_u64;
         loop {

@@ -63,7 +63,7 @@ impl Verify {
             let (begun, before) = (Instant::now(), subject.signs(&access.client().await?).await?);
             let result = tokio::select! {
                 result = session.carry_out(&plan, &self.run, cancel.clone(), directory.as_ref()) => result,
-                () = subject.live(&access) => unreachable!("it goes on until it is cut off"),
+                never = subject.live(&access) => match never {},
             };
             // An interrupt has ended the plan; what it made is removed all the same.
             let removed = remove(session, scratch, &access, Cancel::new(), directory.as_ref()).await;
