@@ -33,6 +33,11 @@ const PASSED: [&str; 7] = ["PATH", "LANG", "TMPDIR", "XDG_RUNTIME_DIR", "RUST_BA
 /// Names the defect that the programs under test have: those only, a suite with a defect would prove nothing.
 const DEFECT: &str = "A9S_SABOTAGE_PROGRAM";
 
+/// The variables of the caller's environment that are text.
+pub fn callers_variables() -> impl Iterator<Item = (String, String)> {
+    std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+}
+
 /// The home directory, state and kubeconfig that commands see. Nothing else of the caller's environment reaches them.
 #[derive(Debug, Clone)]
 pub struct Surroundings {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::command::said;
+use super::command::{callers_variables, said};
 use super::failure::Failure;
 use super::preflight::Existing;
 use super::stage::Stage;
@@ -166,9 +166,7 @@ fn on_node(node: &str, script: &str) -> Command {
 
 /// Where the engine of the nodes is, as the caller's environment says it (Docker documentation, "Environment variables").
 pub fn engine() -> impl Iterator<Item = (String, String)> {
-    std::env::vars_os()
-        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-        .filter(|(name, _)| name.starts_with("DOCKER_"))
+    callers_variables().filter(|(name, _)| name.starts_with("DOCKER_"))
 }
 
 fn nodes(cluster: &Existing) -> Result<Vec<String>, Failure> {

@@ -1,7 +1,6 @@
 //! Before a run on an existing cluster: it answers, it has the stack, and we may do there what the scenarios do.
 
 use std::collections::{BTreeSet, HashMap};
-use std::ffi::OsString;
 use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -13,8 +12,8 @@ use kube::api::{ListParams, PostParams};
 use kube::config::Kubeconfig;
 use kube::{Api, Client, ResourceExt};
 
-use super::observe;
 use super::world::RUN_LABEL;
+use super::{command, observe};
 use crate::finding::{Class, Finding, Id};
 use crate::kubernetes::{DOES_IT_RUN, Error, Target, within};
 use crate::steps::stack;
@@ -275,7 +274,7 @@ fn alone(mut kubeconfig: Kubeconfig, context: &str) -> Kubeconfig {
     for exec in kubeconfig.auth_infos.iter_mut().filter_map(|entry| entry.auth_info.as_mut()?.exec.as_mut()) {
         let known = exec.env.get_or_insert_default();
         // What its user has said about a variable comes last, and counts.
-        known.splice(0..0, of_caller(std::env::vars_os()));
+        known.splice(0..0, of_caller(command::callers_variables()));
     }
     kubeconfig
 }
@@ -284,9 +283,9 @@ fn alone(mut kubeconfig: Kubeconfig, context: &str) -> Kubeconfig {
 const CREDENTIALS: [&str; 4] = ["AWS_", "AZURE_", "CLOUDSDK_", "GOOGLE_"];
 
 /// What a program that gets credentials needs of the caller's environment, which scenarios do not have.
-fn of_caller(variables: impl Iterator<Item = (OsString, OsString)>) -> Vec<HashMap<String, String>> {
-    let text = variables.filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let needed = text.filter(|(name, _)| name == "HOME" || CREDENTIALS.iter().any(|begin| name.starts_with(begin)));
+fn of_caller(variables: impl Iterator<Item = (String, String)>) -> Vec<HashMap<String, String>> {
+    let needed =
+        variables.filter(|(name, _)| name == "HOME" || CREDENTIALS.iter().any(|begin| name.starts_with(begin)));
     needed.map(|(name, value)| [("name".to_owned(), name), ("value".to_owned(), value)].into()).collect()
 }
 
@@ -298,7 +297,6 @@ mod tests {
 
     use super::*;
     use crate::conformance::catalogue::{Catalogue, Sources};
-    use crate::conformance::command;
 
     /// Where no existing cluster is asked for anything.
     const NOT_THERE: [&str; 3] = ["cluster", "embedded-only", "needs-audit"];
