@@ -3,6 +3,7 @@
 //! Asking the server by a dry run would be a mutating request, so [`holds`] compares: everything wanted must be in what
 //! is there. The server's additions (defaults, status, other managers' fields) don't matter.
 
+use a8s_api::Quantity;
 use kube::api::{ApiResource, DynamicObject, Patch, PatchParams, PostParams, TypeMeta};
 use kube::core::GroupVersionKind;
 use kube::discovery::{self, Scope};
@@ -10,6 +11,10 @@ use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
 use super::{Error, FIELD_MANAGER, kinds};
+
+/// Fields of Kubernetes' own kinds that a server does not keep when they are an empty text or `false`: of these it is
+/// the same as nothing (k8s.io/api, `omitempty`). Of others, such as those of a `securityContext`, it is not.
+const NOT_KEPT: [&str; 5] = ["apiGroup", "hostNetwork", "preserveUnknownFields", "readOnly", "value"];
 
 /// How to reach the objects of a kind.
 #[derive(Debug, Clone)]
@@ -123,7 +128,7 @@ fn compare(wanted: &Value, there: &Value, path: &mut String) -> Option<String> {
             let found = match there.get(key) {
                 Some(other) => compare(value, other, path),
                 // The server does not keep what is empty.
-                None if empty(value) => None,
+                None if empty(value) || is_not_kept(key, value) => None,
                 None => Some(path.clone()),
             };
             path.truncate(length);
@@ -141,6 +146,8 @@ fn compare(wanted: &Value, there: &Value, path: &mut String) -> Option<String> {
         // 0.0 and 0 are the same number on the wire of one and not of the other.
         (Value::Number(wanted), Value::Number(there)) if wanted.as_f64() == there.as_f64() => None,
         (wanted, there) if wanted == there || (empty(wanted) && empty(there)) => None,
+        // Of its own kinds, the server writes quantities in one of their ways.
+        (wanted, there) if is_quantity(path) && amount(wanted).is_some() && amount(wanted) == amount(there) => None,
         _ => Some(path.clone()),
     }
 }
@@ -151,6 +158,25 @@ fn empty(value: &Value) -> bool {
         Value::Object(map) => map.is_empty(),
         Value::Array(items) => items.is_empty(),
         _ => false,
+    }
+}
+
+fn is_not_kept(field: &str, value: &Value) -> bool {
+    let is_nothing = matches!(value, Value::Bool(false)) || value.as_str().is_some_and(str::is_empty);
+    is_nothing && NOT_KEPT.contains(&field)
+}
+
+/// Whether there is a quantity at a path: in the resources of containers and claims.
+fn is_quantity(path: &str) -> bool {
+    [".limits.", ".requests."].iter().any(|part| path.contains(part))
+}
+
+/// How much a quantity is; nothing if it is none.
+pub fn amount(quantity: &Value) -> Option<i128> {
+    match quantity {
+        Value::String(text) => Quantity(text.clone()).nano(),
+        Value::Number(number) => Quantity(number.to_string()).nano(),
+        _ => None,
     }
 }
 
@@ -172,6 +198,17 @@ mod tests {
     #[case(json!({"a": null}), json!({"b": 1}), None)]
     #[case(json!({"a": "1"}), json!({"a": 1}), Some("a"))]
     #[case(json!({"a": 0.0}), json!({"a": 0}), None)]
+    #[case(json!({"subjects": [{"apiGroup": "", "name": "x"}]}), json!({"subjects": [{"name": "x"}]}), None)]
+    #[case(json!({"env": [{"name": "x", "value": ""}]}), json!({"env": [{"name": "x"}]}), None)]
+    #[case(json!({"env": [{"value": ""}]}), json!({"env": [{"value": "x"}]}), Some("env[0].value"))]
+    #[case(json!({"readOnly": false}), json!({}), None)]
+    #[case(json!({"readOnly": true}), json!({}), Some("readOnly"))]
+    #[case(json!({"allowPrivilegeEscalation": false}), json!({}), Some("allowPrivilegeEscalation"))]
+    #[case(json!({"data": {"a": ""}}), json!({"data": {}}), Some("data.a"))]
+    #[case(json!({"r": {"limits": {"cpu": 1}}}), json!({"r": {"limits": {"cpu": "1"}}}), None)]
+    #[case(json!({"r": {"requests": {"memory": "1024Mi"}}}), json!({"r": {"requests": {"memory": "1Gi"}}}), None)]
+    #[case(json!({"r": {"limits": {"cpu": 0.5}}}), json!({"r": {"limits": {"cpu": "1"}}}), Some("r.limits.cpu"))]
+    #[case(json!({"a": "1024Mi"}), json!({"a": "1Gi"}), Some("a"))]
     fn what_is_wanted_must_be_there(#[case] wanted: Value, #[case] there: Value, #[case] path: Option<&str>) {
         assert_eq!(difference(&wanted, &there).as_deref(), path);
     }
