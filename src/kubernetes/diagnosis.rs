@@ -26,6 +26,9 @@ const TERMINAL: [&str; 7] = [
 /// Of a pull that has failed, what no repetition changes (distribution `registry/api/errcode`, containerd `pkg/errdefs`).
 const NO_SUCH_IMAGE: [&str; 6] =
     ["not found", "manifest unknown", "denied", "unauthorized", "invalid reference", "no match for platform"];
+/// Of a container that could not be made, what the kubelet tries again with success: the node is busy (containerd and
+/// cri-o, "failed to reserve container name"; the caches of the kubelet).
+const BUSY: [&str; 3] = ["context deadline exceeded", "is reserved for", "timed out waiting for the condition"];
 /// Attempts to pull after which the registry counts as out of reach: a kubelet makes them within half a minute.
 const PULLS: i32 = 3;
 
@@ -105,8 +108,10 @@ pub async fn terminal(client: &Client, pod: &Pod) -> Option<Finding> {
 fn terminal_reason(pod: &Pod) -> Option<(&str, &str, Option<&str>)> {
     containers(pod).find_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        let reason = waiting.reason.as_deref()?;
-        TERMINAL.contains(&reason).then_some((container.name.as_str(), reason, waiting.message.as_deref()))
+        let (reason, message) = (waiting.reason.as_deref()?, waiting.message.as_deref());
+        let is_busy = reason.starts_with("CreateContainer")
+            && message.is_some_and(|message| BUSY.iter().any(|words| message.contains(words)));
+        (TERMINAL.contains(&reason) && !is_busy).then_some((container.name.as_str(), reason, message))
     })
 }
 
@@ -220,6 +225,26 @@ mod tests {
             difference(&waiting("ContainerCreating")),
             "the container postgres of the pod solo-0 waits: ContainerCreating"
         );
+    }
+
+    #[test]
+    fn a_container_that_a_busy_node_could_not_make_is_made_later() {
+        let waiting = |reason: &str, message: &str| {
+            pod(json!({"containerStatuses": [{
+                "name": "manager", "ready": false, "restartCount": 0, "image": "", "imageID": "",
+                "state": {"waiting": {"reason": reason, "message": message}},
+            }]}))
+        };
+        for (reason, message, is_hopeless) in [
+            ("CreateContainerError", "context deadline exceeded", false),
+            ("CreateContainerError", "failed to reserve container name x_0: name x_0 is reserved for 1f", false),
+            ("CreateContainerConfigError", "failed to sync secret cache: timed out waiting for the condition", false),
+            ("CreateContainerError", "no command specified", true),
+            ("CreateContainerConfigError", "secret \"gone\" not found", true),
+            ("CrashLoopBackOff", "context deadline exceeded", true),
+        ] {
+            assert_eq!(terminal_reason(&waiting(reason, message)).is_some(), is_hopeless, "{reason}: {message}");
+        }
     }
 
     #[test]
