@@ -31,6 +31,8 @@ use crate::step::{Context, Observation, Step};
 const DEFAULT_ACCOUNT: &str = "default";
 /// What to do about a store of others.
 const STORE: &str = "If it is the object store of backups, go on with it: --backup-provider AWS --backup-store-endpoint URL --backup-store-pathstyle";
+/// Where a claim says how large its volume should be.
+const STORAGE: &str = "/spec/resources/requests/storage";
 /// Between two looks at a namespace that is being deleted.
 const GONE: Duration = Duration::from_millis(200);
 
@@ -207,6 +209,25 @@ fn selects_otherwise(wanted: &DynamicObject, there: &DynamicObject) -> bool {
     }
 }
 
+/// Whether an object can't become what is wanted.
+fn is_invalid(error: &Error) -> bool {
+    error.status().is_some_and(|status| status.code == 422)
+}
+
+/// A claim as large as the one that is there, where somebody has made that larger: none can become smaller.
+fn grown(claim: &DynamicObject, there: &DynamicObject) -> Option<DynamicObject> {
+    if kind(claim) != "PersistentVolumeClaim" {
+        return None;
+    }
+    let mut grown = claim.clone();
+    let (size, wanted) = (there.data.pointer(STORAGE)?, grown.data.pointer_mut(STORAGE)?);
+    if apply::amount(size)? <= apply::amount(wanted)? {
+        return None;
+    }
+    *wanted = size.clone();
+    Some(grown)
+}
+
 /// Whether a workload makes a pod: by itself, or by a ReplicaSet that is called after it.
 fn makes(workload: &DynamicObject, pod: &Pod) -> bool {
     let name = workload.name_any();
@@ -316,6 +337,8 @@ impl Objects {
         if has_failed(&there) {
             return Ok(Some(format!("the {} has failed", apply::describe(object))));
         }
+        let grown = grown(object, &there);
+        let object = grown.as_ref().unwrap_or(object);
         let differs = match apply::holds(object, &there) {
             Some(path) if path.contains(RULES) && self.is_old(client).await? => {
                 plain(object).and_then(|plain| apply::holds(&plain, &there))
@@ -335,11 +358,16 @@ impl Objects {
             match self.origins.apply(&api, &object).await {
                 Err(error) if error.is_webhook_away() => pauses.after(&error, context).await,
                 // What a Job runs can't be changed.
-                Err(error) if kind(&object) == "Job" && error.status().is_some_and(|status| status.code == 422) => {
+                Err(error) if kind(&object) == "Job" && is_invalid(&error) => {
                     if is_anew || !remove_job(&api, &object, |_| true).await? {
                         return Err(error);
                     }
                     is_anew = true;
+                }
+                Err(error) if kind(&object) == "PersistentVolumeClaim" && is_invalid(&error) => {
+                    let there = apply::get(&api, &object).await?;
+                    let Some(grown) = there.and_then(|there| grown(&object, &there)) else { return Err(error) };
+                    object = Cow::Owned(grown);
                 }
                 Err(error) if error.status().is_some() => match plain(&object) {
                     Some(plain) if self.is_old(client).await? => object = Cow::Owned(plain),
@@ -491,9 +519,16 @@ impl Step for Established {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use kube::client::Body;
     use serde_json::json;
 
+    use super::super::{Part, Site, Source};
     use super::*;
+    use crate::kubernetes::{Access, Connection};
+    use crate::manifest::images::ImageMap;
+    use crate::step::{Cancel, Plan, Runner, Silent};
 
     #[test]
     fn rules_are_taken_out_wherever_they_are() {
@@ -505,6 +540,51 @@ mod tests {
 
     fn object(value: Value) -> DynamicObject {
         serde_json::from_value(value).unwrap()
+    }
+
+    fn claim(size: &str) -> Value {
+        json!({
+            "apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data", "namespace": "shop"},
+            "spec": {"resources": {"requests": {"storage": size}}},
+        })
+    }
+
+    /// A cluster that has nothing but a claim of 20Gi, which can't become smaller.
+    async fn with_a_large_claim(request: http::Request<Body>) -> Result<http::Response<Body>, Infallible> {
+        let refusal = |code: u16| (code, json!({"kind": "Status", "status": "Failure", "message": "no", "code": code}));
+        let is_claim = request.uri().path().ends_with("/persistentvolumeclaims/data");
+        let is_look = request.method() == http::Method::GET;
+        let bytes = request.into_body().collect_bytes().await.unwrap();
+        let (code, answer) = match serde_json::from_slice::<Value>(&bytes) {
+            Err(_) if is_look && is_claim => (200, claim("20Gi")),
+            Err(_) => refusal(404),
+            Ok(wanted) if is_claim && wanted.pointer(STORAGE) != Some(&json!("20Gi")) => refusal(422),
+            Ok(wanted) => (200, wanted),
+        };
+        Ok(http::Response::builder().status(code).body(Body::from(answer.to_string().into_bytes())).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_volume_that_somebody_has_made_larger_keeps_its_size() {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "new", "namespace": "shop"}});
+        for (objects, changes) in [
+            (vec![claim("10Gi")], false),
+            // What is installed again is applied as a whole.
+            (vec![claim("10Gi"), map], true),
+        ] {
+            let client = Client::new(tower::service_fn(with_a_large_claim), "default");
+            let text = || "demo".to_owned();
+            let connection = Connection { client, context: text(), namespace: text(), server: text() };
+            let site = Site::new(Arc::new(Access::connected(connection)));
+            let source = Source::new(ImageMap::default, move || {
+                let objects = objects.clone();
+                Box::pin(async move { Ok(objects) })
+            });
+            let mut plan = Plan::new("test");
+            plan.add(Objects::new(Part { site, title: "it", id: "it", source, probe: None }.begin()));
+            let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(10));
+            assert_eq!(runner.run(&plan).await.unwrap().changed(), changes);
+        }
     }
 
     #[test]
