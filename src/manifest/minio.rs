@@ -17,12 +17,13 @@ const CLIENT: &str = "quay.io/minio/mc:RELEASE.2025-04-16T18-13-26Z";
 /// The user of both images; they run as root unless told otherwise.
 const USER: u32 = 1000;
 
-/// The script of the Job. The server may still be starting, so a few attempts belong to it.
+/// The script of the Job. The server's image may have to be pulled and its volume to be made, so it tries for as long as
+/// commands wait when nothing is said.
 const SCRIPT: &str = "set -eu
 attempt=0
 until mc alias set store \"$ENDPOINT\" \"$ACCESS_KEY\" \"$SECRET_KEY\"; do
   attempt=$((attempt + 1))
-  [ \"$attempt\" -lt 60 ] || exit 1
+  [ \"$attempt\" -lt 600 ] || exit 1
   sleep 1
 done
 mc mb --ignore-existing \"store/$BUCKET\"
