@@ -48,7 +48,9 @@ pub fn document(results: &Results) -> std::io::Result<String> {
         suites.push(run);
     }
     report.add_test_suites(suites);
-    report.to_string().map_err(std::io::Error::other)
+    let document = report.to_string().map_err(std::io::Error::other)?;
+    // Of all suites together, the schema of Jenkins knows no such number. Theirs come after it.
+    Ok(document.replacen(&format!(" skipped=\"{}\"", report.skipped), "", 1))
 }
 
 fn case(scenario: &Scenario) -> TestCase {
