@@ -38,8 +38,8 @@ pub(super) fn document(world: &World) -> Result<Value, Failure> {
 #[then("these values are in the document:")]
 async fn values(world: &mut World, step: &Step) -> Result<(), Failure> {
     let document = document(world)?;
-    match instance::difference(world, &document, step) {
-        Some((wanted, _)) => Err(Failure::unexpected(wanted, document.to_string())),
+    match instance::difference(world, &document, step, None) {
+        Some((wanted, found)) => Err(Failure::unexpected(wanted, format!("{found} in {document}"))),
         None => Ok(()),
     }
 }

@@ -6,7 +6,7 @@ use cucumber::gherkin::Step;
 use cucumber::{given, then, when};
 
 use super::clients::document;
-use super::instance::text_at;
+use super::instance::instead;
 use crate::conformance::command::{self, Outcome};
 use crate::conformance::{Failure, World};
 use crate::finding::Id;
@@ -171,10 +171,10 @@ async fn output_is_json(world: &mut World) -> Result<(), Failure> {
 async fn document_value(world: &mut World, pointer: String, value: String) -> Result<(), Failure> {
     let value = world.expand(&value);
     let document = document(world)?;
-    if text_at(&document, &pointer) == value {
-        return Ok(());
+    match instead(&document, &pointer, &value, None) {
+        Some(found) => Err(Failure::unexpected(format!("{value} at {pointer}"), format!("{found} in {document}"))),
+        None => Ok(()),
     }
-    Err(Failure::unexpected(format!("{value} at {pointer}"), document.to_string()))
 }
 
 /// The finding of a failed command: one line that says what it is and ends with its identifier, with no trace of a panic and

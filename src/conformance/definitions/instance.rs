@@ -196,10 +196,13 @@ async fn labels(world: &mut World, kind: String, name: String, what: String, ste
     if found == wanted { Ok(()) } else { Err(Failure::unexpected(format!("{wanted:?}"), format!("{found:?}"))) }
 }
 
+/// Of an object of Kubernetes, null says that a field is not there.
+const ABSENT: Option<&str> = Some("null");
+
 #[then(regex = r#"^the (\w+) "([^"]+)" has these values:$"#)]
 async fn values(world: &mut World, kind: String, name: String, step: &Step) -> Result<(), Failure> {
     let object = existing(world, &kind, &name).await?;
-    match difference(world, &object, step) {
+    match difference(world, &object, step, ABSENT) {
         Some((wanted, found)) => Err(Failure::unexpected(wanted, found)),
         None => Ok(()),
     }
@@ -209,7 +212,7 @@ async fn values(world: &mut World, kind: String, name: String, step: &Step) -> R
 async fn soon_values(world: &mut World, kind: String, name: String, step: &Step) -> Result<(), Failure> {
     until(format!("these values of the {kind} {name}"), SOON, || async {
         let object = existing(world, &kind, &name).await?;
-        Ok(match difference(world, &object, step) {
+        Ok(match difference(world, &object, step, ABSENT) {
             Some((wanted, found)) => Look::NotYet(format!("{found} instead of {wanted}")),
             None => Look::Yes(()),
         })
@@ -217,19 +220,23 @@ async fn soon_values(world: &mut World, kind: String, name: String, step: &Step)
     .await
 }
 
-/// Of the values that are not as the table says the first: what it should be, and what it is.
-pub(super) fn difference(world: &World, object: &Value, step: &Step) -> Option<(String, String)> {
+/// Of the values that are not as the table says the first: what it should be, and what it is. A field that is not there is
+/// as good as one with the text `absent`.
+pub(super) fn difference(world: &World, object: &Value, step: &Step, absent: Option<&str>) -> Option<(String, String)> {
     rows(step).iter().find_map(|row| {
         let [pointer, wanted] = row.as_slice() else { return None };
-        let found = text_at(object, pointer);
-        (found != world.expand(wanted)).then(|| (format!("{wanted} at {pointer}"), found))
+        let found = instead(object, pointer, &world.expand(wanted), absent)?;
+        Some((format!("{wanted} at {pointer}"), found))
     })
 }
 
-/// A value of a document as text: a word without its quotes, and what is not there as `null`.
-pub(super) fn text_at(document: &Value, pointer: &str) -> String {
-    let found = document.pointer(pointer).cloned().unwrap_or_default();
-    found.as_str().map_or_else(|| found.to_string(), str::to_owned)
+/// What a document has where it should have `wanted`, as text, a word without its quotes; `None` where it is that.
+pub(super) fn instead(document: &Value, pointer: &str, wanted: &str, absent: Option<&str>) -> Option<String> {
+    let Some(found) = document.pointer(pointer) else {
+        return (absent != Some(wanted)).then(|| "no such field".to_owned());
+    };
+    let found = found.as_str().map_or_else(|| found.to_string(), str::to_owned);
+    (found != wanted).then_some(found)
 }
 
 async fn existing(world: &World, kind: &str, name: &str) -> Result<Value, Failure> {
@@ -437,4 +444,23 @@ async fn messages(world: &World, name: &str, reason: &str) -> Result<Vec<String>
     let selector = format!("reason={reason},involvedObject.uid={uid}");
     let list = events.list(&ListParams::default().fields(&selector)).await?;
     Ok(list.items.into_iter().map(|event| event.message.unwrap_or_default()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_field_with_null_is_not_the_same_as_none_unless_that_is_said() {
+        let document = json!({"empty": null, "word": "solo", "number": 3});
+        let found = |pointer, wanted, absent| instead(&document, pointer, wanted, absent);
+        assert_eq!(found("/empty", "null", None), None);
+        assert_eq!(found("/word", "solo", None), None);
+        assert_eq!(found("/number", "null", ABSENT).as_deref(), Some("3"));
+        assert_eq!(found("/gone", "null", None).as_deref(), Some("no such field"));
+        assert_eq!(found("/gone", "null", ABSENT), None);
+        assert_eq!(found("/gone", "solo", ABSENT).as_deref(), Some("no such field"));
+    }
 }
