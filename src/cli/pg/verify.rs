@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
+use futures::future::join_all;
 use serde_json::json;
 use tokio::time::Instant;
 
@@ -140,11 +141,23 @@ async fn remove_left(
         () = cancel.cancelled() => return Ok(()),
     }
     let now = subject.signs(&access.client().await?).await?;
-    for name in left_over(before, &now) {
+    let removals = left_over(before, &now).into_iter().map(|name| async move {
         let scratch = Reference { name, ..subject.scratch.reference.clone() };
-        remove(session, &scratch, access, cancel.clone(), directory).await?;
-    }
-    Ok(())
+        remove(session, &scratch, access, cancel.clone(), directory).await
+    });
+    all(removals).await
+}
+
+/// Does all of them at the same time. What keeps one of them does not keep the others, and all that stayed is told.
+async fn all(removals: impl IntoIterator<Item = impl Future<Output = Result<(), Finding>>>) -> Result<(), Finding> {
+    let stayed = join_all(removals).await.into_iter().filter_map(Result::err).reduce(|mut stayed, next| {
+        if next.cause != stayed.cause {
+            stayed.cause = format!("{}; {}", stayed.cause, next.cause);
+        }
+        stayed.advice.extend(next.advice);
+        stayed
+    });
+    stayed.map_or(Ok(()), Err)
 }
 
 /// Removes a scratch instance, or says exactly what is left.
@@ -167,9 +180,9 @@ fn left(finding: Finding, scratch: &Reference) -> Finding {
     Finding { advice: advice.into(), ..finding }
 }
 
-/// What is said where something of another verification could not be removed, line by line.
+/// What is said where something of other verifications could not be removed, line by line.
 fn left_by_others(finding: Finding) -> impl Iterator<Item = String> {
-    let cause = format!("Something may be left of another verification: {}.", finding.cause);
+    let cause = format!("Something may be left of other verifications: {}.", finding.cause);
     std::iter::once(cause).chain(finding.advice)
 }
 
@@ -193,21 +206,32 @@ fn verdict(backup: &ObjectName, content: &Content) -> Result<(), Finding> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use super::*;
     use crate::steps::verify::{Damage, Unread};
 
-    #[test]
-    fn what_is_left_of_another_verification_is_told_with_what_removes_it() {
-        let scratch = Reference::new(Kind::Instance, &"shop".parse().unwrap(), &"verify-x".parse().unwrap());
-        let late = Finding::new(Id::Deadline, "it takes too long").advise("Run the same command again.");
+    #[tokio::test]
+    async fn all_that_is_left_of_other_verifications_is_told_with_what_removes_it() {
+        let late = |name: &str| {
+            let scratch = Reference::new(Kind::Instance, &"shop".parse().unwrap(), &name.parse().unwrap());
+            let finding = Finding::new(Id::Deadline, format!("{name} takes too long")).advise("Run it again.");
+            ready(Err(left(finding, &scratch)))
+        };
+        let stayed = all([late("verify-x"), ready(Ok(())), late("verify-y")]).await.unwrap_err();
         assert_eq!(
-            left_by_others(left(late, &scratch)).collect::<Vec<_>>(),
+            left_by_others(stayed).collect::<Vec<_>>(),
             [
-                "Something may be left of another verification: it takes too long.",
+                "Something may be left of other verifications: verify-x takes too long; verify-y takes too long.",
                 "Left may be the restore verify-x: a9s delete pg restore --name verify-x -n shop",
                 "Left may be the instance verify-x: a9s delete pg instance --name verify-x -n shop",
+                "Left may be the restore verify-y: a9s delete pg restore --name verify-y -n shop",
+                "Left may be the instance verify-y: a9s delete pg instance --name verify-y -n shop",
             ]
         );
+        let away = || ready(Err(Finding::new(Id::ClusterUnreachable, "it does not answer")));
+        assert_eq!(all([away(), away()]).await.unwrap_err().cause, "it does not answer");
+        assert!(all([ready(Ok(()))]).await.is_ok());
     }
 
     #[test]
