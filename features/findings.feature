@@ -210,6 +210,9 @@ Feature: Findings
     And I run `a9s create pg backup -i solo --name gone`, and once it waits `a9s delete pg backup --name gone --yes` is run
     Then it ends with the finding "deleted-meanwhile"
     And standard error says "the backup gone is not there any more: somebody has deleted it"
+    When I run `a9s create pg instance --name huge --requests-cpu 99999999999 --yes`, and once it waits `a9s delete pg instance --name huge --yes` is run
+    Then it ends with the finding "deleted-meanwhile"
+    And standard error says "the instance huge is not there any more: somebody has deleted it"
     When somebody orders a backup "early" of "solo"
     And I run `a9s create pg restore --name back -b early -i solo --yes`
     Then it ends with the finding "backup-unusable"

@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{ConfigMap, Event, PersistentVolumeClaim, Pod, Secret, Service, ServiceAccount};
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
-use kube::api::{ListParams, WatchParams};
+use kube::api::{DynamicObject, ListParams, WatchParams};
 use kube::{Api, Client, ResourceExt};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -41,6 +41,12 @@ impl Ready {
     /// Number of members, as a StatefulSet counts them.
     fn replicas(&self) -> i32 {
         i32::try_from(members::wanted(&self.resource.spec)).unwrap_or(1)
+    }
+
+    /// The instance, which has been applied before anything is waited for.
+    async fn there(&self, client: &Client) -> Result<DynamicObject, Finding> {
+        let reference = &self.resource.reference;
+        resource::get(client, reference).await?.ok_or_else(|| resource::deleted_meanwhile(reference))
     }
 
     async fn pods(&self, client: &Client) -> Result<Vec<Pod>, Error> {
@@ -133,7 +139,11 @@ impl Step for Ready {
         for index in 0..self.replicas() {
             let name = format!("{}-{index}", self.name());
             match pods.iter().find(|pod| pod.name_any() == name) {
-                None => return Ok(Observation::unmet(format!("the pod {name} is not there yet"))),
+                None => {
+                    // No pod comes of an instance that is gone.
+                    self.there(&client).await?;
+                    return Ok(Observation::unmet(format!("the pod {name} is not there yet")));
+                }
                 Some(pod) if !diagnosis::is_ready(pod) => return Ok(Observation::unmet(diagnosis::difference(pod))),
                 Some(_) => {}
             }
@@ -144,18 +154,14 @@ impl Step for Ready {
         if self.replicas() > 0 && !pods.iter().any(|pod| members::is_primary(pod) && diagnosis::is_ready(pod)) {
             return Ok(Observation::unmet("it has no primary yet"));
         }
-        let there = resource::get(&client, &self.resource.reference).await?;
-        if there.is_none() && !pods.is_empty() {
-            return Err(resource::deleted_meanwhile(&self.resource.reference));
-        }
-        let status = there.as_ref().map(|there| &there.data["status"]);
-        let error = status.and_then(|status| status["error"].as_str()).filter(|error| !error.is_empty());
+        let there = self.there(&client).await?;
+        let status = &there.data["status"];
+        let error = status["error"].as_str().filter(|error| !error.is_empty());
         // A server without an extension is a server; what the host does not have does not come by waiting.
         if let Some(error) = error.filter(|error| !pods.iter().any(|pod| extensions(pod) == Some(error))) {
             return Ok(Observation::unmet(format!("its status says: {error}")));
         }
-        let running = status.is_some_and(|status| status["clusterStatus"] == "Running");
-        if self.replicas() > 0 && !running {
+        if self.replicas() > 0 && status["clusterStatus"] != "Running" {
             return Ok(Observation::unmet("its status is not Running yet"));
         }
         if let Some(difference) = self.volumes(&client).await? {

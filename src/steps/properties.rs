@@ -32,7 +32,7 @@ use crate::kubernetes::apply::Kind as ServedKind;
 use crate::kubernetes::{Access, Connection};
 use crate::manifest::names::ObjectName;
 use crate::manifest::order;
-use crate::manifest::resource::{Kind, Reference};
+use crate::manifest::resource::{Kind, Reference, Resource};
 use crate::postgres::DATABASE;
 use crate::provider::{Name, Options, of_name};
 use crate::step::{Cancel, Observation, Outcome, Plan, Runner, Silent, Step};
@@ -291,6 +291,19 @@ async fn a_member_is_waited_for_that_is_not_there_yet_and_refused_that_will_neve
     assert_eq!(refused.cause, "the instance shop/solo has no member 1");
 }
 
+#[tokio::test]
+async fn an_instance_that_somebody_has_deleted_is_not_waited_for() {
+    let world = World::new().await;
+    let access = world.access(None, &Cancel::new());
+    let observed = async |name: &str| {
+        let reference = Reference::new(Kind::Instance, &"shop".parse().unwrap(), &name.parse().unwrap());
+        let resource = Resource::new(reference, json!({"replicas": 1}));
+        super::instance::Ready { access: access.clone(), resource }.observe().await
+    };
+    assert_eq!(observed("solo").await.unwrap(), Observation::unmet("the pod solo-0 is not there yet"));
+    assert_eq!(observed("gone").await.unwrap_err().id, Id::DeletedMeanwhile);
+}
+
 fn single(name: &str, step: Arc<dyn Step>) -> Plan {
     let mut plan = Plan::new(name);
     plan.push(&[], step);
@@ -311,7 +324,7 @@ async fn the_plans_are_as_reviewed() {
     let directory = PathBuf::from("/w/usermanifests");
     let name = |text: &str| -> ObjectName { text.parse().unwrap() };
     let reference = |kind, text: &str| Reference::new(kind, &"shop".parse().unwrap(), &name(text));
-    let new = crate::manifest::resource::Resource::new(reference(Kind::Instance, "new"), json!({}));
+    let new = Resource::new(reference(Kind::Instance, "new"), json!({}));
     let wanted = restore::Order {
         restore: order::restore(reference(Kind::Restore, "r"), &name("b"), &name("new")),
         backup: reference(Kind::Backup, "b"),
