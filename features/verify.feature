@@ -161,6 +161,15 @@ Feature: Backups that are proven, and restores into a new instance
     Then the command succeeds
     And nothing of a verification is left
 
+  @negative
+  Scenario: A verification that is suspended for too long is told why it misses what it has made
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    When I run `a9s pg verify nightly`, suspended while it waits until `a9s pg verify nightly` has succeeded
+    Then it ends with the finding "deleted-meanwhile"
+    And standard error says "no sign of life for 10 s, for example while it is suspended"
+    And nothing of a verification is left
+
   Scenario: What a verification has left that was cut off is removed by another run
     Given an instance "solo"
     And a backup "nightly" of "solo"

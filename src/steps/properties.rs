@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::core::TypeMeta;
 use kube::{Api, Client, ResourceExt};
 use kube_embedded::api::{ApiServer, ApiServerParts};
@@ -26,6 +26,7 @@ use super::member::{Killed, Member};
 use super::resource::Deleted;
 use super::restore::Destination;
 use super::sql::{Query, Source, Sql};
+use super::verify::Subject;
 use super::{backup, condition, restore};
 use crate::finding::{Class, Id};
 use crate::kubernetes::apply::Kind as ServedKind;
@@ -304,6 +305,44 @@ async fn an_instance_that_somebody_has_deleted_is_not_waited_for() {
     assert_eq!(observed("gone").await.unwrap_err().id, Id::DeletedMeanwhile);
 }
 
+/// A verification of the backup `b`.
+fn subject(source: &str, scratch: &str) -> Subject {
+    let name = |text: &str| -> ObjectName { text.parse().unwrap() };
+    let reference = |kind, text: &str| Reference::new(kind, &"shop".parse().unwrap(), &name(text));
+    Subject {
+        backup: reference(Kind::Backup, "b"),
+        source: name(source),
+        scratch: Resource::new(reference(Kind::Instance, scratch), json!({})),
+        restore: order::restore(reference(Kind::Restore, scratch), &name("b"), &name(scratch)),
+    }
+}
+
+#[tokio::test]
+async fn a_verification_that_can_read_nothing_looks_whether_its_own_instance_is_gone() {
+    let world = World::new().await;
+    let (_, scratch, live) = subject("never", "gone").plan(&world.access(None, &Cancel::new()), true);
+    let steps: [(Arc<dyn Step>, Id); 2] = [(scratch, Id::DeletedMeanwhile), (live.unwrap(), Id::NoInstance)];
+    for (step, id) in steps {
+        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(20));
+        assert_eq!(runner.run(&single("read", step)).await.unwrap_err().id, id);
+    }
+}
+
+#[tokio::test]
+async fn a_verification_that_lives_notices_that_its_instance_is_gone() {
+    let world = World::new().await;
+    let (subject, access) = (subject("other", "solo"), world.access(None, &Cancel::new()));
+    let instances = super::resource::api(world.api.client(UserInfo::master("test")), &subject.scratch.reference);
+    let deleted = async {
+        while instances.get("solo").await.unwrap().annotations().is_empty() {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        instances.delete("solo", &DeleteParams::default()).await.unwrap();
+    };
+    let (gone, ()) = tokio::join!(subject.live(&access), deleted);
+    assert_eq!(gone.id, Id::DeletedMeanwhile);
+}
+
 fn single(name: &str, step: Arc<dyn Step>) -> Plan {
     let mut plan = Plan::new(name);
     plan.push(&[], step);
@@ -330,7 +369,7 @@ async fn the_plans_are_as_reviewed() {
         backup: reference(Kind::Backup, "b"),
         into: Destination::Made(new.clone()),
     };
-    let subject = super::verify::Subject {
+    let subject = Subject {
         backup: reference(Kind::Backup, "b"),
         source: name("solo"),
         scratch: new,

@@ -1,7 +1,6 @@
 //! Proof that a backup restores: it is restored into a scratch instance, whose every table is read to the end.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 
 use super::instance;
-use super::resource::{self, get};
+use super::resource::{self, deleted_meanwhile, get};
 use super::restore::{self, Destination};
 use super::sql::{PLAIN, Query, Source, as_superuser};
 use crate::finding::{Finding, Id};
@@ -101,18 +100,25 @@ impl Subject {
         Ok(signs)
     }
 
-    /// Shows others that this run lives, until it is cut off.
-    pub async fn live(&self, access: &Access) -> Infallible {
+    /// Shows others that this run lives, until it is cut off. Ends where its scratch instance was there and is not any
+    /// more.
+    pub async fn live(&self, access: &Access) -> Finding {
         let reference = &self.scratch.reference;
-        let mut beats = 0_u64;
+        let (mut beats, mut was_there) = (0_u64, false);
         loop {
             tokio::time::sleep(BEAT).await;
             beats += 1;
             let Ok(client) = access.client().await else { continue };
             let patch = Patch::Merge(json!({"metadata": {"annotations": {(SIGN): beats.to_string()}}}));
             let (api, parameters) = (resource::api(client, reference), PatchParams::default());
-            // It may not be there yet, or out of reach for a moment.
-            let _ = tokio::time::timeout(BEAT, api.patch(reference.name.as_str(), &parameters, &patch)).await;
+            match tokio::time::timeout(BEAT, api.patch(reference.name.as_str(), &parameters, &patch)).await {
+                Ok(Ok(_)) => was_there = true,
+                Ok(Err(kube::Error::Api(status))) if status.code == 404 && was_there => {
+                    return deleted_meanwhile(reference);
+                }
+                // It may not be there yet, or out of reach for a moment.
+                _ => {}
+            }
         }
     }
 
@@ -148,6 +154,20 @@ pub fn removal(access: &Arc<Access>, scratch: &Reference) -> Plan {
         plan.add(resource::Deleted::new(access.clone(), Reference { kind: Kind::Restore, ..scratch.clone() }));
     plan.after(&[restore], instance::Deleted::new(access.clone(), namespace, name));
     plan
+}
+
+/// The finding of a run, with the likely reason where it misses what it has made: it knows only that this is gone.
+pub fn explained(finding: Finding) -> Finding {
+    if finding.id != Id::DeletedMeanwhile {
+        return finding;
+    }
+    let cause = format!(
+        "{}, as another verification does where this one shows no sign of life for {} s, for example while it is \
+         suspended",
+        finding.cause,
+        SILENCE.as_secs()
+    );
+    Finding { cause, ..finding }
 }
 
 /// Of what was there before, that which is still there, and of which no sign of life has come since: left by runs that
@@ -204,6 +224,31 @@ impl Examined {
         self.content.lock().unwrap_or_else(PoisonError::into_inner).clone().unwrap_or_default()
     }
 
+    /// Whether the scratch instance is gone, or about to go. What can't be read of it then says nothing of the backup.
+    async fn is_taken(&self, scratch: &Reference) -> bool {
+        let Ok(client) = self.access.client().await else { return false };
+        let there = get(&client, scratch).await;
+        there.is_ok_and(|there| there.is_none_or(|it| it.metadata.deletion_timestamp.is_some()))
+    }
+
+    /// What there is in every database.
+    async fn read(&self, context: &Context) -> Result<Content, Finding> {
+        let mut content = Content { checksums: true, ..Content::default() };
+        for line in self.run("postgres", format!("{PLAIN}{DATABASES}"), context).await?.lines() {
+            match line.split_once(' ') {
+                Some(("open", database)) => {
+                    content.add(database, Content::read(&self.run(database, self.script.clone(), context).await?));
+                }
+                Some(("closed", database)) => {
+                    let why = format!("database \"{database}\" is not currently accepting connections");
+                    content.unread.push(Unread { unread: format!("the database {database}"), why });
+                }
+                _ => {}
+            }
+        }
+        Ok(content)
+    }
+
     /// What psql prints for a script.
     async fn run(&self, database: &str, script: String, context: &Context) -> Result<String, Finding> {
         let query = Query {
@@ -254,20 +299,14 @@ impl Step for Examined {
     }
 
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
-        let mut content = Content { checksums: true, ..Content::default() };
-        for line in self.run("postgres", format!("{PLAIN}{DATABASES}"), context).await?.lines() {
-            match line.split_once(' ') {
-                Some(("open", database)) => {
-                    content.add(database, Content::read(&self.run(database, self.script.clone(), context).await?));
-                }
-                Some(("closed", database)) => {
-                    let why = format!("database \"{database}\" is not currently accepting connections");
-                    content.unread.push(Unread { unread: format!("the database {database}"), why });
-                }
-                _ => {}
+        let content = self.read(context).await;
+        if content.is_err() && self.restored_from.is_some() {
+            let scratch = Reference::new(Kind::Instance, &self.namespace, &self.instance);
+            if self.is_taken(&scratch).await {
+                return Err(deleted_meanwhile(&scratch));
             }
         }
-        *self.content.lock().unwrap_or_else(PoisonError::into_inner) = Some(content);
+        *self.content.lock().unwrap_or_else(PoisonError::into_inner) = Some(content?);
         Ok(())
     }
 }
@@ -450,6 +489,17 @@ mod tests {
         let name = scratch_name("0f8fad5b-d9cb-469f-a165-70867728950e").unwrap();
         assert!(name.as_str().starts_with("verify-0f8fad5bd9cb-"), "{name}");
         assert_eq!(name.as_str().len(), "verify-0f8fad5bd9cb-0123456789abcdef".len());
+    }
+
+    #[test]
+    fn who_misses_what_it_has_made_is_told_who_removes_that() {
+        let of = |id| explained(Finding::new(id, "somebody has deleted verify-x")).cause;
+        assert_eq!(
+            of(Id::DeletedMeanwhile),
+            "somebody has deleted verify-x, as another verification does where this one shows no sign of life for \
+             10 s, for example while it is suspended"
+        );
+        assert_eq!(of(Id::Deadline), "somebody has deleted verify-x");
     }
 
     #[test]

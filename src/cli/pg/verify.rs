@@ -18,7 +18,7 @@ use crate::kubernetes::Access;
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference};
 use crate::step::{Cancel, Event, Reporter};
-use crate::steps::verify::{Content, SILENCE, Signs, Subject, left_over, removal};
+use crate::steps::verify::{Content, SILENCE, Signs, Subject, explained, left_over, removal};
 
 /// How long the removal of the scratch instance may take.
 const REMOVAL: Duration = Duration::from_secs(120);
@@ -64,8 +64,9 @@ impl Verify {
             let (begun, before) = (Instant::now(), subject.signs(&access.client().await?).await?);
             let result = tokio::select! {
                 result = session.carry_out(&plan, &self.run, cancel.clone(), directory.as_ref()) => result,
-                never = subject.live(&access) => match never {},
+                gone = subject.live(&access) => Err(gone),
             };
+            let result = result.map_err(explained);
             // An interrupt has ended the plan; what it made is removed all the same.
             let removed = remove(session, scratch, &access, Cancel::new(), directory.as_ref()).await;
             if !before.is_empty() && !cancel.is_cancelled() {

@@ -184,6 +184,21 @@ async fn hang_up(world: &mut World, line: String) -> Result<(), Failure> {
     Ok(())
 }
 
+/// As by Ctrl-Z, or on a laptop that sleeps, for as long as the other one runs.
+#[when(regex = r"^I run `a9s (.+)`, suspended while it waits until `a9s (.+)` has succeeded$")]
+async fn suspended(world: &mut World, line: String, other: String) -> Result<(), Failure> {
+    let waiting = Waiting::start(world, &line, WAITS, command::start_a9s).await?;
+    waiting.signal(Signal::SIGSTOP)?;
+    let words = command::words(&world.expand(&other));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let ended = command::a9s(&world.surroundings, &words).await;
+    waiting.signal(Signal::SIGCONT)?;
+    ended?.require_success()?;
+    let outcome = waiting.end().await?;
+    world.remember(outcome);
+    Ok(())
+}
+
 /// The first command has to come to its end by itself.
 #[when(regex = r"^I run `a9s (.+)`, and once it (waits|says `.+`) `(a9s|kubectl) (.+)` is run$")]
 async fn meanwhile(
