@@ -241,6 +241,28 @@ Feature: Clusters
     Then the command succeeds
     And "solo" answers "SELECT count(*) FROM once" with "1"
 
+  @full @kubectl @process
+  Scenario: Another context becomes the current one while a question is to be answered
+    Given a cluster named "one"
+    And a cluster named "two"
+    When I run `kubectl config use-context a9s-one`
+    And I run `a9s create pg instance --name solo --yes`
+    And I run `a9s pg kill -i solo --member primary` in a terminal, have `kubectl config use-context a9s-two` run once it asks, and type "y"
+    Then the command succeeds
+    And standard output says "killing a member of default/solo on the cluster of the context a9s-one (https://"
+    And standard output says "Killed the pod solo-0"
+    And the current context is "a9s-two"
+    When I run `kubectl config use-context a9s-one`
+    And I run `a9s delete stack a8s` in a terminal, have `kubectl config use-context a9s-two` run once it asks, and type "y y"
+    Then the command succeeds
+    And standard output says "from the cluster of the context a9s-one (https://"
+    And standard output says "The a8s stack has been removed from a9s-one."
+    When I run `kubectl config use-context a9s-one`
+    And I run `a9s create stack a8s --backup-provider AWS --backup-store-accesskey id` in a terminal, have `kubectl config use-context a9s-two` run once it asks, and type "key"
+    Then the command succeeds
+    And standard output says "Found the Kubernetes Cluster of the context a9s-one."
+    And the current context is "a9s-two"
+
   @core
   Scenario: Clusters created at once
     Given an empty home and no cluster

@@ -288,12 +288,18 @@ const PROMPT: &[u8] = b": ";
 pub const INTERRUPT_KEY: &str = "\u{3}";
 
 /// Runs a line of the shell in a terminal of its own (script(1), which every system has in its own way), where somebody
-/// answers one question after the other and types nothing before it is asked, and nothing after an interrupt. What it
-/// says is on standard output.
+/// answers one question after the other and types nothing before it is asked, and nothing after an interrupt. While the
+/// first question stands, `kubectl` is run with the words of `meanwhile`, if there are any. What it says is on standard
+/// output.
 ///
 /// # Errors
-/// As [`a9s`], and when this machine has no `script`.
-pub async fn in_terminal(surroundings: &Surroundings, line: &str, answers: &[&str]) -> Result<Outcome, Failure> {
+/// As [`a9s`], when this machine has no `script`, and when `kubectl` fails.
+pub async fn in_terminal(
+    surroundings: &Surroundings,
+    line: &str,
+    answers: &[&str],
+    meanwhile: &[&str],
+) -> Result<Outcome, Failure> {
     let script = on_path("script").ok_or(Failure::Missing("program script"))?;
     let failed = |cause| Failure::Run { program: line.to_owned(), cause };
     let started = Instant::now();
@@ -316,21 +322,24 @@ pub async fn in_terminal(surroundings: &Surroundings, line: &str, answers: &[&st
                 // The end of input.
                 keyboard = None;
             }
-            if screen.read_buf(&mut shown).await? == 0 {
-                return child.wait_with_output().await;
+            if screen.read_buf(&mut shown).await.map_err(failed)? == 0 {
+                return child.wait_with_output().await.map_err(failed);
             }
             if shown[answered..].ends_with(PROMPT)
                 && let (Some(keyboard), Some(answer)) = (&mut keyboard, answers.next())
             {
+                if answered == 0 && !meanwhile.is_empty() {
+                    kubectl(surroundings, meanwhile, None).await?.require_success()?;
+                }
                 answered = shown.len();
                 let enter = if is_interrupt(answer) { "" } else { "\n" };
-                keyboard.write_all(format!("{answer}{enter}").as_bytes()).await?;
+                keyboard.write_all(format!("{answer}{enter}").as_bytes()).await.map_err(failed)?;
             }
         }
     };
     let longest = longest();
     let Ok(output) = tokio::time::timeout(longest, converse).await else { return Err(too_long(longest, line, "")) };
-    let output = std::process::Output { stdout: shown, ..output.map_err(failed)? };
+    let output = std::process::Output { stdout: shown, ..output? };
     Ok(Outcome::of(line.to_owned(), &output, started.elapsed()))
 }
 

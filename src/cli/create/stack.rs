@@ -176,19 +176,18 @@ impl CreateStackA8s {
         if self.no_apply {
             return self.write(session);
         }
-        // One connection: another context may become the current one while the user is asked for keys.
-        let access = Arc::new(Access::new(self.cluster.target()?));
-        let found = || session.look(async { backup_config::of_cluster(&access.client().await?).await });
+        // At once: another context may become the current one while the user is asked for keys.
+        let connection = session.look(self.cluster.connect())?;
+        let found = || session.look(backup_config::of_cluster(&connection.client));
         let choice = Choice::new(self.stack.store.wish(session, found)?);
-        let (connection, maker, is_ours) = session.look(async {
-            let connection = access.connection().await?.clone();
+        let (maker, is_ours) = session.look(async {
             let maker = maker(&connection).await;
             let is_ours = match &maker {
                 // Where that can't be told, as without Docker, the user is asked.
                 Some((provider, cluster)) => provider.made(cluster).await.unwrap_or(false),
                 None => false,
             };
-            Ok((connection, maker, is_ours))
+            Ok((maker, is_ours))
         })?;
         let provider = maker.as_ref().map(|(provider, _)| provider.name());
         let (name, supply) = (self.stack.which.name(provider), self.stack.which.supply(provider)?);
@@ -204,12 +203,12 @@ impl CreateStackA8s {
         }
         let directory = session.generated_directory(&self.run)?;
         session.console.heading("Let's set up a Kubernetes stack together...");
-        let (context, server) = (connection.context, connection.server);
+        let (context, server) = (connection.context.clone(), connection.server.clone());
         let mut plan = Plan::new("create stack a8s");
         let (supplied, stored) = (supply.clone(), choice.clone());
         let installation = Installation { directory: directory.clone(), stack, supply: supplied, choice: stored };
         let prepared = install::prepare(&mut plan, &[], &installation);
-        install::add(&mut plan, &prepared, access, installation);
+        install::add(&mut plan, &prepared, Arc::new(Access::connected(connection)), installation);
         let outcome =
             session.block_on(async |cancel| session.carry_out(&plan, &self.run, cancel, Some(&directory)).await);
         tell_kept(session, &supply);

@@ -263,8 +263,16 @@ async fn follow_until(
 }
 
 /// `^C` is what it is on a keyboard.
-#[when(regex = r#"^I run `(kubectl|a9s) (.+)` in a terminal(?: and type "(.*)")?$"#)]
-async fn in_terminal(world: &mut World, program: String, words: String, typed: String) -> Result<(), Failure> {
+#[when(
+    regex = r#"^I run `(kubectl|a9s) (.+)` in a terminal(?:, have `kubectl (.+)` run once it asks,)?(?: and type "(.*)")?$"#
+)]
+async fn in_terminal(
+    world: &mut World,
+    program: String,
+    words: String,
+    meanwhile: String,
+    typed: String,
+) -> Result<(), Failure> {
     let stage = Stage::get();
     let program = match program.as_str() {
         "a9s" => &stage.program,
@@ -273,7 +281,9 @@ async fn in_terminal(world: &mut World, program: String, words: String, typed: S
     let line = format!("exec '{}' {}", program.display(), world.expand(&words));
     let typed = typed.replace("^C", command::INTERRUPT_KEY);
     let answers: Vec<&str> = typed.split_whitespace().collect();
-    let outcome = command::in_terminal(&world.surroundings, &line, &answers).await?;
+    let meanwhile = command::words(&world.expand(&meanwhile));
+    let meanwhile: Vec<&str> = meanwhile.iter().map(String::as_str).collect();
+    let outcome = command::in_terminal(&world.surroundings, &line, &answers, &meanwhile).await?;
     world.remember(outcome);
     Ok(())
 }
