@@ -244,7 +244,8 @@ Feature: kubectl as the judge
   Scenario: A port forwarded to the server
     Given an instance "solo"
     And the table "kept" of "solo" holds "through the tunnel"
-    Then through `kubectl port-forward` "solo" answers "SELECT value FROM kept" with "through the tunnel"
+    And a port-forward to "solo"
+    Then the port-forward answers "SELECT value FROM kept" with "through the tunnel" at the first attempt
 
   @full
   Scenario: Following changes and logs

@@ -15,10 +15,9 @@ use kube::core::Status;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::conformance::command;
-use crate::conformance::observe::{self, Look, until};
+use crate::conformance::observe::{Look, until};
 use crate::conformance::stage::Stage;
 use crate::conformance::{Failure, World, preflight};
-use crate::postgres::{self, DATABASE};
 
 /// How long the account of a new namespace may take.
 const ACCOUNT: Duration = Duration::from_secs(10);
@@ -199,25 +198,6 @@ async fn pod_waits(world: &mut World, name: String, reason: String) -> Result<()
         Ok(Look::when(found.contains(&reason), format!("{found:?}")))
     })
     .await
-}
-
-#[then(expr = "through `kubectl port-forward` {string} answers {string} with {string}")]
-async fn forwarded(world: &mut World, instance: String, sql: String, answer: String) -> Result<(), Failure> {
-    let mut login = observe::login(&world.client().await?, world.namespace(), &instance).await?;
-    let target = format!("pod/{instance}-0");
-    let mut child = command::start_kubectl(&world.surroundings, &["port-forward", &target, ":5432"])?;
-    let stdout = child.stdout.take().ok_or(Failure::Missing("output of port-forward"))?;
-    world.background.push(child);
-    let mut lines = BufReader::new(stdout).lines();
-    let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await;
-    let line = line.ok().transpose()?.flatten().unwrap_or_default();
-    // It says something for every connection, and would end if nobody listened.
-    tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-    let port = line.split_once("127.0.0.1:").and_then(|(_, rest)| rest.split_once(' ')?.0.parse().ok());
-    login.port = port.ok_or_else(|| Failure::unexpected("Forwarding from 127.0.0.1:…", line))?;
-    "127.0.0.1".clone_into(&mut login.host);
-    let found = postgres::ask(&login, DATABASE, &sql).await?.join("\n");
-    if found == answer { Ok(()) } else { Err(Failure::unexpected(answer, found)) }
 }
 
 /// Follows something until a line has been seen, while another command makes it happen.
