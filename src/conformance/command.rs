@@ -39,7 +39,7 @@ pub fn callers_variables() -> impl Iterator<Item = (String, String)> {
 }
 
 /// The home directory, state and kubeconfig that commands see. Nothing else of the caller's environment reaches them.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     /// `HOME`, and the directory commands start in.
     pub home: PathBuf,

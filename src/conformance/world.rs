@@ -46,7 +46,7 @@ pub struct Connected {
 const SECRETS: Duration = Duration::from_secs(2);
 
 /// State of one scenario.
-#[derive(cucumber::World)]
+#[derive(Default, cucumber::World)]
 #[world(init = Self::new)]
 pub struct World {
     /// Where its commands run.
@@ -108,35 +108,7 @@ impl World {
         let stage = Stage::get();
         let number = stage.next_scenario();
         let directory = stage.directory.join(format!("s{number}"));
-        Ok(Self {
-            surroundings: Surroundings::new(&directory)?,
-            background: Vec::new(),
-            logins: BTreeMap::new(),
-            sessions: BTreeMap::new(),
-            connected: None,
-            mounts: Vec::new(),
-            disks: BTreeMap::new(),
-            ledger: None,
-            struck: None,
-            longest_gap: None,
-            frozen: Vec::new(),
-            cuts: Vec::new(),
-            store: None,
-            silent: None,
-            spoilt: Vec::new(),
-            notes: BTreeMap::new(),
-            clients: Vec::new(),
-            forward: None,
-            secrets: Secrets::default(),
-            key: None,
-            slug: String::new(),
-            directory,
-            shared: false,
-            namespaces: Vec::new(),
-            outcomes: Vec::new(),
-            audit_mark: Mark::default(),
-            number,
-        })
+        Ok(Self { surroundings: Surroundings::new(&directory)?, directory, number, ..Self::default() })
     }
 
     /// Gives the world the name of its scenario.
