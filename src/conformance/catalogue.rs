@@ -93,7 +93,7 @@ pub struct Entry {
     pub id: String,
     /// Name of the feature's file without its extension.
     pub file: String,
-    /// Its feature, which holds only this scenario.
+    /// Its feature, which holds only this scenario: as the runner takes it.
     pub feature: Feature,
     /// Its rule, if any.
     pub rule: Option<Rule>,
@@ -115,11 +115,6 @@ impl Entry {
             .chain(of_rule)
             .flat_map(|background| &background.steps)
             .chain(&self.scenario.steps)
-    }
-
-    /// The feature as the runner takes it.
-    pub fn runnable(&self) -> Feature {
-        self.feature.clone()
     }
 }
 

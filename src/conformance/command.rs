@@ -219,13 +219,9 @@ async fn in_process(longest: Duration, surroundings: &Surroundings, words: &[&st
     let Ok(ended) = tokio::time::timeout(longest, command).await else { return Err(too_long(longest, &line, "")) };
     let (code, said) =
         ended.map_err(|error| Failure::Run { program: line.clone(), cause: std::io::Error::other(error) })?;
-    Ok(Outcome {
-        line,
-        status: ExitStatus::from_raw(i32::from(code) << 8),
-        stdout: String::from_utf8_lossy(&said.stdout).into_owned(),
-        stderr: String::from_utf8_lossy(&said.stderr).into_owned(),
-        took: started.elapsed(),
-    })
+    let status = ExitStatus::from_raw(i32::from(code) << 8);
+    let output = std::process::Output { status, stdout: said.stdout, stderr: said.stderr };
+    Ok(Outcome::of(line, &output, started.elapsed()))
 }
 
 fn too_long(waited: Duration, line: &str, said: &str) -> Failure {

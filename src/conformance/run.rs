@@ -401,7 +401,7 @@ impl Run<'_> {
         let mut turn: Vec<(f64, &Entry)> =
             turn.iter().map(|entry| (expected(entry).unwrap_or_else(|| guess(entry)), *entry)).collect();
         turn.sort_by(|left, right| right.0.total_cmp(&left.0));
-        turn.into_iter().map(|(_, entry)| entry.runnable()).collect()
+        turn.into_iter().map(|(_, entry)| entry.feature.clone()).collect()
     }
 }
 

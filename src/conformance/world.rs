@@ -327,12 +327,11 @@ impl World {
         for disk in std::mem::take(&mut self.disks).into_values() {
             leaks.extend(still_mounted(&disk, mounts::detach(&disk)));
         }
-        leaks.extend(if self.shared {
-            self.leave_shared_cluster().await
+        if self.shared {
+            leaks.extend(delete_namespaces(self.namespaces.clone()).await);
+            leaks.extend(self.left_in_store().await);
         } else {
-            delete_clusters(&self.surroundings).await
-        });
-        if !self.shared {
+            leaks.extend(delete_clusters(&self.surroundings).await);
             leaks.extend(end_processes_of(&self.directory.to_string_lossy()).await);
         }
         for disk in self.mounts.drain(..) {
@@ -349,13 +348,6 @@ impl World {
         for pid in self.frozen.drain(..) {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGCONT);
         }
-    }
-
-    /// As the administrator who made the cluster: the scenario may have spoilt its own kubeconfig.
-    async fn leave_shared_cluster(&self) -> Vec<String> {
-        let mut leaks = delete_namespaces(self.namespaces.clone()).await;
-        leaks.extend(self.left_in_store().await);
-        leaks
     }
 
     /// Backups take their objects along when they go.
