@@ -11,6 +11,7 @@ mod proc;
 mod ps;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
@@ -39,6 +40,16 @@ impl From<Seen> for Process {
     }
 }
 
+impl Process {
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It has ended, or is of another user.
+    pub fn signal(&self, signal: Signal) -> io::Result<()> {
+        Ok(kill(Pid::from_raw(self.pid), signal)?)
+    }
+}
+
 /// The processes (except this one) that name `word` in their command line, environment, working directory or mounts.
 pub fn processes_naming(word: &str) -> Vec<Process> {
     let own = i32::try_from(std::process::id()).unwrap_or(-1);
@@ -60,7 +71,7 @@ pub fn end(processes: &[Process]) {
     let ancestors = ancestors();
     for process in processes.iter().filter(|process| process.pid > 1 && !ancestors.contains(&process.pid)) {
         // It may have ended by itself since it was found.
-        let _ = kill(Pid::from_raw(process.pid), Signal::SIGKILL);
+        let _ = process.signal(Signal::SIGKILL);
     }
 }
 

@@ -11,6 +11,7 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::api::PostParams;
 use kube::config::Kubeconfig;
 use kube::{Api, Client};
+use nix::sys::signal::Signal;
 use tokio::process::Child;
 
 use super::audit::Mark;
@@ -19,6 +20,7 @@ use super::command::{self, Outcome, Surroundings};
 use super::cut::Cut;
 use super::definitions::backup;
 use super::failure::Failure;
+use super::inventory::Process;
 use super::nodes::Spoilt;
 use super::recorder::Key;
 use super::secrets::Secrets;
@@ -70,7 +72,7 @@ pub struct World {
     /// The longest time in which nothing was acknowledged, as its ledger told when it was read.
     pub longest_gap: Option<Duration>,
     /// Processes that it has stopped and not yet let go on.
-    pub frozen: Vec<i32>,
+    pub frozen: Vec<Process>,
     /// Pods that are cut off from the API server.
     pub cuts: Vec<Cut>,
     /// An object store beside the cluster.
@@ -343,10 +345,19 @@ impl World {
         leaks
     }
 
+    /// Stops processes until the scenario ends, or lets them go on.
+    ///
+    /// # Errors
+    /// One can't be stopped.
+    pub fn freeze(&mut self, processes: &[Process]) -> std::io::Result<()> {
+        self.frozen.extend_from_slice(processes);
+        processes.iter().try_for_each(|process| process.signal(Signal::SIGSTOP))
+    }
+
     /// Lets go on what was frozen, as far as it still lives.
     pub fn thaw(&mut self) {
-        for pid in self.frozen.drain(..) {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGCONT);
+        for process in self.frozen.drain(..) {
+            let _ = process.signal(Signal::SIGCONT);
         }
     }
 

@@ -10,8 +10,7 @@ use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use kube::{Api, Client};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::conformance::inventory;
@@ -332,7 +331,7 @@ async fn kill_in(pods: &Api<Pod>, pod: &str, words: &str) -> Result<(), Failure>
     let processes = inventory::processes_marked("A9S_POD_UID", &uid);
     let target = processes.iter().filter(|process| process.line.contains(words)).min_by_key(|process| process.pid);
     let target = target.ok_or_else(|| Failure::unexpected(format!("a process {words}"), format!("{processes:?}")))?;
-    kill(Pid::from_raw(target.pid), Signal::SIGKILL).map_err(|error| Failure::File(error.into()))
+    Ok(target.signal(Signal::SIGKILL)?)
 }
 
 #[given(expr = "{int} MB of random data in {string}")]

@@ -9,8 +9,7 @@ use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::Api;
 use kube::api::ListParams;
 use kube::config::Kubeconfig;
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::ChildStdout;
@@ -98,7 +97,7 @@ async fn signal(world: &World, instance: &str, signal: Signal) -> Result<(), Fai
     }
     for process in servers {
         // One that has ended meanwhile is no failure.
-        let _ = kill(Pid::from_raw(process.pid), signal);
+        let _ = process.signal(signal);
     }
     Ok(())
 }

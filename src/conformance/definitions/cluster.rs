@@ -8,8 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::config::Kubeconfig;
 use kube::{Api, ResourceExt};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 
 use super::backup;
 use super::members::is_ready;
@@ -103,7 +102,7 @@ pub(super) async fn start(world: &mut World) -> Result<(), Failure> {
     world.a9s(&["cluster", "start", "--yes"]).await.map(drop)
 }
 
-fn process_of_cluster(world: &World) -> Result<Process, Failure> {
+pub(super) fn process_of_cluster(world: &World) -> Result<Process, Failure> {
     let state = world.surroundings.cluster_state(world.surroundings.default_cluster());
     let line = format!("__cluster {}", state.display());
     let mut found = inventory::processes_naming(&state.to_string_lossy());
@@ -122,8 +121,7 @@ async fn process_is_frozen(world: &mut World) -> Result<(), Failure> {
 /// Until the scenario ends.
 pub(super) fn freeze_process(world: &mut World) -> Result<(), Failure> {
     let process = process_of_cluster(world)?;
-    world.frozen.push(process.pid);
-    Ok(kill(Pid::from_raw(process.pid), Signal::SIGSTOP).map_err(std::io::Error::from)?)
+    Ok(world.freeze(&[process])?)
 }
 
 /// The command is cut off from what it waits for, and has to come to its end by itself.
@@ -152,8 +150,7 @@ async fn kill_process_meanwhile(world: &mut World, line: String, instance: Strin
 /// Nobody waits for its end.
 #[when("the cluster's process is asked to end")]
 async fn process_is_asked_to_end(world: &mut World) -> Result<(), Failure> {
-    let process = process_of_cluster(world)?;
-    Ok(kill(Pid::from_raw(process.pid), Signal::SIGTERM).map_err(std::io::Error::from)?)
+    Ok(process_of_cluster(world)?.signal(Signal::SIGTERM)?)
 }
 
 #[given("the cluster's process has been killed")]
@@ -164,11 +161,10 @@ async fn process_is_killed(world: &mut World) -> Result<(), Failure> {
 
 pub(super) async fn kill_process(world: &World) -> Result<(), Failure> {
     let process = process_of_cluster(world)?;
-    let pid = Pid::from_raw(process.pid);
-    kill(pid, Signal::SIGKILL).map_err(std::io::Error::from)?;
+    process.signal(Signal::SIGKILL)?;
     until("the end of the killed process", Duration::from_secs(10), || async {
         Ok(Look::when(
-            kill(pid, None).is_err()
+            !inventory::is_running(process.pid)
                 || !inventory::processes_naming(&process.line).iter().any(|found| found.pid == process.pid),
             "it lives",
         ))

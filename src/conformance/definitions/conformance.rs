@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 use cucumber::gherkin::Step;
 use cucumber::{given, when};
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
@@ -14,7 +13,7 @@ use super::cluster;
 use crate::cli::interrupt;
 use crate::conformance::command::{self, Outcome};
 use crate::conformance::results::SCHEMA;
-use crate::conformance::{Failure, World, inventory};
+use crate::conformance::{Failure, World};
 
 /// How long a run may take to say something, and then to end.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -111,14 +110,8 @@ async fn signalled(world: &mut World, line: &str, moment: u64, signals: &[Signal
 /// The process of the scenario's own cluster is killed, once the command has said something on standard output.
 #[when(regex = r"^I start `a9s (.+)` and the cluster is killed once it says `(.+)`$")]
 async fn cluster_killed_once(world: &mut World, line: String, text: String) -> Result<(), Failure> {
-    until_it_says(world, &line, &text, |world, _| {
-        let state = world.surroundings.cluster_state(world.surroundings.default_cluster());
-        let processes = inventory::processes_naming(&state.to_string_lossy());
-        let cluster = processes.iter().find(|process| process.line.contains("__cluster"));
-        let cluster = cluster.ok_or_else(|| Failure::unexpected("the cluster's process", format!("{processes:?}")))?;
-        Ok(kill(Pid::from_raw(cluster.pid), Signal::SIGKILL).map_err(std::io::Error::from)?)
-    })
-    .await
+    until_it_says(world, &line, &text, |world, _| Ok(cluster::process_of_cluster(world)?.signal(Signal::SIGKILL)?))
+        .await
 }
 
 async fn until_it_says(

@@ -12,8 +12,7 @@ use kube::api::{DeleteParams, LogParams, Patch, PatchParams};
 use kube::config::Kubeconfig;
 use kube::core::Status;
 use kube::{Api, ResourceExt};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use tokio_postgres::error::SqlState;
 
 use super::members::{self, ROLE, member_login, pods, primary_of, standbys};
@@ -116,10 +115,7 @@ fn nothing(part: &str, pod: &Pod) -> Failure {
 }
 
 fn signal(processes: &[Process], signal: Signal) -> Result<(), Failure> {
-    for process in processes {
-        kill(Pid::from_raw(process.pid), signal).map_err(|error| Failure::File(error.into()))?;
-    }
-    Ok(())
+    Ok(processes.iter().try_for_each(|process| process.signal(signal))?)
 }
 
 #[when(expr = "the {word} of the primary of {string} is killed")]
@@ -203,16 +199,13 @@ async fn kill_repeatedly(world: &mut World, part: String, name: String, times: u
 #[when(expr = "the {word} of the primary of {string} is frozen")]
 async fn freeze_part(world: &mut World, part: String, name: String) -> Result<(), Failure> {
     let pod = strike(world, &name).await?;
-    let frozen = processes(&pod, &part)?;
-    world.frozen.extend(frozen.iter().map(|process| process.pid));
-    signal(&frozen, Signal::SIGSTOP)
+    Ok(world.freeze(&processes(&pod, &part)?)?)
 }
 
 #[when(expr = "the {word} of the member {string} of {string} is frozen")]
 async fn freeze_member(world: &mut World, part: String, member: String, name: String) -> Result<(), Failure> {
-    let frozen = processes(&member_of(world, &name, &member).await?, &part)?;
-    world.frozen.extend(frozen.iter().map(|process| process.pid));
-    signal(&frozen, Signal::SIGSTOP)
+    let pod = member_of(world, &name, &member).await?;
+    Ok(world.freeze(&processes(&pod, &part)?)?)
 }
 
 #[when(expr = "the standby {string} of {string} applies nothing that it receives")]
@@ -231,8 +224,7 @@ async fn strike_standbys(world: &mut World, part: String, name: String, how: Str
     for pod in standbys(world, &name).await? {
         let struck = processes(&pod, &part)?;
         if how == "frozen" {
-            world.frozen.extend(struck.iter().map(|process| process.pid));
-            signal(&struck, Signal::SIGSTOP)?;
+            world.freeze(&struck)?;
         } else {
             signal(&struck, Signal::SIGKILL)?;
         }
@@ -244,7 +236,7 @@ async fn strike_standbys(world: &mut World, part: String, name: String, how: Str
 async fn frozen_ended(world: &mut World, seconds: u64) -> Result<(), Failure> {
     until("the end of what was frozen", Duration::from_secs(seconds), || async {
         let mut left = world.frozen.clone();
-        left.retain(|pid| inventory::is_running(*pid));
+        left.retain(|process| inventory::is_running(process.pid));
         Ok(Look::when(left.is_empty(), format!("{left:?} still there")))
     })
     .await

@@ -10,8 +10,7 @@ use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::api::{DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
 use kube::{Api, ResourceExt};
-use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::conformance::inventory;
@@ -306,7 +305,7 @@ async fn kill_part(world: &mut World, part: String, name: String) -> Result<(), 
     let Some(target) = targets.iter().min_by_key(|process| process.pid) else {
         return Err(Failure::unexpected(format!("a process that is the {part} of {name}"), format!("{of_pod:?}")));
     };
-    kill(Pid::from_raw(target.pid), Signal::SIGKILL).map_err(|error| Failure::File(error.into()))
+    Ok(target.signal(Signal::SIGKILL)?)
 }
 
 async fn pod_uid(world: &World, instance: &str) -> Result<String, Failure> {
