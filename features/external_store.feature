@@ -27,7 +27,7 @@ Feature: An object store beside the cluster
     When I delete the backup "patient"
     And I delete the backup "monday"
     Then the command succeeds
-    And the object store has nothing of this namespace
+    And the store has nothing of this namespace
 
   Scenario: The keys of the store come from files, and from nowhere else
     Given an empty home and no cluster

@@ -78,9 +78,3 @@ async fn complete(world: &mut World, kind: String, name: String, namespace: Stri
         false => Err(Failure::unexpected("the condition Complete", object["status"].to_string())),
     }
 }
-
-#[then(regex = r#"^there is no (backup|restore) "([^"]+)"$"#)]
-async fn absent(world: &mut World, kind: String, name: String) -> Result<(), Failure> {
-    let found = observe::object(&world.client().await?, world.namespace(), &kind, &name).await?;
-    found.map_or(Ok(()), |object| Err(Failure::unexpected(format!("no {kind} {name}"), object.to_string())))
-}

@@ -260,26 +260,17 @@ async fn login_refused(world: &mut World, binding: String) -> Result<(), Failure
     }
 }
 
-#[then(regex = r#"^there is no (servicebinding|secret|configmap) "([^"]+)"$"#)]
+#[then(regex = r#"^there is no (backup|restore|servicebinding|secret|configmap) "([^"]+)"$"#)]
 async fn no_object(world: &mut World, kind: String, name: String) -> Result<(), Failure> {
     let found = observe::object(&world.client().await?, world.namespace(), &kind, &name).await?;
     found.map_or(Ok(()), |object| Err(Failure::unexpected(format!("no {kind} {name}"), object.to_string())))
 }
 
-#[then(regex = r#"^there is no (servicebinding|secret|configmap) "([^"]+)" soon$"#)]
-async fn soon_no_object(world: &mut World, kind: String, name: String) -> Result<(), Failure> {
-    await_absence(world, world.namespace(), &kind, &name).await
-}
-
-#[then(regex = r#"^there is no (servicebinding|secret|configmap) "([^"]+)" in the namespace "([^"]+)" soon$"#)]
-async fn soon_no_object_in(world: &mut World, kind: String, name: String, namespace: String) -> Result<(), Failure> {
-    await_absence(world, &world.namespace_called(&namespace), &kind, &name).await
-}
-
-async fn await_absence(world: &World, namespace: &str, kind: &str, name: &str) -> Result<(), Failure> {
-    let client = world.client().await?;
+#[then(regex = r#"^there is no (servicebinding|secret|configmap) "([^"]+)"(?: in the namespace "([^"]+)")? soon$"#)]
+async fn soon_no_object(world: &mut World, kind: String, name: String, namespace: String) -> Result<(), Failure> {
+    let (client, namespace) = (world.client().await?, world.namespace_or_own(&namespace));
     until(format!("the end of {kind} {name}"), Duration::from_secs(10), || async {
-        let found = observe::object(&client, namespace, kind, name).await?;
+        let found = observe::object(&client, &namespace, &kind, &name).await?;
         Ok(Look::when(found.is_none(), found.unwrap_or_default()))
     })
     .await

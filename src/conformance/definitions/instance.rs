@@ -66,21 +66,10 @@ async fn delete_in(world: &mut World, name: String, namespace: String) -> Result
     world.a9s(&["delete", "pg", "instance", "--name", &name, "--namespace", &namespace, "--yes"]).await.map(drop)
 }
 
-#[then(expr = "the instance {string} is ready")]
-async fn ready(world: &mut World, name: String) -> Result<(), Failure> {
-    let namespace = world.namespace().to_owned();
-    await_ready(world, &namespace, &name).await
-}
-
-#[then(expr = "the instance {string} in the namespace {string} is ready")]
-async fn ready_in(world: &mut World, name: String, namespace: String) -> Result<(), Failure> {
-    let namespace = world.namespace_called(&namespace);
-    await_ready(world, &namespace, &name).await
-}
-
-async fn await_ready(world: &World, namespace: &str, name: &str) -> Result<(), Failure> {
-    let client = world.client().await?;
-    until(format!("instance {name} to be ready"), SOON, || observe::instance_ready(&client, namespace, name)).await
+#[then(regex = r#"^the instance "([^"]+)"(?: in the namespace "([^"]+)")? is ready$"#)]
+async fn ready(world: &mut World, name: String, namespace: String) -> Result<(), Failure> {
+    let (client, namespace) = (world.client().await?, world.namespace_or_own(&namespace));
+    until(format!("instance {name} to be ready"), SOON, || observe::instance_ready(&client, &namespace, &name)).await
 }
 
 #[then(expr = "there is no instance {string}")]

@@ -96,15 +96,6 @@ async fn has_backups(world: &mut World, count: usize, instance: String) -> Resul
     if whole.len() == count { Ok(()) } else { Err(Failure::unexpected(count.to_string(), format!("{whole:?}"))) }
 }
 
-#[then("the object store has nothing of this namespace")]
-async fn has_nothing(world: &mut World) -> Result<(), Failure> {
-    let found = client(world, None).await?.list(world.namespace()).await;
-    match found {
-        Ok(keys) if keys.is_empty() => Ok(()),
-        other => Err(Failure::unexpected("no object", format!("{other:?}"))),
-    }
-}
-
 #[then("the object store takes and gives objects")]
 async fn works(world: &mut World) -> Result<(), Failure> {
     put(world, "probe/object".to_owned(), "content".to_owned()).await?;
