@@ -13,6 +13,7 @@ use kube::{Api, Client};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use super::instance::existing;
 use crate::conformance::inventory;
 use crate::conformance::observe::{self, Look, condition, holds, until};
 use crate::conformance::{Failure, World};
@@ -48,18 +49,13 @@ async fn settings_of(client: &Client) -> Result<Settings, Failure> {
     settings.map_err(|error| Failure::unexpected("the store's settings", error.to_string()))
 }
 
-fn refused(error: a8s_operators::store::Error) -> Failure {
+pub(super) fn refused(error: a8s_operators::store::Error) -> Failure {
     Failure::unexpected("an answer of the store", error.to_string())
-}
-
-async fn status_of(world: &World, kind: &str, name: &str) -> Result<Value, Failure> {
-    let found = observe::object(&world.client().await?, world.namespace(), kind, name).await?;
-    found.ok_or_else(|| Failure::unexpected(format!("a {kind} {name}"), "none"))
 }
 
 /// The keys of a backup's objects, as a listing of the whole bucket of this namespace shows them: all have its UID.
 async fn keys(world: &World, backup: &str) -> Result<Vec<String>, Failure> {
-    let object = status_of(world, "backup", backup).await?;
+    let object = existing(world, "backup", backup).await?;
     let uid = object["metadata"]["uid"].as_str().unwrap_or_default().to_owned();
     let all = store(world).await?.list(world.namespace()).await.map_err(refused)?;
     Ok(all.into_iter().map(|entry| entry.key).filter(|key| key.contains(&uid)).collect())
@@ -111,7 +107,7 @@ pub(super) async fn order_restore(
 #[then(regex = r#"^the (backup|restore) "([^"]+)" is soon complete$"#)]
 pub(super) async fn soon_complete(world: &mut World, kind: String, name: String) -> Result<(), Failure> {
     until(format!("the end of the {kind} {name}"), LONG, || async {
-        let object = status_of(world, &kind, &name).await?;
+        let object = existing(world, &kind, &name).await?;
         Ok(Look::when(holds(&object, "Complete"), &object["status"]))
     })
     .await
@@ -127,13 +123,13 @@ async fn not_complete(world: &mut World, kind: String, name: String) -> Result<(
 }
 
 pub(super) async fn is_complete(world: &World, kind: &str, name: &str) -> Result<bool, Failure> {
-    Ok(holds(&status_of(world, kind, name).await?, "Complete"))
+    Ok(holds(&existing(world, kind, name).await?, "Complete"))
 }
 
 #[then(regex = r#"^the (backup|restore) "([^"]+)" fails for good with "(.+)"$"#)]
 async fn fails(world: &mut World, kind: String, name: String, words: String) -> Result<(), Failure> {
     let message = until(format!("the failure of the {kind} {name}"), LONG, || async {
-        let object = status_of(world, &kind, &name).await?;
+        let object = existing(world, &kind, &name).await?;
         let failed = condition(&object, "PermanentlyFailed").filter(|it| it["status"] == "True");
         Ok(match failed {
             Some(failed) => Look::Yes(failed["message"].as_str().unwrap_or_default().to_owned()),
@@ -158,7 +154,7 @@ async fn says(world: &mut World, kind: String, name: String, how: String, words:
 /// Looks until the condition `InProgress` has a status and says certain words.
 async fn await_progress(world: &World, kind: &str, name: &str, status: &str, words: &str) -> Result<(), Failure> {
     until(format!("the {kind} {name} to say how far it is"), LONG, || async {
-        let object = status_of(world, kind, name).await?;
+        let object = existing(world, kind, name).await?;
         let said = condition(&object, "InProgress").filter(|it| it["status"] == status);
         let is_said = said.is_some_and(|it| it["message"].as_str().is_some_and(|text| text.contains(words)));
         Ok(Look::when(is_said, &object["status"]))
@@ -168,7 +164,7 @@ async fn await_progress(world: &World, kind: &str, name: &str, status: &str, wor
 
 #[then(expr = "the backup {string} was tried again")]
 async fn tried_again(world: &mut World, name: String) -> Result<(), Failure> {
-    let object = status_of(world, "backup", &name).await?;
+    let object = existing(world, "backup", &name).await?;
     let retries = object["status"]["retries"].as_i64().unwrap_or(0);
     if retries > 0 { Ok(()) } else { Err(Failure::unexpected("retries", object["status"].to_string())) }
 }
@@ -176,7 +172,7 @@ async fn tried_again(world: &mut World, name: String) -> Result<(), Failure> {
 /// As it is now: with its UID, and for a restore its address.
 #[then(regex = r#"^the (backup|restore) "([^"]+)" names the pod "([^"]+)"$"#)]
 async fn names_pod(world: &mut World, kind: String, name: String, pod: String) -> Result<(), Failure> {
-    let object = status_of(world, &kind, &name).await?;
+    let object = existing(world, &kind, &name).await?;
     let status = &object["status"];
     let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
     let there = pods.get(&pod).await?;
@@ -283,7 +279,7 @@ async fn no_access(world: &mut World) -> Result<(), Failure> {
 async fn has_begun(world: &mut World, name: String) -> Result<(), Failure> {
     until(format!("the first object of {name}"), LONG, || async {
         let keys = keys(world, &name).await?;
-        let object = status_of(world, "backup", &name).await?;
+        let object = existing(world, "backup", &name).await?;
         if holds(&object, "Complete") {
             return Err(Failure::unexpected("a backup that runs", "a complete one"));
         }
@@ -303,7 +299,7 @@ async fn restore_has_begun(world: &mut World, name: String) -> Result<(), Failur
 /// Waits until a restore runs. `false`: it was complete before it was seen to.
 pub(super) async fn is_seen_to_run(world: &World, name: &str) -> Result<bool, Failure> {
     until(format!("the begin of {name}"), LONG, || async {
-        let object = status_of(world, "restore", name).await?;
+        let object = existing(world, "restore", name).await?;
         let runs = condition(&object, "Restored").is_some_and(|it| it["reason"] == "Running");
         Ok(match runs || holds(&object, "Complete") {
             true => Look::Yes(runs),
@@ -409,7 +405,7 @@ async fn rewrite(world: &World, name: &str, change: impl FnOnce(&mut Manifest)) 
     let (key, text) = manifest(world, name).await?;
     let unusable = |error: &dyn std::fmt::Display| Failure::unexpected("a manifest", error.to_string());
     let settings = settings(world).await?;
-    let backup = status_of(world, "backup", name).await?;
+    let backup = existing(world, "backup", name).await?;
     let data_key = DataKey::derive(&settings.password, backup["metadata"]["uid"].as_str().unwrap_or_default());
     let (place, _) = key.rsplit_once('/').ok_or(Failure::Missing("place of the backup"))?;
     let mut found = Manifest::read(&text, &data_key, place).map_err(|error| unusable(&error))?;

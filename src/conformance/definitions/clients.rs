@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use cucumber::gherkin::Step;
 use cucumber::{given, then, when};
-use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::api::core::v1::Secret;
 use kube::Api;
 use kube::api::ListParams;
 use kube::config::Kubeconfig;
@@ -88,8 +88,7 @@ async fn no_control_character(world: &mut World) -> Result<(), Failure> {
 
 /// All processes of the pod: its server keeps its connections and answers nothing.
 async fn signal(world: &World, instance: &str, signal: Signal) -> Result<(), Failure> {
-    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
-    let uid = pods.get(&format!("{instance}-0")).await?.metadata.uid.ok_or(Failure::Missing("uid of the pod"))?;
+    let uid = instance::pod_uid(world, world.namespace(), instance).await?;
     let servers = inventory::processes_marked("A9S_POD_UID", &uid);
     let servers: Vec<_> = servers.iter().filter(|process| process.line.contains("postgres")).collect();
     if servers.is_empty() {

@@ -10,6 +10,7 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::Child;
 
 use super::cluster;
+use super::instance::rows;
 use crate::cli::interrupt;
 use crate::conformance::command::{self, Outcome};
 use crate::conformance::results::SCHEMA;
@@ -28,7 +29,7 @@ const LATER: Duration = Duration::from_secs(1);
 #[given(expr = "the report {string} of a run in which these passed:")]
 async fn report(world: &mut World, folder: String, step: &Step) -> Result<(), Failure> {
     let mut scenarios = Vec::new();
-    for row in step.table.as_ref().and_then(|table| table.rows.get(1..)).unwrap_or_default() {
+    for row in rows(step) {
         let [id, observations] = row.as_slice() else { return Err(Failure::Missing("scenario and observations")) };
         let (feature, name) = id.split_once(": ").ok_or(Failure::Missing("feature of the scenario"))?;
         let observations: Value = serde_json::from_str(observations)?;

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use cucumber::{given, then, when};
-use k8s_openapi::api::core::v1::Pod;
-use kube::Api;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
+use super::instance::pod_uid;
 use crate::conformance::observe;
 use crate::conformance::{Failure, World, command};
 use crate::postgres::{self, DATABASE, Login};
@@ -25,11 +24,6 @@ async fn content(login: &Login) -> Result<String, Failure> {
 
 async fn login(world: &World, instance: &str) -> Result<Login, Failure> {
     observe::login(&world.client().await?, world.namespace(), instance).await
-}
-
-async fn pod_uid(world: &World, namespace: &str, instance: &str) -> Result<String, Failure> {
-    let pods: Api<Pod> = Api::namespaced(world.client().await?, namespace);
-    pods.get(&format!("{instance}-0")).await?.metadata.uid.ok_or(Failure::Missing("uid of the pod"))
 }
 
 #[given(expr = "I remember the content of {string}")]

@@ -11,7 +11,7 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use super::backup::store;
+use super::backup::{refused, store};
 use super::cluster;
 use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
@@ -260,8 +260,7 @@ async fn deleted(world: &mut World) -> Result<(), Failure> {
 #[then("the store soon has nothing of this namespace")]
 async fn nothing_in_store(world: &mut World) -> Result<(), Failure> {
     until("the store to have nothing of this namespace", REST, || async {
-        let left = store(world).await?.list(world.namespace()).await;
-        let left = left.map_err(|error| Failure::unexpected("an answer of the store", error.to_string()))?;
+        let left = store(world).await?.list(world.namespace()).await.map_err(refused)?;
         Ok(Look::when(left.is_empty(), format!("{left:?}")))
     })
     .await

@@ -165,7 +165,7 @@ fn grouped(step: &Step) -> BTreeMap<String, Vec<String>> {
 }
 
 /// The rows of a step's table below its heading.
-fn rows(step: &Step) -> &[Vec<String>] {
+pub(super) fn rows(step: &Step) -> &[Vec<String>] {
     step.table.as_ref().and_then(|table| table.rows.get(1..)).unwrap_or_default()
 }
 
@@ -227,7 +227,8 @@ pub(super) fn instead(document: &Value, pointer: &str, wanted: &str, absent: Opt
     (found != wanted).then_some(found)
 }
 
-async fn existing(world: &World, kind: &str, name: &str) -> Result<Value, Failure> {
+/// An object that has to be there.
+pub(super) async fn existing(world: &World, kind: &str, name: &str) -> Result<Value, Failure> {
     observe::object(&world.client().await?, world.namespace(), kind, name)
         .await?
         .ok_or_else(|| Failure::unexpected(format!("{kind} {name}"), "none"))
@@ -282,7 +283,7 @@ async fn delete_pod(world: &mut World, name: String) -> Result<(), Failure> {
 
 #[when(expr = "the {word} of {string} is killed")]
 async fn kill_part(world: &mut World, part: String, name: String) -> Result<(), Failure> {
-    let uid = pod_uid(world, &name).await?;
+    let uid = pod_uid(world, world.namespace(), &name).await?;
     let of_pod = inventory::processes_marked("A9S_POD_UID", &uid);
     let is_part = |line: &str| match part.as_str() {
         "postmaster" => line.contains("/postgres ") || line.ends_with("/postgres"),
@@ -297,8 +298,9 @@ async fn kill_part(world: &mut World, part: String, name: String) -> Result<(), 
     Ok(target.signal(Signal::SIGKILL)?)
 }
 
-async fn pod_uid(world: &World, instance: &str) -> Result<String, Failure> {
-    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+/// The UID of an instance's first pod.
+pub(super) async fn pod_uid(world: &World, namespace: &str, instance: &str) -> Result<String, Failure> {
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, namespace);
     pods.get(&format!("{instance}-0")).await?.metadata.uid.ok_or(Failure::Missing("uid of the pod"))
 }
 
@@ -332,7 +334,7 @@ async fn namespace(world: &mut World, name: String) -> Result<(), Failure> {
 /// The server's user is told by the kernel, not by the server.
 #[then(expr = "the server of {string} does not run as root")]
 async fn unprivileged(world: &mut World, name: String) -> Result<(), Failure> {
-    let uid = pod_uid(world, &name).await?;
+    let uid = pod_uid(world, world.namespace(), &name).await?;
     let processes = inventory::processes_marked("A9S_POD_UID", &uid);
     let server = processes.iter().find(|process| process.line.contains("/postgres "));
     let server = server.ok_or_else(|| Failure::unexpected("a server", format!("{processes:?}")))?;

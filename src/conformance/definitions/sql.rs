@@ -7,6 +7,7 @@ use kube::Api;
 use kube::api::AttachParams;
 use tokio::io::AsyncReadExt;
 
+use super::instance::rows;
 use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
 use crate::postgres::{self, DATABASE};
@@ -162,10 +163,9 @@ fn refused(attempt: Result<(), postgres::Error>, code: &str) -> Result<(), Failu
 async fn settings(world: &mut World, instance: String, step: &Step) -> Result<(), Failure> {
     let client = world.client().await?;
     let login = observe::login(&client, world.namespace(), &instance).await?;
-    let rows = step.table.as_ref().and_then(|table| table.rows.get(1..)).unwrap_or_default();
     until("these settings", SOON, || async {
         let mut wrong = Vec::new();
-        for row in rows {
+        for row in rows(step) {
             let [name, wanted] = row.as_slice() else { continue };
             let found = postgres::ask(&login, DATABASE, &format!("SHOW {name}")).await?.join("");
             if found != *wanted {
