@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 use k8s_openapi::api::authorization::v1::{ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec};
-use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Node};
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::api::storage::v1::StorageClass;
 use k8s_openapi::apimachinery::pkg::version::Info;
 use kube::api::{ListParams, PostParams};
@@ -16,7 +16,7 @@ use super::world::RUN_LABEL;
 use super::{command, observe};
 use crate::finding::{Class, Finding, Id};
 use crate::kubernetes::{DOES_IT_RUN, Error, Target, within};
-use crate::steps::stack;
+use crate::steps::{capability, stack};
 
 /// Verbs, group, resource, subresource.
 type Row = (&'static str, &'static str, &'static str, &'static str);
@@ -155,7 +155,7 @@ async fn look(target: &Target, tags: &BTreeSet<String>) -> Result<Existing, Find
     let version = client.apiserver_version().await.map_err(|error| Error::request("reach the cluster", error))?;
     permissions(&client, &connection.context, needed(tags)).await?;
     stack::require(&client).await?;
-    let (stack, capabilities) = capabilities(&client).await?;
+    let stack = capability::stack(&client).await?;
     let apps = client.list_api_group_resources("apps/v1").await;
     let apps = apps.map_err(|error| Error::request("ask for the kinds of apps/v1", error))?;
     Ok(Existing {
@@ -166,8 +166,8 @@ async fn look(target: &Target, tags: &BTreeSet<String>) -> Result<Existing, Find
         has_deployments: apps.resources.iter().any(|resource| resource.kind == "Deployment"),
         has_fixed_volumes: has_fixed_volumes(&client).await,
         has_several_nodes: has_several_nodes(&client).await,
-        stack,
-        capabilities,
+        stack: stack.stack,
+        capabilities: stack.capabilities.into_iter().collect(),
         of_other_runs: of_other_runs(&client).await,
         unseen: unseen(&client).await?,
     })
@@ -252,16 +252,6 @@ async fn may(client: &Client, (verb, group, resource, subresource): Row) -> Resu
     let answer = api.create(&PostParams::default(), &review).await;
     let answer = answer.map_err(|error| Error::request("ask what the user of the context may do", error))?;
     Ok(answer.status.is_some_and(|status| status.allowed))
-}
-
-/// A stack says in `a8s-system/a8s-stack` what it is and can do; one that says nothing is the released one.
-async fn capabilities(client: &Client) -> Result<(String, BTreeSet<String>), Finding> {
-    let maps: Api<ConfigMap> = Api::namespaced(client.clone(), "a8s-system");
-    let map = maps.get_opt("a8s-stack").await.map_err(|error| Error::request("look for the kind of stack", error))?;
-    let Some(data) = map.and_then(|map| map.data) else { return Ok(("upstream".to_owned(), BTreeSet::new())) };
-    let word = |key: &str| data.get(key).map(String::as_str).unwrap_or_default();
-    let capabilities = word("capabilities").split(',').map(str::trim).filter(|word| !word.is_empty());
-    Ok((word("stack").to_owned(), capabilities.map(str::to_owned).collect()))
 }
 
 /// Only what one context needs: scenarios get a copy, and no scenario should see another cluster.
