@@ -1,10 +1,11 @@
 //! Manifests that the program has written: how others read them, and whether a cluster would take them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use cucumber::then;
 use serde_json::Value;
 
+use super::files::below;
 use crate::conformance::command;
 use crate::conformance::{Failure, World};
 use crate::yaml;
@@ -16,7 +17,7 @@ const READ: &str = "a9s.test/read";
 
 #[then(expr = "there are {int} manifests")]
 async fn there_are(world: &mut World, count: usize) -> Result<(), Failure> {
-    let found = written(&world.surroundings.home)?;
+    let found = written(world);
     if found.len() == count {
         Ok(())
     } else {
@@ -73,25 +74,14 @@ fn without_mark(mut object: Value) -> Value {
 
 /// The manifests that were written. That there are none is a failure: nothing would have been looked at.
 fn some(world: &World) -> Result<Vec<PathBuf>, Failure> {
-    let found = written(&world.surroundings.home)?;
+    let found = written(world);
     if found.is_empty() { Err(Failure::Missing("manifest")) } else { Ok(found) }
 }
 
-/// The manifests in a home, in the order of their names.
-fn written(home: &Path) -> Result<Vec<PathBuf>, Failure> {
-    let mut found = Vec::new();
-    let mut directories: Vec<PathBuf> =
-        DIRECTORIES.iter().map(|directory| home.join(directory)).filter(|directory| directory.is_dir()).collect();
-    while let Some(directory) = directories.pop() {
-        for entry in fs_err::read_dir(directory)? {
-            let path = entry?.path();
-            if path.is_dir() {
-                directories.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "yaml") {
-                found.push(path);
-            }
-        }
-    }
+/// All manifests, in the order of their names.
+fn written(world: &World) -> Vec<PathBuf> {
+    let mut found = DIRECTORIES.map(|directory| below(&world.surroundings.home.join(directory), &[])).concat();
+    found.retain(|path| path.extension().is_some_and(|extension| extension == "yaml"));
     found.sort();
-    Ok(found)
+    found
 }
