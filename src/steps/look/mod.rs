@@ -33,6 +33,14 @@ pub async fn ask<T>(what: &str, request: impl Future<Output = Result<T, kube::Er
     }
 }
 
+/// What was found; why nothing was goes to what is unknown.
+fn known<T>(unknown: &mut Vec<String>, found: Result<Vec<T>, impl Into<Finding>>) -> Vec<T> {
+    found.unwrap_or_else(|error| {
+        unknown.push(error.into().cause);
+        Vec::new()
+    })
+}
+
 /// The custom resources of a kind that are for an instance. Service bindings may be in any namespace; who may look into
 /// only this one is told of those in it.
 ///

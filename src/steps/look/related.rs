@@ -6,7 +6,7 @@ use kube::api::{DynamicObject, ListParams};
 use kube::{Api, Client, ResourceExt};
 use serde::Serialize;
 
-use super::{ask, item, list, list_for};
+use super::{ask, item, known, list, list_for};
 use crate::finding::Finding;
 use crate::kubernetes::diagnosis;
 use crate::manifest::names::{Namespace, ObjectName};
@@ -48,13 +48,7 @@ pub async fn describe(client: &Client, reference: &Reference) -> Result<Option<D
     let Some(mut object) = get(client, reference).await? else { return Ok(None) };
     let mut related = Found { client, reference, related: Vec::new(), unknown: Vec::new() };
     related.of_kind(&object).await;
-    let events = match events(client, &object).await {
-        Ok(events) => events,
-        Err(finding) => {
-            related.unknown.push(finding.cause);
-            Vec::new()
-        }
-    };
+    let events = known(&mut related.unknown, events(client, &object).await);
     object.metadata.managed_fields = None;
     if let Some(annotations) = object.metadata.annotations.as_mut() {
         annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
@@ -117,15 +111,15 @@ impl Found<'_> {
             ask("list its services", services.list(&selected)),
             ask("list its volumes", claims.list(&selected)),
         );
-        for pod in self.known(pods) {
+        for pod in known(&mut self.unknown, pods) {
             let ready = diagnosis::is_ready(&pod);
             self.add("pod", pod.name_any(), if ready { "ready".to_owned() } else { diagnosis::difference(&pod) });
         }
-        for service in self.known(services.map(|list| list.items)) {
+        for service in known(&mut self.unknown, services.map(|list| list.items)) {
             let address = service.spec.as_ref().and_then(|spec| spec.cluster_ip.clone()).unwrap_or_default();
             self.add("service", service.name_any(), address);
         }
-        for claim in self.known(claims.map(|list| list.items)) {
+        for claim in known(&mut self.unknown, claims.map(|list| list.items)) {
             let phase = claim.status.as_ref().and_then(|status| status.phase.clone()).unwrap_or_default();
             self.add("persistentvolumeclaim", claim.name_any(), phase);
         }
@@ -179,15 +173,8 @@ impl Found<'_> {
 
     /// Other custom resources that name this one.
     fn states(&mut self, kind: Kind, found: Result<Vec<DynamicObject>, Finding>) {
-        for object in self.known(found) {
+        for object in known(&mut self.unknown, found) {
             self.add(kind.noun(), object.name_any(), item::state(kind, &object).0);
         }
-    }
-
-    fn known<T>(&mut self, found: Result<Vec<T>, impl Into<Finding>>) -> Vec<T> {
-        found.unwrap_or_else(|error| {
-            self.unknown.push(error.into().cause);
-            Vec::new()
-        })
     }
 }

@@ -9,7 +9,7 @@ use kube::{Client, ResourceExt};
 use serde::{Deserialize, Serialize};
 
 use super::item::Item;
-use super::{PATIENCE, ask, list_for};
+use super::{PATIENCE, ask, known, list_for};
 use crate::finding::Finding;
 use crate::kubernetes::exec::{self, Container};
 use crate::kubernetes::{diagnosis, within};
@@ -157,13 +157,6 @@ pub async fn status(client: &Client, reference: &Reference) -> Result<Option<Sta
         bindings: bindings.iter().map(|o| Item::of(Kind::ServiceBinding, o)).collect(),
         unknown,
     }))
-}
-
-fn known<T>(unknown: &mut Vec<String>, found: Result<Vec<T>, impl Into<Finding>>) -> Vec<T> {
-    found.unwrap_or_else(|error| {
-        unknown.push(error.into().cause);
-        Vec::new()
-    })
 }
 
 fn member(pod: &Pod) -> Member {
