@@ -295,13 +295,10 @@ fn with_ids(objects: Arc<Source>, docker: Tool) -> Arc<Source> {
 /// The ConfigMap and the Secret that tell the stack of its store, from the files.
 fn settings(directory: &WorkingDirectory) -> Result<[Value; 2], Finding> {
     use base64::Engine as _;
-    let read = |name: &str| {
-        fs_err::read(directory.backup_config().join(name))
-            .map_err(|error| Finding::new(Id::ManifestsMissing, error.to_string()))
-    };
-    let encoded = |name: &str| read(name).map(|bytes| base64::engine::general_purpose::STANDARD.encode(bytes));
+    let encoded =
+        |name| generated(directory, name).map(|bytes| base64::engine::general_purpose::STANDARD.encode(bytes));
     let metadata = |name: &str| json!({"name": name, "namespace": a8s_operators::SYSTEM_NAMESPACE});
-    let document = String::from_utf8_lossy(&read(CONFIG_KEY)?).into_owned();
+    let document = String::from_utf8_lossy(&generated(directory, CONFIG_KEY)?).into_owned();
     let map = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata(CONFIG), "data": {CONFIG_KEY: document},
     });
@@ -400,14 +397,14 @@ fn minio_source(supply: Arc<supply::Choice>, choice: Arc<Choice>) -> Arc<Source>
 pub fn released(supply: Arc<supply::Choice>, directory: WorkingDirectory) -> Arc<Source> {
     Source::new(supply.clone().images_later(), move || {
         let (release, directory) = (supply.manifests().path(&directory), directory.clone());
-        Box::pin(async move {
-            let read = |name: &str| {
-                fs_err::read(directory.backup_config().join(name))
-                    .map_err(|error| Finding::new(Id::ManifestsMissing, error.to_string()))
-            };
-            render(&release, &read)
-        })
+        Box::pin(async move { render(&release, &|name| generated(&directory, name)) })
     })
+}
+
+/// A generated file.
+fn generated(directory: &WorkingDirectory, name: &str) -> Result<Vec<u8>, Finding> {
+    fs_err::read(directory.backup_config().join(name))
+        .map_err(|error| Finding::new(Id::ManifestsMissing, error.to_string()))
 }
 
 /// Renders a release; `read` gives the generated files by their names.
