@@ -115,7 +115,7 @@ pub fn namespace_of_context(text: &str) -> Result<Namespace, Finding> {
 #[derive(Debug, Clone, Args)]
 pub struct ProviderChoice {
     /// What makes the cluster: embedded, kind or minikube [default: Provider in ~/.a9s, else embedded]
-    #[arg(short, long, global = true, value_name = "PROVIDER", env = "A9S_PROVIDER", hide_env_values = true, value_parser = provider)]
+    #[arg(short, long, global = true, value_name = "PROVIDER", env = "A9S_PROVIDER", hide_env_values = true)]
     pub provider: Option<ProviderName>,
 }
 
@@ -149,10 +149,6 @@ impl ValueEnum for Owner {
         };
         Some(PossibleValue::new(name).help(help))
     }
-}
-
-fn provider(text: &str) -> Result<ProviderName, String> {
-    text.parse()
 }
 
 /// Parses a duration such as `90s`, `10m`, `1h 30m` or a number of seconds.

@@ -10,7 +10,7 @@ use data_encoding::HEXLOWER;
 use sha2::{Digest as _, Sha256};
 
 use crate::caller;
-use crate::config::WorkingDirectory;
+use crate::config::{WorkingDirectory, gone_is_fine};
 use crate::finding::{Finding, Id};
 use crate::manifest::fetch::Fetcher;
 use crate::manifest::release::{self, Version};
@@ -209,11 +209,7 @@ fn sum(bytes: &[u8]) -> String {
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {
-    let removed = if path.is_dir() { fs_err::remove_dir_all(path) } else { fs_err::remove_file(path) };
-    match removed {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+    gone_is_fine(if path.is_dir() { fs_err::remove_dir_all(path) } else { fs_err::remove_file(path) })
 }
 
 #[async_trait]
