@@ -75,6 +75,7 @@ impl Step for Loaded {
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         self.provider.load(&self.cluster, &self.images().await?, context).await
     }
+
     /// What has loaded them has said so. Nodes may know an image by another digest than Docker does.
     async fn confirm(&self) -> Result<Observation, Finding> {
         Ok(Observation::satisfied("they were loaded"))

@@ -114,13 +114,13 @@ async fn with_token(world: &mut World, name: String) -> Result<(), Failure> {
     become_user(world, &serde_json::json!({"token": token}))
 }
 
-/// A request without any credential; the answer is a `Status` as any client expects one.
 #[then(expr = "the API server answers {string} with 200")]
 async fn served(world: &mut World, path: String) -> Result<(), Failure> {
     let request = http::Request::get(world.expand(&path)).body(Vec::new()).map_err(kube::Error::HttpError)?;
     Ok(world.client().await?.request_text(request).await.map(drop)?)
 }
 
+/// The answer is a `Status`, as any client expects one.
 #[then(expr = "the API server answers {string} with {int} and the reason {string}")]
 async fn refused(world: &mut World, path: String, code: u16, reason: String) -> Result<(), Failure> {
     refuses(world, &path, &format!("{code} {reason}"), |it| it.code == code && it.reason == reason).await

@@ -234,7 +234,6 @@ async fn lease(world: &mut World, name: String, term: i32) -> Result<(), Failure
     Err(Failure::unexpected(format!("{primary} in term {term}"), format!("{found:?}")))
 }
 
-/// As a disk that was replaced: the claim goes, and the pod with it.
 #[then(expr = "the volumes of {string} soon have {string}")]
 async fn volumes(world: &mut World, name: String, size: String) -> Result<(), Failure> {
     let claims: Api<PersistentVolumeClaim> = Api::namespaced(world.client().await?, world.namespace());
@@ -249,6 +248,7 @@ async fn volumes(world: &mut World, name: String, size: String) -> Result<(), Fa
     .await
 }
 
+/// As a disk that was replaced: the claim goes, and the pod with it.
 #[when(expr = "the member {string} loses its volume")]
 pub(super) async fn lose_volume(world: &mut World, pod: String) -> Result<(), Failure> {
     let client = world.client().await?;
