@@ -309,3 +309,19 @@ Feature: Clusters
     Then the command succeeds
     And the kubeconfig has the context "work"
     And the kubeconfig says nothing of "a9s-a8s"
+
+  # The limits outlast what a liveness probe bears.
+  @full
+  Scenario: A cluster that may open no more files for a while ends nobody, and is there again
+    Given a cluster of its own
+    And an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    When the cluster's process may open no more files
+    And I run `a9s pg status solo`
+    Then it ends with the finding "cluster-unreachable"
+    When 65 seconds have passed
+    And the cluster's process may open files again
+    Then "solo" answers "SELECT value FROM kept" with "before"
+    And the instance "solo" is ready
+    And no container of "solo" has been restarted
+    And the file "{state}/a8s/cluster.log" says "api::server: cannot accept a connection" once

@@ -165,6 +165,16 @@ async fn says(world: &mut World, path: String, text: String) -> Result<(), Failu
     if found.contains(&text) { Ok(()) } else { Err(Failure::unexpected(format!("{text:?} in {path}"), found)) }
 }
 
+#[then(expr = "the file {string} says {string} once")]
+async fn says_once(world: &mut World, path: String, text: String) -> Result<(), Failure> {
+    let text = world.expand(&text);
+    let found = read(world, &path)?;
+    if found.matches(&text).count() == 1 {
+        return Ok(());
+    }
+    Err(Failure::unexpected(format!("{text:?} once in {path}"), found))
+}
+
 #[then(expr = "only its owner may read the file {string}")]
 async fn private(world: &mut World, path: String) -> Result<(), Failure> {
     let path = world.surroundings.home.join(world.expand(&path));

@@ -317,12 +317,25 @@ async fn one_primary(world: &mut World, name: String) -> Result<(), Failure> {
 async fn restarted(world: &mut World, name: String, seconds: u64) -> Result<(), Failure> {
     let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
     until(format!("a restart in pod {name}-0"), Duration::from_secs(seconds), || async {
-        let status = pods.get(&format!("{name}-0")).await?.status.unwrap_or_default();
-        let restarts: i32 =
-            status.container_statuses.unwrap_or_default().iter().map(|status| status.restart_count).sum();
+        let restarts = restarts(&pods, &name).await?;
         Ok(Look::when(restarts > 0, format!("{restarts} restarts")))
     })
     .await
+}
+
+#[then(expr = "no container of {string} has been restarted")]
+async fn not_restarted(world: &mut World, name: String) -> Result<(), Failure> {
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
+    match restarts(&pods, &name).await? {
+        0 => Ok(()),
+        some => Err(Failure::unexpected("no restart", format!("{some} restarts"))),
+    }
+}
+
+/// How often containers of the first member have been restarted.
+async fn restarts(pods: &Api<Pod>, instance: &str) -> Result<i32, Failure> {
+    let status = pods.get(&format!("{instance}-0")).await?.status.unwrap_or_default();
+    Ok(status.container_statuses.unwrap_or_default().iter().map(|status| status.restart_count).sum())
 }
 
 #[given(expr = "a namespace {string}")]

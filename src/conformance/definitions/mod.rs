@@ -15,6 +15,7 @@ mod failover;
 mod files;
 mod instance;
 mod kubernetes;
+mod limits;
 mod manifests;
 mod members;
 mod nodes;

@@ -57,6 +57,7 @@ pub fn certificate(names: &[String]) -> Result<Certificate, Error> {
 /// Answers reviews until `shutdown`.
 pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, shutdown: CancellationToken) {
     let acceptor = TlsAcceptor::from(tls);
+    let mut is_told = false;
     loop {
         let accepted = tokio::select! {
             () = shutdown.cancelled() => return,
@@ -64,6 +65,7 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, shutdo
         };
         match accepted {
             Ok((stream, _)) => {
+                is_told = false;
                 let (acceptor, shutdown) = (acceptor.clone(), shutdown.clone());
                 tokio::spawn(async move {
                     tokio::select! {
@@ -73,8 +75,11 @@ pub async fn serve(listener: TcpListener, tls: Arc<rustls::ServerConfig>, shutdo
                 });
             }
             Err(error) => {
-                // Such as too many open files: it passes, and must not become a busy loop.
-                tracing::warn!(%error, "the webhook cannot accept a connection");
+                // Such as too many open files: it passes, and must become neither a busy loop nor a long log.
+                if !is_told {
+                    tracing::warn!(%error, "the webhook cannot accept a connection");
+                }
+                is_told = true;
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }

@@ -36,6 +36,7 @@ pub async fn serve(
     }
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     let connections = TaskTracker::new();
+    let mut is_told = false;
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -43,12 +44,16 @@ pub async fn serve(
         };
         match accepted {
             Ok((stream, _)) => {
+                is_told = false;
                 let connection = connection(Arc::clone(&server), acceptor.clone(), stream, shutdown.clone());
                 connections.spawn(connection);
             }
             Err(error) => {
-                // Out of file descriptors, most likely: others will be closed.
-                tracing::warn!(%error, "cannot accept a connection");
+                // Out of file descriptors, most likely: others will be closed. Until then every attempt would say so.
+                if !is_told {
+                    tracing::warn!(%error, "cannot accept a connection");
+                }
+                is_told = true;
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
         }

@@ -1,26 +1,32 @@
 //! Asks a container what its probes want to know.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
+use nix::libc;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use super::exec::{self, Running};
-use super::probe::{Check, Request};
+use super::probe::{Check, Failed, Request};
 use super::spawner::Spawner;
 use crate::dial;
+
+/// What the system says when the node itself has no descriptor, memory or port left for a connection (socket(2),
+/// connect(2)).
+const LACKING: [i32; 5] = [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EADDRNOTAVAIL];
 
 /// One question. `Err` has the words for the event that says the probe failed.
 ///
 /// # Errors
 /// As said.
-pub async fn ask(spawner: &Spawner, running: &Running, check: &Check, limit: Duration) -> Result<(), String> {
+pub async fn ask(spawner: &Spawner, running: &Running, check: &Check, limit: Duration) -> Result<(), Failed> {
     match check {
         Check::Exec(command) => exec::run(spawner, running, command, limit).await.map(drop),
         Check::Tcp { host, port } => within(limit, connect(host, *port)).await.map(drop),
@@ -28,25 +34,32 @@ pub async fn ask(spawner: &Spawner, running: &Running, check: &Check, limit: Dur
     }
 }
 
-async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let late = || Err("context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned());
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| late())
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Failed>>) -> Result<T, Failed> {
+    let late = || "context deadline exceeded (Client.Timeout exceeded while awaiting headers)".to_owned();
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Failed::Answer(late())))
 }
 
-async fn connect(host: &str, port: u16) -> Result<TcpStream, String> {
+async fn connect(host: &str, port: u16) -> Result<TcpStream, Failed> {
     let stream = TcpStream::connect((host, port)).await;
-    stream.map_err(|error| format!("dial tcp {host}:{port}: {}", dial::why(&error)))
+    stream.map_err(|error| unconnected(host, port, &error))
+}
+
+fn unconnected(host: &str, port: u16, error: &io::Error) -> Failed {
+    let words = format!("dial tcp {host}:{port}: {}", dial::why(error));
+    let is_own = error.raw_os_error().is_some_and(|code| LACKING.contains(&code));
+    if is_own { Failed::Question(words) } else { Failed::Answer(words) }
 }
 
 /// Sends the request; a status from 200 to 399 is a success.
 ///
 /// # Errors
 /// In the kubelet's words.
-pub async fn get(request: &Request) -> Result<(), String> {
+pub async fn get(request: &Request) -> Result<(), Failed> {
     let scheme = if request.tls { "https" } else { "http" };
     let url = format!("{scheme}://{}:{}{}", request.host, request.port, request.path);
-    let fail = |error: String| format!("Get \"{url}\": {error}");
-    let stream = connect(&request.host, request.port).await.map_err(fail)?;
+    let told = |error: String| format!("Get \"{url}\": {error}");
+    let fail = |error: String| Failed::Answer(told(error));
+    let stream = connect(&request.host, request.port).await.map_err(|failed| failed.say(told))?;
     let status = if request.tls {
         let name = ServerName::try_from(request.host.clone()).map_err(|error| fail(error.to_string()))?;
         let connector = tokio_rustls::TlsConnector::from(trusting_config().map_err(|error| fail(error.to_string()))?);
@@ -56,7 +69,10 @@ pub async fn get(request: &Request) -> Result<(), String> {
         send(request, stream).await
     }
     .map_err(fail)?;
-    if (200..400).contains(&status) { Ok(()) } else { Err(format!("HTTP probe failed with statuscode: {status}")) }
+    if (200..400).contains(&status) {
+        return Ok(());
+    }
+    Err(Failed::Answer(format!("HTTP probe failed with statuscode: {status}")))
 }
 
 async fn send(request: &Request, stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<u16, String> {
@@ -136,7 +152,7 @@ mod tests {
 
     use super::*;
 
-    async fn answer(status: &'static str) -> (Result<(), String>, String) {
+    async fn answer(status: &'static str) -> (Result<(), Failed>, String) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let headers: BTreeMap<String, String> = [("X-A".to_owned(), "1".to_owned())].into();
@@ -157,7 +173,7 @@ mod tests {
         assert_eq!(result, Ok(()));
         assert!(request.starts_with("GET /healthz?x HTTP/1.1\r\n") && request.contains("x-a: 1"), "{request}");
         let (result, _) = answer("503 Not Now").await;
-        assert_eq!(result.unwrap_err(), "HTTP probe failed with statuscode: 503");
+        assert_eq!(result.unwrap_err(), Failed::Answer("HTTP probe failed with statuscode: 503".to_owned()));
     }
 
     #[tokio::test]
@@ -166,6 +182,18 @@ mod tests {
         let port = listener.local_addr().unwrap().port();
         drop(listener);
         let result = connect("127.0.0.1", port).await;
-        assert_eq!(result.unwrap_err(), format!("dial tcp 127.0.0.1:{port}: connect: connection refused"));
+        let said = format!("dial tcp 127.0.0.1:{port}: connect: connection refused");
+        assert_eq!(result.unwrap_err(), Failed::Answer(said));
+    }
+
+    #[test]
+    fn a_node_that_has_nothing_to_ask_with_blames_nobody() {
+        let failed = |code: i32| unconnected("127.0.0.1", 1, &io::Error::from_raw_os_error(code));
+        for code in LACKING {
+            assert!(matches!(failed(code), Failed::Question(_)), "{code}");
+        }
+        let failed = failed(libc::EMFILE).say(|words| format!("Get: {words}"));
+        let said = "Get: dial tcp 127.0.0.1:1: Too many open files (os error 24)";
+        assert_eq!(failed, Failed::Question(said.to_owned()));
     }
 }

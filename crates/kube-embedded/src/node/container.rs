@@ -20,7 +20,7 @@ use super::exec::{self, Running, exit_status};
 use super::launcher::spec::{Join, Run};
 use super::logs::{Log, Stream, pump};
 use super::marks::{self, Mark};
-use super::probe::{self, Check, Pace, Plan, Tally};
+use super::probe::{self, Check, Failed, Pace, Plan, Tally};
 use super::spawner::{StartError, Started};
 use super::status::Terminated;
 use crate::kubelet::ExitStatus;
@@ -63,8 +63,8 @@ pub enum Report {
     Started(Timestamp),
     /// A hook failed: event reason and message.
     HookFailed(&'static str, String),
-    /// A probe failed once, with these words.
-    ProbeFailed(ProbeKind, String),
+    /// A probe failed once.
+    ProbeFailed(ProbeKind, Failed),
     /// The state of a probe changed.
     Probed(ProbeKind, bool),
     /// It is over, to the last process.
@@ -250,7 +250,7 @@ fn plan(plans: &Plans, kind: ProbeKind, tell: &impl Fn(Report)) -> Option<Plan> 
     match Plan::new(probe, container, &plans.pod_ip) {
         Ok(plan) => Some(plan),
         Err(message) => {
-            tell(Report::ProbeFailed(kind, message));
+            tell(Report::ProbeFailed(kind, Failed::Answer(message)));
             None
         }
     }
@@ -279,9 +279,11 @@ async fn probing(
             ProbeKind::Startup | ProbeKind::Readiness => pace.next(answer.is_ok(), first.elapsed()),
         };
         if answer.is_ok() || counts {
-            let change = tally.answer(answer.is_ok());
-            if let Err(message) = answer {
-                tell(Report::ProbeFailed(kind, message));
+            // A container is not ended for what its node lacks, as by the kubelet (`pkg/kubelet/prober`).
+            let is_asked = !matches!(answer, Err(Failed::Question(_)));
+            let change = if is_asked { tally.answer(answer.is_ok()) } else { None };
+            if let Err(failed) = answer {
+                tell(Report::ProbeFailed(kind, failed));
             }
             if let Some(state) = change {
                 tell(Report::Probed(kind, state));
@@ -303,12 +305,12 @@ async fn hook(
 ) -> Result<(), String> {
     if let Some(exec) = &handler.exec {
         let command = exec.command.clone().unwrap_or_default();
-        return exec::run(&context.spawner, running, &command, limit).await.map(drop);
+        return exec::run(&context.spawner, running, &command, limit).await.map(drop).map_err(Failed::into_words);
     }
     if let Some(get) = &handler.http_get {
         let host = get.host.clone().filter(|host| !host.is_empty()).unwrap_or_else(|| plans.pod_ip.clone());
         let check = Check::Http(Box::new(probe::request(get, host, &plans.container)?));
-        return ask::ask(&context.spawner, running, &check, limit).await;
+        return ask::ask(&context.spawner, running, &check, limit).await.map_err(Failed::into_words);
     }
     if let Some(sleep) = &handler.sleep {
         tokio::time::sleep(Duration::from_secs(u64::try_from(sleep.seconds).unwrap_or_default()).min(limit)).await;

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::HostUser;
 use super::launcher::spec::{Exec, Join, Order, Program, Spec, Stdin, encode};
+use super::probe::Failed;
 use super::spawner::Spawner;
 use crate::kubelet::{ExecOptions, ExitStatus, Process, TerminalSize};
 
@@ -107,22 +108,23 @@ pub async fn start(spawner: &Spawner, running: &Running, options: &ExecOptions) 
 /// Runs a command to its end and answers its output.
 ///
 /// # Errors
-/// What it printed, when it fails; or that it took too long.
-pub async fn run(spawner: &Spawner, running: &Running, command: &[String], limit: Duration) -> Result<String, String> {
+/// What it printed, when it fails; or that it took too long, or could not be started.
+pub async fn run(spawner: &Spawner, running: &Running, command: &[String], limit: Duration) -> Result<String, Failed> {
     let options = ExecOptions { command: command.to_vec(), stdin: false, stdout: true, stderr: true, tty: false };
     let work = async {
-        let mut process = start(spawner, running, &options).await.map_err(|error| error.to_string())?;
+        let mut process =
+            start(spawner, running, &options).await.map_err(|error| Failed::Question(error.to_string()))?;
         let (mut out, mut err) = (Vec::new(), Vec::new());
         tokio::join!(collect(process.stdout.take(), &mut out), collect(process.stderr.take(), &mut err));
         out.extend(err);
         let output = String::from_utf8_lossy(&out).into_owned();
         match process.exit.await {
             Ok(ExitStatus::Code(0)) => Ok(output),
-            _ => Err(output),
+            _ => Err(Failed::Answer(output)),
         }
     };
-    let late = || Err(format!("command timed out: \"{}\" timed out after {}s", command.join(" "), limit.as_secs()));
-    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| late())
+    let late = || format!("command timed out: \"{}\" timed out after {}s", command.join(" "), limit.as_secs());
+    tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(Failed::Answer(late())))
 }
 
 /// Reads to the end, but keeps only the beginning.

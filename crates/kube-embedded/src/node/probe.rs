@@ -29,6 +29,32 @@ pub enum Check {
     },
 }
 
+/// Why an attempt to ask a container did not succeed, in words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failed {
+    /// It gave a bad answer, or none.
+    Answer(String),
+    /// It was not asked: the node had nothing to ask it with. Nothing is known of it.
+    Question(String),
+}
+
+impl Failed {
+    /// The words.
+    pub fn into_words(self) -> String {
+        match self {
+            Self::Answer(words) | Self::Question(words) => words,
+        }
+    }
+
+    /// The same in other words.
+    pub fn say(self, change: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Answer(words) => Self::Answer(change(words)),
+            Self::Question(words) => Self::Question(change(words)),
+        }
+    }
+}
+
 /// An HTTP request of a probe.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {

@@ -9,6 +9,7 @@ use super::{End, Worker};
 use crate::node::container::{ProbeKind, Report};
 use crate::node::events::Severity;
 use crate::node::pod::Message;
+use crate::node::probe::Failed;
 use crate::node::status::State;
 use crate::node::volumes::Material;
 
@@ -64,8 +65,12 @@ impl Worker {
                 self.event(Some(index), Severity::Warning, reason, message);
                 self.stop_one(index, self.grace());
             }
-            Report::ProbeFailed(kind, message) => {
-                let message = format!("{} probe failed: {message}", kind.name());
+            Report::ProbeFailed(kind, failed) => {
+                let outcome = match failed {
+                    Failed::Answer(_) => "failed",
+                    Failed::Question(_) => "errored and resulted in unknown state",
+                };
+                let message = format!("{} probe {outcome}: {}", kind.name(), failed.into_words());
                 self.event(Some(index), Severity::Warning, "Unhealthy", message);
             }
             Report::Probed(kind, state) => self.take_probe(index, kind, state),
