@@ -325,3 +325,13 @@ Feature: Clusters
     And the instance "solo" is ready
     And no container of "solo" has been restarted
     And the file "{state}/a8s/cluster.log" says "api::server: cannot accept a connection" once
+
+  @full @root
+  Scenario: The user of the servers may have no more processes for a while
+    Given a cluster of its own
+    When the user of the servers may have no more processes
+    And I create an instance "solo"
+    Then it ends with the finding "crash-loop"
+    And standard error says "has as many processes as its limit (ulimit -u) allows"
+    When the user of the servers may have more processes again
+    Then the instance "solo" is ready

@@ -108,11 +108,18 @@ pub async fn terminal(client: &Client, pod: &Pod) -> Option<Finding> {
 fn terminal_reason(pod: &Pod) -> Option<(&str, &str, Option<&str>)> {
     containers(pod).find_map(|container| {
         let waiting = container.state.as_ref()?.waiting.as_ref()?;
-        let (reason, message) = (waiting.reason.as_deref()?, waiting.message.as_deref());
+        let reason = waiting.reason.as_deref()?;
+        let message = unstarted(container).or(waiting.message.as_deref());
         let is_busy = reason.starts_with("CreateContainer")
             && message.is_some_and(|message| BUSY.iter().any(|words| message.contains(words)));
         (TERMINAL.contains(&reason) && !is_busy).then_some((container.name.as_str(), reason, message))
     })
+}
+
+/// Why a container was not even started the last time: there is no log that says so.
+fn unstarted(container: &ContainerStatus) -> Option<&str> {
+    let last = container.last_state.as_ref()?.terminated.as_ref()?;
+    last.message.as_deref().filter(|_| last.reason.as_deref() == Some("StartError"))
 }
 
 /// Whether pulling has failed for good. A registry that is busy, or a network that comes and goes, is tried again by the kubelet.
@@ -221,6 +228,12 @@ mod tests {
             Some(("postgres", "CrashLoopBackOff", Some("back-off")))
         );
         assert_eq!(terminal_reason(&waiting("ContainerCreating")), None);
+        let mut unstarted = waiting("CrashLoopBackOff");
+        let last = json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": "no processes"}});
+        for container in unstarted.status.iter_mut().flat_map(|status| &mut status.container_statuses).flatten() {
+            container.last_state = serde_json::from_value(last.clone()).unwrap();
+        }
+        assert_eq!(terminal_reason(&unstarted), Some(("postgres", "CrashLoopBackOff", Some("no processes"))));
         assert_eq!(
             difference(&waiting("ContainerCreating")),
             "the container postgres of the pod solo-0 waits: ContainerCreating"

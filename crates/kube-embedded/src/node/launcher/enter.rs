@@ -106,9 +106,19 @@ fn execute(parent: u32, program: &Program, death: Signal) -> Refusal {
                 .envs(program.env.iter().map(|(name, value)| (name, value)))
                 .exec();
             let code = if error.kind() == io::ErrorKind::NotFound { EXIT_NOT_FOUND } else { EXIT_NOT_EXECUTABLE };
-            Refusal { code, message: format!("exec: \"{}\": {}", program.command[0], plain(&error)) }
+            Refusal { code, message: format!("exec: \"{}\": {}", program.command[0], why(program, &error)) }
         }
     }
+}
+
+/// Why a program is not executed. Of what there may be too few, it can only be the processes of its user (execve(2)).
+fn why(program: &Program, error: &io::Error) -> String {
+    let plain = plain(error);
+    if error.kind() != io::ErrorKind::WouldBlock {
+        return plain;
+    }
+    let user = program.user.as_ref().map_or("its user", |user| user.name.as_str());
+    format!("{plain}: {user} has as many processes as its limit (ulimit -u) allows")
 }
 
 fn prepare_process(parent: u32, program: &Program, death: Signal) -> Result<(), Refusal> {
