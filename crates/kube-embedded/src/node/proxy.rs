@@ -86,6 +86,11 @@ impl Proxy {
         }
         problems
     }
+
+    /// Whether an address could not be served that may be later: when its port or a descriptor is free.
+    pub fn lacks_addresses(&self) -> bool {
+        self.refused.keys().any(|address| address.port() >= FIRST_PORT)
+    }
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, Problem> {
@@ -223,5 +228,8 @@ mod tests {
         assert_eq!(problems.len(), 2);
         assert!(proxy.apply(wanted).await.is_empty());
         assert_eq!(ask(address).await.unwrap(), "a");
+        assert!(proxy.lacks_addresses());
+        proxy.apply([(low, vec![a])].into()).await;
+        assert!(!proxy.lacks_addresses(), "a port below 1024 is never served");
     }
 }

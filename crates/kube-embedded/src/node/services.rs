@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Endpoints, ObjectReference, Service};
@@ -15,6 +16,9 @@ use tokio_util::sync::CancellationToken;
 use super::events::{Recorder, Severity};
 use super::hosts::Names;
 use super::proxy::{Problem, Proxy};
+
+/// Between two attempts to serve what could not be served (kube-proxy, `--iptables-sync-period`, has 30 s).
+const AGAIN: Duration = Duration::from_secs(2);
 
 /// Namespace and name.
 type Key = (String, String);
@@ -44,6 +48,7 @@ pub async fn follow(
         loop {
             let has_changed = tokio::select! {
                 () = shutdown.cancelled() => break,
+                () = tokio::time::sleep(AGAIN), if known.proxy.lacks_addresses() => true,
                 Some(event) = services.next() => take(&mut known.services, &mut all_services, event).await,
                 Some(event) = endpoints.next() => take(&mut known.endpoints, &mut all_endpoints, event).await,
             };
@@ -85,7 +90,7 @@ async fn take<K: Resource>(
         Err(error) => {
             tracing::debug!(%error, "a watch was interrupted");
             // The watcher begins again by itself; not at once.
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            tokio::time::sleep(Duration::from_millis(200)).await;
             return false;
         }
     }

@@ -160,6 +160,23 @@ pub async fn ready_pods_answer_at_the_services_address_and_by_port_forward() {
     world.end().await;
 }
 
+/// Nothing else changes meanwhile that would be a reason to look again.
+pub async fn a_services_address_that_was_taken_is_served_once_it_is_free() {
+    let world = World::new().await;
+    let (service, pod) = (world.range.services().0, world.range.pods().1);
+    let taken = tokio::net::TcpListener::bind((service, 7070)).await.unwrap();
+    let _server = tokio::net::TcpListener::bind((pod, 8080)).await.unwrap();
+    let spec = json!({"clusterIP": service.to_string(), "ports": [{"port": 7070}]});
+    world.create::<Service>(json!({"metadata": {"name": "s"}, "spec": spec})).await;
+    let subset = json!({"addresses": [{"ip": pod.to_string()}], "ports": [{"port": 8080}]});
+    world.create::<Endpoints>(json!({"metadata": {"name": "s"}, "subsets": [subset]})).await;
+    world.event("s", "FailedToServe", "Address already in use").await;
+    drop(taken);
+    let reach = || async { tokio::net::TcpStream::connect((service, 7070)).await.is_ok() };
+    eventually("the service is reached", reach).await;
+    world.end().await;
+}
+
 pub async fn the_node_object_and_its_lease_are_there() {
     let world = World::new().await;
     let node = Api::<Node>::all(world.client.clone()).get("test").await.unwrap();
