@@ -186,6 +186,19 @@ Feature: Bad input
     And standard error says "MiB are free, 200 MiB are needed"
     And the reason is one clear sentence
 
+  @cluster @embedded-only @process
+  Scenario Outline: Too few files can be open: for <whom>
+    Given an empty home and no cluster
+    When I run `a9s create cluster a8s --yes` where at most <files> files can be open
+    Then it ends with the finding "no-resources"
+    And standard error says "<words>"
+    And there is no file "{state}/a8s"
+
+    Examples:
+      | whom      | files | words                                                           |
+      | a command | 5     | cannot listen for signals: Too many open files                  |
+      | a cluster | 128   | a process can have 128 files open here, and a cluster needs 256 |
+
   @full @cluster @embedded-only @root
   Scenario: A disk that fills up loses nothing that was there
     Given an empty home and no cluster

@@ -14,7 +14,7 @@ use a9s::finding::Id;
 use nix::unistd::Uid;
 
 /// Findings that the embedded cluster on a machine like this one can't bring about, and who shows them instead.
-const ELSEWHERE: [(Id, &str); 15] = [
+const ELSEWHERE: [(Id, &str); 14] = [
     (Id::ClusterStopped, "a cluster that is just starting: a moment that a scenario can't hit"),
     (Id::ContainerConfig, "a cluster of containers; a unit test has the pod"),
     (Id::DirectoryTooLong, "the runtime directory of somebody who is not root; a unit test"),
@@ -32,7 +32,6 @@ const ELSEWHERE: [(Id, &str); 15] = [
     (Id::NoPostgresql, "a machine without PostgreSQL, where nothing else runs either"),
     (Id::ProviderUnsupported, "a system other than Linux; a unit test"),
     (Id::RequestFailed, "an answer that no server of ours gives; the unit tests of the client have it"),
-    (Id::NoResources, "a machine without threads"),
 ];
 
 fn main() -> ExitCode {

@@ -197,9 +197,22 @@ pub async fn a9s_fed(surroundings: &Surroundings, words: &[&str], stdin: &[u8]) 
 /// # Errors
 /// As [`a9s`], and when this machine has no `sh`.
 pub async fn a9s_to_full(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {
+    in_shell(surroundings, "exec \"$@\" >/dev/full", words).await
+}
+
+/// Runs the program under test where it, and what it starts, can have so many files open: a process of its own.
+///
+/// # Errors
+/// As [`a9s_to_full`].
+pub async fn a9s_with_files(surroundings: &Surroundings, most: u32, words: &[&str]) -> Result<Outcome, Failure> {
+    in_shell(surroundings, &format!("ulimit -n {most} && exec \"$@\""), words).await
+}
+
+/// Has a line of sh(1) execute the program under test, which is its `"$@"`.
+async fn in_shell(surroundings: &Surroundings, script: &str, words: &[&str]) -> Result<Outcome, Failure> {
     let (shell, program) = (on_path("sh").ok_or(Failure::Missing("program sh"))?, Stage::get().program.display());
     let program = program.to_string();
-    let mut line = vec!["-c", "exec \"$@\" >/dev/full", "sh", &program];
+    let mut line = vec!["-c", script, "sh", &program];
     line.extend(words);
     run(surroundings, &shell, "sh", &line, None).await
 }

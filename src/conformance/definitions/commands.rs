@@ -56,6 +56,15 @@ async fn run_full(world: &mut World, line: String) -> Result<(), Failure> {
     Ok(())
 }
 
+#[when(regex = r"^I run `a9s (.+)` where at most (\d+) files can be open$")]
+async fn run_with_files(world: &mut World, line: String, most: u32) -> Result<(), Failure> {
+    let words = command::words(&world.expand(&line));
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let outcome = command::a9s_with_files(&world.surroundings, most, &words).await?;
+    world.remember(outcome);
+    Ok(())
+}
+
 #[when("that has worked")]
 #[then("the command succeeds")]
 async fn succeeds(world: &mut World) -> Result<(), Failure> {

@@ -17,6 +17,7 @@ use a8s_operators::manifests;
 use async_trait::async_trait;
 use kube_embedded::node::HostUser;
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Uid;
 
 use self::places::{Place, Places};
@@ -33,6 +34,8 @@ const STOP: Duration = Duration::from_secs(60);
 const SURVIVORS: Duration = Duration::from_secs(10);
 /// Between two looks at a process that starts.
 const POLL: Duration = Duration::from_millis(5);
+/// A cluster with some instances has about so many files and connections open.
+const FILES: u64 = 256;
 
 /// The provider.
 #[derive(Debug, Clone)]
@@ -67,6 +70,7 @@ impl Embedded {
         let user = server_user(Uid::effective().is_root(), wanted)?;
         if !self.options.no_precheck {
             postgresql_is_installed()?;
+            files_suffice()?;
             ports::check()?;
             place.check(user.as_ref())?;
         }
@@ -273,6 +277,18 @@ fn postgresql_is_installed() -> Result<(), Finding> {
             .advise("Install one, on Debian with: apt-get install postgresql"));
     }
     Ok(())
+}
+
+/// Refuses a limit with which a cluster would start, and soon take no more connections.
+fn files_suffice() -> Result<(), Finding> {
+    // The cluster's process raises its limit as far as it may. Where the system does not tell it, it is tried.
+    let most = getrlimit(Resource::RLIMIT_NOFILE).map_or(FILES, |(_, most)| most);
+    if most >= FILES {
+        return Ok(());
+    }
+    let cause = format!("a process can have {most} files open here, and a cluster needs {FILES}");
+    let way_out = "ulimit -n 4096 as root, LimitNOFILE= of a service, or docker run --ulimit nofile=4096.";
+    Err(Finding::new(Id::NoResources, cause).advise(format!("Raise the hard limit: {way_out}")))
 }
 
 fn administrator(place: &Place) -> Target {
