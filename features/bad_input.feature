@@ -217,6 +217,27 @@ Feature: Bad input
     And "solo" answers "SELECT value FROM kept" with "before"
     And the instance "solo" is ready
 
+  @full @cluster @embedded-only @root
+  Scenario: A cluster can be stopped and deleted when its disk is full, and the kubeconfig is on it
+    Given an empty home and no cluster
+    And a disk of 600 MiB for the state of clusters
+    When I run `a9s create cluster a8s --kubeconfig {state}/kubeconfig --yes`
+    Then the command succeeds
+    When the disk is full
+    And I stop the cluster
+    Then the command succeeds
+    When the disk is full
+    And I start the cluster
+    Then it ends with the finding "disk-full"
+    When I run `a9s delete cluster a8s -c a8s --kubeconfig {state}/kubeconfig --yes`
+    Then it ends with the finding "kubeconfig-io"
+    And standard error says "name a file that is not there: --kubeconfig nowhere"
+    When I run `a9s delete cluster a8s -c a8s --kubeconfig nowhere --yes`
+    Then the command succeeds
+    And there is no file "{state}/a8s"
+    When I run `a9s delete cluster a8s -c a8s --kubeconfig {state}/kubeconfig --yes`
+    Then the command succeeds
+
   @cluster @embedded-only
   Scenario: A damaged store is refused and not overwritten
     Given a cluster of its own

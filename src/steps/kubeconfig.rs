@@ -1,5 +1,6 @@
 //! The context of a cluster in the user's kubeconfig.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 
 use async_trait::async_trait;
@@ -125,10 +126,22 @@ impl Step for Removed {
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         context.command(format!("kubectl config delete-context {}", self.context));
         for path in self.found()? {
-            kubeconfig::remove(path, &self.context)?;
+            kubeconfig::remove(path, &self.context).map_err(unremoved)?;
         }
         Ok(())
     }
+}
+
+/// Where the disk is full, it may be the cluster that fills it: its deletion must not wait for room.
+fn unremoved(error: kubeconfig::Error) -> Finding {
+    let is_full = matches!(&error, kubeconfig::Error::Io { source, .. } if source.kind() == ErrorKind::StorageFull);
+    let finding = Finding::from(error);
+    if !is_full {
+        return finding;
+    }
+    finding
+        .advise("To delete the cluster all the same, name a file that is not there: --kubeconfig nowhere")
+        .advise("Run the same command again when there is room, to remove the context.")
 }
 
 #[cfg(test)]
@@ -174,6 +187,15 @@ mod tests {
         let finding = runner.run(&plan).await.unwrap_err();
         assert_eq!(finding.id, Id::StateUnwritable);
         assert!(finding.cause.starts_with(&format!("cannot write {}: ", introduced.display())), "{finding:?}");
+    }
+
+    #[test]
+    fn a_full_disk_does_not_keep_a_cluster_from_being_deleted() {
+        let advice = |kind: ErrorKind| {
+            unremoved(kubeconfig::Error::Io { what: "write", path: "config".into(), source: kind.into() }).advice
+        };
+        assert!(advice(ErrorKind::StorageFull)[0].contains("--kubeconfig nowhere"));
+        assert!(advice(ErrorKind::PermissionDenied).is_empty());
     }
 
     #[tokio::test]
