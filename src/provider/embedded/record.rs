@@ -1,6 +1,7 @@
 //! `cluster.json`: that a directory is a cluster's, in which format, and which process serves it.
 
 use std::collections::BTreeMap;
+use std::io::ErrorKind;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -107,9 +108,13 @@ pub fn look(place: &Place) -> Result<Found, Finding> {
     let path = place.cluster_file();
     match fs_err::read_to_string(&path) {
         Ok(text) => parse(&text, &path).map(|record| Found::Cluster(Box::new(record))),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => nothing(&place.directory),
-        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => Err(foreign(&place.directory)),
-        Err(error) => Err(damaged(&path, &error.to_string())),
+        Err(error) => match error.kind() {
+            ErrorKind::NotFound => nothing(&place.directory),
+            ErrorKind::NotADirectory => Err(foreign(&place.directory)),
+            ErrorKind::InvalidData | ErrorKind::IsADirectory => Err(damaged(&path, &error.to_string())),
+            // It may be whole: somebody else's, say.
+            _ => Err(unreadable(&error)),
+        },
     }
 }
 
@@ -117,8 +122,8 @@ pub fn look(place: &Place) -> Result<Found, Finding> {
 fn nothing(directory: &Path) -> Result<Found, Finding> {
     let entries = match fs_err::read_dir(directory) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Found::Nothing),
-        Err(_) => return Err(foreign(directory)),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::Nothing),
+        Err(error) => return Err(unreadable(&error)),
     };
     for entry in entries.flatten() {
         let name = entry.file_name();
@@ -142,6 +147,10 @@ fn parse(text: &str, path: &Path) -> Result<Record, Finding> {
         ));
     }
     serde_json::from_value(value).map_err(|error| damaged(path, &error.to_string()))
+}
+
+fn unreadable(error: &std::io::Error) -> Finding {
+    Finding::new(Id::StateUnreadable, error).advise("Nothing was changed.")
 }
 
 fn damaged(path: &Path, why: &str) -> Finding {
@@ -202,6 +211,17 @@ mod tests {
         assert_eq!(finding.id, Id::StateUnwritable);
         let cause = format!("cannot write {}: ", nowhere.cluster_file().display());
         assert!(finding.cause.starts_with(&cause), "{finding}");
+    }
+
+    #[test]
+    fn a_record_that_cannot_be_read_is_not_said_to_be_damaged() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = place(directory.path());
+        // A link to itself cannot be read by root either.
+        fs_err::os::unix::fs::symlink(place.cluster_file(), place.cluster_file()).unwrap();
+        let finding = look(&place).unwrap_err();
+        assert_eq!(finding.id, Id::StateUnreadable);
+        assert!(finding.cause.contains(&place.cluster_file().display().to_string()), "{finding}");
     }
 
     #[test]
