@@ -120,7 +120,7 @@ impl About<'_> {
         let code = element(&text, "Code");
         let (endpoint, what) = (self.endpoint.to_owned(), self.what.to_owned());
         if let Some(code) = code {
-            return self.by_code(code, element(&text, "Message").unwrap_or(code));
+            return self.by_code(code, element(&text, "Message").unwrap_or(code), status(&text));
         }
         match error {
             object_store::Error::NotFound { .. } => Error::NoSuchObject { endpoint, key: self.key.to_owned() },
@@ -132,8 +132,8 @@ impl About<'_> {
         }
     }
 
-    /// By the code of the store, which is part of the protocol.
-    pub fn by_code(&self, code: &str, message: &str) -> Error {
+    /// By the code of the store, which is part of the protocol, or by the status where the code is the store's own.
+    fn by_code(&self, code: &str, message: &str, status: Option<u16>) -> Error {
         let (endpoint, what) = (self.endpoint.to_owned(), self.what.to_owned());
         match code {
             "NoSuchBucket" => Error::NoSuchBucket { endpoint, bucket: self.bucket.to_owned() },
@@ -152,6 +152,8 @@ impl About<'_> {
             | "RequestTimeTooSkewed"
             | "OperationAborted"
             | "XMinioStorageFull" => Error::Failing { endpoint, what, why: message.to_owned() },
+            // Each store has codes of its own for that, such as a MinIO that starts or is too busy.
+            _ if may_pass(status) => Error::Failing { endpoint, what, why: format!("{message} ({code})") },
             _ => Error::Refused { endpoint, what, why: format!("{message} ({code})") },
         }
     }
@@ -161,9 +163,11 @@ impl About<'_> {
         if let Some(cause) = http_error(error) {
             return Error::Unreachable { endpoint, why: innermost(cause) };
         }
-        match status(text) {
-            Some(500..) => Error::Failing { endpoint, what: self.what.to_owned(), why: text.to_owned() },
-            _ => Error::Refused { endpoint, what: self.what.to_owned(), why: text.to_owned() },
+        let (what, why) = (self.what.to_owned(), text.to_owned());
+        if may_pass(status(text)) {
+            Error::Failing { endpoint, what, why }
+        } else {
+            Error::Refused { endpoint, what, why }
         }
     }
 }
@@ -191,6 +195,11 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 /// The status in the library's words, which has no other way to ask for it where it is not one of its own kinds.
 fn status(text: &str) -> Option<u16> {
     text.split_once("status code: ")?.1.split(|letter: char| !letter.is_ascii_digit()).next()?.parse().ok()
+}
+
+/// Whether it may be otherwise later, as far as the status says. What is not implemented (501) stays so.
+fn may_pass(status: Option<u16>) -> bool {
+    matches!(status, Some(408 | 429 | 500 | 502..))
 }
 
 /// The error of the connection, if that is what it was.

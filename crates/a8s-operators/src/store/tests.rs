@@ -40,16 +40,24 @@ fn refusal(status: &str, code: &str) -> String {
     answer(status, &format!("<Error><Code>{code}</Code><Message>The words of {code}</Message></Error>"))
 }
 
-fn store(endpoint: &str) -> Store {
-    let config = Config {
+const LIMITS: Limits = Limits { silence: Duration::from_millis(300), patience: Duration::from_secs(2) };
+
+fn config(endpoint: &str) -> Config {
+    Config {
         bucket: "bucket".to_owned(),
         region: "eu-central-1".to_owned(),
         endpoint: Some(endpoint.to_owned()),
         path_style: true,
-    };
+    }
+}
+
+fn store_of(config: Config, names: Names, limits: Limits) -> Store {
     let credentials = Credentials { access_key: "key".to_owned(), secret_key: "secret".to_owned() };
-    let limits = Limits { silence: Duration::from_millis(300), patience: Duration::from_secs(2) };
-    Store::new(&config, &credentials, Names::system(), limits).unwrap()
+    Store::new(&config, &credentials, names, limits).unwrap()
+}
+
+fn store(endpoint: &str) -> Store {
+    store_of(config(endpoint), Names::system(), LIMITS)
 }
 
 #[tokio::test]
@@ -84,6 +92,23 @@ async fn patience_ends() {
     let error = store(&endpoint).list("a").await.unwrap_err();
     assert!(!error.is_permanent());
     assert!(error.to_string().ends_with("could not list objects now: The words of InternalError"), "{error}");
+}
+
+#[tokio::test]
+async fn a_code_that_nobody_knows_is_taken_by_its_status() {
+    for (status, code, is_permanent) in [
+        ("503 Service Unavailable", "XMinioServerNotInitialized", false),
+        ("503 Service Unavailable", "SlowDownWrite", false),
+        ("429 Too Many Requests", "TooManyRequests", false),
+        ("501 Not Implemented", "NotImplemented", true),
+        ("400 Bad Request", "XAmzUnknown", true),
+    ] {
+        let (endpoint, _) = server(vec![refusal(status, code)]).await;
+        let limits = Limits { patience: Duration::ZERO, ..LIMITS };
+        let error = store_of(config(&endpoint), Names::system(), limits).list("a").await.unwrap_err();
+        assert_eq!(error.is_permanent(), is_permanent, "{error:?}");
+        assert!(error.to_string().contains(&format!("The words of {code} ({code})")), "{error}");
+    }
 }
 
 #[tokio::test]
