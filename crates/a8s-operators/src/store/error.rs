@@ -123,11 +123,13 @@ impl About<'_> {
             return self.by_code(code, element(&text, "Message").unwrap_or(code), status(&text));
         }
         match error {
-            object_store::Error::NotFound { .. } => Error::NoSuchObject { endpoint, key: self.key.to_owned() },
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
                 Error::Denied { endpoint, what, code: "AccessDenied".to_owned() }
             }
-            object_store::Error::Generic { .. } => self.without_code(error, &text),
+            // A store that has no such object says so. This is a proxy that has no such store, or no store at all.
+            object_store::Error::NotFound { .. } | object_store::Error::Generic { .. } => {
+                self.without_code(error, &text)
+            }
             _ => Error::Refused { endpoint, what, why: text },
         }
     }

@@ -112,6 +112,17 @@ async fn a_code_that_nobody_knows_is_taken_by_its_status() {
 }
 
 #[tokio::test]
+async fn only_the_store_itself_says_that_an_object_is_not_there() {
+    let (endpoint, _) = server(vec![refusal("404 Not Found", "NoSuchKey")]).await;
+    assert!(matches!(store(&endpoint).get("a", 10).await, Err(Error::NoSuchObject { .. })));
+    let (endpoint, _) = server(vec![answer("404 Not Found", "404 page not found")]).await;
+    let error = store(&endpoint).get("a", 10).await.unwrap_err();
+    assert!(matches!(error, Error::Refused { .. }) && error.to_string().contains("page not found"), "{error}");
+    let (endpoint, _) = server(vec![answer("404 Not Found", "")]).await;
+    assert_eq!(store(&endpoint).size("a").await, Ok(None), "an answer to HEAD has no body, and so no code");
+}
+
+#[tokio::test]
 async fn a_clock_that_is_wrong_may_be_set_right() {
     let (endpoint, _) = server(vec![refusal("403 Forbidden", "RequestTimeTooSkewed")]).await;
     let error = store(&endpoint).list("a").await.unwrap_err();
