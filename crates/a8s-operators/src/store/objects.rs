@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt};
-use object_store::aws::{AmazonS3, AmazonS3Builder};
+use object_store::aws::{AmazonS3, AmazonS3Builder, Checksum};
 use object_store::path::Path;
 use object_store::{BackoffConfig, ObjectStore, ObjectStoreExt, RetryConfig};
 
@@ -73,6 +73,10 @@ impl Store {
             .with_virtual_hosted_style_request(!config.path_style);
         if let Some(endpoint) = &config.endpoint {
             builder = builder.with_allow_http(true).with_endpoint(endpoint_of(endpoint, config));
+        }
+        // A bucket with S3 Object Lock takes nothing without it. Others refuse headers that they do not know.
+        if config.is_aws() {
+            builder = builder.with_checksum_algorithm(Checksum::SHA256);
         }
         let inner = builder.build().map_err(|error| Error::Client(error.to_string()))?;
         Ok(Self { inner: Arc::new(inner), place: config.place().into(), bucket: config.bucket.as_str().into() })

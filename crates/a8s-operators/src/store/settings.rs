@@ -103,6 +103,14 @@ impl Config {
             None => format!("AWS, region {}", self.region),
         }
     }
+
+    /// Whether it is AWS itself, which has endpoints of its regions and of networks of its customers, too.
+    pub fn is_aws(&self) -> bool {
+        let Some(endpoint) = &self.endpoint else { return true };
+        let uri = endpoint.parse::<http::Uri>().ok();
+        let host = uri.as_ref().and_then(http::Uri::host).unwrap_or_default().to_ascii_lowercase();
+        [".amazonaws.com", ".amazonaws.com.cn"].iter().any(|domain| host.ends_with(domain))
+    }
 }
 
 /// What S3 allows as a bucket's name: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>.

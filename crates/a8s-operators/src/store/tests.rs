@@ -9,12 +9,12 @@ use tokio::net::TcpListener;
 
 use super::*;
 
-/// Answers each request with the next of `answers` (the last one for ever), and remembers the request lines.
+/// Answers each request with the next of `answers` (the last one for ever), and remembers the requests.
 async fn server(answers: Vec<String>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let lines: Arc<Mutex<Vec<String>>> = Arc::default();
-    let seen = lines.clone();
+    let requests: Arc<Mutex<Vec<String>>> = Arc::default();
+    let seen = requests.clone();
     tokio::spawn(async move {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
@@ -23,13 +23,13 @@ async fn server(answers: Vec<String>) -> (String, Arc<Mutex<Vec<String>>>) {
             let text = String::from_utf8_lossy(&request[..length]).into_owned();
             let answer = {
                 let mut seen = seen.lock().unwrap();
-                seen.push(text.lines().next().unwrap_or_default().to_owned());
+                seen.push(text);
                 answers[(seen.len() - 1).min(answers.len() - 1)].clone()
             };
             stream.write_all(answer.as_bytes()).await.unwrap();
         }
     });
-    (format!("http://{address}"), lines)
+    (format!("http://{address}"), requests)
 }
 
 fn answer(status: &str, body: &str) -> String {
@@ -40,6 +40,8 @@ fn refusal(status: &str, code: &str) -> String {
     answer(status, &format!("<Error><Code>{code}</Code><Message>The words of {code}</Message></Error>"))
 }
 
+/// The answer to who has sent an object.
+const TAKEN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\netag: \"e\"\r\nconnection: close\r\n\r\n";
 const LIMITS: Limits = Limits { silence: Duration::from_millis(300), patience: Duration::from_secs(2) };
 
 fn config(endpoint: &str) -> Config {
@@ -69,21 +71,36 @@ async fn what_cannot_heal_is_told_at_once_and_in_one_sentence() {
         ("403 Forbidden", "InvalidAccessKeyId", "does not accept the credentials (InvalidAccessKeyId)"),
         ("400 Bad Request", "EntityTooSmall", "cannot take an object: The words of EntityTooSmall (EntityTooSmall)"),
     ] {
-        let (endpoint, lines) = server(vec![refusal(status, code)]).await;
+        let (endpoint, requests) = server(vec![refusal(status, code)]).await;
         let error = store(&endpoint).put("a/b", Bytes::from_static(b"x")).await.unwrap_err();
         assert!(error.is_permanent() && error.to_string().ends_with(words), "{error}");
         assert!(error.to_string().contains(&endpoint) && !error.to_string().contains('\n'), "{error}");
-        assert_eq!(lines.lock().unwrap().as_slice(), ["PUT /bucket/a/b HTTP/1.1"]);
+        let requests = requests.lock().unwrap();
+        assert!(requests.len() == 1 && requests[0].starts_with("PUT /bucket/a/b HTTP/1.1\r\n"), "{requests:?}");
+    }
+}
+
+/// As S3 wants it of whoever writes to a bucket whose objects are locked; there are stores that refuse it.
+#[tokio::test]
+async fn an_object_for_aws_comes_with_a_checksum_and_no_other_does() {
+    for (host, is_aws) in [("s3.eu-central-1.amazonaws.com", true), ("s3.amazonaws.com.example", false)] {
+        let (endpoint, requests) = server(vec![TAKEN.to_owned()]).await;
+        let names = Names::with(host, &[std::net::Ipv4Addr::LOCALHOST.into()]);
+        let config = config(&endpoint.replace("127.0.0.1", host));
+        store_of(config, names, LIMITS).put("a", Bytes::from_static(b"hello")).await.unwrap();
+        let request = requests.lock().unwrap()[0].clone();
+        // printf hello | openssl dgst -sha256 -binary | base64
+        let checksum = "x-amz-checksum-sha256: LPJNul+wow4m6DsqxbninhsWHlwfp0JecwQzYpOLmCQ=";
+        assert_eq!(request.contains(checksum), is_aws, "{request}");
     }
 }
 
 #[tokio::test]
 async fn what_may_pass_is_tried_again() {
     let slow = refusal("503 Service Unavailable", "SlowDown");
-    let taken = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\netag: \"e\"\r\nconnection: close\r\n\r\n".to_owned();
-    let (endpoint, lines) = server(vec![slow.clone(), slow, taken]).await;
+    let (endpoint, requests) = server(vec![slow.clone(), slow, TAKEN.to_owned()]).await;
     store(&endpoint).put("a", Bytes::from_static(b"x")).await.unwrap();
-    assert_eq!(lines.lock().unwrap().len(), 3);
+    assert_eq!(requests.lock().unwrap().len(), 3);
 }
 
 #[tokio::test]
@@ -155,18 +172,18 @@ async fn a_broken_download_is_taken_up_where_it_broke() {
     let second = format!(
         "HTTP/1.1 206 Partial Content\r\ncontent-length: 3\r\ncontent-range: bytes 3-5/6\r\n{headers}\r\n\r\ndef"
     );
-    let (endpoint, lines) = server(vec![first, second]).await;
+    let (endpoint, requests) = server(vec![first, second]).await;
     assert_eq!(store(&endpoint).get("a", 10).await.unwrap(), "abcdef");
-    assert_eq!(lines.lock().unwrap().len(), 2);
+    assert_eq!(requests.lock().unwrap().len(), 2);
 }
 
 #[tokio::test]
 async fn keys_that_could_mean_something_else_are_refused() {
-    let (endpoint, lines) = server(vec![answer("200 OK", "")]).await;
+    let (endpoint, requests) = server(vec![answer("200 OK", "")]).await;
     for key in ["", "/", "a//b", "a/../b", "..", "a/./b"] {
         let store = store(&endpoint);
         assert!(matches!(store.delete_below(key).await, Err(Error::Key { .. })), "{key:?}");
         assert!(matches!(store.put(key, Bytes::new()).await, Err(Error::Key { .. })), "{key:?}");
     }
-    assert!(lines.lock().unwrap().is_empty());
+    assert!(requests.lock().unwrap().is_empty());
 }
