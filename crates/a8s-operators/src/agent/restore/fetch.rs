@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::io;
 use std::path::Path;
+use std::pin::pin;
 use std::time::{Duration, Instant};
 use tokio::sync::{mpsc, oneshot};
 
@@ -72,12 +73,19 @@ pub async fn fetch(store: &Store, access: &Access, manifest: &Manifest, target: 
         let name = format!("{}/{}", access.prefix, part_name(number));
         store.get(&name, LARGEST_PART).await
     });
-    let handing_on = downloads.buffered(DOWNLOADS).try_for_each(|part| async {
-        // Whoever does not take it says why.
-        let _ = parts.send(Ok(part)).await;
-        Ok(())
-    });
-    let downloaded = handing_on.await;
+    let mut downloads = pin!(downloads.buffered(DOWNLOADS));
+    let downloaded = loop {
+        match downloads.try_next().await {
+            Ok(Some(part)) => {
+                // Whoever takes no more says why.
+                if parts.send(Ok(part)).await.is_err() {
+                    break Ok(());
+                }
+            }
+            Ok(None) => break Ok(()),
+            Err(error) => break Err(error),
+        }
+    };
     if let Err(error) = &downloaded {
         let _ = parts.send(Err(io::Error::other(error.to_string()))).await;
     }
@@ -116,4 +124,69 @@ fn check_space(volume: &Path, needed: u64) -> Result<(), Trouble> {
     }
     let needed = (needed + SPARE) >> 20;
     Err(Trouble::new("NoSpace", format!("the volume has {} MiB free, and the restore needs {needed} MiB", free >> 20)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::archive::{FORMAT, Summary};
+    use crate::store::{Config, Credentials, Limits, Names};
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    /// Gives what is no part of a backup, whatever it is asked for, and counts how often that is.
+    async fn rubbish() -> (String, Arc<AtomicU32>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+        let asked: Arc<AtomicU32> = Arc::default();
+        let count = asked.clone();
+        tokio::spawn(async move {
+            loop {
+                let Ok((mut stream, _)) = listener.accept().await else { return };
+                let _ = stream.read(&mut [0; 16 << 10]).await;
+                count.fetch_add(1, Ordering::Relaxed);
+                let headers = "last-modified: Wed, 25 Nov 2026 12:00:00 GMT\r\netag: \"e\"\r\nconnection: close";
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n{headers}\r\n\r\n{:100}", "");
+                let _ = stream.write_all(answer.as_bytes()).await;
+            }
+        });
+        (endpoint, asked)
+    }
+
+    #[tokio::test]
+    async fn what_is_damaged_at_its_beginning_is_not_fetched_to_its_end() {
+        const PARTS: u32 = 500;
+        let (endpoint, asked) = rubbish().await;
+        let config =
+            Config { bucket: "bucket".to_owned(), region: "r".to_owned(), endpoint: Some(endpoint), path_style: true };
+        let credentials = Credentials { access_key: "key".to_owned(), secret_key: "secret".to_owned() };
+        let limits = Limits { silence: Duration::from_secs(10), patience: Duration::from_secs(1) };
+        let store = Store::new(&config, &credentials, Names::system(), limits).expect("a client");
+        let key = crate::archive::keys::DataKey::derive(b"secret", "1-2-3");
+        let access = Access::new("4-5-6", &config, &credentials, &key, ("1-2-3", "shop/solo/1-2-3/4-5-6"));
+        let summary = Summary { stream: String::new(), parts: PARTS, stored_bytes: 0, plain_bytes: 0 };
+        let manifest = Manifest {
+            format: FORMAT,
+            backup_uid: "1-2-3".into(),
+            backup_id: "4-5-6".into(),
+            namespace: "shop".into(),
+            instance: "solo".into(),
+            postgresql_major: 15,
+            system_identifier: "7".into(),
+            timeline: 1,
+            start_lsn: "0/2000028".into(),
+            end_lsn: "0/2000100".into(),
+            started_at: String::new(),
+            finished_at: String::new(),
+            key: key.identifier(),
+            summary,
+        };
+        let volume = tempfile::tempdir().expect("a directory");
+        let fetched = fetch(&store, &access, &manifest, &volume.path().join("incoming")).await;
+        assert_eq!(fetched.expect_err("refused").reason, "BackupDamaged");
+        let asked = asked.load(Ordering::Relaxed);
+        assert!(asked < PARTS / 2, "{asked} of {PARTS} parts were fetched for nothing");
+    }
 }
