@@ -35,6 +35,25 @@ Feature: Backups that are proven, and restores into a new instance
     And "solo" answers "SELECT count(*) FROM posts" with "19"
     And nothing of a verification is left
 
+  @full
+  Scenario: Large objects are read, and compared with those of the instance
+    Given an instance "solo"
+    And I have applied the statement "SELECT lo_from_bytea(4711, 'before')" to "solo"
+    And a backup "nightly" of "solo"
+    When I run `a9s pg verify nightly --against-live -o json`
+    Then the command succeeds
+    And these values are in the document:
+      | field                      | value                     |
+      | /verified                  | true                      |
+      | /content/tables/0/table    | pg_catalog.pg_largeobject |
+      | /content/tables/0/rows     | 1                         |
+      | /differencesToLive         | []                        |
+    When I apply the statement "SELECT lo_put(4711, 0, 'behind')" to "solo"
+    And I run `a9s pg verify nightly --against-live`
+    Then the command succeeds
+    And standard output says "pg_catalog.pg_largeobject has as many rows and another content"
+    And nothing of a verification is left
+
   Scenario: A backup that has outlived its instance is verified, and restored into a new one
     Given an instance "solo"
     And the table "kept" of "solo" holds "before"

@@ -33,8 +33,8 @@ pub const SILENCE: Duration = Duration::from_secs(10);
 /// Lists the databases that applications may have something in, and whether they let anybody connect.
 const DATABASES: &str = "SELECT CASE WHEN datallowconn THEN 'open ' ELSE 'closed ' END || datname \
     FROM pg_catalog.pg_database WHERE datname NOT IN ('template0', 'template1') ORDER BY datname";
-/// Reads every table of a database: number of rows, and a hash of the content that does not depend on the order of the
-/// rows. Where checksums of pages are on, the server compares them on the way.
+/// Reads every table of a database, and its large objects: number of rows, and a hash of the content that does not
+/// depend on the order of the rows. Where checksums of pages are on, the server compares them on the way.
 const CONTENT: &str = include_str!("verify.sql");
 /// Compares indexes and tables with what they should look like, where the server has the extension for it.
 const STRUCTURE: &str = include_str!("verify_structure.sql");

@@ -48,6 +48,8 @@ FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace JOIN pg_roles
         NOT rolsuper AND NOT relforcerowsecurity AND has_schema_privilege(relowner, relnamespace, 'USAGE')
             AND has_table_privilege(relowner, pg_class.oid, 'SELECT') AS by_owner) AS found
 WHERE relkind IN ('r', 'm') AND relpersistence <> 't' AND relispopulated
-    AND nspname <> 'information_schema' AND nspname NOT LIKE 'pg\_%'
+    AND (nspname <> 'information_schema' AND nspname NOT LIKE 'pg\_%'
+        -- Large objects are rows of a catalog.
+        OR pg_class.oid = 'pg_catalog.pg_largeobject'::regclass AND EXISTS (SELECT FROM pg_catalog.pg_largeobject))
 ORDER BY nspname, relname
 \gexec
