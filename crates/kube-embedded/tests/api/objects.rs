@@ -84,6 +84,22 @@ const CONFIGMAPS: &str = "/api/v1/namespaces/default/configmaps";
 const MERGE: &str = "application/merge-patch+json";
 
 #[tokio::test]
+async fn what_a_selector_means_no_more_goes_as_what_it_was() {
+    let server = Server::start().await;
+    let labelled = json!({"metadata": {"name": "a", "labels": {"app": "web"}}});
+    let (_, made) = server.request("POST", CONFIGMAPS, Some(labelled)).await;
+    let patch = json!({"metadata": {"labels": {"app": "db"}}}).to_string();
+    let (_, changed) = server.request_as("PATCH", &format!("{CONFIGMAPS}/a"), MERGE, patch).await;
+    let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
+    let watch = format!("{CONFIGMAPS}?watch=1&timeoutSeconds=1&resourceVersion={}", version(&made));
+    let (_, left) = server.request("GET", &format!("{watch}&labelSelector=app%3Dweb"), None).await;
+    assert_eq!((&left["type"], &left["object"]["metadata"]["labels"]["app"]), (&json!("DELETED"), &json!("web")));
+    assert_eq!(version(&left["object"]), version(&changed));
+    let (_, come) = server.request("GET", &format!("{watch}&labelSelector=app%3Ddb"), None).await;
+    assert_eq!((&come["type"], &come["object"]), (&json!("ADDED"), &changed));
+}
+
+#[tokio::test]
 async fn what_is_created_has_no_version_yet() {
     let server = Server::start().await;
     let create = async |version: &str| {

@@ -24,7 +24,7 @@ use super::call::{Call, Form};
 use super::registry::Resource;
 use super::table;
 use crate::status::Status;
-use crate::store::Object;
+use crate::store::{Key, Object};
 
 impl ApiServer {
     pub(super) async fn dispatch(self: &Arc<Self>, call: Call) -> Result<Response<Body>, Status> {
@@ -89,17 +89,20 @@ impl ApiServer {
 
     /// An object that was not stored, because nothing should be.
     fn dry(&self, call: &Call, value: Value) -> Arc<Object> {
-        let bytes = value.to_string().into();
-        let key = call.key_of(super::metadata::name(&value));
-        Arc::new(Object { key, version: 0, bytes, value: Arc::new(value) })
+        made(call.key_of(super::metadata::name(&value)), 0, value)
     }
+}
+
+/// An object as it is shown, which is not what is stored.
+fn made(key: Key, version: u64, value: Value) -> Arc<Object> {
+    let bytes = value.to_string().into();
+    Arc::new(Object { key, version, bytes, value: Arc::new(value) })
 }
 
 /// An object in the version of a resource, whatever version it was written in.
 fn in_version(resource: &Resource, object: Arc<Object>) -> Arc<Object> {
     let Some(value) = resource.convert(&object.value, &resource.version) else { return object };
-    let bytes = value.to_string().into();
-    Arc::new(Object { key: object.key.clone(), version: object.version, bytes, value: Arc::new(value) })
+    made(object.key.clone(), object.version, value)
 }
 
 /// Adds warnings as kube-apiserver does (RFC 9110 has dropped the header, kubectl still prints it).

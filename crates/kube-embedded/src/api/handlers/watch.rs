@@ -9,16 +9,16 @@ use futures::stream;
 use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use rand::RngExt as _;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::in_version;
 use super::read::{parse_version, refuse_initial_events, too_old};
+use super::{in_version, made};
 use crate::api::ApiServer;
 use crate::api::body::{self, Body};
 use crate::api::call::{Call, Form};
 use crate::api::selector::Selector;
-use crate::api::table;
+use crate::api::{metadata, table};
 use crate::objects::ChangeKind;
 use crate::status::Status;
 use crate::store::{Error, Event, Object, Subscription};
@@ -135,13 +135,13 @@ impl Watch {
             // A change can move an object into or out of what the selectors mean.
             let before = event.previous.as_ref().is_some_and(|object| self.selector.matches(&object.value));
             let after = event.kind != ChangeKind::Deleted && self.selector.matches(&event.object.value);
-            let word = match (before, after) {
-                (false, true) => "ADDED",
-                (true, true) => "MODIFIED",
-                (true, false) => "DELETED",
+            let line = match (before, after) {
+                (false, true) => line(&self.call, "ADDED", &event.object),
+                (true, true) => line(&self.call, "MODIFIED", &event.object),
+                (true, false) => line(&self.call, "DELETED", &last_meant(event)),
                 (false, false) => continue,
             };
-            self.waiting.push_back(line(&self.call, word, &event.object));
+            self.waiting.push_back(line);
         }
     }
 
@@ -153,6 +153,17 @@ impl Watch {
         });
         self.waiting.push_back(format!("{}\n", json!({"type": "BOOKMARK", "object": object})).into());
     }
+}
+
+/// What an object was when the selectors last meant it, at the version of the change: informers find by its labels whom
+/// it concerned (`convertToWatchEvent` in `k8s.io/apiserver/pkg/storage/cacher`).
+fn last_meant(event: &Event) -> Arc<Object> {
+    let Some(previous) = event.previous.as_ref().filter(|_| event.kind != ChangeKind::Deleted) else {
+        return Arc::clone(&event.object);
+    };
+    let mut value = Value::clone(&previous.value);
+    metadata::set(&mut value, "resourceVersion", Some(event.version.to_string().into()));
+    made(previous.key.clone(), event.version, value)
 }
 
 fn namespace(call: &Call) -> Option<&str> {
