@@ -3,6 +3,7 @@
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
+use kube_embedded::user::UserInfo;
 use serde_json::{Value, json};
 
 use super::harness::Server;
@@ -97,6 +98,27 @@ async fn what_a_selector_means_no_more_goes_as_what_it_was() {
     assert_eq!(version(&left["object"]), version(&changed));
     let (_, come) = server.request("GET", &format!("{watch}&labelSelector=app%3Ddb"), None).await;
     assert_eq!((&come["type"], &come["object"]), (&json!("ADDED"), &changed));
+}
+
+#[tokio::test]
+async fn a_bookmark_has_the_form_that_was_asked_for() {
+    let server = Server::start().await;
+    let (_, list) = server.request("GET", CONFIGMAPS, None).await;
+    let version = &list["metadata"]["resourceVersion"];
+    let watch = format!(
+        "{CONFIGMAPS}?watch=1&timeoutSeconds=1&allowWatchBookmarks=true&resourceVersion={}",
+        version.as_str().unwrap()
+    );
+    for (accept, kind) in [
+        ("application/json", "ConfigMap"),
+        ("application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1,application/json", "PartialObjectMetadata"),
+    ] {
+        let request = http::Request::get(&watch).header("accept", accept);
+        let request = request.body(http_body_util::Full::new(bytes::Bytes::new())).unwrap();
+        let (code, event) = server.send(UserInfo::master("test"), request).await;
+        assert_eq!((code, &event["type"], &event["object"]["kind"]), (200, &json!("BOOKMARK"), &json!(kind)));
+        assert_eq!(&event["object"]["metadata"]["resourceVersion"], version);
+    }
 }
 
 #[tokio::test]

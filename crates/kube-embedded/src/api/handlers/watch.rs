@@ -145,13 +145,15 @@ impl Watch {
         }
     }
 
+    /// Clients that asked for another form than the whole object know no other kind than that of the form.
     fn bookmark(&mut self) {
-        let resource = &self.call.resource;
-        let object = json!({
+        let (resource, version) = (&self.call.resource, self.subscription.version());
+        let value = json!({
             "kind": resource.kind, "apiVersion": resource.api_version(),
-            "metadata": {"resourceVersion": self.subscription.version().to_string(), "creationTimestamp": null},
+            "metadata": {"resourceVersion": version.to_string(), "creationTimestamp": null},
         });
-        self.waiting.push_back(format!("{}\n", json!({"type": "BOOKMARK", "object": object})).into());
+        let object = made(self.call.key_of(""), version, value);
+        self.waiting.push_back(line(&self.call, "BOOKMARK", &object));
     }
 }
 
