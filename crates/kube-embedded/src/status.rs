@@ -70,9 +70,10 @@ impl Status {
             .with_details(group, resource, name, None)
     }
 
-    /// 404 of a path that nothing serves.
+    /// 404 of a path that nothing serves. That its details are there and name nothing tells it from that of an object:
+    /// `kubectl debug` looks at them, and breaks down where there are none.
     pub fn no_such_resource() -> Self {
-        Self::new(404, "NotFound", "the server could not find the requested resource")
+        Self::new(404, "NotFound", "the server could not find the requested resource").with_details("", "", "", None)
     }
 
     /// 405.

@@ -104,6 +104,19 @@ async fn names_selectors_and_paths_are_checked() {
 }
 
 #[tokio::test]
+async fn a_subresource_that_is_not_served_is_told_from_a_pod_that_is_not_there() {
+    let server = Server::start().await;
+    let pod = json!({"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}});
+    assert_eq!(server.request("POST", "/api/v1/namespaces/default/pods", Some(pod)).await.0, 201);
+    let path = "/api/v1/namespaces/default/pods/p/ephemeralcontainers";
+    let (code, refused) = server.request("GET", path, None).await;
+    assert_eq!((code, &refused["reason"], &refused["details"]), (404, &json!("NotFound"), &json!({})));
+    let output = server.kubectl(&["debug", "p", "--image=i"]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && said.contains("ephemeral containers are disabled for this cluster"), "{said}");
+}
+
+#[tokio::test]
 async fn what_is_opened_in_a_pod_is_audited_however_it_is_asked_for() {
     let server = Server::start().await;
     for subresource in ["exec?command=id", "attach", "portforward?ports=1", "log", ""] {
