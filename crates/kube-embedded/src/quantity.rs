@@ -1,7 +1,46 @@
 //! Resource quantities (`k8s.io/apimachinery/pkg/api/resource`): `500m`, `1.5Gi`, `2e3`.
 
+const NANO: i128 = 1_000_000_000;
+const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
+/// Powers of ten and their suffixes.
+const DECIMAL: [(i32, &str); 10] =
+    [(-9, "n"), (-6, "u"), (-3, "m"), (0, ""), (3, "k"), (6, "M"), (9, "G"), (12, "T"), (15, "P"), (18, "E")];
+
 /// The amount in thousandths of a unit, rounded up; `None` for what is no quantity.
 pub fn milli(text: &str) -> Option<i128> {
+    amount(text, 1000)
+}
+
+/// The form in which Kubernetes stores a quantity: without a fraction, with the largest suffix of its family that needs
+/// none. `None` for what is no quantity.
+pub fn canonical(text: &str) -> Option<String> {
+    let nano = amount(text, NANO)?;
+    if nano == 0 {
+        return Some("0".to_owned());
+    }
+    let suffix = text.trim_start_matches(|c: char| !c.is_ascii_alphabetic());
+    if suffix.ends_with('i') && nano.abs() >= 1024 * NANO && nano % NANO == 0 {
+        let (number, step) = reduced(nano / NANO, 1024, BINARY.len() - 1);
+        return Some(format!("{number}{}", BINARY[step]));
+    }
+    let (number, step) = reduced(nano, 1000, DECIMAL.len() - 1);
+    let (power, name) = DECIMAL[step];
+    let is_exponent = suffix.starts_with(['e', 'E']) && suffix[1..].parse::<i32>().is_ok();
+    Some(if is_exponent && power != 0 { format!("{number}e{power}") } else { format!("{number}{name}") })
+}
+
+/// Divides a number as long as nothing is left over, and says how often.
+fn reduced(mut number: i128, by: i128, most: usize) -> (i128, usize) {
+    let mut steps = 0;
+    while steps < most && number % by == 0 {
+        number /= by;
+        steps += 1;
+    }
+    (number, steps)
+}
+
+/// The amount in this part of a unit, rounded up.
+fn amount(text: &str, per_unit: i128) -> Option<i128> {
     let unsigned = text.trim_start_matches(['+', '-']);
     if text.len() - unsigned.len() > 1 {
         return None;
@@ -15,7 +54,7 @@ pub fn milli(text: &str) -> Option<i128> {
     let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
     let scale = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     let (factor, divisor) = multiplier(suffix)?;
-    let product = digits.checked_mul(factor)?.checked_mul(1000)?;
+    let product = digits.checked_mul(factor)?.checked_mul(per_unit)?;
     let amount = (product + scale * divisor - 1).div_euclid(scale * divisor);
     Some(if text.starts_with('-') { -amount } else { amount })
 }
@@ -48,7 +87,7 @@ fn multiplier(suffix: &str) -> Option<(i128, i128)> {
 
 #[cfg(test)]
 mod tests {
-    use super::milli;
+    use super::{canonical, milli};
 
     #[test]
     fn quantities_are_read_with_every_suffix() {
@@ -74,5 +113,34 @@ mod tests {
         for bad in ["", "x", "1x", "1.2.3", "--1", "Gi", "1 Gi", "1gi", "0x10", "1Zi", "Mi", "1eMi"] {
             assert_eq!(milli(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_quantity_has_one_form_in_its_family() {
+        for (text, wanted) in [
+            ("0", "0"),
+            ("0Gi", "0"),
+            ("0.5", "500m"),
+            ("1.5", "1500m"),
+            ("1000m", "1"),
+            ("1024", "1024"),
+            ("1000000", "1M"),
+            ("0.1m", "100u"),
+            ("1024Mi", "1Gi"),
+            ("1.5Gi", "1536Mi"),
+            ("1000Mi", "1000Mi"),
+            ("0.3125Gi", "320Mi"),
+            ("0.5Ki", "512"),
+            ("-2048Ki", "-2Mi"),
+            ("8Ei", "8Ei"),
+            ("1E", "1E"),
+            ("2e3", "2e3"),
+            ("1500e-3", "1500e-3"),
+            ("2E0", "2"),
+        ] {
+            assert_eq!(canonical(text).as_deref(), Some(wanted), "{text}");
+            assert_eq!(canonical(wanted).as_deref(), Some(wanted), "{wanted}");
+        }
+        assert_eq!(canonical("1Zi"), None);
     }
 }

@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use super::builtin::retype;
+use super::builtin::{retype, rules};
 use super::call::{Call, FieldValidation};
 use super::duplicates;
 use super::metadata;
@@ -199,6 +199,7 @@ pub fn clean(resource: &Resource, value: Value) -> Result<(Value, Vec<String>), 
             })?;
             let mut unknown = Vec::new();
             missing(&value, &clean, &mut String::new(), &mut unknown);
+            rules::canonicalize(&resource.group, &resource.plural, &mut clean);
             if !clean["metadata"].is_object() {
                 metadata::of(&mut clean);
             }

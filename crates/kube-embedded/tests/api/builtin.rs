@@ -39,6 +39,30 @@ async fn a_pod_needs_its_account_and_gets_its_token() {
 }
 
 #[tokio::test]
+async fn quantities_are_stored_in_their_canonical_form() {
+    let server = Server::start().await;
+    let mut heavy = pod("a");
+    heavy["spec"]["containers"][0]["resources"] = json!({"limits": {"cpu": 0.5, "memory": "1024Mi"}});
+    heavy["spec"]["volumes"] = json!([{"name": "v", "emptyDir": {"sizeLimit": "1.5Gi"}}]);
+    let (code, mut made) = server.request("POST", PODS, Some(heavy)).await;
+    assert_eq!(code, 201, "{made}");
+    let amounts = json!({"cpu": "500m", "memory": "1Gi"});
+    assert_eq!(made["spec"]["containers"][0]["resources"], json!({"limits": amounts, "requests": amounts}));
+    assert_eq!(made["spec"]["volumes"][0]["emptyDir"], json!({"sizeLimit": "1536Mi"}));
+    made["spec"]["containers"][0]["resources"]["limits"]["cpu"] = "0.5".into();
+    let (code, same) = server.request("PUT", &format!("{PODS}/a"), Some(made.clone())).await;
+    assert_eq!((code, &same["metadata"]["resourceVersion"]), (200, &made["metadata"]["resourceVersion"]), "{same}");
+    let mut set = statefulset(&json!({"app": "s"}));
+    set["spec"]["volumeClaimTemplates"] = json!([{"metadata": {"name": "d"}, "spec": {
+        "accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "2048Mi"}},
+    }}]);
+    let (code, made) = server.request("POST", "/apis/apps/v1/namespaces/default/statefulsets", Some(set)).await;
+    assert_eq!(code, 201, "{made}");
+    let claim = &made["spec"]["volumeClaimTemplates"][0]["spec"];
+    assert_eq!(claim["resources"], json!({"requests": {"storage": "2Gi"}}));
+}
+
+#[tokio::test]
 async fn an_eviction_is_one_of_the_pod_that_the_path_names() {
     let server = Server::start().await;
     server.request("POST", PODS, Some(pod("a"))).await;

@@ -4,6 +4,7 @@ pub mod causes;
 mod config;
 mod network;
 mod pods;
+mod quantities;
 pub mod rules;
 mod statefulsets;
 mod storage;

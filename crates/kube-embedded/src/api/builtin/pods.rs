@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::causes::Causes;
+use super::quantities;
 use super::rules::set;
 use crate::api::names;
 use crate::quantity;
@@ -197,6 +198,8 @@ pub fn validate(causes: &mut Causes, new: &Value, old: Option<&Value>) {
                 fields.remove(field);
             }
         }
+        // What was stored by an older program may be written in another way.
+        quantities::canonicalize(&mut spec);
         spec
     };
     if fixed(old) != fixed(new) {

@@ -4,9 +4,20 @@
 use serde_json::{Value, json};
 
 use super::causes::Causes;
-use super::{config, network, pods, statefulsets, storage};
+use super::{config, network, pods, quantities, statefulsets, storage};
 use crate::api::admission::conditions;
 use crate::api::names;
+
+/// Gives what a client may write in several ways the form in which it is stored. `new` is typed already.
+pub fn canonicalize(group: &str, plural: &str, new: &mut Value) {
+    let has_quantities = matches!(
+        (group, plural),
+        ("", "nodes" | "persistentvolumeclaims" | "persistentvolumes" | "pods") | ("apps", "statefulsets")
+    );
+    for part in ["spec", "status"].into_iter().filter(|_| has_quantities) {
+        new.get_mut(part).into_iter().for_each(quantities::canonicalize);
+    }
+}
 
 /// Fills in what a client may leave out. `new` is typed already.
 pub fn default(group: &str, plural: &str, new: &mut Value) {

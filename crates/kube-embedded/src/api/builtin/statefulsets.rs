@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::causes::Causes;
 use super::rules::{labels, metadata, set};
-use super::{pods, storage};
+use super::{pods, quantities, storage};
 
 /// The fields of the spec that may change.
 const CHANGEABLE: [&str; 7] = [
@@ -76,12 +76,13 @@ pub fn validate(causes: &mut Causes, new: &Value, old: Option<&Value>) {
         causes.one_of("spec.template.spec.restartPolicy", &spec["template"]["spec"]["restartPolicy"], &["Always"]);
     }
     let Some(old) = old else { return };
-    let fixed = |spec: &Value| -> Vec<(String, Value)> {
+    let fixed = |spec: &Value| -> Value {
         let fields = spec.as_object().into_iter().flatten();
-        fields
-            .filter(|(key, _)| !CHANGEABLE.contains(&key.as_str()))
-            .map(|(key, value)| (key.clone(), value.clone()))
-            .collect()
+        let fields = fields.filter(|(key, _)| !CHANGEABLE.contains(&key.as_str()));
+        let mut fixed = fields.map(|(key, value)| (key.clone(), value.clone())).collect();
+        // What was stored by an older program may be written in another way.
+        quantities::canonicalize(&mut fixed);
+        fixed
     };
     if fixed(&old["spec"]) != fixed(spec) {
         let why = "updates to statefulset spec for fields other than 'replicas', 'ordinals', 'template', 'updateStrategy', \
