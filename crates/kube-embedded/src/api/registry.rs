@@ -181,6 +181,13 @@ impl Resource {
             )
     }
 
+    /// Whether an object can be replaced by who does not say which version of it they have seen
+    /// (`AllowUnconditionalUpdate` in `pkg/registry/*/*/strategy.go`).
+    pub fn is_replaced_blindly(&self) -> bool {
+        let versioned = ["admissionregistration.k8s.io", "apiextensions.k8s.io", "coordination.k8s.io"];
+        !self.is_custom() && !versioned.contains(&self.group.as_str())
+    }
+
     /// Whether its objects are namespaces.
     pub fn is_namespace(&self) -> bool {
         self.group.is_empty() && self.plural == "namespaces"

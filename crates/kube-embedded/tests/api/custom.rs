@@ -135,7 +135,10 @@ async fn objects_go_with_a_definition_that_was_replaced() {
     server.request("POST", DEFINITIONS, Some(definition())).await;
     server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
     let name = format!("{DEFINITIONS}/widgets.example.com");
-    let (code, replaced) = server.request("PUT", &name, Some(definition())).await;
+    let (_, now) = server.request("GET", &name, None).await;
+    let mut bare = definition();
+    bare["metadata"]["resourceVersion"] = now["metadata"]["resourceVersion"].clone();
+    let (code, replaced) = server.request("PUT", &name, Some(bare)).await;
     assert_eq!((code, replaced["metadata"].get("finalizers")), (200, None), "{replaced}");
     assert_eq!(server.request("DELETE", &name, None).await.0, 200);
     assert_eq!(server.request("GET", &name, None).await.0, 404);

@@ -122,10 +122,9 @@ impl ApiServer {
                 Err(_) => self.wrong_version(call, version),
             });
         }
-        // Custom resources can't be replaced blindly (`AllowUnconditionalUpdate` is off for them).
         if version.is_empty()
             && call.request.verb == "update"
-            && call.resource.is_custom()
+            && !call.resource.is_replaced_blindly()
             && !call.request.subresource.eq("scale")
         {
             return Err(self.wrong_version(call, "0x0"));
