@@ -27,6 +27,8 @@ pub struct Custom {
     pub published: Arc<Value>,
     /// The columns of its tables, after the name.
     pub columns: Vec<Column>,
+    /// The fields by which its objects can be selected, as `spec.color`.
+    pub selectable: Vec<String>,
     /// The definition is being deleted: nothing new may come.
     pub terminating: bool,
 }

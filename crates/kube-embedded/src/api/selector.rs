@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use super::registry::Resource;
+use super::registry::{Resource, Shape};
 use crate::status::Status;
 
 /// What a list, a watch or a deletion of many is restricted to.
@@ -82,10 +82,14 @@ impl LabelRequirement {
     }
 }
 
-/// The fields that kube-apiserver can select by, beyond name and namespace.
+/// The fields that kube-apiserver can select by: name and namespace, and of a custom resource those that its definition
+/// names.
 fn supported(resource: &Resource, path: &str) -> bool {
     if path == "metadata.name" || (path == "metadata.namespace" && (resource.namespaced || !resource.is_custom())) {
         return true;
+    }
+    if let Shape::Custom(custom) = &resource.shape {
+        return custom.selectable.iter().any(|field| field == path);
     }
     let more: &[&str] = match (resource.group.as_str(), resource.plural.as_str()) {
         ("", "pods") => &[

@@ -71,6 +71,22 @@ async fn a_custom_resource_is_defaulted_pruned_and_validated() {
 }
 
 #[tokio::test]
+async fn objects_are_selected_by_the_fields_that_their_definition_names() {
+    let server = Server::start().await;
+    let mut selectable = definition();
+    selectable["spec"]["versions"][0]["selectableFields"] = json!([{"jsonPath": ".spec.color"}]);
+    assert_eq!(server.request("POST", DEFINITIONS, Some(selectable)).await.0, 201);
+    for (name, color) in [("a", "red"), ("b", "blue")] {
+        server.request("POST", WIDGETS, Some(widget(name, json!({"color": color})))).await;
+    }
+    let (code, list) = server.request("GET", &format!("{WIDGETS}?fieldSelector=spec.color%3Dblue"), None).await;
+    let names: Vec<&Value> = list["items"].as_array().unwrap().iter().map(|item| &item["metadata"]["name"]).collect();
+    assert_eq!((code, names), (200, vec![&json!("b")]));
+    let (code, refused) = server.request("GET", &format!("{WIDGETS}?fieldSelector=spec.size%3D1"), None).await;
+    assert_eq!((code, &refused["message"]), (400, &json!("field label not supported: spec.size")));
+}
+
+#[tokio::test]
 async fn status_and_spec_change_separately() {
     let server = Server::start().await;
     server.request("POST", DEFINITIONS, Some(definition())).await;

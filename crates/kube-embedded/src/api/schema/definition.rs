@@ -40,6 +40,7 @@ fn resource(definition: &Value, version: &Value) -> Resource {
     let custom = Custom {
         schema: Schema::new(Arc::clone(&published)),
         columns: columns(version),
+        selectable: selectable(version),
         published: Arc::clone(&published),
         terminating: metadata::is_deleting(definition),
     };
@@ -71,6 +72,11 @@ fn scale(scale: &Value) -> Option<Scale> {
         status_replicas: path(&scale["statusReplicasPath"])?,
         selector: path(&scale["labelSelectorPath"]),
     })
+}
+
+fn selectable(version: &Value) -> Vec<String> {
+    let fields = version["selectableFields"].as_array().into_iter().flatten();
+    fields.filter_map(|field| Some(field["jsonPath"].as_str()?.trim_start_matches('.').to_owned())).collect()
 }
 
 fn columns(version: &Value) -> Vec<Column> {
