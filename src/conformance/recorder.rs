@@ -66,6 +66,12 @@ impl Shared {
         self.lock().ended.len()
     }
 
+    /// Whether a scenario has failed, at its last attempt so far.
+    pub fn has_failed(&self) -> bool {
+        let record = self.lock();
+        record.ended.values().filter_map(|attempts| attempts.last()).any(|last| !last.message.is_empty())
+    }
+
     /// A scenario that has been running for longer than `limit`, and the step that it is at.
     pub fn overdue(&self, limit: Duration) -> Option<String> {
         let now = SystemTime::now();
@@ -280,6 +286,17 @@ fn words(info: &cucumber::event::Info) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_scenario_has_failed_unless_its_last_attempt_did_not() {
+        let shared = Shared::new();
+        let key = |name: &str| Key { feature: "Odd".to_owned(), line: 2, name: name.to_owned() };
+        let attempt = |message: &str| Attempt { message: message.to_owned(), ..Attempt::default() };
+        shared.lock().ended.insert(key("Flaky"), vec![attempt("no"), attempt("")]);
+        assert!(!shared.has_failed());
+        shared.lock().ended.insert(key("Fails"), vec![attempt("no")]);
+        assert!(shared.has_failed());
+    }
 
     #[test]
     fn a_scenario_that_does_not_end_is_named_with_its_step() {

@@ -349,13 +349,15 @@ impl Run<'_> {
         ended
     }
 
-    /// Those that decide, then those that do not: what is quarantined must not end a run that ends with the first failure.
+    /// Those that decide, then those that do not: what is quarantined must not end a run that ends with the first
+    /// failure, and begins no more after one.
     async fn all(&self, turn: &[&Entry], record: &Shared) {
         let held = self.held(turn);
         let is_held = |entry: &&Entry| held.contains(&Key::of(&entry.feature, &entry.scenario));
         let (held, deciding): (Vec<&Entry>, Vec<&Entry>) = turn.iter().copied().partition(is_held);
         for (turn, fail_fast) in [(deciding, self.options.fail_fast), (held, false)] {
-            if !turn.is_empty() {
+            let is_over = self.options.fail_fast && record.has_failed();
+            if !turn.is_empty() && !is_over {
                 self.cucumber(&turn, record, fail_fast).await;
             }
         }
