@@ -81,7 +81,10 @@ fn case(scenario: &Scenario) -> TestCase {
         Outcome::Skipped => drop(status.set_message(scenario.message.as_str())),
         Outcome::Passed => {}
     }
-    let mut case = TestCase::new(scenario.name.as_str(), status);
+    // Of two with one name the second has a number there: CI systems would take them for one.
+    let of_feature = format!("{}: ", scenario.feature);
+    let name = scenario.id.strip_prefix(&of_feature).unwrap_or(&scenario.name);
+    let mut case = TestCase::new(name, status);
     case.set_classname(scenario.feature.as_str());
     case.set_time(Duration::from_secs_f64(scenario.attempts.last().map_or(0.0, |attempt| attempt.seconds)));
     case
@@ -103,6 +106,17 @@ fn rerun(attempt: &Attempt) -> TestRerun {
 mod tests {
     use super::*;
     use crate::conformance::results::tests::sample;
+
+    #[test]
+    fn two_scenarios_with_one_name_are_two_cases() {
+        let mut results = sample();
+        let second = Scenario { id: "Rows: good (2)".to_owned(), ..results.scenarios[0].clone() };
+        results.scenarios.insert(1, second);
+        let document = document(&results).unwrap();
+        for name in ["good", "good (2)"] {
+            assert_eq!(document.matches(&format!("<testcase name=\"{name}\" ")).count(), 1, "{document}");
+        }
+    }
 
     #[test]
     fn the_document_is_as_reviewed() {
