@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use cucumber::event::{Cucumber, Feature, Hook, RetryableScenario, Rule, Scenario, Step, StepError};
+use cucumber::event::{Cucumber, Feature, Hook, RetryableScenario, Rule, Scenario, ScenarioFinished, Step, StepError};
 use cucumber::gherkin;
 use cucumber::{Event, Writer, parser};
 
@@ -90,15 +90,16 @@ impl Shared {
         let mut attempts = record.ended.remove(&key).unwrap_or_default();
         let mut scenario = blank(entry);
         (scenario.outcome, scenario.message) = match (&cut, attempts.as_slice()) {
-            (Some(_), _) => (Outcome::NotRun, "the run ended while it ran".to_owned()),
-            (None, []) => (Outcome::NotRun, String::new()),
+            (Some(_), _) | (None, []) => (Outcome::NotRun, String::new()),
             (None, [only]) if only.message.is_empty() => (Outcome::Passed, String::new()),
             (None, [first, .., last]) if last.message.is_empty() => (Outcome::Flaky, first.message.clone()),
             (None, [.., last]) => (Outcome::Failed, last.message.clone()),
         };
         let notes = Stage::get().notes_of(&key);
         if let Some(mut cut) = cut {
+            cut.fail(notes.failed);
             cut.why = cut.why.iter().map(|why| notes.secrets.hide(why)).collect();
+            scenario.message = cut_off(&cut.why);
             attempts.push(cut.attempt(record.begun, SystemTime::now()));
         }
         scenario.attempts = attempts;
@@ -236,6 +237,25 @@ impl Running {
             self.why.push(format!("{}{} (line {})\n{why}", step.keyword, step.value, step.position.line));
         }
     }
+
+    /// The runner tells that a step has failed only when what the scenario made is taken back: the run may end before.
+    fn fail(&mut self, noted: Option<(SystemTime, String)>) {
+        // It may have been noted of an earlier attempt.
+        let of_this = noted.filter(|(at, _)| self.why.is_empty() && *at >= self.since);
+        if let (Some((at, why)), Some(last)) = (of_this, self.steps.last_mut()) {
+            last.outcome = Outcome::Failed;
+            last.seconds = round((seconds(self.since, at) - last.start).max(0.0));
+            self.why.push(format!("{} (line {})\n{why}", last.text, last.line));
+        }
+    }
+}
+
+/// What is said of a scenario in which the run ended.
+fn cut_off(why: &[String]) -> String {
+    match why {
+        [] => "the run ended while it ran".to_owned(),
+        why => format!("the run ended while it ran; by then a step had failed:\n{}", why.join("\n")),
+    }
 }
 
 /// One line about an attempt, and below it why it failed.
@@ -269,6 +289,14 @@ impl Writer<World> for Recorder {
 /// This writer orders nothing: lines come as scenarios end.
 impl cucumber::writer::Normalized for Recorder {}
 
+/// Why a step has failed, as the hook is told that comes after it.
+pub fn failure(finished: &ScenarioFinished) -> Option<String> {
+    match finished {
+        ScenarioFinished::StepFailed(.., error) => Some(words_of(error)),
+        _ => None,
+    }
+}
+
 fn words_of(error: &StepError) -> String {
     match error {
         StepError::Panic(info) => words(info),
@@ -286,6 +314,25 @@ fn words(info: &cucumber::event::Info) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_had_failed_when_the_run_ended_is_said() {
+        let since = SystemTime::now();
+        let step = StepResult {
+            text: "Then it is there".to_owned(),
+            line: 3,
+            outcome: Outcome::NotRun,
+            start: 0.5,
+            seconds: 0.0,
+        };
+        let mut cut = Running { since, steps: vec![step], why: Vec::new() };
+        cut.fail(Some((since - Duration::from_secs(1), "it was not either".to_owned())));
+        assert_eq!(cut_off(&cut.why), "the run ended while it ran");
+        cut.fail(Some((since + Duration::from_secs(2), "it is not".to_owned())));
+        assert_eq!((cut.steps[0].outcome, cut.steps[0].seconds), (Outcome::Failed, 1.5));
+        let wanted = "the run ended while it ran; by then a step had failed:\nThen it is there (line 3)\nit is not";
+        assert_eq!(cut_off(&cut.why), wanted);
+    }
 
     #[test]
     fn a_scenario_has_failed_unless_its_last_attempt_did_not() {

@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use cucumber::cli::{Empty, Opts};
 use cucumber::event::ScenarioFinished;
@@ -16,7 +16,7 @@ use super::failure::Failure;
 use super::inventory::Inventory;
 use super::observe::Look;
 use super::options::Options;
-use super::recorder::{Key, Recorder, Say, Shared, blank};
+use super::recorder::{self, Key, Recorder, Say, Shared, blank};
 use super::results::{Outcome, Results, SCHEMA, Scenario, Selection, Verdict};
 use super::stage::{Door, Notes, SharedCluster, Stage};
 use super::world::{self, World};
@@ -486,12 +486,13 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage, options: &Options) -> Option<
 /// fails the scenario, too, and so does a command that told a password; unwinding is how a hook tells the runner.
 async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
     let Some(world) = world else { return };
+    let failed = recorder::failure(finished).map(|why| (SystemTime::now(), why));
     // Whoever looks at what is there need not wait for it.
     world.silent = None;
     let seen = observations::look(world).await;
     // What passes now may have failed before; then that is what there is evidence of.
     let evidence = world.key().and_then(|key| Stage::get().notes_of(&key).evidence);
-    let mut notes = Notes { observations: seen.observations, secrets: seen.secrets.clone(), evidence };
+    let mut notes = Notes { observations: seen.observations, secrets: seen.secrets.clone(), evidence, failed };
     if let Some(key) = world.key() {
         // The run may end before the rest is known.
         Stage::get().note(key, notes.clone());

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use kube::Client;
 use serde_json::Value;
@@ -113,6 +113,8 @@ pub struct Notes {
     pub observations: Value,
     /// What must not be told.
     pub secrets: Secrets,
+    /// When a step of it failed, and why.
+    pub failed: Option<(SystemTime, String)>,
 }
 
 impl Stage {

@@ -106,11 +106,15 @@ fn problems(page: &mut String, results: &Results) {
 }
 
 fn failures(page: &mut String, results: &Results, folder: &Path) {
-    let bad: Vec<&Scenario> = results
-        .scenarios
-        .iter()
-        .filter(|scenario| matches!(scenario.outcome, Outcome::Failed | Outcome::Flaky))
-        .collect();
+    let has_failed = |scenario: &&Scenario| match scenario.outcome {
+        Outcome::Failed | Outcome::Flaky => true,
+        // Interrupted after a step had failed. Where the cluster was lost, that says nothing of the scenario.
+        Outcome::NotRun if results.verdict == Verdict::Interrupted => {
+            scenario.attempts.last().is_some_and(|attempt| !attempt.message.is_empty())
+        }
+        Outcome::NotRun | Outcome::Passed | Outcome::Skipped => false,
+    };
+    let bad: Vec<&Scenario> = results.scenarios.iter().filter(has_failed).collect();
     if bad.is_empty() {
         return;
     }
@@ -402,6 +406,24 @@ mod tests {
         insta::with_settings!({snapshot_path => "../../../snapshots/reports", prepend_module_to_snapshot => false}, {
             insta::assert_snapshot!("index.html", page);
         });
+    }
+
+    #[test]
+    fn what_had_failed_when_it_was_cut_off_is_among_the_failures() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut results = sample();
+        let attempts = results.scenarios[2].attempts.clone();
+        results.scenarios[5].attempts = attempts;
+        results.scenarios[5].message = "the run ended while it ran; by then a step had failed".to_owned();
+        let is_told = |results: &Results| {
+            let page = page(results, None, directory.path());
+            page.contains("<section class=\"card notrun\"><h3>Rows: late")
+                && page.contains("<pre>the run ended while it ran; by then a step had failed</pre>")
+        };
+        results.verdict = Verdict::Interrupted;
+        assert!(is_told(&results));
+        results.verdict = Verdict::ClusterLost;
+        assert!(!is_told(&results));
     }
 
     #[test]

@@ -77,7 +77,9 @@ fn case(scenario: &Scenario) -> TestCase {
                 status.add_rerun(rerun(attempt));
             }
         }
-        Outcome::NotRun => drop(status.set_message("the run ended before its turn")),
+        Outcome::NotRun if scenario.message.is_empty() => drop(status.set_message("the run ended before its turn")),
+        // It was cut off, and may have failed by then.
+        Outcome::NotRun => drop(status.set_message(scenario.message.as_str())),
         Outcome::Skipped => drop(status.set_message(scenario.message.as_str())),
         Outcome::Passed => {}
     }
@@ -106,6 +108,15 @@ fn rerun(attempt: &Attempt) -> TestRerun {
 mod tests {
     use super::*;
     use crate::conformance::results::tests::sample;
+
+    #[test]
+    fn what_was_cut_off_had_a_turn() {
+        let mut results = sample();
+        results.scenarios[5].message = "the run ended while it ran".to_owned();
+        let document = document(&results).unwrap();
+        assert!(document.contains("<skipped message=\"the run ended while it ran\"/>"), "{document}");
+        assert!(!document.contains("before its turn"), "{document}");
+    }
 
     #[test]
     fn two_scenarios_with_one_name_are_two_cases() {
