@@ -78,7 +78,8 @@ pub async fn run(
         return Ok(Ran { results: nothing_again(options, &catalogue, door, &say), unwritten: None });
     }
     let selected = catalogue.select(&filter);
-    let folder = reports::prepare(&options.report, &say)?;
+    // It is this run's to the end.
+    let mut folder = reports::prepare(&options.report, &say)?;
     let tags = tags_of(&selected, options);
     let existing = match &options.existing {
         Some(target) => tokio::select! {

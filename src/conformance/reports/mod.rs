@@ -5,7 +5,12 @@ mod html;
 mod junit;
 mod timeline;
 
+use std::fs::File;
+use std::io;
 use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 
 use super::recorder::Say;
 use super::results::{FILE, Results};
@@ -21,24 +26,26 @@ const ARCHIVE: &str = "a9s-conformance.tar.gz";
 /// The folder of evidence.
 const EVIDENCE: &str = "evidence";
 
-/// The folder of a report whose run has not begun. Unless it does, what was made for it goes with this value.
+/// The folder of a report, for as long as its run lives. Unless that begins, what was made for it goes with this value.
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
     /// The directories that were not there before, the innermost first.
     made: Vec<PathBuf>,
     previous: Option<Results>,
+    _lock: Option<Flock<File>>,
 }
 
 /// Makes the folder before anything is run, and reads the results that an earlier run left in it.
 ///
 /// # Errors
-/// The folder can't be written.
+/// The folder can't be written, or another run reports to it.
 pub fn prepare(folder: &Path, say: &Say) -> Result<Folder, Finding> {
     let is_missing = |path: &&Path| !path.as_os_str().is_empty() && !path.exists();
     let made = folder.ancestors().take_while(is_missing).map(Path::to_owned).collect();
-    let mut prepared = Folder { path: folder.to_owned(), made, previous: None };
+    let mut prepared = Folder { path: folder.to_owned(), made, previous: None, _lock: None };
     fs_err::create_dir_all(folder).map_err(unwritable)?;
+    prepared._lock = lock(folder).map_err(unwritable)?;
     let probe = folder.join(".a9s-probe");
     fs_err::write(&probe, b"").and_then(|()| fs_err::remove_file(&probe)).map_err(unwritable)?;
     if folder.join(FILE).exists() {
@@ -50,13 +57,24 @@ pub fn prepare(folder: &Path, say: &Say) -> Result<Folder, Finding> {
     Ok(prepared)
 }
 
+/// Locks the folder itself, which leaves no file in it: two runs would take away each other's evidence. A file system
+/// may have no locks; there, nobody is refused.
+fn lock(folder: &Path) -> io::Result<Option<Flock<File>>> {
+    let Ok(directory) = File::open(folder) else { return Ok(None) };
+    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EAGAIN)) => Err(io::Error::other("another run reports to it")),
+        Err(_) => Ok(None),
+    }
+}
+
 impl Folder {
     /// Takes out what an earlier run left in the folder, now that another one begins, and gives its results. Files of others
     /// stay.
     ///
     /// # Errors
     /// The folder can't be written.
-    pub fn begin(mut self) -> Result<Option<Results>, Finding> {
+    pub fn begin(&mut self) -> Result<Option<Results>, Finding> {
         for name in [FILE, JUNIT, PAGE, ARCHIVE] {
             gone_is_fine(fs_err::remove_file(self.path.join(name))).map_err(unwritable)?;
         }
@@ -75,7 +93,7 @@ impl Drop for Folder {
     }
 }
 
-fn unwritable(error: std::io::Error) -> Finding {
+fn unwritable(error: io::Error) -> Finding {
     Finding::new(Id::ReportUnwritable, format!("the report's folder can't be written: {error}"))
         .advise("Name another folder with --report.")
 }
@@ -84,7 +102,7 @@ fn unwritable(error: std::io::Error) -> Finding {
 ///
 /// # Errors
 /// What the file system said.
-pub fn write(results: &Results, previous: Option<&Results>, folder: &Path) -> std::io::Result<()> {
+pub fn write(results: &Results, previous: Option<&Results>, folder: &Path) -> io::Result<()> {
     for scenario in &results.scenarios {
         if let Some(evidence) = &scenario.evidence {
             let evidence = folder.join(evidence);
@@ -102,14 +120,14 @@ pub fn write(results: &Results, previous: Option<&Results>, folder: &Path) -> st
 }
 
 /// The files of a report, relative to its folder, sorted.
-fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found: Vec<PathBuf> = [FILE, JUNIT, PAGE].map(PathBuf::from).into();
     found.extend(below(folder, Path::new(EVIDENCE))?);
     Ok(found)
 }
 
 /// The files below `part` of `folder`, sorted.
-fn below(folder: &Path, part: &Path) -> std::io::Result<Vec<PathBuf>> {
+fn below(folder: &Path, part: &Path) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut parts = vec![part.to_owned()];
     while let Some(part) = parts.pop() {
@@ -163,6 +181,20 @@ mod tests {
         assert_eq!(left, [PathBuf::from("notes.txt")]);
         fs_err::write(folder.join(FILE), "{").unwrap();
         assert!(prepare(&folder, &silent()).unwrap().begin().unwrap().is_none(), "damage does not stop a run");
+    }
+
+    #[test]
+    fn two_runs_do_not_report_to_one_folder_at_a_time() {
+        let directory = tempfile::tempdir().unwrap();
+        let folder = directory.path().join("report");
+        let mut one = prepare(&folder, &silent()).unwrap();
+        assert!(one.begin().unwrap().is_none());
+        let finding = prepare(&folder, &silent()).unwrap_err();
+        assert_eq!(finding.id, Id::ReportUnwritable);
+        assert!(finding.cause.ends_with("another run reports to it"), "{}", finding.cause);
+        drop(one);
+        assert!(folder.is_dir());
+        prepare(&folder, &silent()).unwrap();
     }
 
     #[test]
