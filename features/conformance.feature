@@ -306,6 +306,25 @@ Feature: The suite itself
     Then it ends with the finding "not-conformant"
     And standard output says "3 passed, 1 failed, 1 quarantined"
 
+  @full @negative
+  Scenario: A command that panics fails its scenario, also where it was to fail
+    Given an empty home and no cluster
+    And a program "torn" that answers:
+      | asked | says                                       | code |
+      | pg    | thread 'main' panicked at src/main.rs:1:1: | 101  |
+    And the file "f/odd.feature" with:
+      """
+      Feature: Odd
+        Scenario: Fails as it should
+          Given an empty home and no cluster
+          When I run `a9s pg`
+          Then the command fails
+      """
+    When I run `a9s conformance run --features f --program bin/torn --report one`
+    Then it ends with the finding "not-conformant"
+    And standard output says "`a9s pg` has panicked"
+    And standard output says "0 passed, 1 failed"
+
   @core @negative
   Scenario: A run that cannot begin leaves the report that is there
     Given an empty home and no cluster

@@ -1,6 +1,7 @@
 //! What can be seen at the end of a scenario: the commands with what they said, and the objects of its namespaces.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::time::Duration;
 
 use futures::future::join_all;
@@ -71,6 +72,29 @@ pub fn told(world: &World, secrets: &Secrets) -> Vec<String> {
         Some(format!("the password of a Secret is on {stream} of `{}`", secrets.hide(&outcome.line)))
     });
     told.collect()
+}
+
+/// What a program of Rust says of a panic on standard error.
+const PANIC: &str = "panicked at";
+
+/// The commands that have panicked: a failure that a scenario expects is never that one.
+pub fn panicked(outcomes: &[Outcome], secrets: &Secrets) -> Vec<String> {
+    let panicked = outcomes.iter().filter(|outcome| outcome.stderr.contains(PANIC));
+    panicked.map(|outcome| format!("`{}` has panicked", secrets.hide(&outcome.line))).collect()
+}
+
+/// The first panic of the process of each cluster below a directory for state, as its log tells: it contains what a
+/// request has caused, and whoever made that may have tried again.
+pub fn clusters_panicked(state: &Path) -> Vec<String> {
+    let clusters = std::fs::read_dir(state).into_iter().flatten().flatten();
+    let panics = clusters.filter_map(|cluster| {
+        let log = std::fs::read(cluster.path().join("cluster.log")).ok()?;
+        let log = String::from_utf8_lossy(&log);
+        let mut lines = log.lines().skip_while(|line| !line.contains(PANIC));
+        let (place, why) = (lines.next()?, lines.next().unwrap_or_default());
+        Some(format!("the cluster {} has panicked: {place} {why}", cluster.file_name().to_string_lossy()))
+    });
+    panics.collect()
 }
 
 fn names(world: &World) -> Names {
@@ -169,4 +193,38 @@ async fn in_namespace(client: &Client, namespace: &str) -> Vec<(&'static str, Dy
             .collect()
     });
     join_all(lists).await.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{ExitStatus, Output};
+
+    use super::*;
+
+    #[test]
+    fn a_command_that_has_panicked_is_named() {
+        let said = |line: &str, stderr: &str| {
+            let output = Output { status: ExitStatus::from_raw(101 << 8), stdout: Vec::new(), stderr: stderr.into() };
+            Outcome::of(line.to_owned(), &output, Duration::ZERO)
+        };
+        let outcomes = [
+            said("a9s version", "thread 'main' (7) panicked at src/main.rs:1:1:\nit is torn\n"),
+            said("a9s pg", "error: a subcommand is expected\n"),
+        ];
+        assert_eq!(panicked(&outcomes, &Secrets::default()), ["`a9s version` has panicked"]);
+    }
+
+    #[test]
+    fn a_panic_of_a_cluster_is_found_in_its_log() {
+        let state = tempfile::tempdir().unwrap();
+        let torn = "one\nthread 'x' panicked at a.rs:1:2:\nno more\nlast\n";
+        for (cluster, log) in [("torn", torn), ("whole", "one\n")] {
+            fs_err::create_dir(state.path().join(cluster)).unwrap();
+            fs_err::write(state.path().join(cluster).join("cluster.log"), log).unwrap();
+        }
+        let wanted = ["the cluster torn has panicked: thread 'x' panicked at a.rs:1:2: no more"];
+        assert_eq!(clusters_panicked(state.path()), wanted);
+        assert!(clusters_panicked(&state.path().join("nowhere")).is_empty());
+    }
 }

@@ -256,6 +256,9 @@ impl Run<'_> {
         let before = Inventory::take(&self.stage.directory);
         let (mut verdict, overdue) = self.scenarios(turn, record, cancel.clone()).await;
         self.problems.extend(overdue);
+        if let Some(shared) = self.stage.shared_if_there() {
+            self.problems.extend(observations::clusters_panicked(&shared.surroundings.state));
+        }
         let mut leaks = Vec::new();
         // Scenarios that were cut off have left what they had: it goes with their cluster, or is looked for at the end.
         if verdict == Verdict::Passed {
@@ -484,7 +487,8 @@ fn lacking(tags: &BTreeSet<String>, stage: &Stage, options: &Options) -> Option<
 }
 
 /// Looks at what is there and keeps the evidence of a failure, then takes back what the scenario made. What would not go
-/// fails the scenario, too, and so does a command that told a password; unwinding is how a hook tells the runner.
+/// fails the scenario, too, and so do a command that told a password and a panic; unwinding is how a hook tells the
+/// runner.
 async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
     let Some(world) = world else { return };
     let failed = recorder::failure(finished).map(|why| (SystemTime::now(), why));
@@ -504,9 +508,14 @@ async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
         }
         notes.evidence = Some(evidence::keep(world, seen.secrets.clone()).await);
     }
-    let told = observations::told(world, &seen.secrets);
+    let mut wrong = observations::told(world, &seen.secrets);
+    wrong.extend(observations::panicked(world.outcomes(), &seen.secrets));
+    // What of the shared one is to be said is said once.
+    if !world.is_shared() {
+        wrong.extend(observations::clusters_panicked(&world.surroundings.state));
+    }
     let left = world.end().await.into_iter().map(|leak| format!("left over: {leak}"));
-    let words: Vec<String> = told.into_iter().chain(left).collect();
+    let words: Vec<String> = wrong.into_iter().chain(left).collect();
     if !words.is_empty() && notes.evidence.is_none() {
         // Its namespace is gone, so there is less than of other failures.
         notes.evidence = Some(evidence::keep(world, seen.secrets).await);

@@ -58,7 +58,8 @@ pub struct Stage {
 
 /// The cluster that most scenarios share.
 pub struct SharedCluster {
-    surroundings: Surroundings,
+    /// Where commands find it.
+    pub surroundings: Surroundings,
     /// As the administrator who made it: a scenario may have spoilt its own kubeconfig. Its connections are kept, because a
     /// handshake takes longer than most requests.
     pub onlooker: Client,
