@@ -390,6 +390,29 @@ Feature: The suite itself
     And standard output says "0 passed, 1 failed"
 
   @full @embedded-only
+  Scenario: A failure in the middle of a connection leaves no file with a password
+    Given a cluster with the a8s stack
+    And the file "runs/empty" with:
+      """
+      """
+    And the variable "TMPDIR" is "{home}/runs"
+    And the variable "XDG_RUNTIME_DIR" is "{home}/nowhere"
+    And the file "f/odd.feature" with:
+      """
+      Feature: Odd
+        Scenario: Stays connected
+          Given a cluster with the a8s stack
+          And an instance "odd"
+          When I start `a9s pg connect odd`
+          Then its URL answers "SELECT 1" with "1"
+          And there is a file "nowhere"
+      """
+    When I run `a9s conformance run --context a9s-a8s --features f --report one`
+    Then it ends with the finding "not-conformant"
+    And standard output says "0 passed, 1 failed"
+    And only the files "empty" are below the folder "runs", and no process uses it
+
+  @full @embedded-only
   Scenario: What disturbs others on an existing cluster runs only where that is asked for
     Given a cluster with the a8s stack
     And the file "f/two.feature" with:

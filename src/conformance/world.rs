@@ -44,6 +44,9 @@ pub struct Connected {
     pub since: std::time::Instant,
 }
 
+/// How long a command may take to end that was interrupted.
+const PARTING: Duration = Duration::from_secs(5);
+
 /// How long the cluster may take to tell its Secrets.
 const SECRETS: Duration = Duration::from_secs(2);
 
@@ -323,6 +326,11 @@ impl World {
         self.ledger = None;
         for mut child in self.background.drain(..) {
             let _ = child.kill().await;
+        }
+        if let Some(mut connected) = self.connected.take() {
+            // Killed, it would leave its file with the password. A scenario that came to its end has ended it itself.
+            let _ = command::interrupt(&connected.child);
+            let _ = tokio::time::timeout(PARTING, connected.child.wait()).await;
         }
         let mut leaks = Vec::new();
         // Whoever still uses one keeps it until he ends; the volume below it can be deleted.
