@@ -257,6 +257,7 @@ Feature: Playbooks
       | no such flag        | create pg instance: {name: a, replica: 3}    | replica    |
       | a value that is none | create pg instance: {name: UPPER}           | UPPER      |
       | nothing to delete   | delete pg instance:                          | --name     |
+      | a number that is written otherwise | pg check: {service-instance: a, sql: b, is: 12.50} | put it in quotes |
 
   @negative
   Scenario: A playbook that is not there

@@ -25,12 +25,26 @@ pub struct Located<T> {
     pub value: T,
     /// Its line; 0 where it was not read.
     pub line: u64,
+    /// Line and column of its text, that of an alias where what it stands for is written.
+    text: (u64, u64),
+}
+
+impl<T> Located<T> {
+    /// Whether the document that it was read from has just this word there.
+    pub fn is_written(&self, word: &str, document: &str) -> bool {
+        let from_zero = |number: u64| usize::try_from(number).ok()?.checked_sub(1);
+        let (Some(line), Some(column)) = (from_zero(self.text.0), from_zero(self.text.1)) else { return true };
+        let mut written = document.lines().nth(line).unwrap_or_default().chars().skip(column);
+        let begins = word.chars().all(|c| written.next() == Some(c));
+        begins && !written.next().is_some_and(|c| c.is_alphanumeric() || matches!(c, '.' | '_'))
+    }
 }
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Located<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let spanned = serde_saphyr::Spanned::<T>::deserialize(deserializer)?;
-        Ok(Self { line: spanned.referenced.line(), value: spanned.value })
+        let text = (spanned.defined.line(), spanned.defined.column());
+        Ok(Self { line: spanned.referenced.line(), value: spanned.value, text })
     }
 }
 
@@ -121,6 +135,18 @@ mod tests {
     fn octals_are_read_as_kubernetes_reads_them() {
         let value: Value = read("defaultMode: 0644\n").unwrap();
         assert_eq!(value, json!({"defaultMode": 420}));
+    }
+
+    #[test]
+    fn what_is_read_may_be_written_otherwise() {
+        let document = "a: [1.5, 1.50, 0644, yes, true]\nb: [&n 20, *n, x]\n";
+        let read: std::collections::BTreeMap<String, Vec<Located<Value>>> = read(document).unwrap();
+        let is_as_read = |key: &str| {
+            let word = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+            read[key].iter().map(|it| it.is_written(&word(&it.value), document)).collect::<Vec<_>>()
+        };
+        assert_eq!(is_as_read("a"), [true, false, false, false, true]);
+        assert_eq!(is_as_read("b"), [true, true, true]);
     }
 
     #[test]

@@ -132,7 +132,7 @@ impl Playbook {
             [(Phase::Before, &document.before), (Phase::Steps, &document.steps), (Phase::After, &document.after)];
         for (phase, written) in &phases {
             for step in *written {
-                match words(&step.value, &document.defaults.value, base) {
+                match words(&step.value, &document.defaults.value, base, text) {
                     Ok(words) => steps.push(Step { phase: *phase, at: step.line, words }),
                     Err((at, why)) => wrong.push(format!("line {}: {why}", at.unwrap_or(step.line))),
                 }
@@ -184,7 +184,7 @@ impl Playbook {
 /// What is wrong with a step, and at which line where that is known better than the step's.
 type Wrong = (Option<u64>, String);
 
-fn words(written: &Written, defaults: &Flags, base: &Path) -> Result<Vec<String>, Wrong> {
+fn words(written: &Written, defaults: &Flags, base: &Path, document: &str) -> Result<Vec<String>, Wrong> {
     let mut entries = written.iter();
     let (Some((name, flags)), None) = (entries.next(), entries.next()) else {
         return Err((None, "a step is one command with its flags below it".to_owned()));
@@ -202,7 +202,7 @@ fn words(written: &Written, defaults: &Flags, base: &Path) -> Result<Vec<String>
         let Some(argument) = argument(&command, name) else {
             return Err((Some(value.line), format!("the step \"{}\" has no \"{name}\"", step_name)));
         };
-        flag(argument, name, &value.value, base, &mut words).map_err(|why| (Some(value.line), why))?;
+        flag(argument, name, value, document, base, &mut words).map_err(|why| (Some(value.line), why))?;
     }
     // Nobody is there to answer questions.
     words.push("--yes".to_owned());
@@ -227,9 +227,21 @@ fn argument<'a>(command: &'a clap::Command, name: &str) -> Option<&'a clap::Arg>
     command.get_arguments().find(|argument| name_of(argument) == Some(name))
 }
 
-fn flag(argument: &clap::Arg, name: &str, value: &Value, base: &Path, words: &mut Vec<String>) -> Result<(), String> {
+fn flag(
+    argument: &clap::Arg,
+    name: &str,
+    value: &Located<Value>,
+    document: &str,
+    base: &Path,
+    words: &mut Vec<String>,
+) -> Result<(), String> {
     let switch = matches!(argument.get_action(), ArgAction::SetTrue);
-    let text = match (switch, value) {
+    // Of 1.50, 0644 and yes nothing is known but what YAML takes them for; whoever wrote them may have meant the text.
+    let as_written = |read: String| match value.is_written(&read, document) {
+        true => Ok(read),
+        false => Err(format!("\"{name}\" is read as {read}, and is not written so: put it in quotes")),
+    };
+    let text = match (switch, &value.value) {
         (true, Value::Bool(true)) => {
             words.push(format!("--{name}"));
             return Ok(());
@@ -237,8 +249,8 @@ fn flag(argument: &clap::Arg, name: &str, value: &Value, base: &Path, words: &mu
         (true, Value::Bool(false)) => return Ok(()),
         (true, _) => return Err(format!("\"{name}\" is true or false")),
         (false, Value::String(text)) => text.clone(),
-        (false, Value::Number(number)) => number.to_string(),
-        (false, Value::Bool(value)) => value.to_string(),
+        (false, Value::Number(number)) => as_written(number.to_string())?,
+        (false, Value::Bool(truth)) => as_written(truth.to_string())?,
         (false, _) => return Err(format!("\"{name}\" is a text or a number")),
     };
     // Files are named from where the playbook is; what may be a file or something else says with a dot that it is one.
@@ -359,6 +371,16 @@ mod tests {
     }
 
     #[test]
+    fn a_number_or_a_truth_is_the_text_that_is_written() {
+        for written in ["20", "-1", "1.5", "15.0", "true", "\"12.50\"", "'yes'", "0.10.0"] {
+            let flags = format!("    service-instance: a\n    sql: b\n    is: {written} # so\n");
+            let text = format!("name: x\nsteps:\n- pg check:\n{flags}");
+            let wanted = format!("--is={}", written.trim_matches(['"', '\'']));
+            assert!(parse(&text).unwrap().steps[0].words.contains(&wanted), "{written}");
+        }
+    }
+
+    #[test]
     fn steps_about_a_cluster_and_steps_that_name_one_are_known() {
         let playbook = parse(
             "name: x\nbefore:\n- create cluster a8s:\nsteps:\n- pg apply: {service-instance: a, sql: cluster}\n\
@@ -396,6 +418,11 @@ mod tests {
         "name: x\nsteps:\n- create pg instance: {name: a, no-apply: maybe}\n",
         "line 3: \"no-apply\" is true or false"
     )]
+    #[case(
+        "name: x\nsteps:\n- pg check: {service-instance: a, sql: b, is: 12.50}\n",
+        "line 3: \"is\" is read as 12.5, and is not written so: put it in quotes"
+    )]
+    #[case("name: x\nsteps:\n- pg check: {service-instance: a, sql: b, is: yes}\n", "line 3: \"is\" is read as true")]
     #[case("name: x\nsteps:\n- version:\n", "line 3: there is no step \"version\"")]
     #[case("name: x\nsteps: []\n", "there are no steps")]
     #[case("name: x\nsteps:\n- {a: , b: }\n", "line 3: a step is one command")]
