@@ -17,6 +17,7 @@ use super::command::{Surroundings, said, start_a9s};
 use super::failure::Failure;
 use super::inventory::is_running;
 use super::observe::{Look, until};
+use super::stage::Stage;
 
 /// Says which run a container is of, by its process.
 const LABEL: &str = "a9s-e2e-process";
@@ -25,7 +26,7 @@ const USER: u32 = 65532;
 /// Longest time until a process listens.
 const START: Duration = Duration::from_secs(20);
 
-/// An object store with one bucket; it is gone with this value.
+/// An object store with one bucket; it is gone with this value. That it is not is told when the run ends.
 #[derive(Debug)]
 pub struct ObjectStore {
     /// Where it listens, on this machine.
@@ -118,8 +119,13 @@ impl ObjectStore {
 
 impl Drop for ObjectStore {
     fn drop(&mut self) {
-        if let Runs::Container(id) = &self.runs {
-            let _ = docker(&["rm", "--force", id]);
+        let Runs::Container(id) = &self.runs else { return };
+        let removed = docker(&["rm", "--force", id]).map_err(|failure| failure.to_string());
+        // One that has ended takes itself away.
+        if let Err(why) = removed
+            && !["No such container", "already in progress"].iter().any(|going| why.contains(going))
+        {
+            Stage::get().note_left(format!("the container {id} with an object store: {why}"));
         }
     }
 }

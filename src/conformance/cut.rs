@@ -6,11 +6,12 @@ use std::net::IpAddr;
 use super::command::said;
 use super::failure::Failure;
 use super::inventory::is_running;
+use super::stage::Stage;
 
 /// How the tables of runs are named; the process of the run and a number follow.
 const PREFIX: &str = "a9s_e2e_";
 
-/// As long as it lives, the pod is cut off.
+/// As long as it lives, the pod is cut off. A rule that stays is told when the run ends.
 #[derive(Debug)]
 pub struct Cut {
     table: String,
@@ -24,21 +25,23 @@ impl Cut {
     pub fn off(pod: IpAddr, port: u16) -> Result<Self, Failure> {
         sweep()?;
         let number = pod.to_string().replace(['.', ':'], "_");
-        let cut = Self { table: format!("{PREFIX}{}_{number}", std::process::id()) };
+        let table = format!("{PREFIX}{}_{number}", std::process::id());
         let family = if pod.is_ipv4() { "ip" } else { "ip6" };
-        let table = &cut.table;
+        // All of it or nothing (nft(8), "transactions").
         nft(&format!(
             "add table inet {table}; \
              add chain inet {table} output {{ type filter hook output priority 0; }}; \
              add rule inet {table} output {family} saddr {pod} tcp dport {port} drop"
         ))?;
-        Ok(cut)
+        Ok(Self { table })
     }
 }
 
 impl Drop for Cut {
     fn drop(&mut self) {
-        let _ = nft(&format!("delete table inet {}", self.table));
+        if let Err(failure) = nft(&format!("delete table inet {}", self.table)) {
+            Stage::get().note_left(format!("the table {} of nftables: {failure}", self.table));
+        }
     }
 }
 
