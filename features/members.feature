@@ -161,6 +161,24 @@ Feature: Instances of several members
       | the one that has led | trio-0 |
       | a standby            | trio-1 |
 
+  # Without a primary no member is ready: what one has said of itself counts all the same.
+  @chaos @builtin @local-volumes
+  Scenario: Standbys that come back one long after the other find a primary, although the last one never comes back
+    Given an instance "trio" of 3 members
+    And the member "trio-0" is the primary of "trio"
+    And a ledger of "trio"
+    When 50 more rows are acknowledged
+    And I scale "trio" to 0 members
+    Then "trio" soon has no member
+    When the volume of the member "trio-0" is emptied
+    And I scale "trio" to 2 members
+    Then the status of "trio" soon says "1 of 2 members that must be compared"
+    And the ledger soon stands still
+    When I scale "trio" to 3 members
+    Then another member of "trio" is the primary
+    And "trio" has one primary and 2 standbys
+    And the ledger of "trio" is complete
+
   @full
   Scenario: Parameters of several members are announced twice, in order
     Given an instance "trio" of 3 members

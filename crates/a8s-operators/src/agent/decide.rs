@@ -356,14 +356,19 @@ fn follow(view: &View<'_>, lease: &Record) -> Action {
 struct Voter<'a> {
     pod: &'a str,
     standing: &'a Standing,
+    /// Whether it answers, or may soon.
+    is_there: bool,
 }
 
 impl Voter<'_> {
+    fn has(&self) -> (u32, Lsn) {
+        (self.standing.timeline, self.standing.position)
+    }
+
     /// The greatest is the best: most data, then the one that was asked for, then the lowest number.
-    fn rank(&self, successor: Option<&str>) -> (u32, Lsn, bool, std::cmp::Reverse<(usize, &str)>) {
+    fn rank(&self, successor: Option<&str>) -> ((u32, Lsn), bool, std::cmp::Reverse<(usize, &str)>) {
         let is_wanted = successor == Some(self.pod);
-        let name = std::cmp::Reverse((self.pod.len(), self.pod));
-        (self.standing.timeline, self.standing.position, is_wanted, name)
+        (self.has(), is_wanted, std::cmp::Reverse((self.pod.len(), self.pod)))
     }
 }
 
@@ -377,21 +382,23 @@ fn election(view: &View<'_>, lease: &Record, has_followed: bool) -> Action {
     if !has_followed {
         return Action::Wait(Reason::NeverFollowed);
     }
-    let own = Voter { pod: view.pod, standing: own };
+    let own = Voter { pod: view.pod, standing: own, is_there: true };
     let is_early = view.stood < PATIENCE;
-    // One that said how far it is and then fell silent is not waited for for ever.
-    let present = view.members.iter().filter(|member| member.is_ready || is_early);
     let has_voted = |member: &Member| member.standing.as_ref().is_some_and(|standing| is_valid(&standing));
-    let mut voters: Vec<Voter<'_>> = present
+    let voters: Vec<Voter<'_>> = view
+        .members
+        .iter()
         .filter_map(|member| {
             let standing = member.standing.as_ref().filter(is_valid)?;
-            Some(Voter { pod: &member.pod, standing })
+            Some(Voter { pod: &member.pod, standing, is_there: member.is_ready || is_early })
         })
         .collect();
     let (asked, needed) = {
         let confirms = |pod: &str| lease.details.quorum.members.iter().any(|name| name == pod);
-        let asked = voters.iter().filter(|voter| confirms(voter.pod)).count() + usize::from(confirms(own.pod));
-        (asked, lease.details.quorum.to_be_asked())
+        // One that said how far it is and does not answer is not waited for for ever if it has more. Where it has no
+        // more, what it said is enough: one that has started without a primary is not ready before there is one.
+        let others = voters.iter().filter(|it| confirms(it.pod) && (it.is_there || it.has() <= own.has()));
+        (others.count() + usize::from(confirms(own.pod)), lease.details.quorum.to_be_asked())
     };
     if asked < needed {
         return Action::Wait(Reason::Quorum { asked, needed });
@@ -419,8 +426,8 @@ fn election(view: &View<'_>, lease: &Record, has_followed: bool) -> Action {
     if let Some(awaited) = view.members.iter().find(is_awaited).filter(|_| may_wait) {
         return Action::Wait(Reason::Better(awaited.pod.clone()));
     }
-    voters.sort_by(|a, b| b.rank(successor).cmp(&a.rank(successor)));
-    match voters.first() {
+    let best = voters.iter().filter(|it| it.is_there).max_by(|a, b| a.rank(successor).cmp(&b.rank(successor)));
+    match best {
         Some(best) if best.rank(successor) > own.rank(successor) => Action::Wait(Reason::Better(best.pod.to_owned())),
         _ => Action::Acquire,
     }

@@ -176,6 +176,21 @@ fn without_enough_answers_nobody_leads_however_long_it_takes() {
 }
 
 #[test]
+fn what_a_member_has_said_counts_also_while_it_does_not_answer() {
+    // Both have started without a primary, one after the other: none of them is ready.
+    let unready = |own, other| {
+        edited(vacant(own, other), |case| {
+            case.members[1].is_ready = false;
+            case.stood = PATIENCE * 2;
+        })
+    };
+    assert_eq!(decided(&unready(100, 99)), Action::Acquire);
+    assert_eq!(decided(&unready(100, 100)), Action::Acquire, "it is behind nobody");
+    let waiting = Action::Wait(Reason::Quorum { asked: 1, needed: 2 });
+    assert_eq!(decided(&unready(100, 101)), waiting, "the other has more, and it may be a commit");
+}
+
+#[test]
 fn of_two_members_the_other_leads_unless_it_is_far_behind() {
     let two = |position, last| {
         edited(vacant(position, 0), |case| {
@@ -426,11 +441,12 @@ proptest! {
         for leader in leaders {
             let valid = |standing: &&Standing| standing.vacancy == "10";
             let own = standings[leader].as_ref().filter(valid).expect("it has said how far it is");
-            let counted: Vec<&Standing> = standings.iter().enumerate()
-                .filter(|(index, _)| *index == leader || ready[*index] || !is_late)
-                .filter_map(|(_, standing)| standing.as_ref().filter(valid)).collect();
-            prop_assert!(counted.iter().all(|s| (s.timeline, s.position) <= (own.timeline, own.position)));
-            prop_assert!(counted.len() >= lease.details.quorum.to_be_asked());
+            let said = |index: usize| standings[index].as_ref().filter(valid);
+            let has_no_more = |it: &Standing| (it.timeline, it.position) <= (own.timeline, own.position);
+            let who_has_no_more = (0..standings.len()).filter(|index| said(*index).is_some_and(has_no_more));
+            prop_assert!(who_has_no_more.count() >= lease.details.quorum.to_be_asked());
+            let mut who_is_there = (0..standings.len()).filter(|index| ready[*index] || !is_late);
+            prop_assert!(who_is_there.all(|index| said(index).is_none_or(has_no_more)));
         }
     }
 
