@@ -82,6 +82,16 @@ impl Quorum {
         Self { members, needed }
     }
 
+    /// The one with which another member begins to lead, who has all that this one has confirmed: the last primary
+    /// confirms in its place, and no more may be left out than before. That the instance should have more members by
+    /// now changes nothing: that those have what was confirmed is for the new primary to prove.
+    pub fn led_by(&self, pod: &Pod) -> Self {
+        // One that has come since may lead, too. Whoever is not the primary is among those that are asked.
+        let members = self.instance_members().max(pod.ordinal().map_or(0, |ordinal| ordinal.saturating_add(1)));
+        let next = Self::of(&pod.instance, members, &pod.name);
+        Self { needed: next.needed.min(self.needed), ..next }
+    }
+
     /// The value of `synchronous_standby_names`.
     pub fn setting(&self) -> String {
         if self.members.is_empty() {
@@ -317,6 +327,50 @@ mod tests {
         }
     }
 
+    fn pod(ordinal: u32) -> Pod {
+        Pod {
+            instance: "x".into(),
+            name: format!("x-{ordinal}"),
+            namespace: "n".into(),
+            address: [127, 0, 0, 1].into(),
+            socket_directory: "/s".into(),
+        }
+    }
+
+    #[test]
+    fn a_new_primary_of_an_instance_that_grows_is_confirmed_by_those_who_did() {
+        let quorum = Quorum::of("x", 3, "x-0").led_by(&pod(1));
+        assert_eq!((names(&quorum), quorum.needed, quorum.to_be_asked()), (vec!["x-0", "x-2"], 1, 2));
+        let by_a_new_one = Quorum::of("x", 3, "x-0").led_by(&pod(3));
+        assert_eq!((names(&by_a_new_one), by_a_new_one.needed), (vec!["x-0", "x-1", "x-2"], 1));
+        let next = by_a_new_one.led_by(&pod(0));
+        assert_eq!((names(&next), next.needed), (vec!["x-1", "x-2", "x-3"], 1));
+    }
+
+    proptest::proptest! {
+        /// One primary after another, each of which has all that was confirmed before: whichever others have it, too,
+        /// one of those that are asked then is the primary before or has confirmed it. So also in one that was growing.
+        #[test]
+        fn a_quorum_of_the_next_primary_forgets_no_commit(
+            old in 3_u32..8, new in 3_u32..8, primaries in proptest::collection::vec(0_u32..8, 1..4),
+        ) {
+            let (mut quorum, mut last) = (Quorum::of("x", old, "x-0").and(&Quorum::of("x", old.max(new), "x-0")), 0);
+            for next in primaries {
+                if next == last { continue }
+                let after = quorum.led_by(&pod(next));
+                let (last_name, next_name) = (format!("x-{last}"), format!("x-{next}"));
+                let has = |name: &str| after.members.iter().any(|member| member == name);
+                proptest::prop_assert!(has(&last_name) && !has(&next_name) && after.needed > 0);
+                proptest::prop_assert!(quorum.members.iter().all(|name| *name == next_name || has(name)));
+                // The worst case: the next one is among those that confirmed, and all that may be left out are the rest
+                // of them and the last one.
+                let left_out = after.members.len() - after.to_be_asked();
+                proptest::prop_assert!(left_out < quorum.needed);
+                (quorum, last) = (after, next);
+            }
+        }
+    }
+
     #[test]
     fn who_has_more_of_the_old_timeline_does_not_fit() {
         let details = Details { timeline: 4, parent: 2, begins: Lsn(100), ..Details::default() };
@@ -352,17 +406,10 @@ mod tests {
             switchover: Some(Switchover { id: "1".into(), to: None }),
             refused: None,
         };
-        let pod = Pod {
-            instance: "x".into(),
-            name: "x-1".into(),
-            namespace: "n".into(),
-            address: [127, 0, 0, 1].into(),
-            socket_directory: "/s".into(),
-        };
-        let lease = record.object(&pod, &Postgresql::new("x", Default::default())).expect("a Lease");
+        let lease = record.object(&pod(1), &Postgresql::new("x", Default::default())).expect("a Lease");
         assert_eq!(Record::of(&lease), record);
         let released = Record { holder: None, ..record };
-        let lease = released.object(&pod, &Postgresql::new("x", Default::default())).expect("a Lease");
+        let lease = released.object(&pod(1), &Postgresql::new("x", Default::default())).expect("a Lease");
         assert_eq!(Record::of(&lease).holder, None);
         assert_eq!(released.patch()["spec"]["holderIdentity"], Value::Null);
     }

@@ -143,8 +143,6 @@ impl<P: Platform> Agent<P> {
         };
         let goes_on = identity.term == Some(seen.term);
         let is_renewed = self.has_rivals(life);
-        let (instance_name, pod) = (&self.server.pod.instance, &self.server.pod.name);
-        let replicas = replicas(&life.seen.borrow(), &seen.details.quorum);
         let taken = self
             .keeper
             .acquire(&instance, seen.clone(), |record| {
@@ -157,7 +155,7 @@ impl<P: Platform> Agent<P> {
                     (record.details.parent, record.details.begins) = (own, position);
                     record.details.position = position;
                     if !record.details.quorum.members.is_empty() {
-                        record.details.quorum = Quorum::of(instance_name, replicas, pod);
+                        record.details.quorum = record.details.quorum.led_by(&self.server.pod);
                     }
                 }
             })
