@@ -67,7 +67,8 @@ impl Postmaster {
             command.envs(std::env::var_os(name).map(|value| (name, value)));
         }
         // A group of its own: a signal for the agent's group would end the server in another way than the agent does.
-        command.stdin(Stdio::null()).process_group(0).current_dir("/");
+        // It is in its data directory from the start: who ends it finds it by that.
+        command.stdin(Stdio::null()).process_group(0).current_dir(server.data());
         let child = command.spawn().map_err(|source| Error::Start { program, source })?;
         Ok(Self { child, watchdog: None })
     }
@@ -237,6 +238,24 @@ fn processes(data: &Path) -> Vec<Pid> {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
+    use crate::agent::datadir;
+
+    #[tokio::test]
+    async fn a_server_that_has_only_just_been_started_is_found_and_ended() {
+        let volume = tempfile::tempdir().expect("a directory");
+        let mut server = datadir::tests::server(volume.path());
+        volume.path().clone_into(&mut server.bin_directory);
+        fs_err::create_dir(server.data()).expect("made");
+        // A server that does nothing yet. It could not be run while another test forks with it open: another process
+        // writes it.
+        let script = "printf '#!/bin/sh\\nkill -STOP $$\\n' > postgres && chmod +x postgres";
+        let mut writer = std::process::Command::new("sh");
+        assert!(writer.args(["-c", script]).current_dir(volume.path()).status().expect("run").success());
+        let mut postmaster = Postmaster::start(&server).expect("started");
+        assert_eq!(processes(&server.data()).len(), 1);
+        quit(&server.data(), Duration::ZERO).await;
+        assert!(!postmaster.ended().await.expect("waited for").success());
+    }
 
     #[tokio::test]
     async fn the_lock_of_a_dead_server_that_nobody_waited_for_is_removed_and_others_are_not() {
