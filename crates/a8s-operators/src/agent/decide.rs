@@ -290,14 +290,17 @@ pub fn decide(view: &View<'_>) -> Action {
         return Action::Refuse(Refusal::Foreign);
     }
     let is_current = *generation == lease.generation;
-    if view.is_mine(lease) && is_current && *term == Some(lease.term) {
+    let goes_on = view.is_mine(lease) && is_current && *term == Some(lease.term);
+    // Without a hold of the Lease only an only member's server may run: nobody takes its place. Whether another one has
+    // taken this one's is not known as long as the API does not answer.
+    if *view.server == Server::Primary && (lease.is_renewed || !goes_on) {
+        return Action::Stop;
+    }
+    if goes_on {
         return match view.preferred(lease) {
             Some(pod) => Action::Wait(Reason::Better(pod.to_owned())),
             None => Action::Acquire,
         };
-    }
-    if *view.server == Server::Primary {
-        return Action::Stop;
     }
     if !is_current {
         return with_nothing(view, lease);

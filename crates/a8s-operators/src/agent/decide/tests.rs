@@ -133,6 +133,18 @@ fn who_lost_the_lease_stops_and_then_follows() {
 }
 
 #[test]
+fn a_server_that_runs_without_the_lease_ends_before_the_lease_is_taken_again() {
+    let unheld = |is_renewed| {
+        edited(standby(), |case| {
+            (case.pod, case.server, case.volume) = ("x-0", Server::Primary, data(Some(4)));
+            case.lease.as_mut().expect("a lease").is_renewed = is_renewed;
+        })
+    };
+    assert_eq!(decided(&unheld(true)), Action::Stop);
+    assert_eq!(decided(&unheld(false)), Action::Acquire, "nobody takes the place of an only member");
+}
+
+#[test]
 fn a_living_holder_is_followed_but_not_before_it_showed_that_it_lives() {
     assert_eq!(decided(&standby()), Action::Follow("x-0".into()));
     let unseen = edited(standby(), |case| case.has_changed = false);
