@@ -90,11 +90,13 @@ impl<P: Platform> Keeper<P> {
         let _alone = self.writing.lock().await;
         // Where this run was in an earlier term says nothing of this one, whose content may be another.
         self.position.set(Lsn(0));
-        let mut record = seen;
+        let (mut record, now) = (seen, jiff::Timestamp::now());
+        let term = record.term;
         edit(&mut record);
         record.holder = Some(self.me.clone());
-        let now = jiff::Timestamp::now();
-        (record.acquired, record.renewed) = (Some(now), Some(now));
+        // Who goes on in its term has held it since that began, whatever has happened in between.
+        record.acquired = record.acquired.filter(|_| record.term == term).or(Some(now));
+        record.renewed = Some(now);
         let sent = Instant::now();
         match self.write(instance, &record).await? {
             Written::Conflict => Ok(false),

@@ -184,7 +184,7 @@ pub struct Record {
     pub term: u64,
     /// Whether the holder renews it. If not, it is the only member, and nobody takes its place.
     pub is_renewed: bool,
-    /// When the holder took it, and when it last renewed it.
+    /// When the holder's term began, and when it last renewed it.
     pub acquired: Option<jiff::Timestamp>,
     /// See `acquired`.
     pub renewed: Option<jiff::Timestamp>,

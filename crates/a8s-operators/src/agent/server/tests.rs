@@ -428,6 +428,28 @@ fn who_held_the_lease_before_is_deposed_as_soon_as_possible_and_only_while_it_is
 }
 
 #[test]
+fn a_primary_that_goes_on_has_held_the_lease_since_its_term_began() {
+    let memory = Memory::new();
+    let me = Holder { pod: "solo-0".to_owned(), uid: "1".to_owned(), run: "1".to_owned() };
+    let keeper = Keeper::new(Rc::new(memory.clone()), me, PathBuf::from("/nowhere"));
+    let instance = memory.seen.borrow().instance.clone().expect("an instance");
+    let acquired = || memory.record().and_then(|record| record.acquired).expect("a time");
+    scenario(async {
+        let take = async |next: u64| {
+            let seen = memory.record().unwrap_or_default();
+            assert!(keeper.acquire(&instance, seen, |record| record.term += next).await.expect("an answer"));
+        };
+        take(0).await;
+        let began = acquired();
+        // Its agent was started again.
+        take(0).await;
+        assert_eq!(acquired(), began, "an instance that began long ago is no new one");
+        take(1).await;
+        assert!(acquired() > began);
+    });
+}
+
+#[test]
 fn a_new_instance_serves_users_with_passwords_and_encryption() {
     as_server_user("a_new_instance_serves_users_with_passwords_and_encryption", || {
         let fixture = Fixture::new(true);
