@@ -315,17 +315,21 @@ impl<P: Platform> Agent<P> {
         };
         self.write_role(&Role::Primary(record.details.quorum.setting()))?;
         let promoting = async {
-            // It has said how far it is.
-            if let Some((own, position)) = replication::position(&client).await?
-                && let Err(error) =
-                    replication::skip_timelines(&self.server.data(), own, record.details.timeline, position)
-            {
-                tracing::warn!(%error, "the timelines that others may have used cannot be noted");
+            // It has said how far it is. One that was started again since then applies what it has before it knows.
+            let (own, position) = loop {
+                match replication::position(&client).await? {
+                    Some(known) => break known,
+                    None => tokio::time::sleep(AGAIN).await,
+                }
+            };
+            let wanted = record.details.timeline;
+            if let Err(error) = replication::skip_timelines(&self.server.data(), own, wanted, position) {
+                return Ok(Some(format!("the timelines that others may have used cannot be noted: {error}")));
             }
             if bootstrap::reload(&client).await? == Taken::NotYet {
-                return Ok(false);
+                return Ok(Some("it does not read its configuration".to_owned()));
             }
-            replication::promote(&client).await.map(|()| true)
+            replication::promote(&client).await.map(|()| None)
         };
         let result = tokio::select! {
             result = promoting => result,
@@ -333,8 +337,7 @@ impl<P: Platform> Agent<P> {
             event = self.wait_for_the_end(life) => return event,
         };
         let failed = match result {
-            Ok(true) => None,
-            Ok(false) => Some("it does not read its configuration".to_owned()),
+            Ok(why) => why,
             Err::<_, tokio_postgres::Error>(error) => Some(chain(&error)),
         };
         if let Some(why) = failed {

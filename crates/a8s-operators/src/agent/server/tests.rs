@@ -707,6 +707,39 @@ fn a_server_with_data_starts_although_the_api_does_not_answer() {
     });
 }
 
+#[test]
+fn a_standby_that_is_to_lead_takes_the_timeline_of_its_term_once_it_has_all() {
+    as_server_user("a_standby_that_is_to_lead_takes_the_timeline_of_its_term_once_it_has_all", || {
+        let fixture = Fixture::new(true);
+        let (data, earlier) = (fixture.server.data(), fixture.server.volume.join("earlier"));
+        scenario(async {
+            fixture.during(|| fixture.ready()).await.expect("no error");
+            datadir::copy::copy_tree(&data, &earlier).expect("copied");
+            let more = async || {
+                fixture.ready().await;
+                fixture.sql("CREATE TABLE t AS SELECT 1 AS n").await;
+            };
+            fixture.during(more).await.expect("no error");
+            // A standby with the content of before and the WAL of after, whose commits it applies after some seconds.
+            fs_err::remove_dir_all(earlier.join("pg_wal")).expect("removed");
+            fs_err::rename(data.join("pg_wal"), earlier.join("pg_wal")).expect("renamed");
+            fs_err::remove_dir_all(&data).expect("removed");
+            fs_err::rename(&earlier, &data).expect("renamed");
+            fs_err::write(data.join("postgresql.auto.conf"), "recovery_min_apply_delay = '5s'\n").expect("written");
+            replication::signal(&data, true).expect("written");
+            // Another member has been to lead, and may have begun timeline 2.
+            fixture.memory.note(|record| record.details.timeline = 3);
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                assert_eq!(fixture.sql("SELECT n FROM t").await, "1");
+                let timeline = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
+                assert_eq!(fixture.sql(timeline).await, "00000003");
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
 mod primary;
 
 #[test]
