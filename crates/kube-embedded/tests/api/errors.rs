@@ -76,7 +76,6 @@ async fn names_selectors_and_paths_are_checked() {
         ("/api/v1/namespaces/default/configmaps?limit=x", 400),
         ("/api/v1/namespaces/default/configmaps?continue=nonsense", 400),
         ("/api/v1/namespaces/default/configmaps?watch=1&resourceVersion=99999999", 504),
-        ("/api/v1/namespaces/default/configmaps?watch=1&sendInitialEvents=true", 422),
     ] {
         let (got, answer) = server.request("GET", path, None).await;
         assert_eq!(got, code, "{path}: {answer}");
@@ -101,6 +100,48 @@ async fn names_selectors_and_paths_are_checked() {
     let (code, made) = server.request("POST", CONFIGMAPS, Some(json!({"metadata": {"generateName": "g-"}}))).await;
     assert_eq!(code, 201);
     assert!(made["metadata"]["name"].as_str().unwrap().len() == 7, "{made}");
+}
+
+#[tokio::test]
+async fn parameters_of_lists_and_watches_that_do_not_go_together_are_refused() {
+    let server = Server::start().await;
+    let refused = async |query: &str| {
+        let (code, answer) = server.request("GET", &format!("{CONFIGMAPS}?{query}"), None).await;
+        assert_eq!(code, 422, "{query}: {answer}");
+        let message = answer["message"].as_str().unwrap_or_default();
+        message.strip_prefix("ListOptions.meta.k8s.io \"\" is invalid: ").unwrap_or(message).to_owned()
+    };
+    for (query, why) in [
+        ("sendInitialEvents=true", "sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list"),
+        (
+            "resourceVersionMatch=Exact",
+            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
+        ),
+        (
+            "resourceVersionMatch=Some&resourceVersion=1",
+            "resourceVersionMatch: Unsupported value: \"Some\": supported values: \"Exact\", \"NotOlderThan\", \"\"",
+        ),
+        (
+            "resourceVersionMatch=Exact&resourceVersion=0",
+            "resourceVersionMatch: Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
+        ),
+        (
+            "watch=1&sendInitialEvents=true",
+            "resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+        ),
+        (
+            "watch=1&resourceVersionMatch=NotOlderThan",
+            "resourceVersionMatch: Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is \
+             provided",
+        ),
+        (
+            "watch=1&sendInitialEvents=true&resourceVersionMatch=Exact",
+            "[resourceVersionMatch: Forbidden: sendInitialEvents requires setting resourceVersionMatch to \
+             NotOlderThan, resourceVersionMatch: Unsupported value: \"Exact\": supported values: \"NotOlderThan\"]",
+        ),
+    ] {
+        assert_eq!(refused(query).await, why, "{query}");
+    }
 }
 
 #[tokio::test]

@@ -3,6 +3,7 @@
 use futures::{StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams, ListParams, PostParams, WatchEvent, WatchParams};
+use kube::runtime::watcher::{self, Event};
 use kube_embedded::user::UserInfo;
 use serde_json::{Value, json};
 
@@ -119,6 +120,63 @@ async fn a_bookmark_has_the_form_that_was_asked_for() {
         assert_eq!((code, &event["type"], &event["object"]["kind"]), (200, &json!("BOOKMARK"), &json!(kind)));
         assert_eq!(&event["object"]["metadata"]["resourceVersion"], version);
     }
+}
+
+#[tokio::test]
+async fn a_watch_that_begins_with_what_is_there_says_where_that_ends() {
+    let server = Server::start().await;
+    for name in ["a", "b"] {
+        server.request("POST", CONFIGMAPS, Some(json!({"metadata": {"name": name}}))).await;
+    }
+    let (_, list) = server.request("GET", CONFIGMAPS, None).await;
+    let watch = async |query: &str| {
+        let (code, told) = server.request("GET", &format!("{CONFIGMAPS}?watch=1&timeoutSeconds=1&{query}"), None).await;
+        assert_eq!(code, 200, "{told}");
+        // One event is one document, several are lines.
+        let lines = told.as_str().map_or_else(|| told.to_string(), str::to_owned);
+        let events: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        events
+    };
+    let matching = "resourceVersionMatch=NotOlderThan";
+    let with_end = "allowWatchBookmarks=true";
+    let (streamed, without_end, from_now, unsaid) = (
+        format!("sendInitialEvents=true&{matching}&{with_end}&fieldSelector=metadata.name%3Da&resourceVersion=1"),
+        format!("sendInitialEvents=true&{matching}"),
+        format!("sendInitialEvents=false&{matching}&{with_end}"),
+        format!("resourceVersion=0&{with_end}"),
+    );
+    let (streamed, without_end, from_now, unsaid) =
+        tokio::join!(watch(&streamed), watch(&without_end), watch(&from_now), watch(&unsaid));
+    let words = |events: &[Value]| {
+        let word = |event: &Value| event["type"].as_str().unwrap_or_default().to_owned();
+        events.iter().map(word).collect::<Vec<_>>()
+    };
+    assert_eq!(words(&streamed), ["ADDED", "BOOKMARK", "BOOKMARK"]);
+    let end = &streamed[1]["object"]["metadata"];
+    assert_eq!(end["annotations"], json!({"k8s.io/initial-events-end": "true"}));
+    assert_eq!(end["resourceVersion"], list["metadata"]["resourceVersion"]);
+    assert_eq!(streamed[2]["object"]["metadata"].get("annotations"), None);
+    assert_eq!(words(&without_end), ["ADDED", "ADDED"]);
+    assert_eq!(words(&from_now), ["BOOKMARK"]);
+    assert_eq!(words(&unsaid), ["ADDED", "ADDED", "BOOKMARK", "BOOKMARK"]);
+}
+
+#[tokio::test]
+async fn a_watcher_of_kube_streams_its_first_list() {
+    let server = Server::start().await;
+    let api: Api<ConfigMap> = Api::default_namespaced(server.client.clone());
+    api.create(&PostParams::default(), &configmap("a", "1")).await.unwrap();
+    let mut events = watcher::watcher(api.clone(), watcher::Config::default().streaming_lists()).boxed();
+    let mut next = async || match events.try_next().await.unwrap().unwrap() {
+        Event::Init => "init".to_owned(),
+        Event::InitApply(object) => format!("init {}", object.metadata.name.unwrap()),
+        Event::InitDone => "done".to_owned(),
+        Event::Apply(object) => format!("apply {}", object.metadata.name.unwrap()),
+        Event::Delete(object) => format!("delete {}", object.metadata.name.unwrap()),
+    };
+    assert_eq!([next().await, next().await, next().await], ["init", "init a", "done"]);
+    api.create(&PostParams::default(), &configmap("b", "1")).await.unwrap();
+    assert_eq!(next().await, "apply b");
 }
 
 #[tokio::test]

@@ -10,9 +10,10 @@ use serde_json::{Value, json};
 use super::in_version;
 use crate::api::ApiServer;
 use crate::api::body::{self, Body};
+use crate::api::builtin::causes::Causes;
 use crate::api::call::{Call, Form};
 use crate::api::table;
-use crate::status::{Cause, Status};
+use crate::status::Status;
 use crate::store::Object;
 
 /// The part of a list that was asked for.
@@ -68,7 +69,7 @@ impl ApiServer {
 
     /// Selects, cuts and continues as the query says.
     pub(super) fn page(&self, call: &Call) -> Result<Page, Status> {
-        refuse_initial_events(call)?;
+        check_options(call)?;
         let limit = usize::try_from(call.query.number("limit")?.unwrap_or(0)).unwrap_or(0);
         let selector = call.selector()?;
         let namespace =
@@ -101,29 +102,8 @@ impl ApiServer {
     fn at_version(&self, call: &Call, namespace: Option<&str>) -> Result<(u64, Vec<Arc<Object>>), Status> {
         let resource = call.group_resource();
         let wanted = parse_version(call.query.get("resourceVersion"))?;
-        let matching = call.query.get("resourceVersionMatch");
-        if let Some(matching) = matching {
-            if !matches!(matching, "Exact" | "NotOlderThan") {
-                return Err(invalid_option(
-                    "resourceVersionMatch",
-                    &format!("Unsupported value: \"{matching}\": supported values: \"Exact\", \"NotOlderThan\""),
-                ));
-            }
-            if call.query.get("resourceVersion").is_none() {
-                return Err(invalid_option(
-                    "resourceVersionMatch",
-                    "Forbidden: resourceVersionMatch is forbidden unless resourceVersion is provided",
-                ));
-            }
-            if matching == "Exact" && wanted == Some(0) {
-                return Err(invalid_option(
-                    "resourceVersionMatch",
-                    "Forbidden: resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"",
-                ));
-            }
-        }
         match wanted {
-            Some(wanted) if matching == Some("Exact") => {
+            Some(wanted) if call.query.get("resourceVersionMatch") == Some("Exact") => {
                 self.check_future(wanted)?;
                 let objects = self
                     .store
@@ -197,23 +177,37 @@ pub(super) fn parse_version(text: Option<&str>) -> Result<Option<u64>, Status> {
     .transpose()
 }
 
-/// Streaming lists are an optional feature of kube-apiserver; clients fall back on list and watch.
-pub(super) fn refuse_initial_events(call: &Call) -> Result<(), Status> {
-    if call.query.get("sendInitialEvents").is_none() {
-        return Ok(());
+/// Refuses parameters that do not go together, as `ValidateListOptions` of apimachinery.
+pub(super) fn check_options(call: &Call) -> Result<(), Status> {
+    const MATCH: &str = "resourceVersionMatch";
+    let query = &call.query;
+    let (matching, initial) = (query.get(MATCH), query.all("sendInitialEvents").next().is_some());
+    let watches = call.request.verb == "watch";
+    let mut causes = Causes::default();
+    if watches && initial && matching != Some("NotOlderThan") {
+        causes.forbidden(MATCH, "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan");
     }
-    let why = if call.request.verb == "watch" {
-        "Forbidden: sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled"
-    } else {
-        "Forbidden: sendInitialEvents is forbidden for list"
-    };
-    Err(invalid_option("sendInitialEvents", why))
-}
-
-fn invalid_option(field: &str, message: &str) -> Status {
-    let reason = if message.starts_with("Forbidden") { "FieldValueForbidden" } else { "FieldValueNotSupported" };
-    let cause = Cause { reason, field: field.to_owned(), message: message.to_owned() };
-    Status::invalid("meta.k8s.io", "ListOptions", "", vec![cause])
+    if let Some(matching) = matching {
+        if watches && !initial {
+            let why = "resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided";
+            causes.forbidden(MATCH, why);
+        }
+        if !watches && query.get("resourceVersion").is_none() {
+            causes.forbidden(MATCH, "resourceVersionMatch is forbidden unless resourceVersion is provided");
+        }
+        let supported: &[&str] = if watches { &["NotOlderThan"] } else { &["Exact", "NotOlderThan", ""] };
+        causes.one_of(MATCH, &matching.into(), supported);
+        if query.get("continue").is_some() {
+            causes.forbidden(MATCH, "resourceVersionMatch is forbidden when continue is provided");
+        }
+        if !watches && matching == "Exact" && query.get("resourceVersion") == Some("0") {
+            causes.forbidden(MATCH, "resourceVersionMatch \"exact\" is forbidden for resourceVersion \"0\"");
+        }
+    }
+    if !watches && initial {
+        causes.forbidden("sendInitialEvents", "sendInitialEvents is forbidden for list");
+    }
+    if causes.0.is_empty() { Ok(()) } else { Err(Status::invalid("meta.k8s.io", "ListOptions", "", causes.0)) }
 }
 
 fn continue_token(version: u64, last: &Object) -> String {

@@ -12,7 +12,7 @@ use rand::RngExt as _;
 use serde_json::{Value, json};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::read::{parse_version, refuse_initial_events, too_old};
+use super::read::{check_options, parse_version, too_old};
 use super::{in_version, made};
 use crate::api::ApiServer;
 use crate::api::body::{self, Body};
@@ -25,6 +25,8 @@ use crate::store::{Error, Event, Object, Subscription};
 
 /// How often a client that asks for bookmarks gets one.
 const BOOKMARKS: Duration = Duration::from_secs(60);
+/// The annotation of the bookmark after what was there when the watch began (KEP-3157).
+const INITIAL_EVENTS_END: &str = "k8s.io/initial-events-end";
 /// The longest watch, in seconds: a year. Clocks do not reach as far as numbers.
 const LONGEST: u64 = 365 * 24 * 3600;
 
@@ -41,27 +43,33 @@ struct Watch {
 
 impl ApiServer {
     pub(super) fn watch(&self, call: Call) -> Result<Response<Body>, Status> {
-        refuse_initial_events(&call)?;
+        check_options(&call)?;
         let selector = call.selector()?;
         let wanted = parse_version(call.query.get("resourceVersion"))?.filter(|version| *version > 0);
+        if let Some(version) = wanted {
+            self.check_future(version)?;
+        }
+        // Who says neither is told what is there first (`SetListOptionsDefaults` of apimachinery).
+        let is_said = call.query.all("sendInitialEvents").next().is_some();
+        let initial = if is_said { call.query.flag("sendInitialEvents")? } else { wanted.is_none() };
+        let bookmarks = call.query.flag("allowWatchBookmarks")?;
         let resource = call.group_resource();
         let mut waiting = VecDeque::new();
-        let version = match wanted {
-            Some(version) => {
-                self.check_future(version)?;
-                version
+        let version = if initial {
+            let (version, objects) = self.store.snapshot(&resource, namespace(&call));
+            let chosen = objects.iter().filter(|object| selector.matches(&object.value));
+            waiting.extend(chosen.map(|object| line(&call, "ADDED", object)));
+            if bookmarks {
+                waiting.push_back(bookmark(&call, version, Some(json!({INITIAL_EVENTS_END: "true"}))));
             }
-            None => {
-                let (version, objects) = self.store.snapshot(&resource, namespace(&call));
-                let chosen = objects.iter().filter(|object| selector.matches(&object.value));
-                waiting.extend(chosen.map(|object| line(&call, "ADDED", object)));
-                version
-            }
+            version
+        } else {
+            wanted.unwrap_or_else(|| self.store.version())
         };
         let seconds = call.query.number("timeoutSeconds")?.and_then(|seconds| u64::try_from(seconds).ok());
         // kube-apiserver spreads the ends of watches between 30 and 60 minutes.
         let seconds = seconds.filter(|seconds| *seconds > 0).unwrap_or_else(|| rand::rng().random_range(1800..3600));
-        let bookmarks = call.query.flag("allowWatchBookmarks")?.then(|| {
+        let bookmarks = bookmarks.then(|| {
             let mut interval = tokio::time::interval_at(Instant::now() + BOOKMARKS, BOOKMARKS);
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
@@ -112,10 +120,10 @@ impl Watch {
                 () = tokio::time::sleep_until(self.end) => {
                     self.ended = true;
                     if self.bookmarks.is_some() {
-                        self.bookmark();
+                        self.mark();
                     }
                 }
-                () = bookmark => self.bookmark(),
+                () = bookmark => self.mark(),
             }
         }
     }
@@ -145,16 +153,20 @@ impl Watch {
         }
     }
 
-    /// Clients that asked for another form than the whole object know no other kind than that of the form.
-    fn bookmark(&mut self) {
-        let (resource, version) = (&self.call.resource, self.subscription.version());
-        let value = json!({
-            "kind": resource.kind, "apiVersion": resource.api_version(),
-            "metadata": {"resourceVersion": version.to_string(), "creationTimestamp": null},
-        });
-        let object = made(self.call.key_of(""), version, value);
-        self.waiting.push_back(line(&self.call, "BOOKMARK", &object));
+    fn mark(&mut self) {
+        self.waiting.push_back(bookmark(&self.call, self.subscription.version(), None));
     }
+}
+
+/// Clients that asked for another form than the whole object know no other kind than that of the form.
+fn bookmark(call: &Call, version: u64, annotations: Option<Value>) -> Bytes {
+    let resource = &call.resource;
+    let mut value = json!({
+        "kind": resource.kind, "apiVersion": resource.api_version(),
+        "metadata": {"resourceVersion": version.to_string(), "creationTimestamp": null},
+    });
+    metadata::set(&mut value, "annotations", annotations);
+    line(call, "BOOKMARK", &made(call.key_of(""), version, value))
 }
 
 /// What an object was when the selectors last meant it, at the version of the change: informers find by its labels whom
