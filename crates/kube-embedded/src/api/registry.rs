@@ -190,6 +190,16 @@ impl Resource {
         !self.is_custom() && !versioned.contains(&self.group.as_str())
     }
 
+    /// Whether an update makes an object that is not there (`AllowCreateOnUpdate` in `pkg/registry/*/*/strategy.go`).
+    pub fn is_made_by_update(&self) -> bool {
+        matches!(
+            (self.group.as_str(), self.plural.as_str()),
+            ("", "endpoints" | "events" | "services")
+                | ("coordination.k8s.io", "leases")
+                | ("rbac.authorization.k8s.io", _)
+        )
+    }
+
     /// Whether its objects are namespaces.
     pub fn is_namespace(&self) -> bool {
         self.group.is_empty() && self.plural == "namespaces"

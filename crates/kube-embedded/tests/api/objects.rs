@@ -213,6 +213,38 @@ async fn what_many_write_is_replaced_only_by_who_has_seen_it() {
     assert_eq!(server.request("PUT", &format!("{CONFIGMAPS}/a"), Some(blind)).await.0, 200);
 }
 
+/// `AllowCreateOnUpdate` in `pkg/registry/*/*/strategy.go` of Kubernetes.
+#[tokio::test]
+async fn an_update_makes_what_is_not_there_of_the_kinds_of_which_kubernetes_makes_it() {
+    let server = Server::start().await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    // That it was there once does not matter; which one it was does.
+    let lease = json!({"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "me"}});
+    let (code, made) = server.request("PUT", &format!("{leases}/a"), Some(lease.clone())).await;
+    assert_eq!((code, &made["spec"]["holderIdentity"]), (201, &json!("me")), "{made}");
+    assert_eq!((&made["metadata"]["name"], made["metadata"]["uid"].is_string()), (&json!("a"), true), "{made}");
+    assert_eq!(server.request("DELETE", &format!("{leases}/a"), None).await.0, 200);
+    let (code, refused) = server.request("PUT", &format!("{leases}/a"), Some(made)).await;
+    assert_eq!((code, refused["reason"].as_str()), (409, Some("Conflict")), "{refused}");
+    server.grant("default", "jane", json!({"apiGroups": ["*"], "resources": ["leases"], "verbs": ["update"]})).await;
+    let jane = UserInfo::new("jane", [""; 0]);
+    let path = format!("{leases}/a");
+    let (code, refused) = server.request_by(jane, "PUT", &path, "application/json", lease.to_string()).await;
+    assert_eq!(code, 403);
+    assert!(refused["message"].as_str().unwrap().contains("cannot create resource \"leases\""), "{refused}");
+    let blind = json!({"metadata": {"name": "a"}});
+    for path in ["configmaps/a", "services/a/status"] {
+        let path = format!("/api/v1/namespaces/default/{path}");
+        assert_eq!(server.request("PUT", &path, Some(blind.clone())).await.0, 404, "{path}");
+    }
+    let role = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": {"name": "r"},
+        "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}],
+    });
+    let replaced = server.kubectl_ok(&["replace", "-f", &server.file("role.json", &role)]).await;
+    assert_eq!(replaced, "role.rbac.authorization.k8s.io/r replaced\n");
+}
+
 #[tokio::test]
 async fn a_patch_does_not_move_an_object() {
     let server = Server::start().await;

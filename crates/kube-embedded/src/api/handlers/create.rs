@@ -10,7 +10,8 @@ use crate::api::body::{self, Body};
 use crate::api::builtin::rules;
 use crate::api::call::Call;
 use crate::api::judge::is_definition;
-use crate::api::{metadata, names, typed};
+use crate::api::{attributes, metadata, names, typed};
+use crate::auth::rbac::{Attributes, ResourceAttributes};
 use crate::objects::GroupResource;
 use crate::patch;
 use crate::status::{Cause, Status};
@@ -79,6 +80,12 @@ impl ApiServer {
             }
         }
         Err(Status::internal("no free name was found"))
+    }
+
+    /// The right to patch or to update is one to change what is there: who makes something by that needs another.
+    pub(super) fn check_right_to_create(&self, call: &Call) -> Result<(), Status> {
+        let wanted = ResourceAttributes { verb: "create".to_owned(), ..attributes(&call.request, &call.query) };
+        self.authorizer.check(&call.user, &Attributes::Resource(wanted))
     }
 
     /// Puts the object into the path's namespace, which must exist.

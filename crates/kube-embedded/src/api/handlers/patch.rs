@@ -7,8 +7,7 @@ use super::update::{Changed, Ownership};
 use crate::api::ApiServer;
 use crate::api::body::Body;
 use crate::api::call::Call;
-use crate::api::{attributes, metadata, typed};
-use crate::auth::rbac::{Attributes, ResourceAttributes};
+use crate::api::{metadata, typed};
 use crate::patch::{self, ApplyOptions};
 use crate::status::{Cause, Status};
 
@@ -94,9 +93,7 @@ impl ApiServer {
         if !metadata::text(applied, "resourceVersion").is_empty() || !metadata::text(applied, "uid").is_empty() {
             return Err(call.not_found());
         }
-        // The right to patch is one to change what is there.
-        let wanted = ResourceAttributes { verb: "create".to_owned(), ..attributes(&call.request, &call.query) };
-        self.authorizer.check(&call.user, &Attributes::Resource(wanted))?;
+        self.check_right_to_create(call)?;
         let new = patch::apply(None, applied, options, &call.resource.merge)?;
         let (new, _) = typed::check(call, new)?;
         self.create_object(call, new, Ownership::Applied).await

@@ -41,7 +41,15 @@ impl ApiServer {
             ));
         }
         loop {
-            let current = self.find(call)?;
+            let Ok(current) = self.find(call) else {
+                let done = self.make(call, object.clone()).await;
+                // Somebody else was faster: theirs is what is replaced.
+                if done.as_ref().is_err_and(|status| status.reason() == "AlreadyExists") {
+                    continue;
+                }
+                let (object, said) = done?;
+                return Ok(self.show(call, StatusCode::CREATED, &object, &[warnings, said].concat()));
+            };
             let done = self.replace(call, &current, object.clone(), Ownership::Tracked).await;
             // Where nobody named a version, the last one to come wins.
             let fixed = !metadata::text(&object, "resourceVersion").is_empty();
@@ -50,6 +58,21 @@ impl ApiServer {
                 return Ok(self.show(call, StatusCode::OK, &object, &[warnings, said].concat()));
             }
         }
+    }
+
+    /// Makes what was to take the place of an object that is not there, if it is of a kind of which that is done.
+    async fn make(&self, call: &Call, mut object: Value) -> Result<Changed, Status> {
+        if !call.resource.is_made_by_update() || !call.request.subresource.is_empty() {
+            return Err(call.not_found());
+        }
+        let uid = metadata::text(&object, "uid");
+        if !uid.is_empty() {
+            return Err(other_life(call, uid, ""));
+        }
+        self.check_right_to_create(call)?;
+        metadata::set(&mut object, "name", Some(call.request.name.as_str().into()));
+        metadata::set(&mut object, "resourceVersion", None);
+        self.create_object(call, object, Ownership::Tracked).await
     }
 
     /// Whether a write has failed because the object is no longer what it was. The change that it has lost against may
@@ -131,11 +154,16 @@ impl ApiServer {
         }
         let (uid, current_uid) = (metadata::text(new, "uid"), metadata::text(&current.value, "uid"));
         if !uid.is_empty() && uid != current_uid {
-            let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {current_uid}");
-            return Err(Status::conflict(group, plural, name, why));
+            return Err(other_life(call, uid, current_uid));
         }
         Ok(())
     }
+}
+
+/// 409 of an object that has the name of the one that was meant, if there is any.
+fn other_life(call: &Call, meant: &str, is: &str) -> Status {
+    let why = format!("Precondition failed: UID in precondition: {meant}, UID in object meta: {is}");
+    Status::conflict(&call.resource.group, &call.resource.plural, &call.request.name, why)
 }
 
 pub(in crate::api) fn keep_server_fields(new: &mut Value, current: &Value) {
