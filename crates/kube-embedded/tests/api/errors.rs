@@ -46,6 +46,33 @@ async fn a_field_that_is_there_twice_is_told_as_the_request_wants_it() {
 }
 
 #[tokio::test]
+async fn a_patch_that_does_not_fit_the_kind_is_invalid() {
+    let server = Server::start().await;
+    assert_eq!(server.request("POST", CONFIGMAPS, Some(json!({"metadata": {"name": "a"}}))).await.0, 201);
+    let patch = async |kind: &str, query: &str, body: serde_json::Value| {
+        let media = format!("application/{kind}+json");
+        server.request_as("PATCH", &format!("{CONFIGMAPS}/a{query}"), &media, body.to_string()).await
+    };
+    let wrong = json!({"data": {"k": 1}});
+    for (kind, query, body) in [
+        ("merge-patch", "", wrong.clone()),
+        ("strategic-merge-patch", "", wrong),
+        ("json-patch", "", json!([{"op": "add", "path": "/data", "value": 1}])),
+        ("merge-patch", "", json!({"kind": "Secret"})),
+        ("merge-patch", "?fieldValidation=Strict", json!({"dta": {}})),
+    ] {
+        let (code, refused) = patch(kind, query, body.clone()).await;
+        assert_eq!((code, refused["reason"].as_str()), (422, Some("Invalid")), "{body}: {refused}");
+        let message = refused["message"].as_str().unwrap();
+        assert!(message.starts_with(" \"\" is invalid: patch: Invalid value: "), "{message}");
+        assert_eq!(refused["details"]["causes"][0]["field"], "patch");
+    }
+    let output = server.kubectl(&["patch", "cm", "a", "-p", r#"{"data": {"k": 1}}"#]).await;
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(said.starts_with("The request is invalid: patch: Invalid value: "), "{said}");
+}
+
+#[tokio::test]
 async fn every_violation_is_told_at_once() {
     let server = Server::start().await;
     let (code, answer) = server

@@ -6,6 +6,7 @@ use serde_json::Value;
 use super::update::{Changed, Ownership};
 use crate::api::ApiServer;
 use crate::api::body::Body;
+use crate::api::builtin::causes::Causes;
 use crate::api::call::Call;
 use crate::api::{metadata, typed};
 use crate::patch::{self, ApplyOptions};
@@ -39,7 +40,7 @@ impl ApiServer {
                 MERGE => patch::merge(&current.value, &body)?,
                 _ => patch::strategic(&current.value, &body, &call.resource.merge)?,
             };
-            let (new, warnings) = typed::check(call, new)?;
+            let (new, warnings) = typed::check(call, new).map_err(|why| unfit(&body, &why))?;
             check_place(call, &new)?;
             let fixed = new["metadata"]["resourceVersion"] != current.value["metadata"]["resourceVersion"];
             let done = self.replace(call, &current, new, Ownership::Tracked).await;
@@ -98,6 +99,14 @@ impl ApiServer {
         let (new, _) = typed::check(call, new)?;
         self.create_object(call, new, Ownership::Applied).await
     }
+}
+
+/// 422 of a patch that makes of an object what its kind does not know. (kube-apiserver shows the whole of what was made
+/// where it is no strategic merge patch.)
+fn unfit(patch: &Value, why: &Status) -> Status {
+    let mut causes = Causes::default();
+    causes.invalid("patch", &patch.to_string().into(), &why.to_string());
+    Status::invalid("", "", "", causes.0)
 }
 
 /// A patch can't move an object to another name or namespace (`checkName` in
