@@ -246,6 +246,29 @@ async fn an_update_makes_what_is_not_there_of_the_kinds_of_which_kubernetes_make
 }
 
 #[tokio::test]
+async fn only_the_object_that_was_meant_is_deleted() {
+    let server = Server::start().await;
+    let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
+    let (_, made) = server.request("POST", leases, Some(json!({"metadata": {"name": "a"}}))).await;
+    let (uid, version) = (&made["metadata"]["uid"], &made["metadata"]["resourceVersion"]);
+    for (field, what, is, why) in [
+        ("uid", "UID", uid, "The object might have been deleted and then recreated"),
+        ("resourceVersion", "ResourceVersion", version, "The object might have been modified"),
+    ] {
+        let options = json!({"preconditions": {field: "0"}});
+        let (code, refused) = server.request("DELETE", &format!("{leases}/a"), Some(options)).await;
+        let message = format!(
+            "Operation cannot be fulfilled on Lease.coordination.k8s.io \"a\": the {what} in the precondition (0) does \
+             not match the {what} in record ({}). {why}",
+            is.as_str().unwrap()
+        );
+        assert_eq!((code, &refused["message"]), (409, &json!(message)));
+    }
+    let options = json!({"preconditions": {"uid": uid, "resourceVersion": version}});
+    assert_eq!(server.request("DELETE", &format!("{leases}/a"), Some(options)).await.0, 200);
+}
+
+#[tokio::test]
 async fn a_patch_does_not_move_an_object() {
     let server = Server::start().await;
     server.request("POST", CONFIGMAPS, Some(json!({"metadata": {"name": "a"}}))).await;

@@ -262,17 +262,19 @@ impl Options {
     }
 
     fn check(&self, call: &Call, object: &Object) -> Result<(), Status> {
-        let conflict = |what: &str, wanted: &str, is: &str| {
-            let why = format!("Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {is}");
-            Err(Status::conflict(&call.resource.group, &call.resource.plural, &object.key.name, why))
+        // In the words of `BeforeDelete` (`k8s.io/apiserver/pkg/registry/rest/delete.go`), which says the kind.
+        let conflict = |what: &str, wanted: &str, is: &str, why: &str| {
+            let text =
+                format!("the {what} in the precondition ({wanted}) does not match the {what} in record ({is}). {why}");
+            Err(Status::conflict(&call.resource.group, &call.resource.kind, &object.key.name, text))
         };
         let uid = metadata::text(&object.value, "uid");
         if let Some(wanted) = self.uid.as_deref().filter(|wanted| *wanted != uid) {
-            return conflict("UID", wanted, uid);
+            return conflict("UID", wanted, uid, "The object might have been deleted and then recreated");
         }
         let version = object.version.to_string();
         match self.version.as_deref().filter(|wanted| *wanted != version) {
-            Some(wanted) => conflict("ResourceVersion", wanted, &version),
+            Some(wanted) => conflict("ResourceVersion", wanted, &version, "The object might have been modified"),
             None => Ok(()),
         }
     }
