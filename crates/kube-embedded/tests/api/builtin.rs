@@ -262,6 +262,8 @@ async fn a_token_is_made_of_what_was_asked_for_or_refused() {
         let (code, made) = ask(spec.clone()).await;
         assert_eq!(code, 201, "{made}");
         assert_eq!(made["spec"]["expirationSeconds"], spec.get("expirationSeconds").cloned().unwrap_or(json!(3600)));
+        let audiences = spec.get("audiences").cloned().unwrap_or(json!(["https://kubernetes.default.svc"]));
+        assert_eq!(made["spec"]["audiences"], audiences);
         assert!(made["status"]["token"].is_string());
     }
 }

@@ -13,7 +13,7 @@ use crate::api::builtin::retype;
 use crate::api::call::Call;
 use crate::api::{metadata, typed};
 use crate::auth::rbac::{Attributes, Decision, ResourceAttributes};
-use crate::auth::tokens::{Subject, TokenRequest};
+use crate::auth::tokens::{AUDIENCE, Subject, TokenRequest};
 use crate::objects::GroupResource;
 use crate::status::{Cause, Status};
 use crate::user::UserInfo;
@@ -117,6 +117,9 @@ impl ApiServer {
             let message = "TokenRequest in version \"v1\" cannot be handled as a TokenRequest";
             Status::bad_request(format!("{message}: {error}"))
         })?;
+        if request["spec"]["audiences"].as_array().is_none_or(Vec::is_empty) {
+            request["spec"]["audiences"] = json!([AUDIENCE]);
+        }
         let spec = &request["spec"];
         let seconds = spec["expirationSeconds"].as_i64().unwrap_or(USUAL);
         let mut causes = Causes::default();
