@@ -1,5 +1,7 @@
 //! Collecting what is wrong with an object, in the words of `k8s.io/apimachinery/pkg/util/validation/field`.
 
+use std::fmt;
+
 use serde_json::Value;
 
 use crate::api::names;
@@ -30,9 +32,9 @@ impl Causes {
         self.add("FieldValueForbidden", field, with("Forbidden".to_owned(), why));
     }
 
-    /// Something occurs twice.
-    pub fn duplicate(&mut self, field: &str, value: &str) {
-        self.add("FieldValueDuplicate", field, format!("Duplicate value: \"{value}\""));
+    /// Something occurs twice; `value` as it is shown.
+    pub fn duplicate(&mut self, field: &str, value: impl fmt::Display) {
+        self.add("FieldValueDuplicate", field, format!("Duplicate value: {value}"));
     }
 
     /// A reference leads nowhere.

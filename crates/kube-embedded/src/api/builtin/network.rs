@@ -76,13 +76,25 @@ pub fn validate_service(causes: &mut Causes, new: &Value, old: Option<&Value>) {
             name => {
                 causes.name(&format!("{path}.name"), &port["name"], names::dns_label);
                 if ports[..index].iter().any(|other| other["name"] == name) {
-                    causes.duplicate(&format!("{path}.name"), name);
+                    causes.duplicate(&format!("{path}.name"), &port["name"]);
                 }
             }
         }
         causes.port(&format!("{path}.port"), &port["port"]);
         causes.port(&format!("{path}.targetPort"), &port["targetPort"]);
         causes.one_of(&format!("{path}.protocol"), &port["protocol"], &["SCTP", "TCP", "UDP"]);
+    }
+    let place = |port: &Value| (port["port"].clone(), port["protocol"].clone());
+    for (index, port) in ports.iter().enumerate() {
+        if ports[..index].iter().any(|other| place(other) == place(port)) {
+            // As kube-apiserver shows what has to differ: its own type of a port, with nothing else set.
+            let (number, protocol) = place(port);
+            let shown = format!(
+                "{{\"Name\":\"\",\"Protocol\":{protocol},\"AppProtocol\":null,\"Port\":{number},\"TargetPort\":0,\
+                 \"NodePort\":0}}"
+            );
+            causes.duplicate(&format!("spec.ports[{index}]"), shown);
+        }
     }
     let Some(old) = old else { return };
     let address = old["spec"]["clusterIP"].as_str().unwrap_or_default();
@@ -113,6 +125,24 @@ pub fn validate_slice(causes: &mut Causes, new: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_service_has_a_port_once_for_each_protocol() {
+        let ports = json!([
+            {"name": "a", "port": 53, "protocol": "TCP"}, {"name": "b", "port": 53, "protocol": "UDP"},
+            {"name": "c", "port": 53, "protocol": "TCP"},
+        ]);
+        let mut service = json!({"spec": {"ports": ports}});
+        default_service(&mut service);
+        let mut causes = Causes::default();
+        validate_service(&mut causes, &service, None);
+        let found: Vec<String> = causes.0.iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect();
+        assert_eq!(
+            found,
+            ["spec.ports[2]: Duplicate value: {\"Name\":\"\",\"Protocol\":\"TCP\",\"AppProtocol\":null,\"Port\":53,\
+                 \"TargetPort\":0,\"NodePort\":0}"]
+        );
+    }
 
     #[test]
     fn names_of_addresses_are_labels() {

@@ -219,7 +219,7 @@ pub fn validate_spec(causes: &mut Causes, spec: &Value, path: &str, claims: &[&s
         causes.name(&field, &volume["name"], names::dns_label);
         let name = volume["name"].as_str().unwrap_or_default();
         if own.contains(&name) {
-            causes.duplicate(&field, name);
+            causes.duplicate(&field, &volume["name"]);
         }
         own.push(name);
         for (number, source) in volume["projected"]["sources"].as_array().into_iter().flatten().enumerate() {
@@ -238,7 +238,7 @@ pub fn validate_spec(causes: &mut Causes, spec: &Value, path: &str, claims: &[&s
             let path = format!("{path}.{list}[{index}]");
             let name = container["name"].as_str().unwrap_or_default();
             if !name.is_empty() && seen.contains(&name) {
-                causes.duplicate(&format!("{path}.name"), name);
+                causes.duplicate(&format!("{path}.name"), &container["name"]);
             }
             seen.push(name);
             validate_container(causes, container, &path, &volumes);
@@ -274,7 +274,8 @@ fn validate_container(causes: &mut Causes, container: &Value, path: &str, volume
             causes.required(&format!("{path}.env[{index}].name"), "");
         }
     }
-    for (index, mount) in container["volumeMounts"].as_array().into_iter().flatten().enumerate() {
+    let mounts = container["volumeMounts"].as_array().map_or(&[][..], Vec::as_slice);
+    for (index, mount) in mounts.iter().enumerate() {
         let path = format!("{path}.volumeMounts[{index}]");
         match mount["name"].as_str().unwrap_or_default() {
             "" => causes.required(&format!("{path}.name"), ""),
@@ -283,6 +284,9 @@ fn validate_container(causes: &mut Causes, container: &Value, path: &str, volume
         }
         if mount["mountPath"].as_str().is_none_or(str::is_empty) {
             causes.required(&format!("{path}.mountPath"), "");
+        }
+        if mounts[..index].iter().any(|other| other["mountPath"] == mount["mountPath"]) {
+            causes.invalid(&format!("{path}.mountPath"), &mount["mountPath"], "must be unique");
         }
     }
     validate_resources(causes, &container["resources"], &format!("{path}.resources"));
@@ -364,6 +368,16 @@ mod tests {
         );
         assert_eq!(found[1], "spec.containers[0].image: Required value");
         assert_eq!(found[2], "spec.containers[1].volumeMounts[0].name: Not found: \"v\"");
+    }
+
+    #[test]
+    fn nothing_is_mounted_over_something_else() {
+        let mut pod = pod();
+        pod["spec"]["volumes"] = json!([{"name": "v"}]);
+        let mount = |path: &str| json!({"name": "v", "mountPath": path});
+        pod["spec"]["containers"][0]["volumeMounts"] = json!([mount("/a"), mount("/b"), mount("/a")]);
+        let path = "spec.containers[0].volumeMounts[2].mountPath";
+        assert_eq!(problems(&pod, None), [format!("{path}: Invalid value: \"/a\": must be unique")]);
     }
 
     #[test]

@@ -220,7 +220,7 @@ fn validate_conditions(causes: &mut Causes, all: &Value, path: &str) {
         let path = format!("{path}[{index}]");
         let name = condition["name"].as_str().unwrap_or_default();
         if seen.contains(&name) {
-            causes.duplicate(&format!("{path}.name"), name);
+            causes.duplicate(&format!("{path}.name"), &condition["name"]);
         }
         seen.push(name);
         causes.name(&format!("{path}.name"), &condition["name"], names::qualified_name);
