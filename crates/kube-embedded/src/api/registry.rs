@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::builtin::events;
 use super::schema::Schema;
 use super::selector;
 use crate::objects::GroupResource;
@@ -140,8 +141,11 @@ impl Resource {
     }
 
     /// An object of it in some version, if it was written in another. Nothing but the version's name differs: no other
-    /// conversion is done (strategy `None`). Of what is built in there is one version.
+    /// conversion is done (strategy `None`). Of what is built in there is one version, but for events.
     pub fn convert(&self, object: &Value, version: &str) -> Option<Value> {
+        if self.is_event() {
+            return events::convert(object, &api_version(&self.group, version));
+        }
         let written_in = object["apiVersion"].as_str()?;
         let written_in = written_in.rsplit_once('/').unwrap_or(("", written_in));
         if !self.is_custom() || written_in == (self.group.as_str(), version) {
@@ -152,9 +156,15 @@ impl Resource {
         Some(object)
     }
 
-    /// Group and plural.
+    /// Group and plural by which its objects are stored.
     pub fn group_resource(&self) -> GroupResource {
-        GroupResource::new(self.group.clone(), self.plural.clone())
+        let group = if self.is_event() { "" } else { &self.group };
+        GroupResource::new(group, self.plural.clone())
+    }
+
+    /// Whether its objects are events, of which there is a resource in two groups.
+    fn is_event(&self) -> bool {
+        !self.is_custom() && self.plural == "events" && matches!(self.group.as_str(), "" | events::GROUP)
     }
 
     /// Whether the resource is defined by a CustomResourceDefinition.
@@ -194,7 +204,8 @@ impl Resource {
     pub fn is_made_by_update(&self) -> bool {
         matches!(
             (self.group.as_str(), self.plural.as_str()),
-            ("", "endpoints" | "events" | "services")
+            ("", "endpoints" | "services")
+                | ("" | events::GROUP, "events")
                 | ("coordination.k8s.io", "leases")
                 | ("rbac.authorization.k8s.io", _)
         )

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::builtin::events;
 use super::registry::{Resource, Shape};
 use crate::status::Status;
 
@@ -40,10 +41,14 @@ impl Selector {
     pub fn parse(resource: &Resource, labels: Option<&str>, fields: Option<&str>) -> Result<Self, Status> {
         let labels = parse_labels(labels.unwrap_or_default())
             .map_err(|why| Status::bad_request(format!("unable to parse requirement: {why}")))?;
-        let fields = parse_fields(fields.unwrap_or_default())?;
-        for requirement in &fields {
+        let mut fields = parse_fields(fields.unwrap_or_default())?;
+        for requirement in &mut fields {
             if !supported(resource, &requirement.path) {
                 return Err(Status::bad_request(format!("field label not supported: {}", requirement.path)));
+            }
+            // What is stored is what is selected.
+            if resource.group == events::GROUP {
+                requirement.path = events::stored_path(&requirement.path);
             }
         }
         Ok(Self { labels, fields })
@@ -113,6 +118,18 @@ fn supported(resource: &Resource, path: &str) -> bool {
             "reason",
             "reportingComponent",
             "source",
+            "type",
+        ],
+        (events::GROUP, "events") => &[
+            "regarding.kind",
+            "regarding.namespace",
+            "regarding.name",
+            "regarding.uid",
+            "regarding.apiVersion",
+            "regarding.resourceVersion",
+            "regarding.fieldPath",
+            "reason",
+            "reportingController",
             "type",
         ],
         ("", "namespaces") => &["status.phase"],

@@ -1,5 +1,7 @@
 //! What the server does for the built-in kinds: defaults, addresses, accounts, deletion, scale, reviews.
 
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use kube_embedded::user::UserInfo;
 use serde_json::{Value, json};
 
@@ -105,6 +107,51 @@ async fn a_running_pod_goes_gracefully_and_another_at_once() {
     let (_, forced) = server.request("DELETE", &format!("{PODS}/b"), Some(json!({"gracePeriodSeconds": 0}))).await;
     assert_eq!(forced["metadata"]["name"], "b");
     assert_eq!(server.request("GET", &format!("{PODS}/b"), None).await.0, 404);
+}
+
+#[tokio::test]
+async fn the_events_of_both_groups_are_the_same_in_two_forms() {
+    let server = Server::start().await;
+    let (core, other) = ("/api/v1/namespaces/default/events", "/apis/events.k8s.io/v1/namespaces/default/events");
+    let reporter = Reporter { controller: "example.com/tester".to_owned(), instance: Some("a".to_owned()) };
+    let recorder = Recorder::new(server.client.clone(), reporter);
+    let pod = ObjectReference {
+        kind: Some("Pod".to_owned()),
+        namespace: Some("default".to_owned()),
+        name: Some("p".to_owned()),
+        ..ObjectReference::default()
+    };
+    let event = Event {
+        type_: EventType::Warning,
+        reason: "Tried".to_owned(),
+        note: Some("it was tried".to_owned()),
+        action: "Try".to_owned(),
+        secondary: None,
+    };
+    for _ in 0..2 {
+        recorder.publish(&event, &pod).await.unwrap();
+    }
+    let (_, list) = server.request("GET", &format!("{core}?fieldSelector=involvedObject.name%3Dp"), None).await;
+    let told = &list["items"][0];
+    assert_eq!((&told["apiVersion"], &told["message"]), (&json!("v1"), &json!("it was tried")), "{list}");
+    assert_eq!((&told["reportingComponent"], &told["series"]["count"]), (&json!("example.com/tester"), &json!(2)));
+    let selector = "fieldSelector=regarding.name%3Dp,reportingController%3Dexample.com/tester";
+    let (_, list) = server.request("GET", &format!("{other}?{selector}"), None).await;
+    let same = &list["items"][0];
+    assert_eq!((&list["apiVersion"], &same["note"]), (&json!("events.k8s.io/v1"), &json!("it was tried")), "{list}");
+    assert_eq!((&same["metadata"]["uid"], same.get("message")), (&told["metadata"]["uid"], None));
+    let (_, added) = server.request("GET", &format!("{other}?watch=1&timeoutSeconds=1"), None).await;
+    assert_eq!((&added["type"], &added["object"]), (&json!("ADDED"), same));
+    assert!(server.kubectl_ok(&["get", "events.events.k8s.io"]).await.contains("it was tried"));
+
+    let old = json!({"metadata": {"name": "old"}, "involvedObject": {"namespace": "default"}, "count": 3});
+    assert_eq!(server.request("POST", core, Some(old)).await.0, 201);
+    let (_, shown) = server.request("GET", &format!("{other}/old"), None).await;
+    assert_eq!((&shown["deprecatedCount"], &shown["regarding"]), (&json!(3), &json!({"namespace": "default"})));
+    let (code, refused) = server.request("POST", other, Some(json!({"metadata": {"name": "bare"}}))).await;
+    assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("eventTime")), "{refused}");
+    assert_eq!(server.request("DELETE", &format!("{other}/old"), None).await.0, 200);
+    assert_eq!(server.request("GET", &format!("{core}/old"), None).await.0, 404);
 }
 
 #[tokio::test]

@@ -1,4 +1,4 @@
-//! ConfigMaps, Secrets and Events.
+//! ConfigMaps and Secrets.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -56,14 +56,5 @@ pub fn validate(causes: &mut Causes, plural: &str, new: &Value, old: Option<&Val
                 causes.forbidden(field, why);
             }
         }
-    }
-}
-
-/// An event lies in the namespace of what it is about.
-pub fn validate_event(causes: &mut Causes, new: &Value) {
-    let involved = new["involvedObject"]["namespace"].as_str().unwrap_or_default();
-    let own = new["metadata"]["namespace"].as_str().unwrap_or_default();
-    if involved != own && !(involved.is_empty() && own == "default") {
-        causes.invalid("involvedObject.namespace", &json!(involved), "does not match event.namespace");
     }
 }

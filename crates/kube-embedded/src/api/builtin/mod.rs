@@ -2,6 +2,7 @@
 
 pub mod causes;
 mod config;
+pub mod events;
 mod network;
 mod pods;
 mod quantities;
@@ -10,8 +11,8 @@ mod statefulsets;
 mod storage;
 
 use k8s_openapi::api::{
-    admissionregistration, apps, authentication, authorization, coordination, core::v1 as core, discovery, rbac,
-    storage as storage_api,
+    admissionregistration, apps, authentication, authorization, coordination, core::v1 as core, discovery,
+    events::v1 as events_api, rbac, storage as storage_api,
 };
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions;
 use serde::Serialize;
@@ -73,6 +74,7 @@ fn other_resources() -> Vec<Resource> {
             .with_scale(&["spec", "replicas"], &["status", "replicas"]),
         named::<coordination::v1::Lease>("leases", "LeaseList", &[]),
         named::<discovery::v1::EndpointSlice>("endpointslices", "EndpointSliceList", &[]),
+        named::<events_api::Event>("events", "EventList", &["ev"]),
         named::<rbac::v1::Role>("roles", "RoleList", &[]),
         named::<rbac::v1::RoleBinding>("rolebindings", "RoleBindingList", &[]),
         cluster(named::<rbac::v1::ClusterRole>("clusterroles", "ClusterRoleList", &[])),

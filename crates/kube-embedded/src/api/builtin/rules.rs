@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::causes::Causes;
-use super::{config, network, pods, quantities, statefulsets, storage};
+use super::{config, events, network, pods, quantities, statefulsets, storage};
 use crate::api::admission::conditions;
 use crate::api::names;
 
@@ -72,7 +72,8 @@ pub fn validate(group: &str, plural: &str, new: &Value, old: Option<&Value>) -> 
         ("", "persistentvolumes") => storage::validate_volume(&mut causes, new, old),
         ("storage.k8s.io", "storageclasses") => storage::validate_class(&mut causes, new, old),
         ("", "secrets" | "configmaps") => config::validate(&mut causes, plural, new, old),
-        ("", "events") => config::validate_event(&mut causes, new),
+        ("", "events") => events::validate(&mut causes, new),
+        (events::GROUP, "events") => events::validate_strictly(&mut causes, new, old),
         ("rbac.authorization.k8s.io", "rolebindings" | "clusterrolebindings") => {
             validate_binding(&mut causes, new, old);
         }

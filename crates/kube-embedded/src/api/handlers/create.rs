@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::update::{Changed, Ownership};
 use crate::api::ApiServer;
 use crate::api::body::{self, Body};
-use crate::api::builtin::rules;
+use crate::api::builtin::{events, rules};
 use crate::api::call::Call;
 use crate::api::judge::is_definition;
 use crate::api::{attributes, metadata, names, typed};
@@ -70,7 +70,7 @@ impl ApiServer {
                 }
                 return Ok((self.dry(call, candidate), warnings));
             }
-            match self.store.create(key, candidate).await {
+            match self.store.create(key, events::as_stored(candidate)).await {
                 Err(crate::store::Error::AlreadyExists) if generated => {}
                 Err(error) => return Err(call.store_error(&name, &error)),
                 Ok(object) => {

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use crate::api::ApiServer;
 use crate::api::body::Body;
+use crate::api::builtin::events;
 use crate::api::call::{Call, modified};
 use crate::api::{metadata, typed};
 use crate::patch;
@@ -126,7 +127,11 @@ impl ApiServer {
     /// Stores what becomes of an object, which goes if nothing holds it any more.
     pub(in crate::api) async fn put(&self, current: &Object, new: Value) -> Result<Arc<Object>, crate::store::Error> {
         let (key, version) = (current.key.clone(), current.version);
-        if may_go(&new) { self.store.delete(key, version).await } else { self.store.update(key, new, version).await }
+        if may_go(&new) {
+            self.store.delete(key, version).await
+        } else {
+            self.store.update(key, events::as_stored(new), version).await
+        }
     }
 
     fn wrong_version(&self, call: &Call, version: &str) -> Status {

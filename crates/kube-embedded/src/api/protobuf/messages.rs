@@ -22,14 +22,15 @@ pub enum Kind {
 
 use Kind::{Bool, Bytes, Int, IntOrString, List, Map, Message, MicroTime, Text, Time};
 
-/// The message of a kind.
-pub fn message(kind: &str) -> Option<&'static [Field]> {
+/// The message of a kind; of almost every one there is one version.
+pub fn message(version: &str, kind: &str) -> Option<&'static [Field]> {
     Some(match kind {
         "Binding" => BINDING,
         "ClusterRole" | "Role" => ROLE,
         "ClusterRoleBinding" | "RoleBinding" => ROLE_BINDING,
         "ConfigMap" => CONFIG_MAP,
         "DeleteOptions" => DELETE_OPTIONS,
+        "Event" if version == "events.k8s.io/v1" => OTHER_EVENT,
         "Event" => EVENT,
         "Eviction" => EVICTION,
         "Lease" => LEASE,
@@ -138,22 +139,44 @@ const SERVICE_PORT: &[Field] = &[
     (6, "appProtocol", Text),
 ];
 
+const EVENT_SERIES: Kind = Message(&[(1, "count", Int), (2, "lastObservedTime", MicroTime)]);
+
+const EVENT_SOURCE: Kind = Message(&[(1, "component", Text), (2, "host", Text)]);
+
 const EVENT: &[Field] = &[
     (1, "metadata", METADATA),
     (2, "involvedObject", REFERENCE),
     (3, "reason", Text),
     (4, "message", Text),
-    (5, "source", Message(&[(1, "component", Text), (2, "host", Text)])),
+    (5, "source", EVENT_SOURCE),
     (6, "firstTimestamp", Time),
     (7, "lastTimestamp", Time),
     (8, "count", Int),
     (9, "type", Text),
     (10, "eventTime", MicroTime),
-    (11, "series", Message(&[(1, "count", Int), (2, "lastObservedTime", MicroTime)])),
+    (11, "series", EVENT_SERIES),
     (12, "action", Text),
     (13, "related", REFERENCE),
     (14, "reportingComponent", Text),
     (15, "reportingInstance", Text),
+];
+
+const OTHER_EVENT: &[Field] = &[
+    (1, "metadata", METADATA),
+    (2, "eventTime", MicroTime),
+    (3, "series", EVENT_SERIES),
+    (4, "reportingController", Text),
+    (5, "reportingInstance", Text),
+    (6, "action", Text),
+    (7, "reason", Text),
+    (8, "regarding", REFERENCE),
+    (9, "related", REFERENCE),
+    (10, "note", Text),
+    (11, "type", Text),
+    (12, "deprecatedSource", EVENT_SOURCE),
+    (13, "deprecatedFirstTimestamp", Time),
+    (14, "deprecatedLastTimestamp", Time),
+    (15, "deprecatedCount", Int),
 ];
 
 const LEASE: &[Field] = &[

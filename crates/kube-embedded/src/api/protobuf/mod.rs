@@ -28,7 +28,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Status> {
     let envelope = read(bytes.strip_prefix(MAGIC).ok_or_else(broken)?, messages::UNKNOWN).ok_or_else(broken)?;
     let text = |field: &str| envelope["typeMeta"][field].as_str().unwrap_or_default().to_owned();
     let (version, kind) = (text("apiVersion"), text("kind"));
-    let Some(message) = messages::message(&kind) else {
+    let Some(message) = messages::message(&version, &kind) else {
         return Err(Status::unsupported_media_type(format!(
             "{kind} in version \"{version}\" is not accepted as {MEDIA_TYPE}, send it as application/json"
         )));
@@ -154,6 +154,15 @@ mod tests {
             parse(&envelope("v1", "ConfigMap", &raw)).unwrap(),
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a"}, "data": {"k": "v"}, "immutable": true})
         );
+    }
+
+    #[test]
+    fn an_event_is_read_in_the_form_of_its_group() {
+        let raw = |text: u8| [field(1, &field(1, b"a")), field(text, b"m")].concat();
+        for (version, number, name) in [("v1", 4, "message"), ("events.k8s.io/v1", 10, "note")] {
+            let event = parse(&envelope(version, "Event", &raw(number))).unwrap();
+            assert_eq!((&event[name], &event["metadata"]["name"]), (&json!("m"), &json!("a")));
+        }
     }
 
     #[test]

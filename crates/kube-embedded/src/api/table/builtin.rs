@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use super::network::{ENDPOINT_SLICES, ENDPOINTS, SERVICES};
 use super::pods::{PODS, STATEFUL_SETS};
 use super::storage::{CLAIMS, STORAGE_CLASSES, VOLUMES};
-use super::{Layout, age, column, count, duration, items, name, number, or, text, wide};
+use super::{Definition, Layout, age, column, count, duration, items, name, number, or, text, wide};
+use crate::api::builtin::events;
 
 pub fn layout(group: &str, plural: &str) -> &'static Layout {
     match (group, plural) {
@@ -22,6 +23,7 @@ pub fn layout(group: &str, plural: &str) -> &'static Layout {
         ("", "secrets") => &SECRETS,
         ("", "serviceaccounts") => &SERVICE_ACCOUNTS,
         ("", "events") => &EVENTS,
+        (events::GROUP, "events") => &OTHER_EVENTS,
         ("", "namespaces") => &NAMESPACES,
         ("", "nodes") => &NODES,
         ("coordination.k8s.io", "leases") => &LEASES,
@@ -106,21 +108,22 @@ static BINDINGS: Layout = Layout {
     },
 };
 
-static EVENTS: Layout = Layout {
-    columns: &[
-        column("Last Seen"),
-        column("Type"),
-        column("Reason"),
-        column("Object"),
-        wide("Subobject"),
-        wide("Source"),
-        column("Message"),
-        wide("First Seen"),
-        wide("Count"),
-        wide("Name"),
-    ],
-    row: event,
-};
+const OF_EVENTS: &[Definition] = &[
+    column("Last Seen"),
+    column("Type"),
+    column("Reason"),
+    column("Object"),
+    wide("Subobject"),
+    wide("Source"),
+    column("Message"),
+    wide("First Seen"),
+    wide("Count"),
+    wide("Name"),
+];
+
+static EVENTS: Layout = Layout { columns: OF_EVENTS, row: event };
+
+static OTHER_EVENTS: Layout = Layout { columns: OF_EVENTS, row: |object| event(&events::in_core(object)) };
 
 fn event(object: &Value) -> Vec<Value> {
     let ago = |time: &str| if time.is_empty() { "<unknown>".to_owned() } else { duration::since(time) };
