@@ -103,15 +103,15 @@ impl Desk {
         store.map_err(|error| Trouble::store(&error))
     }
 
-    /// Says something of an order, as long as it runs. Answers whether it does.
+    /// Says something of an order, as long as it runs. Answers whether anybody wants what is made for it.
     async fn say<K: Order>(&self, name: &str, order: &str, said: &Said) -> Result<bool, String> {
         let api = self.api::<K>().await?;
         let object = match api.get(name).await {
             Err(kube::Error::Api(status)) if status.code == 404 => return Ok(false),
             result => result.map_err(|error| error.to_string())?,
         };
-        if object.order() != Some(order) || !object.is_running() {
-            return Ok(false);
+        if !object.is_running() || object.order() != Some(order) {
+            return Ok(!is_void(&object, order));
         }
         let (status, trouble) = match said {
             Said::Working(text) => ("Unknown", Trouble::new(RUNNING, text.as_str())),
@@ -131,11 +131,17 @@ impl Desk {
         Ok(true)
     }
 
-    /// Says something of an order, until that was heard or the order does not run any more.
-    pub async fn insist<K: Order>(&self, name: &str, order: &str, said: &Said) {
-        while let Err(error) = self.say::<K>(name, order, said).await {
-            tracing::debug!("an answer could not be given: {error}");
-            tokio::time::sleep(PAUSE).await;
+    /// Says something of an order, until that was heard or the order does not run any more. Answers whether anybody
+    /// wants what is made for it.
+    pub async fn insist<K: Order>(&self, name: &str, order: &str, said: &Said) -> bool {
+        loop {
+            match self.say::<K>(name, order, said).await {
+                Ok(is_wanted) => return is_wanted,
+                Err(error) => {
+                    tracing::debug!("an answer could not be given: {error}");
+                    tokio::time::sleep(PAUSE).await;
+                }
+            }
         }
     }
 
@@ -147,6 +153,12 @@ impl Desk {
             let _ = self.say::<K>(name, order, &Said::Working(how_far())).await;
         }
     }
+}
+
+/// Whether an order was given up: nobody looks for what is made for it.
+fn is_void<K: Order>(object: &K, order: &str) -> bool {
+    let said = conditions::get(object.conditions(), K::SAID);
+    object.order() != Some(order) || said.is_some_and(|said| said.status == "False")
 }
 
 /// Whether an order is to be carried out: it runs, and its object is not being deleted.

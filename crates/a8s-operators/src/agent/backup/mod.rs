@@ -13,12 +13,14 @@ use super::environment;
 use super::platform::kubernetes::Kubernetes;
 use super::signals::told_to_end;
 use super::{BACKUP_PORT, health};
+use crate::backup::access::Access;
 use crate::backup::conditions::{self, RUNNING, Trouble, UPLOADED, WITHDRAWN};
 use crate::backup::order::Order as _;
-use crate::store::Limits;
+use crate::store::{Limits, Store};
 use a8s_api::Backup;
 use http::StatusCode;
 use kube::ResourceExt as _;
+use std::cell::OnceCell;
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -107,7 +109,10 @@ async fn carry_out(desk: Rc<Desk>, environment: Rc<environment::Backup>) {
 async fn attempt(desk: Rc<Desk>, environment: Rc<environment::Backup>, backup: Backup, stop: CancellationToken) {
     let (name, order) = (backup.name_any(), backup.order().unwrap_or_default().to_owned());
     let is_taken = conditions::get(backup.conditions(), UPLOADED).is_some_and(|it| it.reason == RUNNING);
+    let way = OnceCell::new();
     let said = if is_taken {
+        // What is stored by then is removed below, if that can be.
+        let _ = find(&desk, &environment, &order, &way).await;
         let text = "the agent that made the backup ended before it was complete";
         Err(Trouble::new("AgentRestarted", text))
     } else {
@@ -115,7 +120,7 @@ async fn attempt(desk: Rc<Desk>, environment: Rc<environment::Backup>, backup: B
         let progress = Progress::default();
         let working = async {
             desk.insist::<Backup>(&name, &order, &Said::Working(progress.to_string())).await;
-            work(&desk, &environment, &backup, &progress).await
+            work(&desk, &environment, &order, &progress, &way).await
         };
         tokio::select! {
             result = working => result,
@@ -130,32 +135,153 @@ async fn attempt(desk: Rc<Desk>, environment: Rc<environment::Backup>, backup: B
         }
         Err(trouble) => {
             tracing::warn!(backup = name, order, "the backup was not made: {}", trouble.message);
-            remove_rest(&desk, &backup, &order).await;
             Said::Failed(trouble)
         }
     };
-    desk.insist::<Backup>(&name, &order, &said).await;
+    end(&desk, &name, &order, &said, way.get()).await;
+}
+
+/// Where the objects of an attempt are, and the client for them. It is kept to the attempt's end: who is to remove them
+/// when the Backup is gone finds no Secret.
+type Way = (Access, Store);
+
+/// Finds the way once.
+async fn find<'a>(
+    desk: &Desk,
+    environment: &environment::Backup,
+    order: &str,
+    way: &'a OnceCell<Way>,
+) -> Result<&'a Way, Trouble> {
+    let access = desk.access(&environment.pod.instance, order).await?;
+    let store = desk.store(&access).await?;
+    Ok(way.get_or_init(|| (access, store)))
 }
 
 async fn work(
     desk: &Desk,
     environment: &environment::Backup,
-    backup: &Backup,
+    order: &str,
     progress: &Progress,
+    way: &OnceCell<Way>,
 ) -> Result<String, Trouble> {
-    let order = backup.order().unwrap_or_default();
-    let access = desk.access(&environment.pod.instance, order).await?;
-    let store = desk.store(&access).await?;
-    let manifest = take::take(environment, &access, &store, progress).await?;
+    let (access, store) = find(desk, environment, order, way).await?;
+    let manifest = take::take(environment, access, store, progress).await?;
     Ok(format!("{} bytes in {} objects", manifest.summary.stored_bytes, manifest.summary.parts))
 }
 
-/// Removes what an attempt has stored. The controller does the same, but it may not hear of this agent's last object.
-async fn remove_rest(desk: &Desk, backup: &Backup, order: &str) {
-    let instance = backup.ordered_instance().unwrap_or_default();
-    let Ok(access) = desk.access(instance, order).await else { return };
-    let Ok(store) = desk.store(&access).await else { return };
-    if let Err(error) = store.delete_below(&access.prefix).await {
-        tracing::info!("what was stored is left to the controller: {error}");
+/// Answers an order. What nobody wants does not stay in the store: the controller removes it, too, but it may have done
+/// so before this agent's last object, and have let the Backup go while the agent did not reach the API.
+async fn end(desk: &Desk, name: &str, order: &str, said: &Said, way: Option<&Way>) {
+    if matches!(said, Said::Failed(_)) {
+        remove_rest(way).await;
+    }
+    if !desk.insist::<Backup>(name, order, said).await {
+        tracing::info!(backup = name, order, "nobody wants the backup any more");
+        remove_rest(way).await;
+    }
+}
+
+/// Removes what an attempt has stored.
+async fn remove_rest(way: Option<&Way>) {
+    if let Some((access, store)) = way
+        && let Err(error) = store.delete_below(&access.prefix).await
+    {
+        tracing::warn!("what was stored is left to the controller: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::environment::Pod;
+    use crate::archive::keys::DataKey;
+    use crate::store::{Config, Credentials, Names};
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::{Value, json};
+    use std::convert::Infallible;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicU32, Ordering};
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
+    /// An agent's desk at an API server that gives one answer to everything.
+    fn desk(code: u16, answer: &Value) -> Desk {
+        let answer = answer.to_string().into_bytes();
+        let service = tower::service_fn(move |_: Request<Body>| {
+            let response = Response::builder().status(code).body(Body::from(answer.clone())).expect("a response");
+            std::future::ready(Ok::<_, Infallible>(response))
+        });
+        let pod = Pod {
+            instance: "solo".into(),
+            name: "solo-0".into(),
+            namespace: "shop".into(),
+            address: [127, 64, 0, 9].into(),
+            socket_directory: "/s".into(),
+        };
+        let platform = Kubernetes::new(&pod, &|_: &str| None).with_client(kube::Client::new(service, "shop"));
+        Desk::new(platform, &pod, "p1")
+    }
+
+    /// A store that has nothing, and how often it was asked.
+    async fn store() -> (Way, Arc<AtomicU32>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
+        let asked: Arc<AtomicU32> = Arc::default();
+        let count = asked.clone();
+        tokio::spawn(async move {
+            loop {
+                let Ok((mut stream, _)) = listener.accept().await else { return };
+                let _ = stream.read(&mut [0; 16 << 10]).await;
+                count.fetch_add(1, Ordering::Relaxed);
+                let body = "<ListBucketResult></ListBucketResult>";
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close", body.len());
+                let _ = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await;
+            }
+        });
+        let config =
+            Config { bucket: "bucket".to_owned(), region: "r".to_owned(), endpoint: Some(endpoint), path_style: true };
+        let credentials = Credentials { access_key: "key".to_owned(), secret_key: "secret".to_owned() };
+        let key = DataKey::derive(b"secret", "b1");
+        let access = Access::new("o1", &config, &credentials, &key, ("b1", "shop/solo/b1/o1"));
+        let store = Store::new(&config, &credentials, Names::system(), LIMITS).expect("a client");
+        ((access, store), asked)
+    }
+
+    fn backup(order: &str, uploaded: &str) -> Value {
+        let condition = |type_: &str, status: &str| {
+            json!({"type": type_, "status": status, "reason": "R", "message": "",
+                   "lastTransitionTime": "1970-01-01T00:00:01Z"})
+        };
+        let conditions = [condition("InProgress", "True"), condition(UPLOADED, uploaded)];
+        json!({
+            "apiVersion": "backups.anynines.com/v1beta3", "kind": "Backup",
+            "metadata": {"name": "b", "namespace": "shop"},
+            "spec": {"serviceInstance": {"apiGroup": "g", "kind": "k", "name": "solo"}},
+            "status": {"conditions": conditions, "backupID": order},
+        })
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_when_nobody_wants_it_any_more_is_removed() {
+        let gone = json!({"apiVersion": "v1", "kind": "Status", "status": "Failure", "reason": "NotFound",
+                          "message": "not found", "code": 404});
+        let done = Said::Done(Trouble::new("Uploaded", ""));
+        let failed = Said::Failed(Trouble::new("BaseBackupFailed", ""));
+        for (code, answer, said, removals) in [
+            (200, backup("o1", "Unknown"), &done, 0),
+            // The first answer was heard, and its own answer was lost.
+            (200, backup("o1", "True"), &done, 0),
+            (404, gone.clone(), &done, 1),
+            (200, backup("o2", "Unknown"), &done, 1),
+            (200, backup("o1", "False"), &done, 1),
+            (200, backup("o1", "Unknown"), &failed, 1),
+            // It may have been out of reach at first.
+            (404, gone, &failed, 2),
+        ] {
+            let (way, asked) = store().await;
+            end(&desk(code, &answer), "b", "o1", said, Some(&way)).await;
+            assert_eq!(asked.load(Ordering::Relaxed), removals, "{said:?}: {answer}");
+        }
     }
 }

@@ -68,6 +68,12 @@ impl Kubernetes {
         }
     }
 
+    /// With a client that is there already.
+    #[cfg(test)]
+    pub fn with_client(self, client: Client) -> Self {
+        Self { client: OnceCell::new_with(Some(client)), ..self }
+    }
+
     /// A client of the API, with the rights of the pod.
     ///
     /// # Errors
