@@ -25,7 +25,7 @@ pub const RUNNING: &str = "Running";
 pub const WITHDRAWN: &str = "Withdrawn";
 
 /// Reasons that stay as they are until somebody changes something: trying again would give the same.
-const PERMANENT: [&str; 12] = [
+const PERMANENT: [&str; 13] = [
     "AccessDenied",
     "BackupDamaged",
     "BackupIncomplete",
@@ -33,6 +33,7 @@ const PERMANENT: [&str; 12] = [
     "BucketNotFound",
     "CredentialsRefused",
     "EncryptionPasswordChanged",
+    "ExchangeNotSupported",
     "InstanceNotFound",
     "NoSpace",
     "OtherMajor",

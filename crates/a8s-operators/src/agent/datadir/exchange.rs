@@ -8,11 +8,14 @@
 
 use super::{DATA, STAGED};
 use crate::postgresql::durable;
+use nix::errno::Errno;
 use std::io;
 use std::path::Path;
 
 /// Directory of contents that are being removed.
 const DISCARDED: &str = "discarded";
+/// Directory in which an exchange is tried.
+const TRIAL: &str = "trial";
 /// File within the data directory.
 const MARK: &str = "a9s.generation";
 
@@ -34,6 +37,30 @@ pub fn generation(data: &Path) -> io::Result<Option<String>> {
 /// As writing.
 pub fn mark(data: &Path, generation: Option<&str>) -> io::Result<()> {
     durable::replace(&data.join(MARK), generation.unwrap_or_default().as_bytes(), 0o600)
+}
+
+/// Whether the file system of a volume exchanges two directories, which it does not everywhere: that of NFS has no such
+/// operation.
+///
+/// # Errors
+/// As making, renaming and removing directories.
+pub fn is_possible(volume: &Path) -> io::Result<bool> {
+    let trial = volume.join(TRIAL);
+    let (one, other) = (trial.join("one"), trial.join("other"));
+    fs_err::create_dir_all(&one)?;
+    fs_err::create_dir_all(&other)?;
+    let exchanged = rename_both(&one, &other);
+    fs_err::remove_dir_all(&trial)?;
+    match exchanged {
+        Err(error) if is_unsupported(&error) => Ok(false),
+        exchanged => exchanged.map(|()| true),
+    }
+}
+
+/// Whether the file system or the kernel does not know the operation (renameat2(2)).
+fn is_unsupported(error: &io::Error) -> bool {
+    let code = error.raw_os_error().map(Errno::from_raw);
+    matches!(code, Some(Errno::EINVAL | Errno::ENOSYS | Errno::EOPNOTSUPP))
 }
 
 /// Exchanges the data directory of a volume with the staged one. Durable. The server must not run.
@@ -155,6 +182,20 @@ mod tests {
             settle(volume.path(), is_committed.then_some("new")).expect("settled");
             assert_eq!(content(volume.path()), expected, "swapped {is_swapped}, committed {is_committed}");
             settle(volume.path(), None).expect("nothing to do");
+        }
+    }
+
+    #[test]
+    fn whether_an_exchange_is_possible_is_tried_and_nothing_is_left_of_it() {
+        let volume = tempfile::tempdir().expect("a directory");
+        // What one that was cut off has left.
+        fs_err::create_dir_all(volume.path().join(TRIAL).join("one")).expect("made");
+        assert!(is_possible(volume.path()).expect("tried"));
+        assert_eq!(fs_err::read_dir(volume.path()).expect("there").count(), 0);
+        for (error, expected) in
+            [(Errno::EINVAL, true), (Errno::ENOSYS, true), (Errno::EIO, false), (Errno::ENOSPC, false)]
+        {
+            assert_eq!(is_unsupported(&error.into()), expected, "{error}");
         }
     }
 

@@ -34,6 +34,9 @@ use tokio_util::sync::CancellationToken;
 
 /// Where a backup is prepared, beside the data directory.
 const INCOMING: &str = "incoming";
+/// What is said where the content cannot be exchanged at once.
+const NO_EXCHANGE: &str = "the file system of the volume cannot exchange two directories, which a restore needs: \
+                           restore into an instance whose StorageClass has another one, such as ext4 or xfs";
 /// How often it is said how far a restore is.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// How often it is looked whether an exchange that was cut off is settled.
@@ -204,6 +207,10 @@ impl Restorer {
         let incoming = self.incoming();
         let failed = |error: io::Error| Trouble::new("VolumeFailed", format!("cannot use the volume: {error}"));
         remove(incoming.clone()).await.map_err(failed)?;
+        // Later, the server would have been stopped in vain. What else is wrong with the volume shows below.
+        if matches!(exchange::is_possible(&self.server.volume), Ok(false)) {
+            return Err(Trouble::new("ExchangeNotSupported", NO_EXCHANGE));
+        }
         let access = self.desk.access(&self.server.pod.instance, order).await?;
         let store = self.desk.store(&access).await?;
         let manifest = fetch::manifest(&store, &access, self.server.major).await?;
