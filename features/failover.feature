@@ -335,6 +335,19 @@ Feature: Failover
     And "duo" has one primary and 1 standbys
     And every member of "duo" soon answers "SELECT value FROM kept" with "committed"
 
+  @full @needs-failover
+  Scenario: What a superuser sets for their sessions keeps no member from taking over
+    Given an instance "duo" of 2 members
+    And I have applied the statement "ALTER ROLE postgres SET default_transaction_isolation = 'serializable'" to "duo"
+    And I have applied the statement "ALTER ROLE postgres SET idle_session_timeout = '100ms'" to "duo"
+    # The sessions of this one begin anew.
+    When I fail "duo" over to "duo-1"
+    Then the command succeeds
+    And "duo" has one primary and 1 standbys
+    When I fail "duo" over to "duo-0"
+    Then the command succeeds
+    And "duo" has one primary and 1 standbys
+
   @full @embedded-only @negative @needs-failover
   Scenario: A failover that took too long is not done later
     Given an instance "trio" of 3 members

@@ -41,14 +41,19 @@ pub enum Error {
     },
 }
 
-/// How every session of the superuser begins: as the superuser, with a path of `pg_catalog` alone, and able to write.
+/// How every session of the superuser begins: as the superuser, with a path of `pg_catalog` alone, able to write, able
+/// to read at a standby, which has no serializable transactions, and not cut off, however long it works or waits.
 /// Applications may set all of it for the sessions of their database, and make objects in schemas of theirs; a function of theirs
 /// that fits better than the one that is meant would be run by the superuser (PostgreSQL manual, "Usage Patterns" of schemas;
 /// CVE-2018-1058). What is not in `pg_catalog` is named with its schema.
-pub const SAFE: &str = "-c search_path= -c role=none -c default_transaction_read_only=off";
-/// Whatever the instance's parameters say, nothing of the agent's work is logged, counted, shown to others or cut off.
+pub const SAFE: &str = "-c search_path= -c role=none -c default_transaction_read_only=off \
+                        -c default_transaction_isolation=read\\ committed -c statement_timeout=0 -c lock_timeout=0 \
+                        -c idle_in_transaction_session_timeout=0";
+/// What else cuts sessions off, and the major that brought it.
+const TIMEOUTS: [(u32, &str); 2] = [(14, "idle_session_timeout"), (17, "transaction_timeout")];
+/// Whatever the instance's parameters say, nothing of the agent's work is logged, counted or shown to others.
 pub(super) const QUIET: &str = "-c log_statement=none -c log_min_duration_statement=-1 -c log_min_error_statement=panic \
-                                -c track_activities=off -c pg_stat_statements.track=none -c statement_timeout=0";
+                                -c track_activities=off -c pg_stat_statements.track=none";
 /// How long a server may take to read its configuration.
 const RELOAD: Duration = Duration::from_secs(2);
 const LOOK: Duration = Duration::from_millis(3);
@@ -76,6 +81,15 @@ impl Credentials {
     }
 }
 
+/// [`SAFE`] for a server of this major, with what not every one knows.
+pub fn safe(major: u32) -> String {
+    timeouts(major).fold(SAFE.to_owned(), |options, name| format!("{options} -c {name}=0"))
+}
+
+fn timeouts(major: u32) -> impl Iterator<Item = &'static str> {
+    TIMEOUTS.into_iter().filter(move |(since, _)| *since <= major).map(|(_, name)| name)
+}
+
 /// Connects through the socket as the superuser, to the superuser's database. The connection ends with the client.
 ///
 /// # Errors
@@ -99,10 +113,16 @@ pub async fn connect_to(
     config.host_path(sockets).port(SQL_PORT).user(SUPERUSER).dbname(database).application_name(application);
     config.options(format!("{SAFE} {settings}"));
     let (client, connection) = config.connect(NoTls).await?;
+    // Such as `15.14 (Debian 15.14-0+deb12u1)`, or `18beta1`.
+    let version = connection.parameter("server_version").unwrap_or_default();
+    let major = version.split(|letter: char| !letter.is_ascii_digit()).next().and_then(|major| major.parse().ok());
     tokio::spawn(async move {
         // Its end shows at the client.
         let _ = connection.await;
     });
+    // A server refuses a connection with a setting that it does not know.
+    let settings: String = timeouts(major.unwrap_or_default()).map(|name| format!("SET {name} = 0; ")).collect();
+    client.batch_execute(&settings).await?;
     Ok(client)
 }
 
@@ -147,7 +167,7 @@ pub async fn prepare(
         let statement = "REVOKE CREATE ON SCHEMA public FROM PUBLIC";
         client.batch_execute(statement).await.map_err(refused("close the schema of its superuser"))?;
     }
-    client.batch_execute("RESET ALL").await.map_err(refused("end its preparation"))
+    Ok(())
 }
 
 /// A role as it is.

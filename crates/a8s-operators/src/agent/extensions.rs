@@ -105,7 +105,7 @@ async fn tell(platform: &impl Primary, undone: Undone) -> Result<Undone, String>
 /// # Errors
 /// If the server cannot be asked.
 pub async fn apply(sockets: &Path, wanted: &[String]) -> Result<Undone, tokio_postgres::Error> {
-    let settings = "-c statement_timeout=0 -c client_min_messages=warning";
+    let settings = "-c client_min_messages=warning";
     let mut undone = Undone::default();
     let client = match bootstrap::connect_to(sockets, DEFAULT_DATABASE, "a9s extensions", settings).await {
         // Its owner, an application, may let nobody connect, and may have dropped it.

@@ -194,7 +194,7 @@ pub fn is_ours(role: &str) -> bool {
 /// Connects through the socket. Whatever the instance's parameters say, nothing of what is sent is logged, counted or
 /// shown to others; and what is committed is so on the standbys that commits wait for.
 async fn connect(sockets: &Path, database: &str) -> Result<Client, tokio_postgres::Error> {
-    let own = "-c log_duration=off -c synchronous_commit=on -c lock_timeout=0 -c client_min_messages=warning";
+    let own = "-c log_duration=off -c synchronous_commit=on -c client_min_messages=warning";
     bootstrap::connect_to(sockets, database, "a9s logins", &format!("{} {own}", bootstrap::QUIET)).await
 }
 

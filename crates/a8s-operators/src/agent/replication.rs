@@ -62,7 +62,7 @@ pub fn connection(server: &Server, address: &str, user: &str, name: &str, databa
         ("keepalives_count", "3".to_owned()),
     ];
     if let Some(database) = database {
-        words.extend([("dbname", database.to_owned()), ("options", bootstrap::SAFE.to_owned())]);
+        words.extend([("dbname", database.to_owned()), ("options", bootstrap::safe(server.major))]);
     }
     let words: Vec<String> = words.iter().map(|(key, value)| bootstrap::word(key, value)).collect();
     words.join(" ")
@@ -347,7 +347,7 @@ mod tests {
         }
         assert!(!text.contains("p:w"), "{text}");
         let as_superuser = connection(&server, "127.64.0.9", "postgres", "solo-0", Some("postgres"));
-        let safe = format!("dbname='postgres' options='{}'", bootstrap::SAFE);
+        let safe = format!("dbname='postgres' {}", bootstrap::word("options", &bootstrap::safe(server.major)));
         assert!(as_superuser.ends_with(&safe), "{as_superuser}");
         let passwords = fs_err::read_to_string(server.volume.join(PASSWORDS)).expect("there");
         assert_eq!(passwords, "*:*:*:postgres:p\\:w\\\\d\n*:*:*:standby:p\\:w\\\\d\n");

@@ -95,7 +95,6 @@ fn server(error: tokio_postgres::Error) -> Trouble {
 /// Keeps the server from removing WAL that the backup needs, as long as the connection lives. Answers with the system
 /// identifier.
 async fn hold_wal(client: &Client, order: &str) -> Result<String, Trouble> {
-    client.batch_execute("SET statement_timeout = 0; SET log_statement = 'none'").await.map_err(server)?;
     if bootstrap::first(client, "SELECT pg_is_in_recovery()").await.map_err(server)?.as_deref() != Some("f") {
         return Err(Trouble::new("NoPrimary", "the member that had the order is no longer the primary"));
     }

@@ -203,6 +203,35 @@ fn what_an_application_sets_for_its_database_keeps_nobody_from_a_login() {
 }
 
 #[test]
+fn what_a_superuser_sets_for_their_sessions_is_not_set_for_the_agents() {
+    as_server_user("primary::what_a_superuser_sets_for_their_sessions_is_not_set_for_the_agents", || {
+        let fixture = Fixture::new(true);
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                let timeouts = "SELECT string_agg(name, ' ') FROM pg_settings \
+                                WHERE name ~ '^(idle_(in_transaction_)?session|lock|statement|transaction)_timeout$'";
+                let timeouts = fixture.sql(timeouts).await;
+                for name in timeouts.split(' ') {
+                    fixture.sql(&format!("ALTER ROLE postgres SET {name} = '1h'")).await;
+                }
+                fixture.sql("ALTER ROLE postgres SET default_transaction_isolation = 'serializable'").await;
+                let sockets = &fixture.server.pod.socket_directory;
+                let client = bootstrap::connect(sockets, "client").await.expect("connected");
+                let show = async |name: &str| {
+                    bootstrap::first(&client, &format!("SHOW {name}")).await.expect("answered").unwrap_or_default()
+                };
+                for name in timeouts.split(' ') {
+                    assert_eq!(show(name).await, "0", "{name}");
+                }
+                assert_eq!(show("transaction_isolation").await, "read committed");
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
 fn extensions_follow_the_spec_and_those_of_users_stay() {
     as_server_user("primary::extensions_follow_the_spec_and_those_of_users_stay", || {
         let fixture = Fixture::new(true);
