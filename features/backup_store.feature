@@ -45,3 +45,21 @@ Feature: Trouble with the object store
     When the encryption password is right again
     And I create a restore "open" of the backup "long" into "solo"
     Then the command succeeds
+
+  @full
+  Scenario: A backup that cannot be removed keeps its instance from no other
+    Given a cluster of its own
+    And an instance "solo"
+    And 200 MB of random data in "solo"
+    When somebody orders a backup "long" of "solo"
+    And the backup "long" has begun to upload
+    And the secret key of the store is wrong
+    And I run `a9s delete pg backup --name long --yes`
+    Then the command fails with exit code 1
+    And standard error says "the backup long can't be deleted: the object store at"
+    When somebody orders a backup "after" of "solo"
+    Then the backup "after" fails for good with "does not accept the credentials"
+    When the secret key of the store is right again
+    And I delete the backup "long"
+    Then the command succeeds
+    And the store has nothing of this namespace

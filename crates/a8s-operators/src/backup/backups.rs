@@ -147,7 +147,13 @@ async fn verify(context: &Context, backup: &Backup) -> Result<Action, Error> {
     if checked.is_ok()
         && let Err(error) = remove_others(&way.store, &place, id).await
     {
-        return verify_later(context, backup, &Trouble::store(&error)).await;
+        let trouble = Trouble::store(&error);
+        if !trouble.is_permanent() {
+            return verify_later(context, backup, &trouble).await;
+        }
+        // The backup is whole all the same, and other orders wait for it.
+        let text = format!("what another attempt has left stays as long as the backup does: {error}");
+        context.report(backup, Type::Warning, "NotRemoved", &text).await;
     }
     match checked {
         Ok(found) => {
@@ -319,8 +325,15 @@ async fn delete(context: &Context, backup: &Backup) -> Result<Action, Error> {
     Ok(Action::requeue(LOOK))
 }
 
+/// Keeps a Backup whose objects cannot be removed yet. Its agent has ended, or does not answer: other orders of the
+/// instance do not wait for it.
 async fn hold(context: &Context, backup: &Backup, why: &Trouble) -> Result<Action, Error> {
-    context.wait(backup, TERMINATING, "True", why).await?;
+    if backup.is_ordered() {
+        let changes = [(IN_PROGRESS, "False", why.clone()), (TERMINATING, "True", why.clone())];
+        context.tell(backup, json!({"conditions": changed(backup, changes)})).await?;
+    } else {
+        context.wait(backup, TERMINATING, "True", why).await?;
+    }
     Ok(Action::requeue(LOOK))
 }
 
