@@ -5,7 +5,7 @@
 //! (of `ServiceBinding`), [`orphans`] (what went on without its owner), [`agent`] (what runs in an instance's
 //! containers), [`archive`] (the format of backups), [`store`] (the client of any S3 store), [`object_store`] (the
 //! stack's own store) and [`postgresql`] (the servers of this host); [`in_cluster`] runs all but the agents as a pod.
-//! `controller` is what the controllers share.
+//! `controller` is what the controllers share, `threads` starts threads.
 //! Controllers speak to the Kubernetes API, the one of backups also to the store; agents to both and to their own
 //! server.
 
@@ -22,6 +22,7 @@ pub mod object_store;
 pub mod orphans;
 pub mod postgresql;
 pub mod store;
+mod threads;
 
 use tokio_util::sync::CancellationToken;
 

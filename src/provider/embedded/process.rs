@@ -212,17 +212,20 @@ fn templates(place: &Place, run_as: Option<&str>) -> PathBuf {
 }
 
 fn make_templates(images: Arc<Images>, run_as: Option<String>) {
+    let failed = |error: &dyn std::error::Error| {
+        tracing::warn!(error = chain(error), "no template data directory: instances are initialised one by one");
+    };
     // A thread of its own: it blocks for about a second per major.
-    std::thread::spawn(move || {
+    let making = std::thread::Builder::new().spawn(move || {
         for installation in images.newest_first() {
             if let Err(error) = postgresql::template::ensure(installation, images.templates(), run_as.as_deref()) {
-                tracing::warn!(
-                    error = chain(&error),
-                    "no template data directory: instances are initialised one by one"
-                );
+                failed(&error);
             }
         }
     });
+    if let Err(error) = making {
+        failed(&error);
+    }
 }
 
 fn write_kubeconfig(cluster: &Cluster, place: &Place) -> Result<(), Finding> {

@@ -4,6 +4,7 @@
 use super::keys::DataKey;
 use super::record::{self, Sealer};
 use super::{Sizes, Summary, channels};
+use crate::threads::spawn_within;
 use bytes::Bytes;
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender};
@@ -49,10 +50,10 @@ pub fn pack(
     thread::scope(|scope| {
         let (pieces, todo) = channels();
         let (done, records) = channels();
-        let reader = scope.spawn(move || read(source, sizes.record, &pieces));
         for (todo, done) in todo.into_iter().zip(done) {
-            scope.spawn(move || seal(sealer, &todo, &done));
+            spawn_within(scope, move || seal(sealer, &todo, &done)).map_err(Error::Compress)?;
         }
+        let reader = spawn_within(scope, move || read(source, sizes.record, &pieces)).map_err(Error::Read)?;
         let mut assembly = Assembly::new(&header, sizes.part);
         let assembled = assembly.collect(&records, &mut take);
         // Whoever still wants to hand something on finds nobody, and ends.

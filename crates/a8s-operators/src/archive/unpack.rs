@@ -7,6 +7,7 @@
 use super::keys::DataKey;
 use super::record::{self, HEADER, Invalid, PREFIX, Sealer};
 use super::{Summary, channels};
+use crate::threads::spawn_within;
 use bytes::{Buf as _, Bytes};
 use std::io::{self, Read};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -50,17 +51,19 @@ pub fn unpack<T>(
         let (done, pieces) = channels();
         // The sealer is known when the header has been read.
         let (keys, sealers): (Vec<SyncSender<Sealer>>, Vec<_>) = todo.iter().map(|_| sync_channel(1)).unzip();
-        let splitter = scope.spawn(move || {
+        for ((todo, done), sealer) in todo.into_iter().zip(done).zip(sealers) {
+            let work = move || {
+                let Ok(sealer) = sealer.recv() else { return };
+                open(&sealer, &todo, &done);
+            };
+            spawn_within(scope, work).map_err(Error::Source)?;
+        }
+        let split = move || {
             let mut splitter = Splitter::new(&mut parts);
             let result = splitter.split(key, &keys, &records);
             result.map(|stream| (stream, splitter.parts, splitter.bytes))
-        });
-        for ((todo, done), sealer) in todo.into_iter().zip(done).zip(sealers) {
-            scope.spawn(move || {
-                let Ok(sealer) = sealer.recv() else { return };
-                open(&sealer, &todo, &done);
-            });
-        }
+        };
+        let splitter = spawn_within(scope, split).map_err(Error::Source)?;
         let mut plain = Plain::new(pieces);
         let consumed = consume(&mut plain);
         let rest = if consumed.is_ok() { io::copy(&mut plain, &mut io::sink()).map(drop) } else { Ok(()) };

@@ -1,5 +1,6 @@
 //! Making files last: whole directories, and single small files that are replaced at once.
 
+use crate::threads::share;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
@@ -37,7 +38,7 @@ fn collect(directory: &Path, paths: &mut Vec<PathBuf>) -> io::Result<()> {
 
 fn flush_all(paths: Vec<PathBuf>) -> io::Result<()> {
     let queue = Mutex::new(VecDeque::from(paths));
-    let flush = || -> io::Result<()> {
+    share(THREADS, || {
         loop {
             let next = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front();
             let Some(path) = next else { return Ok(()) };
@@ -47,13 +48,6 @@ fn flush_all(paths: Vec<PathBuf>) -> io::Result<()> {
             file.options_mut().custom_flags(nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK);
             file.open(path)?.sync_all()?;
         }
-    };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(flush)).collect();
-        threads.into_iter().try_for_each(|thread| match thread.join() {
-            Ok(result) => result,
-            Err(_) => Err(io::Error::other("a thread that flushed files ended early")),
-        })
     })
 }
 

@@ -13,6 +13,7 @@ use crate::archive::{FORMAT, Sizes, Summary, part_name};
 use crate::backup::access::Access;
 use crate::backup::conditions::Trouble;
 use crate::store::Store;
+use crate::threads;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use jiff::Timestamp;
@@ -118,11 +119,12 @@ async fn store_stream(
     let (done, packed) = oneshot::channel();
     let (key, output) = (key.clone(), Counted(output, progress.clone()));
     // A thread of its own: it lasts as long as the backup does.
-    std::thread::spawn(move || {
+    let packing = threads::spawn(move || {
         let take = |part| parts.blocking_send(part).map_err(|_| Stopped);
         // Nobody waits for it any more if the attempt was given up.
         let _ = done.send(pack(output, &key, Sizes::default(), take));
     });
+    packing.map_err(|error| Trouble::new("BaseBackupFailed", format!("the backup cannot be packed: {error}")))?;
     let numbered = stream::poll_fn(move |context| taken.poll_recv(context)).enumerate();
     let uploads = numbered.map(|(number, part)| async move {
         let number =

@@ -1,6 +1,7 @@
 //! Copying a data directory and making the copy durable, in several threads: each file is flushed as soon as it has
 //! been copied, while others are being read.
 
+use crate::threads::share;
 use std::collections::VecDeque;
 use std::fs::FileType;
 use std::io::{self, Seek as _, SeekFrom, Write as _};
@@ -27,19 +28,12 @@ pub fn copy_tree(source: &Path, target: &Path) -> io::Result<()> {
     // Large files first, so that no thread is left alone with one.
     files.sort_by_key(|(_, size)| std::cmp::Reverse(*size));
     let queue = Mutex::new(VecDeque::from(files));
-    let work = || -> io::Result<()> {
+    share(THREADS, || {
         loop {
             let next = queue.lock().unwrap_or_else(std::sync::PoisonError::into_inner).pop_front();
             let Some((path, size)) = next else { return Ok(()) };
             copy_file(&source.join(&path), &target.join(&path), size)?;
         }
-    };
-    std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(work)).collect();
-        threads.into_iter().try_for_each(|thread| match thread.join() {
-            Ok(result) => result,
-            Err(_) => Err(io::Error::other("a thread that copied files ended early")),
-        })
     })?;
     directories.iter().rev().try_for_each(|directory| fs_err::File::open(target.join(directory))?.sync_all())
 }

@@ -8,6 +8,7 @@
 
 use super::{DATA, STAGED};
 use crate::postgresql::durable;
+use crate::threads;
 use nix::errno::Errno;
 use std::io;
 use std::path::Path;
@@ -116,7 +117,7 @@ fn discard(volume: &Path, directory: &Path) -> io::Result<()> {
 /// Removes what was discarded, in a thread of its own. What cannot be removed stays for the next time.
 pub fn sweep(volume: &Path) {
     let discarded = volume.join(DISCARDED);
-    std::thread::spawn(move || {
+    let sweeping = threads::spawn(move || {
         for directory in std::fs::read_dir(discarded).into_iter().flatten().flatten() {
             if let Err(error) = std::fs::remove_dir_all(directory.path())
                 && error.kind() != io::ErrorKind::NotFound
@@ -125,6 +126,9 @@ pub fn sweep(volume: &Path) {
             }
         }
     });
+    if let Err(error) = sweeping {
+        tracing::warn!("what was discarded stays on the volume: {error}");
+    }
 }
 
 /// Whether nothing that was discarded takes room on the volume any more.

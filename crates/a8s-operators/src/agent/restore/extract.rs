@@ -1,5 +1,6 @@
 //! The archive of a base backup becomes a directory. Blocking.
 
+use crate::threads::spawn_within;
 use std::io::{self, Read, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Component, Path, PathBuf};
@@ -31,7 +32,7 @@ pub fn extract(archive: &mut dyn Read, target: &Path) -> io::Result<()> {
         }
     };
     thread::scope(|scope| {
-        let flushers: Vec<_> = (0..FLUSHERS).map(|_| scope.spawn(flush)).collect();
+        let flushers = (0..FLUSHERS).map(|_| spawn_within(scope, flush)).collect::<io::Result<Vec<_>>>()?;
         let extracted = write_all(archive, target, |file| {
             files.send(file).map_err(|_| io::Error::other("the threads that flush files ended early"))
         });

@@ -9,6 +9,7 @@ use crate::archive::unpack::{self, unpack};
 use crate::backup::access::Access;
 use crate::backup::conditions::Trouble;
 use crate::store::{Error as StoreError, Store};
+use crate::threads;
 use bytes::Bytes;
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use std::io;
@@ -64,11 +65,12 @@ pub async fn fetch(store: &Store, access: &Access, manifest: &Manifest, target: 
     let (done, unpacked) = oneshot::channel();
     let (data_key, summary, directory) = (key(access)?, manifest.summary.clone(), target.to_owned());
     // A thread of its own: it lasts as long as the restore does.
-    std::thread::spawn(move || {
+    let unpacking = threads::spawn(move || {
         let source = std::iter::from_fn(|| taken.blocking_recv());
         // Nobody waits for it any more if the restore was given up.
         let _ = done.send(unpack(source, &data_key, &summary, |plain| extract(plain, &directory)));
     });
+    unpacking.map_err(|error| Trouble::new("VolumeFailed", format!("the backup cannot be unpacked: {error}")))?;
     let downloads = stream::iter(0..manifest.summary.parts).map(|number| async move {
         let name = format!("{}/{}", access.prefix, part_name(number));
         store.get(&name, LARGEST_PART).await
