@@ -1,5 +1,6 @@
 //! A port of this machine that leads to the primary of an instance, whichever member that is when a client connects.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,10 @@ use crate::step::Cancel;
 /// Between two attempts to take a connection, where the system has no descriptor for it.
 const AGAIN: Duration = Duration::from_millis(100);
 
+/// What to do where no port is free.
+const ALL_TAKEN: &str = "All ports are taken, perhaps by connections that have just ended: try again in a minute, or \
+                         widen their range (on Linux net.ipv4.ip_local_port_range).";
+
 /// The instance behind the port.
 struct Behind {
     client: Client,
@@ -29,6 +34,11 @@ impl Behind {
         let pod = primary::wait_for(&self.client, &self.namespace, &self.instance, self.patience, |_| {}).await?;
         Ok(forward::connect(self.client.clone(), self.namespace.as_str(), &pod, SQL_PORT, local).await?)
     }
+}
+
+fn no_port(error: io::Error) -> Finding {
+    let finding = Finding::new(Id::NoPort, format!("cannot listen on 127.0.0.1: {error}"));
+    if error.kind() == io::ErrorKind::AddrInUse { finding.advise(ALL_TAKEN) } else { finding }
 }
 
 /// The port. Nobody listens once it is dropped.
@@ -50,9 +60,8 @@ impl Gateway {
         instance: ObjectName,
         patience: Duration,
     ) -> Result<Self, Finding> {
-        let failed = |error| Finding::new(Id::NoPort, format!("cannot listen on 127.0.0.1: {error}"));
-        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(failed)?;
-        let port = listener.local_addr().map_err(failed)?.port();
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(no_port)?;
+        let port = listener.local_addr().map_err(no_port)?.port();
         Ok(Self { listener, port, behind: Arc::new(Behind { client, namespace, instance, patience }) })
     }
 
@@ -80,5 +89,16 @@ impl Gateway {
                 }
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_all_ports_are_taken_there_is_a_way_out() {
+        assert_eq!(no_port(io::ErrorKind::AddrInUse.into()).advice, [ALL_TAKEN]);
+        assert!(no_port(io::ErrorKind::PermissionDenied.into()).advice.is_empty());
     }
 }
