@@ -733,6 +733,21 @@ Feature: The suite itself
     And standard output says "left over: serviceaccount kube-system/of-nobody"
     And standard output says "1 passed, 3 failed"
 
+  @full @embedded-only
+  Scenario: What a scenario leaves in the store of the run's own cluster fails the run, wherever it is
+    Given an empty home and no cluster
+    And the file "f/messy.feature" with:
+      """
+      Feature: Messy
+        Scenario: Leaves an object behind
+          Given a cluster with the a8s stack
+          And the object "stray/one" with "kept"
+      """
+    When I run `a9s conformance run --features f --report one`
+    Then it ends with the finding "not-conformant"
+    And standard output says "left over: stray/one in the store"
+    And standard output says "1 passed, 1 failed"
+
   @full @embedded-only @kubectl
   Scenario: What an interrupted run leaves on a cluster of others is named, too
     Given a cluster with the a8s stack

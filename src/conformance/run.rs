@@ -10,8 +10,10 @@ use cucumber::event::ScenarioFinished;
 use cucumber::gherkin::Feature;
 use cucumber::{World as _, parser, runner};
 use futures::stream;
+use kube::Client;
 
 use super::catalogue::{Catalogue, Entry, Sources};
+use super::definitions::backup;
 use super::failure::Failure;
 use super::inventory::Inventory;
 use super::observe::Look;
@@ -566,22 +568,37 @@ async fn lost(stage: &Stage) {
     }
 }
 
-/// What the shared cluster has outside the namespaces of scenarios that it did not have before the first of them. Other
-/// people's clusters change by themselves: there only what names a namespace of this run counts, such as the volume of a claim
-/// that was in it, or a ConfigMap in `default` that was made for it.
+/// What the shared cluster has outside the namespaces of scenarios that it did not have before the first of them, and
+/// what is in its store. Other people's clusters change by themselves: there only what names a namespace of this run
+/// counts, such as the volume of a claim that was in it, or a ConfigMap in `default` that was made for it.
 async fn left_on_cluster(stage: &Stage) -> Vec<String> {
     let Some(SharedCluster { onlooker, before, .. }) = stage.shared_if_there() else { return Vec::new() };
     let marks = if stage.existing.is_some() { stage.namespaces_begin() } else { String::new() };
     let own: Vec<String> = stage.namespaces_left().iter().map(|name| format!("namespace {name}")).collect();
     // Volumes go some time after the claims of the last namespace.
     let settled = observe::until_cleared("nothing being left", SETTLING, || async {
-        let now = observe::outside(onlooker, &marks).await;
+        let mut now = observe::outside(onlooker, &marks).await;
+        if stage.existing.is_none() {
+            now.extend(left_in_store(onlooker).await);
+        }
         let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
         Ok(Look::when(left.is_empty(), left.join("\n")))
     });
     match settled.await {
         Err(Failure::Deadline { last, .. }) => last.lines().map(str::to_owned).collect(),
         _ => Vec::new(),
+    }
+}
+
+/// Everything in the store of a cluster that only this run uses.
+async fn left_in_store(onlooker: &Client) -> Vec<String> {
+    let look = async {
+        let store = backup::store_of(onlooker.clone()).await?;
+        store.list_all().await.map_err(backup::refused)
+    };
+    match look.await {
+        Ok(left) => left.into_iter().map(|entry| format!("{} in the store", entry.key)).collect(),
+        Err(failure) => vec![format!("nobody knows what, in the store: {failure}").replace('\n', " ")],
     }
 }
 

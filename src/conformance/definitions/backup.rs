@@ -49,7 +49,7 @@ async fn settings_of(client: &Client) -> Result<Settings, Failure> {
     settings.map_err(|error| Failure::unexpected("the store's settings", error.to_string()))
 }
 
-pub(super) fn refused(error: a8s_operators::store::Error) -> Failure {
+pub(in crate::conformance) fn refused(error: a8s_operators::store::Error) -> Failure {
     Failure::unexpected("an answer of the store", error.to_string())
 }
 

@@ -441,6 +441,7 @@ async fn three_thousand_keys_are_listed_and_deleted() {
     store.put("n/xy", Bytes::new()).await.unwrap();
     let listed: Vec<String> = store.list("n/x").await.unwrap().into_iter().map(|entry| entry.key).collect();
     assert_eq!(listed, backend_keys);
+    assert_eq!(store.list_all().await.unwrap().len(), 3001);
     let grouped = served.foreign().list_with_delimiter(Some(&"n".into())).await.unwrap();
     assert_eq!((grouped.objects.len(), grouped.common_prefixes.len()), (1, 1));
     assert_eq!(store.delete_below("n/x").await.unwrap(), 3000);

@@ -152,8 +152,20 @@ impl Store {
     /// # Errors
     /// The prefix is none, or the store does not say.
     pub async fn list(&self, prefix: &str) -> Result<Vec<Entry>, Error> {
-        let path = path(prefix.trim_end_matches('/'))?;
-        let entries = self.inner.list(Some(&path)).map_ok(|meta| Entry { key: meta.location.into(), size: meta.size });
+        self.listed(Some(&path(prefix.trim_end_matches('/'))?)).await
+    }
+
+    /// All objects of the bucket.
+    ///
+    /// # Errors
+    /// The store does not say.
+    pub async fn list_all(&self) -> Result<Vec<Entry>, Error> {
+        self.listed(None).await
+    }
+
+    async fn listed(&self, below: Option<&Path>) -> Result<Vec<Entry>, Error> {
+        let entries = self.inner.list(below).map_ok(|meta| Entry { key: meta.location.into(), size: meta.size });
+        let prefix = below.map_or("", |path| path.as_ref());
         entries.try_collect().await.map_err(|error| self.error("list objects", prefix, &error))
     }
 
