@@ -1,5 +1,6 @@
 //! Files in the scenario's home: configuration, manifests, kubeconfig.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
@@ -127,13 +128,20 @@ async fn files_below(world: &mut World, folder: String, names: String) -> Result
 #[then(expr = "only the files {string} are below the folder {string}, and no process uses it")]
 async fn only_files(world: &mut World, names: String, folder: String) -> Result<(), Failure> {
     let folder = world.surroundings.home.join(world.expand(&folder));
-    let mut found = below(&folder, &[]);
-    found.retain(|path| !names.split(", ").any(|name| path.ends_with(name)));
+    require_only(&folder, &names)?;
     let processes = inventory::processes_naming(&folder.to_string_lossy());
-    if found.is_empty() && processes.is_empty() {
+    if processes.is_empty() { Ok(()) } else { Err(Failure::unexpected("no process", format!("{processes:?}"))) }
+}
+
+/// A folder that is not there has no files either, and one without files is something that was left.
+fn require_only(folder: &Path, names: &str) -> Result<(), Failure> {
+    let there = fs_err::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
+    let there = there.collect::<Result<BTreeSet<PathBuf>, _>>()?;
+    let wanted: BTreeSet<PathBuf> = names.split(", ").map(|name| folder.join(name)).collect();
+    if there == wanted && there.iter().all(|path| path.is_file()) {
         return Ok(());
     }
-    Err(Failure::unexpected(format!("only {names}"), format!("{found:?}, {processes:?}")))
+    Err(Failure::unexpected(format!("only {names}"), format!("{there:?}")))
 }
 
 /// The files of a folder and of those below it, but for the folders of these names.
@@ -184,4 +192,24 @@ async fn private(world: &mut World, path: String) -> Result<(), Failure> {
 
 fn read(world: &World, path: &str) -> Result<String, Failure> {
     Ok(fs_err::read_to_string(world.surroundings.home.join(world.expand(path)))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_only_the_files_that_are_named() {
+        let home = tempfile::tempdir().unwrap();
+        let folder = home.path().join("runs");
+        assert!(require_only(&folder, "empty").is_err(), "it is not there");
+        fs_err::create_dir(&folder).unwrap();
+        assert!(require_only(&folder, "empty").is_err(), "the file is missing");
+        fs_err::write(folder.join("empty"), "").unwrap();
+        require_only(&folder, "empty").unwrap();
+        assert!(require_only(&folder, "empty, other").is_err(), "one of them is missing");
+        fs_err::create_dir_all(folder.join("a9s-e2e-1/s0")).unwrap();
+        assert!(require_only(&folder, "empty").is_err(), "there are folders beside it");
+        assert!(require_only(&folder, "a9s-e2e-1, empty").is_err(), "a folder is no file");
+    }
 }
