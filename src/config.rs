@@ -4,10 +4,13 @@
 //! found and never rewritten; a missing key is appended, so keys of others and comments stay. `Provider` is ours and
 //! optional. What the program generates lies in the working directory, in the places where the Go tool has it.
 
+use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fs_err::os::unix::fs::OpenOptionsExt;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
 use serde::Deserialize;
 
 use crate::finding::{Finding, Id, chain};
@@ -279,6 +282,20 @@ pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
         let _ = fs_err::remove_file(&temporary);
     }
     result
+}
+
+/// Locks a directory for as long as the lock lives, which leaves no file in it. A file system may have no locks; there,
+/// nobody is refused.
+///
+/// # Errors
+/// Somebody else has locked it, of whom `taken` tells.
+pub fn lock(directory: &Path, taken: &str) -> std::io::Result<Option<Flock<File>>> {
+    let Ok(directory) = File::open(directory) else { return Ok(None) };
+    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+        Ok(lock) => Ok(Some(lock)),
+        Err((_, Errno::EAGAIN)) => Err(std::io::Error::other(taken)),
+        Err(_) => Ok(None),
+    }
 }
 
 #[cfg(test)]

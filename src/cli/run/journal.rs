@@ -1,22 +1,29 @@
 //! How far the last run of a playbook came, so that one that was cut off can go on. It is written after every step, by
-//! rename: a cut leaves the old or the new number.
+//! rename: a cut leaves the old or the new number. One run has it at a time: of two, each would skip what the other has
+//! done.
 
+use std::fs::File;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix::fcntl::Flock;
 use serde::{Deserialize, Serialize};
 
 use super::place::Place;
 use super::playbook::Playbook;
-use crate::config::{gone_is_fine, write_private};
+use crate::config::{gone_is_fine, lock, write_private};
 use crate::finding::{Finding, Id};
 
-/// The journal of one playbook.
+/// Its file, in the directory that each playbook has.
+const FILE: &str = "journal.json";
+
+/// The journal of one playbook, for as long as a run has it.
 #[derive(Debug)]
 pub struct Journal {
     path: PathBuf,
     text: u64,
+    _lock: Option<Flock<File>>,
 }
 
 /// What the journal says.
@@ -80,9 +87,17 @@ struct Written {
 
 impl Journal {
     /// The journal of the playbook in `file`, below `directory`.
-    pub fn of(directory: &Path, file: &Path, playbook: &Playbook) -> Self {
+    ///
+    /// # Errors
+    /// Another run has it, or its directory can't be made.
+    pub fn of(directory: &Path, file: &Path, playbook: &Playbook) -> Result<Self, Finding> {
         let file = fs_err::canonicalize(file).unwrap_or_else(|_| file.to_owned());
-        Self { path: directory.join(format!("{:016x}.json", hash(&file))), text: hash(&playbook.text) }
+        let directory = directory.join(format!("{:016x}", hash(&file)));
+        fs_err::create_dir_all(&directory).map_err(unwritable)?;
+        let taken = format!("another run of {} goes on", playbook.name);
+        let way = "Wait for its end, or run a copy of the playbook, which has a journal of its own.";
+        let lock = lock(&directory, &taken).map_err(|error| unwritable(error).advise(way))?;
+        Ok(Self { path: directory.join(FILE), text: hash(&playbook.text), _lock: lock })
     }
 
     /// What it says.
@@ -106,13 +121,9 @@ impl Journal {
     /// # Errors
     /// It can't be written.
     pub fn write(&self, progress: &Progress) -> Result<(), Finding> {
-        let directory = self.path.parent().unwrap_or(&self.path);
         let written = Written { text: self.text, progress: progress.clone() };
         let text = serde_json::to_vec(&written).map_err(std::io::Error::other);
-        fs_err::create_dir_all(directory)
-            .and(text)
-            .and_then(|text| write_private(&self.path, &text))
-            .map_err(unwritable)
+        text.and_then(|text| write_private(&self.path, &text)).map_err(unwritable)
     }
 
     /// The run came to its end.
@@ -120,10 +131,14 @@ impl Journal {
     /// # Errors
     /// It can't be removed.
     pub fn finish(&self) -> Result<(), Finding> {
-        gone_is_fine(fs_err::remove_file(&self.path)).map_err(unwritable)?;
-        // The last one takes the directory along; others keep it.
-        let _ = self.path.parent().map(std::fs::remove_dir);
-        Ok(())
+        gone_is_fine(fs_err::remove_file(&self.path)).map_err(unwritable)
+    }
+}
+
+impl Drop for Journal {
+    fn drop(&mut self) {
+        // One that can be gone on with keeps its directory, and journals of others keep the one of all.
+        let _ = self.path.ancestors().skip(1).take(2).try_for_each(std::fs::remove_dir);
     }
 }
 
@@ -150,14 +165,17 @@ mod tests {
     fn a_run_that_was_cut_off_can_be_resumed_unless_the_playbook_has_changed_or_the_journal_is_damaged() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("x.yaml");
-        let journal = Journal::of(directory.path(), &file, &playbook("one"));
+        let of = |text: &str| Journal::of(directory.path(), &file, &playbook(text)).unwrap();
+        let journal = of("one");
         assert_eq!(journal.state().unwrap(), State::Finished);
         let place = Place { context: "a".to_owned(), server: "https://one".to_owned() };
         let goal = Goal::Time(Duration::from_secs(600));
         let progress = Progress { done: 3, round: 2, place: Some(place), ..Progress::towards(goal) };
         journal.write(&progress).unwrap();
         assert_eq!(journal.state().unwrap(), State::Unfinished(progress.clone()));
-        assert_eq!(Journal::of(directory.path(), &file, &playbook("two")).state().unwrap(), State::Changed);
+        drop(journal);
+        assert_eq!(of("two").state().unwrap(), State::Changed);
+        let journal = of("one");
         journal.finish().unwrap();
         assert_eq!(journal.state().unwrap(), State::Finished);
         journal.write(&progress).unwrap();
@@ -167,6 +185,25 @@ mod tests {
             let State::Damaged(why) = journal.state().unwrap() else { panic!("{damaged:?} is not damaged") };
             assert!(why.starts_with(&format!("{}: ", journal.path.display())), "{why}");
         }
+    }
+
+    #[test]
+    fn one_run_of_a_playbook_goes_on_at_a_time() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = home.path().join(".playbooks");
+        let of = |file: &str| Journal::of(&directory, &home.path().join(file), &playbook("one"));
+        let one = of("one.yaml").unwrap();
+        let finding = of("one.yaml").unwrap_err();
+        assert_eq!(finding.id, Id::PlaybookJournal);
+        assert_eq!(finding.cause, "the journal of the playbook can't be used: another run of x goes on");
+        let other = of("other.yaml").unwrap();
+        one.write(&Progress::towards(Goal::Rounds(1))).unwrap();
+        drop(one);
+        let one = of("one.yaml").unwrap();
+        assert!(matches!(one.state().unwrap(), State::Unfinished(_)), "how far the first one came is still known");
+        one.finish().unwrap();
+        drop((one, other));
+        assert!(!directory.exists());
     }
 
     #[test]

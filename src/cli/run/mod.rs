@@ -64,7 +64,7 @@ impl RunPlaybook {
         }
         // No cluster's name begins with a dot.
         let directory = Places::of_user()?.state.join(".playbooks");
-        let journal = Journal::of(&directory, &file, &playbook);
+        let journal = Journal::of(&directory, &file, &playbook)?;
         let goal = self.time.map_or(Goal::Rounds(self.repeat.unwrap_or(1)), Goal::Time);
         let progress = Progress::towards(goal);
         let mut drive = Drive { session, playbook: &playbook, journal, progress, done: Vec::new() };

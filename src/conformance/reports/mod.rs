@@ -9,12 +9,11 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 
 use super::recorder::Say;
 use super::results::{FILE, Results};
-use crate::config::gone_is_fine;
+use crate::config::{gone_is_fine, lock};
 use crate::finding::{Finding, Id};
 
 /// The page.
@@ -45,7 +44,8 @@ pub fn prepare(folder: &Path, say: &Say) -> Result<Folder, Finding> {
     let made = folder.ancestors().take_while(is_missing).map(Path::to_owned).collect();
     let mut prepared = Folder { path: folder.to_owned(), made, previous: None, _lock: None };
     fs_err::create_dir_all(folder).map_err(unwritable)?;
-    prepared._lock = lock(folder).map_err(unwritable)?;
+    // Two runs would take away each other's evidence.
+    prepared._lock = lock(folder, "another run reports to it").map_err(unwritable)?;
     let probe = folder.join(".a9s-probe");
     fs_err::write(&probe, b"").and_then(|()| fs_err::remove_file(&probe)).map_err(unwritable)?;
     if folder.join(FILE).exists() {
@@ -55,17 +55,6 @@ pub fn prepare(folder: &Path, say: &Say) -> Result<Folder, Finding> {
         }
     }
     Ok(prepared)
-}
-
-/// Locks the folder itself, which leaves no file in it: two runs would take away each other's evidence. A file system
-/// may have no locks; there, nobody is refused.
-fn lock(folder: &Path) -> io::Result<Option<Flock<File>>> {
-    let Ok(directory) = File::open(folder) else { return Ok(None) };
-    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
-        Ok(lock) => Ok(Some(lock)),
-        Err((_, Errno::EAGAIN)) => Err(io::Error::other("another run reports to it")),
-        Err(_) => Ok(None),
-    }
 }
 
 impl Folder {
