@@ -164,6 +164,10 @@ impl Catalogue {
         let mut quarantine = None;
         for tag in &tags {
             match Quarantine::parse(tag) {
+                // One that has ended would hide behind another.
+                Some(Ok(_)) if quarantine.is_some() => {
+                    self.problems.push(format!("{id}: it has several quarantines"));
+                }
                 Some(Ok(found)) => quarantine = Some(found),
                 Some(Err(why)) => self.problems.push(format!("{id}: {why}")),
                 None => {}
@@ -412,8 +416,13 @@ mod tests {
             ("broken.feature", "Feature: x\n  Scenario: y\n    Given z\n    Gven z\n"),
             ("empty.feature", "Feature: x\n  Scenario: y\n    Gven z\n"),
             ("hold.feature", "Feature: x\n  @quarantine-forever\n  Scenario: y\n    Given z\n"),
+            (
+                "twice.feature",
+                "@quarantine-anna-2026-05-01\nFeature: x\n  @quarantine-ben-2099-01-01\n  Scenario: y\n    Given z\n",
+            ),
         ]));
-        assert_eq!(catalogue.problems.len(), 3, "{:?}", catalogue.problems);
+        assert_eq!(catalogue.problems.len(), 4, "{:?}", catalogue.problems);
+        assert_eq!(catalogue.problems.last().unwrap(), "x: y: it has several quarantines");
         assert!(Catalogue::undefined(&catalogue.select(&Filter::default()))[0].contains("Given z"));
     }
 }
