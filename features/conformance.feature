@@ -325,6 +325,35 @@ Feature: The suite itself
     And standard output says "`a9s pg` has panicked"
     And standard output says "0 passed, 1 failed"
 
+  @full @embedded-only @kubectl
+  Scenario: An agent that panics fails its scenario, also where nothing else came of it
+    Given a cluster with the a8s stack
+    And the file "torn.yaml" with:
+      """
+      apiVersion: v1
+      kind: Pod
+      metadata: {name: torn}
+      spec:
+        restartPolicy: Never
+        containers:
+          - {name: agent, image: "a9s/postgresql:15", command: [sh, -c, "exit 134"]}
+      """
+    And the file "f/odd.feature" with:
+      """
+      Feature: Odd
+        Scenario: Passes
+          Given a cluster with the a8s stack
+          And an instance "odd"
+          When I run `kubectl apply -f {home}/torn.yaml`
+          And I run `kubectl wait --for=jsonpath={.status.phase}=Failed pod/torn --timeout=30s`
+          Then the command succeeds
+      """
+    When I run `a9s conformance run --context a9s-a8s --features f --report one`
+    Then it ends with the finding "not-conformant"
+    And standard output says "the container agent of the pod torn has panicked: it ended with 134"
+    And standard output says "0 passed, 1 failed"
+    And below the folder "one/evidence/odd-2-passes" are the files "pod.json"
+
   @core @negative
   Scenario: A run that cannot begin leaves the report that is there
     Given an empty home and no cluster

@@ -39,12 +39,14 @@ pub struct Seen {
     pub observations: Value,
     /// For everything else that is written about it.
     pub secrets: Secrets,
+    /// The containers that have panicked.
+    pub panicked: Vec<String>,
 }
 
 /// Looks.
 pub async fn look(world: &World) -> Seen {
     let (found, seen) = tokio::join!(timeout(PATIENCE, secrets(world)), timeout(PATIENCE, objects(world)));
-    let (objects, events) = seen.unwrap_or_default();
+    let (objects, events, panicked) = seen.unwrap_or_default();
     let mut secrets = world.secrets.clone();
     secrets.extend(found.unwrap_or_default());
     let names = names(world);
@@ -59,7 +61,7 @@ pub async fn look(world: &World) -> Seen {
             })
         })
         .collect();
-    Seen { observations: json!({"commands": commands, "objects": objects, "events": events}), secrets }
+    Seen { observations: json!({"commands": commands, "objects": objects, "events": events}), secrets, panicked }
 }
 
 /// The commands that have told the password of a Secret and were not asked for it.
@@ -95,6 +97,31 @@ pub fn clusters_panicked(state: &Path) -> Vec<String> {
         Some(format!("the cluster {} has panicked: {place} {why}", cluster.file_name().to_string_lossy()))
     });
     panics.collect()
+}
+
+/// With what a container ends that has panicked: 101 is Rust's, and agents abort (128, and 6 for SIGABRT). One that was
+/// killed ends otherwise.
+const PANICKED: [i64; 2] = [101, 134];
+
+/// The containers of a pod that have panicked, as far as its status tells: of the last two ends of each.
+fn containers_panicked(pod: &Value) -> Vec<String> {
+    let lists = ["initContainerStatuses", "containerStatuses"].into_iter();
+    let containers = lists.filter_map(|list| pod["status"][list].as_array()).flatten();
+    let panicked = containers.filter_map(|container| {
+        let codes = ["state", "lastState"].map(|state| container[state]["terminated"]["exitCode"].as_i64());
+        let code = codes.into_iter().flatten().find(|code| PANICKED.contains(code))?;
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        let (container, pod) = (text(&container["name"]), text(&pod["metadata"]["name"]));
+        Some(format!("the container {container} of the pod {pod} has panicked: it ended with {code}"))
+    });
+    panicked.collect()
+}
+
+/// The containers of the stack and of its store that have panicked.
+pub async fn stack_panicked(client: &Client) -> Vec<String> {
+    let pods = SYSTEM.map(|namespace| timeout(PATIENCE, observe::all(client, namespace, "pod")));
+    let pods = join_all(pods).await.into_iter().flatten().flatten().flatten();
+    pods.flat_map(|pod| containers_panicked(&serde_json::to_value(pod).unwrap_or_default())).collect()
 }
 
 fn names(world: &World) -> Names {
@@ -136,9 +163,9 @@ pub async fn secrets(world: &World) -> Secrets {
     secrets
 }
 
-async fn objects(world: &World) -> (Map<String, Value>, BTreeSet<String>) {
-    let (mut found, mut said) = (Map::new(), BTreeSet::new());
-    let Ok(client) = world.onlooker().await else { return (found, said) };
+async fn objects(world: &World) -> (Map<String, Value>, BTreeSet<String>, Vec<String>) {
+    let (mut found, mut said, mut panicked) = (Map::new(), BTreeSet::new(), Vec::new());
+    let Ok(client) = world.onlooker().await else { return (found, said, panicked) };
     let names = names(world);
     for namespace in world.namespaces() {
         let prefix = names.text(namespace);
@@ -147,13 +174,16 @@ async fn objects(world: &World) -> (Map<String, Value>, BTreeSet<String>) {
         for (kind, object) in objects {
             let name = names.text(object.metadata.name.as_deref().unwrap_or_default());
             let value = serde_json::to_value(&object).unwrap_or_default();
+            if kind == "pod" {
+                panicked.extend(containers_panicked(&value));
+            }
             let own = matches!(name.as_str(), "default" | "kube-root-ca.crt");
             if !own {
                 found.insert(format!("{prefix}/{kind}/{name}"), names.object(value));
             }
         }
     }
-    (found, said)
+    (found, said, panicked)
 }
 
 /// What events say, each once, however often it has happened.
@@ -213,6 +243,23 @@ mod tests {
             said("a9s pg", "error: a subcommand is expected\n"),
         ];
         assert_eq!(panicked(&outcomes, &Secrets::default()), ["`a9s version` has panicked"]);
+    }
+
+    #[test]
+    fn a_container_that_has_panicked_is_named_unless_it_was_killed() {
+        let ended = |name: &str, state: &str, code: i32| json!({"name": name, state: {"terminated": {"exitCode": code}}, "restartCount": 1});
+        let pod = json!({"metadata": {"name": "solo-0"}, "status": {
+            "initContainerStatuses": [ended("first", "state", 101)],
+            "containerStatuses": [
+                ended("postgres", "lastState", 134), ended("backup-agent", "lastState", 137), {"name": "new"},
+            ],
+        }});
+        let wanted = [
+            "the container first of the pod solo-0 has panicked: it ended with 101",
+            "the container postgres of the pod solo-0 has panicked: it ended with 134",
+        ];
+        assert_eq!(containers_panicked(&pod), wanted);
+        assert!(containers_panicked(&json!({})).is_empty());
     }
 
     #[test]

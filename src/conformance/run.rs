@@ -260,6 +260,9 @@ impl Run<'_> {
         self.problems.extend(overdue);
         if let Some(shared) = self.stage.shared_if_there() {
             self.problems.extend(observations::clusters_panicked(&shared.surroundings.state));
+            if verdict == Verdict::Passed && self.stage.existing.is_none() {
+                self.problems.extend(observations::stack_panicked(&shared.onlooker).await);
+            }
         }
         let mut leaks = Vec::new();
         // Scenarios that were cut off have left what they had: it goes with their cluster, or is looked for at the end.
@@ -504,17 +507,18 @@ async fn after(finished: &ScenarioFinished, world: Option<&mut World>) {
         // The run may end before the rest is known.
         Stage::get().note(key, notes.clone());
     }
-    if !matches!(finished, ScenarioFinished::StepPassed) {
+    let mut wrong = observations::told(world, &seen.secrets);
+    wrong.extend(observations::panicked(world.outcomes(), &seen.secrets));
+    wrong.extend(seen.panicked);
+    // What of the shared one is to be said is said once.
+    if !world.is_shared() {
+        wrong.extend(observations::clusters_panicked(&world.surroundings.state));
+    }
+    if !matches!(finished, ScenarioFinished::StepPassed) || !wrong.is_empty() {
         if world.is_shared() {
             answer_of_shared_cluster().await;
         }
         notes.evidence = Some(evidence::keep(world, seen.secrets.clone()).await);
-    }
-    let mut wrong = observations::told(world, &seen.secrets);
-    wrong.extend(observations::panicked(world.outcomes(), &seen.secrets));
-    // What of the shared one is to be said is said once.
-    if !world.is_shared() {
-        wrong.extend(observations::clusters_panicked(&world.surroundings.state));
     }
     let left = world.end().await.into_iter().map(|leak| format!("left over: {leak}"));
     let words: Vec<String> = wrong.into_iter().chain(left).collect();
