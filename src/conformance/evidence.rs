@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use a8s_operators::SYSTEM_NAMESPACE;
 use a8s_operators::agent::SQL_PORT;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
@@ -22,9 +23,6 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long all of it may take: a hundred members of a busy machine would hold up the run for longer than it takes.
 const LIMIT: Duration = Duration::from_secs(60);
-
-/// Where the operators are.
-const SYSTEM: &str = "a8s-system";
 
 /// What is asked of every server: title and query.
 const QUESTIONS: [(&str, &str); 7] = [
@@ -88,7 +86,7 @@ async fn write(world: &World, folder: &Folder) -> Result<(), Failure> {
             folder.write(&format!("{namespace}.txt"), &error.to_string())?;
         }
     }
-    logs(&client, SYSTEM, folder).await
+    logs(&client, SYSTEM_NAMESPACE, folder).await
 }
 
 /// The keys that backups of a namespace have in the object store, if the cluster has one that answers soon.

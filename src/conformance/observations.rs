@@ -21,7 +21,7 @@ use super::world::World;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The namespaces of the stack and of its store.
-const SYSTEM: [&str; 2] = [a8s_operators::SYSTEM_NAMESPACE, a8s_operators::object_store::manifests::NAMESPACE];
+pub const SYSTEM: [&str; 2] = [a8s_operators::SYSTEM_NAMESPACE, a8s_operators::object_store::manifests::NAMESPACE];
 
 /// Kinds that say nothing about what a user has: they have other names every time, or everybody has them.
 const IGNORED: [&str; 3] = ["controllerrevision", "endpointslice", "event"];

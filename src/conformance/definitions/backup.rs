@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use a8s_operators::SYSTEM_NAMESPACE;
 use a8s_operators::archive::keys::DataKey;
 use a8s_operators::archive::manifest::{self, Manifest};
 use a8s_operators::archive::record::{self, HEADER, PREFIX};
+use a8s_operators::object_store::manifests::NAMESPACE;
 use a8s_operators::store::{Limits, Names, Settings, Store};
 use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
@@ -21,7 +23,6 @@ use crate::postgres::{self, DATABASE};
 
 /// A backup or restore with retries may take so long.
 const LONG: Duration = Duration::from_secs(150);
-const SYSTEM: &str = "a8s-system";
 /// How a zstd frame begins (RFC 8878, 3.1.1).
 const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
@@ -45,7 +46,7 @@ pub(in crate::conformance) async fn settings(world: &World) -> Result<Settings, 
 }
 
 async fn settings_of(client: &Client) -> Result<Settings, Failure> {
-    let settings = Settings::read(client, SYSTEM).await;
+    let settings = Settings::read(client, SYSTEM_NAMESPACE).await;
     settings.map_err(|error| Failure::unexpected("the store's settings", error.to_string()))
 }
 
@@ -317,7 +318,7 @@ async fn kill_agent(world: &mut World, name: String) -> Result<(), Failure> {
 
 #[when("the process of the store is killed")]
 pub(super) async fn kill_store(world: &mut World) -> Result<(), Failure> {
-    let pods: Api<Pod> = Api::namespaced(world.client().await?, "minio-dev");
+    let pods: Api<Pod> = Api::namespaced(world.client().await?, NAMESPACE);
     let pod = pods.list_metadata(&ListParams::default()).await?.items.into_iter().find_map(|pod| pod.metadata.name);
     kill_in(&pods, &pod.ok_or(Failure::Missing("pod of the store"))?, "object-store").await
 }
@@ -423,8 +424,8 @@ async fn lose(world: &mut World, name: String) -> Result<(), Failure> {
 /// Changes one word of the store's configuration, and remembers how it was.
 async fn configure(world: &mut World, word: &str, new: Option<&str>) -> Result<(), Failure> {
     let client = world.client().await?;
-    let (secrets, maps) =
-        (Api::<Secret>::namespaced(client.clone(), SYSTEM), Api::<ConfigMap>::namespaced(client, SYSTEM));
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
+    let maps: Api<ConfigMap> = Api::namespaced(client, SYSTEM_NAMESPACE);
     if word.contains('-') {
         let name = "a8s-backup-storage-credentials";
         let found = secrets.get(name).await?.data.unwrap_or_default().remove(word);

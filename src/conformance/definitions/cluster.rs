@@ -14,6 +14,7 @@ use super::backup;
 use super::members::is_ready;
 use crate::conformance::command;
 use crate::conformance::inventory::{self, Process};
+use crate::conformance::observations::SYSTEM;
 use crate::conformance::observe::{self, Look, SOON, until};
 use crate::conformance::{Failure, World};
 use crate::postgres;
@@ -237,7 +238,7 @@ async fn stack_runs(world: &mut World) -> Result<(), Failure> {
         }
         let mut pods = Vec::new();
         // The operators of an embedded cluster are in its process; its object store is in a pod.
-        for namespace in ["a8s-system", "minio-dev"] {
+        for namespace in SYSTEM {
             let api: Api<Pod> = Api::namespaced(client.clone(), namespace);
             pods.extend(api.list(&ListParams::default()).await?.items);
         }

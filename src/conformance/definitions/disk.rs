@@ -4,6 +4,7 @@ use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
 
 use a8s_operators::instance::names;
+use a8s_operators::object_store::manifests::NAMESPACE;
 use cucumber::{given, when};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::{Api, Client};
@@ -88,7 +89,7 @@ fn empty(directory: &Path) -> Result<(), Failure> {
 /// Its process does not start with that, and says why.
 #[when("the index of the store is damaged")]
 async fn damage_store(world: &mut World) -> Result<(), Failure> {
-    let directory = volume(&world.client().await?, "minio-dev", "data-minio-0").await?;
+    let directory = volume(&world.client().await?, NAMESPACE, "data-minio-0").await?;
     fs_err::write(directory.join("index.redb"), b"no database")?;
     backup::kill_store(world).await
 }
