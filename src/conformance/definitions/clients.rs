@@ -1,7 +1,7 @@
 //! Commands that only look, and what they must not tell.
 
 use std::net::{Ipv4Addr, TcpListener};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cucumber::gherkin::Step;
 use cucumber::{given, then, when};
@@ -11,18 +11,14 @@ use kube::api::ListParams;
 use kube::config::Kubeconfig;
 use nix::sys::signal::Signal;
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::ChildStdout;
 
 use super::instance;
-use crate::conformance::command;
+use super::running::{Running, Stream};
+use crate::conformance::command::{self, start_a9s};
 use crate::conformance::secrets::Secrets;
 use crate::conformance::{Failure, World};
 use crate::conformance::{inventory, observe};
 use crate::yaml;
-
-/// How long a command may take to say something or to end.
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// What is on standard output: one document of the format that was asked for, and nothing else.
 pub(super) fn document(world: &World) -> Result<Value, Failure> {
@@ -130,31 +126,27 @@ async fn silent(world: &mut World) -> Result<(), Failure> {
 
 #[when(regex = r"^I run `a9s (.+)` and interrupt it after two looks$")]
 async fn watch(world: &mut World, line: String) -> Result<(), Failure> {
-    let mut running = Running::start(world, &line)?;
-    running.read_until("Instance:").await?;
-    running.read_until("Instance:").await?;
-    let outcome = running.interrupt().await?;
-    world.remember(outcome);
-    Ok(())
+    let mut running = Running::start(world, &line, Stream::Output, start_a9s)?;
+    running.until("Instance:").await?;
+    running.until("Instance:").await?;
+    command::interrupt(&running.child)?;
+    running.end(world).await
 }
 
 /// As with `| head -1`, or with `| true`: then what is written has no reader, however little it is.
 #[when(regex = r"^I run `a9s (.+)` for a reader that (goes away after a line|is gone)$")]
 async fn reader_goes(world: &mut World, line: String, when: String) -> Result<(), Failure> {
-    let mut running = Running::start(world, &line)?;
+    let mut running = Running::start(world, &line, Stream::Output, start_a9s)?;
     if when != "is gone" {
-        running.read_until("").await?;
+        running.until("").await?;
     }
-    let Running { line, child, stdout, said, started } = running;
-    drop(stdout);
-    let outcome = ended(line, child, said, started).await?;
-    world.remember(outcome);
-    Ok(())
+    running.leave();
+    running.end(world).await
 }
 
 #[when(regex = r#"^I run `a9s (.+)` and interrupt it after the statement "(.+)" in "(.+)"$"#)]
 async fn follow(world: &mut World, line: String, statement: String, instance: String) -> Result<(), Failure> {
-    let mut running = Running::start(world, &line)?;
+    let mut running = Running::start(world, &line, Stream::Output, start_a9s)?;
     // The statement fails, and the server writes that down. Said again until it is heard: following begins in between.
     let heard = statement.split_whitespace().last().unwrap_or_default().to_owned();
     let words = ["pg", "apply", "-i", &instance, "--sql", &statement, "--yes"];
@@ -166,85 +158,21 @@ async fn follow(world: &mut World, line: String, statement: String, instance: St
     };
     tokio::select! {
         said = say => said,
-        heard = running.read_until(&heard) => heard,
+        heard = running.until(&heard) => heard,
     }?;
-    let outcome = running.interrupt().await?;
-    world.remember(outcome);
-    Ok(())
+    command::interrupt(&running.child)?;
+    running.end(world).await
 }
 
 /// The first command has begun to speak when the second runs, and has to come to its end by itself.
 #[when(regex = r"^I run `a9s (.+)` to its end, which `a9s (.+)` brings about$")]
 async fn meanwhile(world: &mut World, line: String, other: String) -> Result<(), Failure> {
-    let mut running = Running::start(world, &line)?;
-    running.read_until("").await?;
+    let mut running = Running::start(world, &line, Stream::Output, start_a9s)?;
+    running.until("").await?;
     let words = command::words(&world.expand(&other));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     command::a9s(&world.surroundings, &words).await?.require_success()?;
-    let outcome = running.end().await?;
-    world.remember(outcome);
-    Ok(())
-}
-
-/// A command that runs until it is interrupted.
-struct Running {
-    line: String,
-    child: tokio::process::Child,
-    stdout: Lines<BufReader<ChildStdout>>,
-    said: String,
-    started: Instant,
-}
-
-impl Running {
-    fn start(world: &World, line: &str) -> Result<Self, Failure> {
-        let line = world.expand(line);
-        let words = command::words(&line);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let mut child = command::start_a9s(&world.surroundings, &words)?;
-        let stdout = child.stdout.take().ok_or(Failure::Missing("standard output"))?;
-        Ok(Self { line, child, stdout: BufReader::new(stdout).lines(), said: String::new(), started: Instant::now() })
-    }
-
-    /// Reads until a line has the text.
-    async fn read_until(&mut self, text: &str) -> Result<(), Failure> {
-        let read = async {
-            while let Some(line) = self.stdout.next_line().await? {
-                self.said.push_str(&line);
-                self.said.push('\n');
-                if line.contains(text) {
-                    return Ok(());
-                }
-            }
-            Err(Failure::unexpected(format!("{text:?} on standard output"), "its end"))
-        };
-        tokio::time::timeout(PATIENCE, read)
-            .await
-            .map_err(|_| Failure::unexpected(format!("{text:?} within {} s", PATIENCE.as_secs()), self.line.clone()))?
-    }
-
-    async fn interrupt(self) -> Result<command::Outcome, Failure> {
-        command::interrupt(&self.child)?;
-        self.end().await
-    }
-
-    async fn end(self) -> Result<command::Outcome, Failure> {
-        // It is open for as long as the command runs.
-        let Self { line, child, stdout: _stdout, said, started } = self;
-        ended(line, child, said, started).await
-    }
-}
-
-/// What a command did that comes to its end by itself, and of whose standard output `stdout` was read.
-async fn ended(
-    line: String,
-    child: tokio::process::Child,
-    stdout: String,
-    started: Instant,
-) -> Result<command::Outcome, Failure> {
-    let output = tokio::time::timeout(PATIENCE, child.wait_with_output())
-        .await
-        .map_err(|_| Failure::unexpected("an end of the command", line.clone()))??;
-    Ok(command::Outcome { stdout, ..command::Outcome::of(line, &output, started.elapsed()) })
+    running.end(world).await
 }
 
 /// A verification calls what it makes `verify-…`; its pods and volumes carry the name as well.

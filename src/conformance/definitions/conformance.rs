@@ -6,18 +6,14 @@ use cucumber::gherkin::Step;
 use cucumber::{given, when};
 use nix::sys::signal::{Signal, kill};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::Child;
 
 use super::cluster;
 use super::instance::rows;
+use super::running::{Running, Stream};
 use crate::cli::interrupt;
-use crate::conformance::command::{self, Outcome};
+use crate::conformance::command::{self, Outcome, start_a9s};
 use crate::conformance::results::SCHEMA;
 use crate::conformance::{Failure, World};
-
-/// How long a run may take to say something, and then to end.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// How long a run may take that is sent a signal: what it did to nodes takes its time to be undone.
 const SIGNALLED: Duration = Duration::from_secs(120);
@@ -53,23 +49,25 @@ async fn report(world: &mut World, folder: String, step: &Step) -> Result<(), Fa
 /// Ctrl-C, once the command has said something on standard output.
 #[when(regex = r"^I start `a9s (.+)` and interrupt it once it says `(.+)`$")]
 async fn interrupt_once(world: &mut World, line: String, text: String) -> Result<(), Failure> {
-    until_it_says(world, &line, &text, |_, child| command::interrupt(child).map(drop)).await
+    let mut running = Running::start(world, &line, Stream::Output, start_a9s)?;
+    running.until(&text).await?;
+    command::interrupt(&running.child)?;
+    running.end(world).await
 }
 
 /// A cluster that does not answer is not cleaned up soon.
 #[when(regex = r"^I start `a9s (.+)`, and once it says `(.+)` the cluster is frozen and I interrupt it twice$")]
 async fn interrupt_twice(world: &mut World, line: String, text: String) -> Result<(), Failure> {
-    until_it_says(world, &line, &text, |world, child| {
-        cluster::freeze_process(world)?;
-        let (pid, signal) = (command::interrupt(child)?, interrupt::usual()?);
-        tokio::spawn(async move {
-            tokio::time::sleep(LATER).await;
-            // A failure means that it has ended before: what it has said tells.
-            let _ = kill(pid, signal);
-        });
-        Ok(())
-    })
-    .await
+    let mut running = Running::start(world, &line, Stream::Output, start_a9s)?;
+    running.until(&text).await?;
+    cluster::freeze_process(world)?;
+    let (pid, signal) = (command::interrupt(&running.child)?, interrupt::usual()?);
+    tokio::spawn(async move {
+        tokio::time::sleep(LATER).await;
+        // A failure means that it has ended before: what it has said tells.
+        let _ = kill(pid, signal);
+    });
+    running.end(world).await
 }
 
 /// At any moment: what it is doing then is different on every machine. `timeout` sends a signal to the process and to its
@@ -111,54 +109,8 @@ async fn signalled(world: &mut World, line: &str, moment: u64, signals: &[Signal
 /// The process of the scenario's own cluster is killed, once the command has said something on standard output.
 #[when(regex = r"^I start `a9s (.+)` and the cluster is killed once it says `(.+)`$")]
 async fn cluster_killed_once(world: &mut World, line: String, text: String) -> Result<(), Failure> {
-    until_it_says(world, &line, &text, |world, _| Ok(cluster::process_of_cluster(world)?.signal(Signal::SIGKILL)?))
-        .await
-}
-
-async fn until_it_says(
-    world: &mut World,
-    line: &str,
-    text: &str,
-    then: impl FnOnce(&mut World, &Child) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let words = command::words(&world.expand(line));
-    let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    let started = Instant::now();
-    let mut child = command::start_a9s(&world.surroundings, &words)?;
-    let stdout = child.stdout.take().ok_or(Failure::Missing("standard output"))?;
-    let mut stderr = child.stderr.take().ok_or(Failure::Missing("standard error"))?;
-    let mut lines = BufReader::new(stdout).lines();
-    let mut said = String::new();
-    let mut then = Some(then);
-    let read = async {
-        while let Some(line) = lines.next_line().await? {
-            said.push_str(&line);
-            said.push('\n');
-            if line.contains(text)
-                && let Some(then) = then.take()
-            {
-                then(world, &child)?;
-            }
-        }
-        let mut errors = String::new();
-        stderr.read_to_string(&mut errors).await?;
-        Ok::<String, Failure>(errors)
-    };
-    let Ok(errors) = tokio::time::timeout(PATIENCE * 2, read).await else {
-        return Err(Failure::Deadline { what: format!("the end of `a9s {line}`"), waited: PATIENCE * 2, last: said });
-    };
-    let errors = errors?;
-    let status = tokio::time::timeout(PATIENCE, child.wait()).await;
-    let status = status.map_err(|_| Failure::unexpected("an end after the end of its output", line))??;
-    if then.is_some() {
-        return Err(Failure::unexpected(format!("{text:?} on standard output"), format!("{said}\n{errors}")));
-    }
-    world.remember(Outcome {
-        line: format!("a9s {line}"),
-        status,
-        stdout: said,
-        stderr: errors,
-        took: started.elapsed(),
-    });
-    Ok(())
+    let mut running = Running::start(world, &line, Stream::Output, start_a9s)?;
+    running.until(&text).await?;
+    cluster::process_of_cluster(world)?.signal(Signal::SIGKILL)?;
+    running.end(world).await
 }

@@ -20,5 +20,6 @@ mod manifests;
 mod members;
 mod nodes;
 mod repetition;
+mod running;
 mod sql;
 mod store;

@@ -6,11 +6,10 @@ use std::time::{Duration, Instant};
 
 use cucumber::{then, when};
 use nix::sys::signal::{Signal, kill};
-use tokio::io::{AsyncBufReadExt, BufReader, Lines};
-use tokio::process::{Child, ChildStderr};
 
+use super::running::{Running, Stream};
 use crate::cli::interrupt;
-use crate::conformance::command::{self, Outcome, Surroundings};
+use crate::conformance::command::{self, Outcome, start_a9s, start_a9s_with_nohup};
 use crate::conformance::requests::{self, Count};
 use crate::conformance::{Failure, World};
 use crate::finding::Class;
@@ -167,36 +166,33 @@ const WAITS: &str = "wait for";
 #[when(regex = r#"^I run `a9s (.+)` and interrupt it (?:while it waits|once standard error says "(.+)")$"#)]
 async fn interrupt(world: &mut World, line: String, text: String) -> Result<(), Failure> {
     let text = if text.is_empty() { WAITS } else { text.as_str() };
-    let waiting = Waiting::start(world, &line, text, command::start_a9s).await?;
-    waiting.signal(interrupt::usual()?)?;
-    let outcome = waiting.end().await?;
-    world.remember(outcome);
-    Ok(())
+    let mut running = Running::start(world, &line, Stream::Error, start_a9s)?;
+    running.until(text).await?;
+    command::interrupt(&running.child)?;
+    running.end(world).await
 }
 
 /// It has to come to its end as if nothing had been.
 #[when(regex = r"^I run `a9s (.+)` with nohup, and its terminal is closed while it waits$")]
 async fn hang_up(world: &mut World, line: String) -> Result<(), Failure> {
-    let waiting = Waiting::start(world, &line, WAITS, command::start_a9s_with_nohup).await?;
-    waiting.signal(Signal::SIGHUP)?;
-    let outcome = waiting.end().await?;
-    world.remember(outcome);
-    Ok(())
+    let mut running = Running::start(world, &line, Stream::Error, start_a9s_with_nohup)?;
+    running.until(WAITS).await?;
+    running.signal(Signal::SIGHUP)?;
+    running.end(world).await
 }
 
 /// As by Ctrl-Z, or on a laptop that sleeps, for as long as the other one runs.
 #[when(regex = r"^I run `a9s (.+)`, suspended while it waits until `a9s (.+)` has succeeded$")]
 async fn suspended(world: &mut World, line: String, other: String) -> Result<(), Failure> {
-    let waiting = Waiting::start(world, &line, WAITS, command::start_a9s).await?;
-    waiting.signal(Signal::SIGSTOP)?;
+    let mut running = Running::start(world, &line, Stream::Error, start_a9s)?;
+    running.until(WAITS).await?;
+    running.signal(Signal::SIGSTOP)?;
     let words = command::words(&world.expand(&other));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let ended = command::a9s(&world.surroundings, &words).await;
-    waiting.signal(Signal::SIGCONT)?;
+    running.signal(Signal::SIGCONT)?;
     ended?.require_success()?;
-    let outcome = waiting.end().await?;
-    world.remember(outcome);
-    Ok(())
+    running.end(world).await
 }
 
 /// The first command has to come to its end by itself.
@@ -209,7 +205,8 @@ async fn meanwhile(
     other: String,
 ) -> Result<(), Failure> {
     let text = moment.strip_prefix("says `").map_or(WAITS, |text| text.trim_end_matches('`'));
-    let waiting = Waiting::start(world, &line, text, command::start_a9s).await?;
+    let mut running = Running::start(world, &line, Stream::Error, start_a9s)?;
+    running.until(text).await?;
     let words = command::words(&world.expand(&other));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let ended = match program.as_str() {
@@ -217,63 +214,5 @@ async fn meanwhile(
         _ => command::a9s(&world.surroundings, &words).await?,
     };
     ended.require_success()?;
-    let outcome = waiting.end().await?;
-    world.remember(outcome);
-    Ok(())
-}
-
-/// A command that has said that it waits, or something else.
-struct Waiting {
-    line: String,
-    child: Child,
-    lines: Lines<BufReader<ChildStderr>>,
-    said: String,
-    started: Instant,
-}
-
-impl Waiting {
-    async fn start(
-        world: &World,
-        line: &str,
-        text: &str,
-        start: fn(&Surroundings, &[&str]) -> Result<Child, Failure>,
-    ) -> Result<Self, Failure> {
-        let command = world.expand(line);
-        let words = command::words(&command);
-        let words: Vec<&str> = words.iter().map(String::as_str).collect();
-        let started = Instant::now();
-        let mut child = start(&world.surroundings, &words)?;
-        let stderr = child.stderr.take().ok_or(Failure::Missing("standard error"))?;
-        let mut lines = BufReader::new(stderr).lines();
-        let mut said = String::new();
-        let end = tokio::time::Instant::now() + Duration::from_secs(60);
-        while let Ok(line) = tokio::time::timeout_at(end, lines.next_line()).await
-            && let Some(line) = line?
-        {
-            said.push_str(&line);
-            said.push('\n');
-            if line.contains(text) {
-                return Ok(Self { line: command, child, lines, said, started });
-            }
-        }
-        Err(Failure::unexpected(format!("a word of {text:?}"), said))
-    }
-
-    fn signal(&self, signal: Signal) -> Result<(), Failure> {
-        Ok(kill(command::pid(&self.child)?, signal).map_err(std::io::Error::from)?)
-    }
-
-    async fn end(self) -> Result<command::Outcome, Failure> {
-        let Self { line, child, mut lines, mut said, started } = self;
-        let output = async {
-            while let Some(line) = lines.next_line().await? {
-                said.push_str(&line);
-                said.push('\n');
-            }
-            child.wait_with_output().await
-        };
-        let output = tokio::time::timeout(PROMPTLY, output).await;
-        let output = output.map_err(|_| Failure::unexpected(format!("an end within {PROMPTLY:?}"), line.clone()))??;
-        Ok(Outcome { stderr: said, ..Outcome::of(line, &output, started.elapsed()) })
-    }
+    running.end(world).await
 }
