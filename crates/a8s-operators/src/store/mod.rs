@@ -1,8 +1,8 @@
 //! The client of the object store: any S3 endpoint, the builtin stack's own or another.
 //!
 //! [`settings`] says where the store is and who we are there, [`names`] finds Services that DNS does not know, [`http`]
-//! carries the requests, [`upload`] sends objects of unknown size in parts, and [`error`] says in one sentence what went
-//! wrong and whether trying again can help. Requests are tried again by themselves where that can help.
+//! carries the requests, and [`error`] says in one sentence what went wrong and whether trying again can help. Requests
+//! are tried again by themselves where that can help.
 
 mod download;
 mod error;
@@ -10,7 +10,6 @@ mod http;
 mod names;
 mod objects;
 mod settings;
-mod upload;
 
 #[cfg(test)]
 mod tests;
@@ -20,7 +19,6 @@ pub use self::error::Error;
 pub use self::names::Names;
 pub use self::objects::{Entry, Limits, Store};
 pub use self::settings::{Config, Credentials, Settings, SettingsError};
-pub use self::upload::Upload;
 
 /// The HTTP stack, for tests that use the library without our client around it.
 #[cfg(test)]

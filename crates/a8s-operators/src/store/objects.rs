@@ -12,7 +12,7 @@ use object_store::{BackoffConfig, ObjectStore, ObjectStoreExt, RetryConfig};
 use super::error::About;
 use super::http::Connector;
 use super::settings::{Config, Credentials};
-use super::{Download, Error, Names, Upload};
+use super::{Download, Error, Names};
 
 /// How long the store may let us wait.
 #[derive(Debug, Clone, Copy)]
@@ -42,7 +42,7 @@ pub struct Entry {
 /// A bucket of a store. Cheap to clone: clones share connections.
 #[derive(Debug, Clone)]
 pub struct Store {
-    pub(super) inner: Arc<AmazonS3>,
+    inner: Arc<AmazonS3>,
     place: Arc<str>,
     bucket: Arc<str>,
 }
@@ -99,14 +99,6 @@ impl Store {
         let path = path(key)?;
         self.inner.put(&path, content.into()).await.map_err(|error| self.error("take an object", key, &error))?;
         Ok(())
-    }
-
-    /// Starts to send an object whose size is not known. It is there when [`Upload::finish`] says so, and not before.
-    ///
-    /// # Errors
-    /// The key is none.
-    pub fn upload(&self, key: &str) -> Result<Upload, Error> {
-        Ok(Upload::new(self.clone(), path(key)?))
     }
 
     /// Starts to fetch an object.
