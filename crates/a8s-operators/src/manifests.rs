@@ -2,7 +2,9 @@
 //! admission webhook. Rights are the least that the code uses; a test compares them with what was reviewed.
 
 pub mod backup;
+pub(crate) mod rights;
 
+use self::rights::{RBAC, binding, role, rule, rule_for};
 use crate::{SYSTEM_NAMESPACE, admission, in_cluster};
 use base64::Engine as _;
 use kube::core::DynamicObject;
@@ -20,7 +22,7 @@ pub const AGENT_ROLE: &str = "postgresql-spilo-role";
 /// ServiceAccount of the controller of instances.
 pub const OPERATOR_ACCOUNT: &str = "postgresql-manager-account";
 const OPERATOR_ROLE: &str = "postgresql-manager-role";
-const RBAC: &str = "rbac.authorization.k8s.io";
+const IMAGES_ROLE: &str = "postgresql-images-role";
 
 /// How the API server reaches the admission webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,8 +55,9 @@ pub struct Options {
 pub fn manifests(options: &Options) -> Vec<DynamicObject> {
     let mut documents = vec![namespace()];
     documents.extend(a8s_api::crds().iter().map(|crd| json!(crd)));
-    documents.extend([account(), operator_role(), operator_binding()]);
-    documents.extend([images_role(), images_binding(), agent_role()]);
+    documents.extend([account(), operator_role(), binding("ClusterRole", OPERATOR_ROLE, &[OPERATOR_ACCOUNT])]);
+    documents.push(role("Role", IMAGES_ROLE, &[rule_for("", "configmaps", IMAGES, &["get"])]));
+    documents.extend([binding("Role", IMAGES_ROLE, &[OPERATOR_ACCOUNT]), agent_role()]);
     documents.extend(backup::documents(options.operators.is_some()));
     documents.extend([images(&options.images), stack()]);
     documents.extend(options.operators.iter().flat_map(|image| in_cluster::documents(image)));
@@ -86,86 +89,42 @@ fn account() -> Value {
     })
 }
 
-fn rule(group: &str, resources: &[&str], verbs: &[&str]) -> Value {
-    json!({"apiGroups": [group], "resources": resources, "verbs": verbs})
-}
-
 fn operator_role() -> Value {
     let owned = ["create", "delete", "get", "list", "update", "watch"];
-    let mut bind = rule(RBAC, &["clusterroles"], &["bind"]);
-    bind["resourceNames"] = json!([AGENT_ROLE]);
     let (group, bindings) = (a8s_api::Postgresql::GROUP, a8s_api::ServiceBinding::GROUP);
-    json!({
-        "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
-        "metadata": {"name": OPERATOR_ROLE},
-        "rules": [
-            rule(group, &["postgresqls"], &["get", "list", "patch", "watch"]),
-            rule(group, &["postgresqls/status"], &["patch"]),
-            // The API server asks for this of who sets blockOwnerDeletion.
-            rule(group, &["postgresqls/finalizers"], &["update"]),
-            rule(bindings, &["servicebindings"], &["delete", "get", "list", "patch", "watch"]),
-            rule(bindings, &["servicebindings/status"], &["patch"]),
-            rule(bindings, &["servicebindings/finalizers"], &["update"]),
-            rule("", &["configmaps", "secrets", "serviceaccounts", "services"], &owned),
-            rule("apps", &["statefulsets"], &owned),
-            // It gives agents rights on Secrets, Leases and pods, which it therefore has to have itself.
-            rule(RBAC, &["rolebindings", "roles"], &owned),
-            bind,
-            rule("", &["persistentvolumeclaims"], &["delete", "list", "update", "watch"]),
-            rule("coordination.k8s.io", &["leases"], &["delete", "get", "patch"]),
-            rule("", &["pods"], &["list", "patch", "watch"]),
-            rule("", &["events"], &["create"]),
-        ],
-    })
-}
-
-fn subjects() -> Value {
-    json!([{"kind": "ServiceAccount", "name": OPERATOR_ACCOUNT, "namespace": SYSTEM_NAMESPACE}])
-}
-
-fn operator_binding() -> Value {
-    json!({
-        "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRoleBinding",
-        "metadata": {"name": "postgresql-manager-rolebinding"},
-        "roleRef": {"apiGroup": RBAC, "kind": "ClusterRole", "name": OPERATOR_ROLE},
-        "subjects": subjects(),
-    })
-}
-
-fn images_role() -> Value {
-    let mut read = rule("", &["configmaps"], &["get"]);
-    read["resourceNames"] = json!([IMAGES]);
-    json!({
-        "apiVersion": format!("{RBAC}/v1"), "kind": "Role",
-        "metadata": {"name": "postgresql-images-role", "namespace": SYSTEM_NAMESPACE},
-        "rules": [read],
-    })
-}
-
-fn images_binding() -> Value {
-    json!({
-        "apiVersion": format!("{RBAC}/v1"), "kind": "RoleBinding",
-        "metadata": {"name": "postgresql-images-rolebinding", "namespace": SYSTEM_NAMESPACE},
-        "roleRef": {"apiGroup": RBAC, "kind": "Role", "name": "postgresql-images-role"},
-        "subjects": subjects(),
-    })
+    let rules = [
+        rule(group, &["postgresqls"], &["get", "list", "patch", "watch"]),
+        rule(group, &["postgresqls/status"], &["patch"]),
+        // The API server asks for this of who sets blockOwnerDeletion.
+        rule(group, &["postgresqls/finalizers"], &["update"]),
+        rule(bindings, &["servicebindings"], &["delete", "get", "list", "patch", "watch"]),
+        rule(bindings, &["servicebindings/status"], &["patch"]),
+        rule(bindings, &["servicebindings/finalizers"], &["update"]),
+        rule("", &["configmaps", "secrets", "serviceaccounts", "services"], &owned),
+        rule("apps", &["statefulsets"], &owned),
+        // It gives agents rights on Secrets, Leases and pods, which it therefore has to have itself.
+        rule(RBAC, &["rolebindings", "roles"], &owned),
+        rule_for(RBAC, "clusterroles", AGENT_ROLE, &["bind"]),
+        rule("", &["persistentvolumeclaims"], &["delete", "list", "update", "watch"]),
+        rule("coordination.k8s.io", &["leases"], &["delete", "get", "patch"]),
+        rule("", &["pods"], &["list", "patch", "watch"]),
+        rule("", &["events"], &["create"]),
+    ];
+    role("ClusterRole", OPERATOR_ROLE, &rules)
 }
 
 /// What agents may do in the namespace of their instance without saying to whom it belongs: read the instance, follow orders,
 /// watch the other members and the Lease, and make that. What they may do by names is in a Role of their instance, and, while
 /// an order runs, in one of that.
 fn agent_role() -> Value {
-    json!({
-        "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
-        "metadata": {"name": AGENT_ROLE},
-        "rules": [
-            rule(a8s_api::Postgresql::GROUP, &["postgresqls"], &["get", "list", "watch"]),
-            rule(a8s_api::Backup::GROUP, &["backups", "restores"], &["get", "list", "watch"]),
-            rule("", &["pods"], &["get", "list", "watch"]),
-            // Names say nothing where something is made.
-            rule("coordination.k8s.io", &["leases"], &["create", "list", "watch"]),
-        ],
-    })
+    let rules = [
+        rule(a8s_api::Postgresql::GROUP, &["postgresqls"], &["get", "list", "watch"]),
+        rule(a8s_api::Backup::GROUP, &["backups", "restores"], &["get", "list", "watch"]),
+        rule("", &["pods"], &["get", "list", "watch"]),
+        // Names say nothing where something is made.
+        rule("coordination.k8s.io", &["leases"], &["create", "list", "watch"]),
+    ];
+    role("ClusterRole", AGENT_ROLE, &rules)
 }
 
 fn images(images: &BTreeMap<u32, String>) -> Value {

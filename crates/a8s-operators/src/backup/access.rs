@@ -9,6 +9,7 @@
 use super::order::Order;
 use crate::archive::keys::DataKey;
 use crate::instance::names;
+use crate::manifests::rights::RBAC;
 use crate::store::{Config, Credentials};
 use a8s_api::{Backup, Postgresql, Restore};
 use k8s_openapi::ByteString;
@@ -22,7 +23,6 @@ use std::collections::BTreeMap;
 
 /// Key of the document in the Secret.
 const DOCUMENT: &str = "order.json";
-const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// The content of the Secret. It has no `Debug`: it is secret.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]

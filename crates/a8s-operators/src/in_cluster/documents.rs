@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use super::certificates::SECRET;
 use super::{ADMISSION_PORT, HEALTH_PORT, WORD};
 use crate::SYSTEM_NAMESPACE;
+use crate::manifests::rights::{binding, role, rule_for};
 use crate::manifests::{OPERATOR_ACCOUNT, pull_policy};
 
 /// The Deployment, named as the released stack's.
@@ -15,18 +16,19 @@ pub const SERVICE: &str = "postgresql-webhook-service";
 /// The configuration of the webhook.
 pub const WEBHOOK: &str = "postgresql-validating-webhook-configuration";
 const CERTIFICATE_ROLE: &str = "postgresql-webhook-certificate-role";
-const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// The documents, with the operators' image.
 pub fn documents(image: &str) -> Vec<Value> {
-    let [secret_role, webhook_role] = certificate_roles();
+    let secret_rule = rule_for("", "secrets", SECRET, &["get", "update"]);
+    let (group, resource) = ("admissionregistration.k8s.io", "validatingwebhookconfigurations");
+    let webhook_rule = rule_for(group, resource, WEBHOOK, &["get", "patch"]);
     vec![
         service(),
         secret(),
-        secret_role,
-        binding("RoleBinding", "Role"),
-        webhook_role,
-        binding("ClusterRoleBinding", "ClusterRole"),
+        role("Role", CERTIFICATE_ROLE, &[secret_rule]),
+        binding("Role", CERTIFICATE_ROLE, &[OPERATOR_ACCOUNT]),
+        role("ClusterRole", CERTIFICATE_ROLE, &[webhook_rule]),
+        binding("ClusterRole", CERTIFICATE_ROLE, &[OPERATOR_ACCOUNT]),
         deployment(image),
     ]
 }
@@ -57,49 +59,6 @@ fn service() -> Value {
 /// Where the operators keep the certificate of admission: empty, so that it goes with the stack that it came with.
 fn secret() -> Value {
     json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata(SECRET), "type": "Opaque"})
-}
-
-/// The Secret of the certificate, and the webhook's configuration.
-fn certificate_roles() -> [Value; 2] {
-    let own = |kind: &str, rules: Value| {
-        let mut role = json!({
-            "apiVersion": format!("{RBAC}/v1"), "kind": kind, "metadata": {"name": CERTIFICATE_ROLE}, "rules": rules,
-        });
-        if kind == "Role" {
-            role["metadata"]["namespace"] = json!(SYSTEM_NAMESPACE);
-        }
-        role
-    };
-    [
-        own(
-            "Role",
-            json!([
-                {"apiGroups": [""], "resources": ["secrets"], "resourceNames": [SECRET], "verbs": ["get", "update"]},
-            ]),
-        ),
-        own(
-            "ClusterRole",
-            json!([{
-                "apiGroups": ["admissionregistration.k8s.io"],
-                "resources": ["validatingwebhookconfigurations"],
-                "resourceNames": [WEBHOOK],
-                "verbs": ["get", "patch"],
-            }]),
-        ),
-    ]
-}
-
-fn binding(kind: &str, role: &str) -> Value {
-    let mut binding = json!({
-        "apiVersion": format!("{RBAC}/v1"), "kind": kind,
-        "metadata": {"name": "postgresql-webhook-certificate-rolebinding"},
-        "roleRef": {"apiGroup": RBAC, "kind": role, "name": CERTIFICATE_ROLE},
-        "subjects": [{"kind": "ServiceAccount", "name": OPERATOR_ACCOUNT, "namespace": SYSTEM_NAMESPACE}],
-    });
-    if kind == "RoleBinding" {
-        binding["metadata"]["namespace"] = json!(SYSTEM_NAMESPACE);
-    }
-    binding
 }
 
 fn deployment(image: &str) -> Value {

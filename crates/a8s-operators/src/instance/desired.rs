@@ -5,14 +5,13 @@ use super::names::{self, APPLIED, CONFIGURATION, DATA_VOLUME, FINALIZER};
 use super::pod::{self, Version};
 use crate::agent::{REST_PORT, SQL_PORT, report};
 use crate::manifests::AGENT_ROLE;
+use crate::manifests::rights::RBAC;
 use a8s_api::postgresql::MAXIMUM_REPLICAS;
 use a8s_api::{LABEL_ROLE, Postgresql};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::DynamicObject;
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-
-const RBAC: &str = "rbac.authorization.k8s.io";
 
 /// Which part of an existing object the operator keeps as it should be. Labels always.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,7 @@
 //! The ServiceAccount of the controllers of backups and restores, and what it may do.
 
-use super::{OPERATOR_ACCOUNT, RBAC, rule};
+use super::OPERATOR_ACCOUNT;
+use super::rights::{RBAC, binding, role, rule, rule_for};
 use crate::{SYSTEM_NAMESPACE, store};
 use a8s_api::{Backup, Postgresql};
 use serde_json::{Value, json};
@@ -14,51 +15,31 @@ const CONFIG_ROLE: &str = "a8s-backup-config-role";
 /// has these rights too.
 pub(super) fn documents(in_pod: bool) -> [Value; 5] {
     let accounts: &[&str] = if in_pod { &[ACCOUNT, OPERATOR_ACCOUNT] } else { &[ACCOUNT] };
-    let bound = |kind, role, namespace| bound(accounts, kind, role, namespace);
     let account = json!({
         "apiVersion": "v1", "kind": "ServiceAccount",
         "metadata": {"name": ACCOUNT, "namespace": SYSTEM_NAMESPACE},
     });
-    let everywhere = json!({
-        "apiVersion": format!("{RBAC}/v1"), "kind": "ClusterRole",
-        "metadata": {"name": ROLE},
-        "rules": [
-            rule(Backup::GROUP, &["backups", "restores"], &["get", "list", "patch", "watch"]),
-            rule(Backup::GROUP, &["backups/status", "restores/status"], &["patch"]),
-            rule(Postgresql::GROUP, &["postgresqls"], &["get"]),
-            // Which content an instance has.
-            rule("coordination.k8s.io", &["leases"], &["get"]),
-            rule("", &["pods"], &["list", "watch"]),
-            // Secrets of orders are in the namespaces of instances; that of the store is read.
-            rule("", &["secrets"], &["create", "delete", "get", "update"]),
-            // It gives agents the right to answer an order, which it therefore has to have itself.
-            rule(RBAC, &["rolebindings", "roles"], &["create", "delete", "get", "update"]),
-            // Where the store is, if it is a Service.
-            rule("", &["services"], &["get"]),
-            rule("discovery.k8s.io", &["endpointslices"], &["list"]),
-            rule("", &["events"], &["create"]),
-        ],
-    });
-    let mut read = rule("", &["configmaps"], &["get"]);
-    read["resourceNames"] = json!([store::CONFIG]);
-    let config = json!({
-        "apiVersion": format!("{RBAC}/v1"), "kind": "Role",
-        "metadata": {"name": CONFIG_ROLE, "namespace": SYSTEM_NAMESPACE},
-        "rules": [read],
-    });
-    [account, everywhere, bound("ClusterRole", ROLE, None), config, bound("Role", CONFIG_ROLE, Some(SYSTEM_NAMESPACE))]
-}
-
-fn bound(accounts: &[&str], kind: &str, role: &str, namespace: Option<&str>) -> Value {
-    let subject = |name| json!({"kind": "ServiceAccount", "name": name, "namespace": SYSTEM_NAMESPACE});
-    let mut binding = json!({
-        "apiVersion": format!("{RBAC}/v1"), "kind": format!("{kind}Binding"),
-        "metadata": {"name": format!("{role}binding")},
-        "roleRef": {"apiGroup": RBAC, "kind": kind, "name": role},
-        "subjects": accounts.iter().map(subject).collect::<Vec<_>>(),
-    });
-    if let Some(namespace) = namespace {
-        binding["metadata"]["namespace"] = json!(namespace);
-    }
-    binding
+    let everywhere = [
+        rule(Backup::GROUP, &["backups", "restores"], &["get", "list", "patch", "watch"]),
+        rule(Backup::GROUP, &["backups/status", "restores/status"], &["patch"]),
+        rule(Postgresql::GROUP, &["postgresqls"], &["get"]),
+        // Which content an instance has.
+        rule("coordination.k8s.io", &["leases"], &["get"]),
+        rule("", &["pods"], &["list", "watch"]),
+        // Secrets of orders are in the namespaces of instances; that of the store is read.
+        rule("", &["secrets"], &["create", "delete", "get", "update"]),
+        // It gives agents the right to answer an order, which it therefore has to have itself.
+        rule(RBAC, &["rolebindings", "roles"], &["create", "delete", "get", "update"]),
+        // Where the store is, if it is a Service.
+        rule("", &["services"], &["get"]),
+        rule("discovery.k8s.io", &["endpointslices"], &["list"]),
+        rule("", &["events"], &["create"]),
+    ];
+    [
+        account,
+        role("ClusterRole", ROLE, &everywhere),
+        binding("ClusterRole", ROLE, accounts),
+        role("Role", CONFIG_ROLE, &[rule_for("", "configmaps", store::CONFIG, &["get"])]),
+        binding("Role", CONFIG_ROLE, accounts),
+    ]
 }
