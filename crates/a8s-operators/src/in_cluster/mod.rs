@@ -96,14 +96,11 @@ async fn run() -> Result<(), Error> {
 
 /// Alive is whoever answers; ready is who can review.
 fn answer(path: &str, ready: bool) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::default());
-    *response.status_mut() = match path {
-        "/healthz" => StatusCode::OK,
-        "/readyz" if ready => StatusCode::OK,
-        "/readyz" => StatusCode::SERVICE_UNAVAILABLE,
-        _ => StatusCode::NOT_FOUND,
-    };
-    response
+    match path {
+        "/healthz" => health::verdict(true),
+        "/readyz" => health::verdict(ready),
+        _ => health::status(StatusCode::NOT_FOUND),
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@
 //!
 //! The credentials are read from the mounted Secret at every request, so that new ones need no restart.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -109,14 +109,8 @@ pub async fn run(environment: Environment) -> Result<(), Error> {
             Err(source) => return Err(Error::Bucket { bucket: bucket.clone(), source }),
         }
     }
-    // Pods of one machine share its addresses. In a network of its own, a port-forward arrives at the pod's 127.0.0.1.
-    let address = match environment.address {
-        own if own.is_loopback() => own,
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    };
-    let listener = health::listen(address, PORT).await?;
-    tracing::info!("objects are served on {address}:{PORT}");
+    let listener = health::listen_in_pod(environment.address, PORT).await?;
+    tracing::info!("objects are served on {}:{PORT}", environment.address);
     tokio::select! {
         () = serve(listener, service(backend, &environment.credentials)) => {}
         () = told_to_end() => {}
