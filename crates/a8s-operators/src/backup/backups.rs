@@ -1,99 +1,48 @@
 //! The controller of Backups: it carries out what [`super::plan`] says.
 
-use super::access::{Access, prefix};
+use super::access::prefix;
 use super::conditions::{self, IN_PROGRESS, TERMINATING, Trouble, UPLOADED};
 use super::order::Order as _;
-use super::plan::{self, FAREWELL, LOOK, Pod, Turn, may_retry};
-use super::shell::{Context, Way, changed, ordered, remove, retry};
+use super::plan::{self, LOOK, Pod, Turn, may_retry};
+use super::rounds::Controlled;
+use super::shell::{Context, Way, changed, ordered, remove};
 use crate::archive::{self, manifest, part_name};
-use crate::controller::{Error, deleted_for, failed};
+use crate::controller::Error;
 use crate::instance::events::Type;
 use crate::store::{Error as StoreError, Store};
+use a8s_api::Backup;
 use a8s_api::backup::{COMPLETE, PERMANENTLY_FAILED};
-use a8s_api::{Backup, LABEL_NAME};
-use futures::{StreamExt as _, future};
-use k8s_openapi::api::core::v1::Pod as KubernetesPod;
 use kube::ResourceExt as _;
-use kube::api::Api;
-use kube::core::PartialObjectMeta;
-use kube::runtime::controller::{Action, Controller};
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
+use kube::runtime::controller::Action;
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 
-/// Watches all Backups, and the pods of their instances, until `shutdown`.
-pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
-    let controller = Controller::new(Api::<Backup>::all(context.client.clone()), watcher::Config::default());
-    let known = controller.store();
-    let pods: Api<PartialObjectMeta<KubernetesPod>> = Api::all(context.client.clone());
-    let of_instances = watcher::Config::default().labels(LABEL_NAME);
-    controller
-        .watches(pods, of_instances, move |pod| {
-            let open = |backup: &Arc<Backup>| {
-                backup.namespace() == pod.namespace()
-                    && pod.labels().get(LABEL_NAME) == Some(&backup.spec.service_instance.name)
-                    && !conditions::is_finished(backup.conditions())
-            };
-            known.state().into_iter().filter(open).map(|backup| ObjectRef::from_obj(&*backup)).collect::<Vec<_>>()
-        })
-        .graceful_shutdown_on(shutdown.cancelled_owned())
-        .run(reconcile, retry, context)
-        .for_each(|result| {
-            if let Err(error) = result {
-                tracing::debug!(%error, "a round of the controller of backups did not end");
-            }
-            future::ready(())
-        })
-        .await;
-}
-
-async fn reconcile(seen: Arc<Backup>, context: Arc<Context>) -> Result<Action, Error> {
-    let (Some(name), Some(namespace)) = (&seen.metadata.name, &seen.metadata.namespace) else {
-        return Ok(Action::await_change());
-    };
-    // The cache may lag behind this controller's own writes.
-    let found = context.api::<Backup>(namespace).get_opt(name).await.map_err(failed("read the backup"))?;
-    let Some(backup) = found else { return Ok(Action::await_change()) };
-    let has_finalizer = backup.finalizers().iter().any(|finalizer| finalizer == Backup::FINALIZER);
-    match (backup.metadata.deletion_timestamp.is_some(), has_finalizer) {
-        (true, true) => delete(&context, &backup).await,
-        (true, false) => Ok(Action::await_change()),
-        (false, true) => keep(&context, &backup).await,
-        (false, false) => {
-            let backup = context.adopt(&backup).await?;
-            keep(&context, &backup).await
-        }
-    }
-}
-
-async fn keep(context: &Context, backup: &Backup) -> Result<Action, Error> {
-    let mut seen = context.seen(backup).await?;
-    match plan::next(backup, &seen) {
-        Turn::Rest(None) => Ok(Action::await_change()),
-        Turn::Rest(Some(time)) => Ok(Action::requeue(time)),
-        Turn::Verify => verify(context, backup).await,
-        Turn::GiveUp(trouble) => give_up(context, backup, trouble).await,
-        Turn::Fail(trouble) => fail(context, backup, &trouble, false).await,
-        Turn::Clean => clean(context, backup).await,
-        Turn::Wait(_) | Turn::Order(_) => {
-            let _held = context.orders.lock().await;
-            seen.other = context.other(backup).await?;
-            match plan::next(backup, &seen) {
-                Turn::Order(pod) => order(context, backup, &pod).await,
-                Turn::Wait(why) => wait(context, backup, &why).await,
-                _ => Ok(Action::requeue(LOOK)),
+impl Controlled for Backup {
+    async fn keep(&self, context: &Context) -> Result<Action, Error> {
+        let mut seen = context.seen(self).await?;
+        match plan::next(self, &seen) {
+            Turn::Rest(None) => Ok(Action::await_change()),
+            Turn::Rest(Some(time)) => Ok(Action::requeue(time)),
+            Turn::Verify => verify(context, self).await,
+            Turn::GiveUp(trouble) => give_up(context, self, trouble).await,
+            Turn::Fail(trouble) => fail(context, self, &trouble, false).await,
+            Turn::Clean => clean(context, self).await,
+            Turn::Wait(_) | Turn::Order(_) => {
+                let _held = context.orders.lock().await;
+                seen.other = context.other(self).await?;
+                match plan::next(self, &seen) {
+                    Turn::Order(pod) => order(context, self, &pod).await,
+                    Turn::Wait(why) => context.wait(self, IN_PROGRESS, "False", &why).await,
+                    _ => Ok(Action::requeue(LOOK)),
+                }
             }
         }
     }
-}
 
-async fn wait(context: &Context, backup: &Backup, why: &Trouble) -> Result<Action, Error> {
-    context.wait(backup, IN_PROGRESS, "False", why).await?;
-    Ok(Action::requeue(LOOK))
+    async fn delete(&self, context: &Context) -> Result<Action, Error> {
+        delete(context, self).await
+    }
 }
 
 /// Everything that belongs to a Backup is below this. `None` if it never had an order.
@@ -106,7 +55,7 @@ async fn order(context: &Context, backup: &Backup, pod: &Pod) -> Result<Action, 
     let way = match context.way().await {
         Ok(way) => way,
         Err(trouble) if trouble.is_permanent() => return fail(context, backup, &trouble, false).await,
-        Err(trouble) => return wait(context, backup, &trouble).await,
+        Err(trouble) => return context.wait(backup, IN_PROGRESS, "False", &trouble).await,
     };
     // What an earlier attempt has left, also one whose end nobody could clean up after.
     if let Some(place) = place(backup)
@@ -116,15 +65,13 @@ async fn order(context: &Context, backup: &Backup, pod: &Pod) -> Result<Action, 
         if trouble.is_permanent() {
             return fail(context, backup, &trouble, false).await;
         }
-        return wait(context, backup, &trouble).await;
+        return context.wait(backup, IN_PROGRESS, "False", &trouble).await;
     }
     let (id, uid) = (uuid::Uuid::new_v4().to_string(), backup.uid().unwrap_or_default());
     let (namespace, instance) = (backup.namespace().unwrap_or_default(), &backup.spec.service_instance.name);
     let place = format!("{}/{id}", prefix(&namespace, instance, &uid));
-    let settings = &way.settings;
-    let access = Access::new(&id, &settings.config, &settings.credentials, &way.key(&uid), (&uid, &place));
-    if let Err(trouble) = context.give_access(backup, instance, access).await? {
-        return wait(context, backup, &trouble).await;
+    if let Err(trouble) = context.give_access(backup, instance, way.access(&id, &uid, &place)).await? {
+        return context.wait(backup, IN_PROGRESS, "False", &trouble).await;
     }
     let mut status = ordered(backup, pod);
     status["backupID"] = json!(id);
@@ -141,7 +88,7 @@ async fn verify(context: &Context, backup: &Backup) -> Result<Action, Error> {
     };
     let way = match context.way().await {
         Ok(way) => way,
-        Err(trouble) => return verify_later(context, backup, &trouble).await,
+        Err(trouble) => return context.wait(backup, IN_PROGRESS, "True", &trouble).await,
     };
     let checked = check(&way, &format!("{place}/{id}"), &uid).await;
     if checked.is_ok()
@@ -149,7 +96,7 @@ async fn verify(context: &Context, backup: &Backup) -> Result<Action, Error> {
     {
         let trouble = Trouble::store(&error);
         if !trouble.is_permanent() {
-            return verify_later(context, backup, &trouble).await;
+            return context.wait(backup, IN_PROGRESS, "True", &trouble).await;
         }
         // The backup is whole all the same, and other orders wait for it.
         let text = format!("what another attempt has left stays as long as the backup does: {error}");
@@ -162,21 +109,13 @@ async fn verify(context: &Context, backup: &Backup) -> Result<Action, Error> {
                 "{} bytes in {} objects are stored, for {} bytes of PostgreSQL {}",
                 summary.stored_bytes, summary.parts, summary.plain_bytes, found.postgresql_major
             );
-            context.take_access(backup).await?;
-            let done = Trouble::new("BackupCompleted", text);
-            let conditions = changed(backup, [(IN_PROGRESS, "False", done.clone()), (COMPLETE, "True", done.clone())]);
-            context.tell(backup, json!({"conditions": conditions})).await?;
-            context.report(backup, Type::Normal, "Completed", &done.message).await;
-            Ok(Action::await_change())
+            context.complete(backup, Trouble::new("BackupCompleted", text)).await
         }
-        Err(trouble) if trouble.reason == "StoreUnreachable" => verify_later(context, backup, &trouble).await,
+        Err(trouble) if trouble.reason == "StoreUnreachable" => {
+            context.wait(backup, IN_PROGRESS, "True", &trouble).await
+        }
         Err(trouble) => give_up(context, backup, trouble).await,
     }
-}
-
-async fn verify_later(context: &Context, backup: &Backup, why: &Trouble) -> Result<Action, Error> {
-    context.wait(backup, IN_PROGRESS, "True", why).await?;
-    Ok(Action::requeue(LOOK))
 }
 
 /// Removes what other attempts have left: a request of an agent that has died may have been carried out after everything
@@ -285,13 +224,8 @@ const SETTLED: Duration = Duration::from_secs(3);
 const NOT_IN_STORE: &str =
     "the store has nothing of the backup: if it was made with another store, its objects are still there";
 
-/// Removes everything of a Backup: first its agent ends, then the objects go, then the Backup itself.
+/// Removes the objects of a Backup, and then the Backup itself.
 async fn delete(context: &Context, backup: &Backup) -> Result<Action, Error> {
-    let waited = deleted_for(&backup.metadata);
-    if backup.is_running() && waited.is_some_and(|waited| waited < FAREWELL) && context.seen(backup).await?.has_pod {
-        return Ok(Action::requeue(LOOK / 4));
-    }
-    context.take_access(backup).await?;
     let Some(place) = place(backup) else { return context.let_go(backup).await };
     let way = match context.way().await {
         Ok(way) => way,
@@ -328,12 +262,11 @@ async fn delete(context: &Context, backup: &Backup) -> Result<Action, Error> {
 /// Keeps a Backup whose objects cannot be removed yet. Its agent has ended, or does not answer: other orders of the
 /// instance do not wait for it.
 async fn hold(context: &Context, backup: &Backup, why: &Trouble) -> Result<Action, Error> {
-    if backup.is_ordered() {
-        let changes = [(IN_PROGRESS, "False", why.clone()), (TERMINATING, "True", why.clone())];
-        context.tell(backup, json!({"conditions": changed(backup, changes)})).await?;
-    } else {
-        context.wait(backup, TERMINATING, "True", why).await?;
+    if !backup.is_ordered() {
+        return context.wait(backup, TERMINATING, "True", why).await;
     }
+    let changes = [(IN_PROGRESS, "False", why.clone()), (TERMINATING, "True", why.clone())];
+    context.tell(backup, json!({"conditions": changed(backup, changes)})).await?;
     Ok(Action::requeue(LOOK))
 }
 

@@ -1,98 +1,56 @@
 //! The controller of Restores: it carries out what [`super::restoring`] says.
 
-use super::access::{Access, prefix};
+use super::access::prefix;
 use super::backups::check;
 use super::conditions::{self, IN_PROGRESS, RESTORED, Trouble};
 use super::order::Order as _;
-use super::plan::{FAREWELL, LOOK, Pod, Turn};
+use super::plan::{LOOK, Pod, Turn};
 use super::restoring::{self, Member};
-use super::shell::{Context, changed, is_primary, is_ready, ordered, retry};
-use crate::controller::{Error, deleted_for, failed};
+use super::rounds::Controlled;
+use super::shell::{Context, changed, is_primary, is_ready, ordered};
+use crate::controller::{Error, failed};
 use crate::instance::events::Type;
 use crate::instance::names;
 use a8s_api::backup::{COMPLETE, PERMANENTLY_FAILED};
-use a8s_api::{Backup, LABEL_NAME, Restore};
-use futures::{StreamExt as _, future};
+use a8s_api::{Backup, Restore};
+use futures::future;
 use jiff::Timestamp;
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod as KubernetesPod;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
-use kube::core::PartialObjectMeta;
-use kube::runtime::controller::{Action, Controller};
-use kube::runtime::reflector::ObjectRef;
-use kube::runtime::watcher;
+use kube::runtime::controller::Action;
 use serde_json::json;
-use std::sync::Arc;
 use std::time::Duration;
-use tokio_util::sync::CancellationToken;
 
 /// How often members are looked at whose content is awaited, beside what the watch of their pods tells.
 const MEMBERS: Duration = Duration::from_millis(500);
 
-/// Watches all Restores, and the pods of their instances, until `shutdown`.
-pub async fn run(context: Arc<Context>, shutdown: CancellationToken) {
-    let controller = Controller::new(Api::<Restore>::all(context.client.clone()), watcher::Config::default());
-    let known = controller.store();
-    let pods: Api<PartialObjectMeta<KubernetesPod>> = Api::all(context.client.clone());
-    let of_instances = watcher::Config::default().labels(LABEL_NAME);
-    controller
-        .watches(pods, of_instances, move |pod| {
-            let open = |restore: &Arc<Restore>| {
-                restore.namespace() == pod.namespace()
-                    && pod.labels().get(LABEL_NAME) == Some(&restore.spec.service_instance.name)
-                    && !conditions::is_finished(restore.conditions())
-            };
-            known.state().into_iter().filter(open).map(|restore| ObjectRef::from_obj(&*restore)).collect::<Vec<_>>()
-        })
-        .graceful_shutdown_on(shutdown.cancelled_owned())
-        .run(reconcile, retry, context)
-        .for_each(|result| {
-            if let Err(error) = result {
-                tracing::debug!(%error, "a round of the controller of restores did not end");
+impl Controlled for Restore {
+    async fn keep(&self, context: &Context) -> Result<Action, Error> {
+        let (mut seen, backup) = future::try_join(context.seen(self), backup(context, self)).await?;
+        match restoring::next(self, backup.as_ref(), &seen) {
+            Turn::Rest(None) => Ok(Action::await_change()),
+            Turn::Rest(Some(time)) => Ok(Action::requeue(time)),
+            Turn::Verify => verify(context, self).await,
+            Turn::GiveUp(_) if seen.has_instance && is_final(context, self).await? => verify(context, self).await,
+            Turn::GiveUp(trouble) => give_up(context, self, &trouble).await,
+            Turn::Fail(trouble) => fail(context, self, &trouble).await,
+            Turn::Clean => clean(context, self).await,
+            Turn::Wait(_) | Turn::Order(_) => {
+                let _held = context.orders.lock().await;
+                seen.other = context.other(self).await?;
+                match restoring::next(self, backup.as_ref(), &seen) {
+                    Turn::Order(pod) => order(context, self, backup.as_ref(), &pod).await,
+                    Turn::Wait(why) => context.wait(self, IN_PROGRESS, "False", &why).await,
+                    _ => Ok(Action::requeue(LOOK)),
+                }
             }
-            future::ready(())
-        })
-        .await;
-}
-
-async fn reconcile(seen: Arc<Restore>, context: Arc<Context>) -> Result<Action, Error> {
-    let (Some(name), Some(namespace)) = (&seen.metadata.name, &seen.metadata.namespace) else {
-        return Ok(Action::await_change());
-    };
-    let found = context.api::<Restore>(namespace).get_opt(name).await.map_err(failed("read the restore"))?;
-    let Some(restore) = found else { return Ok(Action::await_change()) };
-    let has_finalizer = restore.finalizers().iter().any(|finalizer| finalizer == Restore::FINALIZER);
-    match (restore.metadata.deletion_timestamp.is_some(), has_finalizer) {
-        (true, true) => delete(&context, &restore).await,
-        (true, false) => Ok(Action::await_change()),
-        (false, true) => keep(&context, &restore).await,
-        (false, false) => {
-            let restore = context.adopt(&restore).await?;
-            keep(&context, &restore).await
         }
     }
-}
 
-async fn keep(context: &Context, restore: &Restore) -> Result<Action, Error> {
-    let (mut seen, backup) = future::try_join(context.seen(restore), backup(context, restore)).await?;
-    match restoring::next(restore, backup.as_ref(), &seen) {
-        Turn::Rest(None) => Ok(Action::await_change()),
-        Turn::Rest(Some(time)) => Ok(Action::requeue(time)),
-        Turn::Verify => verify(context, restore).await,
-        Turn::GiveUp(_) if seen.has_instance && is_final(context, restore).await? => verify(context, restore).await,
-        Turn::GiveUp(trouble) => give_up(context, restore, &trouble).await,
-        Turn::Fail(trouble) => fail(context, restore, &trouble).await,
-        Turn::Clean => clean(context, restore).await,
-        Turn::Wait(_) | Turn::Order(_) => {
-            let _held = context.orders.lock().await;
-            seen.other = context.other(restore).await?;
-            match restoring::next(restore, backup.as_ref(), &seen) {
-                Turn::Order(pod) => order(context, restore, backup.as_ref(), &pod).await,
-                Turn::Wait(why) => wait(context, restore, &why).await,
-                _ => Ok(Action::requeue(LOOK)),
-            }
-        }
+    async fn delete(&self, context: &Context) -> Result<Action, Error> {
+        context.let_go(self).await
     }
 }
 
@@ -116,11 +74,6 @@ async fn backup(context: &Context, restore: &Restore) -> Result<Option<Backup>, 
     context.api::<Backup>(&namespace).get_opt(name).await.map_err(failed("read the backup"))
 }
 
-async fn wait(context: &Context, restore: &Restore, why: &Trouble) -> Result<Action, Error> {
-    context.wait(restore, IN_PROGRESS, "False", why).await?;
-    Ok(Action::requeue(LOOK))
-}
-
 /// Looks whether the backup is whole and fits, and gives the order.
 async fn order(context: &Context, restore: &Restore, backup: Option<&Backup>, pod: &Pod) -> Result<Action, Error> {
     let ready = async {
@@ -141,13 +94,12 @@ async fn order(context: &Context, restore: &Restore, backup: Option<&Backup>, po
     let (way, place, uid) = match ready.await {
         Ok(ready) => ready,
         Err(trouble) if trouble.is_permanent() => return fail(context, restore, &trouble).await,
-        Err(trouble) => return wait(context, restore, &trouble).await,
+        Err(trouble) => return context.wait(restore, IN_PROGRESS, "False", &trouble).await,
     };
     let id = uuid::Uuid::new_v4().to_string();
-    let settings = &way.settings;
-    let access = Access::new(&id, &settings.config, &settings.credentials, &way.key(&uid), (&uid, &place));
+    let access = way.access(&id, &uid, &place);
     if let Err(trouble) = context.give_access(restore, &restore.spec.service_instance.name, access).await? {
-        return wait(context, restore, &trouble).await;
+        return context.wait(restore, IN_PROGRESS, "False", &trouble).await;
     }
     let mut status = ordered(restore, pod);
     status["restoreID"] = json!(id);
@@ -173,12 +125,8 @@ async fn verify(context: &Context, restore: &Restore) -> Result<Action, Error> {
         context.wait(restore, IN_PROGRESS, "True", &Trouble::new("WaitingForMembers", why)).await?;
         return Ok(Action::requeue(MEMBERS));
     }
-    context.take_access(restore).await?;
     let done = Trouble::new("RestoreCompleted", "every member serves the content of the backup");
-    let conditions = changed(restore, [(IN_PROGRESS, "False", done.clone()), (COMPLETE, "True", done.clone())]);
-    context.tell(restore, json!({"conditions": conditions})).await?;
-    context.report(restore, Type::Normal, "Completed", &done.message).await;
-    Ok(Action::await_change())
+    context.complete(restore, done).await
 }
 
 fn member(pod: &KubernetesPod) -> Member {
@@ -223,14 +171,4 @@ async fn clean(context: &Context, restore: &Restore) -> Result<Action, Error> {
     let conditions = changed(restore, [(IN_PROGRESS, "False", Trouble::new("Failed", "nothing of it is left"))]);
     context.tell(restore, json!({"conditions": conditions})).await?;
     Ok(Action::await_change())
-}
-
-/// Lets a Restore go. A running one is taken back by its agent first, unless it does not answer.
-async fn delete(context: &Context, restore: &Restore) -> Result<Action, Error> {
-    let waited = deleted_for(&restore.metadata);
-    if restore.is_running() && waited.is_some_and(|waited| waited < FAREWELL) && context.seen(restore).await?.has_pod {
-        return Ok(Action::requeue(LOOK / 4));
-    }
-    context.take_access(restore).await?;
-    context.let_go(restore).await
 }

@@ -4,13 +4,14 @@ use super::COMPONENT;
 use super::access::{Access, answering, belongs_to_order};
 use super::conditions::{self, IN_PROGRESS, ORDERED, Trouble};
 use super::order::Order;
-use super::plan::{Pod as Target, Seen};
+use super::plan::{LOOK, Pod as Target, Seen};
 use crate::archive::keys::DataKey;
 use crate::controller::{self, Error, failed, gone_is_fine, parameters};
 use crate::instance::events::{self, Clock, Happening, Type};
 use crate::instance::names;
 use crate::store::{Error as StoreError, Limits, Names, Settings, Store};
 use crate::{SYSTEM_NAMESPACE, chain};
+use a8s_api::backup::COMPLETE;
 use a8s_api::{Backup, LABEL_ROLE, Postgresql, Restore};
 use futures::future;
 use jiff::Timestamp;
@@ -41,6 +42,12 @@ pub struct Way {
 impl Way {
     pub fn key(&self, backup_uid: &str) -> DataKey {
         DataKey::derive(&self.settings.password, backup_uid)
+    }
+
+    /// What an agent needs for an order about the backup with this UID, whose objects are below `place`.
+    pub fn access(&self, order: &str, backup_uid: &str, place: &str) -> Access {
+        let Settings { config, credentials, .. } = &self.settings;
+        Access::new(order, config, credentials, &self.key(backup_uid), (backup_uid, place))
     }
 }
 
@@ -216,34 +223,42 @@ impl Context {
     /// Writes a status, unless somebody else has written since it was read.
     pub async fn tell<K: Order>(&self, object: &K, mut status: Value) -> Result<(), Error> {
         status["lastObservationTime"] = json!(Time(Timestamp::now()));
-        let version = &object.meta().resource_version;
-        let patch = json!({"metadata": {"resourceVersion": version}, "status": status});
+        self.write(object, status).await
+    }
+
+    async fn write<K: Order>(&self, object: &K, status: Value) -> Result<(), Error> {
+        let patch = json!({"metadata": {"resourceVersion": object.meta().resource_version}, "status": status});
         let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
         let patched = api.patch_status(&object.name_any(), &parameters(COMPONENT), &Patch::Merge(patch)).await;
         patched.map(drop).map_err(failed("write a status"))
     }
 
-    /// Says in one condition why something waits, if that is new.
+    /// Says that all is done. The agent needs nothing more.
+    pub async fn complete<K: Order>(&self, object: &K, done: Trouble) -> Result<Action, Error> {
+        self.take_access(object).await?;
+        let conditions = changed(object, [(IN_PROGRESS, "False", done.clone()), (COMPLETE, "True", done.clone())]);
+        self.tell(object, json!({"conditions": conditions})).await?;
+        self.report(object, Type::Normal, "Completed", &done.message).await;
+        Ok(Action::await_change())
+    }
+
+    /// Says in one condition why something waits, if that is new, and looks again.
     pub async fn wait<K: Order>(
         &self,
         object: &K,
         type_: &'static str,
         status: &'static str,
         why: &Trouble,
-    ) -> Result<(), Error> {
+    ) -> Result<Action, Error> {
         let is_said = conditions::get(object.conditions(), type_)
             .is_some_and(|before| before.status == status && Trouble::of(before) == *why);
-        if is_said {
-            return Ok(());
+        if !is_said {
+            let all = changed(object, [(type_, status, why.clone())]);
+            // A pause counts from the last attempt, not from what was said since.
+            let observed = object.observed().map(Time);
+            self.write(object, json!({"conditions": all, "lastObservationTime": observed})).await?;
         }
-        let all = changed(object, [(type_, status, why.clone())]);
-        let mut status = json!({"conditions": all});
-        // A pause counts from the last attempt, not from what was said since.
-        status["lastObservationTime"] = json!(object.observed().map(Time));
-        let api: Api<K> = self.api(&object.namespace().unwrap_or_default());
-        let patch = json!({"metadata": {"resourceVersion": object.meta().resource_version}, "status": status});
-        let patched = api.patch_status(&object.name_any(), &parameters(COMPONENT), &Patch::Merge(patch)).await;
-        patched.map(drop).map_err(failed("write a status"))
+        Ok(Action::requeue(LOOK))
     }
 
     /// Reports an event. A namespace that is going away takes none.
@@ -295,11 +310,6 @@ pub fn changed<K: Order>(
         conditions::set(&mut all, type_, status, &trouble, Timestamp::now());
     }
     all
-}
-
-/// What to do about a round that failed.
-pub fn retry<K: Order>(object: Arc<K>, error: &Error, _: Arc<Context>) -> Action {
-    controller::retry("backups", &object.name_any(), error)
 }
 
 /// Removes everything below a prefix, and looks whether it is gone. A bucket that is not there has nothing.
