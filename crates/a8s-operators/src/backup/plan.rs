@@ -1,7 +1,8 @@
 //! What to do next about a Backup. Pure: everything is known, nothing is done.
 
 use super::access::is_instance;
-use super::conditions::{self, IN_PROGRESS, Trouble, UPLOADED};
+use super::conditions::{self, Trouble};
+use super::order::Order;
 use a8s_api::Backup;
 use a8s_api::backup::PERMANENTLY_FAILED;
 use jiff::Timestamp;
@@ -67,29 +68,32 @@ pub enum Turn {
 
 /// What to do next about a Backup that is not being deleted.
 pub fn next(backup: &Backup, seen: &Seen) -> Turn {
-    let status = backup.status.clone().unwrap_or_default();
-    let all = status.conditions.as_ref();
-    let is_ordered = conditions::is_true(all, IN_PROGRESS);
-    if conditions::is_finished(all) {
-        let has_left_something = is_ordered && conditions::is_true(all, PERMANENTLY_FAILED);
-        return if has_left_something { Turn::Clean } else { Turn::Rest(None) };
-    }
-    if is_ordered {
-        return follow(conditions::get(all, UPLOADED).map(|it| (it.status.as_str(), Trouble::of(it))), seen);
+    if let Some(turn) = follow(backup, seen) {
+        return turn;
     }
     let reference = &backup.spec.service_instance;
     if (!is_instance(reference) || !seen.has_instance) && !sabotage::sabotaged!("backup-without-instance") {
         return Turn::Fail(no_instance("backup", backup.metadata.namespace.as_deref(), reference));
     }
-    if let Some(pause) = pause(status.retries.unwrap_or(0), status.last_observation_time.map(|it| it.0), seen.now) {
+    let retries = backup.status.as_ref().and_then(|status| status.retries).unwrap_or(0);
+    if let Some(pause) = pause(retries, backup.observed(), seen.now) {
         return Turn::Rest(Some(pause));
     }
     order(seen)
 }
 
-/// What follows from what the agent says of its order.
-pub fn follow(said: Option<(&str, Trouble)>, seen: &Seen) -> Turn {
-    match said {
+/// What follows at the end, or from what the agent says of the order; `None` if no order runs.
+pub fn follow<K: Order>(object: &K, seen: &Seen) -> Option<Turn> {
+    let all = object.conditions();
+    if conditions::is_finished(all) {
+        let has_left_something = object.is_ordered() && conditions::is_true(all, PERMANENTLY_FAILED);
+        return Some(if has_left_something { Turn::Clean } else { Turn::Rest(None) });
+    }
+    if !object.is_ordered() {
+        return None;
+    }
+    let said = conditions::get(all, K::SAID).map(|it| (it.status.as_str(), Trouble::of(it)));
+    Some(match said {
         Some(("True", _)) => Turn::Verify,
         Some(("False", trouble)) => Turn::GiveUp(trouble),
         _ if !seen.has_pod => Turn::GiveUp(Trouble::new("PodGone", "the pod that had the order is gone")),
@@ -98,7 +102,7 @@ pub fn follow(said: Option<(&str, Trouble)>, seen: &Seen) -> Turn {
             Turn::GiveUp(Trouble::new("AgentSilent", text))
         }
         _ => Turn::Rest(Some(SILENCE.saturating_sub(seen.silence).max(LOOK))),
-    }
+    })
 }
 
 /// Gives the order, or says why not yet.

@@ -31,19 +31,13 @@ pub struct Member {
 
 /// What to do next about a Restore that is not being deleted. `backup` is the Backup that it names, if it is there.
 pub fn next(restore: &Restore, backup: Option<&Backup>, seen: &Seen) -> Turn {
-    let all = restore.conditions();
-    if conditions::is_finished(all) {
-        let has_left_something = restore.is_ordered() && conditions::is_true(all, PERMANENTLY_FAILED);
-        return if has_left_something { Turn::Clean } else { Turn::Rest(None) };
-    }
     let reference = &restore.spec.service_instance;
     let namespace = restore.metadata.namespace.as_deref();
-    if restore.is_ordered() {
-        return match follow(conditions::get(all, RESTORED).map(|it| (it.status.as_str(), Trouble::of(it))), seen) {
-            // Nobody is left to serve what was restored.
-            Turn::Verify if !seen.has_instance => Turn::Fail(no_instance("restore", namespace, reference)),
-            turn => turn,
-        };
+    match follow(restore, seen) {
+        // Nobody is left to serve what was restored.
+        Some(Turn::Verify) if !seen.has_instance => return Turn::Fail(no_instance("restore", namespace, reference)),
+        Some(turn) => return turn,
+        None => {}
     }
     if !is_instance(reference) || !seen.has_instance {
         return Turn::Fail(no_instance("restore", namespace, reference));
@@ -51,7 +45,7 @@ pub fn next(restore: &Restore, backup: Option<&Backup>, seen: &Seen) -> Turn {
     if let Err(trouble) = source(restore, backup) {
         return Turn::Fail(trouble);
     }
-    let has_failed = conditions::get(all, RESTORED).is_some_and(|it| it.status == "False");
+    let has_failed = conditions::get(restore.conditions(), RESTORED).is_some_and(|it| it.status == "False");
     if let Some(pause) = pause(if has_failed { RETRIES } else { 0 }, restore.observed(), seen.now) {
         return Turn::Rest(Some(pause));
     }
