@@ -1,7 +1,5 @@
 //! What can go wrong at the store, each in one sentence.
 
-use std::fmt::Write as _;
-
 /// Why something could not be done at the store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
@@ -116,7 +114,7 @@ impl About<'_> {
     /// The library's error as one of ours. The store's own code decides where there is one: the library knows only
     /// statuses, and a bucket that is not there is 404 as much as an object.
     pub fn error(&self, error: &object_store::Error) -> Error {
-        let text = whole(error);
+        let text = crate::chain(error);
         let code = element(&text, "Code");
         let (endpoint, what) = (self.endpoint.to_owned(), self.what.to_owned());
         if let Some(code) = code {
@@ -172,20 +170,6 @@ impl About<'_> {
             Error::Refused { endpoint, what, why }
         }
     }
-}
-
-/// The error with its causes, each once.
-fn whole(error: &object_store::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
-            let _ = write!(text, ": {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }
 
 /// The text of an element that has only text.

@@ -161,9 +161,7 @@ impl Body for Received {
             Poll::Ready(frame) => {
                 let until = Instant::now() + self.limit;
                 self.quiet.as_mut().reset(until);
-                Poll::Ready(
-                    frame.map(|frame| frame.map_err(|error| broken(&error, Box::new(Broken(error.to_string()))))),
-                )
+                Poll::Ready(frame.map(|frame| frame.map_err(|error| broken(&error))))
             }
             Poll::Pending => self.quiet.as_mut().poll(context).map(|()| Some(Err(silent(self.limit)))),
         }
@@ -193,8 +191,8 @@ fn failed(error: legacy::Error) -> HttpError {
     HttpError::new(kind, error)
 }
 
-fn broken(error: &hyper::Error, source: Box<dyn std::error::Error + Send + Sync>) -> HttpError {
-    HttpError::new_boxed(kind(error), source)
+fn broken(error: &hyper::Error) -> HttpError {
+    HttpError::new(kind(error), Broken(error.to_string()))
 }
 
 fn kind(error: &hyper::Error) -> HttpErrorKind {
