@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{Instant, interval_at, timeout};
 use tokio_util::sync::CancellationToken;
 
 /// Largest piece of output that is sent at once.
@@ -13,7 +13,7 @@ pub(super) const CHUNK: usize = 32 * 1024;
 /// Pieces that wait on their way out of a connection, and into one of its channels.
 pub(super) const QUEUE: usize = 8;
 /// How often a peer whose input nobody takes is asked whether it is still there.
-pub(super) const KEEP_ALIVE: Duration = Duration::from_secs(5);
+const KEEP_ALIVE: Duration = Duration::from_secs(5);
 /// How long a peer may take to read the last bytes.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long a peer may take to hang up after that. A SPDY client throws away what it has not yet processed as soon as
@@ -55,6 +55,37 @@ impl Output {
     /// Says that nothing more follows.
     pub(super) async fn finish(&self) -> Result<(), Gone> {
         self.queue.send(Packet::Finish(self.channel)).await.map_err(|_| Gone)
+    }
+}
+
+/// Hands on what a client sends; waits while nobody takes it. Meanwhile the client is asked every few seconds, which
+/// keeps it from giving up on a server that does not read, and finds out whether it `is_there`.
+pub(super) async fn deliver(
+    data: Bytes,
+    input: &mpsc::Sender<Bytes>,
+    gone: &CancellationToken,
+    mut is_there: impl FnMut() -> bool,
+) -> Result<(), Gone> {
+    let mut waiting = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
+    let room = input.reserve();
+    tokio::pin!(room);
+    loop {
+        tokio::select! {
+            biased;
+            room = &mut room => {
+                // Nobody listens on this channel any more: what comes is dropped.
+                if let Ok(room) = room {
+                    room.send(data);
+                }
+                return Ok(());
+            }
+            () = gone.cancelled() => return Err(Gone),
+            _ = waiting.tick() => {
+                if !is_there() {
+                    return Err(Gone);
+                }
+            }
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{mpsc, oneshot};
-use tokio::time::{Instant, interval_at, timeout};
+use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::{Message, Utf8Bytes};
 use tokio_util::io::{CopyToBytes, SinkWriter, StreamReader};
 use tokio_util::sync::CancellationToken;
 
-use super::channels::{HANG_UP, Input, KEEP_ALIVE, Link, Output, Packet, QUEUE};
+use super::channels::{self, Gone, HANG_UP, Input, Link, Output, Packet, QUEUE};
 use crate::api::panics;
 
 /// The largest message a client may send. Clients send up to 32 KiB; some send a whole file at once.
@@ -179,7 +179,7 @@ impl Reader {
                 _ => continue,
             };
             let goes_on = match self.coding.decode(data) {
-                Ok(Received::Data(channel, data)) => self.deliver(channel, data).await,
+                Ok(Received::Data(channel, data)) => self.deliver(channel, data).await.is_ok(),
                 Ok(Received::Close(channel)) => {
                     self.channels.remove(&channel);
                     true
@@ -204,31 +204,10 @@ impl Reader {
         }
     }
 
-    /// Hands data on; waits while nobody takes it. Meanwhile a pong every few seconds keeps the client from giving up on
-    /// a server that does not read, and finds out whether the client is still there.
-    async fn deliver(&mut self, channel: u8, data: Bytes) -> bool {
-        let Some(sender) = self.channels.get(&channel) else { return true };
-        let mut waiting = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
-        let room = sender.reserve();
-        tokio::pin!(room);
-        loop {
-            tokio::select! {
-                biased;
-                room = &mut room => {
-                    // Nobody listens on this channel any more: what comes is dropped.
-                    if let Ok(room) = room {
-                        room.send(data);
-                    }
-                    return true;
-                }
-                _ = waiting.tick() => {
-                    if let Err(mpsc::error::TrySendError::Closed(())) = self.pongs.try_send(()) {
-                        return false;
-                    }
-                }
-                () = self.gone.cancelled() => return false,
-            }
-        }
+    async fn deliver(&mut self, channel: u8, data: Bytes) -> Result<(), Gone> {
+        let Some(input) = self.channels.get(&channel) else { return Ok(()) };
+        let is_there = || !matches!(self.pongs.try_send(()), Err(mpsc::error::TrySendError::Closed(())));
+        channels::deliver(data, input, &self.gone, is_there).await
     }
 }
 

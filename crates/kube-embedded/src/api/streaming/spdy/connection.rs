@@ -7,11 +7,11 @@ use bytes::{Bytes, BytesMut};
 use futures::StreamExt as _;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::mpsc::{self, error::TrySendError};
-use tokio::time::{Instant, interval_at, timeout};
+use tokio::time::timeout;
 use tokio_util::codec::FramedRead;
 use tokio_util::sync::CancellationToken;
 
-use super::super::channels::{HANG_UP, Input, KEEP_ALIVE, Link, Output, Packet, QUEUE};
+use super::super::channels::{self, Gone, HANG_UP, Input, Link, Output, Packet, QUEUE};
 use super::frame::{self, Frame, PROTOCOL_ERROR, REFUSED_STREAM};
 use super::headers::Headers;
 use crate::api::panics;
@@ -209,33 +209,15 @@ impl Reading {
         answered
     }
 
-    /// Hands data on; waits while the stream's owner takes none. Meanwhile pings find out whether the client is still there.
     async fn deliver(&mut self, stream: u32, data: Bytes) -> Result<(), Broken> {
-        let state = self.states.lock().get(&stream).map(|state| (state.input.clone(), state.reset.clone()));
-        let Some((Some(sender), _)) = state else { return Ok(()) };
-        let mut waiting = interval_at(Instant::now() + KEEP_ALIVE, KEEP_ALIVE);
-        let room = sender.reserve();
-        tokio::pin!(room);
-        loop {
-            tokio::select! {
-                biased;
-                room = &mut room => {
-                    // Nobody reads this stream any more: what comes is dropped.
-                    if let Ok(room) = room {
-                        room.send(data);
-                    }
-                    return Ok(());
-                }
-                () = self.gone.cancelled() => return Err(Broken),
-                _ = waiting.tick() => {
-                    let ping = Frame::Ping { id: self.next_ping };
-                    self.next_ping = self.next_ping.wrapping_add(2);
-                    if let Err(TrySendError::Closed(_)) = self.answers.try_send(ping) {
-                        return Err(Broken);
-                    }
-                }
-            }
-        }
+        let input = self.states.lock().get(&stream).and_then(|state| state.input.clone());
+        let Some(input) = input else { return Ok(()) };
+        let is_there = || {
+            let ping = Frame::Ping { id: self.next_ping };
+            self.next_ping = self.next_ping.wrapping_add(2);
+            !matches!(self.answers.try_send(ping), Err(TrySendError::Closed(_)))
+        };
+        channels::deliver(data, &input, &self.gone, is_there).await.map_err(|Gone| Broken)
     }
 }
 
