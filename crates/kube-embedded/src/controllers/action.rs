@@ -165,7 +165,6 @@ impl Context {
                     "metadata": {"namespace": pod.namespace, "name": pod.name, "uid": pod.uid},
                     "target": {"apiVersion": "v1", "kind": "Node", "name": node},
                 });
-                let post = PostParams { field_manager: Some("kube-scheduler".to_owned()), ..PostParams::default() };
                 let answer: Result<Value, _> = api.create_subresource("binding", &pod.name, &post, &binding).await;
                 answer.map(drop).map_err(|source| failed("bind", &pod.resource, &pod.name, source))
             }

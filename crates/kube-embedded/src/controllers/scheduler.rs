@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 use super::action::{Action, Target, reference, to_value};
 use super::engine::Controller;
 use super::events::Note;
-use super::view::{Name, is, name_of};
+use super::view::{Name, claims_of, is, is_terminating, name_of};
 use super::volumes::{SELECTED_NODE, WAIT_FOR_FIRST_CONSUMER};
 use super::{Context, Error};
 use crate::auth::rbac::selects;
@@ -82,10 +82,7 @@ impl Controller for Scheduler {
         }
         if is::<PersistentVolumeClaim>(&change.resource) {
             let (namespace, claim) = name_of(object);
-            return self.pending(Some(&namespace), |pod| {
-                let volumes = pod["spec"]["volumes"].as_array().map_or(&[][..], Vec::as_slice);
-                volumes.iter().any(|volume| volume["persistentVolumeClaim"]["claimName"] == claim)
-            });
+            return self.pending(Some(&namespace), |pod| claims_of(pod).any(|name| name == claim));
         }
         Vec::new()
     }
@@ -109,7 +106,7 @@ fn is_unassigned(pod: &Value) -> bool {
     let scheduler = spec["schedulerName"].as_str().unwrap_or(COMPONENT);
     spec["nodeName"].as_str().unwrap_or_default().is_empty()
         && scheduler == COMPONENT
-        && pod["metadata"]["deletionTimestamp"].is_null()
+        && !is_terminating(pod)
         && spec["schedulingGates"].as_array().is_none_or(Vec::is_empty)
 }
 

@@ -71,6 +71,12 @@ pub fn controlled_by<'a>(object: &'a Value, kind: &str) -> Option<&'a str> {
     (controller["kind"] == kind).then(|| controller["name"].as_str())?
 }
 
+/// The names of the claims that a pod mounts.
+pub fn claims_of(pod: &Value) -> impl Iterator<Item = &str> {
+    let volumes = pod["spec"]["volumes"].as_array().into_iter().flatten();
+    volumes.filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str())
+}
+
 fn read<K: DeserializeOwned>(object: &Value) -> Result<K, Error> {
     K::deserialize(object).map_err(|source| {
         let (namespace, name) = name_of(object);

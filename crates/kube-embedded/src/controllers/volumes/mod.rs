@@ -20,7 +20,7 @@ use serde_json::Value;
 use self::directory::Directories;
 use super::action::Action;
 use super::engine::Controller;
-use super::view::{Name, is, name_of, resource_of};
+use super::view::{Name, claims_of, is, name_of, resource_of};
 use super::{Context, Error, Options};
 use crate::objects::{Change, ChangeKind};
 
@@ -92,10 +92,9 @@ impl Claims {
                 || wanted.as_deref() == volume["metadata"]["name"].as_str()
         })?;
         let uses = |pod: &Value| {
-            let volumes = pod["spec"]["volumes"].as_array().map_or(&[][..], Vec::as_slice);
             // Only a pod on a node can have the volume in use.
             !pod["spec"]["nodeName"].as_str().unwrap_or_default().is_empty()
-                && volumes.iter().any(|volume| volume["persistentVolumeClaim"]["claimName"] == *name)
+                && claims_of(pod).any(|claim| claim == name)
         };
         let used = self.context.list_plain::<Pod>(Some(namespace)).iter().any(|pod| uses(pod));
         Ok(Some(claim::Observed { claim, classes, volumes, used }))
@@ -143,9 +142,7 @@ impl Controller for Claims {
         // A pod that goes may free a claim that waits for it.
         if is::<Pod>(&change.resource) && change.kind == ChangeKind::Deleted {
             let (namespace, _) = name_of(object);
-            let volumes = object["spec"]["volumes"].as_array().map_or(&[][..], Vec::as_slice);
-            let claims = volumes.iter().filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str());
-            return claims.map(|claim| (namespace.clone(), claim.to_owned())).collect();
+            return claims_of(object).map(|claim| (namespace.clone(), claim.to_owned())).collect();
         }
         Vec::new()
     }
