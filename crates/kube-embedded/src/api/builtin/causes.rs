@@ -13,7 +13,8 @@ use crate::status::Cause;
 pub struct Causes(pub Vec<Cause>);
 
 impl Causes {
-    fn add(&mut self, reason: &'static str, field: &str, message: String) {
+    /// Something is wrong that has words of its own.
+    pub fn add(&mut self, reason: &'static str, field: &str, message: String) {
         self.0.push(Cause { reason, field: field.to_owned(), message });
     }
 

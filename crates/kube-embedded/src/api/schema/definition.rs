@@ -155,60 +155,39 @@ pub fn validate(definition: &Value, old: Option<&Value>) -> Vec<Cause> {
         immutable(&mut causes, &definition["spec"], &old["spec"]);
         causes.0.extend(validate_stored(definition));
     }
-    let mut add =
-        |reason, field: &str, message: String| causes.0.push(Cause { reason, field: field.to_owned(), message });
     let (spec, names) = (&definition["spec"], &definition["spec"]["names"]);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let (group, plural, name) = (text(&spec["group"]), text(&names["plural"]), metadata::name(definition).to_owned());
-    if name != format!("{plural}.{group}") {
-        add(
-            "FieldValueInvalid",
-            "metadata.name",
-            format!("Invalid value: \"{name}\": must be spec.names.plural+\".\"+spec.group"),
-        );
+    let name = metadata::name(definition);
+    if name != format!("{}.{}", text(&names["plural"]), text(&spec["group"])) {
+        causes.invalid("metadata.name", &name.into(), "must be spec.names.plural+\".\"+spec.group");
     }
     for (field, value) in
-        [("spec.group", &group), ("spec.names.plural", &plural), ("spec.names.kind", &text(&names["kind"]))]
+        [("spec.group", &spec["group"]), ("spec.names.plural", &names["plural"]), ("spec.names.kind", &names["kind"])]
     {
-        if value.is_empty() {
-            add("FieldValueRequired", field, "Required value".to_owned());
+        if text(value).is_empty() {
+            causes.required(field, "");
         }
     }
     match spec["scope"].as_str() {
-        Some("Namespaced" | "Cluster") => {}
-        Some("") | None => add("FieldValueRequired", "spec.scope", "Required value".to_owned()),
-        Some(other) => add(
-            "FieldValueNotSupported",
-            "spec.scope",
-            format!("Unsupported value: \"{other}\": supported values: \"Cluster\", \"Namespaced\""),
-        ),
+        Some("") | None => causes.required("spec.scope", ""),
+        Some(_) => causes.one_of("spec.scope", &spec["scope"], &["Cluster", "Namespaced"]),
     }
     let versions: Vec<&Value> = versions(definition).collect();
-    conversion(&spec["conversion"]["strategy"], versions.len(), &mut add);
+    conversion(&mut causes, &spec["conversion"]["strategy"], versions.len());
     if versions.iter().filter(|version| version["storage"] == true).count() != 1 {
-        add(
-            "FieldValueInvalid",
-            "spec.versions",
-            "Invalid value: must have exactly one version marked as storage version".to_owned(),
-        );
+        let message = "Invalid value: must have exactly one version marked as storage version";
+        causes.add("FieldValueInvalid", "spec.versions", message.to_owned());
     }
     for (index, version) in versions.iter().enumerate() {
         let path = format!("spec.versions[{index}].schema.openAPIV3Schema");
         let schema = &version["schema"]["openAPIV3Schema"];
         if !schema.is_object() {
-            add("FieldValueRequired", &path, "Required value: schemas are required".to_owned());
+            causes.required(&path, "schemas are required");
         } else if schema["type"] != "object" {
-            let kind = text(&schema["type"]);
-            add(
-                "FieldValueInvalid",
-                &format!("{path}.type"),
-                format!("Invalid value: \"{kind}\": must be object at the root"),
-            );
+            causes.invalid(&format!("{path}.type"), &text(&schema["type"]).into(), "must be object at the root");
         }
-        let mut problems = Vec::new();
-        structural(schema, &path, &mut problems);
-        problems.into_iter().for_each(|(field, message)| add("FieldValueInvalid", &field, message));
-        rules(schema, &path, &mut add);
+        structural(&mut causes, schema, &path);
+        rules(&mut causes, schema, &path);
     }
     causes.0
 }
@@ -255,60 +234,47 @@ pub fn validate_stored(definition: &Value) -> Vec<Cause> {
 }
 
 /// No webhook is asked here to convert objects. Of a single version there is nothing to convert, so one may be named.
-fn conversion(strategy: &Value, versions: usize, add: &mut dyn FnMut(&'static str, &str, String)) {
+fn conversion(causes: &mut Causes, strategy: &Value, versions: usize) {
     const FIELD: &str = "spec.conversion.strategy";
     match strategy.as_str() {
-        Some("None") => {}
-        Some("Webhook") if versions == 1 => {}
-        Some("Webhook") => add(
-            "FieldValueNotSupported",
-            FIELD,
-            "Unsupported value: \"Webhook\": no conversion webhooks are called here, so of more than one version the \
-             only supported value is \"None\""
-                .to_owned(),
-        ),
-        Some("") | None => add("FieldValueRequired", FIELD, "Required value".to_owned()),
-        Some(other) => add(
-            "FieldValueNotSupported",
-            FIELD,
-            format!("Unsupported value: \"{other}\": supported values: \"None\", \"Webhook\""),
-        ),
+        Some("Webhook") if versions != 1 => {
+            let message = "Unsupported value: \"Webhook\": no conversion webhooks are called here, so of more than one \
+                           version the only supported value is \"None\"";
+            causes.add("FieldValueNotSupported", FIELD, message.to_owned());
+        }
+        Some("") | None => causes.required(FIELD, ""),
+        Some(_) => causes.one_of(FIELD, strategy, &["None", "Webhook"]),
     }
 }
 
 /// The schema has to say the type of everything (Kubernetes documentation, "Specifying a structural schema").
-fn structural(schema: &Value, path: &str, problems: &mut Vec<(String, String)>) {
+fn structural(causes: &mut Causes, schema: &Value, path: &str) {
     let free = schema["x-kubernetes-int-or-string"] == true || schema["x-kubernetes-preserve-unknown-fields"] == true;
     if schema.is_object() && schema["type"].as_str().is_none_or(str::is_empty) && !free {
-        problems
-            .push((format!("{path}.type"), "Required value: must not be empty for specified object fields".to_owned()));
+        let message = "Required value: must not be empty for specified object fields".to_owned();
+        causes.add("FieldValueInvalid", &format!("{path}.type"), message);
     }
     if let Some(pattern) = schema["pattern"].as_str()
         && regex::Regex::new(pattern).is_err()
     {
-        problems.push((
-            format!("{path}.pattern"),
-            format!("Invalid value: \"{pattern}\": must be a valid regular expression"),
-        ));
+        let message = format!("Invalid value: \"{pattern}\": must be a valid regular expression");
+        causes.add("FieldValueInvalid", &format!("{path}.pattern"), message);
     }
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
-        structural(property, &format!("{path}.properties[{name}]"), problems);
+        structural(causes, property, &format!("{path}.properties[{name}]"));
     }
     for part in ["items", "additionalProperties"] {
         if schema[part].is_object() {
-            structural(&schema[part], &format!("{path}.{part}"), problems);
+            structural(causes, &schema[part], &format!("{path}.{part}"));
         }
     }
 }
 
 /// Rules must compile.
-fn rules(schema: &Value, path: &str, add: &mut dyn FnMut(&'static str, &str, String)) {
+fn rules(causes: &mut Causes, schema: &Value, path: &str) {
     for error in kube_cel::compile_schema(schema).compilation_errors() {
-        add(
-            "FieldValueInvalid",
-            &format!("{path}.x-kubernetes-validations"),
-            format!("Invalid value: compilation failed: {error}"),
-        );
+        let message = format!("Invalid value: compilation failed: {error}");
+        causes.add("FieldValueInvalid", &format!("{path}.x-kubernetes-validations"), message);
     }
 }
 
