@@ -81,6 +81,11 @@ impl Status {
         Self::new(405, "MethodNotAllowed", message)
     }
 
+    /// 405 of a path that is served, and not for this method.
+    pub fn no_such_method() -> Self {
+        Self::method_not_allowed("the server does not allow this method on the requested resource")
+    }
+
     /// 409 of a name that is taken.
     pub fn already_exists(group: &str, resource: &str, name: &str) -> Self {
         Self::new(409, "AlreadyExists", format!("{} \"{name}\" already exists", qualified(group, resource)))

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
+use serde_json::Value;
 
+use super::metadata;
 use super::registry::Resource;
 use super::request::{Query, ResourceRequest};
 use super::selector::Selector;
@@ -81,6 +83,17 @@ impl Call {
     /// The namespace in which the object is stored, `""` for cluster-scoped resources.
     pub fn namespace(&self) -> &str {
         if self.resource.namespaced { &self.request.namespace } else { "" }
+    }
+
+    /// An object that comes is of the path's namespace, where it names any.
+    pub fn check_namespace(&self, object: &Value) -> Result<(), Status> {
+        let asked = metadata::text(object, "namespace");
+        if !self.resource.namespaced || asked.is_empty() || asked == self.namespace() {
+            return Ok(());
+        }
+        Err(Status::bad_request(
+            "the namespace of the provided object does not match the namespace sent on the request",
+        ))
     }
 
     /// The key of the object that the path names.

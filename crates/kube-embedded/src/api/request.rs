@@ -60,22 +60,16 @@ fn target(method: &Method, path: &str, query: &Query) -> Result<Target, Status> 
     let mut request =
         ResourceRequest { group: group.to_owned(), version: version.to_owned(), ..ResourceRequest::default() };
     match rest {
-        ["namespaces", namespace, subresource @ ("status" | "finalize")] => {
+        ["namespaces", namespace] | ["namespaces", namespace, "status" | "finalize"] => {
             request.resource = "namespaces".to_owned();
             request.namespace = (*namespace).to_owned();
-            request.name = (*namespace).to_owned();
-            request.subresource = (*subresource).to_owned();
+            name_object(&mut request, &rest[1..])?;
         }
         ["namespaces", namespace, resource, object @ ..] => {
             request.namespace = (*namespace).to_owned();
             request.in_namespace = true;
             request.resource = (*resource).to_owned();
             name_object(&mut request, object)?;
-        }
-        ["namespaces", namespace] => {
-            request.resource = "namespaces".to_owned();
-            request.namespace = (*namespace).to_owned();
-            request.name = (*namespace).to_owned();
         }
         [resource, object @ ..] => {
             request.resource = (*resource).to_owned();
@@ -126,7 +120,7 @@ fn verb(method: &Method, request: &ResourceRequest, query: &Query) -> Result<&'s
         Method::PATCH => "patch",
         Method::DELETE if named => "delete",
         Method::DELETE => "deletecollection",
-        _ => return Err(Status::method_not_allowed("the server does not allow this method on the requested resource")),
+        _ => return Err(Status::no_such_method()),
     })
 }
 

@@ -94,12 +94,7 @@ impl ApiServer {
             metadata::set(object, "namespace", None);
             return Ok(());
         }
-        let asked = metadata::text(object, "namespace");
-        if !asked.is_empty() && asked != call.namespace() {
-            return Err(Status::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            ));
-        }
+        call.check_namespace(object)?;
         metadata::set(object, "namespace", Some(call.namespace().into()));
         let namespaces = GroupResource::new("", "namespaces");
         let namespace = self

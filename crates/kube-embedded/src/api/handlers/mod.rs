@@ -33,7 +33,7 @@ impl ApiServer {
         let nowhere = call.resource.namespaced && call.request.namespace.is_empty() && (named || creates);
         // The body names what is created: a name in the path would only be what rights are looked at for.
         if nowhere || (named && creates && call.request.subresource.is_empty()) {
-            return Err(Status::method_not_allowed("the server does not allow this method on the requested resource"));
+            return Err(Status::no_such_method());
         }
         if !call.request.subresource.is_empty() {
             return self.subresource(&call).await;
@@ -41,7 +41,7 @@ impl ApiServer {
         if !call.resource.stored {
             return match call.request.verb {
                 "create" => self.review(&call),
-                _ => Err(Status::method_not_allowed("the server does not allow this method on the requested resource")),
+                _ => Err(Status::no_such_method()),
             };
         }
         match call.request.verb {

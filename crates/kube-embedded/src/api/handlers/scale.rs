@@ -22,11 +22,7 @@ impl ApiServer {
                 "get" => return Ok(body::json(StatusCode::OK, &shown)),
                 "update" => typed::parse_as(call, "Scale", "autoscaling/v1", &[])?,
                 "patch" => patched(call, &shown)?,
-                _ => {
-                    return Err(Status::method_not_allowed(
-                        "the server does not allow this method on the requested resource",
-                    ));
-                }
+                _ => return Err(Status::no_such_method()),
             };
             let wanted: Scale = serde_json::from_value(wanted).map_err(|error| {
                 Status::bad_request(format!("Scale in version \"v1\" cannot be handled as a Scale: {error}"))

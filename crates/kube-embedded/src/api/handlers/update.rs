@@ -35,12 +35,7 @@ impl ApiServer {
     pub(super) async fn update(&self, call: &Call) -> Result<Response<Body>, Status> {
         let (object, warnings) = typed::object(call)?;
         typed::check_name(call, &object)?;
-        let asked = metadata::text(&object, "namespace");
-        if call.resource.namespaced && !asked.is_empty() && asked != call.namespace() {
-            return Err(Status::bad_request(
-                "the namespace of the provided object does not match the namespace sent on the request",
-            ));
-        }
+        call.check_namespace(&object)?;
         loop {
             let Ok(current) = self.find(call) else {
                 let done = self.make(call, object.clone()).await;
@@ -179,19 +174,16 @@ pub(in crate::api) fn keep_server_fields(new: &mut Value, current: &Value) {
 
 /// The main resource can't change `status`, and `status` can't change anything else.
 pub(in crate::api) fn keep_other_part(call: &Call, new: &mut Value, current: &Value) {
-    let keep = |new: &mut Value, field: &str| match current.get(field) {
-        Some(value) => new[field] = value.clone(),
-        None => drop(new.as_object_mut().and_then(|object| object.remove(field))),
+    let put = |object: &mut Value, field: &str, value: Option<Value>| match value {
+        Some(value) => object[field] = value,
+        None => drop(object.as_object_mut().and_then(|object| object.remove(field))),
     };
     match call.request.subresource.as_str() {
         "status" => {
             let status = new.get("status").cloned();
             let managed = new["metadata"].get("managedFields").cloned();
             *new = current.clone();
-            match status {
-                Some(status) => new["status"] = status,
-                None => drop(new.as_object_mut().and_then(|object| object.remove("status"))),
-            }
+            put(new, "status", status);
             if managed.is_some() {
                 metadata::set(new, "managedFields", managed);
             }
@@ -199,12 +191,9 @@ pub(in crate::api) fn keep_other_part(call: &Call, new: &mut Value, current: &Va
         "finalize" => {
             let finalizers = new["spec"].get("finalizers").cloned();
             *new = current.clone();
-            match finalizers {
-                Some(finalizers) => new["spec"]["finalizers"] = finalizers,
-                None => drop(new["spec"].as_object_mut().and_then(|spec| spec.remove("finalizers"))),
-            }
+            put(&mut new["spec"], "finalizers", finalizers);
         }
-        _ if call.resource.status => keep(new, "status"),
+        _ if call.resource.status => put(new, "status", current.get("status").cloned()),
         _ => {}
     }
 }
