@@ -1,4 +1,7 @@
-//! Syntax of names, labels and annotations, with the messages of `k8s.io/apimachinery/pkg/util/validation`.
+//! Syntax of names, labels and annotations, with the messages of `k8s.io/apimachinery/pkg/util/validation`, and names
+//! that are made up.
+
+use rand::RngExt as _;
 
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start \
                      and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
@@ -15,6 +18,15 @@ const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-',
 const VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end \
      with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is \
      '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+
+/// The letters of names that are made up (`k8s.io/apimachinery/pkg/util/rand`): no vowels, so no words.
+pub const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
+
+/// The end of a name of which only the beginning is given.
+pub fn random_suffix() -> String {
+    let mut random = rand::rng();
+    (0..5).map(|_| char::from(LETTERS[random.random_range(0..LETTERS.len())])).collect()
+}
 
 fn too_long(limit: usize) -> String {
     format!("must be no more than {limit} characters")

@@ -103,7 +103,7 @@ async fn answer(request: Request<Incoming>, kubelet: Arc<dyn Kubelet>) -> Respon
     let path = request.uri().path().to_owned();
     let switched = match path.as_str() {
         "/api/v1/namespaces/default/pods/p/exec" => streaming::exec(request, kubelet, "default", "p").await,
-        "/api/v1/namespaces/default/pods/p/attach" => streaming::attach(request, kubelet, "default", "p"),
+        "/api/v1/namespaces/default/pods/p/attach" => Err(streaming::no_attach("p")),
         "/api/v1/namespaces/default/pods/p/portforward" => {
             streaming::port_forward(request, kubelet, "default", "p").await
         }

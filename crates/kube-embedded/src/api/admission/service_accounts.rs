@@ -1,16 +1,14 @@
 //! Pods run as a ServiceAccount that exists, and get its token as a volume (the ServiceAccount admission plugin).
 
-use rand::RngExt as _;
 use serde_json::{Value, json};
 
-use crate::api::metadata;
+use crate::api::{metadata, names};
 use crate::objects::GroupResource;
 use crate::status::Status;
 use crate::store::Store;
 
 /// Where processes look for their token.
 const MOUNT_PATH: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
-const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// Completes a new pod.
 ///
@@ -59,9 +57,7 @@ fn mount(spec: &mut Value) {
     let known = spec["volumes"].as_array().into_iter().flatten().filter_map(|volume| volume["name"].as_str());
     let known = known.filter(|name| name.starts_with("kube-api-access-")).map(str::to_owned).next();
     let name = known.unwrap_or_else(|| {
-        let mut random = rand::rng();
-        let suffix: String = (0..5).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect();
-        let name = format!("kube-api-access-{suffix}");
+        let name = format!("kube-api-access-{}", names::random_suffix());
         let volume = json!({"name": name, "projected": {"defaultMode": 420, "sources": [
             {"serviceAccountToken": {"expirationSeconds": 3607, "path": "token"}},
             {"configMap": {"name": "kube-root-ca.crt", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},

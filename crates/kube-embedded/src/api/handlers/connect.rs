@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use futures::StreamExt as _;
 use http::{Request, Response, StatusCode};
 
 use crate::api::ApiServer;
@@ -49,7 +48,7 @@ impl ApiServer {
         }
         let response = match target.subresource.as_str() {
             "exec" => streaming::exec(request, kubelet, namespace, name).await?,
-            "attach" => streaming::attach(request, kubelet, namespace, name)?,
+            "attach" => return Err(streaming::no_attach(name)),
             _ => streaming::port_forward(request, kubelet, namespace, name).await?,
         };
         Ok(response.map(|()| body::full("")))
@@ -87,7 +86,7 @@ async fn logs(kubelet: &dyn Kubelet, pod: &Arc<Object>, query: &Query) -> Result
     }
     let lines = kubelet.logs(&reference, &options).await?;
     let mut response = body::typed(StatusCode::OK, "text/plain", "");
-    *response.body_mut() = body::stream(lines.map(|piece| piece));
+    *response.body_mut() = body::stream(lines);
     Ok(response)
 }
 

@@ -1,7 +1,6 @@
 //! `create`, and the binding of a pod to a node.
 
 use http::{Response, StatusCode};
-use rand::RngExt as _;
 use serde_json::{Value, json};
 
 use super::update::{Changed, Ownership};
@@ -18,8 +17,6 @@ use crate::status::{Cause, Status};
 
 /// How often another generated name is tried.
 const NAME_ATTEMPTS: usize = 8;
-/// The characters of generated names (`k8s.io/apimachinery/pkg/util/rand`): no vowels, so no words.
-const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
 
 impl ApiServer {
     pub(super) async fn create(&self, call: &Call) -> Result<Response<Body>, Status> {
@@ -202,10 +199,8 @@ fn name_it(object: &mut Value) -> bool {
     if !metadata::name(object).is_empty() || prefix.is_empty() {
         return false;
     }
-    let mut random = rand::rng();
     let prefix: String = prefix.chars().take(58).collect();
-    let suffix: String = (0..5).map(|_| char::from(ALPHABET[random.random_range(0..ALPHABET.len())])).collect();
-    metadata::set(object, "name", Some(format!("{prefix}{suffix}").into()));
+    metadata::set(object, "name", Some((prefix + &names::random_suffix()).into()));
     true
 }
 

@@ -75,21 +75,10 @@ pub async fn exec<B>(
     Ok(response)
 }
 
-/// Attaching to a running container is not offered: its streams belong to its log.
-///
-/// # Errors
-/// Always, with a sentence that names what to use instead.
-pub fn attach<B>(
-    _request: Request<B>,
-    _kubelet: Arc<dyn Kubelet>,
-    _namespace: &str,
-    pod: &str,
-) -> Result<Response<()>, Status> {
-    Err(Status::new(
-        501,
-        "NotImplemented",
-        format!("pod {pod:?} cannot be attached to: the output of its containers goes to their logs; use logs or exec"),
-    ))
+/// The answer to who wants to attach to a running container, whose streams belong to its log.
+pub fn no_attach(pod: &str) -> Status {
+    let why = "the output of its containers goes to their logs; use logs or exec";
+    Status::new(501, "NotImplemented", format!("pod {pod:?} cannot be attached to: {why}"))
 }
 
 /// Reads `PodExecOptions` from a query.

@@ -10,5 +10,5 @@ mod spdy;
 mod upgrade;
 mod websocket;
 
-pub use exec::{attach, exec};
+pub use exec::{exec, no_attach};
 pub use forward::port_forward;

@@ -11,6 +11,7 @@ use kube::ResourceExt;
 
 use super::SERVICE_NAME;
 use super::backends::{Backend, Port, is_headless};
+use crate::api::names::LETTERS;
 use crate::controllers::Error;
 use crate::controllers::action::{Action, Target};
 
@@ -119,7 +120,6 @@ fn port(port: &Port) -> EndpointPort {
 
 /// Five letters, as a generated name has, that are the same for the same slice (FNV-1a, 64 bits).
 fn suffix(uid: &str, number: usize) -> String {
-    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let text = format!("{uid} {number}");
     let fnv = |hash: u64, byte: u8| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     let mut hash = text.bytes().fold(0xcbf2_9ce4_8422_2325, fnv);

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::plan::Step;
 use super::pods::{controller_reference, set_name};
+use crate::api::names::LETTERS;
 use crate::controllers::Error;
 use crate::controllers::action::{Action, Target, to_value};
 
@@ -130,7 +131,6 @@ fn new_revision(set: &StatefulSet, name: String, data: Value, revision: i64) -> 
 
 /// The set's name and a hash of the data (FNV-1, 32 bits) in letters that make no words.
 fn revision_name(set: &StatefulSet, data: &Value, collisions: Option<i32>) -> String {
-    const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
     let mut text = data.to_string();
     if let Some(collisions) = collisions {
         text.push_str(&collisions.to_string());
