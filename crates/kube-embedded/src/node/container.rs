@@ -170,7 +170,7 @@ async fn live(
         loop {
             tokio::select! {
                 exit = child.wait() => break exit.ok(),
-                () = &mut active => unreachable_forever().await,
+                () = &mut active => std::future::pending::<()>().await,
                 deadline = asked_to_stop(&mut stop) => {
                     break end(context, plans, &running, &mut child, deadline, stop).await;
                 }
@@ -188,10 +188,6 @@ async fn live(
     }
     plans.log.finish();
     (exit, finished)
-}
-
-async fn unreachable_forever() {
-    std::future::pending::<()>().await;
 }
 
 async fn asked_to_stop(stop: &mut Stop) -> Instant {
@@ -218,21 +214,13 @@ async fn active(
         }
         tell(Report::Started(began));
     }
-    if let Some(plan) = plan(plans, ProbeKind::Startup, tell) {
-        probing(context, running, &plan, ProbeKind::Startup, tell, true).await;
-    }
-    tokio::join!(
-        async {
-            if let Some(plan) = plan(plans, ProbeKind::Readiness, tell) {
-                probing(context, running, &plan, ProbeKind::Readiness, tell, false).await;
-            }
-        },
-        async {
-            if let Some(plan) = plan(plans, ProbeKind::Liveness, tell) {
-                probing(context, running, &plan, ProbeKind::Liveness, tell, false).await;
-            }
+    let probed = |kind| async move {
+        if let Some(plan) = plan(plans, kind, tell) {
+            keep_asking(context, running, &plan, kind, tell).await;
         }
-    );
+    };
+    probed(ProbeKind::Startup).await;
+    tokio::join!(probed(ProbeKind::Readiness), probed(ProbeKind::Liveness));
     std::future::pending().await
 }
 
@@ -256,14 +244,13 @@ fn plan(plans: &Plans, kind: ProbeKind, tell: &impl Fn(Report)) -> Option<Plan> 
     }
 }
 
-/// Asks on and on, or `until_success`.
-async fn probing(
+/// Asks on and on; whether it has started, until it has.
+async fn keep_asking(
     context: &Arc<Context>,
     running: &Arc<Running>,
     plan: &Plan,
     kind: ProbeKind,
     tell: &impl Fn(Report),
-    until_success: bool,
 ) {
     // A liveness probe is taken to have succeeded before it is asked: there is no hurry, and a program that has just
     // started is not told off for it.
@@ -287,7 +274,7 @@ async fn probing(
             }
             if let Some(state) = change {
                 tell(Report::Probed(kind, state));
-                if until_success && state {
+                if kind == ProbeKind::Startup && state {
                     return;
                 }
             }
