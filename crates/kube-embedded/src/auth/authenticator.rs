@@ -80,7 +80,7 @@ mod tests {
     use rustls::pki_types::pem::PemObject;
     use serde_json::json;
 
-    use super::super::fixture::Fixture;
+    use super::super::fixture::{Fixture, token_request};
     use super::super::pki::Pki;
     use super::super::tokens::{Subject, TokenRequest};
     use super::*;
@@ -115,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_token_lives_as_long_as_its_account() {
-        let token = tokens().issue("ns", "app", "u1", Duration::from_secs(600)).unwrap().token;
+        let token = tokens().issue_for(&token_request(Duration::from_secs(600))).unwrap().token;
         let user_with =
             |objects: Fixture| Authenticator::new(tokens(), Arc::new(objects)).authenticate(None, Some(&token));
         assert_eq!(user_with(account("u1")).unwrap(), UserInfo::service_account("ns", "app"));
@@ -125,13 +125,8 @@ mod tests {
 
     #[test]
     fn a_token_of_a_pod_ends_with_the_pod() {
-        let request = TokenRequest {
-            namespace: "ns".to_owned(),
-            account: Subject { name: "app".to_owned(), uid: "u1".to_owned() },
-            pod: Some(Subject { name: "p".to_owned(), uid: "p1".to_owned() }),
-            audiences: Vec::new(),
-            ttl: Duration::from_secs(600),
-        };
+        let pod = Some(Subject { name: "p".to_owned(), uid: "p1".to_owned() });
+        let request = TokenRequest { pod, ..token_request(Duration::from_secs(600)) };
         let token = tokens().issue_for(&request).unwrap().token;
         let with_pod = |uid: &str| {
             account("u1").with("", "pods", json!({"metadata": {"namespace": "ns", "name": "p", "uid": uid}}))

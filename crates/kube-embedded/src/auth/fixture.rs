@@ -1,11 +1,19 @@
 //! Objects for tests, in memory.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
+use super::tokens::{Subject, TokenRequest};
 use crate::objects::{Change, GroupResource, Objects};
+
+/// A token of the account `app` in the namespace `ns`, in its life `u1`.
+pub fn token_request(ttl: Duration) -> TokenRequest {
+    let account = Subject { name: "app".to_owned(), uid: "u1".to_owned() };
+    TokenRequest { namespace: "ns".to_owned(), account, pod: None, audiences: Vec::new(), ttl }
+}
 
 /// A fixed set of objects.
 #[derive(Default)]

@@ -133,20 +133,6 @@ impl ServiceAccountTokens {
         Self { key: Hmac::new(&block.into()) }
     }
 
-    /// A token for the API server, bound to an account.
-    ///
-    /// # Errors
-    /// [`Error::Encode`].
-    pub fn issue(&self, namespace: &str, name: &str, uid: &str, ttl: Duration) -> Result<Token, Error> {
-        self.issue_for(&TokenRequest {
-            namespace: namespace.to_owned(),
-            account: Subject { name: name.to_owned(), uid: uid.to_owned() },
-            pod: None,
-            audiences: Vec::new(),
-            ttl,
-        })
-    }
-
     /// A token as asked for.
     ///
     /// # Errors
@@ -254,6 +240,7 @@ fn from_hexadecimal(text: &str) -> Option<[u8; 32]> {
 mod tests {
     use std::os::unix::fs::PermissionsExt;
 
+    use super::super::fixture::token_request;
     use super::*;
 
     const HOUR: Duration = Duration::from_secs(3600);
@@ -261,7 +248,7 @@ mod tests {
     #[test]
     fn a_token_says_what_was_asked() {
         let tokens = ServiceAccountTokens::new([1; 32]);
-        let token = tokens.issue("ns", "app", "u1", HOUR).unwrap();
+        let token = tokens.issue_for(&token_request(HOUR)).unwrap();
         let claims = tokens.verify(&token.token).unwrap();
         let account = Subject { name: "app".to_owned(), uid: "u1".to_owned() };
         assert_eq!(claims, Claims { namespace: "ns".to_owned(), account, pod: None });
@@ -271,7 +258,7 @@ mod tests {
     #[test]
     fn every_changed_character_is_noticed() {
         let tokens = ServiceAccountTokens::new([1; 32]);
-        let token = tokens.issue("ns", "app", "u1", HOUR).unwrap().token;
+        let token = tokens.issue_for(&token_request(HOUR)).unwrap().token;
         for position in 0..token.len() {
             let mut forged = token.clone().into_bytes();
             forged[position] = if forged[position] == b'A' { b'Q' } else { b'A' };
@@ -284,20 +271,15 @@ mod tests {
     #[test]
     fn a_token_ends() {
         let tokens = ServiceAccountTokens::new([1; 32]);
-        let token = tokens.issue("ns", "app", "u1", Duration::ZERO).unwrap().token;
+        let token = tokens.issue_for(&token_request(Duration::ZERO)).unwrap().token;
         assert!(matches!(tokens.verify(&token), Err(Error::Expired)));
     }
 
     #[test]
     fn a_token_for_others_is_not_for_the_api_server() {
         let tokens = ServiceAccountTokens::new([1; 32]);
-        let request = TokenRequest {
-            namespace: "ns".to_owned(),
-            account: Subject { name: "app".to_owned(), uid: "u1".to_owned() },
-            pod: None,
-            audiences: vec!["vault".to_owned(), "store".to_owned()],
-            ttl: HOUR,
-        };
+        let audiences = vec!["vault".to_owned(), "store".to_owned()];
+        let request = TokenRequest { audiences, ..token_request(HOUR) };
         let token = tokens.issue_for(&request).unwrap().token;
         assert!(matches!(tokens.verify(&token), Err(Error::Audience)));
         let (claims, meant) = tokens.verify_for(&token, &["other", "store", AUDIENCE]).unwrap();
@@ -308,7 +290,7 @@ mod tests {
     fn the_key_is_kept_private_and_never_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let first = ServiceAccountTokens::open_or_create(dir.path()).unwrap();
-        let token = first.issue("ns", "app", "u1", HOUR).unwrap().token;
+        let token = first.issue_for(&token_request(HOUR)).unwrap().token;
         assert!(ServiceAccountTokens::open_or_create(dir.path()).unwrap().verify(&token).is_ok());
 
         let path = dir.path().join("service-account.key");
