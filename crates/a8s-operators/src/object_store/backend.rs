@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use data_encoding::{HEXLOWER, HEXLOWER_PERMISSIVE};
-use redb::{ReadableTable as _, ReadableTableMetadata as _, WriteTransaction};
+use redb::{ReadableTable as _, WriteTransaction};
 
 use super::files::{Files, NewFile, Pinned};
 use super::index::{
@@ -359,11 +359,6 @@ impl Backend {
             self.abort(&id)?;
         }
         Ok(())
-    }
-
-    /// How many objects there are.
-    pub fn count(&self) -> Result<u64, Error> {
-        self.index.read(|transaction| Ok(transaction.open_table(OBJECTS)?.len()?))
     }
 }
 
