@@ -229,19 +229,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// The registry of `resources`.
+    /// The registry of `resources`. Of two of the same name the later one counts.
     pub fn new(resources: impl IntoIterator<Item = Resource>) -> Self {
-        let mut registry = Self::default();
-        for resource in resources {
-            registry.insert(resource);
-        }
-        registry
-    }
-
-    /// Adds or replaces a resource.
-    pub fn insert(&mut self, resource: Resource) {
-        let key = (resource.group.clone(), resource.version.clone(), resource.plural.clone());
-        self.resources.insert(key, Arc::new(resource));
+        let keyed = |resource: Resource| {
+            ((resource.group.clone(), resource.version.clone(), resource.plural.clone()), Arc::new(resource))
+        };
+        Self { resources: resources.into_iter().map(keyed).collect() }
     }
 
     /// The resource of this name.
