@@ -1,20 +1,22 @@
 # shellcheck shell=bash
 # A cluster of kind with the builtin stack, beside kind alone: a part of ci/bench. Sourced, not run.
-# Uses of ci/bench: program, work, promise, milliseconds, median.
+# Uses of ci/bench: program, work, kind_config, promise, milliseconds, median.
 
 # kind_alone NODES, kind_with_stack NODES: one cluster of one control plane and else workers, from the command until it is
 # ready, in milliseconds; it is deleted again. (kind waits for the control plane alone; the stack runs on workers, too.)
 kind_alone() {
   local node
   {
-    printf 'kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n- role: control-plane\n'
+    if [ -n "$kind_config" ]; then cat "$kind_config"; else printf 'kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\n'; fi
+    printf 'nodes:\n- role: control-plane\n'
     for ((node = 1; node < $1; node++)); do say '- role: worker'; done
   } >"$work/kind.yaml"
   milliseconds kind create cluster --name "bench-$$" --wait 120s --config "$work/kind.yaml" --kubeconfig "$work/kind-alone"
   kind delete cluster --name "bench-$$" --kubeconfig "$work/kind-alone" >/dev/null 2>&1
 }
 kind_with_stack() {
-  milliseconds "$program" create cluster a8s -p kind -c "bench-$$" --stack builtin --cluster-nr-of-nodes "$1" --yes
+  milliseconds "$program" create cluster a8s -p kind -c "bench-$$" --stack builtin --cluster-nr-of-nodes "$1" \
+    ${kind_config:+--kind-config "$kind_config"} --yes
   "$program" delete cluster a8s -p kind -c "bench-$$" --yes >/dev/null 2>&1
 }
 
