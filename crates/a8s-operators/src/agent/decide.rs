@@ -21,8 +21,8 @@
 //!    member has served, and this one's volume has no data: then the first member initialises it. An only member that was
 //!    the primary makes the Lease again; everybody else waits.
 //!
-//! A member never leads with a volume of another identifier or generation, and never with one that has not followed a
-//! primary yet.
+//! A member never leads with a volume of another identifier or generation, and never with one that has neither followed
+//! nor copied a primary yet.
 
 use super::lease::{LASTS, Record, leads_for};
 use super::report::{Lsn, Standing};
@@ -58,7 +58,7 @@ pub enum Volume {
         generation: Option<String>,
         /// The term in which it was the primary, unless it has followed another one since.
         term: Option<u64>,
-        /// Whether it has followed a primary, or was one.
+        /// Whether it has followed or copied a primary, or was one.
         has_followed: bool,
         /// Whether its instance had no other members when it was last used.
         is_sole: bool,

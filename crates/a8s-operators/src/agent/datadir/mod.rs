@@ -44,7 +44,7 @@ pub struct Identity {
     /// The term in which it was the primary, unless it has followed another one since.
     #[serde(default)]
     pub term: Option<u64>,
-    /// Whether it has followed a primary, or was one.
+    /// Whether it has followed or copied a primary, or was one.
     #[serde(default)]
     pub has_followed: bool,
     /// Whether it was rewound to a primary and has not followed it since: it is not consistent without that one's WAL.

@@ -381,12 +381,13 @@ impl<P: Platform> Agent<P> {
                 let done = tokio::task::spawn_blocking(move || datadir::identifier::change(&directory, expected)).await;
                 return done
                     .map_err(|error| tools::Error::File(io::Error::other(error)))?
-                    .map_err(|error| tools::Error::File(io::Error::other(error)));
+                    .map_err(|error| tools::Error::File(io::Error::other(error)))
+                    .map(|()| false);
             }
             preparing.finish().await;
             let (_, standby) = self.credentials().map_err(|error| tools::Error::File(io::Error::other(error)))?;
             self.passwords().map_err(tools::Error::File)?;
-            tools::copy(&self.server, &address, &standby).await
+            tools::copy(&self.server, &address, &standby).await.map(|()| true)
         };
         let mut seen = life.seen.clone();
         let holder = record.holder.clone();
@@ -396,12 +397,14 @@ impl<P: Platform> Agent<P> {
             // Another primary: the copy would be of the wrong one.
             _ = seen.wait_for(|seen| seen.sighting().is_none_or(|it| it.record.holder != holder)) => return Ok(()),
         };
-        if let Err(error) = copied {
-            tracing::warn!("{}", chain(&error));
-            self.trouble(Some(chain(&error)));
-            return self.wait(life, PAUSE).await.map(|_| ());
+        match copied {
+            Ok(is_of_primary) => self.take_copy(life, expected, is_of_primary),
+            Err(error) => {
+                tracing::warn!("{}", chain(&error));
+                self.trouble(Some(chain(&error)));
+                self.wait(life, PAUSE).await.map(|_| ())
+            }
         }
-        self.take_copy(life, expected)
     }
 
     fn passwords(&self) -> io::Result<()> {
@@ -409,8 +412,10 @@ impl<P: Platform> Agent<P> {
         replication::write_passwords(&self.server, &admin, &standby)
     }
 
-    /// The copy becomes the data directory.
-    fn take_copy(&self, life: &mut Life, expected: u64) -> Result<(), Error> {
+    /// The copy becomes the data directory. One of the primary has all that was confirmed while it was made, and its
+    /// server answers nobody before it has applied that: it may lead as if it had followed. One of the template has
+    /// nothing yet.
+    fn take_copy(&self, life: &mut Life, expected: u64, is_of_primary: bool) -> Result<(), Error> {
         let (copy, data) = (replication::copy_directory(&self.server), self.server.data());
         let failed = |source| Error::Write { path: data.clone(), source };
         let found =
@@ -427,7 +432,9 @@ impl<P: Platform> Agent<P> {
         }
         fs_err::rename(&copy, &data).map_err(failed)?;
         durable::flush_directory(&self.server.volume).map_err(failed)?;
-        identity.change(&self.server.volume, |identity| identity.is_initialised = true)?;
+        identity.change(&self.server.volume, |identity| {
+            (identity.is_initialised, identity.has_followed) = (true, is_of_primary);
+        })?;
         life.identity = Some(identity);
         (life.is_spoilt, life.failures, life.attempts) = (false, 0, 0);
         Ok(())

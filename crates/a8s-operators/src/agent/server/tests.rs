@@ -17,6 +17,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicU8, Ordering};
+use tokio::sync::Notify;
 
 pub const PASSWORD: &str = "secretsecretsecret";
 /// Variable that tells a test run as another user where the templates are.
@@ -25,6 +26,8 @@ const TEMPLATES: &str = "A9S_TEST_TEMPLATES";
 /// A cluster that is only memory.
 #[derive(Clone)]
 struct Memory {
+    /// Whose agent sees it so.
+    pod: &'static str,
     seen: Rc<watch::Sender<Seen>>,
     reports: Rc<RefCell<Vec<Report>>>,
     is_reachable: Rc<Cell<bool>>,
@@ -49,6 +52,7 @@ impl Memory {
             members: Some([("solo-0".to_owned(), Member::default())].into()),
         };
         Self {
+            pod: "solo-0",
             seen: Rc::new(watch::Sender::new(seen)),
             reports: Rc::default(),
             is_reachable: Rc::new(Cell::new(true)),
@@ -73,10 +77,10 @@ impl Memory {
         });
     }
 
-    /// Labels the one pod.
+    /// Labels the pod.
     fn label(&self, role: &str) {
         self.seen.send_if_modified(|seen| {
-            let own = seen.members.as_mut().and_then(|members| members.get_mut("solo-0")).expect("the pod");
+            let own = seen.members.as_mut().and_then(|members| members.get_mut(self.pod)).expect("the pod");
             std::mem::replace(&mut own.is_primary, role == "master") != (role == "master")
         });
     }
@@ -275,6 +279,31 @@ impl Fixture {
             termination_log: path.join("termination-log"),
         };
         Self { _directory: directory, server, memory: Memory::new(), orders: Rc::default() }
+    }
+
+    /// A second member, with an empty volume and no template, beside the first one.
+    fn joined(&self) -> Self {
+        let mut other = Self::new(false);
+        (other.server.pod.name, other.server.uid) = ("solo-1".into(), "4-5-6".into());
+        other.memory = Memory { pod: "solo-1", reports: Rc::default(), ..self.memory.clone() };
+        self.memory.seen.send_modify(|seen| {
+            let members = seen.members.as_mut().expect("members");
+            for server in [&self.server, &other.server] {
+                let member = members.entry(server.pod.name.clone()).or_default();
+                (member.pod, member.uid) = (server.pod.name.clone(), server.uid.clone());
+                member.address = Some(server.pod.address.to_string());
+                member.is_ready = server.uid == self.server.uid;
+            }
+        });
+        other
+    }
+
+    /// What the volume says of itself, once its data is complete.
+    fn identity(&self) -> Option<Identity> {
+        match datadir::inspect(&self.server) {
+            Ok(Found::Complete(identity)) => Some(identity),
+            _ => None,
+        }
     }
 
     /// What the running agent takes new contents by.
@@ -736,6 +765,23 @@ fn a_standby_that_is_to_lead_takes_the_timeline_of_its_term_once_it_has_all() {
                 assert_eq!(fixture.sql(timeline).await, "00000003");
             });
             serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
+fn a_member_may_lead_with_a_copy_of_the_primary_before_it_has_followed_it() {
+    as_server_user("a_member_may_lead_with_a_copy_of_the_primary_before_it_has_followed_it", || {
+        let first = Fixture::new(true);
+        let (second, is_over) = (first.joined(), Notify::new());
+        scenario(async {
+            let copying = second.during(|| async {
+                until(|| second.identity().is_some()).await;
+                assert!(second.identity().is_some_and(|identity| identity.has_followed));
+                is_over.notify_one();
+            });
+            let (led, copied) = tokio::join!(first.during(|| is_over.notified()), copying);
+            led.and(copied).expect("no error");
         });
     });
 }
