@@ -37,10 +37,10 @@ pub(super) enum AsWhat {
 /// A standby.
 #[derive(Default)]
 pub(super) struct Standby {
-    /// The address from which it receives.
+    /// The address from which it receives, or may: it is not known to have read that it should not any more.
     pub upstream: Option<String>,
-    /// What it knows of who confirms commits.
-    pub confirmed_by: String,
+    /// What it knows of who confirms commits; `None`: it has not read its last configuration yet.
+    pub confirmed_by: Option<String>,
     /// What it has said of itself.
     pub standing: Option<Standing>,
     /// When it first said so, since it last followed.
@@ -459,7 +459,8 @@ impl<P: Platform> Agent<P> {
                 Role::Standby { upstream, confirmed_by } => (upstream, confirmed_by),
                 Role::Primary(confirmed_by) => (None, confirmed_by),
             };
-            AsWhat::Standby(Standby { upstream, confirmed_by, stalled: Some(Instant::now()), ..Standby::default() })
+            let (confirmed_by, stalled) = (Some(confirmed_by), Some(Instant::now()));
+            AsWhat::Standby(Standby { upstream, confirmed_by, stalled, ..Standby::default() })
         } else {
             AsWhat::Primary
         };

@@ -110,17 +110,21 @@ impl<P: Platform> Agent<P> {
             standby.upstream = Some(address.clone());
             (standby.standing, standby.stood, standby.stalled) = (None, None, Some(Instant::now()));
             self.tell(|report| report.standing = None);
-            return self.redirect(life, Some(address)).await;
+            // If it has not read that, the next look tries it again.
+            return self.redirect(life, Some(address)).await.map(|_| ());
         }
         self.attend_standby(life, pod).await
     }
 
     /// Stops receiving. Answers whether that is done.
     async fn detach(&self, life: &mut Life) -> Result<bool, Error> {
-        if let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running
-            && standby.upstream.take().is_some()
-        {
-            self.redirect(life, None).await?;
+        let receives = |it: &Running| matches!(&it.as_what, AsWhat::Standby(standby) if standby.upstream.is_some());
+        if life.running.as_ref().is_some_and(receives) && !self.redirect(life, None).await? {
+            // No receiver at the moment proves nothing: the server would begin again where it did before.
+            return Ok(false);
+        }
+        if let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running {
+            standby.upstream = None;
         }
         let Some(client) = self.probe.client().await else { return Ok(false) };
         Ok(matches!(replication::detached(&client).await, Ok(true)))
@@ -142,21 +146,18 @@ impl<P: Platform> Agent<P> {
         life.seen.borrow().members.as_ref()?.get(pod)?.address.clone()
     }
 
-    /// Lets the standby receive from another server, or from none.
-    async fn redirect(&self, life: &mut Life, upstream: Option<String>) -> Result<(), Error> {
+    /// Lets the standby receive from another server, or from none. Answers whether it has read that.
+    async fn redirect(&self, life: &mut Life, upstream: Option<String>) -> Result<bool, Error> {
         let confirmed_by = confirmed_by(life);
         self.write_role(&Role::Standby { upstream, confirmed_by: confirmed_by.clone() })?;
+        let is_read = match self.probe.client().await {
+            Some(client) => self.reloads(&client).await,
+            None => false,
+        };
         if let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running {
-            standby.confirmed_by = confirmed_by;
+            standby.confirmed_by = is_read.then_some(confirmed_by);
         }
-        let client = self.probe.client().await;
-        if let Some(client) = client
-            && let Err(error) = bootstrap::reload(&client).await
-        {
-            tracing::warn!("the server does not read its configuration: {}", chain(&error));
-            self.wait(life, SOON).await?;
-        }
-        Ok(())
+        Ok(is_read)
     }
 
     /// One look of a standby at everything, and a wait for what comes next.
@@ -170,7 +171,7 @@ impl<P: Platform> Agent<P> {
             return Ok(());
         }
         if let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &life.running
-            && standby.confirmed_by != confirmed_by(life)
+            && standby.confirmed_by.as_ref() != Some(&confirmed_by(life))
         {
             let upstream = standby.upstream.clone();
             self.redirect(life, upstream).await?;

@@ -786,6 +786,33 @@ fn a_member_may_lead_with_a_copy_of_the_primary_before_it_has_followed_it() {
     });
 }
 
+#[test]
+fn a_standby_says_how_far_it_is_only_once_its_server_has_read_that_it_receives_nothing() {
+    as_server_user("a_standby_says_how_far_it_is_only_once_its_server_has_read_that_it_receives_nothing", || {
+        let first = Fixture::new(true);
+        let second = first.joined();
+        let (gone, holder) = (Notify::new(), || first.memory.record().and_then(|record| record.holder));
+        scenario(async {
+            let following = second.during(|| async {
+                second.ready().await;
+                // It takes no signal, and starts nothing, until it goes on.
+                let postmaster = second.postmaster();
+                nix::sys::signal::kill(postmaster, Signal::SIGSTOP).expect("ours");
+                gone.notify_one();
+                until(|| holder().is_none()).await;
+                // Longer than it is waited for its configuration.
+                tokio::time::sleep(Duration::from_secs(4)).await;
+                let has_stood = second.memory.reports.borrow().iter().any(|report| report.standing.is_some());
+                nix::sys::signal::kill(postmaster, Signal::SIGCONT).expect("ours");
+                assert!(!has_stood, "it may receive again");
+                until(|| holder().is_some_and(|holder| holder.pod == "solo-1")).await;
+            });
+            let (led, followed) = tokio::join!(first.during(|| gone.notified()), following);
+            led.and(followed).expect("no error");
+        });
+    });
+}
+
 mod primary;
 
 #[test]
