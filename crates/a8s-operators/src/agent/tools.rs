@@ -107,12 +107,12 @@ pub async fn leads(server: &Server, address: &str, timeline: u32, admin: &Creden
     Ok(())
 }
 
-/// Takes back what a stopped server has and the primary at `address` has not, so that it can follow it. A server that crashed
-/// is recovered first.
+/// Takes back what a stopped server has applied and the primary at `address` has not, so that it can follow it. One
+/// that crashed is recovered first. Answers whether there was anything to take back.
 ///
 /// # Errors
 /// If that is not possible. The data may be used no more if it is [`Error::HalfRewound`], or was cut off.
-pub async fn rewind(server: &Server, address: &str, admin: &Credentials) -> Result<(), Error> {
+pub async fn rewind(server: &Server, address: &str, admin: &Credentials) -> Result<bool, Error> {
     let (data, source) = (server.data(), format!("--source-server={}", source_of(server, address, admin)));
     let said = command(server, "pg_rewind")
         .args([OsStr::new("-D"), data.as_os_str(), OsStr::new(&source), OsStr::new("--no-sync")])
@@ -125,7 +125,7 @@ pub async fn rewind(server: &Server, address: &str, admin: &Credentials) -> Resu
     let has_begun = stderr.contains("rewinding from last common checkpoint");
     checked("pg_rewind", said).map_err(|error| if has_begun { Error::HalfRewound(Box::new(error)) } else { error })?;
     tracing::info!("rewound to the primary: {}", last.trim_start_matches("pg_rewind: "));
-    flush(data).await
+    flush(data).await.map(|()| has_begun)
 }
 
 /// Copies the primary at `address` beside the data directory, and tells the progress. What an earlier attempt left is

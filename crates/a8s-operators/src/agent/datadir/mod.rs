@@ -227,6 +227,14 @@ impl Identity {
         }
     }
 
+    /// Notes that the data may follow a primary. What was not rewound to it is consistent, and has what it had: whether
+    /// that fits is still to be seen.
+    pub fn rejoin(&mut self, is_rewound: bool) {
+        self.has_followed = !is_rewound && (self.has_followed || self.term.is_some());
+        self.is_rewound |= is_rewound;
+        (self.term, self.is_initialised) = (None, true);
+    }
+
     /// Changes it on the volume, durably, if that changes anything.
     ///
     /// # Errors
@@ -294,6 +302,26 @@ pub(super) mod tests {
         assert_eq!(inspect(&server).expect("usable"), Found::Unfinished(identity));
         complete(&server);
         assert!(matches!(inspect(&server), Ok(Found::Complete(identity)) if identity.system_identifier == 7));
+    }
+
+    #[test]
+    fn what_was_not_rewound_is_what_it_was() {
+        let new = |term, has_followed, is_rewound| {
+            let volume = volume();
+            let server = server(volume.path());
+            Identity { term, has_followed, is_rewound, ..Identity::new(&server, 7) }
+        };
+        for (before, is_rewound, after) in [
+            (new(Some(3), false, false), true, new(None, false, true)),
+            (new(Some(3), false, false), false, new(None, true, false)),
+            (new(None, true, false), false, new(None, true, false)),
+            (new(None, false, false), false, new(None, false, false)),
+            (new(None, false, true), false, new(None, false, true)),
+        ] {
+            let mut identity = before;
+            identity.rejoin(is_rewound);
+            assert_eq!(identity, Identity { is_initialised: true, ..after });
+        }
     }
 
     #[test]

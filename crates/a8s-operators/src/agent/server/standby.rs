@@ -85,7 +85,7 @@ impl<P: Platform> Agent<P> {
     pub(super) async fn follow(&self, life: &mut Life, pod: &str) -> Result<(), Error> {
         let Some(address) = self.address_of(life, pod) else { return self.wait(life, LATER).await.map(|_| ()) };
         if life.identity.as_ref().is_some_and(|identity| identity.term.is_some()) {
-            return self.rejoin(life, &address).await;
+            return self.rejoin(life, &address).await.map(|_| ());
         }
         self.trouble(None);
         if life.running.is_none() {
@@ -103,7 +103,12 @@ impl<P: Platform> Agent<P> {
             }
             match self.fits(life).await {
                 Some(true) => {}
-                Some(false) => return self.rejoin(life, &address).await,
+                Some(false) => {
+                    // It has received what does not fit, and has not applied it yet.
+                    let is_as_it_was = !self.rejoin(life, &address).await?;
+                    life.is_spoilt |= is_as_it_was;
+                    return Ok(());
+                }
                 None => return self.wait(life, SOON).await.map(|_| ()),
             }
             let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running else { return Ok(()) };
@@ -246,8 +251,9 @@ impl<P: Platform> Agent<P> {
         Ok(Duration::ZERO)
     }
 
-    /// Makes the data of an old primary, or of a standby that went too far, such that it can follow.
-    async fn rejoin(&self, life: &mut Life, address: &str) -> Result<(), Error> {
+    /// Makes the data of an old primary, or of a standby that went too far, such that it can follow. Answers `false` if
+    /// there was nothing to take back.
+    async fn rejoin(&self, life: &mut Life, address: &str) -> Result<bool, Error> {
         self.stop_cleanly(life).await;
         let (admin, _) = self.credentials()?;
         // The recovery of a crashed server needs its configuration.
@@ -264,7 +270,7 @@ impl<P: Platform> Agent<P> {
         };
         let rewound = tokio::select! {
             rewound = rewinding => rewound,
-            () = self.stop.cancelled() => return Ok(()),
+            () = self.stop.cancelled() => return Ok(true),
         };
         if rewound.as_ref().is_err_and(|error| !matches!(error, tools::Error::HalfRewound(_)))
             && let Some(identity) = life.identity.as_mut()
@@ -272,15 +278,13 @@ impl<P: Platform> Agent<P> {
             identity.change(&self.server.volume, |identity| identity.is_initialised = true)?;
         }
         match rewound {
-            Ok(()) => {
+            Ok(is_rewound) => {
                 replication::signal(&self.server.data(), true)
                     .map_err(|source| Error::Write { path: self.server.data(), source })?;
                 if let Some(identity) = life.identity.as_mut() {
-                    identity.change(&self.server.volume, |identity| {
-                        (identity.term, identity.has_followed, identity.is_rewound) = (None, false, true);
-                        identity.is_initialised = true;
-                    })?;
+                    identity.change(&self.server.volume, |identity| identity.rejoin(is_rewound))?;
                 }
+                return Ok(is_rewound);
             }
             Err(error @ tools::Error::NotYet { .. }) => {
                 tracing::info!("{error}");
@@ -301,7 +305,7 @@ impl<P: Platform> Agent<P> {
                 life.is_spoilt = true;
             }
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Applies new parameters. Says whether the server has to be restarted for them.

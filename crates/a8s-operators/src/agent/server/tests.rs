@@ -86,7 +86,8 @@ impl Memory {
     }
 
     fn is_labelled_as_primary(&self) -> bool {
-        self.seen.borrow().members.iter().flatten().any(|(_, own)| own.is_primary)
+        let seen = self.seen.borrow();
+        seen.members.as_ref().and_then(|members| members.get(self.pod)).is_some_and(|own| own.is_primary)
     }
 
     fn record(&self) -> Option<Record> {
@@ -809,6 +810,37 @@ fn a_standby_says_how_far_it_is_only_once_its_server_has_read_that_it_receives_n
             });
             let (led, followed) = tokio::join!(first.during(|| gone.notified()), following);
             led.and(followed).expect("no error");
+        });
+    });
+}
+
+#[test]
+fn an_old_primary_of_which_nothing_is_taken_back_has_what_it_had() {
+    as_server_user("an_old_primary_of_which_nothing_is_taken_back_has_what_it_had", || {
+        let first = Fixture::new(true);
+        let (second, gone, is_over) = (first.joined(), Notify::new(), Notify::new());
+        scenario(async {
+            let following = second.during(|| async {
+                second.ready().await;
+                gone.notify_one();
+                is_over.notified().await;
+            });
+            let returning = async {
+                first.during(|| gone.notified()).await?;
+                // It has ended in order, so that the other one has everything.
+                until(|| second.memory.is_labelled_as_primary()).await;
+                let returned = first.during(|| async {
+                    until(|| first.identity().is_some_and(|identity| identity.term.is_none())).await;
+                    let identity = first.identity().expect("complete");
+                    assert_eq!((identity.is_rewound, identity.has_followed), (false, true));
+                    first.ready().await;
+                });
+                returned.await?;
+                is_over.notify_one();
+                Ok::<_, Error>(())
+            };
+            let (followed, returned) = tokio::join!(following, returning);
+            followed.and(returned).expect("no error");
         });
     });
 }
