@@ -311,6 +311,20 @@ fn parse_clean_end(text: &str) -> Option<Lsn> {
     noted(text, "Latest checkpoint location").filter(|_| is_clean)?.parse().ok()
 }
 
+/// Timeline and place up to which a server must apply its WAL before its data is consistent.
+///
+/// # Errors
+/// If `pg_controldata` fails.
+pub async fn needs(server: &Server) -> Result<(u32, Lsn), super::tools::Error> {
+    Ok(parse_needs(&control_file(server).await?))
+}
+
+fn parse_needs(text: &str) -> (u32, Lsn) {
+    let timeline = noted(text, "Min recovery ending loc's timeline").and_then(|value| value.parse().ok());
+    let position = noted(text, "Minimum recovery ending location").and_then(|value| value.parse().ok());
+    (timeline.unwrap_or_default(), position.unwrap_or_default())
+}
+
 /// The control file of the data directory, as `pg_controldata` prints it.
 async fn control_file(server: &Server) -> Result<String, super::tools::Error> {
     super::tools::output(server, "pg_controldata", &[server.data().as_os_str()]).await
@@ -376,6 +390,13 @@ mod tests {
         assert_eq!(parse_clean_end(&text("in production")), None);
         assert_eq!(parse_clean_end(&text("shut down in recovery")), None);
         assert_eq!(parse_clean_end(""), None);
+    }
+
+    #[test]
+    fn the_control_file_says_up_to_where_a_server_has_to_apply_its_wal() {
+        let text = "Minimum recovery ending location:     0/5000148\nMin recovery ending loc's timeline:   3\n";
+        assert_eq!(parse_needs(text), (3, Lsn(0x500_0148)));
+        assert_eq!(parse_needs(""), (0, Lsn(0)));
     }
 
     #[test]

@@ -89,6 +89,11 @@ impl<P: Platform> Agent<P> {
         }
         self.trouble(None);
         if life.running.is_none() {
+            if is_rewound(life) && !self.may_be_consistent(life).await? {
+                tracing::error!("the primary lacks WAL of the one to which this member was rewound: it is copied");
+                life.is_spoilt = true;
+                return Ok(());
+            }
             // It receives nothing before it is known that what it has fits. What was rewound does, and needs the rest.
             let upstream = is_rewound(life).then(|| address.clone());
             self.start(life, &role(life, upstream)).await?;
@@ -145,6 +150,14 @@ impl<P: Platform> Agent<P> {
             tracing::warn!("this member has {position} of timeline {timeline}, which the primary has not");
         }
         Some(fits)
+    }
+
+    /// Whether the primary has all without which what was rewound is not consistent. It may be another one than that to
+    /// which it was rewound.
+    async fn may_be_consistent(&self, life: &Life) -> Result<bool, Error> {
+        let (timeline, position) = replication::needs(&self.server).await?;
+        let seen = life.seen.borrow();
+        Ok(seen.sighting().is_none_or(|it| it.record.details.fits(timeline, position)))
     }
 
     fn address_of(&self, life: &Life, pod: &str) -> Option<String> {

@@ -845,6 +845,34 @@ fn an_old_primary_of_which_nothing_is_taken_back_has_what_it_had() {
     });
 }
 
+#[test]
+fn what_was_rewound_to_a_primary_that_had_more_than_the_next_one_is_copied() {
+    as_server_user("what_was_rewound_to_a_primary_that_had_more_than_the_next_one_is_copied", || {
+        let first = Fixture::new(true);
+        let (second, is_over) = (first.joined(), Notify::new());
+        scenario(async {
+            let following = async {
+                second.during(|| second.ready()).await?;
+                let mut identity = second.identity().expect("complete");
+                identity.change(&second.server.volume, |identity| identity.is_rewound = true).expect("written");
+                // The next one has begun its term with less.
+                first.memory.note(|record| {
+                    let details = &mut record.details;
+                    (details.timeline, details.parent, details.begins) = (2, 1, report::Lsn(1));
+                });
+                let copied = second.during(|| async {
+                    until(|| second.identity().is_some_and(|identity| !identity.is_rewound)).await;
+                });
+                copied.await?;
+                is_over.notify_one();
+                Ok::<_, Error>(())
+            };
+            let (led, followed) = tokio::join!(first.during(|| is_over.notified()), following);
+            led.and(followed).expect("no error");
+        });
+    });
+}
+
 mod primary;
 
 #[test]
