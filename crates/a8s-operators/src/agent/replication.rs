@@ -242,10 +242,18 @@ async fn row(client: &Client, query: &str) -> Result<Vec<Option<String>>, tokio_
 /// If the server does not answer.
 pub async fn promote(client: &Client) -> Result<(), tokio_postgres::Error> {
     client.batch_execute("SELECT pg_promote(false)").await?;
-    while first(client, "SELECT pg_is_in_recovery()").await?.as_deref() != Some("f") {
+    while !is_primary(client).await? {
         tokio::time::sleep(LOOK).await;
     }
     Ok(())
+}
+
+/// Whether a server is a primary.
+///
+/// # Errors
+/// If it does not answer.
+pub async fn is_primary(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    Ok(first(client, "SELECT pg_is_in_recovery()").await?.as_deref() == Some("f"))
 }
 
 /// Lets the next promotion skip timelines that others may have used: a server takes the first number above those of

@@ -196,7 +196,11 @@ impl<P: Platform> Agent<P> {
     /// One round of a member that holds the Lease, or may serve without.
     pub(super) async fn lead(&self, life: &mut Life) -> Result<(), Error> {
         match &life.running {
-            Some(running) if matches!(running.as_what, AsWhat::Primary) => self.attend(life).await,
+            Some(running) if matches!(running.as_what, AsWhat::Primary) => match running.kept {
+                Some(_) => self.attend(life).await,
+                // It gave its agent no session when it should have been opened.
+                None => self.open(life, true).await,
+            },
             Some(_) => self.promote(life).await,
             None => self.start_primary(life).await,
         }
@@ -317,6 +321,10 @@ impl<P: Platform> Agent<P> {
         let promoting = async {
             // It has said how far it is. One that was started again since then applies what it has before it knows.
             let (own, position) = loop {
+                // The session that promoted it may have ended before it could say so.
+                if replication::is_primary(&client).await? {
+                    return Ok(None);
+                }
                 match replication::position(&client).await? {
                     Some(known) => break known,
                     None => tokio::time::sleep(AGAIN).await,
@@ -370,7 +378,7 @@ impl<P: Platform> Agent<P> {
     /// Sees to it that the primary has what clients expect, and lets them in.
     pub(super) async fn open(&self, life: &mut Life, has_started: bool) -> Result<(), Error> {
         let (Some(client), Some(identity)) = (self.probe.client().await, life.identity.clone()) else {
-            return Ok(());
+            return self.wait(life, AGAIN).await.map(|_| ());
         };
         life.replacing = None;
         let (admin, standby) = self.credentials()?;

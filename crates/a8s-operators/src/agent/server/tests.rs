@@ -737,26 +737,32 @@ fn a_server_with_data_starts_although_the_api_does_not_answer() {
     });
 }
 
+/// Makes the volume that of a standby with the content of before and the WAL of after, whose commits it applies only
+/// after a while.
+async fn begin_late(fixture: &Fixture, delay: &str) {
+    let (data, earlier) = (fixture.server.data(), fixture.server.volume.join("earlier"));
+    fixture.during(|| fixture.ready()).await.expect("no error");
+    datadir::copy::copy_tree(&data, &earlier).expect("copied");
+    let more = async || {
+        fixture.ready().await;
+        fixture.sql("CREATE TABLE t AS SELECT 1 AS n").await;
+    };
+    fixture.during(more).await.expect("no error");
+    fs_err::remove_dir_all(earlier.join("pg_wal")).expect("removed");
+    fs_err::rename(data.join("pg_wal"), earlier.join("pg_wal")).expect("renamed");
+    fs_err::remove_dir_all(&data).expect("removed");
+    fs_err::rename(&earlier, &data).expect("renamed");
+    let setting = format!("recovery_min_apply_delay = '{delay}'\n");
+    fs_err::write(data.join("postgresql.auto.conf"), setting).expect("written");
+    replication::signal(&data, true).expect("written");
+}
+
 #[test]
 fn a_standby_that_is_to_lead_takes_the_timeline_of_its_term_once_it_has_all() {
     as_server_user("a_standby_that_is_to_lead_takes_the_timeline_of_its_term_once_it_has_all", || {
         let fixture = Fixture::new(true);
-        let (data, earlier) = (fixture.server.data(), fixture.server.volume.join("earlier"));
         scenario(async {
-            fixture.during(|| fixture.ready()).await.expect("no error");
-            datadir::copy::copy_tree(&data, &earlier).expect("copied");
-            let more = async || {
-                fixture.ready().await;
-                fixture.sql("CREATE TABLE t AS SELECT 1 AS n").await;
-            };
-            fixture.during(more).await.expect("no error");
-            // A standby with the content of before and the WAL of after, whose commits it applies after some seconds.
-            fs_err::remove_dir_all(earlier.join("pg_wal")).expect("removed");
-            fs_err::rename(data.join("pg_wal"), earlier.join("pg_wal")).expect("renamed");
-            fs_err::remove_dir_all(&data).expect("removed");
-            fs_err::rename(&earlier, &data).expect("renamed");
-            fs_err::write(data.join("postgresql.auto.conf"), "recovery_min_apply_delay = '5s'\n").expect("written");
-            replication::signal(&data, true).expect("written");
+            begin_late(&fixture, "5s").await;
             // Another member has been to lead, and may have begun timeline 2.
             fixture.memory.note(|record| record.details.timeline = 3);
             let serving = fixture.during(|| async {
@@ -764,6 +770,29 @@ fn a_standby_that_is_to_lead_takes_the_timeline_of_its_term_once_it_has_all() {
                 assert_eq!(fixture.sql("SELECT n FROM t").await, "1");
                 let timeline = "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)";
                 assert_eq!(fixture.sql(timeline).await, "00000003");
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
+fn a_server_that_has_been_promoted_before_its_agent_knew_is_opened() {
+    as_server_user("a_server_that_has_been_promoted_before_its_agent_knew_is_opened", || {
+        let fixture = Fixture::new(true);
+        scenario(async {
+            begin_late(&fixture, "1h").await;
+            fixture.memory.note(|record| record.details.timeline = 2);
+            let serving = fixture.during(|| async {
+                let client = loop {
+                    match bootstrap::connect(&fixture.server.pod.socket_directory, "client").await {
+                        Ok(client) => break client,
+                        Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+                    }
+                };
+                client.batch_execute("SELECT pg_promote(false)").await.expect("promoted");
+                fixture.ready().await;
+                assert_eq!(fixture.sql("SELECT n FROM t").await, "1");
             });
             serving.await.expect("no error");
         });
