@@ -128,9 +128,14 @@ pub fn signal(data: &Path, is_standby: bool) -> io::Result<()> {
     }
 }
 
-/// Whether the data directory starts as a standby.
-pub fn is_standby(data: &Path) -> bool {
-    data.join(SIGNAL).exists()
+/// Whether the data directory is a standby's. So is one without the signal whose promotion was cut off before its new
+/// timeline began: it would start as a primary of the old one.
+pub async fn is_standby(server: &Server) -> bool {
+    server.data().join(SIGNAL).exists() || control_file(server).await.is_ok_and(|text| is_in_recovery(&text))
+}
+
+fn is_in_recovery(text: &str) -> bool {
+    noted(text, "Database cluster state") == Some("in archive recovery")
 }
 
 /// Waits until a standby, whose configuration has been reloaded, receives nothing any more. Answers `false` if it still
@@ -246,6 +251,15 @@ pub async fn promote(client: &Client) -> Result<(), tokio_postgres::Error> {
         tokio::time::sleep(LOOK).await;
     }
     Ok(())
+}
+
+/// The timeline on which a primary writes.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn written_timeline(client: &Client) -> Result<u32, tokio_postgres::Error> {
+    let timeline = first(client, "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").await?;
+    Ok(timeline.and_then(|text| u32::from_str_radix(&text, 16).ok()).unwrap_or_default())
 }
 
 /// Whether a server is a primary.
@@ -398,6 +412,8 @@ mod tests {
         assert_eq!(parse_clean_end(&text("in production")), None);
         assert_eq!(parse_clean_end(&text("shut down in recovery")), None);
         assert_eq!(parse_clean_end(""), None);
+        assert!(is_in_recovery(&text("in archive recovery")));
+        assert!(!is_in_recovery(&text("in crash recovery")) && !is_in_recovery(&text("shut down")));
     }
 
     #[test]

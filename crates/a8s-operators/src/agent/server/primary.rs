@@ -387,6 +387,7 @@ impl<P: Platform> Agent<P> {
             prepared = preparing => prepared?,
             ended = self.wait_for_the_end(life) => return ended,
         }
+        let timeline = replication::written_timeline(&client).await.unwrap_or_default();
         self.probe.set(Some(client));
         if let Some(running) = &mut life.running {
             let sockets = &self.server.pod.socket_directory;
@@ -397,8 +398,9 @@ impl<P: Platform> Agent<P> {
             report.role = Some("master");
             report.standing = None;
         });
-        // A sign of life, after which others may follow.
-        self.say(|_| {}).await;
+        // A sign of life, after which others may follow. A promotion that was cut off has left a timeline: the next one
+        // has taken the one after.
+        self.say(|record| record.details.timeline = record.details.timeline.max(timeline)).await;
         tracing::info!("the server accepts connections on {}:{}", self.server.pod.address, crate::agent::SQL_PORT);
         if has_started {
             self.report(life, true);

@@ -799,6 +799,43 @@ fn a_server_that_has_been_promoted_before_its_agent_knew_is_opened() {
     });
 }
 
+/// Waits until the server leads on this timeline, as the Lease says, too.
+async fn leads_on(fixture: &Fixture, timeline: &str) {
+    fixture.ready().await;
+    assert_eq!(fixture.sql("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)").await, timeline);
+    let noted = || fixture.memory.record().map(|record| format!("{:08X}", record.details.timeline));
+    until(|| noted().as_deref() == Some(timeline)).await;
+}
+
+#[test]
+fn a_promotion_that_was_cut_off_is_done_again_and_the_lease_names_its_timeline() {
+    as_server_user("a_promotion_that_was_cut_off_is_done_again_and_the_lease_names_its_timeline", || {
+        let fixture = Fixture::new(true);
+        let (server, data) = (&fixture.server, fixture.server.data());
+        scenario(async {
+            fixture.during(|| fixture.ready()).await.expect("no error");
+            for (wanted, is_noted, found) in [(2, false, "00000002"), (3, true, "00000004")] {
+                // A standby is killed when its signal is gone, the second time also with the history of its timeline.
+                replication::signal(&data, true).expect("written");
+                let postmaster = postmaster::Postmaster::start(server).expect("started");
+                until(|| postmaster.is_ready(&data)).await;
+                let client = bootstrap::connect(&server.pod.socket_directory, "client").await.expect("connected");
+                let end = bootstrap::first(&client, "SELECT pg_last_wal_replay_lsn()").await.expect("answered");
+                postmaster.quit().await;
+                replication::signal(&data, false).expect("removed");
+                if is_noted {
+                    let wal = data.join("pg_wal");
+                    let before = fs_err::read_to_string(wal.join("00000002.history")).expect("there");
+                    let text = format!("{before}2\t{}\tcut off\n", end.expect("a place"));
+                    fs_err::write(wal.join("00000003.history"), text).expect("written");
+                }
+                fixture.memory.note(|record| record.details.timeline = wanted);
+                fixture.during(|| leads_on(&fixture, found)).await.expect("no error");
+            }
+        });
+    });
+}
+
 #[test]
 fn a_member_may_lead_with_a_copy_of_the_primary_before_it_has_followed_it() {
     as_server_user("a_member_may_lead_with_a_copy_of_the_primary_before_it_has_followed_it", || {
