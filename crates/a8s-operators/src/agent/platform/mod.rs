@@ -108,7 +108,7 @@ impl Seen {
             && !sabotage::sabotaged!("begun-anew-without-lease")
     }
 
-    /// Takes note of a Lease. The same version again is no change, and an older one that a watch tells late is none.
+    /// Takes note of a Lease. The same version again is no change: a watch that begins anew tells what it told before.
     pub fn see_lease(&mut self, record: Option<Record>) {
         let known = self.sighting();
         if let (Some(known), Some(record)) = (known, &record)
