@@ -447,6 +447,11 @@ impl<P: Platform> Agent<P> {
             self.make_way(life, None).await?;
             return Ok(SOON);
         };
+        // Somebody has deleted it: whoever does not renew it makes it again, too.
+        let is_missing = life.seen.borrow().lease.as_ref().is_some_and(Option::is_none);
+        if is_missing {
+            self.say(|_| {}).await;
+        }
         let expected = life.replacing.as_ref().map_or(&record.details.quorum, |replacing| &replacing.wanted).clone();
         self.keep_quorum(life, &client, &expected).await?;
         let has_rivals = self.has_rivals(life);

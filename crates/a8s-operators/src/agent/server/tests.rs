@@ -569,6 +569,25 @@ fn a_primary_that_somebody_else_labels_labels_itself_again() {
 }
 
 #[test]
+fn an_only_member_makes_its_lease_again_at_once() {
+    as_server_user("an_only_member_makes_its_lease_again_at_once", || {
+        let fixture = Fixture::new(true);
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                until(|| fixture.memory.is_labelled_as_primary()).await;
+                let before = fixture.memory.record().expect("a Lease");
+                fixture.memory.seen.send_modify(|seen| seen.see_lease(None));
+                until(|| fixture.memory.record().is_some()).await;
+                let after = fixture.memory.record().expect("a Lease");
+                assert_eq!((after.holder, after.identifier), (before.holder, before.identifier));
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
 fn a_former_primary_does_not_say_that_it_is_one_together_with_something_else() {
     as_server_user("a_former_primary_does_not_say_that_it_is_one_together_with_something_else", || {
         let fixture = Fixture::new(true);
