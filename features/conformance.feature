@@ -354,6 +354,28 @@ Feature: The suite itself
     And standard output says "0 passed, 1 failed"
     And below the folder "one/evidence/odd-2-passes" are the files "pod.json"
 
+  @full @negative
+  Scenario: Two runs do not report to one folder at a time
+    Given an empty home and no cluster
+    And the file "other/even.feature" with:
+      """
+      Feature: Even
+        Scenario: Passes
+          Given an empty home and no cluster
+      """
+    And the file "f/odd.feature" with:
+      """
+      Feature: Odd
+        Scenario: Begins another run
+          Given an empty home and no cluster
+          When I run `a9s conformance run --features {home}/other --report {home}/one`
+          Then the command succeeds
+      """
+    When I run `a9s conformance run --features f --report one`
+    Then it ends with the finding "not-conformant"
+    And standard output says "another run reports to {home}/one [run-goes-on]"
+    And standard output says "[exit 5 "
+
   @core @negative
   Scenario: A run that cannot begin leaves the report that is there
     Given an empty home and no cluster

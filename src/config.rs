@@ -4,6 +4,7 @@
 //! found and never rewritten; a missing key is appended, so keys of others and comments stay. `Provider` is ours and
 //! optional. What the program generates lies in the working directory, in the places where the Go tool has it.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -288,12 +289,12 @@ pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
 /// nobody is refused.
 ///
 /// # Errors
-/// Somebody else has locked it, of whom `taken` tells.
-pub fn lock(directory: &Path, taken: &str) -> std::io::Result<Option<Flock<File>>> {
+/// Another run has locked it, of which `taken` tells.
+pub fn lock(directory: &Path, taken: impl fmt::Display) -> Result<Option<Flock<File>>, Finding> {
     let Ok(directory) = File::open(directory) else { return Ok(None) };
     match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
-        Err((_, Errno::EAGAIN)) => Err(std::io::Error::other(taken)),
+        Err((_, Errno::EAGAIN)) => Err(Finding::new(Id::RunGoesOn, taken)),
         Err(_) => Ok(None),
     }
 }

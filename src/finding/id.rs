@@ -183,6 +183,7 @@ ids! {
     PlaybookWrong "playbook-wrong" Usage "The playbook says something that can't be run; the line is in the cause."
     PlaybookChanged "playbook-changed" Refused "The playbook is another than the one that was cut off."
     PlaybookElsewhere "playbook-elsewhere" Refused "The current context is another than that of the playbook's earlier steps."
+    RunGoesOn "run-goes-on" Refused "Another run has the playbook, or the folder of the report."
     PlaybookJournal "playbook-journal" Failed "The record of how far a playbook got can't be used."
 
     // The conformance suite.

@@ -94,9 +94,9 @@ impl Journal {
         let file = fs_err::canonicalize(file).unwrap_or_else(|_| file.to_owned());
         let directory = directory.join(format!("{:016x}", hash(&file)));
         fs_err::create_dir_all(&directory).map_err(unwritable)?;
-        let taken = format!("another run of {} goes on", playbook.name);
-        let way = "Wait for its end, or run a copy of the playbook, which has a journal of its own.";
-        let lock = lock(&directory, &taken).map_err(|error| unwritable(error).advise(way))?;
+        let lock = lock(&directory, format!("another run of {} goes on", playbook.name)).map_err(|finding| {
+            finding.advise("Wait for its end, or run a copy of the playbook, which has a journal of its own.")
+        })?;
         Ok(Self { path: directory.join(FILE), text: hash(&playbook.text), _lock: lock })
     }
 
@@ -194,8 +194,7 @@ mod tests {
         let of = |file: &str| Journal::of(&directory, &home.path().join(file), &playbook("one"));
         let one = of("one.yaml").unwrap();
         let finding = of("one.yaml").unwrap_err();
-        assert_eq!(finding.id, Id::PlaybookJournal);
-        assert_eq!(finding.cause, "the journal of the playbook can't be used: another run of x goes on");
+        assert_eq!((finding.id, finding.cause.as_str()), (Id::RunGoesOn, "another run of x goes on"));
         let other = of("other.yaml").unwrap();
         one.write(&Progress::towards(Goal::Rounds(1))).unwrap();
         drop(one);

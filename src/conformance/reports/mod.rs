@@ -45,7 +45,8 @@ pub fn prepare(folder: &Path, say: &Say) -> Result<Folder, Finding> {
     let mut prepared = Folder { path: folder.to_owned(), made, previous: None, _lock: None };
     fs_err::create_dir_all(folder).map_err(unwritable)?;
     // Two runs would take away each other's evidence.
-    prepared._lock = lock(folder, "another run reports to it").map_err(unwritable)?;
+    let taken = format!("another run reports to {}", folder.display());
+    prepared._lock = lock(folder, taken).map_err(elsewhere)?;
     let probe = folder.join(".a9s-probe");
     fs_err::write(&probe, b"").and_then(|()| fs_err::remove_file(&probe)).map_err(unwritable)?;
     if folder.join(FILE).exists() {
@@ -83,8 +84,11 @@ impl Drop for Folder {
 }
 
 fn unwritable(error: io::Error) -> Finding {
-    Finding::new(Id::ReportUnwritable, format!("the report's folder can't be written: {error}"))
-        .advise("Name another folder with --report.")
+    elsewhere(Finding::new(Id::ReportUnwritable, format!("the report's folder can't be written: {error}")))
+}
+
+fn elsewhere(finding: Finding) -> Finding {
+    finding.advise("Name another folder with --report.")
 }
 
 /// Writes everything.
@@ -179,8 +183,8 @@ mod tests {
         let mut one = prepare(&folder, &silent()).unwrap();
         assert!(one.begin().unwrap().is_none());
         let finding = prepare(&folder, &silent()).unwrap_err();
-        assert_eq!(finding.id, Id::ReportUnwritable);
-        assert!(finding.cause.ends_with("another run reports to it"), "{}", finding.cause);
+        assert_eq!(finding.id, Id::RunGoesOn);
+        assert_eq!(finding.cause, format!("another run reports to {}", folder.display()));
         drop(one);
         assert!(folder.is_dir());
         prepare(&folder, &silent()).unwrap();
