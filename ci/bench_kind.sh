@@ -8,7 +8,8 @@ kind_alone() {
   local node
   {
     if [ -n "$kind_config" ]; then cat "$kind_config"; else printf 'kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\n'; fi
-    printf 'nodes:\n- role: control-plane\n'
+    # The file may end without a line end.
+    printf '\nnodes:\n- role: control-plane\n'
     for ((node = 1; node < $1; node++)); do say '- role: worker'; done
   } >"$work/kind.yaml"
   milliseconds kind create cluster --name "bench-$$" --wait 120s --config "$work/kind.yaml" --kubeconfig "$work/kind-alone"
