@@ -310,7 +310,7 @@ Feature: Clusters
     And the kubeconfig has the context "work"
     And the kubeconfig says nothing of "a9s-a8s"
 
-  # The limits outlast what a liveness probe bears.
+  # The limit outlasts what a liveness probe bears.
   @full
   Scenario: A cluster that may open no more files for a while ends nobody, and is there again
     Given a cluster of its own

@@ -353,7 +353,7 @@ impl World {
         leaks
     }
 
-    /// Stops processes until the scenario ends, or lets them go on.
+    /// Stops processes until [`World::thaw`], which the end of the scenario brings at the latest.
     ///
     /// # Errors
     /// One can't be stopped.

@@ -225,7 +225,7 @@ impl Examined {
     }
 
     /// Whether the scratch instance is gone, or about to go. What can't be read of it then says nothing of the backup.
-    async fn is_taken(&self, scratch: &Reference) -> bool {
+    async fn is_going(&self, scratch: &Reference) -> bool {
         let Ok(client) = self.access.client().await else { return false };
         let there = get(&client, scratch).await;
         there.is_ok_and(|there| there.is_none_or(|it| it.metadata.deletion_timestamp.is_some()))
@@ -302,7 +302,7 @@ impl Step for Examined {
         let content = self.read(context).await;
         if content.is_err() && self.restored_from.is_some() {
             let scratch = Reference::new(Kind::Instance, &self.namespace, &self.instance);
-            if self.is_taken(&scratch).await {
+            if self.is_going(&scratch).await {
                 return Err(deleted_meanwhile(&scratch));
             }
         }

@@ -133,7 +133,8 @@ async fn only_files(world: &mut World, names: String, folder: String) -> Result<
     if processes.is_empty() { Ok(()) } else { Err(Failure::unexpected("no process", format!("{processes:?}"))) }
 }
 
-/// A folder that is not there has no files either, and one without files is something that was left.
+/// The folder has to be there: of one that was never made, nothing is shown. A folder in it is something that was left,
+/// also without files.
 fn require_only(folder: &Path, names: &str) -> Result<(), Failure> {
     let there = fs_err::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
     let there = there.collect::<Result<BTreeSet<PathBuf>, _>>()?;
