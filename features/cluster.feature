@@ -257,6 +257,7 @@ Feature: Clusters
     Then the command succeeds
     And standard output says "from the cluster of the context a9s-one (https://"
     And standard output says "The a8s stack has been removed from a9s-one."
+    And the current context is "a9s-two"
     When I run `kubectl config use-context a9s-one`
     And I run `a9s create stack a8s --backup-provider AWS --backup-store-accesskey id` in a terminal, have `kubectl config use-context a9s-two` run once it asks, and type "key"
     Then the command succeeds
