@@ -178,6 +178,17 @@ pub async fn end_left_over(data: &Path, sockets: &Path) -> Result<(), Error> {
     if pids.is_empty() { Ok(()) } else { Err(Error::LeftOver { data: data.to_owned(), pids: pids.join(", ") }) }
 }
 
+/// The WAL segment at which a server is that applies WAL, without its timeline: it looks for it on each. It is in the
+/// title of a process (PostgreSQL, `XLogFileRead`); nothing where that cannot be seen.
+pub fn segment(data: &Path) -> String {
+    let segment = |pid: &Pid| {
+        let line = fs_err::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        let title = line.split('\0').next().filter(|title| title.contains(": startup"))?;
+        title.rsplit(' ').next()?.get(8..).map(str::to_owned)
+    };
+    processes(data).iter().find_map(segment).unwrap_or_default()
+}
+
 /// The number in a server's lock file.
 fn noted_pid(lock: &Path) -> Option<Pid> {
     let text = fs_err::read_to_string(lock).ok()?;
@@ -276,6 +287,29 @@ mod tests {
         fs_err::write(&locks[0], format!("{}\n", std::process::id())).expect("written");
         end_left_over(directory.path(), directory.path()).await.expect("nothing runs");
         assert!(locks[0].exists(), "this process lives: the server has to judge for itself");
+    }
+
+    #[tokio::test]
+    async fn a_server_that_applies_wal_says_at_which_segment_it_is_on_whatever_timeline() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let program = directory.path().join("postgres");
+        fs_err::os::unix::fs::symlink("/bin/sleep", &program).expect("linked");
+        for (title, segment) in [
+            ("postgres: startup recovering 000000030000000A000000FE", "0000000A000000FE"),
+            ("postgres: solo: startup waiting for 000000020000000A000000FE", "0000000A000000FE"),
+            ("postgres: startup ", ""),
+            ("postgres: checkpointer 000000030000000A000000FE", ""),
+        ] {
+            let mut command = Command::new(&program);
+            let command = command.arg0(title).arg("60").current_dir(directory.path()).kill_on_drop(true);
+            let mut child = command.spawn().expect("run");
+            let line = format!("/proc/{}/cmdline", child.id().expect("it runs"));
+            while !fs_err::read(&line).expect("it runs").ends_with(b"\x0060\0") {
+                tokio::time::sleep(LOOK).await;
+            }
+            assert_eq!(super::segment(directory.path()), segment, "{title}");
+            child.kill().await.expect("ended");
+        }
     }
 
     #[tokio::test]

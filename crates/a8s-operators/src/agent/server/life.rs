@@ -487,10 +487,13 @@ impl<P: Platform> Agent<P> {
     }
 
     /// Waits for the first connection, the server's end, or the order to stop. What was rewound to a primary that does not
-    /// lead any more would wait for ever: it is ended.
+    /// lead any more, or that has removed WAL which it needs, would wait for ever: it is ended.
     async fn wait_until_it_accepts(&self, life: &mut Life) -> Result<(), Error> {
         let (mut seen, is_rewound) = (life.seen.clone(), standby::is_rewound(life));
         let holder = seen.borrow_and_update().sighting().and_then(|it| it.record.holder.clone());
+        let primary = holder.as_ref().map(|holder| holder.pod.clone()).unwrap_or_default();
+        let stuck = self.gets_stuck(life.seen.clone(), &primary);
+        tokio::pin!(stuck);
         loop {
             let Some(running) = life.running.as_mut() else { return Ok(()) };
             // Asking a server that is not ready would only fill its log.
@@ -505,6 +508,12 @@ impl<P: Platform> Agent<P> {
                 () = self.stop.cancelled() => return Ok(()),
                 status = running.postmaster.ended() => describe(status),
                 _ = seen.wait_for(|it| it.sighting().is_none_or(|it| it.record.holder != holder)), if is_rewound => {
+                    self.stop_at_once(life).await;
+                    return Ok(());
+                }
+                () = &mut stuck, if is_rewound => {
+                    tracing::error!("what was rewound gets no further: it is copied from the primary again");
+                    life.is_spoilt = true;
                     self.stop_at_once(life).await;
                     return Ok(());
                 }

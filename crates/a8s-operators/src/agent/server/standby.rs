@@ -14,6 +14,8 @@ const SOON: Duration = Duration::from_millis(20);
 const LATER: Duration = Duration::from_secs(2);
 /// A standby that receives nothing for so long, although its primary is there, is rewound, and copied the next time.
 const STALLED: Duration = Duration::from_secs(5);
+/// What was rewound and gets no further for so long, although its primary is there, is copied.
+const STUCK: Duration = Duration::from_secs(300);
 /// A template may be followed from its beginning by so many seconds after the instance began.
 const YOUNG: i64 = 60;
 /// Pause after a copy that failed.
@@ -54,6 +56,25 @@ impl Preparing {
             None => false,
         }
     }
+}
+
+/// At which WAL a server is that should get further, and since when.
+#[derive(Default)]
+struct Standstill(Option<(String, Instant)>);
+
+impl Standstill {
+    /// For how long it has been there, now that it is `at` this WAL; `None`: it need not get further.
+    fn lasts(&mut self, at: Option<String>, now: Instant) -> Duration {
+        let before = self.0.take().filter(|(before, _)| at.as_ref() == Some(before));
+        let since = before.map_or(now, |(_, since)| since);
+        self.0 = at.map(|at| (at, since));
+        now - since
+    }
+}
+
+/// Whether a member serves as the primary.
+fn serves(seen: &Seen, pod: &str) -> bool {
+    seen.members.as_ref().and_then(|members| members.get(pod)).is_some_and(|it| it.is_ready && it.is_primary)
 }
 
 /// Whether the data needs WAL of the primary to which it was rewound.
@@ -160,6 +181,16 @@ impl<P: Platform> Agent<P> {
         Ok(seen.sighting().is_none_or(|it| it.record.details.fits(timeline, position)))
     }
 
+    /// Resolves when a server that accepts no connections yet gets no further, although `pod` serves as the primary.
+    /// That one may have removed WAL that is needed: only the server's log says so.
+    pub(super) async fn gets_stuck(&self, seen: watch::Receiver<Seen>, pod: &str) {
+        let (data, mut standstill) = (self.server.data(), Standstill::default());
+        let at = || serves(&seen.borrow(), pod).then(|| postmaster::segment(&data));
+        while standstill.lasts(at(), Instant::now()) < STUCK {
+            tokio::time::sleep(LATER).await;
+        }
+    }
+
     fn address_of(&self, life: &Life, pod: &str) -> Option<String> {
         life.seen.borrow().members.as_ref()?.get(pod)?.address.clone()
     }
@@ -240,10 +271,7 @@ impl<P: Platform> Agent<P> {
 
     /// The standby does not receive. If that lasts although the primary is there, what it has may not fit.
     async fn is_stalled(&self, life: &mut Life, pod: &str) -> Result<Duration, Error> {
-        let is_there = {
-            let seen = life.seen.borrow();
-            seen.members.as_ref().and_then(|members| members.get(pod)).is_some_and(|it| it.is_ready && it.is_primary)
-        };
+        let is_there = serves(&life.seen.borrow(), pod);
         let Some(Running { as_what: AsWhat::Standby(standby), .. }) = &mut life.running else { return Ok(SOON) };
         let since = *standby.stalled.get_or_insert_with(Instant::now);
         if !is_there {
@@ -456,5 +484,25 @@ impl<P: Platform> Agent<P> {
         life.identity = Some(identity);
         (life.is_spoilt, life.failures, life.attempts) = (false, 0, 0);
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_stands_still_while_it_is_at_the_same_wal_and_should_get_further() {
+        let (began, mut standstill) = (Instant::now(), Standstill::default());
+        let at = |second: u64| began + Duration::from_secs(second);
+        let mut lasts = |wal: Option<&str>, second| standstill.lasts(wal.map(str::to_owned), at(second)).as_secs();
+        assert_eq!(lasts(Some("1"), 0), 0);
+        assert_eq!(lasts(Some("1"), 9), 9);
+        assert_eq!(lasts(Some("2"), 10), 0, "it got further");
+        assert_eq!(lasts(Some("2"), 12), 2);
+        assert_eq!(lasts(None, 13), 0, "its primary is not there");
+        assert_eq!(lasts(None, 400), 0);
+        assert_eq!(lasts(Some("2"), 401), 0);
+        assert_eq!(lasts(Some("2"), 402), 1);
     }
 }
