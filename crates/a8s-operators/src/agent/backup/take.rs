@@ -20,11 +20,14 @@ use jiff::Timestamp;
 use std::io::Read;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio_postgres::Client;
 
 /// Parts on their way to the store at the same time.
 const UPLOADS: usize = 3;
+/// How often the server is shown that the WAL is still needed.
+const ROUND: Duration = Duration::from_secs(10);
 
 /// How far a backup is.
 #[derive(Clone, Default)]
@@ -62,9 +65,13 @@ pub async fn take(
     let key = access.data_key().ok_or_else(|| Trouble::new("NoAccess", "the Secret of the order has no key"))?;
     let sockets = &environment.pod.socket_directory;
     let client = bootstrap::connect(sockets, "a9s backup").await.map_err(server)?;
-    let system_identifier = hold_wal(&client, &access.order).await?;
+    let slot = slot_of(&access.order);
+    let system_identifier = hold_wal(&client, &slot).await?;
     let (source, output) = BaseBackup::start(&environment.bin_directory, sockets)?;
-    let (summary, range) = store_stream(output, &key, access, store, source, progress).await?;
+    let (summary, range) = tokio::select! {
+        stored = store_stream(output, &key, access, store, source, progress) => stored?,
+        trouble = lose_wal(&client, &slot) => return Err(trouble),
+    };
     // The slot goes with its connection.
     drop(client);
     let manifest = Manifest {
@@ -93,17 +100,42 @@ fn server(error: tokio_postgres::Error) -> Trouble {
     Trouble::new("ServerUnavailable", format!("the server does not help: {}", crate::chain(&error)))
 }
 
+fn slot_of(order: &str) -> String {
+    format!("a9s_backup_{}", order.replace('-', "_"))
+}
+
 /// Keeps the server from removing WAL that the backup needs, as long as the connection lives. Answers with the system
 /// identifier.
-async fn hold_wal(client: &Client, order: &str) -> Result<String, Trouble> {
+async fn hold_wal(client: &Client, slot: &str) -> Result<String, Trouble> {
     if bootstrap::first(client, "SELECT pg_is_in_recovery()").await.map_err(server)?.as_deref() != Some("f") {
         return Err(Trouble::new("NoPrimary", "the member that had the order is no longer the primary"));
     }
-    let slot = format!("a9s_backup_{}", order.replace('-', "_"));
     let statement = format!("SELECT pg_create_physical_replication_slot('{slot}', true, true)");
     bootstrap::first(client, &statement).await.map_err(server)?;
     let identifier = bootstrap::first(client, "SELECT system_identifier FROM pg_control_system()").await;
     Ok(identifier.map_err(server)?.unwrap_or_default())
+}
+
+/// Resolves when the WAL is held no more: a server that would have to keep too much of it ends the session. Then the
+/// backup would fail in the end.
+async fn lose_wal(client: &Client, slot: &str) -> Trouble {
+    loop {
+        tokio::time::sleep(ROUND).await;
+        if let Err(error) = need_wal(client, slot).await {
+            let text = format!("the server keeps the WAL for the backup no more: {}", crate::chain(&error));
+            return Trouble::new("BaseBackupFailed", text);
+        }
+    }
+}
+
+/// Uses the slot, and leaves it where it is. PostgreSQL 18 can be told to take away slots that nobody has used for a
+/// while (`idle_replication_slot_timeout`): it ends the sessions of those that are temporary.
+async fn need_wal(client: &Client, slot: &str) -> Result<(), tokio_postgres::Error> {
+    let statement = format!(
+        "SELECT pg_replication_slot_advance(slot_name, restart_lsn) FROM pg_replication_slots \
+         WHERE slot_name = '{slot}'"
+    );
+    bootstrap::first(client, &statement).await.map(|_| ())
 }
 
 /// Packs and uploads at the same time.
@@ -146,5 +178,41 @@ async fn store_stream(
             Err(Trouble::new("BaseBackupFailed", crate::chain(&error)))
         }
         Err(_) => Err(Trouble::new("BaseBackupFailed", "the thread that packed the backup ended early")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::server::tests::{Fixture, as_server_user_in, scenario};
+
+    #[test]
+    fn the_wal_of_a_backup_is_held_from_its_beginning_and_in_use() {
+        as_server_user_in(module_path!(), "the_wal_of_a_backup_is_held_from_its_beginning_and_in_use", || {
+            let fixture = Fixture::new(true);
+            scenario(async {
+                let serving = fixture.during(|| async {
+                    fixture.ready().await;
+                    let sockets = &fixture.server.pod.socket_directory;
+                    let client = bootstrap::connect(sockets, "a9s backup").await.expect("connected");
+                    let slot = slot_of("1-2-3");
+                    hold_wal(&client, &slot).await.expect("held");
+                    // Servers before PostgreSQL 17 don't say since when nobody uses it.
+                    let state = "SELECT restart_lsn, coalesce(to_jsonb(slot) ->> 'inactive_since', now()::text) \
+                                 FROM pg_replication_slots slot";
+                    let before = fixture.sql(state).await;
+                    fixture.sql("CREATE TABLE t AS SELECT 1 AS n").await;
+                    need_wal(&client, &slot).await.expect("used");
+                    let after = fixture.sql(state).await;
+                    let [(start, unused), (end, unused_now)] =
+                        [&before, &after].map(|text| text.split_once('|').expect("two columns"));
+                    assert_eq!(start, end);
+                    assert!(unused < unused_now, "{before} and {after}");
+                    fixture.sql("SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots").await;
+                    need_wal(&client, &slot).await.expect_err("the session has ended");
+                });
+                serving.await.expect("no error");
+            });
+        });
     }
 }
