@@ -77,7 +77,8 @@ impl Trouble {
             Error::Credentials { .. } => "CredentialsRefused",
             Error::Denied { .. } => "AccessDenied",
             Error::Failing { .. } | Error::Unreachable { .. } => "StoreUnreachable",
-            Error::Refused { .. } | Error::Key { .. } | Error::Client(_) | Error::TooLarge { .. } => "StoreRefused",
+            Error::Refused { .. } | Error::Key { .. } | Error::Client(_) => "StoreRefused",
+            Error::TooLarge { .. } => "BackupDamaged",
         };
         Self::new(reason, error.to_string())
     }

@@ -76,9 +76,15 @@ pub enum Error {
     /// The client can't be made.
     #[error("there is no way to the object store: {0}")]
     Client(String),
-    /// More than an object can hold.
-    #[error("an object holds {limit} bytes at most")]
+    /// The object is larger than what was put there can be.
+    #[error("the object store at {endpoint} has {size} bytes in the object {key}, where {limit} at most are expected")]
     TooLarge {
+        /// The store.
+        endpoint: String,
+        /// The key.
+        key: String,
+        /// In bytes.
+        size: u64,
         /// In bytes.
         limit: u64,
     },

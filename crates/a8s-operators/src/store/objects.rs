@@ -117,10 +117,11 @@ impl Store {
     /// As [`Store::download`], and where it has more than `limit` bytes.
     pub async fn get(&self, key: &str, limit: u64) -> Result<Bytes, Error> {
         let mut download = self.download(key).await?;
-        if download.size() > limit {
-            return Err(Error::TooLarge { limit });
+        let size = download.size();
+        if size > limit {
+            return Err(Error::TooLarge { endpoint: self.place().to_owned(), key: key.to_owned(), size, limit });
         }
-        let mut content = Vec::with_capacity(usize::try_from(download.size()).unwrap_or_default());
+        let mut content = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
         while let Some(chunk) = download.next().await? {
             content.extend_from_slice(&chunk);
         }

@@ -140,6 +140,14 @@ async fn only_the_store_itself_says_that_an_object_is_not_there() {
 }
 
 #[tokio::test]
+async fn an_object_that_is_larger_than_expected_is_named() {
+    let headers = "last-modified: Wed, 25 Nov 2026 12:00:00 GMT\r\netag: \"e\"\r\nconnection: close";
+    let (endpoint, _) = server(vec![format!("HTTP/1.1 200 OK\r\ncontent-length: 6\r\n{headers}\r\n\r\nabcdef")]).await;
+    let error = store(&endpoint).get("b/manifest.json", 5).await.unwrap_err();
+    assert!(error.is_permanent() && error.to_string().contains("6 bytes in the object b/manifest.json"), "{error}");
+}
+
+#[tokio::test]
 async fn a_clock_that_is_wrong_may_be_set_right() {
     let (endpoint, _) = server(vec![refusal("403 Forbidden", "RequestTimeTooSkewed")]).await;
     let error = store(&endpoint).list("a").await.unwrap_err();
