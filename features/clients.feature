@@ -35,6 +35,17 @@ Feature: Looking at what is there
     And the document has no value at "/unknown"
     And no secret of the namespace is on standard output or standard error
 
+  @full @builtin
+  Scenario: How an instance is, whatever role its sessions are given
+    Given an instance "solo"
+    When I run `a9s pg apply -i solo --database postgres --sql 'ALTER DATABASE postgres SET role = pg_signal_backend' --yes`
+    Then the command succeeds
+    When I run `a9s pg status solo -o json`
+    Then the command succeeds
+    And the document has a number at "/members/0/diskUsed"
+    And the document has a number at "/members/0/diskFree"
+    And the document has no value at "/unknown"
+
   @full @needs-failover
   Scenario: How several members are, for programs
     Given an instance "trio" with `--replicas 3`

@@ -29,8 +29,8 @@ const QUESTION: &str = "SELECT json_build_object(
         'bytes', pg_wal_lsn_diff(pg_current_wal_lsn(), replay_lsn)::bigint,
         'seconds', extract(epoch FROM replay_lag)::float)), '[]') FROM pg_stat_replication))";
 
-/// Kilobytes of the data directory, and what is free where it lies.
-const DISK: &str = r#"d="$(psql -X -A -t -q -U postgres -d postgres -c 'SHOW data_directory')" || exit 1
+/// Kilobytes of the data directory, and what is free where it lies. Its argument is the database that is asked.
+const DISK: &str = r#"d="$(psql -X -A -t -q -U postgres -d "$1" -c 'SHOW data_directory')" || exit 1
 du -sk "$d" 2>/dev/null | cut -f 1; df -Pk "$d" | tail -n 1 | awk '{print $4}'"#;
 
 /// How an instance is.
@@ -207,7 +207,8 @@ async fn server(client: &Client, namespace: &Namespace, pod: &str) -> Result<Ser
 }
 
 async fn disk(client: &Client, namespace: &Namespace, pod: &str) -> Result<(Option<u64>, Option<u64>), String> {
-    Ok(kilobytes(&run(client, namespace, pod, &["sh", "-c", DISK]).await?))
+    let words = ["sh", "-c", DISK, "sh", &as_superuser("postgres")];
+    Ok(kilobytes(&run(client, namespace, pod, &words).await?))
 }
 
 /// Two lines of kilobytes as bytes.
