@@ -36,7 +36,10 @@ pub mod watchdog;
 
 use crate::{chain, object_store};
 use std::ffi::OsString;
+use std::io;
 use std::process::ExitCode;
+use std::time::Duration;
+use tokio::runtime::{Builder, Runtime};
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -61,7 +64,7 @@ pub enum Error {
     Usage,
     /// The runtime.
     #[error("cannot start")]
-    Runtime(#[source] std::io::Error),
+    Runtime(#[source] io::Error),
     /// The environment.
     #[error(transparent)]
     Environment(#[from] environment::Error),
@@ -92,12 +95,18 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// A thread for blocking work is there from the beginning, and stays: where the system gives no more of them, such work
+/// waits for this one. Without any it would panic.
+fn runtime() -> io::Result<Runtime> {
+    let mut builder = Builder::new_current_thread();
+    builder.enable_all().max_blocking_threads(BLOCKING_THREADS).thread_keep_alive(Duration::MAX);
+    let runtime = builder.build()?;
+    runtime.spawn_blocking(|| ());
+    Ok(runtime)
+}
+
 fn run(role: Option<&str>) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(BLOCKING_THREADS)
-        .build()
-        .map_err(Error::Runtime)?;
+    let runtime = runtime().map_err(Error::Runtime)?;
     let variable = |name: &str| std::env::var(name).ok();
     let result = match role {
         Some("postgres") => {
@@ -124,4 +133,30 @@ fn run(role: Option<&str>) -> Result<(), Error> {
     // Blocking work that was given up must not hold the process.
     runtime.shutdown_background();
     result
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+    use crate::agent::server::tests::as_server_user_in;
+    use crate::threads;
+    use nix::sys::resource::{Resource, setrlimit};
+
+    #[test]
+    fn blocking_work_waits_where_no_thread_can_be_started() {
+        as_server_user_in(module_path!(), "blocking_work_waits_where_no_thread_can_be_started", || {
+            // Other tests of the same process need theirs.
+            if !std::env::args().any(|argument| argument == "--exact") {
+                return;
+            }
+            let runtime = runtime().expect("a runtime");
+            setrlimit(Resource::RLIMIT_NPROC, 0, 0).expect("set");
+            threads::spawn(|| ()).expect_err("no thread");
+            runtime.block_on(async {
+                let work = || tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(10)));
+                let (one, other) = tokio::join!(work(), work());
+                one.and(other).expect("done");
+            });
+        });
+    }
 }
