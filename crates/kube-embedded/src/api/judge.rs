@@ -6,7 +6,7 @@ use super::ApiServer;
 use super::admission::service_accounts;
 use super::admission::webhooks::Change;
 use super::builtin::causes::Causes;
-use super::builtin::rules;
+use super::builtin::{pods, rules};
 use super::call::Call;
 use super::handlers;
 use super::metadata;
@@ -68,6 +68,7 @@ impl ApiServer {
             ("", "services") => self.addresses.assign(&self.store, new, old, call.dry_run()?)?,
             ("", "pods") if old.is_none() => {
                 service_accounts::admit(&self.store, call.namespace(), new)?;
+                new["status"]["qosClass"] = pods::quality(&new["spec"]).into();
             }
             ("", "persistentvolumeclaims") if old.is_none() => self.default_class(new),
             ("", "namespaces") if old.is_none() => new["spec"]["finalizers"] = json!(["kubernetes"]),

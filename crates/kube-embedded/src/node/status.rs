@@ -8,8 +8,6 @@ use k8s_openapi::api::core::v1::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 
-use crate::quantity;
-
 /// How a run of a container ended.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Terminated {
@@ -200,7 +198,6 @@ pub fn compute(pod: &Pod, records: &[Record], frame: &Frame, now: Timestamp) -> 
         pod_ip: frame.pod_ip.clone(),
         pod_ips: frame.pod_ip.clone().map(|ip| vec![PodIP { ip }]),
         start_time: old.start_time.clone().or_else(|| frame.start_time.map(time)),
-        qos_class: Some(old.qos_class.clone().unwrap_or_else(|| qos_class(pod).to_owned())),
         container_statuses: statuses(records, false),
         init_container_statuses: statuses(records, true),
         ..old.clone()
@@ -335,33 +332,6 @@ fn set_condition(conditions: &mut Vec<PodCondition>, kind: &str, (is_true, reaso
     }
 }
 
-/// The pod's quality of service class (kubernetes/kubernetes `pkg/apis/core/v1/helper/qos`).
-pub fn qos_class(pod: &Pod) -> &'static str {
-    let Some(spec) = &pod.spec else { return "BestEffort" };
-    let mut has_any = false;
-    let mut is_guaranteed = true;
-    for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
-        let resources = container.resources.clone().unwrap_or_default();
-        let limits = resources.limits.unwrap_or_default();
-        let requests = resources.requests.unwrap_or_default();
-        for name in ["cpu", "memory"] {
-            let value =
-                |map: &std::collections::BTreeMap<_, k8s_openapi::apimachinery::pkg::api::resource::Quantity>| {
-                    map.get(name).and_then(|quantity| quantity::milli(&quantity.0)).filter(|value| *value > 0)
-                };
-            let (limit, request) = (value(&limits), value(&requests));
-            has_any |= limit.is_some() || request.is_some();
-            // A request that is not set is the limit.
-            is_guaranteed &= limit.is_some() && request.is_none_or(|request| Some(request) == limit);
-        }
-    }
-    match (has_any, is_guaranteed) {
-        (false, _) => "BestEffort",
-        (true, true) => "Guaranteed",
-        (true, false) => "Burstable",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -490,16 +460,5 @@ mod tests {
         assert_eq!(status.last_state.unwrap().terminated.unwrap().exit_code, 3);
         assert_eq!(status.state.unwrap().waiting.unwrap().reason.as_deref(), Some("CrashLoopBackOff"));
         assert!(!status.ready);
-    }
-
-    #[test]
-    fn the_quality_of_service_class_follows_the_resources() {
-        let class = |resources: serde_json::Value| {
-            qos_class(&pod(json!({"containers": [{"name": "c", "resources": resources}]})))
-        };
-        assert_eq!(class(json!({})), "BestEffort");
-        assert_eq!(class(json!({"requests": {"cpu": "100m"}})), "Burstable");
-        assert_eq!(class(json!({"limits": {"cpu": "1", "memory": "1Gi"}})), "Guaranteed");
-        assert_eq!(class(json!({"limits": {"cpu": "1", "memory": "1Gi"}, "requests": {"cpu": "500m"}})), "Burstable");
     }
 }

@@ -41,6 +41,22 @@ async fn a_pod_needs_its_account_and_gets_its_token() {
 }
 
 #[tokio::test]
+async fn the_quality_of_service_class_of_a_pod_follows_its_resources_with_their_defaults() {
+    let server = Server::start().await;
+    for (name, resources, class) in [
+        ("a", json!({}), "BestEffort"),
+        ("b", json!({"requests": {"cpu": "100m"}}), "Burstable"),
+        ("c", json!({"limits": {"cpu": 1, "memory": "1Gi"}}), "Guaranteed"),
+        ("d", json!({"limits": {"cpu": 1, "memory": "1Gi"}, "requests": {"cpu": "500m"}}), "Burstable"),
+    ] {
+        let mut new = pod(name);
+        new["spec"]["containers"][0]["resources"] = resources;
+        let (code, made) = server.request("POST", PODS, Some(new)).await;
+        assert_eq!((code, made["status"]["qosClass"].as_str()), (201, Some(class)), "{made}");
+    }
+}
+
+#[tokio::test]
 async fn quantities_are_stored_in_their_canonical_form() {
     let server = Server::start().await;
     let mut heavy = pod("a");

@@ -4,7 +4,7 @@ pub mod causes;
 mod config;
 pub mod events;
 mod network;
-mod pods;
+pub mod pods;
 mod quantities;
 pub mod rules;
 mod statefulsets;

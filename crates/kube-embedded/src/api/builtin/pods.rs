@@ -156,7 +156,7 @@ fn default_volume(volume: &mut Value) {
     }
 }
 
-/// The quality-of-service class (`GetPodQOS`).
+/// The quality-of-service class of a spec that has its defaults (`GetPodQOS`).
 pub fn quality(spec: &Value) -> &'static str {
     let containers: Vec<&Value> =
         ["containers", "initContainers"].iter().flat_map(|list| spec[list].as_array().into_iter().flatten()).collect();

@@ -41,10 +41,9 @@ pub fn default(group: &str, plural: &str, new: &mut Value) {
 /// The status with which an object begins, whatever the client sent.
 pub fn first_status(group: &str, plural: &str, new: &mut Value) {
     let status = match (group, plural) {
-        ("", "pods") => json!({"phase": "Pending", "qosClass": pods::quality(&new["spec"])}),
         ("apps", "statefulsets") => json!({"replicas": 0, "availableReplicas": 0}),
         ("", "services") => json!({"loadBalancer": {}}),
-        ("", "persistentvolumeclaims" | "persistentvolumes") => json!({"phase": "Pending"}),
+        ("", "pods" | "persistentvolumeclaims" | "persistentvolumes") => json!({"phase": "Pending"}),
         ("", "namespaces") => json!({"phase": "Active"}),
         // A kubelet brings its node's status along.
         ("", "nodes") => return,
