@@ -18,7 +18,8 @@ pub fn version() -> Value {
     })
 }
 
-fn architecture() -> &'static str {
+/// Kubernetes' word for the architecture of this machine.
+pub fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",

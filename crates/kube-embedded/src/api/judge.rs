@@ -10,14 +10,13 @@ use super::builtin::{pods, rules};
 use super::call::Call;
 use super::handlers;
 use super::metadata;
+use super::names::DEFAULT_CLASS;
 use super::registry::{Resource, Shape};
 use super::retire;
 use super::schema::definition;
 use super::typed;
 use crate::objects::{GroupResource, Objects as _};
 use crate::status::{Cause, Status};
-
-const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
 impl ApiServer {
     /// Completes and checks a new state; `old` is what it replaces. Answers warnings for the client.

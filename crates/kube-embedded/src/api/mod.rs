@@ -6,7 +6,7 @@ pub mod audit;
 pub mod body;
 mod builtin;
 mod call;
-mod discovery;
+pub(crate) mod discovery;
 mod duplicates;
 mod handlers;
 mod judge;

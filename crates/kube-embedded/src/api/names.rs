@@ -1,5 +1,5 @@
 //! Syntax of names, labels and annotations, with the messages of `k8s.io/apimachinery/pkg/util/validation`, and names
-//! that are made up.
+//! that are made up, or that several parts know.
 
 use rand::RngExt as _;
 
@@ -18,6 +18,9 @@ const QUALIFIED: &str = "name part must consist of alphanumeric characters, '-',
 const VALUE: &str = "a valid label must be an empty string or consist of alphanumeric characters, '-', '_' or '.', and must start and end \
      with an alphanumeric character (e.g. 'MyValue',  or 'my_value',  or '12345', regex used for validation is \
      '(([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9])?')";
+
+/// Annotation of the StorageClass that a claim gets which names none.
+pub const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
 /// The letters of names that are made up (`k8s.io/apimachinery/pkg/util/rand`): no vowels, so no words.
 pub const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::downward::Capacity;
 use super::isolation::Isolation;
 use super::options::NodeOptions;
+use crate::api::discovery::architecture;
 
 /// Namespace of nodes' leases.
 const LEASES: &str = "kube-node-lease";
@@ -72,14 +73,6 @@ fn object(options: &NodeOptions) -> Node {
         metadata: ObjectMeta { name: Some(options.name.clone()), labels: Some(labels), ..ObjectMeta::default() },
         spec: Some(NodeSpec { provider_id: Some(format!("a9s://{}", options.cluster)), ..NodeSpec::default() }),
         status: None,
-    }
-}
-
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
     }
 }
 

@@ -3,8 +3,7 @@
 use serde_json::Value;
 
 use super::{Layout, age, column, items, name, or, text, wide};
-
-const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+use crate::api::names::DEFAULT_CLASS;
 
 pub static CLAIMS: Layout = Layout {
     columns: &[

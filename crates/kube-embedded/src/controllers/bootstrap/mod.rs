@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::Error;
 use super::volumes::{PROVISIONER, WAIT_FOR_FIRST_CONSUMER};
+use crate::api::names::DEFAULT_CLASS;
 
 const NAMESPACES: [&str; 4] = ["default", "kube-system", "kube-public", "kube-node-lease"];
 /// Requests at the same time; the store commits them together.
@@ -65,7 +66,7 @@ fn storage_class() -> Value {
         "kind": "StorageClass",
         "metadata": {
             "name": "standard",
-            "annotations": {"storageclass.kubernetes.io/is-default-class": "true"},
+            "annotations": {DEFAULT_CLASS: "true"},
         },
         "provisioner": PROVISIONER,
         "reclaimPolicy": "Delete",

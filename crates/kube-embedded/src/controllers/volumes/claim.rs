@@ -10,7 +10,8 @@ use kube::ResourceExt;
 use serde_json::{Value, json};
 
 use super::directory::Directories;
-use super::{COMPONENT, DEFAULT_CLASS, PROVISIONED_BY, PROVISIONER, SELECTED_NODE, Step, WAIT_FOR_FIRST_CONSUMER};
+use super::{COMPONENT, PROVISIONED_BY, PROVISIONER, SELECTED_NODE, Step, WAIT_FOR_FIRST_CONSUMER};
+use crate::api::names::DEFAULT_CLASS;
 use crate::auth::rbac::selects;
 use crate::controllers::Error;
 use crate::controllers::action::{Action, Target, reference, to_value};

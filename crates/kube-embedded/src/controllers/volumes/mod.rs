@@ -33,7 +33,6 @@ pub const WAIT_FOR_FIRST_CONSUMER: &str = "WaitForFirstConsumer";
 
 const COMPONENT: &str = "persistentvolume-controller";
 const PROVISIONED_BY: &str = "pv.kubernetes.io/provisioned-by";
-const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
 
 /// One thing to do: a request, or something on the disk.
 #[derive(Debug, Clone, PartialEq)]
