@@ -130,8 +130,11 @@ pub fn signal(data: &Path, is_standby: bool) -> io::Result<()> {
 
 /// Whether the data directory is a standby's. So is one without the signal whose promotion was cut off before its new
 /// timeline began: it would start as a primary of the old one.
-pub async fn is_standby(server: &Server) -> bool {
-    server.data().join(SIGNAL).exists() || control_file(server).await.is_ok_and(|text| is_in_recovery(&text))
+///
+/// # Errors
+/// If `pg_controldata` fails: what is not known to be a primary's is not taken for it.
+pub async fn is_standby(server: &Server) -> Result<bool, super::tools::Error> {
+    Ok(server.data().join(SIGNAL).exists() || is_in_recovery(&control_file(server).await?))
 }
 
 fn is_in_recovery(text: &str) -> bool {
@@ -414,6 +417,17 @@ mod tests {
         assert_eq!(parse_clean_end(""), None);
         assert!(is_in_recovery(&text("in archive recovery")));
         assert!(!is_in_recovery(&text("in crash recovery")) && !is_in_recovery(&text("shut down")));
+    }
+
+    #[tokio::test]
+    async fn what_cannot_be_read_is_not_taken_for_a_primarys() {
+        let volume = tempfile::tempdir().expect("a directory");
+        let mut server = datadir::tests::server(volume.path());
+        volume.path().clone_into(&mut server.bin_directory);
+        fs_err::create_dir(server.data()).expect("made");
+        assert!(is_standby(&server).await.is_err());
+        signal(&server.data(), true).expect("written");
+        assert!(is_standby(&server).await.expect("its signal says it"));
     }
 
     #[test]

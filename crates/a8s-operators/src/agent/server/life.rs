@@ -429,7 +429,7 @@ impl<P: Platform> Agent<P> {
     pub(super) async fn start(&self, life: &mut Life, role: &Role) -> Result<(), Error> {
         let data = self.server.data();
         let spec = life.seen.borrow().instance.as_ref().map(|instance| instance.spec.clone());
-        let is_standby = matches!(role, Role::Standby { .. }) || replication::is_standby(&self.server).await;
+        let is_standby = matches!(role, Role::Standby { .. }) || replication::is_standby(&self.server).await?;
         if let Some(spec) = spec {
             let demands = if is_standby { replication::demands(&self.server).await? } else { vec![] };
             match (self.render(&spec, &demands), self.proven()) {
