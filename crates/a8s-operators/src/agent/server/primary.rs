@@ -387,7 +387,15 @@ impl<P: Platform> Agent<P> {
             prepared = preparing => prepared?,
             ended = self.wait_for_the_end(life) => return ended,
         }
-        let timeline = replication::written_timeline(&client).await.unwrap_or_default();
+        let Ok(timeline) = replication::written_timeline(&client).await else {
+            return self.wait(life, AGAIN).await.map(|_| ());
+        };
+        // A promotion that was cut off has left a timeline: the next one has taken the one after. Nobody could follow it
+        // before the Lease names it.
+        let is_named = self.keeper.record().is_none_or(|record| record.details.timeline >= timeline);
+        if !is_named && !self.say(|record| record.details.timeline = timeline).await {
+            return self.wait(life, AGAIN).await.map(|_| ());
+        }
         self.probe.set(Some(client));
         if let Some(running) = &mut life.running {
             let sockets = &self.server.pod.socket_directory;
@@ -398,9 +406,8 @@ impl<P: Platform> Agent<P> {
             report.role = Some("master");
             report.standing = None;
         });
-        // A sign of life, after which others may follow. A promotion that was cut off has left a timeline: the next one
-        // has taken the one after.
-        self.say(|record| record.details.timeline = record.details.timeline.max(timeline)).await;
+        // A sign of life, after which others may follow.
+        self.say(|_| {}).await;
         tracing::info!("the server accepts connections on {}:{}", self.server.pod.address, crate::agent::SQL_PORT);
         if has_started {
             self.report(life, true);

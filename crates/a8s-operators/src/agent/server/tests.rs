@@ -756,6 +756,16 @@ fn a_server_with_data_starts_although_the_api_does_not_answer() {
     });
 }
 
+/// A session of the superuser, once the server gives one.
+async fn session(server: &Server) -> Client {
+    loop {
+        match bootstrap::connect(&server.pod.socket_directory, "client").await {
+            Ok(client) => return client,
+            Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+        }
+    }
+}
+
 /// Makes the volume that of a standby with the content of before and the WAL of after, whose commits it applies only
 /// after a while.
 async fn begin_late(fixture: &Fixture, delay: &str) {
@@ -803,12 +813,7 @@ fn a_server_that_has_been_promoted_before_its_agent_knew_is_opened() {
             begin_late(&fixture, "1h").await;
             fixture.memory.note(|record| record.details.timeline = 2);
             let serving = fixture.during(|| async {
-                let client = loop {
-                    match bootstrap::connect(&fixture.server.pod.socket_directory, "client").await {
-                        Ok(client) => break client,
-                        Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
-                    }
-                };
+                let client = session(&fixture.server).await;
                 client.batch_execute("SELECT pg_promote(false)").await.expect("promoted");
                 fixture.ready().await;
                 assert_eq!(fixture.sql("SELECT n FROM t").await, "1");
@@ -849,7 +854,20 @@ fn a_promotion_that_was_cut_off_is_done_again_and_the_lease_names_its_timeline()
                     fs_err::write(wal.join("00000003.history"), text).expect("written");
                 }
                 fixture.memory.note(|record| record.details.timeline = wanted);
-                fixture.during(|| leads_on(&fixture, found)).await.expect("no error");
+                let before = fixture.memory.writes.get();
+                let promoted = fixture.during(|| async {
+                    // Once the Lease is had, it cannot be written until long after the promotion.
+                    until(|| fixture.memory.writes.get() > before).await;
+                    fixture.memory.is_read_only.set(true);
+                    let client = session(server).await;
+                    while !replication::is_primary(&client).await.expect("answered") {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    fixture.memory.is_read_only.set(false);
+                    leads_on(&fixture, found).await;
+                });
+                promoted.await.expect("no error");
             }
         });
     });
