@@ -100,7 +100,7 @@ impl<P: Platform> Agent<P> {
         timeout(LOGINS, self.apply_logins())
             .await
             .map_err(|_| Error::Content("the server does not take its logins"))??;
-        let timeline = self.timeline().await;
+        let timeline = self.timeline().await?;
         let quorum = {
             let seen = life.seen.borrow();
             Quorum::of(&self.server.pod.instance, replicas(&seen, &self.quorum()), &self.server.pod.name)
@@ -110,7 +110,7 @@ impl<P: Platform> Agent<P> {
         let edit = |record: &mut Record| {
             record.generation = Some(generation.to_owned());
             record.identifier = Some(identity.system_identifier.to_string());
-            record.details.timeline = timeline.unwrap_or(record.details.timeline);
+            record.details.timeline = timeline;
             record.details.position = Lsn(0);
             record.details.template = None;
             // Those who are to copy the new content confirm what is committed in it.
@@ -167,10 +167,10 @@ impl<P: Platform> Agent<P> {
         }
     }
 
-    async fn timeline(&self) -> Option<u32> {
-        let client = self.probe.client().await?;
-        let query = "SELECT timeline_id FROM pg_control_checkpoint()";
-        bootstrap::first(&client, query).await.ok().flatten()?.parse().ok()
+    async fn timeline(&self) -> Result<u32, Error> {
+        let unknown = Error::Content("the server does not say on which timeline the new content is");
+        let Some(client) = self.probe.client().await else { return Err(unknown) };
+        replication::written_timeline(&client).await.map_err(|_| unknown)
     }
 
     /// Ends the server, but not the hold of the Lease.
