@@ -2,19 +2,18 @@
 
 const NANO: i128 = 1_000_000_000;
 const BINARY: [&str; 7] = ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"];
-/// Powers of ten and their suffixes.
-const DECIMAL: [(i32, &str); 10] =
-    [(-9, "n"), (-6, "u"), (-3, "m"), (0, ""), (3, "k"), (6, "M"), (9, "G"), (12, "T"), (15, "P"), (18, "E")];
+/// The suffixes of the powers of a thousand, from 10⁻⁹.
+const DECIMAL: [&str; 10] = ["n", "u", "m", "", "k", "M", "G", "T", "P", "E"];
 
-/// The amount in thousandths of a unit, rounded up; `None` for what is no quantity.
+/// The amount in thousandths of a unit, rounded up, or the greatest number; `None` for what is no quantity.
 pub fn milli(text: &str) -> Option<i128> {
     amount(text, 1000)
 }
 
 /// The form in which Kubernetes stores a quantity: without a fraction, with the largest suffix of its family that needs
-/// none. `None` for what is no quantity.
+/// none. `None` for what is no quantity, or too large to be held exactly.
 pub fn canonical(text: &str) -> Option<String> {
-    let nano = amount(text, NANO)?;
+    let nano = amount(text, NANO).filter(|nano| nano.abs() < i128::MAX)?;
     if nano == 0 {
         return Some("0".to_owned());
     }
@@ -23,10 +22,11 @@ pub fn canonical(text: &str) -> Option<String> {
         let (number, step) = reduced(nano / NANO, 1024, BINARY.len() - 1);
         return Some(format!("{number}{}", BINARY[step]));
     }
-    let (number, step) = reduced(nano, 1000, DECIMAL.len() - 1);
-    let (power, name) = DECIMAL[step];
     let is_exponent = suffix.starts_with(['e', 'E']) && suffix[1..].parse::<i32>().is_ok();
-    Some(if is_exponent && power != 0 { format!("{number}e{power}") } else { format!("{number}{name}") })
+    // There is a largest suffix, and no largest exponent.
+    let (number, step) = reduced(nano, 1000, if is_exponent { usize::MAX } else { DECIMAL.len() - 1 });
+    let power = 3 * step as i32 - 9;
+    Some(if is_exponent && power != 0 { format!("{number}e{power}") } else { format!("{number}{}", DECIMAL[step]) })
 }
 
 /// Divides a number as long as nothing is left over, and says how often.
@@ -39,7 +39,7 @@ fn reduced(mut number: i128, by: i128, most: usize) -> (i128, usize) {
     (number, steps)
 }
 
-/// The amount in this part of a unit, rounded up.
+/// The amount in this part of a unit, rounded up, or the greatest number.
 fn amount(text: &str, per_unit: i128) -> Option<i128> {
     let unsigned = text.trim_start_matches(['+', '-']);
     if text.len() - unsigned.len() > 1 {
@@ -54,8 +54,10 @@ fn amount(text: &str, per_unit: i128) -> Option<i128> {
     let digits: i128 = format!("{whole}{fraction}").parse().ok()?;
     let scale = 10_i128.checked_pow(u32::try_from(fraction.len()).ok()?)?;
     let (factor, divisor) = multiplier(suffix)?;
-    let product = digits.checked_mul(factor)?.checked_mul(per_unit)?;
-    let amount = (product + scale * divisor - 1).div_euclid(scale * divisor);
+    let amount = match digits.checked_mul(factor).and_then(|product| product.checked_mul(per_unit)) {
+        Some(product) => (product + scale * divisor - 1).div_euclid(scale * divisor),
+        None => i128::MAX,
+    };
     Some(if text.starts_with('-') { -amount } else { amount })
 }
 
@@ -79,8 +81,8 @@ fn multiplier(suffix: &str) -> Option<(i128, i128)> {
         "Ei" => (1 << 60, 1),
         exponent => {
             let exponent: i32 = exponent.strip_prefix(['e', 'E'])?.parse().ok()?;
-            let power = 10_i128.checked_pow(exponent.unsigned_abs().min(18))?;
-            if exponent < 0 { (1, power) } else { (power, 1) }
+            let power = exponent.unsigned_abs();
+            if exponent < 0 { (1, 10_i128.pow(power.min(18))) } else { (10_i128.saturating_pow(power), 1) }
         }
     })
 }
@@ -107,6 +109,9 @@ mod tests {
             ("10G", 10_000_000_000_000),
             ("1E", 1_000_000_000_000_000_000_000),
             ("1500m", 1500),
+            ("1e30", 10_i128.pow(33)),
+            ("-1e40", -i128::MAX),
+            ("0e40", 0),
         ] {
             assert_eq!(milli(text), Some(wanted), "{text}");
         }
@@ -137,10 +142,15 @@ mod tests {
             ("2e3", "2e3"),
             ("1500e-3", "1500e-3"),
             ("2E0", "2"),
+            ("1e20", "100e18"),
+            ("10e20", "1e21"),
+            ("1000E", "1000E"),
         ] {
             assert_eq!(canonical(text).as_deref(), Some(wanted), "{text}");
             assert_eq!(canonical(wanted).as_deref(), Some(wanted), "{wanted}");
         }
-        assert_eq!(canonical("1Zi"), None);
+        for other in ["1Zi", "1e30", "-1e30", "1e40"] {
+            assert_eq!(canonical(other), None, "{other}");
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::quantity;
 const AMOUNTS: [&str; 6] = ["allocatable", "allocatedResources", "capacity", "limits", "overhead", "requests"];
 
 /// Gives all quantities in a spec or status (of a pod, a StatefulSet, a claim, a volume, a node) that form. What is no
-/// quantity stays.
+/// quantity, or too large to be held exactly, stays.
 pub fn canonicalize(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -58,5 +58,8 @@ mod tests {
         let mut written = spec("1024Mi");
         canonicalize(&mut written);
         assert_eq!(written, spec("1Gi"));
+        let mut too_large = spec("1e30");
+        canonicalize(&mut too_large);
+        assert_eq!(too_large, spec("1e30"));
     }
 }
