@@ -6,6 +6,7 @@ use super::environment::Server;
 use super::report::Lsn;
 use super::{SQL_PORT, datadir};
 use crate::postgresql::durable;
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -174,10 +175,21 @@ pub async fn position(client: &Client) -> Result<Option<(u32, Lsn)>, tokio_postg
         return Ok(None);
     }
     let query = "SELECT greatest(pg_last_wal_receive_lsn(), pg_last_wal_replay_lsn()), \
-                 (SELECT max(substr(name, 1, 8)) FROM pg_ls_waldir() WHERE name ~ '^[0-9A-F]{24}$')";
+                 (SELECT string_agg(name, ' ') FROM pg_ls_waldir())";
     let row = row(client, query).await?;
     let text = |column: usize| row.get(column).cloned().flatten().unwrap_or_default();
-    Ok(Some((u32::from_str_radix(&text(1), 16).unwrap_or(1), text(0).parse().unwrap_or_default())))
+    Ok(Some((newest_timeline(&text(1)), text(0).parse().unwrap_or_default())))
+}
+
+/// The newest timeline that has begun, by the files of `pg_wal`. A promotion makes the first segment of its timeline,
+/// and then notes its history: one that is cut off between the two leaves a segment of a timeline that never began.
+fn newest_timeline(files: &str) -> u32 {
+    let is_segment = |file: &&str| file.len() == 24 && file.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let timelines: BTreeSet<&str> = files.split(' ').filter(is_segment).map(|file| &file[..8]).collect();
+    let histories: BTreeSet<&str> = files.split(' ').filter_map(|file| file.strip_suffix(".history")).collect();
+    // The first one has no history.
+    let newest = timelines.intersection(&histories).last();
+    newest.and_then(|timeline| u32::from_str_radix(timeline, 16).ok()).unwrap_or(1)
 }
 
 /// Whether a standby is receiving a timeline.
@@ -435,6 +447,21 @@ mod tests {
         let text = "Minimum recovery ending location:     0/5000148\nMin recovery ending loc's timeline:   3\n";
         assert_eq!(parse_needs(text), (3, Lsn(0x500_0148)));
         assert_eq!(parse_needs(""), (0, Lsn(0)));
+    }
+
+    #[test]
+    fn a_timeline_has_begun_once_its_history_is_noted() {
+        let (one, two, three) = ("000000010000000000000003", "000000020000000A00000004", "000000030000000A00000004");
+        for (files, expected) in [
+            (vec![], 1),
+            (vec![one], 1),
+            (vec![one, two], 1),
+            (vec![two, "00000002.history", one, "archive_status"], 2),
+            (vec![three, "00000002.history", two], 2),
+            (vec![three, "00000002.history", two, "00000003.history", "00000004.history"], 3),
+        ] {
+            assert_eq!(newest_timeline(&files.join(" ")), expected, "{files:?}");
+        }
     }
 
     #[test]
