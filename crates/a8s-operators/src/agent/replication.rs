@@ -303,6 +303,24 @@ pub fn skip_timelines(data: &Path, own: u32, wanted: u32, position: Lsn) -> io::
     Ok(())
 }
 
+/// Whether what a server has of a timeline until `position` is part of the one with this history file, which has a line
+/// for each timeline before, with the place where it was left (PostgreSQL, `readTimeLineHistory`). Of one that was left
+/// where it began nothing is: it was skipped (see [`skip_timelines`]), and another member may have used it.
+pub fn is_part_of(history: &str, timeline: u32, position: Lsn) -> bool {
+    let mut began = Lsn(0);
+    for line in history.lines() {
+        let mut words = line.split_whitespace();
+        let number = words.next().and_then(|word| word.parse::<u32>().ok());
+        let end = words.next().and_then(|word| word.parse::<Lsn>().ok());
+        let (Some(number), Some(end)) = (number, end) else { continue };
+        if number == timeline {
+            return began < position && position <= end;
+        }
+        began = end;
+    }
+    false
+}
+
 /// What a standby must not have less of than its primary, as the control file notes it of the primary (PostgreSQL
 /// manual, "Hot Standby: Administrator's Overview").
 ///
@@ -462,6 +480,29 @@ mod tests {
         ] {
             assert_eq!(newest_timeline(&files.join(" ")), expected, "{files:?}");
         }
+    }
+
+    #[test]
+    fn a_history_says_up_to_where_each_older_timeline_is_shared() {
+        let history = "1\t0/3000148\tno recovery target specified\n\n# 2\t9/0\n3\t1/200\tnever used by this member\n\n\
+                       4\t1/200\tno recovery target specified\n\n5\t1/0A000000\tat restore point \"9\t9/9\"";
+        for (timeline, position, expected) in [
+            (1, 0x300_0147, true),
+            (1, 0x300_0148, true),
+            (1, 0x300_0149, false),
+            (2, 1, false),
+            (3, 0x300_0148, false),
+            (3, 0x1_0000_0200, true),
+            (3, 0x1_0000_0201, false),
+            (4, 0x1_0000_01ff, false),
+            (4, 0x1_0000_0200, false),
+            (5, 0x1_0A00_0000, true),
+            (6, 0x1_0A00_0000, false),
+            (9, 0x1_0A00_0000, false),
+        ] {
+            assert_eq!(is_part_of(history, timeline, Lsn(position)), expected, "{position:X} of {timeline}");
+        }
+        assert!(!is_part_of("", 1, Lsn(0)));
     }
 
     #[test]

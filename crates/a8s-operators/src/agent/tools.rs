@@ -90,21 +90,25 @@ fn source_of(server: &Server, address: &str, admin: &Credentials) -> String {
     connection(server, address, &admin.username, &server.pod.name, Some("postgres"))
 }
 
-/// Whether the primary at `address` leads on `timeline`, and says so in its control file.
+/// Whether the primary at `address` leads on `timeline`, and says so in its control file. Answers with the history of
+/// that timeline (see [`replication::is_part_of`]), which is empty for the first one.
 ///
 /// # Errors
 /// If it is not, as far as it says, or does not answer.
-pub async fn leads(server: &Server, address: &str, timeline: u32, admin: &Credentials) -> Result<(), Error> {
+pub async fn leads(server: &Server, address: &str, timeline: u32, admin: &Credentials) -> Result<String, Error> {
     let source = source_of(server, address, admin);
     // The timelines are compared by control files, which a promotion brings up to date only with its next checkpoint.
     // A server that is only just being promoted would be taken for one that has nothing new.
-    let query = "SELECT pg_is_in_recovery(), timeline_id FROM pg_control_checkpoint()";
-    let arguments = ["-XAtq", "-c", "CHECKPOINT", "-c", query, source.as_str()].map(OsStr::new);
+    let query = format!(
+        "SELECT pg_is_in_recovery(), timeline_id, pg_read_file('pg_wal/{timeline:08X}.history', 0, 1000000, true) \
+         FROM pg_control_checkpoint()"
+    );
+    let arguments = ["-XAtq", "-c", "CHECKPOINT", "-c", query.as_str(), source.as_str()].map(OsStr::new);
     let found = output(server, "psql", &arguments).await?;
-    if found != format!("f|{timeline}") {
-        return Err(Error::NotYet { address: address.to_owned(), timeline, found });
+    match found.strip_prefix(&format!("f|{timeline}|")) {
+        Some(history) => Ok(history.to_owned()),
+        None => Err(Error::NotYet { address: address.to_owned(), timeline, found }),
     }
-    Ok(())
 }
 
 /// Takes back what a stopped server has applied and the primary at `address` has not, so that it can follow it. One

@@ -127,7 +127,7 @@ impl<P: Platform> Agent<P> {
             if upstream.is_some() && !self.detach(life).await? {
                 return self.wait(life, SOON).await.map(|_| ());
             }
-            match self.fits(life).await {
+            match self.fits(life, &address).await? {
                 Some(true) => {}
                 Some(false) => {
                     // It has received what does not fit, and has not applied it yet.
@@ -161,16 +161,34 @@ impl<P: Platform> Agent<P> {
         Ok(matches!(replication::detached(&client).await, Ok(true)))
     }
 
-    /// Whether what this standby has is part of what the primary has; `None`: it does not say yet.
-    async fn fits(&self, life: &Life) -> Option<bool> {
-        let details = life.seen.borrow().sighting()?.record.details.clone();
-        let client = self.probe.client().await?;
-        let (timeline, position) = replication::position(&client).await.ok()??;
-        let fits = details.fits(timeline, position);
+    /// Whether what this standby has is part of what the primary at `address` has; `None`: one of them does not say
+    /// yet.
+    async fn fits(&self, life: &mut Life, address: &str) -> Result<Option<bool>, Error> {
+        let details = life.seen.borrow().sighting().map(|it| it.record.details.clone());
+        let (Some(details), Some(client)) = (details, self.probe.client().await) else { return Ok(None) };
+        let Ok(Some((timeline, position))) = replication::position(&client).await else { return Ok(None) };
+        if details.fits(timeline, position) {
+            return Ok(Some(true));
+        }
+        // Others may have led in turn while it was away: where older timelines ended only the primary knows.
+        let (admin, _) = self.credentials()?;
+        let answered = tokio::select! {
+            answered = tools::leads(&self.server, address, details.timeline, &admin) => answered,
+            () = self.stop.cancelled() => return Ok(None),
+        };
+        let history = match answered {
+            Ok(history) => history,
+            Err(error) => {
+                tracing::info!("the primary does not say yet what it has: {}", chain(&error));
+                self.wait(life, PAUSE).await?;
+                return Ok(None);
+            }
+        };
+        let fits = replication::is_part_of(&history, timeline, position);
         if !fits {
             tracing::warn!("this member has {position} of timeline {timeline}, which the primary has not");
         }
-        Some(fits)
+        Ok(Some(fits))
     }
 
     /// Whether the primary has all without which what was rewound is not consistent. It may be another one than that to

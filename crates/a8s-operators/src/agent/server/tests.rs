@@ -949,6 +949,46 @@ fn an_old_primary_of_which_nothing_is_taken_back_has_what_it_had() {
 }
 
 #[test]
+fn a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has() {
+    as_server_user("a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has", || {
+        let first = Fixture::new(true);
+        let (second, gone, is_over) = (first.joined(), Notify::new(), Notify::new());
+        let (server, data) = (&first.server, first.server.data());
+        // What is copied or rewound is without it.
+        let kept = second.server.data().join("kept");
+        scenario(async {
+            let following = async {
+                second.during(|| second.ready()).await?;
+                fs_err::write(&kept, "").expect("written");
+                gone.notify_one();
+                Ok::<_, Error>(())
+            };
+            let (led, followed) = tokio::join!(first.during(|| gone.notified()), following);
+            led.and(followed).expect("no error");
+            // Timelines 2 and 3, as two terms would have left them.
+            for _ in 2..=3 {
+                replication::signal(&data, true).expect("written");
+                let postmaster = postmaster::Postmaster::start(server).expect("started");
+                until(|| postmaster.is_ready(&data)).await;
+                let client = bootstrap::connect(&server.pod.socket_directory, "client").await.expect("connected");
+                replication::promote(&client).await.expect("promoted");
+                postmaster.stop().await;
+            }
+            first.memory.note(|record| (record.details.timeline, record.details.parent) = (3, 2));
+            let returning = async {
+                leads_on(&first, "00000003").await;
+                second.during(|| second.ready()).await?;
+                is_over.notify_one();
+                Ok::<_, Error>(())
+            };
+            let (led, returned) = tokio::join!(first.during(|| is_over.notified()), returning);
+            led.and(returned).expect("no error");
+        });
+        assert!(kept.exists(), "it was copied");
+    });
+}
+
+#[test]
 fn what_was_rewound_to_a_primary_that_had_more_than_the_next_one_is_copied() {
     as_server_user("what_was_rewound_to_a_primary_that_had_more_than_the_next_one_is_copied", || {
         let first = Fixture::new(true);
