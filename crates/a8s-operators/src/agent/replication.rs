@@ -286,11 +286,12 @@ pub async fn is_primary(client: &Client) -> Result<bool, tokio_postgres::Error> 
 }
 
 /// Lets the next promotion skip timelines that others may have used: a server takes the first number above those of
-/// which it has a history file. `own` is its timeline, `wanted` the next one.
+/// which it has a history file. `own` is its timeline, `wanted` the next one. Answers which one it takes: a later one
+/// if a promotion to `wanted` was cut off and has left its history.
 ///
 /// # Errors
 /// As writing.
-pub fn skip_timelines(data: &Path, own: u32, wanted: u32, position: Lsn) -> io::Result<()> {
+pub fn skip_timelines(data: &Path, own: u32, wanted: u32, position: Lsn) -> io::Result<u32> {
     let wal = data.join("pg_wal");
     let file = |timeline: u32| wal.join(format!("{timeline:08X}.history"));
     let before = fs_err::read_to_string(file(own)).unwrap_or_default();
@@ -300,7 +301,8 @@ pub fn skip_timelines(data: &Path, own: u32, wanted: u32, position: Lsn) -> io::
             durable::replace(&file(timeline), text.as_bytes(), 0o600)?;
         }
     }
-    Ok(())
+    let first = wanted.max(own + 1);
+    Ok((first..).find(|timeline| !file(*timeline).exists()).unwrap_or(first))
 }
 
 /// Whether what a server has of a timeline until `position` is part of the one with this history file, which has a line
@@ -509,11 +511,25 @@ mod tests {
     fn skipped_timelines_are_children_of_the_own_one() {
         let data = tempfile::tempdir().expect("a directory");
         fs_err::create_dir(data.path().join("pg_wal")).expect("made");
-        skip_timelines(data.path(), 2, 3, Lsn(16)).expect("written");
+        let skip = |own, wanted| skip_timelines(data.path(), own, wanted, Lsn(16)).expect("written");
+        assert_eq!(skip(2, 3), 3);
         assert_eq!(fs_err::read_dir(data.path().join("pg_wal")).expect("there").count(), 0);
         fs_err::write(data.path().join("pg_wal/00000002.history"), "1\t0/8\tx\n").expect("written");
-        skip_timelines(data.path(), 2, 4, Lsn(16)).expect("written");
+        assert_eq!(skip(2, 4), 4);
         let text = fs_err::read_to_string(data.path().join("pg_wal/00000003.history")).expect("there");
         assert_eq!(text, "1\t0/8\tx\n2\t0/10\tnever used by this member\n");
+    }
+
+    #[test]
+    fn a_promotion_takes_the_first_timeline_without_a_history() {
+        let data = tempfile::tempdir().expect("a directory");
+        fs_err::create_dir(data.path().join("pg_wal")).expect("made");
+        let takes = |own, wanted| skip_timelines(data.path(), own, wanted, Lsn(16)).expect("written");
+        assert_eq!((takes(1, 1), takes(1, 2)), (2, 2), "never its own one");
+        for timeline in 2..=3 {
+            fs_err::write(data.path().join(format!("pg_wal/{timeline:08X}.history")), "").expect("written");
+        }
+        assert_eq!((takes(1, 2), takes(2, 3), takes(3, 3), takes(3, 4)), (4, 4, 4, 4));
+        assert_eq!(takes(3, 6), 6);
     }
 }

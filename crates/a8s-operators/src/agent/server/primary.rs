@@ -331,8 +331,16 @@ impl<P: Platform> Agent<P> {
                 }
             };
             let wanted = record.details.timeline;
-            if let Err(error) = replication::skip_timelines(&self.server.data(), own, wanted, position) {
-                return Ok(Some(format!("the timelines that others may have used cannot be noted: {error}")));
+            let timeline = match replication::skip_timelines(&self.server.data(), own, wanted, position) {
+                Ok(timeline) => timeline,
+                Err(error) => {
+                    return Ok(Some(format!("the timelines that others may have used cannot be noted: {error}")));
+                }
+            };
+            // Who takes the Lease next takes the timeline after the one that it names. If that was the one that begins
+            // here, two members would have it, each with other content.
+            if timeline > wanted && !self.say(|record| record.details.timeline = timeline).await {
+                return Ok(Some("the Lease does not name its timeline yet".to_owned()));
             }
             if bootstrap::reload(&client).await? == Taken::NotYet {
                 return Ok(Some("it does not read its configuration".to_owned()));
@@ -390,8 +398,8 @@ impl<P: Platform> Agent<P> {
         let Ok(timeline) = replication::written_timeline(&client).await else {
             return self.wait(life, AGAIN).await.map(|_| ());
         };
-        // A promotion that was cut off has left a timeline: the next one has taken the one after. Nobody could follow it
-        // before the Lease names it.
+        // Somebody else may have promoted it, or the Lease was made again by a control file from before the promotion.
+        // Nobody could follow it before the Lease names its timeline.
         let is_named = self.keeper.record().is_none_or(|record| record.details.timeline >= timeline);
         if !is_named && !self.say(|record| record.details.timeline = timeline).await {
             return self.wait(life, AGAIN).await.map(|_| ());

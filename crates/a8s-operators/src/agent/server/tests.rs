@@ -811,11 +811,17 @@ fn a_server_that_has_been_promoted_before_its_agent_knew_is_opened() {
         let fixture = Fixture::new(true);
         scenario(async {
             begin_late(&fixture, "1h").await;
-            fixture.memory.note(|record| record.details.timeline = 2);
             let serving = fixture.during(|| async {
                 let client = session(&fixture.server).await;
+                // The Lease says timeline 1, and cannot be written until long after the promotion.
+                fixture.memory.is_read_only.set(true);
                 client.batch_execute("SELECT pg_promote(false)").await.expect("promoted");
-                fixture.ready().await;
+                while !replication::is_primary(&client).await.expect("answered") {
+                    tokio::time::sleep(Duration::from_millis(5)).await;
+                }
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                fixture.memory.is_read_only.set(false);
+                leads_on(&fixture, "00000002").await;
                 assert_eq!(fixture.sql("SELECT n FROM t").await, "1");
             });
             serving.await.expect("no error");
@@ -856,15 +862,16 @@ fn a_promotion_that_was_cut_off_is_done_again_and_the_lease_names_its_timeline()
                 fixture.memory.note(|record| record.details.timeline = wanted);
                 let before = fixture.memory.writes.get();
                 let promoted = fixture.during(|| async {
-                    // Once the Lease is had, it cannot be written until long after the promotion.
+                    // Once the Lease is had, it cannot be written for long, the second time.
                     until(|| fixture.memory.writes.get() > before).await;
-                    fixture.memory.is_read_only.set(true);
-                    let client = session(server).await;
-                    while !replication::is_primary(&client).await.expect("answered") {
-                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    if is_noted {
+                        fixture.memory.is_read_only.set(true);
+                        let client = session(server).await;
+                        tokio::time::sleep(Duration::from_secs(2)).await;
+                        let is_promoted = replication::is_primary(&client).await.expect("answered");
+                        assert!(!is_promoted, "the Lease does not name its timeline");
+                        fixture.memory.is_read_only.set(false);
                     }
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    fixture.memory.is_read_only.set(false);
                     leads_on(&fixture, found).await;
                 });
                 promoted.await.expect("no error");
