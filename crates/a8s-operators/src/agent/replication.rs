@@ -24,6 +24,8 @@ const PASSWORDS: &str = "standby.pgpass";
 const LOOK: Duration = Duration::from_millis(3);
 /// How long a receiver may take to end.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// With this ends the history file of a timeline that was skipped (see [`skip_timelines`]).
+const SKIPPED: &str = "never used by this member\n";
 /// Looks in a row that find no receiver: one may just be starting.
 const LOOKS: u32 = 3;
 
@@ -162,11 +164,11 @@ pub async fn detached(client: &Client) -> Result<bool, tokio_postgres::Error> {
 }
 
 /// Timeline and end of what a standby has on its disk; `None` while it applies what was there when it started, as it
-/// does not know the end of that before it is there.
+/// does not know the end of that before it is there. `data` is its data directory.
 ///
 /// # Errors
 /// If the server does not answer.
-pub async fn position(client: &Client) -> Result<Option<(u32, Lsn)>, tokio_postgres::Error> {
+pub async fn position(client: &Client, data: &Path) -> Result<Option<(u32, Lsn)>, tokio_postgres::Error> {
     // Who has received something had applied all before; who has not asks for more, or waits until it asks again (PostgreSQL
     // manual, "Wait Events of Type Activity" and "of Type Timeout").
     let knows = "SELECT pg_last_wal_receive_lsn() IS NOT NULL OR EXISTS (SELECT FROM pg_stat_activity WHERE backend_type = \
@@ -178,18 +180,25 @@ pub async fn position(client: &Client) -> Result<Option<(u32, Lsn)>, tokio_postg
                  (SELECT string_agg(name, ' ') FROM pg_ls_waldir())";
     let row = row(client, query).await?;
     let text = |column: usize| row.get(column).cloned().flatten().unwrap_or_default();
-    Ok(Some((newest_timeline(&text(1)), text(0).parse().unwrap_or_default())))
+    Ok(Some((newest_timeline(data, &text(1)), text(0).parse().unwrap_or_default())))
 }
 
 /// The newest timeline that has begun, by the files of `pg_wal`. A promotion makes the first segment of its timeline,
-/// and then notes its history: one that is cut off between the two leaves a segment of a timeline that never began.
-fn newest_timeline(files: &str) -> u32 {
+/// and then notes its history: one that is cut off between the two leaves a segment of a timeline that never began. A
+/// later promotion may have skipped that one.
+fn newest_timeline(data: &Path, files: &str) -> u32 {
     let is_segment = |file: &&str| file.len() == 24 && file.bytes().all(|byte| byte.is_ascii_hexdigit());
     let timelines: BTreeSet<&str> = files.split(' ').filter(is_segment).map(|file| &file[..8]).collect();
     let histories: BTreeSet<&str> = files.split(' ').filter_map(|file| file.strip_suffix(".history")).collect();
+    let noted = timelines.intersection(&histories).filter_map(|timeline| u32::from_str_radix(timeline, 16).ok());
+    let is_skipped = |timeline| fs_err::read_to_string(history(data, timeline)).is_ok_and(|it| it.ends_with(SKIPPED));
     // The first one has no history.
-    let newest = timelines.intersection(&histories).last();
-    newest.and_then(|timeline| u32::from_str_radix(timeline, 16).ok()).unwrap_or(1)
+    noted.filter(|timeline| !is_skipped(*timeline)).last().unwrap_or(1)
+}
+
+/// Where a server notes from where a timeline was forked.
+fn history(data: &Path, timeline: u32) -> PathBuf {
+    data.join("pg_wal").join(format!("{timeline:08X}.history"))
 }
 
 /// Whether a standby is receiving a timeline.
@@ -292,17 +301,16 @@ pub async fn is_primary(client: &Client) -> Result<bool, tokio_postgres::Error> 
 /// # Errors
 /// As writing.
 pub fn skip_timelines(data: &Path, own: u32, wanted: u32, position: Lsn) -> io::Result<u32> {
-    let wal = data.join("pg_wal");
-    let file = |timeline: u32| wal.join(format!("{timeline:08X}.history"));
-    let before = fs_err::read_to_string(file(own)).unwrap_or_default();
+    let before = fs_err::read_to_string(history(data, own)).unwrap_or_default();
     for timeline in own + 1..wanted {
-        if !file(timeline).exists() {
-            let text = format!("{before}{own}\t{position}\tnever used by this member\n");
-            durable::replace(&file(timeline), text.as_bytes(), 0o600)?;
+        let file = history(data, timeline);
+        if !file.exists() {
+            let text = format!("{before}{own}\t{position}\t{SKIPPED}");
+            durable::replace(&file, text.as_bytes(), 0o600)?;
         }
     }
     let first = wanted.max(own + 1);
-    Ok((first..).find(|timeline| !file(*timeline).exists()).unwrap_or(first))
+    Ok((first..).find(|timeline| !history(data, *timeline).exists()).unwrap_or(first))
 }
 
 /// Whether what a server has of a timeline until `position` is part of the one with this history file, which has a line
@@ -480,8 +488,25 @@ mod tests {
             (vec![three, "00000002.history", two], 2),
             (vec![three, "00000002.history", two, "00000003.history", "00000004.history"], 3),
         ] {
-            assert_eq!(newest_timeline(&files.join(" ")), expected, "{files:?}");
+            assert_eq!(newest_timeline(Path::new("none"), &files.join(" ")), expected, "{files:?}");
         }
+    }
+
+    #[test]
+    fn a_timeline_that_was_skipped_has_not_begun() {
+        let data = tempfile::tempdir().expect("a directory");
+        fs_err::create_dir(data.path().join("pg_wal")).expect("made");
+        let newest = || {
+            let histories = "00000002.history 00000003.history 00000004.history";
+            let segments = "000000010000000000000003 000000020000000000000003 000000030000000000000003";
+            newest_timeline(data.path(), &format!("{histories} {segments}"))
+        };
+        skip_timelines(data.path(), 1, 4, Lsn(16)).expect("written");
+        assert_eq!(newest(), 1);
+        // As a server has it that was promoted when timeline 2 had been skipped.
+        let text = "1\t0/10\tnever used by this member\n\n2\t0/10\tno recovery target specified\n";
+        fs_err::write(history(data.path(), 3), text).expect("written");
+        assert_eq!(newest(), 3);
     }
 
     #[test]

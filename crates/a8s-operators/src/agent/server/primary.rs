@@ -320,18 +320,19 @@ impl<P: Platform> Agent<P> {
         self.write_role(&Role::Primary(record.details.quorum.setting()))?;
         let promoting = async {
             // It has said how far it is. One that was started again since then applies what it has before it knows.
+            let data = self.server.data();
             let (own, position) = loop {
                 // The session that promoted it may have ended before it could say so.
                 if replication::is_primary(&client).await? {
                     return Ok(None);
                 }
-                match replication::position(&client).await? {
+                match replication::position(&client, &data).await? {
                     Some(known) => break known,
                     None => tokio::time::sleep(AGAIN).await,
                 }
             };
             let wanted = record.details.timeline;
-            let timeline = match replication::skip_timelines(&self.server.data(), own, wanted, position) {
+            let timeline = match replication::skip_timelines(&data, own, wanted, position) {
                 Ok(timeline) => timeline,
                 Err(error) => {
                     return Ok(Some(format!("the timelines that others may have used cannot be noted: {error}")));

@@ -166,7 +166,8 @@ impl<P: Platform> Agent<P> {
     async fn fits(&self, life: &mut Life, address: &str) -> Result<Option<bool>, Error> {
         let details = life.seen.borrow().sighting().map(|it| it.record.details.clone());
         let (Some(details), Some(client)) = (details, self.probe.client().await) else { return Ok(None) };
-        let Ok(Some((timeline, position))) = replication::position(&client).await else { return Ok(None) };
+        let position = replication::position(&client, &self.server.data()).await;
+        let Ok(Some((timeline, position))) = position else { return Ok(None) };
         if details.fits(timeline, position) {
             return Ok(Some(true));
         }
@@ -403,9 +404,10 @@ impl<P: Platform> Agent<P> {
         if !self.detach(life).await? {
             return self.wait(life, SOON).await.map(|_| ());
         }
-        match replication::position(&client).await {
+        let data = self.server.data();
+        match replication::position(&client, &data).await {
             Ok(Some((timeline, position))) => {
-                let generation = exchange::generation(&self.server.data()).ok().flatten();
+                let generation = exchange::generation(&data).ok().flatten();
                 self.take_a_stand(life, Standing { vacancy, timeline, position, generation });
                 Ok(())
             }
