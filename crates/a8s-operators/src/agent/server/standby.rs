@@ -4,7 +4,7 @@ use super::life::{self, AsWhat, Event, Life, Running};
 use super::*;
 use crate::agent::datadir::exchange;
 use crate::agent::replication::Role;
-use crate::agent::report::Standing;
+use crate::agent::report::{Lsn, Standing};
 use std::cell::Cell;
 use tokio::task::JoinHandle;
 
@@ -110,10 +110,16 @@ impl<P: Platform> Agent<P> {
         }
         self.trouble(None);
         if life.running.is_none() {
-            if is_rewound(life) && !self.may_be_consistent(life).await? {
-                tracing::error!("the primary lacks WAL of the one to which this member was rewound: it is copied");
-                life.is_spoilt = true;
-                return Ok(());
+            if is_rewound(life) {
+                match self.may_be_consistent(life, &address).await? {
+                    Some(true) => {}
+                    Some(false) => {
+                        tracing::error!("the primary lacks WAL that the rewound data needs: it is copied");
+                        life.is_spoilt = true;
+                        return Ok(());
+                    }
+                    None => return self.wait(life, SOON).await.map(|_| ()),
+                }
             }
             // It receives nothing before it is known that what it has fits. What was rewound does, and needs the rest.
             let upstream = is_rewound(life).then(|| address.clone());
@@ -164,10 +170,26 @@ impl<P: Platform> Agent<P> {
     /// Whether what this standby has is part of what the primary at `address` has; `None`: one of them does not say
     /// yet.
     async fn fits(&self, life: &mut Life, address: &str) -> Result<Option<bool>, Error> {
-        let details = life.seen.borrow().sighting().map(|it| it.record.details.clone());
-        let (Some(details), Some(client)) = (details, self.probe.client().await) else { return Ok(None) };
+        let Some(client) = self.probe.client().await else { return Ok(None) };
         let position = replication::position(&client, &self.server.data()).await;
         let Ok(Some((timeline, position))) = position else { return Ok(None) };
+        let fits = self.primary_has(life, address, timeline, position).await?;
+        if fits == Some(false) {
+            tracing::warn!("this member has {position} of timeline {timeline}, which the primary has not");
+        }
+        Ok(fits)
+    }
+
+    /// Whether the primary at `address` has a timeline until `position`; `None`: it does not say yet.
+    async fn primary_has(
+        &self,
+        life: &mut Life,
+        address: &str,
+        timeline: u32,
+        position: Lsn,
+    ) -> Result<Option<bool>, Error> {
+        let details = life.seen.borrow().sighting().map(|it| it.record.details.clone());
+        let Some(details) = details else { return Ok(None) };
         if details.fits(timeline, position) {
             return Ok(Some(true));
         }
@@ -177,27 +199,23 @@ impl<P: Platform> Agent<P> {
             answered = tools::leads(&self.server, address, details.timeline, &admin) => answered,
             () = self.stop.cancelled() => return Ok(None),
         };
-        let history = match answered {
-            Ok(history) => history,
+        match answered {
+            Ok(history) => Ok(Some(replication::is_part_of(&history, timeline, position))),
             Err(error) => {
                 tracing::info!("the primary does not say yet what it has: {}", chain(&error));
                 self.wait(life, PAUSE).await?;
-                return Ok(None);
+                Ok(None)
             }
-        };
-        let fits = replication::is_part_of(&history, timeline, position);
-        if !fits {
-            tracing::warn!("this member has {position} of timeline {timeline}, which the primary has not");
         }
-        Ok(Some(fits))
     }
 
-    /// Whether the primary has all without which what was rewound is not consistent. It may be another one than that to
-    /// which it was rewound.
-    async fn may_be_consistent(&self, life: &Life) -> Result<bool, Error> {
+    /// Whether the primary at `address` has all without which what was rewound is not consistent; `None`: it does not
+    /// say yet. It may be another one than that to which it was rewound.
+    async fn may_be_consistent(&self, life: &mut Life, address: &str) -> Result<Option<bool>, Error> {
+        // The passwords with which the primary is asked may have changed since the server ran.
+        self.write_role(&role(life, None))?;
         let (timeline, position) = replication::needs(&self.server).await?;
-        let seen = life.seen.borrow();
-        Ok(seen.sighting().is_none_or(|it| it.record.details.fits(timeline, position)))
+        self.primary_has(life, address, timeline, position).await
     }
 
     /// Resolves when a server that accepts no connections yet gets no further, although `pod` serves as the primary.

@@ -955,43 +955,63 @@ fn an_old_primary_of_which_nothing_is_taken_back_has_what_it_had() {
     });
 }
 
+/// Lets the second member follow the first one, which is away once the second one is.
+async fn follow_for_a_while(first: &Fixture, second: &Fixture) {
+    let gone = Notify::new();
+    let following = async {
+        second.during(|| second.ready()).await?;
+        gone.notify_one();
+        Ok::<_, Error>(())
+    };
+    let (led, followed) = tokio::join!(first.during(|| gone.notified()), following);
+    led.and(followed).expect("no error");
+}
+
+/// Lets the server, which does not run, begin timelines up to `last`, as terms would have left them.
+async fn lead_in_turn(fixture: &Fixture, last: u32) {
+    let (server, data) = (&fixture.server, fixture.server.data());
+    for _ in 2..=last {
+        replication::signal(&data, true).expect("written");
+        let postmaster = postmaster::Postmaster::start(server).expect("started");
+        until(|| postmaster.is_ready(&data)).await;
+        let client = bootstrap::connect(&server.pod.socket_directory, "client").await.expect("connected");
+        replication::promote(&client).await.expect("promoted");
+        postmaster.stop().await;
+    }
+    fixture.memory.note(|record| (record.details.timeline, record.details.parent) = (last, last - 1));
+}
+
+fn note_that_it_was_rewound(fixture: &Fixture) {
+    let mut identity = fixture.identity().expect("complete");
+    identity.change(&fixture.server.volume, |identity| identity.is_rewound = true).expect("written");
+}
+
 #[test]
 fn a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has() {
     as_server_user("a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has", || {
-        let first = Fixture::new(true);
-        let (second, gone, is_over) = (first.joined(), Notify::new(), Notify::new());
-        let (server, data) = (&first.server, first.server.data());
-        // What is copied or rewound is without it.
-        let kept = second.server.data().join("kept");
-        scenario(async {
-            let following = async {
-                second.during(|| second.ready()).await?;
+        for is_rewound in [false, true] {
+            let first = Fixture::new(true);
+            let (second, is_over) = (first.joined(), Notify::new());
+            // What is copied or rewound is without it.
+            let kept = second.server.data().join("kept");
+            scenario(async {
+                follow_for_a_while(&first, &second).await;
                 fs_err::write(&kept, "").expect("written");
-                gone.notify_one();
-                Ok::<_, Error>(())
-            };
-            let (led, followed) = tokio::join!(first.during(|| gone.notified()), following);
-            led.and(followed).expect("no error");
-            // Timelines 2 and 3, as two terms would have left them.
-            for _ in 2..=3 {
-                replication::signal(&data, true).expect("written");
-                let postmaster = postmaster::Postmaster::start(server).expect("started");
-                until(|| postmaster.is_ready(&data)).await;
-                let client = bootstrap::connect(&server.pod.socket_directory, "client").await.expect("connected");
-                replication::promote(&client).await.expect("promoted");
-                postmaster.stop().await;
-            }
-            first.memory.note(|record| (record.details.timeline, record.details.parent) = (3, 2));
-            let returning = async {
-                leads_on(&first, "00000003").await;
-                second.during(|| second.ready()).await?;
-                is_over.notify_one();
-                Ok::<_, Error>(())
-            };
-            let (led, returned) = tokio::join!(first.during(|| is_over.notified()), returning);
-            led.and(returned).expect("no error");
-        });
-        assert!(kept.exists(), "it was copied");
+                if is_rewound {
+                    note_that_it_was_rewound(&second);
+                }
+                lead_in_turn(&first, 3).await;
+                let returning = async {
+                    leads_on(&first, "00000003").await;
+                    second.during(|| second.ready()).await?;
+                    is_over.notify_one();
+                    Ok::<_, Error>(())
+                };
+                let (led, returned) = tokio::join!(first.during(|| is_over.notified()), returning);
+                led.and(returned).expect("no error");
+            });
+            assert!(kept.exists(), "it was copied");
+        }
     });
 }
 
@@ -1000,16 +1020,18 @@ fn what_was_rewound_to_a_primary_that_had_more_than_the_next_one_is_copied() {
     as_server_user("what_was_rewound_to_a_primary_that_had_more_than_the_next_one_is_copied", || {
         let first = Fixture::new(true);
         let (second, is_over) = (first.joined(), Notify::new());
+        let (data, earlier) = (first.server.data(), first.server.volume.join("earlier"));
         scenario(async {
+            first.during(|| first.ready()).await.expect("no error");
+            datadir::copy::copy_tree(&data, &earlier).expect("copied");
+            follow_for_a_while(&first, &second).await;
+            note_that_it_was_rewound(&second);
+            // The next one has begun its term with less.
+            fs_err::remove_dir_all(&data).expect("removed");
+            fs_err::rename(&earlier, &data).expect("renamed");
+            lead_in_turn(&first, 2).await;
             let following = async {
-                second.during(|| second.ready()).await?;
-                let mut identity = second.identity().expect("complete");
-                identity.change(&second.server.volume, |identity| identity.is_rewound = true).expect("written");
-                // The next one has begun its term with less.
-                first.memory.note(|record| {
-                    let details = &mut record.details;
-                    (details.timeline, details.parent, details.begins) = (2, 1, report::Lsn(1));
-                });
+                leads_on(&first, "00000002").await;
                 let copied = second.during(|| async {
                     until(|| second.identity().is_some_and(|identity| !identity.is_rewound)).await;
                 });
