@@ -46,7 +46,11 @@ pub fn prepare(folder: &Path, say: &Say) -> Result<Folder, Finding> {
     fs_err::create_dir_all(folder).map_err(unwritable)?;
     // Two runs would take away each other's evidence.
     let taken = format!("another run reports to {}", folder.display());
-    prepared._lock = lock(folder, taken).map_err(elsewhere)?;
+    prepared._lock = lock(folder, taken).map_err(|finding| {
+        // It was not there a moment ago: both have begun to make it, and it is the other one's.
+        prepared.made.clear();
+        elsewhere(finding)
+    })?;
     let probe = folder.join(".a9s-probe");
     fs_err::write(&probe, b"").and_then(|()| fs_err::remove_file(&probe)).map_err(unwritable)?;
     if folder.join(FILE).exists() {
@@ -185,6 +189,9 @@ mod tests {
         let finding = prepare(&folder, &silent()).unwrap_err();
         assert_eq!(finding.id, Id::RunGoesOn);
         assert_eq!(finding.cause, format!("another run reports to {}", folder.display()));
+        // It seems to be missing as long as what leads to it is.
+        let finding = prepare(&directory.path().join("missing/../report"), &silent()).unwrap_err();
+        assert_eq!(finding.id, Id::RunGoesOn);
         drop(one);
         assert!(folder.is_dir());
         prepare(&folder, &silent()).unwrap();
