@@ -117,6 +117,8 @@ pub struct Outcome {
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
+    /// Whether both are on a terminal, and so on standard output.
+    pub in_terminal: bool,
     /// From start to end.
     pub took: Duration,
 }
@@ -125,7 +127,13 @@ impl Outcome {
     /// What a command did that has ended.
     pub fn of(line: String, output: &std::process::Output, took: Duration) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        Self { line, status: output.status, stdout: text(&output.stdout), stderr: text(&output.stderr), took }
+        let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+        Self { line, status: output.status, stdout, stderr, in_terminal: false, took }
+    }
+
+    /// What it has said on standard error, and what can't be told from it.
+    pub fn complaints(&self) -> &str {
+        if self.in_terminal { &self.stdout } else { &self.stderr }
     }
 
     /// The exit code, or minus the signal that ended it.
@@ -349,7 +357,7 @@ pub async fn in_terminal(
     let longest = longest();
     let Ok(output) = tokio::time::timeout(longest, converse).await else { return Err(too_long(longest, line, "")) };
     let output = std::process::Output { stdout: shown, ..output? };
-    Ok(Outcome::of(line.to_owned(), &output, started.elapsed()))
+    Ok(Outcome { in_terminal: true, ..Outcome::of(line.to_owned(), &output, started.elapsed()) })
 }
 
 /// Starts the program under test and does not wait for it.

@@ -81,7 +81,7 @@ const PANIC: &str = "panicked at";
 
 /// The commands that have panicked: a failure that a scenario expects is never that one.
 pub fn panicked(outcomes: &[Outcome], secrets: &Secrets) -> Vec<String> {
-    let panicked = outcomes.iter().filter(|outcome| outcome.stderr.contains(PANIC));
+    let panicked = outcomes.iter().filter(|outcome| outcome.complaints().contains(PANIC));
     panicked.map(|outcome| format!("`{}` has panicked", secrets.hide(&outcome.line))).collect()
 }
 
@@ -238,11 +238,15 @@ mod tests {
             let output = Output { status: ExitStatus::from_raw(101 << 8), stdout: Vec::new(), stderr: stderr.into() };
             Outcome::of(line.to_owned(), &output, Duration::ZERO)
         };
+        let torn = "thread 'main' (7) panicked at src/main.rs:1:1:\nit is torn\n";
         let outcomes = [
-            said("a9s version", "thread 'main' (7) panicked at src/main.rs:1:1:\nit is torn\n"),
+            said("a9s version", torn),
             said("a9s pg", "error: a subcommand is expected\n"),
+            Outcome { stdout: torn.to_owned(), ..said("a9s pg logs", "") },
+            Outcome { stdout: torn.to_owned(), in_terminal: true, ..said("a9s delete", "") },
         ];
-        assert_eq!(panicked(&outcomes, &Secrets::default()), ["`a9s version` has panicked"]);
+        let wanted = ["`a9s version` has panicked", "`a9s delete` has panicked"];
+        assert_eq!(panicked(&outcomes, &Secrets::default()), wanted);
     }
 
     #[test]

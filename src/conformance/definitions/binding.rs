@@ -419,6 +419,7 @@ async fn interrupt(world: &mut World) -> Result<(), Failure> {
         status,
         stdout: connected.url.clone(),
         stderr: String::new(),
+        in_terminal: false,
         took: connected.since.elapsed(),
     };
     world.remember(outcome);

@@ -173,6 +173,7 @@ async fn answer(world: &mut World, verb: &str, path: &str, media: &str, body: Ve
         status: std::process::ExitStatus::from_raw(code << 8),
         stdout: text,
         stderr: String::new(),
+        in_terminal: false,
         took: Duration::ZERO,
     });
     Ok(())
