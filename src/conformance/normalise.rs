@@ -6,7 +6,7 @@ use regex::Regex;
 use serde_json::{Map, Value};
 
 /// Fields that have another value every time.
-const VOLATILE: [&str; 47] = [
+const VOLATILE: [&str; 46] = [
     "acquireTime",
     "addresses",
     "caBundle",
@@ -40,7 +40,6 @@ const VOLATILE: [&str; 47] = [
     "pod-template-hash",
     "podIP",
     "podIPs",
-    "qosClass",
     "renewTime",
     "resourceVersion",
     "restartCount",
@@ -171,7 +170,10 @@ mod tests {
             "kind": "Secret",
             "metadata": {"name": "a", "namespace": "e2e-7", "uid": "1", "ownerReferences": [{"name": "b", "uid": "2"}]},
             "data": {"password": "eA=="},
-            "status": {"podIP": "127.64.0.1", "since": "2026-01-02T03:04:05Z", "message": "took 12.5 s on 127.64.3.4:5432"},
+            "status": {
+                "podIP": "127.64.0.1", "since": "2026-01-02T03:04:05Z", "message": "took 12.5 s on 127.64.3.4:5432",
+                "qosClass": "Burstable",
+            },
         });
         assert_eq!(
             names.object(object),
@@ -179,7 +181,7 @@ mod tests {
                 "kind": "Secret",
                 "metadata": {"name": "a", "namespace": "{namespace}", "ownerReferences": [{"name": "b"}]},
                 "data": ["password"],
-                "status": {"since": "{time}", "message": "took {duration} on {address}"},
+                "status": {"since": "{time}", "message": "took {duration} on {address}", "qosClass": "Burstable"},
             })
         );
         let text = "wrote /tmp/x/s7/a.yaml of 0a1b2c3d-0000-1111-2222-333344445555 in e2e-7-other";
