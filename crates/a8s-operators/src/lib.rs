@@ -22,7 +22,7 @@ pub mod object_store;
 pub mod orphans;
 pub mod postgresql;
 pub mod store;
-mod threads;
+pub mod threads;
 
 use tokio_util::sync::CancellationToken;
 

@@ -2,9 +2,24 @@
 
 use std::io;
 use std::thread::{Builder, JoinHandle, Scope, ScopedJoinHandle, scope};
+use std::time::Duration;
+
+use tokio::runtime::{self, Runtime};
 
 fn missing(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot start a thread: {error}"))
+}
+
+/// Builds a runtime with so many threads for blocking work at most, which stay. One is there from the beginning: where
+/// the system gives no more, such work waits for those that are there. Without any it would panic.
+///
+/// # Errors
+/// The system has no resources for it.
+pub fn runtime(mut builder: runtime::Builder, blocking: usize) -> io::Result<Runtime> {
+    builder.enable_all().max_blocking_threads(blocking).thread_keep_alive(Duration::MAX);
+    let runtime = builder.build()?;
+    runtime.spawn_blocking(|| ());
+    Ok(runtime)
 }
 
 /// Starts a thread.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use a8s_operators::in_cluster::WEBHOOK;
-use a8s_operators::{Clients, admission, manifests, postgresql};
+use a8s_operators::{Clients, admission, manifests, postgresql, threads};
 use base64::Engine as _;
 use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
 use kube::api::DynamicObject;
@@ -19,6 +19,7 @@ use kube_embedded::node::isolation::Isolation;
 use kube_embedded::user::UserInfo;
 use serde_json::json;
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,8 @@ const AUDIT: &str = "A9S_AUDIT";
 const ADMISSION_PORT: u16 = 9443;
 /// Longest time that pods get to end when the cluster stops.
 const STOP_GRACE: Duration = Duration::from_secs(30);
+/// Threads for blocking work: it ends processes, and removes the files of pods and volumes.
+const BLOCKING_THREADS: usize = 32;
 /// Between two attempts of what should have worked at once.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -96,8 +99,9 @@ fn detach() {
 fn start(directory: &Path) -> Result<(), Finding> {
     let failed = |error: std::io::Error| Finding::new(Id::NoResources, format!("cannot start: {error}"));
     let workers = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
-    let runtime =
-        tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build().map_err(failed)?;
+    let mut builder = Builder::new_multi_thread();
+    builder.worker_threads(workers);
+    let runtime = threads::runtime(builder, BLOCKING_THREADS).map_err(failed)?;
     let result = runtime.block_on(async {
         let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
         let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;

@@ -34,12 +34,11 @@ pub mod signals;
 pub mod tools;
 pub mod watchdog;
 
-use crate::{chain, object_store};
+use crate::{chain, object_store, threads};
 use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
-use std::time::Duration;
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::Builder;
 use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
@@ -95,18 +94,8 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     }
 }
 
-/// A thread for blocking work is there from the beginning, and stays: where the system gives no more of them, such work
-/// waits for this one. Without any it would panic.
-fn runtime() -> io::Result<Runtime> {
-    let mut builder = Builder::new_current_thread();
-    builder.enable_all().max_blocking_threads(BLOCKING_THREADS).thread_keep_alive(Duration::MAX);
-    let runtime = builder.build()?;
-    runtime.spawn_blocking(|| ());
-    Ok(runtime)
-}
-
 fn run(role: Option<&str>) -> Result<(), Error> {
-    let runtime = runtime().map_err(Error::Runtime)?;
+    let runtime = threads::runtime(Builder::new_current_thread(), BLOCKING_THREADS).map_err(Error::Runtime)?;
     let variable = |name: &str| std::env::var(name).ok();
     let result = match role {
         Some("postgres") => {
@@ -139,8 +128,8 @@ fn run(role: Option<&str>) -> Result<(), Error> {
 mod tests {
     use super::*;
     use crate::agent::server::tests::as_server_user_in;
-    use crate::threads;
     use nix::sys::resource::{Resource, setrlimit};
+    use std::time::Duration;
 
     #[test]
     fn blocking_work_waits_where_no_thread_can_be_started() {
@@ -149,14 +138,17 @@ mod tests {
             if !std::env::args().any(|argument| argument == "--exact") {
                 return;
             }
-            let runtime = runtime().expect("a runtime");
+            let builders = [Builder::new_current_thread(), Builder::new_multi_thread()];
+            let runtimes = builders.map(|builder| threads::runtime(builder, BLOCKING_THREADS).expect("a runtime"));
             setrlimit(Resource::RLIMIT_NPROC, 0, 0).expect("set");
             threads::spawn(|| ()).expect_err("no thread");
-            runtime.block_on(async {
-                let work = || tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(10)));
-                let (one, other) = tokio::join!(work(), work());
-                one.and(other).expect("done");
-            });
+            for runtime in runtimes {
+                runtime.block_on(async {
+                    let work = || tokio::task::spawn_blocking(|| std::thread::sleep(Duration::from_millis(10)));
+                    let (one, other) = tokio::join!(work(), work());
+                    one.and(other).expect("done");
+                });
+            }
         });
     }
 }
