@@ -213,6 +213,46 @@ async fn a_wait_ends_at_the_deadline_with_evidence_and_says_on_the_way_what_it_w
     assert!(reporter.0.load(Ordering::SeqCst) >= 2, "it was silent");
 }
 
+/// A step that goes on for ever, or fails; and how often one was called off.
+struct CalledOff {
+    fails: bool,
+    times: Arc<AtomicUsize>,
+}
+
+#[async_trait]
+impl Step for CalledOff {
+    fn id(&self) -> String {
+        format!("fails-{}", self.fails)
+    }
+    fn title(&self) -> String {
+        "go on".to_owned()
+    }
+    async fn observe(&self) -> Result<Observation, Finding> {
+        match self.fails {
+            true => Err(Finding::new(Id::Internal, "it is torn")),
+            false => Ok(Observation::unmet("it is not done")),
+        }
+    }
+    async fn call_off(&self) -> Option<String> {
+        self.times.fetch_add(1, Ordering::SeqCst);
+        Some("It was ended.".to_owned())
+    }
+}
+
+#[tokio::test]
+async fn what_is_under_way_while_another_step_fails_is_called_off() {
+    let times = Arc::new(AtomicUsize::new(0));
+    let mut plan = Plan::new("test");
+    for fails in [false, true] {
+        plan.add(CalledOff { fails, times: times.clone() });
+    }
+    let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(10));
+    let finding = runner.run(&plan).await.unwrap_err();
+    assert_eq!(finding.cause, "it is torn");
+    assert_eq!(finding.advice, ["It was ended."]);
+    assert_eq!(times.load(Ordering::SeqCst), 1);
+}
+
 /// A step whose cluster never answers.
 struct Blind;
 

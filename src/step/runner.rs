@@ -191,20 +191,31 @@ impl Runner {
                 () = self.cancel.cancelled() => None,
                 ended = running.next() => ended,
             };
-            let Some((index, result)) = ended else {
-                // What they were at ends with them.
-                drop(running);
-                let is_under_way = |index: &usize| started[*index] && done[*index].is_none();
-                let under_way = (0..plan.steps.len()).filter(is_under_way).map(|index| &plan.steps[index]);
-                let begun = plan.steps.iter().zip(&started).filter(|(_, started)| **started);
-                let is_resumed = begun.map(|(planned, _)| planned).all(|planned| planned.step.is_resumed());
-                let mut finding = interrupted(under_way.clone(), is_resumed);
-                for planned in under_way {
-                    finding = called_off(planned.step.as_ref(), finding).await;
+            let failed = match ended {
+                Some((index, Ok(outcome))) => {
+                    done[index] = Some(outcome);
+                    continue;
                 }
-                return Err(finding);
+                Some((index, Err(finding))) => Some((index, finding)),
+                None => None,
             };
-            done[index] = Some(result?);
+            // What they were at ends with them.
+            drop(running);
+            let has_failed = failed.as_ref().map(|(index, _)| *index);
+            let is_under_way = |index: &usize| started[*index] && done[*index].is_none() && Some(*index) != has_failed;
+            let under_way = (0..plan.steps.len()).filter(is_under_way).map(|index| &plan.steps[index]);
+            let mut finding = match failed {
+                Some((_, finding)) => finding,
+                None => {
+                    let begun = plan.steps.iter().zip(&started).filter(|(_, started)| **started);
+                    let is_resumed = begun.map(|(planned, _)| planned).all(|planned| planned.step.is_resumed());
+                    interrupted(under_way.clone(), is_resumed)
+                }
+            };
+            for planned in under_way {
+                finding = called_off(planned.step.as_ref(), finding).await;
+            }
+            return Err(finding);
         }
     }
 

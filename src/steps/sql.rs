@@ -93,7 +93,7 @@ impl Query {
         if sabotage::sabotaged!("sql-goes-on") {
             return None;
         }
-        let UnderWay { pod, name } = self.under_way().take()?;
+        let UnderWay { pod, name } = self.under_way().clone()?;
         let end = format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{name}'");
         let command = ["psql", "-XAtq", "-U", "postgres", "-d", &as_superuser("postgres"), "-c", &end];
         let command = command.map(str::to_owned).to_vec();
