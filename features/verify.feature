@@ -180,6 +180,33 @@ Feature: Backups that are proven, and restores into a new instance
     Then the command succeeds
     And nothing of a verification is left
 
+  @full @negative
+  Scenario Outline: A verification that does not come to its end reads nothing more of the instance: <what>
+    Given an instance "solo"
+    And a backup "nightly" of "solo"
+    And an SQL file "slow.sql":
+      """
+      CREATE FUNCTION nap(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RETURN $1; END';
+      CREATE TABLE slow (n int);
+      CREATE INDEX ON slow ((nap(1) + n));
+      CREATE OR REPLACE FUNCTION nap(int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS
+        'BEGIN PERFORM pg_sleep(300); RETURN $1; END';
+      """
+    And I have applied the file "slow.sql" to "solo"
+    When I run `a9s pg verify nightly --against-live<end>
+    Then it ends with the finding "<finding>"
+    And nothing of a verification is left
+    And "solo" soon answers "SELECT count(*) FROM pg_stat_activity WHERE wait_event = 'PgSleep'" with "0"
+
+    Examples:
+      | what              | end                                                                     | finding     |
+      | it is interrupted | ` and interrupt it once standard error says "it runs in the pod solo-0" | interrupted |
+
+    @kubectl
+    Examples:
+      | what                     | end                                                                                                     | finding           |
+      | what it has made is gone | `, and once it says `it runs in the pod solo-0` `kubectl delete postgresqls -l a8s.a9s/verifies` is run | deleted-meanwhile |
+
   @negative
   Scenario: A verification that is suspended for too long is told why it misses what it has made
     Given an instance "solo"

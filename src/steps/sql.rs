@@ -89,7 +89,7 @@ impl Query {
 
     /// Ends in the server what was begun there and whose end is not known: neither psql nor the server need notice that nobody
     /// waits for them any more. Says what became of it.
-    async fn call_off(&self) -> Option<String> {
+    pub async fn call_off(&self) -> Option<String> {
         if sabotage::sabotaged!("sql-goes-on") {
             return None;
         }

@@ -198,6 +198,8 @@ pub struct Examined {
     instance: ObjectName,
     restored_from: Option<ObjectName>,
     script: String,
+    /// The last thing that was asked.
+    asked: Mutex<Option<Arc<Query>>>,
     content: Mutex<Option<Content>>,
 }
 
@@ -215,6 +217,7 @@ impl Examined {
             instance: instance.clone(),
             restored_from,
             script: script.to_owned(),
+            asked: Mutex::default(),
             content: Mutex::default(),
         }
     }
@@ -251,7 +254,7 @@ impl Examined {
 
     /// What psql prints for a script.
     async fn run(&self, database: &str, script: String, context: &Context) -> Result<String, Finding> {
-        let query = Query {
+        let query = Arc::new(Query {
             access: self.access.clone(),
             instance: self.instance.clone(),
             namespace: self.namespace.clone(),
@@ -259,7 +262,8 @@ impl Examined {
             source: Source::Statement(script),
             keep: false,
             under_way: Mutex::default(),
-        };
+        });
+        *self.asked.lock().unwrap_or_else(PoisonError::into_inner) = Some(query.clone());
         let mut printed = Vec::new();
         let mut output = |bytes: &[u8]| printed.extend_from_slice(bytes);
         query.carry_out(context, &mut output).await.map_err(|finding| self.of_backup(finding))?;
@@ -308,6 +312,13 @@ impl Step for Examined {
         }
         *self.content.lock().unwrap_or_else(PoisonError::into_inner) = Some(content?);
         Ok(())
+    }
+
+    async fn call_off(&self) -> Option<String> {
+        let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
+        // It only reads: there is nothing to tell of what it has done.
+        asked.call_off().await;
+        None
     }
 }
 

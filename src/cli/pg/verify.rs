@@ -1,5 +1,6 @@
 //! `a9s pg verify`.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -62,9 +63,16 @@ impl Verify {
             }
             let scratch = &subject.scratch.reference;
             let (begun, before) = (Instant::now(), subject.signs(&access.client().await?).await?);
+            let cut_off = cancel.child_token();
+            let mut carried_out = pin!(session.carry_out(&plan, &self.run, cut_off.clone(), directory.as_ref()));
             let result = tokio::select! {
-                result = session.carry_out(&plan, &self.run, cancel.clone(), directory.as_ref()) => result,
-                gone = subject.live(&access) => Err(gone),
+                result = &mut carried_out => result,
+                gone = subject.live(&access) => {
+                    // What it reads of the live instance ends in the server, too.
+                    cut_off.cancel();
+                    let _ = carried_out.await;
+                    Err(gone)
+                }
             };
             let result = result.map_err(explained);
             // An interrupt has ended the plan; what it made is removed all the same.
