@@ -344,6 +344,7 @@ Feature: Failover
     When I fail "duo" over to "duo-1"
     Then the command succeeds
     And "duo" has one primary and 1 standbys
+    And "duo" soon answers "SELECT application_name FROM pg_stat_replication WHERE state = 'streaming'" with "duo-0"
     When I fail "duo" over to "duo-0"
     Then the command succeeds
     And "duo" has one primary and 1 standbys
