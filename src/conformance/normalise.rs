@@ -65,9 +65,10 @@ static PATTERNS: LazyLock<Vec<(Regex, &'static str)>> = LazyLock::new(|| {
         (r"\b\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}:\d{2}(\.\d+)?(Z| ?[+-]\d{2}:?\d{2}| UTC)?", "{time}"),
         (r"\b[A-Z][a-z]{2}, \d{2} [A-Z][a-z]{2} \d{4} \d{2}:\d{2}:\d{2} [+-]\d{4}", "{time}"),
         (r"\b\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}(:\d+)?\b", "{address}"),
-        (r"\b\d+(\.\d+)? ?(ms|s|seconds?|minutes?)\b", "{duration}"),
+        // Before durations: an id such as `2456s` looks like one.
         (r"\bkube-api-access-[a-z0-9]{5}\b", "kube-api-access-{id}"),
         (r"-token-[a-z0-9]{5}\b", "-token-{id}"),
+        (r"\b\d+(\.\d+)? ?(ms|s|seconds?|minutes?)\b", "{duration}"),
         (r"\bverify-[0-9a-f]{12}-[0-9a-f]{16}\b", "verify-{id}"),
         (r"\ba8s-sb-[A-Za-z0-9]{9}\b", "a8s-sb-{id}"),
         (r"\ba9s_ledger_[0-9a-f]+\b", "a9s_ledger_{id}"),
@@ -208,5 +209,6 @@ mod tests {
         let text = "PostgreSQL 16.9 (Ubuntu 16.9-0ubuntu0.24.04.1) on x86_64-pc-linux-gnu, compiled by gcc (Ubuntu \
             13.3.0-6ubuntu2~24.04) 13.3.0, 64-bit; psql 15.13 (Ubuntu 15.13-1.pgdg24.04+1)";
         assert_eq!(Names::default().text(text), "PostgreSQL {server}; psql {server}");
+        assert_eq!(Names::default().text("kube-api-access-4712s after 4712s"), "kube-api-access-{id} after {duration}");
     }
 }
