@@ -355,7 +355,10 @@ pub async fn in_terminal(
         }
     };
     let longest = longest();
-    let Ok(output) = tokio::time::timeout(longest, converse).await else { return Err(too_long(longest, line, "")) };
+    let Ok(output) = tokio::time::timeout(longest, converse).await else {
+        let shown = format!("; it has shown: {}", String::from_utf8_lossy(&shown));
+        return Err(too_long(longest, line, &shown));
+    };
     let output = std::process::Output { stdout: shown, ..output? };
     Ok(Outcome { in_terminal: true, ..Outcome::of(line.to_owned(), &output, started.elapsed()) })
 }
