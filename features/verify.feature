@@ -205,7 +205,7 @@ Feature: Backups that are proven, and restores into a new instance
     @kubectl
     Examples:
       | what                     | end                                                                                                     | finding           |
-      | what it has made is gone | `, and once it says `it runs in the pod solo-0` `kubectl delete postgresqls -l a8s.a9s/verifies` is run | deleted-meanwhile |
+      | what it has made is gone | `, and once it says `it runs in the pod solo-0` `kubectl delete pg -l a8s.a9s/verifies` is run          | deleted-meanwhile |
 
   @negative
   Scenario: A verification that is suspended for too long is told why it misses what it has made

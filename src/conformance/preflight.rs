@@ -346,7 +346,9 @@ mod tests {
             other => panic!("this test does not know the command {other}"),
         };
         let first = arguments.iter().find(|word| !word.starts_with('-'));
-        let more = arguments.iter().filter(|word| *command == "delete" && word.contains('/'));
+        // What follows -l selects by a label, whose name may have a slash, too.
+        let more = arguments.windows(2).filter(|pair| *command == "delete" && pair[0] != "-l" && pair[1].contains('/'));
+        let more = more.map(|pair| &pair[1]);
         let named = first.into_iter().chain(more).flat_map(|word| word.split(','));
         let resources = named.filter_map(|name| resource(name.split('/').next().unwrap_or_default()));
         let subresource = if *command == "scale" { "scale" } else { "" };
