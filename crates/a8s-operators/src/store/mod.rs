@@ -12,7 +12,7 @@ mod objects;
 mod settings;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 pub use self::download::Download;
 pub use self::error::Error;

@@ -10,7 +10,7 @@ use tokio::net::TcpListener;
 use super::*;
 
 /// Answers each request with the next of `answers` (the last one for ever), and remembers the requests.
-async fn server(answers: Vec<String>) -> (String, Arc<Mutex<Vec<String>>>) {
+pub(crate) async fn server(answers: Vec<String>) -> (String, Arc<Mutex<Vec<String>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let requests: Arc<Mutex<Vec<String>>> = Arc::default();
@@ -19,21 +19,28 @@ async fn server(answers: Vec<String>) -> (String, Arc<Mutex<Vec<String>>>) {
         loop {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut request = vec![0; 64 << 10];
-            let length = stream.read(&mut request).await.unwrap();
+            let Ok(length) = stream.read(&mut request).await else { continue };
             let text = String::from_utf8_lossy(&request[..length]).into_owned();
             let answer = {
                 let mut seen = seen.lock().unwrap();
                 seen.push(text);
                 answers[(seen.len() - 1).min(answers.len() - 1)].clone()
             };
-            stream.write_all(answer.as_bytes()).await.unwrap();
+            // Who has asked may have gone since.
+            let _ = stream.write_all(answer.as_bytes()).await;
         }
     });
     (format!("http://{address}"), requests)
 }
 
-fn answer(status: &str, body: &str) -> String {
+pub(crate) fn answer(status: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len())
+}
+
+/// The answer with an object.
+pub(crate) fn object(body: &str) -> String {
+    let headers = "HTTP/1.1 200 OK\r\nlast-modified: Wed, 25 Nov 2026 12:00:00 GMT\r\netag: \"e\"";
+    answer("200 OK", body).replacen("HTTP/1.1 200 OK", headers, 1)
 }
 
 fn refusal(status: &str, code: &str) -> String {
@@ -44,7 +51,7 @@ fn refusal(status: &str, code: &str) -> String {
 const TAKEN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 0\r\netag: \"e\"\r\nconnection: close\r\n\r\n";
 const LIMITS: Limits = Limits { silence: Duration::from_millis(300), patience: Duration::from_secs(2) };
 
-fn config(endpoint: &str) -> Config {
+pub(crate) fn config(endpoint: &str) -> Config {
     Config {
         bucket: "bucket".to_owned(),
         region: "eu-central-1".to_owned(),
@@ -53,9 +60,12 @@ fn config(endpoint: &str) -> Config {
     }
 }
 
+pub(crate) fn credentials() -> Credentials {
+    Credentials { access_key: "key".to_owned(), secret_key: "secret".to_owned() }
+}
+
 fn store_of(config: Config, names: Names, limits: Limits) -> Store {
-    let credentials = Credentials { access_key: "key".to_owned(), secret_key: "secret".to_owned() };
-    Store::new(&config, &credentials, names, limits).unwrap()
+    Store::new(&config, &credentials(), names, limits).unwrap()
 }
 
 fn store(endpoint: &str) -> Store {

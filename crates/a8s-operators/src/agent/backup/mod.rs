@@ -195,15 +195,13 @@ mod tests {
     use super::*;
     use crate::agent::environment::Pod;
     use crate::archive::keys::DataKey;
-    use crate::store::{Config, Credentials, Names};
+    use crate::store::Names;
+    use crate::store::tests::{answer, config, credentials, server};
     use http::{Request, Response};
     use kube::client::Body;
     use serde_json::{Value, json};
     use std::convert::Infallible;
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
+    use std::sync::{Arc, Mutex};
 
     /// An agent's desk at an API server that gives one answer to everything.
     fn desk(code: u16, answer: &Value) -> Desk {
@@ -223,29 +221,14 @@ mod tests {
         Desk::new(platform, &pod, "p1")
     }
 
-    /// A store that has nothing, and how often it was asked.
-    async fn store() -> (Way, Arc<AtomicU32>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-        let asked: Arc<AtomicU32> = Arc::default();
-        let count = asked.clone();
-        tokio::spawn(async move {
-            loop {
-                let Ok((mut stream, _)) = listener.accept().await else { return };
-                let _ = stream.read(&mut [0; 16 << 10]).await;
-                count.fetch_add(1, Ordering::Relaxed);
-                let body = "<ListBucketResult></ListBucketResult>";
-                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close", body.len());
-                let _ = stream.write_all(format!("{head}\r\n\r\n{body}").as_bytes()).await;
-            }
-        });
-        let config =
-            Config { bucket: "bucket".to_owned(), region: "r".to_owned(), endpoint: Some(endpoint), path_style: true };
-        let credentials = Credentials { access_key: "key".to_owned(), secret_key: "secret".to_owned() };
+    /// A store that has nothing, and what it was asked.
+    async fn store() -> (Way, Arc<Mutex<Vec<String>>>) {
+        let (endpoint, requests) = server(vec![answer("200 OK", "<ListBucketResult></ListBucketResult>")]).await;
+        let (config, credentials) = (config(&endpoint), credentials());
         let key = DataKey::derive(b"secret", "b1");
         let access = Access::new("o1", &config, &credentials, &key, ("b1", "shop/solo/b1/o1"));
         let store = Store::new(&config, &credentials, Names::system(), LIMITS).expect("a client");
-        ((access, store), asked)
+        ((access, store), requests)
     }
 
     fn backup(order: &str, uploaded: &str) -> Value {
@@ -279,9 +262,9 @@ mod tests {
             // It may have been out of reach at first.
             (404, gone, &failed, 2),
         ] {
-            let (way, asked) = store().await;
+            let (way, requests) = store().await;
             end(&desk(code, &answer), "b", "o1", said, Some(&way)).await;
-            assert_eq!(asked.load(Ordering::Relaxed), removals, "{said:?}: {answer}");
+            assert_eq!(requests.lock().expect("no panic").len(), removals, "{said:?}: {answer}");
         }
     }
 }

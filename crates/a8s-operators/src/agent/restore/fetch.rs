@@ -132,38 +132,15 @@ fn check_space(volume: &Path, needed: u64) -> Result<(), Trouble> {
 mod tests {
     use super::*;
     use crate::archive::{FORMAT, Summary};
-    use crate::store::{Config, Credentials, Limits, Names};
-    use std::sync::Arc;
-    use std::sync::atomic::{AtomicU32, Ordering};
-    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-    use tokio::net::TcpListener;
-
-    /// Gives what is no part of a backup, whatever it is asked for, and counts how often that is.
-    async fn rubbish() -> (String, Arc<AtomicU32>) {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
-        let endpoint = format!("http://{}", listener.local_addr().expect("an address"));
-        let asked: Arc<AtomicU32> = Arc::default();
-        let count = asked.clone();
-        tokio::spawn(async move {
-            loop {
-                let Ok((mut stream, _)) = listener.accept().await else { return };
-                let _ = stream.read(&mut [0; 16 << 10]).await;
-                count.fetch_add(1, Ordering::Relaxed);
-                let headers = "last-modified: Wed, 25 Nov 2026 12:00:00 GMT\r\netag: \"e\"\r\nconnection: close";
-                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n{headers}\r\n\r\n{:100}", "");
-                let _ = stream.write_all(answer.as_bytes()).await;
-            }
-        });
-        (endpoint, asked)
-    }
+    use crate::store::tests::{config, credentials, object, server};
+    use crate::store::{Limits, Names};
 
     #[tokio::test]
     async fn what_is_damaged_at_its_beginning_is_not_fetched_to_its_end() {
         const PARTS: u32 = 500;
-        let (endpoint, asked) = rubbish().await;
-        let config =
-            Config { bucket: "bucket".to_owned(), region: "r".to_owned(), endpoint: Some(endpoint), path_style: true };
-        let credentials = Credentials { access_key: "key".to_owned(), secret_key: "secret".to_owned() };
+        // What is no part of a backup, whatever is asked for.
+        let (endpoint, requests) = server(vec![object(&" ".repeat(100))]).await;
+        let (config, credentials) = (config(&endpoint), credentials());
         let limits = Limits { silence: Duration::from_secs(10), patience: Duration::from_secs(1) };
         let store = Store::new(&config, &credentials, Names::system(), limits).expect("a client");
         let key = crate::archive::keys::DataKey::derive(b"secret", "1-2-3");
@@ -188,7 +165,7 @@ mod tests {
         let volume = tempfile::tempdir().expect("a directory");
         let fetched = fetch(&store, &access, &manifest, &volume.path().join("incoming")).await;
         assert_eq!(fetched.expect_err("refused").reason, "BackupDamaged");
-        let asked = asked.load(Ordering::Relaxed);
-        assert!(asked < PARTS / 2, "{asked} of {PARTS} parts were fetched for nothing");
+        let asked = requests.lock().expect("no panic").len();
+        assert!(asked < PARTS as usize / 2, "{asked} of {PARTS} parts were fetched for nothing");
     }
 }
