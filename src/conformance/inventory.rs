@@ -166,19 +166,27 @@ fn run_directories() -> BTreeSet<PathBuf> {
 }
 
 fn listeners() -> BTreeMap<(Ipv4Addr, u16), Option<i32>> {
+    let found = sockets();
+    let holders = holders(&found.iter().map(|socket| socket.inode).collect());
+    // One that was closed since it was found has no holder either: clusters of others come and go at the same time.
+    let still: BTreeSet<u64> = sockets().iter().map(|socket| socket.inode).collect();
+    found
+        .into_iter()
+        .filter(|socket| still.contains(&socket.inode))
+        .map(|socket| ((socket.address, socket.port), holders.get(&socket.inode).copied()))
+        .collect()
+}
+
+/// The sockets that listen in 127.64.0.0/10, of users we can speak for.
+fn sockets() -> Vec<Socket> {
     let own = Uid::effective();
     let table = fs_err::read_to_string("/proc/net/tcp").unwrap_or_default();
-    let sockets: Vec<Socket> = table
+    table
         .lines()
         .skip(1)
         .filter_map(listening)
         .filter(|socket| own.is_root() || socket.user == own.as_raw())
-        .collect();
-    let holders = holders(&sockets.iter().map(|socket| socket.inode).collect());
-    sockets
-        .into_iter()
         .filter(|socket| u32::from(socket.address) & 0xffc0_0000 == u32::from(Ipv4Addr::new(127, 64, 0, 0)))
-        .map(|socket| ((socket.address, socket.port), holders.get(&socket.inode).copied()))
         .collect()
 }
 

@@ -632,10 +632,7 @@ async fn close(stage: &Stage, before: &Inventory, verdict: Verdict) -> Vec<Strin
     leaks.extend(directory::clear(&stage.directory).await);
     // An existing cluster may be of this machine, and come and go on it.
     if stage.existing.is_none() {
-        let left = || Inventory::take(&stage.directory).leaked_since(before, &stage.directory);
-        let (first, again) = (left(), left());
-        // What leaks is still there: a socket of others that was closed during a look had no holder any more.
-        leaks.extend(first.into_iter().filter(|leak| again.contains(leak)));
+        leaks.extend(Inventory::take(&stage.directory).leaked_since(before, &stage.directory));
     }
     leaks
 }
