@@ -10,7 +10,6 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use fs_err::os::unix::fs::OpenOptionsExt;
-use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::Deserialize;
 
@@ -291,12 +290,19 @@ pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
 /// # Errors
 /// Another run has locked it, of which `taken` tells.
 pub fn lock(directory: &Path, taken: impl fmt::Display) -> Result<Option<Flock<File>>, Finding> {
-    let Ok(directory) = File::open(directory) else { return Ok(None) };
-    match Flock::lock(directory, FlockArg::LockExclusiveNonblock) {
+    match hold(directory, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
-        Err((_, Errno::EAGAIN)) => Err(Finding::new(Id::RunGoesOn, taken)),
+        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(Finding::new(Id::RunGoesOn, taken)),
         Err(_) => Ok(None),
     }
+}
+
+/// Locks a directory, until that is dropped or the process ends.
+///
+/// # Errors
+/// There is no such directory, somebody else has locked it, or its file system has no locks.
+pub fn hold(directory: &Path, how: FlockArg) -> std::io::Result<Flock<File>> {
+    Flock::lock(File::open(directory)?, how).map_err(|(_, errno)| errno.into())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{ClusterName, private_directory};
-use crate::config::{gone_is_fine, write_private};
+use crate::config::{gone_is_fine, hold, write_private};
 use crate::finding::{Finding, Id};
 
 /// Our kubeconfig of a cluster.
@@ -106,11 +106,6 @@ fn make(directory: &Path) -> Result<(), Finding> {
 
 fn cannot_make(directory: &Path, error: &std::io::Error) -> Finding {
     Finding::new(Id::StateUnwritable, format!("cannot make {}: {error}", directory.display()))
-}
-
-/// Locks a directory, until that is dropped or the process ends.
-fn hold(directory: &Path, how: FlockArg) -> std::io::Result<Flock<std::fs::File>> {
-    Flock::lock(std::fs::File::open(directory)?, how).map_err(|(_, errno)| errno.into())
 }
 
 /// A directory that goes with whoever has it, also where that is cut off.
