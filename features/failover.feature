@@ -235,7 +235,7 @@ Feature: Failover
   Scenario: That an instance is to stop is no reason to confirm a commit alone
     Given an instance "trio" of 3 members
     And a ledger of "trio"
-    When I run `kubectl patch statefulset trio --type json -p '[{"op":"remove","path":"/metadata/ownerReferences"}]'`
+    When I run `kubectl patch sts trio --type json -p '[{"op":"remove","path":"/metadata/ownerReferences"}]'`
     Then the command succeeds
     When I scale "trio" to 0 members
     And the agents of the standbys of "trio" are frozen

@@ -50,6 +50,8 @@ pub(super) struct Connector {
     pub names: Names,
     /// How long nothing may happen.
     pub silence: Duration,
+    /// Whether the store has TLS. Without it the machine's authorities, some 150 as a rule, are not read for each client.
+    pub tls: bool,
 }
 
 impl Connect for Connector {
@@ -59,20 +61,17 @@ impl Connect for Connector {
         let builder = rustls::ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()
             .map_err(|error| generic(Box::new(error)))?;
-        // Where no authority is installed, as in a small image, a store without TLS is reached nevertheless.
-        let tls = match builder.clone().with_platform_verifier() {
-            Ok(builder) => builder.with_no_client_auth(),
-            Err(error) => {
-                tracing::warn!("no store with TLS can be reached: {error}");
-                builder.with_root_certificates(rustls::RootCertStore::empty()).with_no_client_auth()
-            }
+        let builder = if self.tls {
+            builder.with_platform_verifier().map_err(|error| generic(Box::new(error)))?
+        } else {
+            builder.with_root_certificates(rustls::RootCertStore::empty())
         };
         let mut tcp = HttpConnector::new_with_resolver(self.names.clone());
         tcp.enforce_http(false);
         tcp.set_connect_timeout(Some(CONNECT));
         tcp.set_nodelay(true);
         let https = hyper_rustls::HttpsConnectorBuilder::new()
-            .with_tls_config(tls)
+            .with_tls_config(builder.with_no_client_auth())
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);

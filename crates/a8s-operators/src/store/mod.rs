@@ -23,7 +23,7 @@ pub use self::settings::{Config, Credentials, Settings, SettingsError};
 /// The HTTP stack, for tests that use the library without our client around it.
 #[cfg(test)]
 pub(crate) fn connector_for_tests() -> impl object_store::client::HttpConnector {
-    http::Connector { names: Names::system(), silence: std::time::Duration::from_secs(10) }
+    http::Connector { names: Names::system(), silence: std::time::Duration::from_secs(10), tls: false }
 }
 
 /// ConfigMap in the stack's namespace that says where the store is.

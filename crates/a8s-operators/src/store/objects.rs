@@ -63,8 +63,9 @@ impl Store {
             max_retries: usize::MAX,
             retry_timeout: limits.patience,
         };
+        let tls = config.endpoint.as_ref().is_none_or(|endpoint| !endpoint.starts_with("http://"));
         let mut builder = AmazonS3Builder::new()
-            .with_http_connector(Connector { names, silence: limits.silence })
+            .with_http_connector(Connector { names, silence: limits.silence, tls })
             .with_retry(retry)
             .with_region(&config.region)
             .with_bucket_name(&config.bucket)
