@@ -286,12 +286,29 @@ Feature: Findings
     Then it ends with the finding "<finding>"
     And standard error says "<cause>"
     And standard error says "<words>"
+    # What it gives may be credentials.
+    And standard error does not say "exit 7"
 
     Examples:
       | what              | program        | finding      | cause                                                                                 | words                                |
       | is not there      | no-such-helper | no-tool      | the context gets its credentials from the program no-such-helper, which can't be run: | Install it, or name another context. |
       | gives none        | sh             | unauthorized | the program sh gives no credentials for the context: exit status: 7                   | the session is over                  |
       | gives no document | echo           | unauthorized | the program echo gives no credentials:                                                | auth exec output                     |
+
+  @full
+  Scenario: Nothing of a kubeconfig that can't be read is shown
+    Given the file "own.yaml" with:
+      """
+      apiVersion: v1
+      kind: Config
+      users:
+      - name: me
+        user:
+          token: s3cr3t-of-mine: x
+      """
+    When I run `a9s list pg instances --kubeconfig own.yaml`
+    Then it ends with the finding "kubeconfig-unusable"
+    And standard error does not say "s3cr3t-of-mine"
 
   @full @kubectl
   Scenario: A context whose namespace cannot be one

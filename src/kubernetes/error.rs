@@ -149,8 +149,14 @@ impl Error {
     pub fn reason(&self) -> String {
         match self.status() {
             Some(status) => format!("{self}: {}", said(status)),
-            None => chain(self),
+            None => self.words(),
         }
+    }
+
+    /// The error and its causes. Below their first line, the library for YAML shows what is around a mistake; in a
+    /// kubeconfig, and in what a program gives as credentials, those are secrets.
+    fn words(&self) -> String {
+        chain(self).lines().next().unwrap_or_default().to_owned()
     }
 
     /// Whether the server could not be reached: a later attempt may reach it.
@@ -181,7 +187,8 @@ impl From<Error> for Finding {
             return of_status(&error, status);
         }
         // Layers of the client, which say nothing, and hyper-timeout's words for a connection that is not made in time.
-        let cause = chain(&error)
+        let cause = error
+            .words()
             .replace("ServiceError: ", "")
             .replace("client error (Connect): ", "")
             .replace("deadline has elapsed", &format!("no answer within {} s", CONNECT.as_secs()));

@@ -244,13 +244,34 @@ pub(crate) mod tests {
             |minor: &str| is_before(&Info { major: "1".to_owned(), minor: minor.to_owned(), ..Info::default() }, 25);
         assert_eq!(["20", "24+", "25", "27+", "x"].map(before_25), [true, true, false, false, false]);
     }
-    use crate::finding::Class;
+    use crate::finding::{Class, Id};
 
     #[tokio::test]
     async fn a_kubeconfig_that_is_not_there_is_missing() {
         let target = Target { kubeconfig: Some(PathBuf::from("/nowhere/config")), context: None };
         let finding = Finding::from(target.connect().await.err().unwrap());
         assert_eq!(finding.class(), Class::Missing);
+    }
+
+    #[tokio::test]
+    async fn what_a_kubeconfig_and_a_program_for_credentials_hold_is_not_shown() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
+        let exec = "{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: echo, \
+                    args: ['token: s3cr3t: x']}";
+        let no_document = format!(
+            "{{apiVersion: v1, kind: Config, current-context: demo, contexts: [{{name: demo, context: {{cluster: demo, user: demo}}}}], \
+             clusters: [{{name: demo, cluster: {{server: 'https://127.0.0.1:9'}}}}], users: [{{name: demo, user: {{exec: {exec}}}}}]}}"
+        );
+        let no_yaml = "apiVersion: v1\nkind: Config\nusers:\n- name: demo\n  user:\n    token: s3cr3t: x\n".to_owned();
+        for (text, id) in [(no_yaml, Id::KubeconfigUnusable), (no_document, Id::Unauthorized)] {
+            fs_err::write(&path, text).unwrap();
+            let target = Target { kubeconfig: Some(path.clone()), context: None };
+            let finding = Finding::from(target.connect().await.err().unwrap());
+            assert_eq!(finding.id, id, "{finding}");
+            assert!(finding.cause.contains(": failed to parse "), "{finding}");
+            assert!(!serde_json::to_string(&finding).unwrap().contains("s3cr3t"), "{finding}");
+        }
     }
 
     #[tokio::test]
