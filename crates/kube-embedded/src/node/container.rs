@@ -1,6 +1,7 @@
 //! One run of a container, from its start to the last of its processes.
 
-use std::path::PathBuf;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
 use std::process::ExitStatus as SystemExit;
 use std::sync::Arc;
 use std::time::Duration;
@@ -358,7 +359,7 @@ fn describe(plans: &Plans, exit: Option<SystemExit>, began: Timestamp, finished:
 }
 
 fn message(plans: &Plans, exit_code: i32) -> Option<String> {
-    let mut text = fs_err::read(&plans.message).unwrap_or_default();
+    let mut text = end_of(&plans.message).unwrap_or_default();
     let fallback = plans.container.termination_message_policy.as_deref() == Some("FallbackToLogsOnError");
     if text.is_empty() && fallback && exit_code != 0 {
         text = super::logs::last_lines(&plans.log, MESSAGE_LINES);
@@ -368,11 +369,41 @@ fn message(plans: &Plans, exit_code: i32) -> Option<String> {
     (!text.is_empty()).then_some(text)
 }
 
+/// As much of the end of a file as a message can have. The container writes it: it may be larger than the memory.
+fn end_of(path: &Path) -> io::Result<Vec<u8>> {
+    let longest = LONGEST_MESSAGE as u64;
+    let mut file = fs_err::File::open(path)?;
+    let size = file.metadata()?.len();
+    file.seek(SeekFrom::Start(size.saturating_sub(longest)))?;
+    let mut text = Vec::new();
+    file.take(longest).read_to_end(&mut text)?;
+    Ok(text)
+}
+
 /// A task that ends with its handle.
 pub struct Owned(pub JoinHandle<()>);
 
 impl Drop for Owned {
     fn drop(&mut self) {
         self.0.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_message_that_is_larger_than_the_memory_only_the_end_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("message");
+        fs_err::write(&path, "short").unwrap();
+        assert_eq!(end_of(&path).unwrap(), b"short");
+        // It takes no room: there is a hole before the end.
+        let mut file = fs_err::OpenOptions::new().write(true).open(&path).unwrap();
+        file.seek(SeekFrom::Start(1 << 40)).unwrap();
+        io::Write::write_all(&mut file, b"the last words").unwrap();
+        let text = end_of(&path).unwrap();
+        assert!(text.len() == LONGEST_MESSAGE && text.ends_with(b"\0the last words"), "{}", text.len());
     }
 }
