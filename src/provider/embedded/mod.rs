@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use a8s_operators::manifests;
 use async_trait::async_trait;
+use fs_err::os::unix::fs::OpenOptionsExt;
 use kube_embedded::node::HostUser;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit};
@@ -300,7 +301,9 @@ async fn take_turn(place: &Place) -> Result<Flock<std::fs::File>, Finding> {
     let failed =
         |error: std::io::Error| Finding::new(Id::StateUnwritable, format!("cannot lock {}: {error}", path.display()));
     loop {
-        let file = fs_err::OpenOptions::new().create(true).append(true).open(&path).map_err(failed)?.into_parts().0;
+        // Who can open it can lock it, and would keep everybody waiting.
+        let file = fs_err::OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
+        let file = file.map_err(failed)?.into_parts().0;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
             Ok(turn) => {
                 // Whoever had it before may have deleted the cluster, and the file with it.
@@ -410,6 +413,15 @@ mod tests {
         let finding = daemon::spawn(&place).err().unwrap();
         assert_eq!(finding.id, Id::ClusterNotStarted);
         assert!(finding.cause.starts_with("cannot start the cluster's process: "), "{finding}");
+    }
+
+    #[tokio::test]
+    async fn nobody_else_can_have_the_turn() {
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let place = Place { directory: root.path().to_owned(), run: root.path().join("run") };
+        let _turn = take_turn(&place).await.unwrap();
+        assert_eq!(fs_err::metadata(place.lock()).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]
