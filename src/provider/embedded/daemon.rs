@@ -69,21 +69,19 @@ pub fn spawn(place: &Place) -> Result<Child, Finding> {
     let program = crate::caller::program().map_err(failed)?;
     let mut command = Command::new(program);
     command.arg(WORD).arg(&place.directory).current_dir("/").env_clear();
-    // Nothing of the caller's environment reaches the servers but what they may need.
-    for (name, value) in crate::caller::variables() {
-        let text = name.to_string_lossy();
-        let wanted = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "RUST_BACKTRACE"];
-        if wanted.contains(&text.as_ref())
-            || text.starts_with("LC_")
-            || text.starts_with("A9S_")
-            || text.starts_with("XDG_")
-        {
-            command.env(name, value);
-        }
-    }
+    command.envs(crate::caller::variables().into_iter().filter(|(name, _)| is_passed_on(&name.to_string_lossy())));
     let name = place.directory.file_name().unwrap_or_default();
     command.env("A9S_CLUSTER", name).stdin(Stdio::null()).stdout(log.into_parts().0).stderr(errors.into_parts().0);
     command.spawn().map_err(failed)
+}
+
+/// Whether the process gets a variable of its caller: nothing reaches the servers but what they may need. The keys of a
+/// store are for one command, and the process lives on.
+fn is_passed_on(name: &str) -> bool {
+    let words = ["PATH", "HOME", "USER", "LOGNAME", "LANG", "TZ", "TMPDIR", "RUST_BACKTRACE"];
+    let beginnings = ["LC_", "A9S_", "XDG_"];
+    let is_wanted = words.contains(&name) || beginnings.iter().any(|beginning| name.starts_with(beginning));
+    is_wanted && !name.starts_with("A9S_BACKUP_STORE_")
 }
 
 /// The finding for a process that ended while it should have started. `from` is where its log began.
@@ -130,6 +128,16 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+
+    #[test]
+    fn the_process_gets_what_it_needs_and_no_secret() {
+        for name in ["PATH", "LC_ALL", "A9S_STATE_DIR", "XDG_RUNTIME_DIR"] {
+            assert!(is_passed_on(name), "{name}");
+        }
+        for name in ["AWS_SECRET_ACCESS_KEY", "PATHS", "A9S_BACKUP_STORE_ACCESSKEY", "A9S_BACKUP_STORE_SECRETKEY"] {
+            assert!(!is_passed_on(name), "{name}");
+        }
+    }
 
     #[test]
     fn a_process_id_of_somebody_else_is_not_the_cluster() {
