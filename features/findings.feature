@@ -480,9 +480,9 @@ Feature: Findings
     And standard error says "<words>"
 
     Examples:
-      | finding      | line                                               | words             |
-      | sql-cut-off  | pg apply -i solo --sql 'SELECT pg_sleep(60)' --yes | the SQL           |
-      | psql-cut-off | pg psql solo -- -c 'SELECT pg_sleep(60)'           | psql was cut off: |
+      | finding      | line                                               | words                              |
+      | sql-cut-off  | pg apply -i solo --sql 'SELECT pg_sleep(60)' --yes | It may go on in the pod solo-0, as |
+      | psql-cut-off | pg psql solo -- -c 'SELECT pg_sleep(60)'           | psql was cut off:                  |
 
   @core
   Scenario: The journal of a playbook cannot be written

@@ -79,8 +79,8 @@ pub trait Step: Send + Sync {
         true
     }
 
-    /// Ends what would go on by itself after the step was cut off: by an interrupt, at the deadline, or because another
-    /// step has failed. Says what became of it, if there was anything. May be cut off itself, and called again.
+    /// Ends what would go on by itself after the step was cut off (by an interrupt, at the deadline, or because another
+    /// step has failed), or has failed itself. Says what became of it, if there was anything. May be cut off itself.
     async fn call_off(&self) -> Option<String> {
         None
     }

@@ -240,7 +240,7 @@ impl Step for CalledOff {
 }
 
 #[tokio::test]
-async fn what_is_under_way_while_another_step_fails_is_called_off() {
+async fn what_has_failed_and_what_is_under_way_then_is_called_off() {
     let times = Arc::new(AtomicUsize::new(0));
     let mut plan = Plan::new("test");
     for fails in [false, true] {
@@ -249,8 +249,19 @@ async fn what_is_under_way_while_another_step_fails_is_called_off() {
     let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(10));
     let finding = runner.run(&plan).await.unwrap_err();
     assert_eq!(finding.cause, "it is torn");
-    assert_eq!(finding.advice, ["It was ended."]);
-    assert_eq!(times.load(Ordering::SeqCst), 1);
+    assert_eq!(finding.advice, ["It was ended."; 2]);
+    assert_eq!(times.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn what_takes_too_long_is_called_off_once() {
+    let times = Arc::new(AtomicUsize::new(0));
+    let mut plan = Plan::new("test");
+    plan.add(CalledOff { fails: false, times: times.clone() });
+    let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_millis(50));
+    let finding = runner.run(&plan).await.unwrap_err();
+    assert_eq!((finding.id, finding.advice[0].as_str()), (Id::Deadline, "It was ended."));
+    assert_eq!((finding.advice.len(), times.load(Ordering::SeqCst)), (2, 1));
 }
 
 /// A step whose cluster never answers.

@@ -196,22 +196,19 @@ impl Runner {
                     done[index] = Some(outcome);
                     continue;
                 }
-                Some((index, Err(finding))) => Some((index, finding)),
+                Some((_, Err(finding))) => Some(finding),
                 None => None,
             };
             // What they were at ends with them.
             drop(running);
-            let has_failed = failed.as_ref().map(|(index, _)| *index);
-            let is_under_way = |index: &usize| started[*index] && done[*index].is_none() && Some(*index) != has_failed;
+            let is_under_way = |index: &usize| started[*index] && done[*index].is_none();
             let under_way = (0..plan.steps.len()).filter(is_under_way).map(|index| &plan.steps[index]);
-            let mut finding = match failed {
-                Some((_, finding)) => finding,
-                None => {
-                    let begun = plan.steps.iter().zip(&started).filter(|(_, started)| **started);
-                    let is_resumed = begun.map(|(planned, _)| planned).all(|planned| planned.step.is_resumed());
-                    interrupted(under_way.clone(), is_resumed)
-                }
-            };
+            let mut finding = failed.unwrap_or_else(|| {
+                let begun = plan.steps.iter().zip(&started).filter(|(_, started)| **started);
+                let is_resumed = begun.map(|(planned, _)| planned).all(|planned| planned.step.is_resumed());
+                interrupted(under_way.clone(), is_resumed)
+            });
+            // Also the one that has failed: what it was at may go on where only the way there is lost.
             for planned in under_way {
                 finding = called_off(planned.step.as_ref(), finding).await;
             }
@@ -270,7 +267,7 @@ impl Runner {
             }
         }
         let is_resumed = plan.steps.iter().all(|planned| planned.step.is_resumed());
-        Err(called_off(step, self.deadline_passed(title, &said(&difference), begun, is_resumed)).await)
+        Err(self.deadline_passed(title, &said(&difference), begun, is_resumed))
     }
 
     async fn bring_about(

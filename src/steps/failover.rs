@@ -195,6 +195,8 @@ impl Step for Failover {
     }
 
     async fn call_off(&self) -> Option<String> {
+        // Nobody was asked yet.
+        self.before()?;
         let client = self.access.client().await.ok()?;
         loop {
             let found = self.look(&client).await.ok()?;

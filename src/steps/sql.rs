@@ -6,6 +6,7 @@
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use a8s_operators::agent::bootstrap::{SAFE, word};
 use async_trait::async_trait;
@@ -23,6 +24,8 @@ use crate::step::{Context, Observation, Step};
 pub const PLAIN: &str = "\\set QUIET on\n\\pset tuples_only on\n\\pset format unaligned\n";
 /// Lines of psql's errors that go into a finding.
 const ERROR_LINES: usize = 8;
+/// How long it may take to end it in the server: the runner waits a little longer, so that what became of it is said.
+const ENDING: Duration = Duration::from_secs(4);
 
 /// A database for `psql -d`, in which the superuser asks what is this program's own: with [`SAFE`], whatever an application has
 /// set for it, and under whatever name, of which `psql` takes some for more than that (PostgreSQL manual, 34.1.1.1).
@@ -76,11 +79,12 @@ impl Query {
         let name = format!("a9s-{:016x}", rand::random::<u64>());
         let script = self.script(&name, length);
         *self.under_way() = Some(UnderWay { pod: pod.to_owned(), name });
-        let ended = exec::run(client, &container, script, Some(stdin), output).await?;
-        if ended.code.is_some() {
+        let ended = exec::run(client, &container, script, Some(stdin), output).await;
+        // What can't be started does nothing: the SQL comes after that.
+        if !matches!(ended, Ok(Ended { code: None, .. })) {
             *self.under_way() = None;
         }
-        Ok(ended)
+        Ok(ended?)
     }
 
     fn under_way(&self) -> MutexGuard<'_, Option<UnderWay>> {
@@ -98,10 +102,11 @@ impl Query {
         let command = ["psql", "-XAtq", "-U", "postgres", "-d", &as_superuser("postgres"), "-c", &end];
         let command = command.map(str::to_owned).to_vec();
         let container = Container::postgres(self.namespace.as_str(), &pod);
-        let ended = match self.access.client().await {
-            Ok(client) => exec::run(client, &container, command, None, &mut |_| {}).await.ok(),
-            Err(_) => None,
+        let ended = async {
+            let client = self.access.client().await.ok()?;
+            exec::run(client, &container, command, None, &mut |_| {}).await.ok()
         };
+        let ended = tokio::time::timeout(ENDING, ended).await.ok().flatten();
         Some(match ended.and_then(|ended| ended.code) {
             Some(0) => "It was ended in the server: what it had committed stays, the rest is undone.".to_owned(),
             _ => format!("It may go on in the pod {pod}, as {name} in pg_stat_activity.application_name."),
@@ -333,6 +338,10 @@ impl Step for Sql {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use kube::client::Body;
+
     use super::*;
     use crate::finding::Class;
 
@@ -376,6 +385,17 @@ mod tests {
         assert_eq!(failure(Some(137)), (Id::SqlFailed, killed));
         let cut_off = "the SQL was cut off in the pod solo-0: the connection ended".to_owned();
         assert_eq!(failure(None), (Id::SqlCutOff, cut_off));
+    }
+
+    #[tokio::test]
+    async fn nothing_goes_on_of_sql_that_could_not_be_started() {
+        let service = tower::service_fn(|_request: http::Request<Body>| async {
+            let refusal = http::Response::builder().status(403).body(Body::from(b"{}".to_vec()));
+            Ok::<_, Infallible>(refusal.unwrap())
+        });
+        let query = query(Source::Statement("SELECT 1".to_owned()), false);
+        query.run(Client::new(service, "default"), "solo-0", &mut |_| {}).await.unwrap_err();
+        assert_eq!(query.call_off().await, None);
     }
 
     #[test]
