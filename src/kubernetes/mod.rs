@@ -123,7 +123,9 @@ impl Target {
                 continue;
             }
             let read = |source| Error::Kubeconfig { source: Box::new(source) };
-            let next = Kubeconfig::read_from(path).map_err(read)?;
+            let mut next = Kubeconfig::read_from(path).map_err(read)?;
+            // For client-go an empty one is none. Whoever deletes the current context leaves it so.
+            next.current_context = next.current_context.filter(|context| !context.is_empty());
             merged = Some(match merged {
                 None => next,
                 Some(merged) => merged.merge(next).map_err(read)?,
@@ -223,9 +225,11 @@ pub fn is_before(version: &Info, minor: u32) -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
+    use std::cell::RefCell;
     use std::path::Path;
 
     use super::*;
+    use crate::caller::{Caller, instead};
 
     /// The server at a URL, by a kubeconfig that is written into a directory.
     pub(crate) fn target(directory: &Path, url: &str) -> Target {
@@ -251,6 +255,25 @@ pub(crate) mod tests {
         let target = Target { kubeconfig: Some(PathBuf::from("/nowhere/config")), context: None };
         let finding = Finding::from(target.connect().await.err().unwrap());
         assert_eq!(finding.class(), Class::Missing);
+    }
+
+    #[test]
+    fn a_file_that_selects_no_context_leaves_that_to_the_next() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = |name: &str, current: &str| {
+            let path = directory.path().join(name);
+            fs_err::write(&path, format!("apiVersion: v1\nkind: Config\ncurrent-context: '{current}'\n")).unwrap();
+            path
+        };
+        let list = std::env::join_paths([file("one", ""), file("two", "theirs"), file("three", "others")]).unwrap();
+        let caller = Caller {
+            variables: vec![("KUBECONFIG".into(), list)],
+            directory: PathBuf::new(),
+            program: PathBuf::new(),
+            said: RefCell::default(),
+        };
+        let (read, _) = instead(caller, || Target::default().read().unwrap());
+        assert_eq!(read.current_context.as_deref(), Some("theirs"));
     }
 
     #[tokio::test]
