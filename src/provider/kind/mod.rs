@@ -50,6 +50,10 @@ const LONGEST: i64 = 60;
 const HALF_MADE: Duration = Duration::from_secs(20);
 /// The flags that kubeadm gives the kubelet of a node (kubeadm `kubelet-integration`, "the kubelet drop-in file").
 const FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
+/// The variable that tells kind what makes its nodes, and those of its values that are not Docker (sigs.k8s.io/kind
+/// `pkg/internal/runtime`). Others it passes over.
+const ENGINE: &str = "KIND_EXPERIMENTAL_PROVIDER";
+const OTHER_ENGINES: [&str; 4] = ["podman", "nerdctl", "finch", "nerdctl.lima"];
 /// What programs say of a disk that is full (`ENOSPC`).
 const NO_SPACE: &str = "no space left on device";
 /// Where images are on their way to a cluster.
@@ -111,8 +115,9 @@ impl Kind {
         Ok(containers)
     }
 
-    /// Asks docker. Where it is not installed, kind may not be, either.
+    /// Asks docker, unless kind has its clusters elsewhere. Where it is not installed, kind may not be, either.
     async fn ask(&self, arguments: &[&str]) -> Result<String, Finding> {
+        in_docker()?;
         match docker::ask(&self.docker, arguments).await {
             Err(finding) if finding.id == Id::NoTool => {
                 tool::all_there(&[&self.kind, &self.docker])?;
@@ -263,6 +268,14 @@ impl Kind {
         let answer: Value = serde_json::from_str(&ended.stdout).unwrap_or_default();
         Ok(ended.success && builtin::is_image(&answer["status"], id))
     }
+}
+
+/// Refuses another engine than Docker: what kind made there would be taken for absent, and never be deleted.
+fn in_docker() -> Result<(), Finding> {
+    let told = crate::caller::variable(ENGINE).unwrap_or_default();
+    let Some(other) = OTHER_ENGINES.iter().find(|other| told.to_str() == Some(**other)) else { return Ok(()) };
+    let cause = format!("{ENGINE} has kind use {other}, and clusters of kind are only looked for in Docker");
+    Err(Finding::new(Id::ProviderUnsupported, cause).advise(format!("Unset {ENGINE}: kind takes Docker then.")))
 }
 
 /// The address that a kubelet is told by its flags.
@@ -514,6 +527,7 @@ fn remarks(cluster: &ClusterName, nodes: &[Container], wanted: &Options) -> Vec<
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::sync::Arc;
 
     use rstest::rstest;
@@ -521,6 +535,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::caller::{Caller, instead};
     use crate::manifest::fetch::tests::{answer, server};
     use crate::step::{Cancel, Plan, Runner, Silent};
     use crate::steps::cluster::{Cluster, Wanted};
@@ -573,6 +588,26 @@ mod tests {
         assert!(kind.made(&name).await.unwrap() && !kind.memory.file(&name, MAKING).exists());
         let asked = fs_err::read_to_string(directory.path().join("asked")).unwrap();
         assert!(!asked.contains("delete") && !asked.contains("create"), "{asked}");
+    }
+
+    #[rstest]
+    #[case("podman", true)]
+    #[case("nerdctl", true)]
+    #[case("docker", false)]
+    #[case("", false)]
+    fn where_kind_is_told_to_use_another_engine_docker_is_not_asked(#[case] engine: &str, #[case] is_refused: bool) {
+        let directory = tempfile::tempdir().unwrap();
+        let kind = recorded(directory.path());
+        let caller = Caller {
+            variables: vec![(ENGINE.into(), engine.into())],
+            directory: PathBuf::new(),
+            program: PathBuf::new(),
+            said: RefCell::default(),
+        };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let (listed, _) = instead(caller, || runtime.block_on(kind.list()));
+        assert_eq!(listed.err().map(|finding| finding.id), is_refused.then_some(Id::ProviderUnsupported));
+        assert_eq!(directory.path().join("asked").exists(), !is_refused);
     }
 
     #[tokio::test]
