@@ -1,11 +1,14 @@
 //! What a provider whose clusters are kept by another program remembers of those made here: a directory for each, which only
 //! their owner may enter.
 
+use std::fs::{File, Metadata};
+use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
-use super::{ClusterName, private_directory};
+use super::{ClusterName, POLL, private_directory};
 use crate::config::{gone_is_fine, hold, write_private};
 use crate::finding::{Finding, Id};
 
@@ -42,6 +45,36 @@ impl Memory {
     /// It can't be made.
     pub fn prepare(&self, cluster: &ClusterName) -> Result<(), Finding> {
         make(&self.directory.join(cluster.as_str()))
+    }
+
+    /// The right to make a cluster, for which this waits, and says so. It is given back when it is dropped, or when the
+    /// process ends. A file system may have no locks; there, nobody waits.
+    ///
+    /// # Errors
+    /// The directory of the cluster can't be made.
+    pub async fn take_turn(
+        &self,
+        cluster: &ClusterName,
+        waits: impl Fn() + Send,
+    ) -> Result<Option<Flock<File>>, Finding> {
+        let directory = self.directory.join(cluster.as_str());
+        let identity = |found: std::io::Result<Metadata>| found.ok().map(|found| (found.dev(), found.ino()));
+        loop {
+            make(&directory)?;
+            match hold(&directory, FlockArg::LockExclusiveNonblock) {
+                // Whoever had it before may have deleted the cluster, and the directory with it.
+                Ok(turn) if identity(turn.metadata()) == identity(std::fs::metadata(&directory)) => {
+                    return Ok(Some(turn));
+                }
+                Ok(_) => {}
+                Err(error) if error.kind() == ErrorKind::NotFound => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    waits();
+                    tokio::time::sleep(POLL).await;
+                }
+                Err(_) => return Ok(None),
+            }
+        }
     }
 
     /// Makes a directory for what is large and soon of no use. Whoever asks for one of this name gets one of their own, also at
@@ -112,7 +145,7 @@ fn cannot_make(directory: &Path, error: &std::io::Error) -> Finding {
 #[derive(Debug)]
 pub struct Scratch {
     path: PathBuf,
-    _held: Flock<std::fs::File>,
+    _held: Flock<File>,
 }
 
 impl Scratch {
@@ -137,7 +170,23 @@ impl Drop for Scratch {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::time::Duration;
+
     use super::*;
+
+    #[tokio::test]
+    async fn one_makes_a_cluster_at_a_time() {
+        let home = tempfile::tempdir().unwrap();
+        let memory = Memory { directory: home.path().join(".kind") };
+        let (demo, waits): (ClusterName, _) = ("demo".parse().unwrap(), AtomicBool::new(false));
+        let turn = memory.take_turn(&demo, || ()).await.unwrap();
+        let next = memory.take_turn(&demo, || waits.store(true, Ordering::SeqCst));
+        tokio::time::timeout(Duration::from_millis(50), next).await.unwrap_err();
+        assert!(turn.is_some() && waits.load(Ordering::SeqCst));
+        memory.forget_all(&demo).unwrap();
+        assert!(memory.take_turn(&demo, || ()).await.unwrap().is_some(), "nothing is left of that one");
+    }
 
     #[test]
     fn nothing_stays_of_a_cluster_that_only_had_something_on_its_way() {

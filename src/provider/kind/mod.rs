@@ -127,7 +127,15 @@ impl Kind {
         }
     }
 
+    /// Has kind delete what there is of a cluster.
+    async fn unmake(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        let path = self.kubeconfig(cluster).to_string_lossy().into_owned();
+        let arguments = ["delete", "cluster", "--name", cluster.as_str(), "--kubeconfig", &path];
+        self.kind.act(&arguments, None, context).await.map(drop)
+    }
+
     async fn make(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        context.progress("its nodes are being made");
         self.memory.forget(cluster, INTRODUCED);
         self.memory.forget(cluster, MADE);
         let configuration = self.configuration();
@@ -390,6 +398,8 @@ impl Provider for Kind {
     }
 
     async fn create(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
+        // What somebody else is making looks as if it had been made half, and would be made anew.
+        let _turn = self.memory.take_turn(cluster, || context.progress("another command is making it")).await?;
         let mut containers = self.containers(cluster).await?;
         if !containers.is_empty() && self.is_half_made(cluster, &containers) {
             context.progress("its making was cut off; looking whether it comes up");
@@ -397,7 +407,7 @@ impl Provider for Kind {
                 self.adopt(cluster).await?;
             } else {
                 context.note(format!("The cluster {cluster} was made half: it is made anew."));
-                self.delete(cluster, context).await?;
+                self.unmake(cluster, context).await?;
                 containers.clear();
             }
         }
@@ -447,8 +457,7 @@ impl Provider for Kind {
     }
 
     async fn delete(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
-        let path = self.kubeconfig(cluster).to_string_lossy().into_owned();
-        self.kind.act(&["delete", "cluster", "--name", cluster.as_str(), "--kubeconfig", &path], None, context).await?;
+        self.unmake(cluster, context).await?;
         self.memory.forget_all(cluster)
     }
 
@@ -608,6 +617,20 @@ mod tests {
         let (listed, _) = instead(caller, || runtime.block_on(kind.list()));
         assert_eq!(listed.err().map(|finding| finding.id), is_refused.then_some(Id::ProviderUnsupported));
         assert_eq!(directory.path().join("asked").exists(), !is_refused);
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_another_command_is_making_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
+        kind.memory.note(&name, MAKING, "1").unwrap();
+        let turn = kind.memory.take_turn(&name, || ()).await.unwrap();
+        let mut plan = Plan::new("test");
+        plan.add(Cluster { provider: Arc::new(kind), name, wanted: Wanted::Created });
+        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(2));
+        let finding = runner.run(&plan).await.unwrap_err();
+        assert_eq!(finding.id, Id::Deadline);
+        assert!(turn.is_some() && finding.cause.ends_with(" s another command is making it"), "{finding}");
     }
 
     #[tokio::test]
