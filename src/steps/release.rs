@@ -7,10 +7,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use data_encoding::HEXLOWER;
+use nix::fcntl::FlockArg;
 use sha2::{Digest as _, Sha256};
 
 use crate::caller;
-use crate::config::{WorkingDirectory, gone_is_fine};
+use crate::config::{WorkingDirectory, gone_is_fine, hold};
 use crate::finding::{Finding, Id};
 use crate::manifest::fetch::Fetcher;
 use crate::manifest::release::{self, Version};
@@ -168,6 +169,8 @@ impl Fetched {
         name.push(".new");
         let new = PathBuf::from(name);
         fs_err::create_dir_all(self.directory.releases()).map_err(failed)?;
+        // In turns: another run may put the same in place. A file system may have no locks.
+        let _turn = hold(&self.directory.releases(), FlockArg::LockExclusive);
         remove(&new).map_err(failed)?;
         match (self.wanted)() {
             Wanted::Manifests(_) => release::unpack(body, &new)?,
@@ -365,6 +368,24 @@ mod tests {
         assert_eq!(kept(b"kind: List\n"), first);
         assert_ne!(kept(b"kind: Other\n"), first);
         assert_eq!(step.kept(), Kept::Whole);
+    }
+
+    #[test]
+    fn what_several_fetch_at_once_is_put_in_place_once() {
+        let home = tempfile::tempdir().unwrap();
+        let wanted = Wanted::Document { name: "c.yaml".to_owned(), from: "https://tool.test".to_owned() };
+        let step = || Fetched::new(WorkingDirectory(home.path().join("a9s")), wanted.clone());
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                let step = step();
+                scope.spawn(move || {
+                    for _ in 0..20 {
+                        step.keep(b"kind: List\n").unwrap();
+                    }
+                });
+            }
+        });
+        assert_eq!(step().kept(), Kept::Whole);
     }
 
     #[test]

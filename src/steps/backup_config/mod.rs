@@ -13,12 +13,13 @@ use std::sync::Arc;
 
 use a8s_operators::store::{ACCESS_KEY, CONFIG_KEY, Credentials, PASSWORD, SECRET_KEY};
 use async_trait::async_trait;
+use nix::fcntl::FlockArg;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 pub use self::adopted::{Adopted, of_cluster};
 pub use self::saved::Saved;
 pub use self::store::{Choice, Owner, Secret, Store, Wish};
-use crate::config::{WorkingDirectory, write_private};
+use crate::config::{WorkingDirectory, hold, write_private};
 use crate::finding::{Finding, Id};
 use crate::step::{Context, Observation, Step};
 
@@ -104,6 +105,9 @@ impl Step for Written {
         fs_err::create_dir_all(self.directory.user_manifests()).map_err(failed)?;
         fs_err::create_dir_all(self.directory.backup_config()).map_err(failed)?;
         let path = password_file(&self.directory);
+        // In turns: of two passwords that are made at once, one would be on a cluster and nowhere else. A file system
+        // may have no locks.
+        let _turn = hold(&self.directory.backup_config(), FlockArg::LockExclusive);
         // One that can't be read is none that may be replaced: it is the only key to backups.
         let kept = match fs_err::read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
@@ -149,6 +153,27 @@ mod tests {
         assert_eq!(password.iter().filter(|byte| byte.is_ascii_digit()).count(), 10);
         assert_eq!(password.iter().filter(|byte| byte.is_ascii_alphabetic()).count(), 44);
         assert!(password.iter().filter(|byte| !byte.is_ascii_alphanumeric()).all(|byte| SYMBOLS.contains(byte)));
+    }
+
+    #[test]
+    fn runs_at_once_have_one_password() {
+        let home = tempfile::tempdir().unwrap();
+        let directory = WorkingDirectory(home.path().join("a9s"));
+        let run = || {
+            let mut plan = Plan::new("test");
+            let secret_key = Some(Secret("s".to_owned()));
+            let wish = Wish { owner: Some(Owner::Minio), secret_key, ..Wish::default() };
+            plan.add(Written { directory: directory.clone(), choice: Choice::new(wish) });
+            let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(30));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(runner.run(&plan)).unwrap();
+            fs_err::read(directory.backup_config().join(PASSWORD)).unwrap()
+        };
+        let passwords: BTreeSet<Vec<u8>> = std::thread::scope(|scope| {
+            let runs: Vec<_> = (0..8).map(|_| scope.spawn(run)).collect();
+            runs.into_iter().map(|run| run.join().unwrap()).collect()
+        });
+        assert_eq!(passwords.len(), 1);
     }
 
     #[tokio::test]
