@@ -327,7 +327,11 @@ impl Settled {
         let Some(used) = condition::pod_used(object) else { return Ok(pending) };
         let what = || format!("get the pod {}/{}", used.namespace, used.name);
         let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(client.clone(), &used.namespace);
-        let pod = pods.get_opt(&used.name).await.map_err(|error| Error::request(what(), error))?;
+        let pod = match pods.get_opt(&used.name).await {
+            // What may not be looked at is not what somebody with so few rights waits for.
+            Err(kube::Error::Api(status)) if status.code == 403 => return Ok(pending),
+            pod => pod.map_err(|error| Error::request(what(), error))?,
+        };
         let same = pod.is_some_and(|pod| used.uid.is_empty() || pod.metadata.uid.as_deref() == Some(&used.uid));
         Ok(if same { pending } else { format!("stalled: pod gone: {}/{}; {pending}", used.namespace, used.name) })
     }
@@ -542,6 +546,9 @@ impl Step for Deleted {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use kube::client::Body;
     use serde_json::json;
 
     use super::*;
@@ -593,6 +600,22 @@ mod tests {
         assert_eq!(finding.id, Id::InstanceTaken);
         assert_eq!(finding.cause, "the instance copy exists already in the namespace shop, and was not made for this");
         assert_eq!(finding.advice, ["Choose a name that is free."]);
+    }
+
+    #[tokio::test]
+    async fn who_may_not_look_at_pods_waits_for_an_order_all_the_same() {
+        let refusal = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Forbidden",
+            "message": "pods is forbidden", "code": 403});
+        let service = tower::service_fn(move |_request: http::Request<Body>| {
+            let answer = http::Response::builder().status(403).body(Body::from(refusal.to_string().into_bytes()));
+            async move { Ok::<_, Infallible>(answer.unwrap()) }
+        });
+        let client = Client::new(service, "shop");
+        let mut backup = there(of("solo", "Postgresql"), json!([]));
+        backup.data["status"]["podUsedNamespacedName"] = json!("shop/solo-0");
+        let reference = Reference::new(Kind::Backup, &"shop".parse().unwrap(), &"b".parse().unwrap());
+        let said = Settled::new(Arc::default(), reference).progress(&client, &backup, "it is stored".to_owned()).await;
+        assert_eq!(said, Ok("it is stored".to_owned()));
     }
 
     #[test]
