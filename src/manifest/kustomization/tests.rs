@@ -172,3 +172,12 @@ fn a_link_out_of_the_directory_is_not_followed() {
     std::os::unix::fs::symlink("/etc/hosts", directory.0.path().join("link.yaml")).unwrap();
     assert!(directory.render().unwrap_err().contains("is not below the directory"));
 }
+
+#[test]
+fn a_release_behind_a_link_has_what_stands_in_for_its_files() {
+    let home = tempfile::tempdir().unwrap();
+    let deploy = home.path().join("deploy");
+    std::os::unix::fs::symlink(fixture(), &deploy).unwrap();
+    let rendered = |deploy: &Path| render(&deploy.join("a8s/manifests"), &with_credentials(deploy)).unwrap();
+    assert_eq!(rendered(&deploy), rendered(&fixture()));
+}
