@@ -321,7 +321,8 @@ mod tests {
 
     #[test]
     fn directories_of_sockets_are_made_for_their_owner() {
-        let root = tempfile::tempdir().unwrap();
+        // The usual temporary directory has a path that is too long for sockets on some systems, such as macOS.
+        let root = tempfile::tempdir_in("/tmp").unwrap();
         let place = places(root.path()).of(&"a8s".parse().unwrap());
         for _ in 0..2 {
             place.check(None).unwrap();
