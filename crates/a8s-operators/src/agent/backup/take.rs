@@ -181,7 +181,7 @@ async fn store_stream(
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
     use crate::agent::server::tests::{Fixture, as_server_user_in, scenario};
