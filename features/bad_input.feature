@@ -50,6 +50,7 @@ Feature: Bad input
     And the reason is one clear sentence
     And standard output does not say "uccess"
     And standard output does not say "appears to be ready"
+    And there is no file ".a9s"
 
     Examples:
       | line                                       |

@@ -358,7 +358,8 @@ Feature: Answers for programs
       | command                         | format | finding             | class   |
       | cluster status                  | yaml   | no-cluster          | missing |
       | delete cluster a8s -c a8s --all | json   | confirmation-needed | refused |
-      | create pg instance --name solo  | yaml   | config-missing      | missing |
+      | create pg instance --name solo  | yaml   | no-cluster          | missing |
+      | cluster pwd                     | yaml   | config-missing      | missing |
       | pg apply --sql 'SELECT 1'       | yaml   | no-instance-named   | usage   |
       | images load -p embedded         | json   | images-unsupported  | refused |
       | run nowhere.yaml                | json   | no-playbook         | missing |

@@ -75,6 +75,23 @@ Feature: The program itself
     And standard output is "{home}/elsewhere"
     And standard output ends without a newline
 
+  Scenario Outline: Who was given a cluster has made none, and needs no configuration before: create pg <command>
+    Given an empty home and no cluster
+    When I run `a9s create pg <command> --no-apply --dry-run --yes`
+    Then the command succeeds
+    And there is no file ".a9s"
+    When I run `a9s create pg <command> --no-apply --yes`
+    Then the command succeeds
+    And standard output says "The working directory is {home}/a9s"
+    And the file ".a9s" says "WorkingDir: {home}/a9s"
+
+    Examples:
+      | command                    |
+      | instance                   |
+      | backup -i solo             |
+      | restore -b nightly -i solo |
+      | servicebinding -i solo     |
+
   @negative
   Scenario Outline: A configuration that <is>
     Given an empty home and no cluster

@@ -28,10 +28,10 @@ pub struct CreateBackup {
 
 impl CreateBackup {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
-        let directory = session.working_directory()?;
+        let (access, reference) = session.block_on(async |_| self.order.reach(Kind::Backup, &self.name).await)?;
+        let directory = session.generated_directory(&self.order.run)?;
         session.block_on(async |cancel| {
-            let (access, reference) = self.order.reach(Kind::Backup, &self.name).await?;
-            let (name, namespace) = (self.name, reference.namespace.clone());
+            let (name, namespace) = (&self.name, reference.namespace.clone());
             let backup = order::backup(reference, &self.service_instance, self.max_retries.as_ref());
             let path = backup.file(&directory.user_manifests());
             let order = Order {

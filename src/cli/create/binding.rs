@@ -35,9 +35,10 @@ pub struct CreateBinding {
 
 impl CreateBinding {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
-        let directory = session.working_directory()?;
+        let (access, reference) =
+            session.block_on(async |_| self.order.reach(Kind::ServiceBinding, &self.name).await)?;
+        let directory = session.generated_directory(&self.order.run)?;
         session.block_on(async |cancel| {
-            let (access, reference) = self.order.reach(Kind::ServiceBinding, &self.name).await?;
             let instance = Reference {
                 kind: Kind::Instance,
                 namespace: self.instance_namespace.clone().unwrap_or_else(|| reference.namespace.clone()),

@@ -76,10 +76,10 @@ fn text(value: &Value) -> String {
 
 impl CreateInstance {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
-        let directory = session.working_directory()?;
+        let access = self.cluster.access();
+        let instance = session.block_on(async |_| self.instance(session, &access).await)?;
+        let directory = session.generated_directory(&self.run)?;
         session.block_on(async |cancel| {
-            let access = self.cluster.access();
-            let instance = self.instance(session, &access).await?;
             let path = instance.resource().file(&directory.user_manifests());
             session.console.heading("Creating a a8s Postgres Service Instance...");
             let plan = self.plan(&access, &instance, path.clone());

@@ -34,12 +34,15 @@ pub struct CreateRestore {
 
 impl CreateRestore {
     pub(super) fn run(self, session: &Session) -> Result<(), Finding> {
-        let directory = session.working_directory()?;
-        session.block_on(async |cancel| {
+        let (access, reference, backup, into) = session.block_on(async |_| {
             let (access, reference) = self.order.reach(Kind::Restore, &self.name).await?;
-            let (name, namespace) = (&self.name, reference.namespace.clone());
-            let backup = Reference::new(Kind::Backup, &namespace, &self.backup);
+            let backup = Reference::new(Kind::Backup, &reference.namespace, &self.backup);
             let into = self.destination(&access, &reference, &backup).await?;
+            Ok((access, reference, backup, into))
+        })?;
+        let directory = session.generated_directory(&self.order.run)?;
+        session.block_on(async |cancel| {
+            let (name, namespace) = (&self.name, reference.namespace.clone());
             let instance = match &into {
                 Destination::There(name) => name,
                 Destination::Made(resource) => &resource.reference.name,
