@@ -29,7 +29,7 @@ Feature: SQL in an instance
     When I apply the file "broken.sql" to "solo"
     Then the command fails with exit code 1
     And standard error says "the SQL failed in the pod solo-0: broken.sql:3"
-    And standard error says "Statements before the failing one have taken effect, unless the file has a transaction."
+    And standard error says "Statements before the failing one have taken effect, unless BEGIN was among them."
     And standard error says "nowhere"
     And standard output does not say "Successfully applied"
     And "solo" answers "SELECT count(*) FROM first WHERE n = 3" with "0"
@@ -64,6 +64,23 @@ Feature: SQL in an instance
     When I apply the statement "SELECT nothing FROM nowhere" to "solo"
     Then the command fails with exit code 1
     And standard error says "nowhere"
+
+  Scenario: Of several statements, those before the failing one stay, and that is said
+    When I apply the statement "CREATE TABLE kept (n int); SELECT nothing FROM nowhere" to "solo"
+    Then the command fails with exit code 1
+    And standard error says "Statements before the failing one have taken effect, unless BEGIN was among them."
+    And "solo" answers "SELECT count(*) FROM kept" with "0"
+
+  Scenario: What the server says besides is shown
+    Given an SQL file "notices.sql":
+      """
+      DROP TABLE IF EXISTS nowhere;
+      DO $$ BEGIN RAISE WARNING 'half way'; END $$;
+      """
+    When I apply the file "notices.sql" to "solo"
+    Then the command succeeds
+    And standard error says "notices.sql:1: NOTICE:  table"
+    And standard error says "notices.sql:2: WARNING:  half way"
 
   Scenario: A statement with quotes, dollars and semicolons arrives as it was typed
     When I apply the statement "SELECT 'it''s $HOME; `id` \\ é' AS said" to "solo"
@@ -135,6 +152,7 @@ Feature: SQL in an instance
       | what                     | flags                                | code | word      |
       | A file that is not there | -i solo --file missing.sql           | 3    | Can't upload file missing.sql: No such file or directory |
       | What is not a file       | -i solo --file .                     | 3    | Can't upload file .: it is not a file |
+      | Standard input           | -i solo --file -                     | 3    | a9s pg psql NAME -- -v ON_ERROR_STOP=1 |
       | No such database         | -i solo --database nix --sql 'SELECT 1' | 1 | nix       |
 
     @full

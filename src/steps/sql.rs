@@ -164,8 +164,9 @@ impl Query {
         if ended.code != Some(0) && !sabotage::sabotaged!("sql-errors-are-passed-over") {
             return Err(self.failure(&pod, &ended));
         }
-        for line in ended.stderr.lines() {
-            context.note(self.rename(line));
+        // Notices and warnings of the server, which whoever wrote the SQL may have asked for.
+        for line in ended.stderr.lines().filter(|line| !line.trim().is_empty()) {
+            context.warn(clip(&self.rename(line)));
         }
         Ok(pod)
     }
@@ -218,21 +219,31 @@ impl Query {
     }
 
     fn failure(&self, pod: &str, ended: &Ended) -> Finding {
-        let lines: Vec<String> = ended.stderr.lines().map(|line| clip(&self.rename(line))).collect();
-        let error =
-            lines.iter().find(|line| line.contains("ERROR:") || line.contains("FATAL:") || line.contains("error:"));
-        let said = error.or_else(|| lines.iter().find(|line| !line.trim().is_empty()));
+        let mut lines: Vec<String> = ended.stderr.lines().map(|line| clip(&self.rename(line))).collect();
+        let is_error = |line: &String| ["ERROR:", "FATAL:", "error:"].iter().any(|word| line.contains(word));
+        let error = lines.iter().position(is_error).or_else(|| lines.iter().position(|line| !line.trim().is_empty()));
+        // There may be many notices before it, and what it says in detail comes after it.
+        lines.drain(..error.unwrap_or_default());
+        let said = error.and_then(|_| lines.first());
         let cause = match (said, ended.code) {
             (Some(line), _) => format!("the SQL failed in the pod {pod}: {line}"),
             (None, Some(code)) => format!("psql ended with exit code {code} in the pod {pod}"),
             (None, None) => format!("the SQL was cut off in the pod {pod}: {}", ended.message),
         };
         let id = if ended.code.is_some() { Id::SqlFailed } else { Id::SqlCutOff };
-        let finding = Finding::new(id, cause).with("psql", lines.into_iter().take(ERROR_LINES));
-        match self.source {
-            Source::File(_) => finding
-                .advise("Statements before the failing one have taken effect, unless the file has a transaction."),
-            Source::Statement(_) => finding,
+        Finding::new(id, cause).with("psql", lines.into_iter().take(ERROR_LINES))
+    }
+
+    /// A failure, with what may have been done before it: each statement is a transaction of its own.
+    fn advised(&self, finding: Finding) -> Finding {
+        let may_be_several = match &self.source {
+            Source::File(_) => true,
+            // Only the server knows what is quoted in it.
+            Source::Statement(text) => text.trim_end_matches(|c: char| c == ';' || c.is_whitespace()).contains(';'),
+        };
+        match matches!(finding.id, Id::SqlFailed | Id::SqlCutOff) && may_be_several {
+            true => finding.advise("Statements before the failing one have taken effect, unless BEGIN was among them."),
+            false => finding,
         }
     }
 
@@ -250,13 +261,26 @@ impl Query {
 /// # Errors
 /// It is not there, can't be read, or is no file.
 pub fn open_file(path: &std::path::Path) -> Result<(std::fs::File, u64), Finding> {
-    let failed = |why: String| Finding::new(Id::NoFile, format!("Can't upload file {}: {why}", path.display()));
+    let failed = |why: String| {
+        let finding = Finding::new(Id::NoFile, format!("Can't upload file {}: {why}", path.display()));
+        match is_piped(path) {
+            true => finding.advise("What comes from a pipe is for: a9s pg psql NAME -- -v ON_ERROR_STOP=1"),
+            false => finding,
+        }
+    };
     let file = std::fs::File::open(crate::caller::path(path)).map_err(|error| failed(error.to_string()))?;
     let metadata = file.metadata().map_err(|error| failed(error.to_string()))?;
     if !metadata.is_file() {
         return Err(failed("it is not a file".to_owned()));
     }
     Ok((file, metadata.len()))
+}
+
+/// Whether a path stands for standard input or another pipe, whose length nobody knows.
+fn is_piped(path: &std::path::Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    let is_fifo = |it: std::fs::Metadata| it.file_type().is_fifo();
+    path == std::path::Path::new("-") || std::fs::metadata(crate::caller::path(path)).is_ok_and(is_fifo)
 }
 
 /// A file name of harmless characters, so that the uploaded file can be recognised.
@@ -322,7 +346,8 @@ impl Step for Sql {
             let mut output = self.output.lock().unwrap_or_else(PoisonError::into_inner);
             output(bytes);
         };
-        let pod = self.query.carry_out(context, &mut output).await?;
+        let carried_out = self.query.carry_out(context, &mut output).await;
+        let pod = carried_out.map_err(|finding| self.query.advised(finding))?;
         *self.pod.lock().unwrap_or_else(PoisonError::into_inner) = Some(pod);
         Ok(())
     }
@@ -371,6 +396,38 @@ mod tests {
             "the SQL failed in the pod solo-0: posts/broken.sql:3: ERROR:  relation \"nowhere\" does not exist"
         );
         assert_eq!(finding.class(), Class::Failed);
+    }
+
+    #[test]
+    fn an_error_has_its_details_whatever_was_said_before_it() {
+        let query = query(Source::File("load.sql".into()), false);
+        let notices = "psql:<stdin>:1: NOTICE:  table \"t\" does not exist, skipping\n".repeat(ERROR_LINES);
+        let error = "psql:<stdin>:9: ERROR:  duplicate key\nDETAIL:  Key (id)=(1) already exists.\n";
+        let ended = Ended { code: Some(3), stderr: notices + error, message: String::new() };
+        let finding = query.failure("solo-0", &ended);
+        assert_eq!(finding.cause, "the SQL failed in the pod solo-0: load.sql:9: ERROR:  duplicate key");
+        assert_eq!(
+            finding.evidence[0].lines,
+            ["load.sql:9: ERROR:  duplicate key", "DETAIL:  Key (id)=(1) already exists."]
+        );
+    }
+
+    #[test]
+    fn what_several_statements_have_done_before_one_failed_is_said() {
+        let advice = |id, text: &str| {
+            query(Source::Statement(text.to_owned()), false).advised(Finding::new(id, "it failed")).advice
+        };
+        let said = ["Statements before the failing one have taken effect, unless BEGIN was among them."];
+        assert_eq!(advice(Id::SqlFailed, "INSERT INTO t VALUES (1); SELECT 1/0;"), said);
+        assert!(advice(Id::SqlFailed, "SELECT 1/0;\n").is_empty());
+        assert!(advice(Id::NoInstance, "SELECT 1; SELECT 1/0").is_empty());
+    }
+
+    #[test]
+    fn whoever_names_a_pipe_is_told_what_takes_it() {
+        let advice = open_file(std::path::Path::new("-")).unwrap_err().advice;
+        assert_eq!(advice, ["What comes from a pipe is for: a9s pg psql NAME -- -v ON_ERROR_STOP=1"]);
+        assert!(open_file(std::path::Path::new("/tmp")).unwrap_err().advice.is_empty());
     }
 
     #[test]
