@@ -42,6 +42,9 @@ Feature: Bad input
       | run play.yaml --repeat 0                                 | '0'                                                      |
       | pg verify nightly -i solo                                | the backup tells                                         |
       | pg connect                                               | NAME                                                     |
+      | pg apply -i solo --sql ''                                | '--sql                                                   |
+      | pg apply -i solo --database '' --sql 'SELECT 1'          | '--database                                              |
+      | pg check -i solo --sql '' --is ''                        | '--sql                                                   |
 
   Scenario Outline: Nothing to work on: a9s <line>
     Given an empty home and no cluster

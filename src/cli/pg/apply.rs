@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 
 use super::Named;
@@ -21,11 +22,11 @@ pub struct Apply {
     /// File of SQL on this machine
     #[arg(short, long, value_name = "FILE")]
     file: Option<PathBuf>,
-    /// SQL
-    #[arg(long, value_name = "STATEMENT")]
+    /// SQL; of several statements, each is a transaction of its own
+    #[arg(long, value_name = "STATEMENT", value_parser = NonEmptyStringValueParser::new())]
     sql: Option<String>,
     /// Database to run it in
-    #[arg(long, value_name = "DATABASE", default_value = DATABASE)]
+    #[arg(long, value_name = "DATABASE", default_value = DATABASE, value_parser = NonEmptyStringValueParser::new())]
     database: String,
     /// Keep the uploaded file in the pod
     #[arg(long)]

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use serde_json::json;
 
 use super::Named;
@@ -19,13 +20,13 @@ use crate::steps::sql::{PLAIN, Query, Source};
 #[derive(Debug, Args)]
 pub struct Check {
     /// The question, in SQL
-    #[arg(long, value_name = "STATEMENT")]
+    #[arg(long, value_name = "STATEMENT", value_parser = NonEmptyStringValueParser::new())]
     sql: String,
     /// The answer: rows one below the other, columns separated by |
     #[arg(long, value_name = "TEXT")]
     is: String,
     /// Database to ask
-    #[arg(long, value_name = "DATABASE", default_value = DATABASE)]
+    #[arg(long, value_name = "DATABASE", default_value = DATABASE, value_parser = NonEmptyStringValueParser::new())]
     database: String,
     #[command(flatten)]
     cluster: ClusterTarget,

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use a8s_operators::agent::SQL_PORT;
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 use fs_err::os::unix::fs::OpenOptionsExt;
 use kube::Client;
 use serde_json::json;
@@ -39,7 +40,7 @@ pub struct Connect {
     #[arg(long, value_name = "[NAMESPACE/]NAME")]
     binding: Option<Binding>,
     /// Database of the URL
-    #[arg(long, value_name = "DATABASE", default_value = DATABASE)]
+    #[arg(long, value_name = "DATABASE", default_value = DATABASE, value_parser = NonEmptyStringValueParser::new())]
     database: String,
     /// Put the password into the URL also where the output is no terminal
     #[arg(long)]

@@ -3,6 +3,7 @@
 use std::sync::atomic::Ordering;
 
 use clap::Args;
+use clap::builder::NonEmptyStringValueParser;
 
 use super::Named;
 use crate::cli::Session;
@@ -25,7 +26,7 @@ pub struct Psql {
     #[arg(value_name = "NAME", required_unless_present = "service_instance", conflicts_with = "service_instance")]
     name: Option<ObjectName>,
     /// Database to begin in
-    #[arg(long, value_name = "DATABASE", default_value = DATABASE)]
+    #[arg(long, value_name = "DATABASE", default_value = DATABASE, value_parser = NonEmptyStringValueParser::new())]
     database: String,
     #[command(flatten)]
     cluster: ClusterTarget,
