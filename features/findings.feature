@@ -19,6 +19,7 @@ Feature: Findings
       | finding            | why                                       | variable      | value             | line                               | words                                                                  |
       | state-unreadable   | a file is where the clusters should be    | A9S_STATE_DIR | {home}/in-the-way | cluster list                       | {home}/in-the-way                                                      |
       | state-directory    | the directory of the clusters is relative | A9S_STATE_DIR | here              | cluster status                     | A9S_STATE_DIR is not an absolute path: here                            |
+      | usage              | the variable names no provider            | A9S_PROVIDER  | nimbus            | cluster list                       | A9S_PROVIDER: The selected Kubernetes provider nimbus is not valid     |
       | no-cluster         | there is none                             |               |                   | cluster status                     | there is no embedded cluster a8s                                       |
       | no-cluster         | there is no kubeconfig                    | KUBECONFIG    | {home}/nowhere    | list pg instances                  | there is no kubeconfig: none of {home}/nowhere exists                  |
       | config-missing     | there is no configuration                 |               |                   | cluster pwd                        | There is no config, yet: {home}/.a9s does not name a working directory |

@@ -114,8 +114,9 @@ pub fn namespace_of_context(text: &str) -> Result<Namespace, Finding> {
 /// Arguments that name a provider and one of its clusters.
 #[derive(Debug, Clone, Args)]
 pub struct ProviderChoice {
-    /// What makes the cluster: embedded, kind or minikube [default: Provider in ~/.a9s, else embedded]
-    #[arg(short, long, global = true, value_name = "PROVIDER", env = "A9S_PROVIDER", hide_env_values = true)]
+    /// What makes the cluster: embedded, kind or minikube [default: $A9S_PROVIDER, else Provider in ~/.a9s, else
+    /// embedded]
+    #[arg(short, long, global = true, value_name = "PROVIDER")]
     pub provider: Option<ProviderName>,
 }
 

@@ -26,8 +26,7 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
-use clap::builder::Resettable;
-use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use self::arguments::Global;
 use self::progress::eprint_line;
@@ -99,9 +98,7 @@ pub fn main_with(words: impl IntoIterator<Item = OsString>, features: fn() -> So
 
 /// Runs a command inside of this process, for the [`caller`] of this thread, and gives its exit code.
 pub fn run_in_process(words: &[String]) -> u8 {
-    // What the parser would take from the process' environment is the caller's to say.
-    let parsed = for_caller(Cli::command()).try_get_matches_from(words);
-    match parsed.and_then(|matches| Cli::from_arg_matches(&matches)) {
+    match Cli::try_parse_from(words) {
         Ok(cli) => carry_out(cli, Sources::default),
         Err(error) => {
             let text = error.render().to_string();
@@ -117,17 +114,6 @@ pub fn run_in_process(words: &[String]) -> u8 {
 
 fn refusal(error: &clap::Error) -> u8 {
     if error.use_stderr() { exit_code(Class::Usage) } else { 0 }
-}
-
-fn for_caller(command: clap::Command) -> clap::Command {
-    command
-        .mut_args(|argument| match argument.get_env().map(caller::variable) {
-            None => argument,
-            Some(None) => argument.env(Resettable::Reset),
-            // The parser wants it for ever; this is for the suite alone, and short.
-            Some(Some(value)) => argument.env(Resettable::Reset).default_value(&*Box::leak(value.into_boxed_os_str())),
-        })
-        .mut_subcommands(for_caller)
 }
 
 fn carry_out(cli: Cli, features: fn() -> Sources) -> u8 {

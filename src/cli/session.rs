@@ -15,6 +15,7 @@ use super::console::Console;
 use super::interrupt::Ear;
 use super::progress::Progress;
 use super::prompt;
+use crate::caller;
 use crate::config::{ConfigFile, WorkingDirectory};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::DOES_IT_RUN;
@@ -40,6 +41,9 @@ async fn until_interrupted<T>(cancel: &Cancel, work: impl Future<Output = Result
         () = cancel.cancelled() => work.now_or_never().unwrap_or_else(|| Err(interrupted())),
     }
 }
+
+/// The variable that names the provider, where no flag does.
+const PROVIDER: &str = "A9S_PROVIDER";
 
 /// How long a cluster may take to say how it is, before a command does anything.
 const LOOK: Duration = Duration::from_secs(60);
@@ -203,15 +207,23 @@ impl Session {
     /// It is not supported, or the configuration can't be read.
     pub fn provider(&self, choice: &ProviderChoice, options: provider::Options) -> Result<Arc<dyn Provider>, Finding> {
         let file = ConfigFile::of_user()?;
-        let (name, why) = match (choice.provider, file.read()?.provider) {
-            (Some(name), _) => (name, "as named".to_owned()),
-            (None, Some(text)) => {
+        let configured = file.read()?.provider;
+        // As elsewhere, one that is empty is not set: a script or a workflow has nothing to say there.
+        let variable = caller::variable(PROVIDER).filter(|value| !value.is_empty());
+        let (name, why) = match (choice.provider, variable, configured) {
+            (Some(name), ..) => (name, "as named".to_owned()),
+            (None, Some(value), _) => {
+                let parsed = value.to_string_lossy().parse::<provider::Name>();
+                let named = parsed.map_err(|why| Finding::new(Id::Usage, format!("{PROVIDER}: {why}")))?;
+                (named, format!("by {PROVIDER}"))
+            }
+            (None, None, Some(text)) => {
                 let parsed = text.parse().map_err(|why: String| {
                     Finding::new(Id::ConfigDamaged, format!("{}: {why}", file.path().display()))
                 })?;
                 (parsed, format!("by {}", file.path().display()))
             }
-            (None, None) => (provider::Name::default(), "the default".to_owned()),
+            (None, None, None) => (provider::Name::default(), "the default".to_owned()),
         };
         let provider = provider::of_name(name, options)?;
         self.console.success(format!("Using {name} ({why})"));
@@ -246,7 +258,7 @@ impl Session {
 
     fn choose(&self, proposal: &Path) -> Result<PathBuf, Finding> {
         // Without a terminal there is nobody to ask, and the proposal harms nobody.
-        if self.global.yes || !crate::caller::can_answer() {
+        if self.global.yes || !caller::can_answer() {
             return Ok(proposal.to_owned());
         }
         let declined = || Finding::new(Id::Declined, "no working directory was chosen");
@@ -333,10 +345,35 @@ fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
     use std::future::pending;
     use std::time::Instant;
 
     use super::*;
+    use crate::caller::Caller;
+    use crate::provider::Name;
+
+    #[test]
+    fn a_variable_names_the_provider_and_an_empty_one_none() {
+        let named = |value: &str| {
+            let variables = vec![("HOME".into(), "/nowhere".into()), (PROVIDER.into(), value.into())];
+            let (directory, program) = ("/".into(), "/bin/true".into());
+            let caller = Caller { variables, directory, program, said: RefCell::default() };
+            let global = Global { yes: false, verbose: false, show_commands: false, output: None };
+            let look = || {
+                let session = Session::silent(global, Cancel::new());
+                let provider = session.provider(&ProviderChoice { provider: None }, provider::Options::default());
+                provider.map(|provider| provider.name())
+            };
+            caller::instead(caller, look).0
+        };
+        assert_eq!(named("kind").unwrap(), Name::Kind);
+        assert_eq!(named("").unwrap(), Name::Embedded);
+        let finding = named("nimbus").unwrap_err();
+        assert_eq!(finding.id, Id::Usage);
+        let words = "A9S_PROVIDER: The selected Kubernetes provider nimbus is not valid.";
+        assert!(finding.cause.starts_with(words), "{finding:?}");
+    }
 
     #[test]
     fn what_does_not_end_is_not_waited_for() {

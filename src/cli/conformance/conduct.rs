@@ -24,16 +24,22 @@ pub struct Conduct {
     pub features: Option<PathBuf>,
 
     /// Test this program instead of the one that runs
-    #[arg(long, value_name = "FILE", env = "A9S_BIN", hide = true, hide_env_values = true)]
-    pub program: Option<PathBuf>,
+    #[arg(long, value_name = "FILE", hide = true)]
+    program: Option<PathBuf>,
 }
 
 impl Conduct {
+    /// The program to test, if it is another than the one that runs.
+    pub fn program(&self) -> Option<PathBuf> {
+        let variable = || caller::variable("A9S_BIN").filter(|path| !path.is_empty()).map(PathBuf::from);
+        self.program.clone().or_else(variable)
+    }
+
     /// The same, for a process of its own.
     pub fn arguments(&self) -> Vec<OsString> {
         let mut arguments: Vec<OsString> = vec!["--jobs".into(), self.jobs.to_string().into()];
         arguments.extend(self.disruptive.then(|| OsString::from("--disruptive")));
-        for (flag, path) in [("--features", &self.features), ("--program", &self.program)] {
+        for (flag, path) in [("--features", &self.features), ("--program", &self.program())] {
             arguments.extend(path.iter().flat_map(|path| [flag.into(), caller::path(path).into_os_string()]));
         }
         arguments

@@ -89,8 +89,8 @@ impl RunSuite {
     /// # Errors
     /// The run could not begin.
     fn ran(&self, session: &Session, sources: &Sources) -> Result<Ran, Finding> {
-        let program = match &self.conduct.program {
-            Some(program) => program.clone(),
+        let program = match self.conduct.program() {
+            Some(program) => program,
             None => caller::program().map_err(|error| Finding::new(Id::Internal, error))?,
         };
         let from_folder = self.conduct.features.as_deref().map(Sources::from_directory).transpose();
