@@ -369,6 +369,11 @@ Feature: Service bindings
     Then it ends with the finding "no-service-binding"
     And standard error says "names no instance"
 
+  @full @process @linux
+  Scenario: A copy that psql makes into a file of a full disk has failed
+    When I run `a9s pg psql solo -- -c 'COPY (SELECT 1) TO STDOUT'` where standard output is full
+    Then it ends with the finding "output-unwritable"
+
   @full
   Scenario: psql in an instance, with its exit code
     When I run `a9s pg psql solo -- -Atc 'SELECT 6 * 7'`

@@ -36,12 +36,18 @@ impl Drop for Raw {
 /// Since when API servers carry the end of one stream (`v5.channel.k8s.io`). Before, it would be the end of all.
 const CLOSES_SINCE: u32 = 30;
 
-/// Runs a command with the streams of the caller, until it ends. `farewell` is what makes the command end where the end of
-/// its input cannot be carried.
+/// Runs a command with the streams of the caller, until it ends; its standard output goes to `answer`. `farewell` is what
+/// makes the command end where the end of its input cannot be carried.
 ///
 /// # Errors
 /// The command can't be started: no such pod or container, forbidden, unreachable.
-pub async fn run(client: Client, container: &Container, command: Vec<String>, farewell: &[u8]) -> Result<Ended, Error> {
+pub async fn run(
+    client: Client,
+    container: &Container,
+    command: Vec<String>,
+    farewell: &[u8],
+    answer: impl FnMut(&[u8]),
+) -> Result<Ended, Error> {
     let what = format!("run a command in the pod {}/{}", container.namespace, container.pod);
     let is_terminal = caller::can_answer() && caller::is_read_by_a_person();
     let pods: Api<Pod> = Api::namespaced(client.clone(), &container.namespace);
@@ -83,10 +89,8 @@ pub async fn run(client: Client, container: &Container, command: Vec<String>, fa
         }
         std::future::pending::<()>().await;
     };
-    // A reader that went away is no error; the program is read to its end all the same.
-    let output = copy(output, |bytes| drop(caller::write(bytes)));
     let streams = async {
-        tokio::join!(output, copy(errors, |bytes| caller::write_error(bytes)));
+        tokio::join!(copy(output, answer), copy(errors, |bytes| caller::write_error(bytes)));
     };
     let status = tokio::select! {
         status = end(streams, status) => status,

@@ -264,7 +264,7 @@ pub fn open_file(path: &std::path::Path) -> Result<(std::fs::File, u64), Finding
     let failed = |why: String| {
         let finding = Finding::new(Id::NoFile, format!("Can't upload file {}: {why}", path.display()));
         match is_piped(path) {
-            true => finding.advise("What comes from a pipe is for: a9s pg psql NAME -- -v ON_ERROR_STOP=1"),
+            true => finding.advise("What comes from a pipe is for: a9s pg psql NAME -- -v ON_ERROR_STOP=1 -f -"),
             false => finding,
         }
     };
@@ -426,7 +426,7 @@ mod tests {
     #[test]
     fn whoever_names_a_pipe_is_told_what_takes_it() {
         let advice = open_file(std::path::Path::new("-")).unwrap_err().advice;
-        assert_eq!(advice, ["What comes from a pipe is for: a9s pg psql NAME -- -v ON_ERROR_STOP=1"]);
+        assert_eq!(advice, ["What comes from a pipe is for: a9s pg psql NAME -- -v ON_ERROR_STOP=1 -f -"]);
         assert!(open_file(std::path::Path::new("/tmp")).unwrap_err().advice.is_empty());
     }
 

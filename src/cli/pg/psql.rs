@@ -53,7 +53,9 @@ impl Psql {
             let mut command = ["psql", "-U", "postgres", "-d", database].map(str::to_owned).to_vec();
             command.extend(self.arguments.iter().cloned());
             let container = Container::postgres(namespace.as_str(), &pod);
-            let ended = terminal::run(client, &container, command, FAREWELL).await?;
+            // What can't be written is told at the end: whoever copies a table into a file has to know.
+            let answer = |bytes: &[u8]| session.console.raw(bytes);
+            let ended = terminal::run(client, &container, command, FAREWELL, answer).await?;
             ended.code.ok_or_else(|| Finding::new(Id::PsqlCutOff, format!("psql was cut off: {}", ended.message)))
         })?;
         session.exit_code.store(u8::try_from(code).unwrap_or(Class::Failed.exit_code()), Ordering::Relaxed);
