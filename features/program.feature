@@ -63,6 +63,12 @@ Feature: The program itself
       | conformance list | goes away after a line  |
       | --help           | is gone                 |
 
+  Scenario: A flag of the Go tool that has nothing to do here is taken, and that is said
+    Given an empty home and no cluster
+    When I run `a9s create stack a8s --stack builtin --no-precheck --no-apply --yes`
+    Then the command succeeds
+    And standard error says "--no-precheck has no effect: this command does not check this machine"
+
   Scenario: The working directory, for scripts
     Given an empty home and no cluster
     And the file ".a9s" with:

@@ -40,6 +40,9 @@ struct CreateStackA8s {
     /// Only write the manifests, for those who apply them by other means; no cluster is asked
     #[arg(long, conflicts_with_all = ["cluster_name", "context", "kubeconfig"])]
     no_apply: bool,
+    /// No effect: this command does not check this machine
+    #[arg(long, hide = true)]
+    no_precheck: bool,
     #[command(flatten)]
     run: Run,
 }
@@ -173,6 +176,10 @@ impl CreateStackA8s {
     }
 
     fn run(self, session: &Session) -> Result<(), Finding> {
+        if self.no_precheck {
+            // The Go tool has it.
+            session.warn("--no-precheck has no effect: this command does not check this machine");
+        }
         if self.no_apply {
             return self.write(session);
         }
