@@ -432,6 +432,7 @@ Feature: Looking at what is there
     When I run `a9s <command>`
     Then the command fails with exit code 3
     And standard error says "<words>"
+    And standard error says "-A lists those there are."
     And the reason is one clear sentence
     When I run `a9s <command> -o json`
     Then the command fails with exit code 3
@@ -453,6 +454,7 @@ Feature: Looking at what is there
     When I run `a9s create pg <order>`
     Then the command fails with exit code 3
     And standard error says "<words>"
+    And standard error says "-A lists those there are."
     And there are 1 manifests
     And the program has sent no changing request
 

@@ -161,3 +161,4 @@ Feature: SQL in an instance
       | Neither file nor text    | -i solo                              | 2    | --sql     |
       | Both file and text       | -i solo --file a.sql --sql 'SELECT 1' | 2    | --sql    |
       | No such instance         | -i nobody --sql 'SELECT 1'           | 3    | Can't find primary pod of service instance: {namespace}/nobody: the instance does not exist |
+      | It may be elsewhere      | -i nobody --sql 'SELECT 1'           | 3    | a9s list pg instance -A lists those there are. |

@@ -70,8 +70,7 @@ impl DescribePg {
 /// The finding that a custom resource is not there.
 pub fn not_there(reference: &Reference) -> Finding {
     let Reference { kind, namespace, name, .. } = reference;
-    let cause = format!("there is no {} {name} in the namespace {namespace}", kind.noun());
-    Finding::new(kind.missing(), cause).advise(format!("a9s list pg {} -A lists those there are.", kind.argument()))
+    kind.missing(format!("there is no {} {name} in the namespace {namespace}", kind.noun()))
 }
 
 fn render(kind: Kind, description: &Description, now: Timestamp) -> Result<String, Finding> {

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::names::{Namespace, ObjectName};
-use crate::finding::Id;
+use crate::finding::{Finding, Id};
 use crate::yaml;
 
 /// The kinds of custom resources that commands work on.
@@ -92,14 +92,15 @@ impl Kind {
         }
     }
 
-    /// Identifier of the finding that there is none of a name.
-    pub const fn missing(self) -> Id {
-        match self {
+    /// The finding that there is none of a name. It may be in another namespace.
+    pub fn missing(self, cause: impl fmt::Display) -> Finding {
+        let id = match self {
             Self::Instance => Id::NoInstance,
             Self::Backup => Id::NoBackup,
             Self::Restore => Id::NoRestore,
             Self::ServiceBinding => Id::NoServiceBinding,
-        }
+        };
+        Finding::new(id, cause).advise(format!("a9s list pg {} -A lists those there are.", self.argument()))
     }
 
     /// How to reach its objects in an API version.

@@ -62,7 +62,7 @@ impl Failover {
         let reference = Reference::new(Kind::Instance, namespace, &self.instance);
         let Some(there) = resource::get(client, &reference).await? else {
             let cause = format!("there is no instance {name} in the namespace {namespace}");
-            return Err(Finding::new(Id::NoInstance, cause));
+            return Err(Kind::Instance.missing(cause));
         };
         capability::require(client, Capability::Failover).await?;
         let replicas = members::wanted(&there.data["spec"]);

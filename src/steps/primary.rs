@@ -31,8 +31,7 @@ pub async fn find(client: &Client, namespace: &Namespace, instance: &ObjectName)
     let missing = || format!("Can't find primary pod of service instance: {namespace}/{instance}");
     let reference = Reference::new(Kind::Instance, namespace, instance);
     let there = resource::get(client, &reference).await?;
-    let there =
-        there.ok_or_else(|| Finding::new(Id::NoInstance, format!("{}: the instance does not exist", missing())))?;
+    let there = there.ok_or_else(|| Kind::Instance.missing(format!("{}: the instance does not exist", missing())))?;
     if there.data["spec"]["replicas"] == 0 {
         return Err(Finding::new(Id::NoPrimary, format!("{}: the instance has no members", missing())));
     }

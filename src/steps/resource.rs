@@ -69,7 +69,7 @@ impl Step for Exists {
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
-        let missing = |why: &str| Finding::new(self.reference.kind.missing(), format!("{}{why}", self.otherwise));
+        let missing = |why: &str| self.reference.kind.missing(format!("{}{why}", self.otherwise));
         match get(&self.access.client().await?, &self.reference).await? {
             None => Err(missing("")),
             Some(there) if there.metadata.deletion_timestamp.is_some() => Err(missing(": it is being deleted")),

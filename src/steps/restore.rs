@@ -28,7 +28,7 @@ const MADE_FOR: &str = "a8s.a9s/made-for";
 fn no_backup(backup: &Reference) -> Finding {
     let Reference { namespace, name, .. } = backup;
     let cause = format!("Can't create restore for non-existing backup {name} in namespace {namespace}");
-    Finding::new(Kind::Backup.missing(), cause)
+    Kind::Backup.missing(cause)
 }
 
 /// A backup that is to be restored.
@@ -79,7 +79,7 @@ async fn copied(
     let Some((bytes, major)) = condition::made_of(backup) else {
         let to = &reference.name;
         let cause = format!("neither the instance {to} nor the instance {} is there to copy", source.name);
-        return Err(Finding::new(Kind::Instance.missing(), cause).advise(
+        return Err(Finding::new(Id::NoInstance, cause).advise(
             "Make an instance, a9s create pg instance --name NAME, and restore into it: a9s create pg restore -i NAME.",
         ));
     };

@@ -63,7 +63,7 @@ impl Subject {
     pub async fn of(client: &Client, backup: Reference) -> Result<Self, Finding> {
         let Some(object) = get(client, &backup).await? else {
             let cause = format!("there is no {backup} in the namespace {}", backup.namespace);
-            return Err(Finding::new(Kind::Backup.missing(), cause));
+            return Err(Kind::Backup.missing(cause));
         };
         let source = restore::source(&backup, &object)?;
         let uid = object.uid().unwrap_or_default();
