@@ -61,6 +61,7 @@ fn main() {
         api::a_services_address_that_was_taken_is_served_once_it_is_free,
         api::the_node_object_and_its_lease_are_there,
         crash::a_stopped_node_leaves_nothing_and_starts_its_pods_again,
+        crash::a_node_stops_in_time_while_a_pod_is_being_deleted,
         crash::a_killed_node_leaves_no_process_and_starts_its_pods_again,
     ];
     trials.extend(user::others());

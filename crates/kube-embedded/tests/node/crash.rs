@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::Stdio;
 use std::time::Duration;
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DeleteParams;
 use serde_json::json;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
@@ -45,6 +47,21 @@ pub async fn a_stopped_node_leaves_nothing_and_starts_its_pods_again() {
     let after = world.ready("a").await;
     assert_eq!(place(&pod_ip(&after)), place(&pod_ip(&before)));
     world.end().await;
+}
+
+pub async fn a_node_stops_in_time_while_a_pod_is_being_deleted() {
+    let world = World::new().await;
+    let script = "trap '' TERM; echo up; while :; do sleep 0.5; done";
+    world.pod("a", script, json!({}), json!({"terminationGracePeriodSeconds": 600})).await;
+    world.ready("a").await;
+    eventually("it ignores SIGTERM", || async { world.log("a").await == "up\n" }).await;
+    let pods = world.api::<Pod>();
+    pods.delete("a", &DeleteParams::default()).await.unwrap();
+    world.event("a", "Killing", "Stopping container c").await;
+    let begin = std::time::Instant::now();
+    world.end().await;
+    assert!(begin.elapsed() < Duration::from_secs(20), "{:?}", begin.elapsed());
+    assert!(pods.get_opt("a").await.unwrap().is_none(), "what was begun is done");
 }
 
 pub async fn a_killed_node_leaves_no_process_and_starts_its_pods_again() {

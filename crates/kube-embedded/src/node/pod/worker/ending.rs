@@ -12,6 +12,8 @@ use crate::node::pod::Message;
 
 /// Kubernetes' default grace period.
 const GRACE: Duration = Duration::from_secs(30);
+/// Between two attempts to remove a pod's object.
+const AGAIN: Duration = Duration::from_secs(1);
 /// The longest grace period, a century: clocks do not reach as far as the numbers that a pod may have.
 const LONGEST_GRACE: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
@@ -25,12 +27,12 @@ impl Worker {
     pub(super) fn stop_all(&mut self) {
         let deleted = self.pod.metadata.deletion_grace_period_seconds;
         let deleted = deleted.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
-        let grace = match self.end {
-            End::Stop => self.grace().min(self.context.options.stop_grace),
+        let own = match self.end {
             // kubelets give a pod that was removed by force two seconds.
             End::Gone => Duration::from_secs(2),
-            End::Deleted | End::No => deleted.unwrap_or_else(|| self.grace()),
+            End::Deleted | End::Stop | End::No => deleted.unwrap_or_else(|| self.grace()),
         };
+        let grace = if self.node_stops { own.min(self.context.options.stop_grace) } else { own };
         for index in 0..self.slots.len() {
             self.stop_one(index, grace);
         }
@@ -68,7 +70,7 @@ impl Worker {
                 if self.pod.metadata.finalizers.as_ref().is_some_and(|list| !list.is_empty()) {
                     self.write_status().await;
                 }
-                self.delete().await;
+                self.delete(inbox).await;
             }
             End::Gone => {}
         }
@@ -79,13 +81,14 @@ impl Worker {
         if let Some(Ok(address)) = self.frame.pod_ip.as_deref().map(str::parse) {
             self.context.addresses.release(address);
         }
-        // Others may still hold finalizers; there is nothing more to do for them.
-        if self.end != End::Gone {
+        // Others may still hold finalizers; there is nothing more to do for them. A node that stops hears of no end.
+        if self.end != End::Gone && !self.node_stops {
             while !matches!(inbox.recv().await, Some(Message::Gone | Message::Stop) | None) {}
         }
     }
 
-    pub(super) async fn delete(&mut self) {
+    /// Removes the object; tried again and again, unless the node stops.
+    pub(super) async fn delete(&mut self, inbox: &mut mpsc::UnboundedReceiver<Message>) {
         let parameters = DeleteParams {
             grace_period_seconds: Some(0),
             preconditions: Some(Preconditions { uid: self.pod.metadata.uid.clone(), resource_version: None }),
@@ -100,8 +103,10 @@ impl Worker {
                 }
                 Err(error) => {
                     tracing::warn!(pod = self.name(), %error, "a deleted pod was not removed");
-                    tokio::time::sleep(Duration::from_secs(1)).await;
-                    if self.context.client.apiserver_version().await.is_err() {
+                    if let Ok(message) = tokio::time::timeout(AGAIN, inbox.recv()).await {
+                        self.take_message(message.unwrap_or(Message::Stop));
+                    }
+                    if self.node_stops || self.end == End::Gone {
                         return;
                     }
                 }

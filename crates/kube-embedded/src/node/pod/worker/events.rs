@@ -28,7 +28,12 @@ impl Worker {
                 }
             }
             Message::Gone => self.end = End::Gone,
-            Message::Stop => self.end = if self.end == End::No { End::Stop } else { self.end },
+            Message::Stop => {
+                self.node_stops = true;
+                if self.end == End::No {
+                    self.end = End::Stop;
+                }
+            }
             Message::MaterialChanged { is_secret, name } => {
                 let (config_maps, secrets) = Material::names(&self.pod);
                 if if is_secret { secrets.contains(&name) } else { config_maps.contains(&name) } {

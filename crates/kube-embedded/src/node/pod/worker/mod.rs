@@ -70,6 +70,8 @@ struct Worker {
     inbox_of_reports: Option<mpsc::UnboundedReceiver<(usize, Report)>>,
     wake: Option<Instant>,
     end: End,
+    /// The node stops, and waits for this task.
+    node_stops: bool,
 }
 
 /// Whether the pod shall go on.
@@ -113,6 +115,7 @@ impl Worker {
             inbox_of_reports: Some(inbox),
             wake: None,
             end: End::No,
+            node_stops: false,
         }
     }
 
@@ -124,6 +127,7 @@ impl Worker {
         self.keep_address();
         self.note_deletion();
         let mut written = Some(written);
+        let mut is_told = true;
         loop {
             self.wake = None;
             if *is_clean.borrow_and_update() {
@@ -147,7 +151,11 @@ impl Worker {
                         self.take_report(index, report);
                     }
                 }
-                message = inbox.recv() => self.take_message(message.unwrap_or(Message::Stop)),
+                message = inbox.recv(), if is_told => {
+                    // Nobody tells anything to a pod that is gone, and an end is heard again and again.
+                    is_told = message.is_some();
+                    self.take_message(message.unwrap_or(Message::Stop));
+                }
                 Ok(()) = names.changed() => self.write_hosts(),
                 Ok(()) = is_clean.changed() => {}
                 () = tokio::time::sleep_until(wake) => {}
