@@ -41,6 +41,7 @@ fn main() {
         lifecycle::a_missing_secret_is_waited_for,
         lifecycle::hooks_and_the_termination_message_are_heard,
         lifecycle::a_deleted_pod_gets_its_grace_period_and_leaves_nothing,
+        lifecycle::a_hook_that_takes_all_the_time_leaves_its_program_some,
         lifecycle::a_stubborn_pod_is_killed_with_everything_it_started,
         lifecycle::a_failing_liveness_probe_restarts_the_container,
         view::volumes_are_at_their_paths_and_private,

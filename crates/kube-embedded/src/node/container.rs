@@ -30,6 +30,8 @@ use crate::kubelet::ExitStatus;
 const LONGEST_MESSAGE: usize = 4096;
 /// Lines of the log that stand in for a termination message, with `FallbackToLogsOnError`.
 const MESSAGE_LINES: u64 = 80;
+/// The least time from SIGTERM to SIGKILL (kubelet's `minimumGracePeriodInSeconds`).
+pub const LEAST_GRACE: Duration = Duration::from_secs(2);
 /// How long the outputs of a container are read after its last process has been killed.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
@@ -307,7 +309,8 @@ async fn hook(
     Err("hooks of this kind are not supported by this node".into())
 }
 
-/// Ends the container: the hook, SIGTERM for its main process, SIGKILL at the deadline.
+/// Ends the container: the hook, SIGTERM for its main process, SIGKILL at the deadline. A hook is cut off there, too,
+/// and leaves the process some time.
 async fn end(
     context: &Arc<Context>,
     plans: &Plans,
@@ -321,6 +324,9 @@ async fn end(
         let limit = deadline.saturating_duration_since(Instant::now());
         tokio::select! {
             exit = child.wait() => return exit.ok(),
+            () = passed(&mut deadline, &mut stop) => {
+                tracing::warn!(container = plans.container.name, "a preStop hook was cut off");
+            }
             result = hook(context, plans, running, handler, limit) => if let Err(message) = result {
                 tracing::warn!(container = plans.container.name, message, "a preStop hook failed");
             }
@@ -329,17 +335,25 @@ async fn end(
     if let Some(pid) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
         let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
     }
-    loop {
-        tokio::select! {
-            exit = child.wait() => return exit.ok(),
-            () = tokio::time::sleep_until(deadline) => break,
-            Ok(()) = stop.changed() => if let Some(sooner) = *stop.borrow_and_update() {
-                deadline = deadline.min(sooner);
-            }
-        }
+    deadline = deadline.max(Instant::now() + LEAST_GRACE);
+    tokio::select! {
+        exit = child.wait() => return exit.ok(),
+        () = passed(&mut deadline, &mut stop) => {}
     }
     let _ = child.start_kill();
     child.wait().await.ok()
+}
+
+/// Waits until the deadline has passed, which may be moved forward meanwhile.
+async fn passed(deadline: &mut Instant, stop: &mut Stop) {
+    loop {
+        tokio::select! {
+            () = tokio::time::sleep_until(*deadline) => return,
+            Ok(()) = stop.changed() => if let Some(sooner) = *stop.borrow_and_update() {
+                *deadline = sooner.min(*deadline);
+            }
+        }
+    }
 }
 
 fn describe(plans: &Plans, exit: Option<SystemExit>, began: Timestamp, finished: Timestamp) -> Terminated {

@@ -1,5 +1,7 @@
 //! From the first process of a pod to the last.
 
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::DeleteParams;
 use serde_json::json;
 
 use crate::world::{World, eventually, is_ready, processes, state, status, waiting_reason};
@@ -143,6 +145,29 @@ pub async fn a_deleted_pod_gets_its_grace_period_and_leaves_nothing() {
     assert_eq!(processes(&world.directory), Vec::<String>::new());
     let left = world.directory.join("node/pods").join(pod.metadata.uid.unwrap());
     eventually("its files are gone", || async { !left.exists() }).await;
+    world.end().await;
+}
+
+pub async fn a_hook_that_takes_all_the_time_leaves_its_program_some() {
+    let world = World::new().await;
+    let path = world.directory.join("volumes/hooks");
+    let script = "trap 'echo > ${A9S_MOUNT_H:-/hooks}/bye; exit 0' TERM; echo up; while :; do sleep 0.05; done";
+    let more = json!({
+        "lifecycle": {"preStop": {"exec": {"command": ["sleep", "600"]}}},
+        "volumeMounts": [{"name": "h", "mountPath": "/hooks"}],
+    });
+    let volumes = json!([{"name": "h", "hostPath": {"path": path, "type": "DirectoryOrCreate"}}]);
+    let spec = json!({"volumes": volumes, "terminationGracePeriodSeconds": 600});
+    world.pod("a", script, more, spec).await;
+    world.ready("a").await;
+    eventually("it hears signals", || async { world.log("a").await == "up\n" }).await;
+    let pods = world.api::<Pod>();
+    pods.delete("a", &DeleteParams::default()).await.unwrap();
+    world.event("a", "Killing", "Stopping container c").await;
+    // The hook is cut off when the pod gets less time.
+    pods.delete("a", &DeleteParams { grace_period_seconds: Some(1), ..DeleteParams::default() }).await.unwrap();
+    eventually("the pod is gone", || async { pods.get_opt("a").await.unwrap().is_none() }).await;
+    assert!(path.join("bye").is_file(), "it was killed before it was asked to end");
     world.end().await;
 }
 

@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{End, Worker};
+use crate::node::container::LEAST_GRACE;
 use crate::node::events::Severity;
 use crate::node::pod::Message;
 
@@ -28,8 +29,8 @@ impl Worker {
         let deleted = self.pod.metadata.deletion_grace_period_seconds;
         let deleted = deleted.and_then(|seconds| u64::try_from(seconds).ok()).map(Duration::from_secs);
         let own = match self.end {
-            // kubelets give a pod that was removed by force two seconds.
-            End::Gone => Duration::from_secs(2),
+            // As kubelets give a pod that was removed by force.
+            End::Gone => LEAST_GRACE,
             End::Deleted | End::Stop | End::No => deleted.unwrap_or_else(|| self.grace()),
         };
         let grace = if self.node_stops { own.min(self.context.options.stop_grace) } else { own };
