@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret, ServiceAccount, VolumeProjection};
 use kube::Api;
-use tokio::time::Instant;
 
 use super::Error;
 use crate::auth::tokens::{self, ServiceAccountTokens, Subject, TokenRequest};
@@ -90,10 +90,11 @@ fn texts(secret: &Secret) -> Data {
 /// For whom a token is (empty: the API server), and how long.
 type Wanted = (String, Duration);
 
-/// Tokens of a pod's ServiceAccount. Each is renewed when four fifths of its life are over.
+/// Tokens of a pod's ServiceAccount. Each is renewed when four fifths of its life are over, by the clock that it ends
+/// by: that goes on while the machine sleeps.
 #[derive(Default)]
 pub struct Tokens {
-    held: BTreeMap<Wanted, (String, Instant)>,
+    held: BTreeMap<Wanted, (String, Timestamp)>,
     account: Option<String>,
 }
 
@@ -107,14 +108,14 @@ impl Tokens {
         client: &kube::Client,
         issuer: &ServiceAccountTokens,
         pod: &Pod,
-    ) -> Result<Option<Instant>, Error> {
+    ) -> Result<Option<Timestamp>, Error> {
         let all: BTreeSet<Wanted> = projections(pod).filter_map(wanted).collect();
         if all.is_empty() {
             return Ok(None);
         }
         let namespace = pod.metadata.namespace.as_deref().unwrap_or("default");
         let name = pod.spec.as_ref().and_then(|spec| spec.service_account_name.as_deref()).unwrap_or("default");
-        let now = Instant::now();
+        let now = Timestamp::now();
         let mut renewed = false;
         for wanted in all {
             if self.held.get(&wanted).is_some_and(|(_, renew)| *renew > now) {
@@ -170,25 +171,48 @@ mod tests {
 
     use super::*;
 
+    /// A client of an API that has one account.
+    fn client() -> kube::Client {
+        let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            let account = json!({"metadata": {"name": "default", "uid": "2"}}).to_string();
+            Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::from(account.into_bytes())))
+        });
+        kube::Client::new(service, "default")
+    }
+
+    fn pod(expiration: Option<i64>) -> Pod {
+        let source = json!({"serviceAccountToken": {"path": "token", "expirationSeconds": expiration}});
+        serde_json::from_value(json!({
+            "metadata": {"name": "p", "uid": "1"},
+            "spec": {"containers": [], "volumes": [{"name": "v", "projected": {"sources": [source]}}]},
+        }))
+        .unwrap()
+    }
+
     #[tokio::test]
     async fn a_token_of_any_length_is_issued_and_renewed_in_time() {
         let issuer = ServiceAccountTokens::new([7; 32]);
         for (asked, given) in [(None, 3600), (Some(i64::MAX), 1 << 32), (Some(i64::MIN), 600), (Some(700), 700)] {
-            let source = json!({"serviceAccountToken": {"path": "token", "expirationSeconds": asked}});
-            let pod: Pod = serde_json::from_value(json!({
-                "metadata": {"name": "p", "uid": "1"},
-                "spec": {"containers": [], "volumes": [{"name": "v", "projected": {"sources": [source]}}]},
-            }))
-            .unwrap();
-            let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
-                let account = json!({"metadata": {"name": "default", "uid": "2"}}).to_string();
-                Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::from(account.into_bytes())))
-            });
-            let client = kube::Client::new(service, "default");
-            let before = Instant::now();
-            let renew = Tokens::default().refresh(&client, &issuer, &pod).await.unwrap().unwrap();
+            let before = Timestamp::now();
+            let renew = Tokens::default().refresh(&client(), &issuer, &pod(asked)).await.unwrap().unwrap();
             let life = Duration::from_secs(given);
-            assert!(renew >= before + life / 2 && renew < Instant::now() + life, "{asked:?}");
+            assert!(renew >= before + life / 2 && renew < Timestamp::now() + life, "{asked:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_token_that_grew_old_while_the_machine_slept_is_renewed() {
+        let (issuer, pod, mut tokens) = (ServiceAccountTokens::new([7; 32]), pod(None), Tokens::default());
+        let renewed = async |tokens: &mut Tokens| {
+            let before = tokens.held.values().next().map(|(token, _)| token.clone());
+            tokens.refresh(&client(), &issuer, &pod).await.unwrap();
+            tokens.held.values().next().map(|(token, _)| token.clone()) != before
+        };
+        assert!(renewed(&mut tokens).await && !renewed(&mut tokens).await);
+        // The clock has moved on, and no timer with it.
+        for (_, renew) in tokens.held.values_mut() {
+            *renew = Timestamp::now() - Duration::from_secs(1);
+        }
+        assert!(renewed(&mut tokens).await);
     }
 }

@@ -62,7 +62,8 @@ struct Worker {
     place: Place,
     material: Option<Material>,
     tokens: Tokens,
-    renew: Option<Instant>,
+    /// When tokens have to be renewed.
+    renew: Option<Timestamp>,
     volumes: Option<Volumes>,
     retry: Duration,
     complained: Option<(String, Instant)>,

@@ -3,6 +3,7 @@
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tokio::time::Instant;
 
 use super::Worker;
@@ -11,6 +12,8 @@ use crate::node::volumes::{Material, Shop};
 
 /// Longest distance of attempts to make a pod's volumes.
 pub(super) const SLOWEST_RETRY: Duration = Duration::from_secs(2);
+/// How often the clock is looked at (a kubelet looks at each pod once a minute).
+const LOOK: Duration = Duration::from_secs(60);
 
 impl Worker {
     /// Before anything is written: a status without the address would lose it.
@@ -61,14 +64,14 @@ impl Worker {
         }
         self.retry = Duration::from_millis(50);
         if let Some(renew) = self.renew {
-            self.at_latest(renew);
+            self.at_latest(Instant::now() + look_after(renew, Timestamp::now()));
         }
         true
     }
 
     pub(super) async fn try_volumes(&mut self, had_material: bool) -> Result<(), (String, String)> {
         let own = |message: String| (String::new(), message);
-        let is_due = self.renew.is_some_and(|renew| renew <= Instant::now());
+        let is_due = self.renew.is_some_and(|renew| renew <= Timestamp::now());
         if self.volumes.is_some() && had_material && !is_due {
             return Ok(());
         }
@@ -132,5 +135,25 @@ impl Worker {
         if let Err(error) = hosts::write(&self.paths.hosts(), &text) {
             tracing::warn!(pod = self.name(), %error, "the hosts file was not written");
         }
+    }
+}
+
+/// How long to wait until a moment of the clock, or until another look at it: timers stand still while the machine sleeps,
+/// and the clock can be set.
+pub(super) fn look_after(moment: Timestamp, now: Timestamp) -> Duration {
+    Duration::try_from(moment.duration_since(now)).unwrap_or_default().min(LOOK)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_is_looked_at_once_a_minute() {
+        let now = Timestamp::now();
+        let second = Duration::from_secs(1);
+        assert_eq!(look_after(now + 3600 * second, now), LOOK);
+        assert_eq!(look_after(now + second, now), second);
+        assert_eq!(look_after(now - second, now), Duration::ZERO);
     }
 }
