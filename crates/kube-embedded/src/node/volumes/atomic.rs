@@ -44,8 +44,10 @@ pub fn write(directory: &Path, files: &[File], owner: Option<&HostUser>) -> io::
     let name = format!("..{}", jiff::Timestamp::now().as_nanosecond());
     let fresh = directory.join(&name);
     make_directory(&fresh)?;
-    for file in &files {
-        write_file(&fresh, file, owner)?;
+    if let Err(error) = files.iter().try_for_each(|file| write_file(&fresh, file, owner)) {
+        // The next attempt makes another directory.
+        let _ = fs_err::remove_dir_all(&fresh);
+        return Err(error);
     }
     let old = fs_err::read_link(&data).ok();
     let next = directory.join("..data_tmp");
@@ -181,6 +183,18 @@ mod tests {
         write(directory.path(), &[file("a", "1"), file("a", "2")], None).unwrap();
         assert_eq!(fs_err::read_to_string(directory.path().join("a")).unwrap(), "2");
         assert!(write(directory.path(), &[File { mode: 0o600, ..file("a", "2") }], None).unwrap());
+    }
+
+    #[test]
+    fn an_attempt_that_fails_leaves_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), &[file("a", "1")], None).unwrap();
+        for _ in 0..3 {
+            assert!(write(directory.path(), &[file("a", "2"), file("a/b", "3")], None).is_err());
+        }
+        assert_eq!(fs_err::read_to_string(directory.path().join("a")).unwrap(), "1");
+        assert_eq!(names(directory.path()), ["..data", "a"]);
+        assert_eq!(fs_err::read_dir(directory.path()).unwrap().count(), 3, "one directory of files is left");
     }
 
     #[test]
