@@ -28,7 +28,7 @@ pub struct Backend {
     pub pod: ObjectReference,
     /// The pod's hostname, if this Service is the one that gives it a name in DNS.
     pub hostname: Option<String>,
-    /// The pod's condition `Ready`, or the Service publishes it anyway.
+    /// The pod's condition `Ready`.
     pub serving: bool,
     pub terminating: bool,
     /// The Service wants pods whatever their state.
@@ -38,7 +38,7 @@ pub struct Backend {
 impl Backend {
     /// Whether connections should be made to it.
     pub fn is_ready(&self) -> bool {
-        self.serving && (self.published || !self.terminating)
+        self.published || (self.serving && !self.terminating)
     }
 }
 
@@ -82,7 +82,7 @@ fn backend(service: &Service, pod: &Pod) -> Option<Backend> {
         hostname: spec
             .and_then(|spec| spec.hostname.clone())
             .filter(|hostname| names_it && names::dns_label(hostname).is_ok()),
-        serving: ready || published,
+        serving: ready,
         terminating: pod.metadata.deletion_timestamp.is_some(),
         published,
     })
@@ -158,7 +158,9 @@ pub mod tests {
         going.metadata.deletion_timestamp = from_value(json!("2026-01-01T00:00:00Z")).unwrap();
         let plain = &of_service(&service(json!({})), std::slice::from_ref(&going))[0];
         assert_eq!((plain.is_ready(), plain.serving, plain.terminating), (false, true, true));
-        let published = &of_service(&service(json!({"publishNotReadyAddresses": true})), &[going])[0];
-        assert!(published.is_ready());
+        let published = service(json!({"publishNotReadyAddresses": true}));
+        assert!(of_service(&published, &[going])[0].is_ready());
+        let unready = &of_service(&published, &[pod("a", "127.64.0.9", false)])[0];
+        assert_eq!((unready.is_ready(), unready.serving, unready.terminating), (true, false, false));
     }
 }

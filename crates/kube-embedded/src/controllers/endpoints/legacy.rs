@@ -49,7 +49,8 @@ fn labels(service: &Service) -> BTreeMap<String, String> {
 fn subsets(service: &Service, backends: &[Backend]) -> Vec<EndpointSubset> {
     let listed = |backend: &&Backend| !backend.terminating || backend.published;
     // A headless Service may have no ports; then addresses alone are what is asked for.
-    let portless = is_headless(service) && service.spec.as_ref().is_none_or(|spec| spec.ports.is_none());
+    let ports = service.spec.as_ref().and_then(|spec| spec.ports.as_ref());
+    let portless = is_headless(service) && ports.is_none_or(Vec::is_empty);
     let with_ports = |backend: &&Backend| portless || !backend.ports.is_empty();
     let all: Vec<&Backend> = backends.iter().filter(listed).filter(with_ports).collect();
     let groups: BTreeSet<&Vec<Port>> = all.iter().map(|backend| &backend.ports).collect();
@@ -135,10 +136,11 @@ mod tests {
 
     #[test]
     fn a_headless_service_may_have_no_ports() {
-        let headless = service(json!({"clusterIP": "None"}));
-        let object = planned(&headless, &[pod("db-0", "127.64.0.1", true)]);
-        assert_eq!(object["subsets"][0]["addresses"][0]["ip"], "127.64.0.1");
-        assert!(object["subsets"][0]["ports"].is_null());
-        assert_eq!(object["metadata"]["labels"][HEADLESS], "");
+        for spec in [json!({"clusterIP": "None"}), json!({"clusterIP": "None", "ports": []})] {
+            let object = planned(&service(spec), &[pod("db-0", "127.64.0.1", true)]);
+            assert_eq!(object["subsets"][0]["addresses"][0]["ip"], "127.64.0.1");
+            assert!(object["subsets"][0]["ports"].is_null());
+            assert_eq!(object["metadata"]["labels"][HEADLESS], "");
+        }
     }
 }
