@@ -115,8 +115,14 @@ fn plan(pod: &Pod, nodes: &[Node], claims: &[(String, Option<Claim>)], now: Time
     let Some(node) = usable else {
         return unschedulable(pod, &no_node(nodes), now);
     };
-    if let Some((name, _)) = claims.iter().find(|(_, claim)| claim.is_none()) {
-        let why = format!("0/{} nodes are available: persistentvolumeclaim {name:?} not found.", nodes.len());
+    let unusable = |claim: &Option<Claim>| match claim {
+        None => Some("not found"),
+        // A pod that mounted it would keep it from going.
+        Some(claim) if claim.claim.metadata.deletion_timestamp.is_some() => Some("is being deleted"),
+        Some(_) => None,
+    };
+    if let Some((name, what)) = claims.iter().find_map(|(name, claim)| Some((name, unusable(claim)?))) {
+        let why = format!("0/{} nodes are available: persistentvolumeclaim {name:?} {what}.", nodes.len());
         return unschedulable(pod, &why, now);
     }
     let claims: Vec<&Claim> = claims.iter().filter_map(|(_, claim)| claim.as_ref()).collect();
@@ -350,6 +356,11 @@ mod tests {
         let (pod, nodes) = (pod(json!({"containers": []})), [node("True")]);
         let missing = planned(&pod, &nodes, &[("c".to_owned(), None)]);
         assert_eq!(messages(&missing), [r#"0/1 nodes are available: persistentvolumeclaim "c" not found."#]);
+        let mut going = claim("Bound", true, json!({}));
+        let since = from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        going.1.as_mut().unwrap().claim.metadata.deletion_timestamp = since;
+        let going = planned(&pod, &nodes, &[going]);
+        assert_eq!(messages(&going), [r#"0/1 nodes are available: persistentvolumeclaim "c" is being deleted."#]);
         let immediate = planned(&pod, &nodes, &[claim("Pending", false, json!({}))]);
         assert_eq!(
             messages(&immediate),
