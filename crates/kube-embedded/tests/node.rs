@@ -43,6 +43,8 @@ fn main() {
         lifecycle::a_deleted_pod_gets_its_grace_period_and_leaves_nothing,
         lifecycle::a_hook_that_takes_all_the_time_leaves_its_program_some,
         lifecycle::a_stubborn_pod_is_killed_with_everything_it_started,
+        lifecycle::a_pod_that_lives_for_too_long_fails,
+        lifecycle::a_deleted_pod_that_is_held_says_how_it_ended,
         lifecycle::a_failing_liveness_probe_restarts_the_container,
         view::volumes_are_at_their_paths_and_private,
         view::a_pod_gets_no_token_that_its_account_forbids,

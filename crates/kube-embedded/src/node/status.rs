@@ -180,19 +180,20 @@ pub struct Frame {
     pub host_ip: String,
     /// When the node first saw the pod.
     pub start_time: Option<Timestamp>,
-    /// The pod failed as a whole: reason and message.
+    /// The pod fails as a whole: reason and message.
     pub failure: Option<(String, String)>,
+    /// Its containers have ended for good: it was deleted, or has failed as a whole.
+    pub is_over: bool,
 }
 
 /// The pod's status, on top of what its object has: conditions of others stay.
 pub fn compute(pod: &Pod, records: &[Record], frame: &Frame, now: Timestamp) -> PodStatus {
     let old = pod.status.clone().unwrap_or_default();
-    let policy = restart_policy(pod);
-    let phase = if frame.failure.is_some() { "Failed" } else { phase(records, policy) };
+    let (phase, reason, message) = outcome(pod, records, frame);
     let mut status = PodStatus {
-        phase: Some(phase.to_owned()),
-        reason: frame.failure.as_ref().map(|(reason, _)| reason.clone()),
-        message: frame.failure.as_ref().map(|(_, message)| message.clone()),
+        phase: Some(phase.clone()),
+        reason,
+        message,
         host_ip: Some(frame.host_ip.clone()),
         host_ips: Some(vec![HostIP { ip: frame.host_ip.clone() }]),
         pod_ip: frame.pod_ip.clone(),
@@ -203,7 +204,7 @@ pub fn compute(pod: &Pod, records: &[Record], frame: &Frame, now: Timestamp) -> 
         ..old.clone()
     };
     let mut conditions = old.conditions.unwrap_or_default();
-    for (kind, verdict) in verdicts(pod, records, phase, frame, &conditions) {
+    for (kind, verdict) in verdicts(pod, records, &phase, frame, &conditions) {
         set_condition(&mut conditions, kind, verdict, now);
     }
     status.conditions = Some(conditions);
@@ -222,6 +223,31 @@ fn statuses(records: &[Record], is_init: bool) -> Option<Vec<ContainerStatus>> {
 /// The pod's restart policy: `Always`, `OnFailure` or `Never`.
 pub fn restart_policy(pod: &Pod) -> &str {
     pod.spec.as_ref().and_then(|spec| spec.restart_policy.as_deref()).unwrap_or("Always")
+}
+
+/// Phase, reason and message of the pod.
+fn outcome(pod: &Pod, records: &[Record], frame: &Frame) -> (String, Option<String>, Option<String>) {
+    if let Some(old) = pod.status.as_ref().filter(|_| has_ended(pod)) {
+        return (old.phase.clone().unwrap_or_default(), old.reason.clone(), old.message.clone());
+    }
+    match (frame.is_over, &frame.failure) {
+        (true, Some((reason, message))) => ("Failed".to_owned(), Some(reason.clone()), Some(message.clone())),
+        (true, None) => (last_phase(records).to_owned(), None, None),
+        (false, _) => (phase(records, restart_policy(pod)).to_owned(), None, None),
+    }
+}
+
+/// Whether the pod's object says that it has ended. It stays so, whatever its restart policy.
+pub fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// The phase of a pod of which nothing will run again (kubelet's `getPhase`, where `podIsTerminal`).
+fn last_phase(records: &[Record]) -> &'static str {
+    let mut mains = records.iter().filter(|record| !record.is_init);
+    let has_succeeded = mains.all(|record| record.result().is_some_and(|result| result.exit_code == 0));
+    if has_succeeded { "Succeeded" } else { "Failed" }
 }
 
 /// kubelet's `getPhase`.
@@ -394,6 +420,31 @@ mod tests {
         ] {
             assert_eq!(phase(&records, policy), expected, "{records:?} {policy}");
         }
+    }
+
+    #[test]
+    fn a_pod_that_has_ended_for_good_stays_so() {
+        let deleted = Frame { is_over: true, ..Frame::default() };
+        let why = ("DeadlineExceeded".to_owned(), "too long".to_owned());
+        let ending = Frame { failure: Some(why), ..Frame::default() };
+        let late = Frame { is_over: true, ..ending.clone() };
+        let pod = || pod(json!({"containers": []}));
+        let after = |state, frame: &Frame| {
+            let status = compute(&pod(), &[record("c", false, state)], frame, Timestamp::now());
+            (status.phase.unwrap(), status.reason)
+        };
+        let exceeded = Some("DeadlineExceeded".to_owned());
+        assert_eq!(after(State::Terminated(ended(0)), &deleted), ("Succeeded".into(), None));
+        assert_eq!(after(State::Terminated(ended(143)), &deleted), ("Failed".into(), None));
+        assert_eq!(after(waiting("ContainerCreating"), &deleted), ("Failed".into(), None));
+        assert_eq!(after(running(), &ending), ("Running".into(), None));
+        assert_eq!(after(State::Terminated(ended(143)), &late), ("Failed".into(), exceeded.clone()));
+
+        let mut pod = pod();
+        pod.status = Some(compute(&pod, &[record("c", false, State::Terminated(ended(1)))], &late, Timestamp::now()));
+        let again = compute(&pod, &[ready("c")], &Frame::default(), Timestamp::now());
+        assert_eq!((again.phase.as_deref(), again.reason.clone()), (Some("Failed"), exceeded));
+        assert_eq!(condition(&again, "Ready").1.as_deref(), Some("PodFailed"));
     }
 
     fn condition(status: &PodStatus, kind: &str) -> (String, Option<String>, Option<String>) {

@@ -1,7 +1,7 @@
 //! From the first process of a pod to the last.
 
 use k8s_openapi::api::core::v1::Pod;
-use kube::api::DeleteParams;
+use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::json;
 
 use crate::world::{World, eventually, is_ready, processes, state, status, waiting_reason};
@@ -180,6 +180,33 @@ pub async fn a_stubborn_pod_is_killed_with_everything_it_started() {
     eventually("all its processes run", || async { processes(&world.directory).len() >= 3 }).await;
     world.delete("a").await;
     assert_eq!(processes(&world.directory), Vec::<String>::new());
+    world.end().await;
+}
+
+pub async fn a_pod_that_lives_for_too_long_fails() {
+    let world = World::new().await;
+    world.pod("a", "exec sleep 600", json!({}), json!({"activeDeadlineSeconds": 4})).await;
+    let pod = world.phase("a", "Failed").await;
+    assert_eq!(pod.status.as_ref().unwrap().reason.as_deref(), Some("DeadlineExceeded"));
+    assert_eq!(state(&pod).terminated.unwrap().exit_code, 143);
+    world.event("a", "DeadlineExceeded", "longer than the specified deadline").await;
+    assert_eq!(processes(&world.directory), Vec::<String>::new());
+    world.end().await;
+}
+
+pub async fn a_deleted_pod_that_is_held_says_how_it_ended() {
+    let world = World::new().await;
+    world.pod("a", "trap 'exit 0' TERM; echo up; while :; do sleep 0.02; done", json!({}), json!({})).await;
+    world.ready("a").await;
+    eventually("it hears signals", || async { world.log("a").await == "up\n" }).await;
+    let pods = world.api::<Pod>();
+    let hold = |finalizers: serde_json::Value| Patch::Merge(json!({"metadata": {"finalizers": finalizers}}));
+    pods.patch("a", &PatchParams::default(), &hold(json!(["example.com/hold"]))).await.unwrap();
+    pods.delete("a", &DeleteParams::default()).await.unwrap();
+    let pod = world.phase("a", "Succeeded").await;
+    assert_eq!(state(&pod).terminated.unwrap().exit_code, 0);
+    pods.patch("a", &PatchParams::default(), &hold(json!(null))).await.unwrap();
+    eventually("the pod is gone", || async { pods.get_opt("a").await.unwrap().is_none() }).await;
     world.end().await;
 }
 

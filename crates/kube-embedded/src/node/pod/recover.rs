@@ -4,7 +4,7 @@
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 
-use crate::node::status::{Record, State, Terminated, recorded, restart_policy};
+use crate::node::status::{Record, State, Terminated, has_ended, recorded, restart_policy};
 
 /// Exit code and reason of a container whose end nobody saw, as containerd reports them.
 const UNKNOWN: (i32, &str) = (255, "Unknown");
@@ -17,13 +17,12 @@ pub(super) fn records(pod: &Pod) -> Vec<Record> {
     let waiting = if inits.is_empty() { "ContainerCreating" } else { "PodInitializing" };
     let init_statuses = status.init_container_statuses.unwrap_or_default();
     let statuses = status.container_statuses.unwrap_or_default();
-    let is_over = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
     let mut records = Vec::new();
     for container in inits {
         let record = Record::new(container, true, "PodInitializing");
         records.push(match find(&init_statuses, &container.name) {
             // The pod starts anew, and its init containers with it, as after a reboot of a node.
-            Some(old) => continued(record, old, is_over || restart_policy(pod) == "Never"),
+            Some(old) => continued(record, old, has_ended(pod) || restart_policy(pod) == "Never"),
             None => record,
         });
     }

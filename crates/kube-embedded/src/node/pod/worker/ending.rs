@@ -51,7 +51,7 @@ impl Worker {
             }
             sooner
         });
-        if is_new && self.end != End::No {
+        if is_new && (self.end != End::No || self.frame.failure.is_some()) {
             let message = format!("Stopping container {}", self.records[index].name);
             self.event(Some(index), Severity::Normal, "Killing", message);
         }
@@ -68,6 +68,7 @@ impl Worker {
                 return;
             }
             End::Deleted => {
+                self.frame.is_over = true;
                 if self.pod.metadata.finalizers.as_ref().is_some_and(|list| !list.is_empty()) {
                     self.write_status().await;
                 }

@@ -2,17 +2,22 @@
 
 use std::time::Duration;
 
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::supply::SLOWEST_RETRY;
+use super::supply::{SLOWEST_RETRY, look_after};
 use super::{End, Worker};
 use crate::image::Image;
 use crate::node::container::supervise;
 use crate::node::events::Severity;
 use crate::node::pod::decide::{Next, next};
 use crate::node::pod::start::{Origin, Problem, plans};
-use crate::node::status::{State, restart_policy};
+use crate::node::status::{State, has_ended, restart_policy};
+
+/// Reason of a pod that has lived for longer than it may.
+const DEADLINE_EXCEEDED: &str = "DeadlineExceeded";
 
 impl Worker {
     pub(super) async fn step(&mut self) {
@@ -33,7 +38,12 @@ impl Worker {
             );
             return;
         }
-        if self.is_over(&policy) || !self.has_address() || !self.has_volumes().await {
+        if has_ended(&self.pod) || self.is_past_deadline() {
+            self.stop_all();
+            self.frame.is_over = self.slots.iter().all(|slot| slot.stop.is_none());
+            return;
+        }
+        if !self.has_address() || !self.has_volumes().await {
             return;
         }
         for index in 0..self.records.len() {
@@ -47,10 +57,21 @@ impl Worker {
         }
     }
 
-    /// Nothing will start again. A pod that was over before the node started stays so.
-    pub(super) fn is_over(&self, policy: &str) -> bool {
-        let phase = self.pod.status.as_ref().and_then(|status| status.phase.as_deref());
-        policy != "Always" && matches!(phase, Some("Succeeded" | "Failed"))
+    /// Whether the pod has lived for as long as it may (kubelet's `active_deadline.go`), which is told once.
+    fn is_past_deadline(&mut self) -> bool {
+        if self.frame.failure.is_some() {
+            return true;
+        }
+        let Some(end) = deadline(&self.pod, self.frame.start_time) else { return false };
+        let now = Timestamp::now();
+        if now < end {
+            self.at_latest(Instant::now() + look_after(end, now));
+            return false;
+        }
+        let message = "Pod was active on the node longer than the specified deadline".to_owned();
+        self.event(None, Severity::Normal, DEADLINE_EXCEEDED, message.clone());
+        self.frame.failure = Some((DEADLINE_EXCEEDED.to_owned(), message));
+        true
     }
 
     pub(super) async fn advance(&mut self, index: usize, policy: &str) {
@@ -193,10 +214,39 @@ impl Worker {
     }
 }
 
+/// When a pod has lived for as long as it may. `seen` is when the node first saw it; what its object says is older.
+/// What no clock reaches is no deadline.
+fn deadline(pod: &Pod, seen: Option<Timestamp>) -> Option<Timestamp> {
+    let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
+    let begun = pod.status.as_ref().and_then(|status| status.start_time.as_ref()).map(|time| time.0);
+    begun.or(seen)?.checked_add(SignedDuration::from_secs(seconds)).ok()
+}
+
 /// A duration as Go prints it: `10s`, `2m40s`.
 fn go_duration(duration: Duration) -> String {
     match (duration.as_secs() / 60, duration.as_secs() % 60) {
         (0, seconds) => format!("{seconds}s"),
         (minutes, seconds) => format!("{minutes}m{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_pods_time_begins_when_its_object_says() {
+        let pod = |seconds: i64, begun: Option<&str>| -> Pod {
+            let spec = json!({"containers": [], "activeDeadlineSeconds": seconds});
+            serde_json::from_value(json!({"spec": spec, "status": {"startTime": begun}})).unwrap()
+        };
+        let at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        let seen = at("2026-01-01T10:00:00Z");
+        assert_eq!(deadline(&pod(60, None), seen), at("2026-01-01T10:01:00Z"));
+        assert_eq!(deadline(&pod(60, Some("2026-01-01T09:00:00Z")), seen), at("2026-01-01T09:01:00Z"));
+        assert_eq!(deadline(&pod(i64::MAX, None), seen), None);
+        assert_eq!(deadline(&Pod::default(), seen), None);
     }
 }

@@ -138,8 +138,8 @@ impl Worker {
     }
 }
 
-/// How long to wait until a moment of the clock, or until another look at it: timers stand still while the machine sleeps,
-/// and the clock can be set.
+/// How long to wait until a moment of the clock, or until another look at it: timers stand still while the machine
+/// sleeps, and the clock can be set.
 pub(super) fn look_after(moment: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(moment.duration_since(now)).unwrap_or_default().min(LOOK)
 }
