@@ -14,6 +14,7 @@ pub mod cluster;
 pub mod controllers;
 mod depth;
 mod dial;
+pub mod events;
 pub mod image;
 pub mod kubelet;
 pub mod node;

@@ -7,8 +7,8 @@ use kube::{Api, ResourceExt};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::events::Note;
 use super::{Context, Error};
+use crate::events::Note;
 
 /// Which object, and in which life and version of it.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,7 +11,6 @@ mod endpoints;
 pub mod engine;
 mod error;
 mod event_expiry;
-pub mod events;
 mod garbage;
 mod load_balancers;
 mod namespace;
@@ -28,6 +27,7 @@ use tokio_util::sync::CancellationToken;
 pub use bootstrap::bootstrap;
 pub use error::Error;
 
+use crate::events::Events;
 use crate::objects::Objects;
 
 /// What the controllers have to know of the cluster.
@@ -46,7 +46,7 @@ pub struct Options {
 pub struct Context {
     client: kube::Client,
     objects: Arc<dyn Objects>,
-    events: events::Events,
+    events: Events,
     manager: &'static str,
 }
 
@@ -56,7 +56,7 @@ pub async fn run(client: kube::Client, objects: Arc<dyn Objects>, options: Optio
     let shutdown = shutdown.child_token();
     let _guard = shutdown.clone().drop_guard();
     let context = Context {
-        events: events::Events::start(client.clone(), shutdown.clone()),
+        events: Events::start(client.clone(), None),
         client,
         objects: Arc::clone(&objects),
         manager: "kube-controller-manager",

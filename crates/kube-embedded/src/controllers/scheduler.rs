@@ -16,11 +16,11 @@ use serde_json::{Value, json};
 
 use super::action::{Action, Target, reference, to_value};
 use super::engine::Controller;
-use super::events::Note;
 use super::view::{Name, claims_of, is, is_terminating, name_of};
 use super::volumes::{SELECTED_NODE, WAIT_FOR_FIRST_CONSUMER};
 use super::{Context, Error};
 use crate::auth::rbac::selects;
+use crate::events::Note;
 use crate::objects::{Change, ChangeKind};
 use crate::quantity::milli;
 

@@ -6,11 +6,14 @@ use tokio::sync::watch;
 
 use super::address::Addresses;
 use super::downward::Capacity;
-use super::events::Recorder;
 use super::hosts::Names;
 use super::isolation::Isolation;
 use super::options::NodeOptions;
 use super::spawner::Spawner;
+use crate::events::Events;
+
+/// The name under which the node's events appear.
+pub const COMPONENT: &str = "kubelet";
 
 /// What all pods of a node share.
 pub struct Context {
@@ -21,7 +24,7 @@ pub struct Context {
     /// Starts processes.
     pub spawner: Spawner,
     /// Writes events.
-    pub events: Recorder,
+    pub events: Events,
     /// Pods' addresses.
     pub addresses: Addresses,
     /// What the machine has.

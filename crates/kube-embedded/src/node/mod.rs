@@ -21,7 +21,6 @@ mod container;
 mod context;
 mod downward;
 mod environment;
-mod events;
 mod exec;
 mod hosts;
 pub mod isolation;

@@ -18,7 +18,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::address::Addresses;
 use super::context::Context;
-use super::events::Recorder;
 use super::hosts::Names;
 use super::isolation::Isolation;
 use super::marks::{self, Mark};
@@ -27,6 +26,7 @@ use super::pod::{self, Handle, Message, view_root};
 use super::spawner::Spawner;
 use super::sweeper::Sweeper;
 use super::{registration, services};
+use crate::events::Events;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -101,7 +101,7 @@ impl Node {
         let capacity = registration::capacity(&options);
         let node =
             registration::register(&client, &options, &capacity, &isolation).await.map_err(api("register the node"))?;
-        let events = Recorder::start(client.clone(), options.name.clone());
+        let events = Events::start(client.clone(), Some(options.name.clone()));
         let (name_sender, names) = watch::channel(Arc::new(Names::default()));
         let stopping = shutdown.child_token();
         let proxy = services::follow(client.clone(), name_sender, events.clone(), stopping.clone())

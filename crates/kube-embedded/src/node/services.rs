@@ -13,9 +13,10 @@ use kube::{Api, Resource, ResourceExt};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::events::{Recorder, Severity};
+use super::context::COMPONENT;
 use super::hosts::Names;
 use super::proxy::{Problem, Proxy};
+use crate::events::{Events, Note};
 
 /// Between two attempts to serve what could not be served (kube-proxy, `--iptables-sync-period`, has 30 s).
 const AGAIN: Duration = Duration::from_secs(2);
@@ -30,7 +31,7 @@ type Key = (String, String);
 pub async fn follow(
     client: kube::Client,
     names: watch::Sender<Arc<Names>>,
-    events: Recorder,
+    events: Events,
     shutdown: CancellationToken,
 ) -> Result<tokio::task::JoinHandle<()>, kube::Error> {
     let mut known =
@@ -101,7 +102,7 @@ struct Known {
     services: BTreeMap<Key, Service>,
     endpoints: BTreeMap<Key, Endpoints>,
     names: watch::Sender<Arc<Names>>,
-    events: Recorder,
+    events: Events,
     proxy: Proxy,
 }
 
@@ -139,7 +140,7 @@ impl Known {
             ..ObjectReference::default()
         };
         let message = format!("cannot serve {address}: {problem}");
-        self.events.record(about, Severity::Warning, "FailedToServe", message);
+        self.events.tell(Note::warning(about, COMPONENT, "FailedToServe", message));
     }
 }
 

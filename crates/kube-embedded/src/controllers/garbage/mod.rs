@@ -19,8 +19,8 @@ use self::graph::{Graph, Key};
 use self::plan::{Observed, Owner, OwnerState};
 use super::action::{Action, Target};
 use super::engine::Controller;
-use super::events::Note;
 use super::{Context, Error};
+use crate::events::Note;
 use crate::objects::{Change, GroupResource};
 
 const COMPONENT: &str = "garbage-collector-controller";

@@ -21,9 +21,9 @@ use serde_json::Value;
 use self::plan::{Observed, Plan, Step};
 use super::action::reference;
 use super::engine::Controller;
-use super::events::Note;
 use super::view::{Name, controlled_by, is, name_of};
 use super::{Context, Error};
+use crate::events::Note;
 use crate::objects::{Change, ChangeKind};
 
 /// The name under which this controller's events appear.

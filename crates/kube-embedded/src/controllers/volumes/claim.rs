@@ -15,7 +15,7 @@ use crate::api::names::DEFAULT_CLASS;
 use crate::auth::rbac::selects;
 use crate::controllers::Error;
 use crate::controllers::action::{Action, Target, reference, to_value};
-use crate::controllers::events::Note;
+use crate::events::Note;
 use crate::quantity::milli;
 
 const PROTECTION: &str = "kubernetes.io/pvc-protection";

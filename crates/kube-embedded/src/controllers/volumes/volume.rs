@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::directory::Directories;
 use super::{COMPONENT, PROVISIONED_BY, PROVISIONER, Step};
 use crate::controllers::action::{Action, Target, reference};
-use crate::controllers::events::Note;
+use crate::events::Note;
 
 const PROTECTION: &str = "kubernetes.io/pv-protection";
 

@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::{End, Worker};
+use crate::events::Severity;
 use crate::node::container::LEAST_GRACE;
-use crate::node::events::Severity;
 use crate::node::pod::Message;
 
 /// Kubernetes' default grace period.

@@ -6,8 +6,8 @@ use k8s_openapi::api::core::v1::Pod;
 use tokio::time::Instant;
 
 use super::{End, Worker};
+use crate::events::Severity;
 use crate::node::container::{ProbeKind, Report};
-use crate::node::events::Severity;
 use crate::node::pod::Message;
 use crate::node::probe::Failed;
 use crate::node::status::State;

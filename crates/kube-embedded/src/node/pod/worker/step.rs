@@ -9,9 +9,9 @@ use tokio::time::Instant;
 
 use super::supply::{SLOWEST_RETRY, look_after};
 use super::{End, Worker};
+use crate::events::Severity;
 use crate::image::Image;
 use crate::node::container::supervise;
-use crate::node::events::Severity;
 use crate::node::pod::decide::{Next, next};
 use crate::node::pod::start::{Origin, Problem, plans};
 use crate::node::status::{State, has_ended, restart_policy};

@@ -9,7 +9,8 @@ use kube::api::PostParams;
 use tokio::time::Instant;
 
 use super::Worker;
-use crate::node::events::Severity;
+use crate::events::{Note, Severity};
+use crate::node::context::COMPONENT;
 use crate::node::logs::Log;
 use crate::node::pod::ContainerView;
 use crate::node::status::{State, compute};
@@ -36,7 +37,8 @@ impl Worker {
             resource_version: self.pod.metadata.resource_version.clone(),
             field_path,
         };
-        self.context.events.record(about, severity, reason, message);
+        let note = Note { about, component: COMPONENT, severity, reason: reason.to_owned(), message };
+        self.context.events.tell(note);
     }
 
     pub(super) fn complain(&mut self, reason: &'static str, message: String) {
