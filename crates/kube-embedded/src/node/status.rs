@@ -256,10 +256,12 @@ fn phase(records: &[Record], policy: &str) -> &'static str {
     if inits().any(|record| policy == "Never" && record.result().is_some_and(|result| result.exit_code != 0)) {
         return "Failed";
     }
-    if inits().any(|record| !record.has_succeeded()) {
+    let mains: Vec<&Record> = records.iter().filter(|record| !record.is_init).collect();
+    // Init containers that run anew, since the node has, do not make a pod pending whose containers ran before.
+    let has_begun = mains.iter().any(|record| !matches!(record.state, State::Waiting { .. }));
+    if !has_begun && inits().any(|record| !record.has_succeeded()) {
         return "Pending";
     }
-    let mains: Vec<&Record> = records.iter().filter(|record| !record.is_init).collect();
     let has_never_run = |record: &&&Record| matches!(record.state, State::Waiting { .. }) && record.last.is_none();
     if mains.iter().any(|record| has_never_run(&record)) {
         return "Pending";
@@ -416,6 +418,7 @@ mod tests {
             (vec![record("i", true, running()), record("c", false, waiting("PodInitializing"))], "Always", "Pending"),
             (vec![record("i", true, failed()), record("c", false, waiting("PodInitializing"))], "Never", "Failed"),
             (vec![record("i", true, done()), record("c", false, running())], "Always", "Running"),
+            (vec![record("i", true, waiting("PodInitializing")), record("c", false, failed())], "Always", "Running"),
             (vec![record("a", false, done()), record("b", false, running())], "Never", "Running"),
         ] {
             assert_eq!(phase(&records, policy), expected, "{records:?} {policy}");
