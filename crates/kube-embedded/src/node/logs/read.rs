@@ -268,6 +268,16 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_rotation_that_was_cut_off_is_done_with_the_next_line() {
+        let long = "x".repeat(200);
+        let (_directory, log) = log("0.log", [&long; 4]);
+        fs_err::rename(log.path(), Log::rotated(log.path())).unwrap();
+        log.write(Stream::Stdout, b"next", true).unwrap();
+        log.write(Stream::Stdout, b"last", true).unwrap();
+        assert_eq!(all(&log, &LogOptions::default()).await, format!("{long}\n{long}\n{long}\n{long}\nnext\nlast\n"));
+    }
+
+    #[tokio::test]
     async fn limits_times_and_timestamps_are_obeyed() {
         let (_directory, log) = log("0.log", ["one", "two"]);
         let bytes = LogOptions { limit_bytes: Some(5), ..LogOptions::default() };

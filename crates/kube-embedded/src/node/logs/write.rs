@@ -114,7 +114,11 @@ impl Log {
         let before = *self.progress.borrow();
         let mut after = before;
         if before.size + line.len() as u64 > self.rotate_at {
-            fs_err::rename(&self.path, Self::rotated(&self.path))?;
+            match fs_err::rename(&self.path, Self::rotated(&self.path)) {
+                // It was moved before, and then no other could be made: there were no descriptors left, say.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                moved => moved?,
+            }
             *file = fs_err::File::create(&self.path)?;
             after = Progress { rotations: before.rotations + 1, size: 0, ended: false };
         }
