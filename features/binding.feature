@@ -283,6 +283,19 @@ Feature: Service bindings
     And the reason is one clear sentence
     And as "app" the statement "SELECT 1" answers "1"
 
+  @full @negative @kubectl @builtin
+  Scenario: A service binding that names another instance has no login any more
+    Given service bindings "app" to "solo"
+    And an instance "other"
+    When I run `kubectl patch sb app --type merge -p '{"spec":{"instance":{"name":"other"}}}'`
+    Then the command succeeds
+    And the service binding "app" soon tells the error "a service binding cannot move to another service instance; make another service binding"
+    And "solo" soon answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "0"
+    And the login of "app" is refused
+    When I run `a9s delete pg servicebinding --name app --yes`
+    Then the command succeeds
+    And there is no secret "app-service-binding"
+
   @full
   Scenario: Many service bindings at once
     When I apply 50 service bindings to "solo" at once

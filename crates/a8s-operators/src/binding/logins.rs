@@ -15,20 +15,20 @@ use kube::runtime::controller::{Action, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::watcher;
 use serde_json::json;
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
 /// Watches instances, bindings, and the Secrets it makes, until `shutdown`.
 pub async fn run(client: kube::Client, shutdown: CancellationToken) {
     let of_instances = watcher::Config::default().labels(&format!("{LABEL_KIND}={}", Postgresql::KIND));
     let secrets: Api<PartialObjectMeta<Secret>> = Api::all(client.clone());
+    let named = Named::default();
     let controller =
         Controller::new(Api::<PartialObjectMeta<Postgresql>>::all(client.clone()), watcher::Config::default())
             .owns(secrets, of_instances)
-            .watches(Api::<ServiceBinding>::all(client.clone()), watcher::Config::default(), |binding| {
-                let (namespace, name) = reference(&binding)?;
-                Some(ObjectRef::new(&name).within(&namespace))
+            .watches(Api::<ServiceBinding>::all(client.clone()), watcher::Config::default(), move |binding| {
+                named.concerned(&binding)
             })
             .graceful_shutdown_on(shutdown.cancelled_owned());
     let rounds = controller.run(reconcile, retry, Arc::new(client));
@@ -40,6 +40,25 @@ pub fn reference(binding: &ServiceBinding) -> Option<(String, String)> {
     let instance = &binding.spec.instance;
     let namespace = instance.namespace.as_ref().or(binding.metadata.namespace.as_ref())?;
     Some((namespace.clone(), instance.name.clone()))
+}
+
+/// The instance that each binding named when it was last seen, by the uid of the binding.
+#[derive(Default)]
+struct Named(Mutex<HashMap<String, (String, String)>>);
+
+impl Named {
+    /// The instances whose logins may change with a binding: the one that it names, and the one that it named before,
+    /// where its login must not stay.
+    fn concerned(&self, binding: &ServiceBinding) -> Vec<ObjectRef<PartialObjectMeta<Postgresql>>> {
+        let (now, uid) = (reference(binding), binding.metadata.uid.clone().unwrap_or_default());
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = match &now {
+            Some(now) if binding.metadata.deletion_timestamp.is_none() => known.insert(uid, now.clone()),
+            _ => known.remove(&uid),
+        };
+        let left = before.filter(|before| now.as_ref() != Some(before));
+        left.into_iter().chain(now).map(|(namespace, name)| ObjectRef::new(&name).within(&namespace)).collect()
+    }
 }
 
 fn retry(instance: Arc<PartialObjectMeta<Postgresql>>, error: &kube::Error, _: Arc<kube::Client>) -> Action {
@@ -205,6 +224,26 @@ mod tests {
         assert!(text.starts_with(r#"{"b-1":{"role":"a8s-sb-"#) && text.contains("SCRAM-SHA-256$4096:"), "{text}");
         let password = secrets.values().next().and_then(|s| s.data.as_ref()?.get("password").cloned()).expect("there");
         assert!(!text.contains(&String::from_utf8(password.0).expect("text")));
+    }
+
+    #[test]
+    fn an_instance_that_a_binding_has_left_is_looked_at_once() {
+        let named = Named::default();
+        let concerned = |binding: &ServiceBinding| -> Vec<String> {
+            named.concerned(binding).into_iter().map(|instance| instance.name).collect()
+        };
+        let mut moved = binding();
+        assert_eq!(concerned(&moved), ["solo"]);
+        assert_eq!(concerned(&moved), ["solo"]);
+        moved.spec.instance.name = "other".into();
+        assert_eq!(concerned(&moved), ["solo", "other"]);
+        assert_eq!(concerned(&moved), ["other"]);
+        moved.spec.instance.name = "third".into();
+        moved.metadata.deletion_timestamp =
+            Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time("2026-01-02T03:04:05Z".parse().expect("a time")));
+        assert_eq!(concerned(&moved), ["other", "third"]);
+        assert_eq!(concerned(&moved), ["third"]);
+        assert!(named.0.lock().expect("no panic").is_empty(), "of bindings that are gone nothing is kept");
     }
 
     #[test]
