@@ -165,6 +165,17 @@ Feature: Service bindings
     Then as "app" the statement "SELECT 1" answers "1"
     And the Secret of "app" tells the login that it told before
 
+  @full @kubectl @builtin
+  Scenario: A login stays when its Secret loses its label
+    Given service bindings "app" to "solo"
+    When I run `kubectl label secret app-service-binding service-binding-`
+    Then the command succeeds
+    Given service bindings "next" to "solo"
+    Then as "app" the statement "SELECT 1" answers "1"
+    And the servicebinding "app" has these values:
+      | field               | value |
+      | /status/implemented | true  |
+
   @full @kubectl
   Scenario: Instance first, service binding right after
     Given service bindings "app" to "solo"

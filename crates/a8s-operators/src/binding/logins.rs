@@ -130,6 +130,16 @@ async fn secrets(
         let named = |secret: Secret| Some(((namespace.clone(), secret.metadata.name.clone()?), secret));
         found.extend(list.items.into_iter().filter_map(named));
     }
+    // A Secret from which somebody has taken the label is its binding's all the same.
+    for binding in bindings {
+        let (Some(namespace), Some(name)) = (&binding.metadata.namespace, &binding.metadata.name) else { continue };
+        let key = (namespace.clone(), secret::name(name));
+        if !found.contains_key(&key)
+            && let Some(secret) = Api::<Secret>::namespaced(client.clone(), namespace).get_opt(&key.1).await?
+        {
+            found.insert(key, secret);
+        }
+    }
     Ok(found)
 }
 
