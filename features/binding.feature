@@ -166,6 +166,20 @@ Feature: Service bindings
     And the Secret of "app" tells the login that it told before
 
   @full @kubectl @builtin
+  Scenario: A Secret that somebody has taken away is made anew, with another login that works
+    Given service bindings "app" to "solo"
+    When I run `kubectl patch secret app-service-binding --type merge -p '{"metadata":{"finalizers":null}}'`
+    And I run `kubectl delete secret app-service-binding`
+    Then the command succeeds
+    And the secret "app-service-binding" soon has these values:
+      | field      | value |
+      | /immutable | true  |
+    And the service binding "app" is implemented within 10 seconds
+    And as "app" the statement "SELECT 1" answers "1"
+    And the login of "app" is refused
+    And "solo" soon answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "1"
+
+  @full @kubectl @builtin
   Scenario: A login stays when its Secret loses its label
     Given service bindings "app" to "solo"
     When I run `kubectl label secret app-service-binding service-binding-`

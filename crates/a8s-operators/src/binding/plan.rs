@@ -82,8 +82,17 @@ fn keep(seen: &Seen) -> Next {
     }
     match wrong_reference(seen) {
         Some(text) => trouble(seen, text),
+        // It was taken away, and its login is to go. Applications learn it here, and the list of logins is looked at again.
+        None if tells_of_secret(seen) => {
+            Next::Tell(ServiceBindingStatus { error: None, implemented: Some(false), secret: None })
+        }
         None => Next::Make(Box::new(secret::new(&seen.binding, instance_uid.unwrap_or_default()))),
     }
+}
+
+/// Whether the status tells of a Secret.
+fn tells_of_secret(seen: &Seen) -> bool {
+    seen.binding.status.as_ref().is_some_and(|status| status.secret.is_some())
 }
 
 /// The binding's Secret, if it is made.
@@ -248,6 +257,23 @@ mod tests {
         assert_eq!(plan(&done), Next::Nothing);
         done.applied = Some("of another list".into());
         assert_eq!(plan(&done), Next::Nothing, "other bindings come and go");
+    }
+
+    #[test]
+    fn a_binding_whose_secret_was_taken_away_is_not_implemented_until_the_next_login_is_there() {
+        let mut seen = applied(listed(made()));
+        let Next::Tell(status) = plan(&seen) else { panic!("told") };
+        (seen.binding.status, seen.secret) = (Some(status), None);
+        let Next::Tell(status) = plan(&seen) else { panic!("told") };
+        assert_eq!((status.implemented, status.error.clone(), status.secret.clone()), (Some(false), None, None));
+        seen.binding.status = Some(status);
+        let Next::Make(secret) = plan(&seen) else { panic!("made") };
+        seen.secret = Some(*secret);
+        let Next::Tell(status) = plan(&seen) else { panic!("told, for the list of logins") };
+        assert!(status.implemented == Some(false) && status.secret.is_some());
+        seen.binding.status = Some(status);
+        assert_eq!(plan(&seen), Next::Nothing, "the list has the login of the Secret before");
+        assert_eq!(told(&applied(listed(seen))), (Some(true), None));
     }
 
     #[test]
