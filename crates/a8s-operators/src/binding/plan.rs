@@ -75,14 +75,19 @@ fn keep(seen: &Seen) -> Next {
             let text = "a service binding cannot move to another service instance; make another service binding";
             return trouble(seen, text.to_owned());
         }
-        if secret::instance_uid(own) != instance_uid {
-            return Next::DeleteBinding;
-        }
-        return tell(seen, own);
+        return match (secret::instance_uid(own), instance_uid) {
+            (Some(made_for), Some(there)) if made_for == there => tell(seen, own),
+            // Who takes an annotation away does not mean to delete the binding.
+            (None, Some(_)) => {
+                let annotation = secret::INSTANCE;
+                trouble(seen, format!("the Secret does not say which instance it is for: {annotation} is missing"))
+            }
+            _ => Next::DeleteBinding,
+        };
     }
     match wrong_reference(seen) {
         Some(text) => trouble(seen, text),
-        // It was taken away, and its login is to go. Applications learn it here, and the list of logins is looked at again.
+        // It was taken away, and its login is to go: applications learn it here, and the list of logins is made again.
         None if tells_of_secret(seen) => {
             Next::Tell(ServiceBindingStatus { error: None, implemented: Some(false), secret: None })
         }
@@ -315,6 +320,16 @@ mod tests {
         let mut another = made();
         another.instance.as_mut().expect("there").metadata.uid = Some("i-2".into());
         assert_eq!(plan(&another), Next::DeleteBinding);
+    }
+
+    #[test]
+    fn a_secret_that_has_lost_its_annotation_is_no_reason_to_delete_its_binding() {
+        let mut bare = applied(listed(made()));
+        bare.secret.as_mut().expect("there").metadata.annotations = None;
+        let text = "the Secret does not say which instance it is for: a8s.a9s/instance-uid is missing";
+        assert_eq!(told(&bare), (Some(false), Some(text.into())));
+        bare.instance = None;
+        assert_eq!(plan(&bare), Next::DeleteBinding);
     }
 
     #[test]
