@@ -180,6 +180,22 @@ Feature: Service bindings
     And "solo" soon answers "SELECT count(*) FROM pg_roles WHERE rolname LIKE 'a8s-sb-%'" with "1"
 
   @full @kubectl @builtin
+  Scenario: Logins stay when somebody deletes the list of them
+    Given service bindings "app" to "solo"
+    When I run `kubectl delete secret solo-logins --wait=false`
+    Then the command succeeds
+    And the secret "solo-logins" has these values:
+      | field                  | value                                |
+      | /metadata/finalizers/0 | a8s.anynines.com/postgresql.operator |
+    And as "app" the statement "SELECT 1" answers "1"
+    When I create a service binding "next" to "solo"
+    Then the command succeeds
+    And as "next" the statement "SELECT 1" answers "1"
+    When I delete the instance "solo"
+    Then the command succeeds
+    And nothing of the instance "solo" is left
+
+  @full @kubectl @builtin
   Scenario: A login stays when its Secret loses its label
     Given service bindings "app" to "solo"
     When I run `kubectl label secret app-service-binding service-binding-`

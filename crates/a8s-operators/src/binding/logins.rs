@@ -1,5 +1,5 @@
 //! The Secret `X-logins` of an instance: the logins of its bindings, for its agents. It appears with the first one and
-//! goes with the instance.
+//! goes with the instance, whose finalizer it has: without it there is no login, and every session of one ends.
 
 use super::secret::{self, LABEL};
 use crate::agent::logins::{KEY, Logins, is_ours};
@@ -188,6 +188,7 @@ fn list(instance: &PartialObjectMeta<Postgresql>, logins: &Logins) -> Secret {
         "metadata": {
             "name": names::logins(name), "namespace": instance.metadata.namespace,
             "labels": names::reserved_labels(name),
+            "finalizers": [names::FINALIZER],
             "ownerReferences": [{
                 "apiVersion": Postgresql::API_VERSION, "kind": Postgresql::KIND, "name": name,
                 "uid": instance.metadata.uid, "controller": true, "blockOwnerDeletion": false,
@@ -230,7 +231,9 @@ mod tests {
             Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time("2026-01-02T03:04:05Z".parse().expect("a time")));
         let one = wanted("i-1", &[alive.clone(), going], &secrets, &both);
         assert_eq!(one.keys().collect::<Vec<_>>(), ["b-1"]);
-        let text = String::from_utf8(list(&instance(), &one).data.expect("data")[KEY].0.clone()).expect("JSON");
+        let list = list(&instance(), &one);
+        assert_eq!(list.metadata.finalizers.expect("held"), [names::FINALIZER]);
+        let text = String::from_utf8(list.data.expect("data")[KEY].0.clone()).expect("JSON");
         assert!(text.starts_with(r#"{"b-1":{"role":"a8s-sb-"#) && text.contains("SCRAM-SHA-256$4096:"), "{text}");
         let password = secrets.values().next().and_then(|s| s.data.as_ref()?.get("password").cloned()).expect("there");
         assert!(!text.contains(&String::from_utf8(password.0).expect("text")));

@@ -324,13 +324,15 @@ impl Round<'_> {
     }
 
     async fn delete(&self, api: &Api<Postgresql>, instance: Postgresql) -> Result<Action, Error> {
-        let (mut objects, pods, claims, lease) = futures::try_join!(
+        let logins = names::logins(self.name);
+        let (mut objects, pods, claims, lease, logins) = futures::try_join!(
             self.observe(),
             self.pods(),
             self.list::<PersistentVolumeClaim>(),
             self.get::<Lease>(self.name),
+            self.get::<Secret>(&logins),
         )?;
-        objects.extend(lease);
+        objects.extend(lease.into_iter().chain(logins));
         let is_first = |claim: &DynamicObject| claim.metadata.name.as_deref().is_some_and(|name| name.ends_with("-0"));
         let claims = claims.into_iter().filter(|claim| is_first(claim) || !desired::leaves_claims()).collect();
         let pods = pods.iter().map(|pod| pod.name_any()).collect();
