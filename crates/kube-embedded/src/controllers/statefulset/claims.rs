@@ -28,7 +28,8 @@ pub fn new_claim(set: &StatefulSet, template: &PersistentVolumeClaim, ordinal: i
             namespace: set.metadata.namespace.clone(),
             labels: Some(labels).filter(|labels| !labels.is_empty()),
             annotations: template.metadata.annotations.clone(),
-            owner_references: Some(wanted_owners(set, None, &[])).filter(|owners| !owners.is_empty()),
+            owner_references: Some(wanted_owners(set, None, template.owner_references()))
+                .filter(|owners| !owners.is_empty()),
             // Admission adds it anyway; here it saves a write where it does not.
             finalizers: Some(vec!["kubernetes.io/pvc-protection".to_owned()]),
             ..ObjectMeta::default()

@@ -261,6 +261,18 @@ fn claims_belong_to_whoever_takes_them_along() {
 }
 
 #[test]
+fn claims_belong_to_whom_their_template_names() {
+    let owner = json!({"apiVersion": "example.com/v1", "kind": "Owner", "name": "o", "uid": "1", "controller": true});
+    let metadata = json!({"name": "data", "ownerReferences": [owner]});
+    let mut world = World::new(json!({"volumeClaimTemplates": [{"metadata": metadata, "spec": {}}]}));
+    world.until_quiet();
+    assert_eq!(world.owners_of("data-db-0"), ["Owner/o"]);
+    world.scale(1);
+    world.until_quiet();
+    assert_eq!(world.owners_of("data-db-2"), ["Owner/o"]);
+}
+
+#[test]
 fn a_changed_policy_changes_the_owners_of_claims_that_are_there() {
     let mut world = World::new(json!({}));
     world.until_quiet();
