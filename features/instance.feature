@@ -241,6 +241,17 @@ Feature: Instances
     And the instance "solo" is ready
     And "solo" has exactly one primary
 
+  @full @kubectl @builtin
+  Scenario: The StatefulSet of an instance is deleted, and its rows stay
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "committed"
+    When I run `kubectl delete sts solo --cascade=foreground`
+    Then the command succeeds
+    And "solo" soon answers "SELECT value FROM kept" with "committed"
+    When I delete the instance "solo"
+    Then the command succeeds
+    And nothing of the instance "solo" is left
+
   @full @kubectl
   Scenario: Other resources reach the server, and its rows stay
     Given an instance "solo"

@@ -280,9 +280,14 @@ impl<'a> Builder<'a> {
     }
 
     fn stateful_set(&self, version: &Version) -> Desired {
+        // Who makes claims of this need not be allowed to hold up the instance.
+        let owner = OwnerReference { block_owner_deletion: None, ..self.owner() };
         let claim = json!({
             "apiVersion": "v1", "kind": "PersistentVolumeClaim",
-            "metadata": {"name": DATA_VOLUME, "labels": names::reserved_labels(&self.name)},
+            "metadata": {
+                "name": DATA_VOLUME, "labels": names::reserved_labels(&self.name),
+                "ownerReferences": if leaves_claims() { vec![] } else { vec![owner] },
+            },
             "spec": {
                 "accessModes": ["ReadWriteOnce"],
                 "resources": {"requests": {"storage": self.instance.spec.volume_size().canonical()}},
@@ -297,10 +302,9 @@ impl<'a> Builder<'a> {
             "selector": {"matchLabels": names::reserved_labels(&self.name)},
             "template": pod::template(self.instance, version, &self.labels),
             "volumeClaimTemplates": [claim],
-            // The data goes with the instance, and stays when members are taken away.
-            "persistentVolumeClaimRetentionPolicy": {
-                "whenDeleted": if leaves_claims() { "Retain" } else { "Delete" }, "whenScaled": "Retain",
-            },
+            // The data goes with the instance. It stays when members are taken away, and when somebody deletes this,
+            // which is made again.
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Retain", "whenScaled": "Retain"},
         }});
         let kept = Kept::Fields(&["spec/replicas", "spec/template", "spec/persistentVolumeClaimRetentionPolicy"]);
         let mut desired =
@@ -381,6 +385,19 @@ pub(super) mod tests {
                 assert!(rule["resources"] != json!(["pods"]) || names.contains(&"solo-98"), "{rule}");
             }
         }
+    }
+
+    #[test]
+    fn the_data_belongs_to_the_instance_and_not_to_its_stateful_set() {
+        let objects = desired(&instance(json!({"version": 15}), json!({})), &version(), &passwords());
+        let set = objects.iter().find(|desired| kind(&desired.object) == "StatefulSet").expect("there");
+        let owners = &set.object.data["spec"]["volumeClaimTemplates"][0]["metadata"]["ownerReferences"];
+        let (api_version, kind) = (Postgresql::API_VERSION, Postgresql::KIND);
+        let owner =
+            json!({"apiVersion": api_version, "kind": kind, "name": "solo", "uid": "1-2-3", "controller": true});
+        assert_eq!(*owners, json!([owner]));
+        let policy = &set.object.data["spec"]["persistentVolumeClaimRetentionPolicy"];
+        assert_eq!(*policy, json!({"whenDeleted": "Retain", "whenScaled": "Retain"}));
     }
 
     #[test]
