@@ -77,6 +77,19 @@ pub fn gone_is_fine<T>(result: Result<T, kube::Error>) -> Result<(), kube::Error
     }
 }
 
+/// An object that was read, or `None` where it is known not to be there. An API server that starts, or that does not
+/// serve the kind at the moment, may answer 404, too (kubernetes/kubernetes, issue 115241): that of an object names it.
+pub fn unless_absent<T>(read: Result<T, kube::Error>) -> Result<Option<T>, kube::Error> {
+    match read {
+        Err(kube::Error::Api(status))
+            if status.code == 404 && status.details.as_ref().is_some_and(|details| !details.name.is_empty()) =>
+        {
+            Ok(None)
+        }
+        read => read.map(Some),
+    }
+}
+
 /// For how long an object has been deleted and kept by finalizers; `None` also where a clock was set back meanwhile.
 pub fn deleted_for(metadata: &ObjectMeta) -> Option<Duration> {
     let asked = metadata.deletion_timestamp.as_ref()?.0;
@@ -103,5 +116,23 @@ pub async fn report(api: &Api<Event>, event: &Event) -> Result<(), Error> {
     match api.create(&PostParams::default(), event).await {
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404 | 409) => Ok(()),
         result => result.map(|_| ()).map_err(failed("report an event")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_who_names_an_object_says_that_it_is_absent() {
+        let answer = |code: u16, details: Value| {
+            let status = serde_json::from_value(json!({"code": code, "details": details})).expect("a status");
+            unless_absent::<()>(Err(kube::Error::Api(Box::new(status))))
+        };
+        assert!(matches!(answer(404, json!({"name": "solo", "kind": "postgresqls"})), Ok(None)));
+        assert!(answer(404, json!({})).is_err(), "the kind is not served");
+        assert!(answer(404, Value::Null).is_err(), "the paths are not there yet");
+        assert!(answer(403, json!({"name": "solo"})).is_err());
+        assert!(matches!(unless_absent(Ok(1)), Ok(Some(1))));
     }
 }

@@ -6,7 +6,7 @@ use super::conditions::{self, IN_PROGRESS, ORDERED, Trouble};
 use super::order::Order;
 use super::plan::{LOOK, Pod as Target, Seen};
 use crate::archive::keys::DataKey;
-use crate::controller::{self, Error, failed, gone_is_fine, parameters};
+use crate::controller::{self, Error, failed, gone_is_fine, parameters, unless_absent};
 use crate::instance::events::{self, Clock, Happening, Type};
 use crate::instance::names;
 use crate::store::{Error as StoreError, Limits, Names, Settings, Store};
@@ -106,7 +106,7 @@ impl Context {
             if name.is_empty() {
                 return Ok(None);
             }
-            instances.get_opt(name).await.map_err(failed("read the instance"))
+            unless_absent(instances.get(name).await).map_err(failed("read the instance"))
         };
         let (instance, pods) = future::try_join(instance, pods).await?;
         let is_usable = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none();

@@ -8,7 +8,7 @@ use super::secret;
 use super::{COMPONENT, FINALIZER};
 use crate::agent::logins::{ANNOTATION, KEY};
 use crate::agent::report;
-use crate::controller::{self, Error, TROUBLE_ROUND, failed, gone_is_fine, only_this, parameters};
+use crate::controller::{self, Error, TROUBLE_ROUND, failed, gone_is_fine, only_this, parameters, unless_absent};
 use crate::instance::events::{self, Clock, Happening, Type};
 use crate::instance::names;
 use a8s_api::{LABEL_KIND, LABEL_NAME, LABEL_ROLE, Postgresql, ServiceBinding, ServiceBindingStatus};
@@ -135,7 +135,15 @@ impl Round<'_> {
             }));
         }
         let instances: Api<Postgresql> = Api::namespaced(self.context.client.clone(), &namespace);
-        let found = async { instances.get_metadata_opt(&instance).await.map_err(failed("read the instance")) };
+        let is_going = binding.metadata.deletion_timestamp.is_some();
+        let found = async {
+            let found = match unless_absent(instances.get_metadata(&instance).await) {
+                // One that is to go does not wait for a kind that may never be served again.
+                Err(kube::Error::Api(status)) if status.code == 404 && is_going => Ok(None),
+                found => found,
+            };
+            found.map_err(failed("read the instance"))
+        };
         let lists = self.secrets(&namespace);
         let logins = async { lists.get_opt(&names::logins(&instance)).await.map_err(failed("read the logins")) };
         let (secret, found, logins, notes) =
