@@ -50,6 +50,11 @@ Feature: Backups
     And standard error says "the backup nightly can't be restored: it has failed: "
     And there is no restore "back"
 
+  @full @negative @builtin
+  Scenario: A Backup that names what can be no instance
+    When somebody orders a backup "nightly" of "Not a name"
+    Then the backup "nightly" fails for good with "non-existing service instance Not a name"
+
   Scenario: Both ways to write the kind of an instance are in use
     Given an instance "solo"
     When somebody orders a backup "nightly" of the "PostgreSQL" "solo"

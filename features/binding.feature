@@ -325,6 +325,24 @@ Feature: Service bindings
     And as "app" the statement "SELECT 1" answers "1"
 
   @full @negative @kubectl @builtin
+  Scenario: A service binding that names what can be no instance any more says so, and can be deleted
+    Given service bindings "app" to "solo"
+    When I run `kubectl patch sb app --type merge -p '{"spec":{"instance":{"name":"Not a name"}}}'`
+    Then the command succeeds
+    And the service binding "app" soon tells the error "a service binding cannot move to another service instance; make another service binding"
+    When I run `kubectl delete sb app --timeout 20s`
+    Then the command succeeds
+    And there is no secret "app-service-binding"
+    When I apply the object:
+      """
+      apiVersion: servicebindings.anynines.com/v1beta3
+      kind: ServiceBinding
+      metadata: {name: odd}
+      spec: {instance: {apiVersion: postgresql.anynines.com/v1beta3, kind: Postgresql, name: "Not a name"}}
+      """
+    Then the service binding "odd" soon tells the error "the service instance Not a name in the namespace {namespace} does not exist"
+
+  @full @negative @kubectl @builtin
   Scenario: A service binding that names another instance has no login any more
     Given service bindings "app" to "solo"
     And an instance "other"

@@ -68,7 +68,7 @@ async fn lease(context: &Context, restore: &Restore) -> Result<Option<Lease>, Er
 
 async fn backup(context: &Context, restore: &Restore) -> Result<Option<Backup>, Error> {
     let (name, namespace) = (&restore.spec.backup_name, restore.namespace().unwrap_or_default());
-    if name.is_empty() {
+    if !names::is_name(name) {
         return Ok(None);
     }
     context.api::<Backup>(&namespace).get_opt(name).await.map_err(failed("read the backup"))

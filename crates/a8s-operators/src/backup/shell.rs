@@ -99,15 +99,14 @@ impl Context {
     pub async fn seen<K: Order>(&self, object: &K) -> Result<Seen, Error> {
         let namespace = object.namespace().unwrap_or_default();
         let name = object.ordered_instance().filter(|_| object.is_ordered()).unwrap_or(&object.instance().name);
+        let (silence, now) = (self.silence(object), Timestamp::now());
+        if !names::is_instance_name(name) {
+            return Ok(Seen { has_instance: false, primary: None, has_pod: false, other: None, silence, now });
+        }
         let (instances, pods) = (self.api::<Postgresql>(&namespace), self.api::<Pod>(&namespace));
         let selector = names::selector(name);
         let pods = async { pods.list(&ListParams::default().labels(&selector)).await.map_err(failed("list pods")) };
-        let instance = async {
-            if name.is_empty() {
-                return Ok(None);
-            }
-            unless_absent(instances.get(name).await).map_err(failed("read the instance"))
-        };
+        let instance = async { unless_absent(instances.get(name).await).map_err(failed("read the instance")) };
         let (instance, pods) = future::try_join(instance, pods).await?;
         let is_usable = |pod: &&Pod| pod.metadata.deletion_timestamp.is_none();
         let has_order = |pod: &Pod| pod.metadata.uid.as_deref() == object.pod_uid() && object.pod_uid().is_some();
@@ -117,8 +116,8 @@ impl Context {
             // Also while it ends: until it is gone, its agent may store another object.
             has_pod: pods.items.iter().any(has_order),
             other: None,
-            silence: self.silence(object),
-            now: Timestamp::now(),
+            silence,
+            now,
         })
     }
 

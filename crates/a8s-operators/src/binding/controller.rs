@@ -123,7 +123,7 @@ impl Round<'_> {
         let (namespace, instance) = reference(&binding).unwrap_or_default();
         let secret = self.secrets(self.namespace);
         let secret = async { secret.get_opt(&secret::name(self.name)).await.map_err(failed("read the Secret")) };
-        if instance.is_empty() || namespace.is_empty() {
+        if !names::is_instance_name(&instance) || !names::is_instance_name(&namespace) {
             let now = Timestamp::now();
             return Ok(Some(Seen {
                 binding,

@@ -96,6 +96,20 @@ pub fn connection(instance: &str) -> String {
     format!("{instance}-connection")
 }
 
+/// Whether a text can be the name of an object. It becomes part of a path, and where users refer to an object they may
+/// write anything.
+pub fn is_name(text: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+    text.bytes().all(|byte| is_plain(byte) || matches!(byte, b'-' | b'.'))
+        && text.bytes().next().is_some_and(is_plain)
+        && text.bytes().next_back().is_some_and(is_plain)
+}
+
+/// Whether it can be that of an instance or of its namespace, which are also values of labels.
+pub fn is_instance_name(text: &str) -> bool {
+    is_name(text) && text.len() <= 63
+}
+
 /// The labels that every object of an instance has.
 pub fn reserved_labels(instance: &str) -> BTreeMap<String, String> {
     [(LABEL_GROUP, Postgresql::GROUP), (LABEL_KIND, Postgresql::KIND), (LABEL_NAME, instance)]
@@ -114,6 +128,18 @@ pub fn selector(instance: &str) -> String {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+
+    #[test]
+    fn what_would_lead_elsewhere_in_a_path_is_no_name() {
+        for text in ["solo", "0.5gi", "a-b.c"] {
+            assert!(is_name(text) && is_instance_name(text), "{text}");
+        }
+        for text in ["", "Not a name", "Solo", "solo/status", "solo?watch=true", "..", "-solo", "solo.", "söl"] {
+            assert!(!is_name(text) && !is_instance_name(text), "{text}");
+        }
+        let [longest, longer] = [63, 64].map(|length| "x".repeat(length));
+        assert!(is_instance_name(&longest) && !is_instance_name(&longer) && is_name(&longer));
+    }
 
     #[test]
     fn no_two_instances_have_roles_of_one_name() {
