@@ -252,6 +252,22 @@ Feature: Instances
     Then the command succeeds
     And nothing of the instance "solo" is left
 
+  @full @negative @kubectl @builtin
+  Scenario: What a StatefulSet of somebody else has is not said of an instance
+    Given an instance "solo"
+    And the table "kept" of "solo" holds "committed"
+    When I run `kubectl patch sts solo --type json -p '[{"op":"remove","path":"/metadata/ownerReferences"}]'`
+    And I run `kubectl annotate pg solo look=again`
+    Then the status of "solo" soon says "that does not belong to this instance"
+    And the postgresql "solo" has these values:
+      | field                 | value      |
+      | /status/clusterStatus | NotRunning |
+      | /status/readyReplicas | 0          |
+    When I run `kubectl delete sts solo --cascade=foreground`
+    Then the command succeeds
+    And the instance "solo" is ready
+    And "solo" answers "SELECT value FROM kept" with "committed"
+
   @full @kubectl
   Scenario: Other resources reach the server, and its rows stay
     Given an instance "solo"

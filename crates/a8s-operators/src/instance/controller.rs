@@ -126,7 +126,9 @@ impl Round<'_> {
 
     async fn keep(&self, api: &Api<Postgresql>, instance: Postgresql) -> Result<Action, Error> {
         let (observed, pods) = future::try_join(self.observe(), self.pods()).await?;
-        let stateful_set = observed.iter().find(|object| kind(object) == "StatefulSet");
+        // What one of somebody else has says nothing of the instance, and least of all that it has had data.
+        let is_own = |object: &&DynamicObject| kind(object) == "StatefulSet" && deletion::is_owned(object, &instance);
+        let stateful_set = observed.iter().find(is_own);
         let error = match self.version(&instance, stateful_set).await? {
             Err(reason) => Some(reason),
             Ok(version) => {

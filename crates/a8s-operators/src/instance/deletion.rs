@@ -95,7 +95,8 @@ pub fn plan(remains: &Remains) -> Vec<Effect> {
     effects
 }
 
-fn is_owned(object: &DynamicObject, instance: &Postgresql) -> bool {
+/// Whether an object is an instance's own.
+pub fn is_owned(object: &DynamicObject, instance: &Postgresql) -> bool {
     let uid = instance.metadata.uid.as_ref();
     object.metadata.owner_references.iter().flatten().any(|owner| Some(&owner.uid) == uid)
         || sabotage::sabotaged!("foreign-objects-go")
