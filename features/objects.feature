@@ -153,6 +153,19 @@ Feature: The objects of an instance
     And the first Updated event of "solo" says "Successfully updated the PostgreSQL configuration"
     And the instance "solo" is ready
 
+  @full @kubectl @builtin
+  Scenario: New parameters are told also where something of somebody else is in the way
+    When I run `kubectl create service clusterip solo-replicas --tcp=5432`
+    And I run `kubectl patch pg solo --type merge -p '{"spec":{"enableReadOnlyService":true}}'`
+    Then the status of "solo" soon says "that does not belong to this instance"
+    When I change the parameters of "solo":
+      | parameter    | value |
+      | logStatement | "all" |
+    Then the server of "solo" shows these settings:
+      | setting       | value |
+      | log_statement | all   |
+    And the instance "solo" has 1 events with the reason "Updated"
+
   # The size of the shared buffers follows from the memory limit, as in the released stack.
   @full
   Scenario: The defaults of all parameters are in the spec, and are the server's

@@ -139,11 +139,12 @@ impl Round<'_> {
                     let claims = self.list::<PersistentVolumeClaim>().await?;
                     effects.extend(volumes::grown(&instance, claims).map(Effect::Replace));
                 }
-                if effects.is_empty()
-                    && let Some(set) = stateful_set
+                // Others may never be done, such as that of a volume that cannot grow.
+                if let Some(set) = stateful_set
+                    && !effects.iter().any(Effect::is_of_stateful_set)
                 {
                     let applied: Vec<Option<Applied>> = pods.iter().map(Applied::of_pod).collect();
-                    effects = plan::announcement(&instance, set, &applied);
+                    effects.extend(plan::announcement(&instance, set, &applied));
                 }
                 let trouble = self.carry_out(&instance, effects).await?;
                 trouble.or_else(|| pods.iter().find_map(extensions::trouble_of_pod))

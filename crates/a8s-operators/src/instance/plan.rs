@@ -23,6 +23,16 @@ pub enum Effect {
     Blocked(String),
 }
 
+impl Effect {
+    /// Whether it changes the StatefulSet, so that the one that was read is not the one that there will be.
+    pub fn is_of_stateful_set(&self) -> bool {
+        match self {
+            Self::Create(object, _) | Self::Replace(object) | Self::Delete(object) => kind(object) == "StatefulSet",
+            Self::Report(_) | Self::Blocked(_) => false,
+        }
+    }
+}
+
 /// What of the objects that are there differs from those that should be. Some, such as the Service for reading, an
 /// instance has only for a time.
 pub fn plan(desired: Vec<Desired>, observed: &[DynamicObject]) -> Vec<Effect> {
