@@ -16,6 +16,7 @@ use super::world::RUN_LABEL;
 use super::{command, observe};
 use crate::finding::{Class, Finding, Id};
 use crate::kubernetes::{DOES_IT_RUN, Error, Target, within};
+use crate::proxy;
 use crate::steps::{capability, stack};
 
 /// Verbs, group, resource, subresource.
@@ -158,8 +159,10 @@ async fn look(target: &Target, tags: &BTreeSet<String>) -> Result<Existing, Find
     let stack = capability::stack(&client).await?;
     let apps = client.list_api_group_resources("apps/v1").await;
     let apps = apps.map_err(|error| Error::request("ask for the kinds of apps/v1", error))?;
+    // Scenarios do not have the caller's environment.
+    let proxy = connection.server.parse::<http::Uri>().ok().and_then(|server| proxy::of(&server));
     Ok(Existing {
-        kubeconfig: alone(target.read()?, &connection.context),
+        kubeconfig: alone(target.read()?, &connection.context, proxy.map(|proxy| proxy.address.to_string())),
         context: connection.context,
         server: connection.server,
         version,
@@ -254,13 +257,17 @@ async fn may(client: &Client, (verb, group, resource, subresource): Row) -> Resu
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-/// Only what one context needs: scenarios get a copy, and no scenario should see another cluster.
-fn alone(mut kubeconfig: Kubeconfig, context: &str) -> Kubeconfig {
+/// Only what one context needs: scenarios get a copy, and no scenario should see another cluster. The caller's proxy is named
+/// in it, where it names none.
+fn alone(mut kubeconfig: Kubeconfig, context: &str, proxy: Option<String>) -> Kubeconfig {
     kubeconfig.contexts.retain(|entry| entry.name == context);
     let of_context = kubeconfig.contexts.first().and_then(|entry| entry.context.clone()).unwrap_or_default();
     kubeconfig.clusters.retain(|entry| entry.name == of_context.cluster);
     kubeconfig.auth_infos.retain(|entry| Some(&entry.name) == of_context.user.as_ref());
     kubeconfig.current_context = Some(context.to_owned());
+    for cluster in kubeconfig.clusters.iter_mut().filter_map(|entry| entry.cluster.as_mut()) {
+        cluster.proxy_url = cluster.proxy_url.take().or_else(|| proxy.clone());
+    }
     for exec in kubeconfig.auth_infos.iter_mut().filter_map(|entry| entry.auth_info.as_mut()?.exec.as_mut()) {
         let known = exec.env.get_or_insert_default();
         // What its user has said about a variable comes last, and counts.
@@ -272,10 +279,17 @@ fn alone(mut kubeconfig: Kubeconfig, context: &str) -> Kubeconfig {
 /// Variables by which programs that get credentials find what their user has given them.
 const CREDENTIALS: [&str; 4] = ["AWS_", "AZURE_", "CLOUDSDK_", "GOOGLE_"];
 
+/// Variables by which they find the way to who gives them, in capitals or not.
+const PROXIES: [&str; 3] = ["HTTPS_PROXY", "HTTP_PROXY", "NO_PROXY"];
+
 /// What a program that gets credentials needs of the caller's environment, which scenarios do not have.
 fn of_caller(variables: impl Iterator<Item = (String, String)>) -> Vec<HashMap<String, String>> {
-    let needed =
-        variables.filter(|(name, _)| name == "HOME" || CREDENTIALS.iter().any(|begin| name.starts_with(begin)));
+    let is_needed = |name: &str| {
+        name == "HOME"
+            || CREDENTIALS.iter().any(|begin| name.starts_with(begin))
+            || PROXIES.iter().any(|proxy| name.eq_ignore_ascii_case(proxy))
+    };
+    let needed = variables.filter(|(name, _)| is_needed(name));
     needed.map(|(name, value)| [("name".to_owned(), name), ("value".to_owned(), value)].into()).collect()
 }
 
@@ -394,17 +408,32 @@ mod tests {
         let text = "{current-context: b, contexts: [{name: a, context: {cluster: a, user: a}}, \
             {name: b, context: {cluster: b, user: b}}], clusters: [{name: a, cluster: {server: 'https://a'}}, \
             {name: b, cluster: {server: 'https://b'}}], users: [{name: a, user: {}}, {name: b, user: {}}]}";
-        let kubeconfig = alone(Kubeconfig::from_yaml(text).unwrap(), "a");
+        let kubeconfig = alone(Kubeconfig::from_yaml(text).unwrap(), "a", None);
         assert_eq!(kubeconfig.current_context.as_deref(), Some("a"));
         assert_eq!((kubeconfig.clusters.len(), kubeconfig.clusters[0].name.as_str()), (1, "a"));
         assert_eq!((kubeconfig.auth_infos.len(), kubeconfig.contexts.len()), (1, 1));
     }
 
     #[test]
+    fn a_scenario_goes_by_the_callers_proxy_where_its_kubeconfig_names_none() {
+        for (own, expected) in [("", "http://callers:3128/"), (", proxy-url: 'http://own:3128'", "http://own:3128")] {
+            let text = format!(
+                "{{contexts: [{{name: a, context: {{cluster: a, user: a}}}}], \
+                 clusters: [{{name: a, cluster: {{server: 'https://a'{own}}}}}]}}"
+            );
+            let proxy = Some("http://callers:3128/".to_owned());
+            let kubeconfig = alone(Kubeconfig::from_yaml(&text).unwrap(), "a", proxy);
+            let found = kubeconfig.clusters[0].cluster.as_ref().and_then(|cluster| cluster.proxy_url.as_deref());
+            assert_eq!(found, Some(expected));
+        }
+    }
+
+    #[test]
     fn a_program_that_gets_credentials_finds_those_of_its_user() {
-        let variables = [("HOME", "/home/me"), ("AWS_PROFILE", "work"), ("EDITOR", "vi")];
+        let proxy = ("https_proxy", "http://proxy:3128");
+        let variables = [("HOME", "/home/me"), ("AWS_PROFILE", "work"), ("EDITOR", "vi"), proxy];
         let found = of_caller(variables.map(|(name, value)| (name.into(), value.into())).into_iter());
-        let expected = [("HOME", "/home/me"), ("AWS_PROFILE", "work")];
+        let expected = [("HOME", "/home/me"), ("AWS_PROFILE", "work"), proxy];
         let expected = expected.map(|(name, value)| {
             HashMap::from([("name".to_owned(), name.to_owned()), ("value".to_owned(), value.to_owned())])
         });
