@@ -799,6 +799,32 @@ Feature: The suite itself
     And standard output says "left over: stray/one in the store"
     And standard output says "1 passed, 1 failed"
 
+  @full @cluster @embedded-only @kubectl
+  Scenario: Volumes that stay because their class retains them are no leak, and are noted
+    Given a cluster of its own
+    When I run `kubectl delete storageclass standard`
+    Then the command succeeds
+    When I apply the object:
+      """
+      apiVersion: storage.k8s.io/v1
+      kind: StorageClass
+      metadata: {name: kept, annotations: {storageclass.kubernetes.io/is-default-class: "true"}}
+      provisioner: kubernetes.io/host-path
+      reclaimPolicy: Retain
+      volumeBindingMode: WaitForFirstConsumer
+      """
+    Given the file "f/one.feature" with:
+      """
+      Feature: One
+        Scenario: An instance
+          Given a cluster with the a8s stack
+          And an instance "odd"
+      """
+    When I run `a9s conformance run --context a9s-a8s --features f --report one`
+    Then the command succeeds
+    And standard output says "NOTE     volumes stay: the default StorageClass kept retains them"
+    And standard output says "1 passed, 0 failed"
+
   @full @embedded-only @kubectl
   Scenario: What an interrupted run leaves on a cluster of others is named, too
     Given a cluster with the a8s stack

@@ -226,7 +226,11 @@ async fn with_text(
     };
     let has_text =
         |object: &DynamicObject| text.is_empty() || serde_json::to_string(object).is_ok_and(|it| it.contains(text));
-    let by_itself = |object: &DynamicObject| namespace.is_some() && comes_by_itself(kind, object);
+    let by_itself = |object: &DynamicObject| match namespace {
+        Some(_) => comes_by_itself(kind, object),
+        // Whoever made a cluster for others has chosen that.
+        None => !text.is_empty() && is_retained(kind, object),
+    };
     let left = list.into_iter().filter(|object| has_text(object) && !by_itself(object));
     let kind = kind.to_lowercase();
     left.filter_map(|object| Some(format!("{kind} {place}{}", object.metadata.name?))).collect()
@@ -238,6 +242,14 @@ fn comes_by_itself(kind: &str, object: &DynamicObject) -> bool {
     let is_controlled = object.owner_references().iter().any(|owner| owner.controller == Some(true));
     let name = object.metadata.name.as_deref().unwrap_or_default();
     is_controlled || matches!((kind, name), ("ConfigMap", "kube-root-ca.crt") | ("ServiceAccount", "default"))
+}
+
+/// The reclaim policy of volumes that stay when their claims are gone (Kubernetes documentation, "Persistent Volumes").
+pub const RETAIN: &str = "Retain";
+
+/// Whether it is a volume that stays when its claim is gone.
+fn is_retained(kind: &str, object: &DynamicObject) -> bool {
+    kind == "PersistentVolume" && object.data["spec"]["persistentVolumeReclaimPolicy"] == RETAIN
 }
 
 /// An object as JSON, or nothing.
@@ -406,6 +418,20 @@ mod tests {
             let object = json!({"metadata": {"name": name, "ownerReferences": owners}});
             let object: DynamicObject = serde_json::from_value(object).unwrap();
             assert_eq!(!comes_by_itself(kind, &object), is_left, "{kind} {name}");
+        }
+    }
+
+    #[test]
+    fn a_volume_that_is_retained_was_left_by_its_class() {
+        for (kind, policy, is_kept) in [
+            ("PersistentVolume", json!("Retain"), true),
+            ("PersistentVolume", json!("Delete"), false),
+            ("PersistentVolume", json!(null), false),
+            ("StorageClass", json!("Retain"), false),
+        ] {
+            let object = json!({"metadata": {"name": "x"}, "spec": {"persistentVolumeReclaimPolicy": policy}});
+            let object: DynamicObject = serde_json::from_value(object).unwrap();
+            assert_eq!(is_retained(kind, &object), is_kept, "{kind} {policy}");
         }
     }
 

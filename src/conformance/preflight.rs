@@ -123,6 +123,8 @@ pub struct Existing {
     pub has_deployments: bool,
     /// Whether volumes of its default class keep the size they were made with.
     pub has_fixed_volumes: bool,
+    /// The default class, if it retains volumes whose claims are gone.
+    pub retaining_class: Option<String>,
     /// Whether several of its nodes take pods that tolerate nothing.
     pub has_several_nodes: bool,
     /// What the stack can do besides what every stack can.
@@ -159,6 +161,8 @@ async fn look(target: &Target, tags: &BTreeSet<String>) -> Result<Existing, Find
     let stack = capability::stack(&client).await?;
     let apps = client.list_api_group_resources("apps/v1").await;
     let apps = apps.map_err(|error| Error::request("ask for the kinds of apps/v1", error))?;
+    let class = default_class(&client).await;
+    let retains = |class: &StorageClass| class.reclaim_policy.as_deref() == Some(observe::RETAIN);
     // Scenarios do not have the caller's environment.
     let proxy = connection.server.parse::<http::Uri>().ok().and_then(|server| proxy::of(&server));
     Ok(Existing {
@@ -167,7 +171,8 @@ async fn look(target: &Target, tags: &BTreeSet<String>) -> Result<Existing, Find
         server: connection.server,
         version,
         has_deployments: apps.resources.iter().any(|resource| resource.kind == "Deployment"),
-        has_fixed_volumes: has_fixed_volumes(&client).await,
+        has_fixed_volumes: class.as_ref().is_some_and(|class| class.allow_volume_expansion != Some(true)),
+        retaining_class: class.filter(retains).map(|class| class.name_any()),
         has_several_nodes: has_several_nodes(&client).await,
         stack: stack.stack,
         capabilities: stack.capabilities.into_iter().collect(),
@@ -183,13 +188,12 @@ async fn of_other_runs(client: &Client) -> Vec<String> {
     namespaces.map(|list| list.iter().map(ResourceExt::name_any).collect()).unwrap_or_default()
 }
 
-/// Who may not know it does without the scenario about it.
-async fn has_fixed_volumes(client: &Client) -> bool {
-    let classes = Api::<StorageClass>::all(client.clone()).list(&ListParams::default()).await;
-    let classes = classes.map(|list| list.items).unwrap_or_default();
-    let is_default = |class: &&StorageClass| class.annotations().get(DEFAULT_CLASS).is_some_and(|it| it == "true");
-    let default = classes.iter().find(is_default);
-    default.is_some_and(|class| class.allow_volume_expansion != Some(true))
+/// The class of claims that name none, of several the newest (Kubernetes documentation, "Storage Classes"). Who may not
+/// know it does without what depends on it.
+async fn default_class(client: &Client) -> Option<StorageClass> {
+    let classes = Api::<StorageClass>::all(client.clone()).list(&ListParams::default()).await.ok()?.items;
+    let is_default = |class: &StorageClass| class.annotations().get(DEFAULT_CLASS).is_some_and(|it| it == "true");
+    classes.into_iter().filter(is_default).max_by_key(ResourceExt::creation_timestamp)
 }
 
 /// Who may not know it does without the scenarios about them.
@@ -257,8 +261,8 @@ async fn may(client: &Client, (verb, group, resource, subresource): Row) -> Resu
     Ok(answer.status.is_some_and(|status| status.allowed))
 }
 
-/// Only what one context needs: scenarios get a copy, and no scenario should see another cluster. The caller's proxy is named
-/// in it, where it names none.
+/// Only what one context needs: scenarios get a copy, and no scenario should see another cluster. Where it names no proxy
+/// it gets the caller's.
 fn alone(mut kubeconfig: Kubeconfig, context: &str, proxy: Option<String>) -> Kubeconfig {
     kubeconfig.contexts.retain(|entry| entry.name == context);
     let of_context = kubeconfig.contexts.first().and_then(|entry| entry.context.clone()).unwrap_or_default();

@@ -35,7 +35,10 @@ const PULSE: Duration = Duration::from_secs(2);
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// How long the cluster may take to clear away what belonged to the last namespace.
-const SETTLING: Duration = Duration::from_secs(20);
+const SETTLING: Duration = Duration::from_secs(5);
+
+/// How long it may take to delete a volume: a cloud takes its disk from the node before.
+const DELETING_VOLUMES: Duration = Duration::from_secs(120);
 
 /// How long what is done to nodes may take to end and to be undone.
 const MENDING: Duration = Duration::from_secs(120);
@@ -579,19 +582,26 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
     let Some(SharedCluster { onlooker, before, .. }) = stage.shared_if_there() else { return Vec::new() };
     let marks = if stage.existing.is_some() { stage.namespaces_begin() } else { String::new() };
     let own: Vec<String> = stage.namespaces_left().iter().map(|name| format!("namespace {name}")).collect();
-    // Volumes go some time after the claims of the last namespace.
-    let settled = observe::until_cleared("nothing being left", SETTLING, || async {
+    let begun = Instant::now();
+    let settled = observe::until_cleared("nothing being left", DELETING_VOLUMES, || async {
         let mut now = observe::outside(onlooker, &marks).await;
         if stage.existing.is_none() {
             now.extend(left_in_store(onlooker).await);
         }
         let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
-        Ok(Look::when(left.is_empty(), left.join("\n")))
+        Ok(if is_settled(&left, begun.elapsed()) { Look::Yes(left) } else { Look::NotYet(left.join("\n")) })
     });
     match settled.await {
+        Ok(left) => left,
         Err(Failure::Deadline { last, .. }) => last.lines().map(str::to_owned).collect(),
-        _ => Vec::new(),
+        Err(other) => vec![other.to_string()],
     }
+}
+
+/// Whether what is left after so long will not go any more. Volumes go some time after the claims of the last
+/// namespace.
+fn is_settled(left: &[String], waited: Duration) -> bool {
+    left.is_empty() || (waited >= SETTLING && !left.iter().any(|it| it.starts_with("persistentvolume ")))
 }
 
 /// Everything in the store of a cluster that only this run uses.
@@ -785,6 +795,20 @@ mod tests {
         assert!(miscounted(&fewer).unwrap().starts_with("there are 0 scenarios, fewer than"));
         let more = Catalogue { recorded: Some(1), ..self::catalogue() };
         assert!(miscounted(&more).unwrap().contains(" scenarios, more than the 1 of"));
+    }
+
+    #[test]
+    fn volumes_have_more_time_to_go_than_what_nobody_takes_away() {
+        let left = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let (claim, volume) = ("persistentvolumeclaim default/data", "persistentvolume pvc-1");
+        for (left, waited, is_over) in [
+            (left(&[]), Duration::ZERO, true),
+            (left(&[claim]), SETTLING / 2, false),
+            (left(&[claim]), SETTLING, true),
+            (left(&[claim, volume]), SETTLING * 2, false),
+        ] {
+            assert_eq!(is_settled(&left, waited), is_over, "{left:?} after {waited:?}");
+        }
     }
 
     #[test]

@@ -266,7 +266,9 @@ impl Stage {
         let kinds = self.existing.as_ref().map(|existing| existing.unseen.join(", "));
         let objects = kinds.filter(|kinds| !kinds.is_empty());
         let objects = objects.map(|kinds| format!("objects left that may not be listed were not looked for: {kinds}"));
-        keys.into_iter().chain(objects).collect()
+        let class = self.existing.as_ref().and_then(|existing| existing.retaining_class.as_ref());
+        let kept = class.map(|class| format!("volumes stay: the default StorageClass {class} retains them"));
+        keys.into_iter().chain(objects).chain(kept).collect()
     }
 
     /// Keeps notes about a scenario.
