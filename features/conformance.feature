@@ -793,11 +793,19 @@ Feature: The suite itself
         Scenario: Leaves an object behind
           Given a cluster with the a8s stack
           And the object "stray/one" with "kept"
+        Scenario Outline: Leaves an object in a place of its own
+          Given a cluster with the a8s stack
+          And the object "<open>namespace}/one" with "kept"
+          Examples:
+            | open |
+            | {    |
       """
     When I run `a9s conformance run --features f --report one`
     Then it ends with the finding "not-conformant"
     And standard output says "left over: stray/one in the store"
-    And standard output says "1 passed, 1 failed"
+    And standard output says "left over: 1 objects of e2e-"
+    # What a scenario has told the run does not tell again.
+    And standard output says "1 passed, 2 failed"
 
   @full @cluster @embedded-only @kubectl
   Scenario: Volumes that stay because their class retains them are no leak, and are noted

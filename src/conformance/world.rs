@@ -377,11 +377,12 @@ impl World {
             let store = backup::store_of(stage.onlooker().await?).await?;
             for namespace in &self.namespaces {
                 let own = format!("{namespace}/");
-                let there = store.list(namespace).await;
-                let there = there.map_err(|error| Failure::unexpected("a list of the store", error.to_string()))?;
-                let count = there.iter().filter(|it| it.key.starts_with(&own)).count();
-                if count > 0 {
-                    leaks.push(format!("{count} objects of {namespace} in the store"));
+                let mut left = store.list(namespace).await.map_err(backup::refused)?;
+                left.retain(|it| it.key.starts_with(&own));
+                if let Some(first) = left.first() {
+                    leaks.push(format!("{} objects of {namespace} in the store, such as {}", left.len(), first.key));
+                    // This scenario has told it, and the end of the run need not tell it again.
+                    store.delete_below(namespace).await.map_err(backup::refused)?;
                 }
             }
             Ok::<_, Failure>(())

@@ -40,6 +40,7 @@ async fn get(world: &World, key: &str) -> Result<String, Failure> {
 
 #[given(expr = "the object {string} with {string}")]
 async fn put(world: &mut World, key: String, text: String) -> Result<(), Failure> {
+    let key = world.expand(&key);
     let put = client(world, None).await?.put(&key, Bytes::from(text)).await;
     put.map_err(|error| Failure::unexpected(format!("the store takes {key}"), error.to_string()))
 }
