@@ -418,7 +418,8 @@ Feature: The suite itself
       Feature: Odd
         Scenario: Fails
           Given a cluster with the a8s stack
-          And an instance "odd"
+          And an instance "odd" of 2 members
+          And I have applied the statement "ALTER ROLE postgres SET default_transaction_isolation = 'serializable'" to "odd"
           When I run `kubectl get secret postgres.credentials.odd -o yaml`
           Then "odd" answers "SELECT 1" with "2"
         @cluster
@@ -436,6 +437,9 @@ Feature: The suite itself
     And the file "one/evidence/odd-2-fails/commands.txt" says "[secret]"
     And below the folder "one/evidence/odd-2-fails" are the files "journal.jsonl, postgresql.json, pod.json, event.json, odd-0.sql.txt, odd-0-postgres.log, store.txt"
     And the file "one/index.html" says "SELECT 1"
+    And the file "one/index.html" says "default_transaction_isolation=serializable"
+    # The standby, too, has said its version, and that it is one.
+    And the file "one/index.html" says "-bit|t|"
     When I run `a9s conformance run --context a9s-a8s --features f --report two --rerun-failed one`
     Then the command fails with exit code 1
     And standard output says "0 passed, 1 failed"

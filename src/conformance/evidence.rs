@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use a8s_operators::SYSTEM_NAMESPACE;
 use a8s_operators::agent::SQL_PORT;
+use a8s_operators::agent::bootstrap::SAFE;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
 use kube::{Api, Client, ResourceExt};
@@ -25,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LIMIT: Duration = Duration::from_secs(60);
 
 /// What is asked of every server: title and query.
-const QUESTIONS: [(&str, &str); 7] = [
+const QUESTIONS: [(&str, &str); 8] = [
     ("version", "SELECT version(), pg_is_in_recovery(), now() - pg_postmaster_start_time()"),
     ("databases", "SELECT datname, pg_database_size(datname) FROM pg_database ORDER BY 1"),
     ("tables", "SELECT schemaname, relname, n_live_tup FROM pg_stat_user_tables ORDER BY 1, 2"),
@@ -37,7 +38,12 @@ const QUESTIONS: [(&str, &str); 7] = [
     ("replication", "SELECT application_name, client_addr, state, sync_state, replay_lag FROM pg_stat_replication"),
     (
         "changed settings",
-        "SELECT name, setting, source FROM pg_settings WHERE source NOT IN ('default', 'override') AND name !~ 'conninfo|password' ORDER BY 1",
+        "SELECT name, setting, source FROM pg_settings WHERE source NOT IN ('default', 'override', 'client') AND name !~ 'conninfo|password' ORDER BY 1",
+    ),
+    // What asks has none of these.
+    (
+        "settings of roles and databases",
+        "SELECT datname, rolname, setconfig FROM pg_db_role_setting LEFT JOIN pg_database d ON d.oid = setdatabase LEFT JOIN pg_roles r ON r.oid = setrole",
     ),
 ];
 
@@ -140,20 +146,23 @@ async fn of_namespace(client: &Client, namespace: &str, folder: &Folder) -> Resu
     logs(client, namespace, folder).await
 }
 
-/// What the server of a member says about itself, or why it says nothing: there may be several primaries, or none.
+/// What the server of a member says about itself, or why it says nothing: there may be several primaries, or none. It is
+/// asked with [`SAFE`]: a standby refuses to answer a role whose transactions are to be serializable.
 async fn sql_state(client: &Client, namespace: &str, instance: &str, pod: &Pod) -> String {
-    let login = async {
+    let session = async {
         let login = observe::login(client, namespace, instance).await?;
         let (host, port) = observe::at_port(client, pod, SQL_PORT).await?;
-        Ok::<_, Failure>(Login { host, port, ..login })
+        let login = Login { host, port, ..login };
+        let session = tokio::time::timeout(PATIENCE, postgres::connect_with(&login, postgres::DATABASE, SAFE)).await;
+        Ok::<_, Failure>(session.map_err(|_| postgres::Error::Silent(PATIENCE))??)
     };
-    let login = match login.await {
-        Ok(login) => login,
+    let session = match session.await {
+        Ok(session) => session,
         Err(failure) => return failure.to_string(),
     };
     let mut text = String::new();
     for (title, question) in QUESTIONS {
-        let answer = tokio::time::timeout(PATIENCE, postgres::ask(&login, postgres::DATABASE, question)).await;
+        let answer = tokio::time::timeout(PATIENCE, postgres::query(&session, question)).await;
         let said = match &answer {
             Ok(Ok(rows)) => rows.join("\n"),
             Ok(Err(failure)) => failure.to_string(),

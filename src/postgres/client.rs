@@ -35,9 +35,16 @@ pub fn versions() -> BTreeSet<String> {
 /// # Errors
 /// What the server said, that it can't be reached, or that it says nothing.
 pub async fn ask(login: &Login, database: &str, sql: &str) -> Result<Vec<String>, Error> {
-    let answer = async { Ok::<_, Error>(connect(login, database).await?.simple_query(sql).await?) };
-    let messages = tokio::time::timeout(ANSWER, answer).await;
-    let messages = messages.map_err(|_| Error::Silent(ANSWER))??;
+    let answer = async { query(&connect(login, database).await?, sql).await };
+    tokio::time::timeout(ANSWER, answer).await.map_err(|_| Error::Silent(ANSWER))?
+}
+
+/// Asks one question in a session, and gives the rows as [`ask`] does.
+///
+/// # Errors
+/// What the server said.
+pub async fn query(client: &Client, sql: &str) -> Result<Vec<String>, Error> {
+    let messages = client.simple_query(sql).await?;
     let mut rows = Vec::new();
     for message in messages {
         if let SimpleQueryMessage::Row(row) = message {
@@ -50,11 +57,26 @@ pub async fn ask(login: &Login, database: &str, sql: &str) -> Result<Vec<String>
 /// A connection with TLS; without it the attempt fails.
 ///
 /// # Errors
-/// What the server said, or that it can't be reached.
+/// What the server said, that it can't be reached, or that it says nothing.
 pub async fn connect(login: &Login, database: &str) -> Result<Client, Error> {
+    with_tls(settings(login, database)).await
+}
+
+/// As [`connect`], for a session that begins with these options (`-c name=value`), whatever its role has.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_with(login: &Login, database: &str, options: &str) -> Result<Client, Error> {
     let mut config = settings(login, database);
+    config.options(options);
+    with_tls(config).await
+}
+
+async fn with_tls(mut config: tokio_postgres::Config) -> Result<Client, Error> {
     config.ssl_mode(SslMode::Require);
-    let (client, connection) = config.connect(Tls::new()).await?;
+    // Who has taken the connection may say nothing.
+    let connected = tokio::time::timeout(ANSWER, config.connect(Tls::new())).await;
+    let (client, connection) = connected.map_err(|_| Error::Silent(ANSWER))??;
     // 15.14 (Debian 15.14-0+deb12u1)
     let version = connection.parameter("server_version").and_then(|version| version.split(' ').next());
     VERSIONS.lock().unwrap_or_else(PoisonError::into_inner).extend(version.map(str::to_owned));

@@ -6,7 +6,7 @@ pub mod ledger;
 
 use std::time::Duration;
 
-pub use self::client::{ask, connect, connect_in_the_clear, versions};
+pub use self::client::{ask, connect, connect_in_the_clear, connect_with, query, versions};
 pub use self::ledger::Ledger;
 
 /// The database that every instance has.
