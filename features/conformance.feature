@@ -435,7 +435,7 @@ Feature: The suite itself
     And there is a file "one/evidence/odd-2-fails/commands.txt"
     And there is a file "one/evidence/odd-2-fails/timeline.txt"
     And the file "one/evidence/odd-2-fails/commands.txt" says "[secret]"
-    And below the folder "one/evidence/odd-2-fails" are the files "journal.jsonl, postgresql.json, pod.json, event.json, odd-0.sql.txt, odd-0-postgres.log, store.txt"
+    And below the folder "one/evidence/odd-2-fails" are the files "journal.jsonl, postgresql.json, pod.json, event.json, odd-0.sql.txt, odd-0-postgres.log, store.txt, minio-dev/pod.json"
     And the file "one/index.html" says "SELECT 1"
     And the file "one/index.html" says "default_transaction_isolation=serializable"
     # The standby, too, has said its version, and that it is one.

@@ -1,18 +1,19 @@
-//! What is kept of a failed scenario: commands, objects, events, logs of containers, operators and the cluster, the state
-//! of the servers. No secret is in it.
+//! What is kept of a failed scenario: commands, objects, events and logs of its namespaces and of the stack's, the log of the
+//! cluster, the state of the servers. No secret is in it.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use a8s_operators::SYSTEM_NAMESPACE;
 use a8s_operators::agent::SQL_PORT;
 use a8s_operators::agent::bootstrap::SAFE;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{ListParams, LogParams};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
 
 use super::definitions::backup;
 use super::failure::Failure;
+use super::observations::SYSTEM;
 use super::observe;
 use super::secrets::Secrets;
 use super::stage::Stage;
@@ -24,6 +25,17 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How long all of it may take: a hundred members of a busy machine would hold up the run for longer than it takes.
 const LIMIT: Duration = Duration::from_secs(60);
+
+/// The last lines of each log: on a cluster of others, operators have run for long.
+const LINES: i64 = 10_000;
+
+/// What those who made a cluster have for its namespaces, and what makes the stack's pods.
+const AROUND: [(&str, &str, &str, &str); 4] = [
+    ("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies"),
+    ("", "v1", "ResourceQuota", "resourcequotas"),
+    ("", "v1", "LimitRange", "limitranges"),
+    ("apps", "v1", "Deployment", "deployments"),
+];
 
 /// What is asked of every server: title and query.
 const QUESTIONS: [(&str, &str); 8] = [
@@ -86,13 +98,15 @@ async fn write(world: &World, folder: &Folder) -> Result<(), Failure> {
     cluster_logs(&world.surroundings.state, folder)?;
     let client = world.onlooker().await?;
     for namespace in world.namespaces() {
-        // One namespace that can't be read (gone already, a cluster that was killed) does not hide the next.
         store_listing(&client, namespace, folder).await?;
+    }
+    for namespace in world.namespaces().iter().map(String::as_str).chain(SYSTEM) {
+        // One namespace that can't be read (gone already, a cluster that was killed) does not hide the next.
         if let Err(error) = of_namespace(&client, namespace, folder).await {
             folder.write(&format!("{namespace}.txt"), &error.to_string())?;
         }
     }
-    logs(&client, SYSTEM_NAMESPACE, folder).await
+    Ok(())
 }
 
 /// The keys that backups of a namespace have in the object store, if the cluster has one that answers soon.
@@ -143,6 +157,16 @@ async fn of_namespace(client: &Client, namespace: &str, folder: &Folder) -> Resu
             }
         }
     }
+    for (group, version, kind, plural) in AROUND {
+        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+        let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+        // Not everybody may see them, and not every cluster has them.
+        let Ok(list) = api.list(&ListParams::default()).await else { continue };
+        if !list.items.is_empty() {
+            folder
+                .write(&format!("{namespace}/{}.json", kind.to_lowercase()), &serde_json::to_string_pretty(&list)?)?;
+        }
+    }
     logs(client, namespace, folder).await
 }
 
@@ -182,7 +206,12 @@ async fn logs(client: &Client, namespace: &str, folder: &Folder) -> Result<(), F
         let name = pod.metadata.name.unwrap_or_default();
         for container in pod.spec.unwrap_or_default().containers {
             for previous in [false, true] {
-                let params = LogParams { container: Some(container.name.clone()), previous, ..LogParams::default() };
+                let params = LogParams {
+                    container: Some(container.name.clone()),
+                    previous,
+                    tail_lines: Some(LINES),
+                    ..LogParams::default()
+                };
                 let Ok(log) = pods.logs(&name, &params).await else { continue };
                 let run = if previous { "-previous" } else { "" };
                 folder.write(&format!("{namespace}/{name}-{}{run}.log", container.name), &log)?;
