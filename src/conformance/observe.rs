@@ -29,6 +29,9 @@ use crate::postgres::Login;
 /// Most things have to happen within this time.
 pub const SOON: Duration = Duration::from_secs(60);
 
+/// The longest pause between two looks: a wait of a second should not take half of one more.
+const SLOWEST: Duration = Duration::from_millis(200);
+
 /// What one look at a condition says.
 pub enum Look<T = ()> {
     /// It holds; the value is what the look was for.
@@ -81,7 +84,7 @@ where
             return Err(Failure::Deadline { what: what.into(), waited: deadline, last });
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 3 / 2).min(Duration::from_millis(500));
+        pause = (pause * 3 / 2).min(SLOWEST);
     }
 }
 
