@@ -17,16 +17,6 @@ Feature: Backups
     And no object of the backup "nightly" contains "before"
     And nobody has access to the store any more
 
-  @namespace
-  Scenario: A backup in a namespace of its own
-    Given a namespace "shop"
-    And an instance "solo" in the namespace "shop"
-    When I create a backup "nightly" of "solo" in the namespace "shop"
-    Then the command succeeds
-    And standard output says "The backup with the name nightly in namespace {namespace}-shop has been successful."
-    And the backup "nightly" in the namespace "shop" is complete
-    And there is no backup "nightly"
-
   @full
   Scenario: A backup and a restore name the pod that made them
     Given an instance "solo"
@@ -59,6 +49,11 @@ Feature: Backups
     Given an instance "solo"
     When somebody orders a backup "nightly" of the "PostgreSQL" "solo"
     Then the backup "nightly" is soon complete
+    When I run `a9s describe pg bkp nightly`
+    Then standard output says "Backup (backups.anynines.com)"
+    And standard output says "instance solo: running"
+    When I run `a9s list pg bkp -o json`
+    Then the value at `/items/0/instance` of the document is `solo`
 
   Scenario: A backup while others write
     Given an instance "solo"

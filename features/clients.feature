@@ -229,30 +229,6 @@ Feature: Looking at what is there
       | /status/state | running   |
     And the document has a text at "/status/server"
 
-  @full @kubectl
-  Scenario: A description of a backup tells what it belongs to
-    Given an instance "solo"
-    And the object:
-      """
-      apiVersion: backups.anynines.com/v1beta3
-      kind: Backup
-      metadata:
-        name: b
-      spec:
-        maxRetries: "0"
-        serviceInstance:
-          apiGroup: postgresql.anynines.com
-          kind: PostgreSQL
-          name: solo
-      """
-    When I run `a9s describe pg bkp b`
-    Then the command succeeds
-    And standard output says "Backup (backups.anynines.com)"
-    And standard output says "instance solo: running"
-    When I run `a9s list pg bkp -o json`
-    Then the command succeeds
-    And the value at `/items/0/instance` of the document is `solo`
-
   @full
   Scenario: Logs of all members, and of one
     Given an instance "solo"
@@ -520,13 +496,6 @@ Feature: Looking at what is there
     When I create a backup "b" of "solo"
     Then the command fails with exit code 5
     And standard error says "spec.serviceInstance.name is nobody instead of solo"
-
-  Scenario: Only the manifest of an order, please
-    When I run `a9s create pg backup --name b -i solo --no-apply`
-    Then the command succeeds
-    And standard output says "kind: Backup"
-    And there are 1 manifests
-    And there is no backup "b"
 
   @kubectl @builtin
   Scenario: What a stack can do it says itself

@@ -91,6 +91,7 @@ Feature: Answers for programs
       | /applied  | false   |
       | /complete | false   |
     And the document has no value at "/uid"
+    And there is no backup "nightly"
     When I run `a9s pg apply -i solo --sql 'CREATE TABLE kept (n int)' -o json`
     Then the command succeeds
     And standard output says "CREATE TABLE"
@@ -333,8 +334,11 @@ Feature: Answers for programs
       | /images/0/image     | 127.0.0.1:1/here:2  |
       | /images/0/insteadOf | example.com/moved:1 |
     And the document has no value at "/images/1"
-    When I run `a9s images verify --deployment-version ./release --cert-manager ./cert-manager.yaml --image-map map.yaml --backup-provider AWS -o json`
+    When I run `a9s images verify --stack upstream --timeout 1m --deployment-version ./release --cert-manager ./cert-manager.yaml --image-map map.yaml --backup-provider AWS -o json`
     Then it ends with the finding "image-pull"
+    And standard error says "of 1 images cannot be pulled"
+    And standard error says "127.0.0.1:1/here:2"
+    And standard error says "--image-map"
     And these values are in the document:
       | field           | value              |
       | /images/0/image | 127.0.0.1:1/here:2 |

@@ -76,10 +76,3 @@ Feature: Another cluster and another namespace
     When I run `a9s delete stack a8s --kubeconfig {kubeconfig} --context {context} --timeout 1m --dry-run`
     Then the command succeeds
     And standard output says "remove the a8s stack (to do"
-
-  @negative
-  Scenario: An order is only written
-    When I run `a9s create pg restore --name back -b nightly -i solo --no-apply`
-    Then the command succeeds
-    And standard output says "backupName: nightly"
-    And there is no restore "back"

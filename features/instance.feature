@@ -134,12 +134,6 @@ Feature: Instances
     And standard output does not say "solo-2"
     And standard error does not say "solo-2"
 
-  Scenario: Only the manifest, please
-    When I create an instance "solo" with `--no-apply`
-    Then the command succeeds
-    And there is no instance "solo"
-    And there are 1 manifests
-
   @needs-audit
   Scenario: What would be done
     When I create an instance "solo" with `--dry-run`
@@ -205,11 +199,6 @@ Feature: Instances
       | /spec/resources/requests/storage | 2Gi   |
       | /status/phase                    | Bound |
 
-  @embedded-only
-  Scenario: The server runs as an unprivileged user
-    Given an instance "solo"
-    Then the server of "solo" does not run as root
-
   @full
   Scenario: The roles and the database that applications expect are there
     Given an instance "solo"
@@ -226,6 +215,7 @@ Feature: Instances
     Then <sign>
     And "solo" answers "SELECT value FROM kept" with "committed"
     And the instance "solo" is ready
+    And the server of "solo" does not run as root
 
     Examples:
       | process    | sign                                                             |
@@ -343,7 +333,9 @@ Feature: Instances
     And there is no instance "old"
     And the reason is one clear sentence
     When I run `a9s create pg instance --name old --service-version 13 --strict-version --no-apply --yes`
-    And I run `kubectl apply -f {home}/a9s/usermanifests/{namespace}/a8s-pg-instance-old.yaml`
+    Then the command succeeds
+    And there is no instance "old"
+    When I run `kubectl apply -f {home}/a9s/usermanifests/{namespace}/a8s-pg-instance-old.yaml`
     Then the command succeeds
     And the status of "old" soon says "PostgreSQL 13"
 

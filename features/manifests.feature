@@ -34,6 +34,9 @@ Feature: Manifests
     Then the command succeeds
     And there are 4 manifests
     And standard output says "name: copy"
+    And standard output says "backupName: monday"
+    And there is no instance "copy"
+    And there is no restore "back"
     And kubectl reads every manifest as it was meant
     And the cluster would take every manifest
 

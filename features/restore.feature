@@ -12,6 +12,9 @@ Feature: Restores
     When I apply the statement "CREATE TABLE carts (n int); INSERT INTO carts VALUES (3)" to "solo" in the namespace "shop"
     And I create a backup "nightly" of "solo" in the namespace "shop"
     Then the command succeeds
+    And standard output says "The backup with the name nightly in namespace {namespace}-shop has been successful."
+    And the backup "nightly" in the namespace "shop" is complete
+    And there is no backup "nightly"
     When I apply the statement "INSERT INTO carts VALUES (4)" to "solo" in the namespace "shop"
     And I create a restore "back" of the backup "nightly" into "solo" in the namespace "shop"
     Then the command succeeds

@@ -88,14 +88,6 @@ Feature: SQL in an instance
     And standard output says "it's $HOME; `id` \\ é"
 
   @full
-  Scenario: Another database
-    When I apply the statement "CREATE DATABASE other" to "solo"
-    Then the command succeeds
-    When I run `a9s pg apply -i solo --database other --sql 'SELECT current_database()' --yes`
-    Then the command succeeds
-    And standard output says "other"
-
-  @full
   Scenario: A long file
     Given an SQL file "long.sql" of 100000 rows
     When I apply the file "long.sql" to "solo"

@@ -513,8 +513,6 @@ Feature: The stack on a cluster that is there
     Examples:
       | scheme | seconds | command                                |
       | https  | 5       | create stack a8s --stack builtin --yes |
-      | http   | 10      | create stack a8s --stack builtin --yes |
-      | http   | 10      | delete stack a8s --yes                 |
       | http   | 10      | pg status solo                         |
 
   @negative
@@ -603,29 +601,3 @@ Feature: The stack on a cluster that is there
     When I run `a9s images list --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --backup-provider AWS`
     Then the command succeeds
     And standard output does not say "minio"
-
-  @negative
-  Scenario: Images that can't be pulled are named, each with the reason
-    Given an empty home and no cluster
-    And the file "release/deploy/a8s/manifests/kustomization.yaml" with:
-      """
-      resources: [pod.yaml]
-      """
-    And the file "release/deploy/a8s/manifests/pod.yaml" with:
-      """
-      {apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{name: c, image: "example.com/moved:1"}]}}
-      """
-    And the file "cert-manager.yaml" with:
-      """
-      {apiVersion: v1, kind: Namespace, metadata: {name: cert-manager}}
-      """
-    And the file "map.yaml" with:
-      """
-      example.com/moved:1: 127.0.0.1:1/here:2
-      """
-    When I run `a9s images verify --stack upstream --timeout 1m --deployment-version {home}/release --cert-manager {home}/cert-manager.yaml --image-map {home}/map.yaml --backup-provider AWS`
-    Then the command fails with exit code 3
-    And the reason is one clear sentence
-    And standard error says "of 1 images cannot be pulled"
-    And standard error says "127.0.0.1:1/here:2"
-    And standard error says "--image-map"
