@@ -311,20 +311,38 @@ Feature: Clusters
     And the kubeconfig has the context "work"
     And the kubeconfig says nothing of "a9s-a8s"
 
-  # The limit outlasts what a liveness probe bears.
-  @full
+  # The limit outlasts what the liveness probe of the pod bears.
+  @full @kubectl
   Scenario: A cluster that may open no more files for a while ends nobody, and is there again
     Given a cluster of its own
     And an instance "solo"
     And the table "kept" of "solo" holds "before"
+    And the object:
+      """
+      apiVersion: v1
+      kind: Pod
+      metadata: {name: probed-0}
+      spec:
+        containers:
+          - name: probed
+            image: "a9s/postgresql:15"
+            command: [perl, -MIO::Socket::INET, -e]
+            args: ["my $here = IO::Socket::INET->new(Listen => 5, LocalAddr => $ENV{POD_IP}, LocalPort => 8008) or die $!; 1 while $here->accept"]
+            env: [{name: POD_IP, valueFrom: {fieldRef: {fieldPath: status.podIP}}}]
+            readinessProbe: {tcpSocket: {port: 8008}, periodSeconds: 1}
+            livenessProbe: {tcpSocket: {port: 8008}, periodSeconds: 1, failureThreshold: 3}
+      """
+    When I run `kubectl wait --for=condition=Ready pod/probed-0 --timeout=30s`
+    Then the command succeeds
     When the cluster's process may open no more files
     And I run `a9s pg status solo`
     Then it ends with the finding "cluster-unreachable"
-    When 65 seconds have passed
+    When 10 seconds have passed
     And the cluster's process may open files again
     Then "solo" answers "SELECT value FROM kept" with "before"
     And the instance "solo" is ready
     And no container of "solo" has been restarted
+    And no container of "probed" has been restarted
     And the file "{state}/a8s/cluster.log" says "api::server: cannot accept a connection" once
 
   @full @root

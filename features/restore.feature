@@ -202,7 +202,7 @@ Feature: Restores
     And the servers of the standbys of "trio" are killed
     And somebody orders a restore "back" of the backup "nightly" into "trio"
     Then the restore "back" runs and says "does not serve the restored content yet"
-    When I run `a9s pg apply -i trio --sql "CREATE TABLE late (n int)" --timeout 10s --yes`
+    When I run `a9s pg apply -i trio --sql "CREATE TABLE late (n int)" --timeout 5s --yes`
     Then the command fails with exit code 4
     When what was frozen goes on
     Then the restore "back" is soon complete

@@ -411,7 +411,7 @@ Feature: The stack on a cluster that is there
     And standard error says "<why>"
     And standard error says "kubectl get validatingwebhookconfigurations"
     And there is no instance "solo"
-    When I run `a9s create stack a8s --timeout 8s --yes`
+    When I run `a9s create stack a8s --timeout 5s --yes`
     Then the command fails with exit code 4
     And it took less than 20 seconds
     And the reason is one clear sentence

@@ -307,10 +307,14 @@ async fn goes_on(world: &mut World, seconds: u64) -> Result<(), Failure> {
 #[then(expr = "the ledger soon stands still")]
 async fn stands_still(world: &mut World) -> Result<(), Failure> {
     let ledger = ledger(world)?;
-    until("the end of acknowledgements", SOON, || async {
-        let before = ledger.count();
-        tokio::time::sleep(STILL).await;
-        Ok(Look::when(ledger.count() == before, "rows are acknowledged"))
+    let mut last = (ledger.count(), Instant::now());
+    until("the end of acknowledgements", SOON, || {
+        let count = ledger.count();
+        if count != last.0 {
+            last = (count, Instant::now());
+        }
+        let is_still = last.1.elapsed() >= STILL;
+        async move { Ok(Look::when(is_still, "rows are acknowledged")) }
     })
     .await
 }
