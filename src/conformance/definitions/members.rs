@@ -282,7 +282,8 @@ async fn healthy(world: &mut World, name: String) -> Result<(), Failure> {
     let client = world.client().await?;
     until(format!("no error in the status of {name}"), SOON, || async {
         let object = observe::object(&client, world.namespace(), "postgresql", &name).await?.unwrap_or_default();
-        Ok(Look::when(object["status"]["error"].is_null(), &object["status"]))
+        let status = &object["status"];
+        Ok(Look::when(status.is_object() && status["error"].is_null(), status))
     })
     .await
 }
