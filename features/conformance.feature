@@ -444,6 +444,31 @@ Feature: The suite itself
     Then the command fails with exit code 1
     And standard output says "0 passed, 1 failed"
 
+  @full @embedded-only @kubectl
+  Scenario: What others have in every namespace of an existing cluster is not taken for an instance's
+    Given a cluster with the a8s stack
+    And the file "f/odd.feature" with:
+      """
+      Feature: Odd
+        Scenario Outline: An instance beside an object <of>
+          Given a cluster with the a8s stack
+          And an instance "solo"
+          When I run `kubectl create configmap root-cert --from-literal=of=<of>`
+          Then the command succeeds
+          And the namespace has exactly these objects:
+            | kind       | name |
+            | postgresql | solo |
+            | configmap  |      |
+          Examples:
+            | of     |
+            | others |
+            | solo   |
+      """
+    When I run `a9s conformance run --context a9s-a8s --features f --report one`
+    Then it ends with the finding "not-conformant"
+    And standard output says "1 passed, 1 failed"
+    And standard output says 'but found ["root-cert"]'
+
   @full @embedded-only
   Scenario: A failure in the middle of a connection leaves no file with a password
     Given a cluster with the a8s stack
