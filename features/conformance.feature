@@ -837,10 +837,22 @@ Feature: The suite itself
     And standard output says "1 passed, 2 failed"
 
   @full @cluster @embedded-only @kubectl
-  Scenario: Volumes that stay because their class retains them are no leak, and are noted
+  Scenario: That there is no default class of volumes is noted, and so is one that retains them: these are no leak
     Given a cluster of its own
+    And the file "f/one.feature" with:
+      """
+      Feature: One
+        Scenario: Nothing
+          Given an empty home and no cluster
+        Scenario: An instance
+          Given a cluster with the a8s stack
+          And an instance "odd"
+      """
     When I run `kubectl delete storageclass standard`
     Then the command succeeds
+    When I run `a9s conformance run --context a9s-a8s --features f --name Nothing --report none`
+    Then the command succeeds
+    And standard output says "NOTE     the cluster has no default StorageClass: "
     When I apply the object:
       """
       apiVersion: storage.k8s.io/v1
@@ -850,17 +862,10 @@ Feature: The suite itself
       reclaimPolicy: Retain
       volumeBindingMode: WaitForFirstConsumer
       """
-    Given the file "f/one.feature" with:
-      """
-      Feature: One
-        Scenario: An instance
-          Given a cluster with the a8s stack
-          And an instance "odd"
-      """
-    When I run `a9s conformance run --context a9s-a8s --features f --report one`
+    And I run `a9s conformance run --context a9s-a8s --features f --report one`
     Then the command succeeds
     And standard output says "NOTE     volumes stay: the default StorageClass kept retains them"
-    And standard output says "1 passed, 0 failed"
+    And standard output says "2 passed, 0 failed"
 
   @full @embedded-only @kubectl
   Scenario: What an interrupted run leaves on a cluster of others is named, too

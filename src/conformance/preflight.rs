@@ -125,6 +125,8 @@ pub struct Existing {
     pub has_fixed_volumes: bool,
     /// The default class, if it retains volumes whose claims are gone.
     pub retaining_class: Option<String>,
+    /// Whether it is known to have no default class.
+    pub has_no_class: bool,
     /// Whether several of its nodes take pods that tolerate nothing.
     pub has_several_nodes: bool,
     /// What the stack can do besides what every stack can.
@@ -161,8 +163,9 @@ async fn look(target: &Target, tags: &BTreeSet<String>) -> Result<Existing, Find
     let stack = capability::stack(&client).await?;
     let apps = client.list_api_group_resources("apps/v1").await;
     let apps = apps.map_err(|error| Error::request("ask for the kinds of apps/v1", error))?;
-    let class = default_class(&client).await;
-    let retains = |class: &StorageClass| class.reclaim_policy.as_deref() == Some(observe::RETAIN);
+    let classes = classes(&client).await;
+    let class = classes.as_deref().and_then(default_class);
+    let retains = |class: &&StorageClass| class.reclaim_policy.as_deref() == Some(observe::RETAIN);
     // Scenarios do not have the caller's environment.
     let proxy = connection.server.parse::<http::Uri>().ok().and_then(|server| proxy::of(&server));
     Ok(Existing {
@@ -171,8 +174,9 @@ async fn look(target: &Target, tags: &BTreeSet<String>) -> Result<Existing, Find
         server: connection.server,
         version,
         has_deployments: apps.resources.iter().any(|resource| resource.kind == "Deployment"),
-        has_fixed_volumes: class.as_ref().is_some_and(|class| class.allow_volume_expansion != Some(true)),
-        retaining_class: class.filter(retains).map(|class| class.name_any()),
+        has_fixed_volumes: class.is_some_and(|class| class.allow_volume_expansion != Some(true)),
+        retaining_class: class.filter(retains).map(ResourceExt::name_any),
+        has_no_class: classes.is_some() && class.is_none(),
         has_several_nodes: has_several_nodes(&client).await,
         stack: stack.stack,
         capabilities: stack.capabilities.into_iter().collect(),
@@ -188,12 +192,16 @@ async fn of_other_runs(client: &Client) -> Vec<String> {
     namespaces.map(|list| list.iter().map(ResourceExt::name_any).collect()).unwrap_or_default()
 }
 
-/// The class of claims that name none, of several the newest (Kubernetes documentation, "Storage Classes"). Who may not
-/// know it does without what depends on it.
-async fn default_class(client: &Client) -> Option<StorageClass> {
-    let classes = Api::<StorageClass>::all(client.clone()).list(&ListParams::default()).await.ok()?.items;
-    let is_default = |class: &StorageClass| class.annotations().get(DEFAULT_CLASS).is_some_and(|it| it == "true");
-    classes.into_iter().filter(is_default).max_by_key(ResourceExt::creation_timestamp)
+/// Who may not know them does without what depends on them.
+async fn classes(client: &Client) -> Option<Vec<StorageClass>> {
+    let classes = Api::<StorageClass>::all(client.clone()).list(&ListParams::default()).await;
+    classes.ok().map(|list| list.items)
+}
+
+/// The class of claims that name none, of several the newest (Kubernetes documentation, "Storage Classes").
+fn default_class(classes: &[StorageClass]) -> Option<&StorageClass> {
+    let is_default = |class: &&StorageClass| class.annotations().get(DEFAULT_CLASS).is_some_and(|it| it == "true");
+    classes.iter().filter(is_default).max_by_key(|class| class.creation_timestamp())
 }
 
 /// Who may not know it does without the scenarios about them.
@@ -416,6 +424,23 @@ mod tests {
         assert_eq!(kubeconfig.current_context.as_deref(), Some("a"));
         assert_eq!((kubeconfig.clusters.len(), kubeconfig.clusters[0].name.as_str()), (1, "a"));
         assert_eq!((kubeconfig.auth_infos.len(), kubeconfig.contexts.len()), (1, 1));
+    }
+
+    #[test]
+    fn of_several_default_classes_the_newest_counts() {
+        let class = |name: &str, is_default: &str, made: &str| -> StorageClass {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"name": name, "annotations": {DEFAULT_CLASS: is_default}, "creationTimestamp": made},
+                "provisioner": "x",
+            }))
+            .unwrap()
+        };
+        let first = class("first", "true", "2026-01-02T03:04:05Z");
+        let newer = class("newer", "true", "2026-01-02T03:04:06Z");
+        let other = class("other", "false", "2026-01-02T03:04:07Z");
+        let default = |classes: &[StorageClass]| default_class(classes).map(ResourceExt::name_any);
+        assert_eq!(default(&[newer, first, other.clone()]).as_deref(), Some("newer"));
+        assert_eq!(default(&[other]), None);
     }
 
     #[test]

@@ -20,7 +20,7 @@ use super::observe::Look;
 use super::options::Options;
 use super::recorder::{self, Key, Recorder, Say, Shared, blank};
 use super::results::{Outcome, Results, SCHEMA, Scenario, Selection, Verdict};
-use super::stage::{Door, Notes, SharedCluster, Stage};
+use super::stage::{Door, NO_CLASS, Notes, SharedCluster, Stage};
 use super::world::{self, World};
 use super::{directory, environment, evidence, observations, observe, preflight, reports, teardown};
 use crate::finding::{Finding, Id};
@@ -257,7 +257,7 @@ impl Run<'_> {
     /// Runs the scenarios on a stage that is clean before and after. What is left there is a problem.
     async fn on_stage(&mut self, turn: &[&Entry], record: &Shared, cancel: &Cancel) -> Verdict {
         self.sweep(cancel).await;
-        self.say_of_other_runs();
+        self.say_of_cluster();
         let before = Inventory::take(&self.stage.directory);
         let (mut verdict, overdue) = self.scenarios(turn, record, cancel.clone()).await;
         self.problems.extend(overdue);
@@ -280,8 +280,12 @@ impl Run<'_> {
         verdict
     }
 
-    /// An existing cluster may be used by others, and have what a run has left that was killed elsewhere.
-    fn say_of_other_runs(&self) {
+    /// An existing cluster may be used by others, have what a run has left that was killed elsewhere, and lack what
+    /// instances need.
+    fn say_of_cluster(&self) {
+        if self.stage.existing.as_ref().is_some_and(|existing| existing.has_no_class) {
+            (self.say)(&format!("{NO_CLASS}\n"));
+        }
         let of_others = self.stage.existing.iter().flat_map(|existing| &existing.of_other_runs);
         let of_others: Vec<&str> = of_others.map(String::as_str).collect();
         if !of_others.is_empty() {

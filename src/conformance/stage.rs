@@ -73,6 +73,9 @@ impl fmt::Debug for SharedCluster {
     }
 }
 
+/// What is to be said of a cluster whose volumes nobody makes.
+pub const NO_CLASS: &str = "the cluster has no default StorageClass: instances wait until somebody makes their volumes";
+
 /// How the program is driven: `A9S_DOOR`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Door {
@@ -268,7 +271,8 @@ impl Stage {
         let objects = objects.map(|kinds| format!("objects left that may not be listed were not looked for: {kinds}"));
         let class = self.existing.as_ref().and_then(|existing| existing.retaining_class.as_ref());
         let kept = class.map(|class| format!("volumes stay: the default StorageClass {class} retains them"));
-        keys.into_iter().chain(objects).chain(kept).collect()
+        let none = self.existing.as_ref().filter(|existing| existing.has_no_class).map(|_| NO_CLASS.to_owned());
+        keys.into_iter().chain(objects).chain(kept).chain(none).collect()
     }
 
     /// Keeps notes about a scenario.
