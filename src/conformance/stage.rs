@@ -191,6 +191,11 @@ impl Stage {
         }
     }
 
+    /// Closes the ways into a namespace that is gone.
+    pub async fn close_ways(&self, namespace: &str) {
+        self.ways.close(namespace).await;
+    }
+
     /// A number that no other scenario of this run has.
     pub fn next_scenario(&self) -> usize {
         self.scenarios.fetch_add(1, Ordering::Relaxed)

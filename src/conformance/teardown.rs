@@ -33,6 +33,7 @@ async fn delete_namespace(client: &Client, namespace: &str) -> Option<String> {
     match empty_and_delete(client, namespace).await {
         Ok(()) => {
             Stage::get().note_namespace(namespace, false);
+            Stage::get().close_ways(namespace).await;
             None
         }
         Err(failure) => Some(format!("namespace {namespace}: {failure}")),

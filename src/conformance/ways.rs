@@ -1,5 +1,5 @@
 //! Ways to pods of a cluster whose addresses this machine does not reach: ports of this machine, forwarded through the API
-//! server for as long as the run lasts.
+//! server for as long as the namespace is there.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,6 +9,7 @@ use k8s_openapi::api::core::v1::Endpoints;
 use kube::{Api, Client};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Mutex;
+use tokio::task::AbortHandle;
 
 use super::failure::Failure;
 use crate::kubernetes::forward;
@@ -34,9 +35,16 @@ pub enum Goal {
     },
 }
 
-/// The ways that have been made.
+impl Goal {
+    fn namespace(&self) -> &str {
+        let (Self::Service { namespace, .. } | Self::Pod { namespace, .. }) = self;
+        namespace
+    }
+}
+
+/// The ways that have been made, and who takes their connections.
 #[derive(Debug, Default)]
-pub struct Ways(Mutex<BTreeMap<Goal, SocketAddr>>);
+pub struct Ways(Mutex<BTreeMap<Goal, (SocketAddr, AbortHandle)>>);
 
 impl Ways {
     /// The address of this machine from which the way to this goal starts.
@@ -45,14 +53,25 @@ impl Ways {
     /// No port is to be had.
     pub async fn to(&self, client: &Client, goal: Goal) -> Result<SocketAddr, Failure> {
         let mut made = self.0.lock().await;
-        if let Some(address) = made.get(&goal) {
+        if let Some((address, _)) = made.get(&goal) {
             return Ok(*address);
         }
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
-        made.insert(goal.clone(), address);
-        tokio::spawn(accept(listener, client.clone(), goal));
+        let accepting = tokio::spawn(accept(listener, client.clone(), goal.clone()));
+        made.insert(goal, (address, accepting.abort_handle()));
         Ok(address)
+    }
+
+    /// Closes the ways into a namespace that is gone: a run has hundreds of them, and each has an open file.
+    pub async fn close(&self, namespace: &str) {
+        self.0.lock().await.retain(|goal, (_, accepting)| {
+            let stays = goal.namespace() != namespace;
+            if !stays {
+                accepting.abort();
+            }
+            stays
+        });
     }
 }
 
@@ -85,4 +104,24 @@ async fn behind(client: &Client, namespace: &str, service: &str) -> Result<(Stri
         Some((pod, u16::try_from(port).ok()?))
     });
     found.ok_or(Failure::Missing("pod behind the Service"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn ways_end_with_their_namespace() {
+        // Nothing is asked of it.
+        let client = Client::try_from(kube::Config::new("http://127.0.0.1:1".parse().unwrap())).unwrap();
+        let ways = Ways::default();
+        let goal = |namespace: &str| Goal::Service { namespace: namespace.to_owned(), name: "solo-master".to_owned() };
+        let (gone, kept) = (ways.to(&client, goal("e2e-1")).await.unwrap(), ways.to(&client, goal("e2e-12")).await);
+        ways.close("e2e-1").await;
+        // Whoever takes its connections ends when it has its next turn.
+        while TcpStream::connect(gone).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert!(TcpStream::connect(kept.unwrap()).await.is_ok());
+    }
 }
