@@ -361,7 +361,7 @@ Feature: Clusters in Docker that can't be made
       #!/bin/sh
       case "$*" in
       version*) echo "kind v0.27.0 go1.24.0 linux/amd64"; exit ;;
-      'load image-archive '*' --name demo') ;;
+      'load image-archive '*' --name demo --nodes demo-'*) ;;
       *) exit 64 ;;
       esac
       grep -q one "${0%kind}docker.saved" && exit
@@ -430,7 +430,7 @@ Feature: Clusters in Docker that can't be made
       #!/bin/sh
       case "$*" in
       version*) echo "kind v0.27.0 go1.24.0 linux/amd64"; exit ;;
-      'load image-archive '*' --name demo') ;;
+      'load image-archive '*' --name demo --nodes demo-'*) ;;
       *) exit 64 ;;
       esac
       mkdir "$0.first" 2>/dev/null && exit

@@ -16,8 +16,8 @@ use futures::future::try_join_all;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::Api;
 use kube::api::ListParams;
+use kube::{Api, ResourceExt};
 use serde_json::Value;
 
 pub use configuration::Configuration;
@@ -113,6 +113,22 @@ impl Kind {
         let mut containers = self.containers(cluster).await?;
         containers.retain(Container::is_node);
         Ok(containers)
+    }
+
+    /// The nodes that pods are placed on. Where a cluster has workers, kubeadm keeps its control plane free of others' pods, by a
+    /// taint that somebody may have removed.
+    async fn hosts(&self, cluster: &ClusterName) -> Result<Vec<Container>, Finding> {
+        let nodes = self.nodes(cluster).await?;
+        let target = Target { kubeconfig: Some(self.kubeconfig(cluster)), context: None };
+        let listed = async {
+            let client = target.connect().await.ok()?.client;
+            Api::<Node>::all(client).list(&ListParams::default()).await.ok()
+        };
+        // Where that can't be asked, or all are alike, they all count.
+        let listed = listed.await.map(|list| list.items).unwrap_or_default();
+        let is_host = |node: &Container| !listed.iter().any(|it| it.name_any() == node.name && is_kept_free(it));
+        let (hosts, kept_free): (Vec<_>, Vec<_>) = nodes.into_iter().partition(is_host);
+        Ok(if hosts.is_empty() { kept_free } else { hosts })
     }
 
     /// Asks docker, unless kind has its clusters elsewhere. Where it is not installed, kind may not be, either.
@@ -247,8 +263,8 @@ impl Kind {
         Ok(found.into_iter().map(|(_, container)| container).collect())
     }
 
-    /// Loads images as one archive into all nodes at the same time, or what a platform needs of them. (`kind load docker-image`
-    /// does the same after it has asked every node for every image, twice, one after the other.)
+    /// Loads images as one archive into all nodes that have pods at the same time, or what a platform needs of them. (`kind load
+    /// docker-image` does the same after it has asked every node for every image, twice, one after the other.)
     async fn load_archive(
         &self,
         cluster: &ClusterName,
@@ -261,7 +277,9 @@ impl Kind {
         let mut save = vec!["image", "save", "--output", &path];
         save.extend(platform.into_iter().flat_map(|platform| ["--platform", platform]));
         save.extend(images.iter().map(String::as_str));
-        let load = ["load", "image-archive", &path, "--name", cluster.as_str()];
+        let hosts: Vec<String> = self.hosts(cluster).await?.into_iter().map(|host| host.name).collect();
+        let hosts = hosts.join(",");
+        let load = ["load", "image-archive", &path, "--name", cluster.as_str(), "--nodes", &hosts];
         let loaded = async {
             self.docker.act(&save, None, context).await?;
             self.kind.act(&load, None, context).await
@@ -312,6 +330,13 @@ fn container(line: &str) -> Option<Container> {
     let created = jiff::fmt::strtime::parse("%Y-%m-%d %H:%M:%S %z", created.join(" "));
     let created = created.and_then(|time| time.to_timestamp()).ok();
     Some(Container { id: id.to_owned(), name: name.to_owned(), running: state == "running", image, created, role })
+}
+
+/// Whether a node's role keeps the pods of others away, as `node-role.kubernetes.io/control-plane:NoSchedule` does. What passes,
+/// such as a node that is not ready yet, has other keys.
+fn is_kept_free(node: &Node) -> bool {
+    let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    taints.iter().any(|taint| taint.key.starts_with("node-role.kubernetes.io/") && taint.effect != "PreferNoSchedule")
 }
 
 fn is_ready(node: &Node) -> bool {
@@ -469,13 +494,13 @@ impl Provider for Kind {
     }
 
     async fn loaded(&self, cluster: &ClusterName, images: &[String]) -> Result<bool, Finding> {
-        let nodes = self.nodes(cluster).await?;
-        if nodes.is_empty() {
+        let hosts = self.hosts(cluster).await?;
+        if hosts.is_empty() {
             return Err(no_cluster(Name::Kind, cluster));
         }
         for image in images {
             let here = builtin::id(&self.docker, image).await?;
-            let answers = nodes.iter().map(|node| self.is_on_node(node, image, &here));
+            let answers = hosts.iter().map(|host| self.is_on_node(host, image, &here));
             if try_join_all(answers).await?.contains(&false) {
                 return Ok(false);
             }
@@ -562,6 +587,13 @@ mod tests {
         kind
     }
 
+    fn kubeconfig(url: &str) -> String {
+        format!(
+            "{{apiVersion: v1, kind: Config, current-context: demo, contexts: [{{name: demo, context: {{cluster: demo, user: demo}}}}], \
+             clusters: [{{name: demo, cluster: {{server: '{url}'}}}}], users: [{{name: demo, user: {{}}}}]}}"
+        )
+    }
+
     #[rstest]
     #[tokio::test]
     async fn a_cluster_whose_making_was_cut_off_is_gone_on_with(
@@ -580,11 +612,7 @@ mod tests {
         let classes = list("PartialObjectMetadataList", json!({"metadata": {"name": "standard"}}));
         let answers = [ok(), nodes, classes].into_iter().chain((0..6).map(|_| ok()));
         let (url, _asked) = server(answers.collect()).await;
-        let text = format!(
-            "{{apiVersion: v1, kind: Config, current-context: demo, contexts: [{{name: demo, context: {{cluster: demo, user: demo}}}}], \
-             clusters: [{{name: demo, cluster: {{server: '{url}'}}}}], users: [{{name: demo, user: {{}}}}]}}"
-        );
-        fs_err::write(directory.path().join("kubeconfig"), text).unwrap();
+        fs_err::write(directory.path().join("kubeconfig"), kubeconfig(&url)).unwrap();
         let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
         assert!(!kind.made(&name).await.unwrap(), "nothing says that it is ours");
         kind.memory.note(&name, MAKING, "1").unwrap();
@@ -597,6 +625,26 @@ mod tests {
         assert!(kind.made(&name).await.unwrap() && !kind.memory.file(&name, MAKING).exists());
         let asked = fs_err::read_to_string(directory.path().join("asked")).unwrap();
         assert!(!asked.contains("delete") && !asked.contains("create"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn images_are_loaded_into_the_nodes_that_have_pods() {
+        let directory = tempfile::tempdir().unwrap();
+        let worker = "0123456789cd demo-worker running kindest/node:v1";
+        fs_err::write(directory.path().join("containers"), format!("{NODE}\n{worker}\n")).unwrap();
+        let taint = |key: &str| json!({"taints": [{"key": key, "effect": "NoSchedule"}]});
+        let (master, not_ready) = (taint("node-role.kubernetes.io/master"), taint("node.kubernetes.io/not-ready"));
+        let nodes = json!({"apiVersion": "v1", "kind": "NodeList", "metadata": {}, "items": [
+            {"metadata": {"name": "demo-control-plane"}, "spec": master},
+            {"metadata": {"name": "demo-worker"}, "spec": not_ready},
+        ]});
+        let nodes = answer("200 OK", "content-type: application/json\r\n", nodes.to_string().as_bytes());
+        let (url, _asked) = server(vec![nodes]).await;
+        let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
+        let hosts = |hosts: Vec<Container>| hosts.into_iter().map(|host| host.name).collect::<Vec<_>>();
+        assert_eq!(hosts(kind.hosts(&name).await.unwrap()), ["demo-control-plane", "demo-worker"]);
+        kind.memory.note(&name, KUBECONFIG, &kubeconfig(&url)).unwrap();
+        assert_eq!(hosts(kind.hosts(&name).await.unwrap()), ["demo-worker"]);
     }
 
     #[rstest]
