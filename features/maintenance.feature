@@ -108,3 +108,13 @@ Feature: Maintenance
     Then the command succeeds
     When I create an instance "later"
     Then the command succeeds
+
+  @builtin @deployments @disruptive
+  Scenario: The configuration of admission is deleted, and applied again
+    When I run `kubectl delete validatingwebhookconfiguration postgresql-validating-webhook-configuration`
+    Then the command succeeds
+    When I run `a9s create stack a8s --stack builtin --yes`
+    Then the command succeeds
+    And it took less than 60 seconds
+    When I create an instance "later"
+    Then the command succeeds

@@ -81,7 +81,7 @@ const DISRUPTIVE: &[Row] = &[
     ("patch", "rbac.authorization.k8s.io", "rolebindings", ""),
     ("get patch", "rbac.authorization.k8s.io", "clusterroles", ""),
     ("get patch", "rbac.authorization.k8s.io", "clusterrolebindings", ""),
-    ("get patch", "admissionregistration.k8s.io", "validatingwebhookconfigurations", ""),
+    ("create get list watch patch delete", "admissionregistration.k8s.io", "validatingwebhookconfigurations", ""),
 ];
 
 /// What those do besides that empty volumes.
@@ -338,6 +338,7 @@ mod tests {
             "ep" => ("", "endpoints"),
             "sts" => ("apps", "statefulsets"),
             "deployment" => ("apps", "deployments"),
+            "validatingwebhookconfiguration" => ("admissionregistration.k8s.io", "validatingwebhookconfigurations"),
             "sc" => ("storage.k8s.io", "storageclasses"),
             "lease" => ("coordination.k8s.io", "leases"),
             "role" => ("rbac.authorization.k8s.io", "roles"),
