@@ -2,7 +2,7 @@
 //!
 //! The API server must trust a certificate before it is served, and the one before for as long as it may still be
 //! served. So the bundle in the webhook's configuration has the new authority and the one before it, and the server
-//! changes its certificate after the configuration was patched.
+//! changes its certificate a look after the configuration was patched: API servers hear of that one after the other.
 
 use std::sync::{Arc, RwLock};
 use std::time::{Duration, SystemTime};
@@ -121,6 +121,7 @@ fn first_of(bundle: &str) -> String {
 /// The certificate that is served now.
 pub(super) struct Current {
     served: Arc<Served>,
+    material: Material,
 }
 
 #[derive(Debug)]
@@ -136,8 +137,10 @@ impl Current {
     /// The first certificate. Tries until there is one: rights and the API server may come later than the pod.
     pub(super) async fn first(client: &Client, again: Duration) -> Self {
         loop {
-            match Box::pin(look(client)).await {
-                Ok(certified) => return Self { served: Arc::new(Served(RwLock::new(Arc::new(certified)))) },
+            match Box::pin(look(client, None)).await {
+                Ok(Look { material, certified, .. }) => {
+                    return Self { served: Arc::new(Served(RwLock::new(Arc::new(certified)))), material };
+                }
                 Err(error) => tracing::warn!("{}", chain(&error)),
             }
             tokio::time::sleep(again).await;
@@ -153,36 +156,52 @@ impl Current {
     }
 
     /// Looks after it for ever: it is renewed in time, and the API server is told again if somebody changed that.
-    pub(super) async fn keep(self, client: Client, every: Duration) {
+    pub(super) async fn keep(mut self, client: Client, every: Duration) {
         loop {
             tokio::time::sleep(every).await;
-            match look(&client).await {
-                Ok(certified) => {
-                    *self.served.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(certified);
-                }
-                Err(error) => tracing::warn!("{}", chain(&error)),
+            if let Err(error) = self.renew(&client).await {
+                tracing::warn!("{}", chain(&error));
             }
         }
     }
+
+    /// One look. What the API server was told in it is served after the next.
+    async fn renew(&mut self, client: &Client) -> Result<(), Error> {
+        let Look { material, certified, is_news } = look(client, Some(&self.material)).await?;
+        if !is_news {
+            *self.served.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(certified);
+            self.material = material;
+        }
+        Ok(())
+    }
+}
+
+/// What there is after a look.
+struct Look {
+    material: Material,
+    certified: CertifiedKey,
+    /// Whether the API server was told just now whom to trust.
+    is_news: bool,
 }
 
 /// Sees to it that there is a good certificate and that the API server trusts it.
-async fn look(client: &Client) -> Result<CertifiedKey, Error> {
-    let material = ensure(client).await?;
+async fn look(client: &Client, served: Option<&Material>) -> Result<Look, Error> {
+    let material = ensure(client, served).await?;
     let certified = material.certified()?;
-    trust(client, &material.authorities).await?;
-    Ok(certified)
+    let is_news = trust(client, &material.authorities).await?;
+    Ok(Look { material, certified, is_news })
 }
 
-async fn ensure(client: &Client) -> Result<Material, Error> {
+async fn ensure(client: &Client, served: Option<&Material>) -> Result<Material, Error> {
     let api: Api<Secret> = Api::namespaced(client.clone(), SYSTEM_NAMESPACE);
     let there = api.get_opt(SECRET).await.map_err(|error| Error::Secret("read", error))?;
     let now = SystemTime::now();
-    let before = there.as_ref().and_then(Material::of_secret);
-    if let Some(good) = before.clone().filter(|material| material.is_good(now)) {
+    let found = there.as_ref().and_then(Material::of_secret);
+    if let Some(good) = found.clone().filter(|material| material.is_good(now)) {
         return Ok(good);
     }
-    let material = Material::make(before.as_ref(), now).map_err(Error::Make)?;
+    // Somebody may have emptied the Secret: what is served is still to be trusted.
+    let material = Material::make(served.or(found.as_ref()), now).map_err(Error::Make)?;
     let parameters = PostParams::default();
     match there {
         // It comes with the stack; somebody has deleted it.
@@ -200,25 +219,83 @@ async fn ensure(client: &Client) -> Result<Material, Error> {
     Ok(material)
 }
 
-async fn trust(client: &Client, authorities: &str) -> Result<(), Error> {
+/// Tells the API server whom to trust, and whether it had to be told.
+async fn trust(client: &Client, authorities: &str) -> Result<bool, Error> {
     let api: Api<ValidatingWebhookConfiguration> = Api::all(client.clone());
     let bundle = ByteString(authorities.as_bytes().to_vec());
     let there = api.get(WEBHOOK).await.map_err(Error::Webhook)?;
     let webhooks = there.webhooks.unwrap_or_default();
     if webhooks.iter().all(|webhook| webhook.client_config.ca_bundle.as_ref() == Some(&bundle)) {
-        return Ok(());
+        return Ok(false);
     }
     let encoded = base64::engine::general_purpose::STANDARD.encode(authorities);
     let patched: Vec<_> =
         webhooks.iter().map(|webhook| json!({"name": webhook.name, "clientConfig": {"caBundle": encoded}})).collect();
     let parameters = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let patch = Patch::Strategic(json!({"webhooks": patched}));
-    api.patch(WEBHOOK, &parameters, &patch).await.map(drop).map_err(Error::Webhook)
+    api.patch(WEBHOOK, &parameters, &patch).await.map(|_| true).map_err(Error::Webhook)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+    use std::sync::Mutex;
+
+    use http::{Method, Request, Response};
+    use kube::client::Body;
+    use serde_json::Value;
+
     use super::*;
+
+    /// What an API server has: the Secret, and the configuration of the webhook.
+    type Kept = Arc<Mutex<[Value; 2]>>;
+
+    async fn answer(kept: Kept, request: Request<Body>) -> Result<Response<Body>, Infallible> {
+        let which = usize::from(!request.uri().path().contains("/secrets"));
+        let method = request.method().clone();
+        let sent = request.into_body().collect_bytes().await.expect("a body");
+        let mut kept = kept.lock().expect("not poisoned");
+        match method {
+            Method::PUT => kept[which] = serde_json::from_slice(&sent).expect("JSON"),
+            Method::PATCH => {
+                let patch: Value = serde_json::from_slice(&sent).expect("JSON");
+                let bundle = &patch["webhooks"][0]["clientConfig"]["caBundle"];
+                kept[which]["webhooks"][0]["clientConfig"]["caBundle"] = bundle.clone();
+            }
+            _ => {}
+        }
+        let body = Body::from(kept[which].to_string().into_bytes());
+        Ok(Response::builder().body(body).expect("a response"))
+    }
+
+    #[tokio::test]
+    async fn a_new_certificate_is_served_a_look_after_the_api_server_was_told_of_it() {
+        let empty = json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": SECRET}});
+        let webhook = json!({"metadata": {"name": WEBHOOK}, "webhooks": [
+            {"name": "w", "clientConfig": {}, "admissionReviewVersions": ["v1"], "sideEffects": "None"},
+        ]});
+        let kept: Kept = Arc::new(Mutex::new([empty.clone(), webhook]));
+        let server = kept.clone();
+        let service = tower::service_fn(move |request: Request<Body>| answer(server.clone(), request));
+        let client = Client::new(service, SYSTEM_NAMESPACE);
+        let mut current = Current::first(&client, Duration::ZERO).await;
+        let first = current.material.authorities.clone();
+        current.renew(&client).await.expect("it is there");
+        assert_eq!(current.material.authorities, first);
+
+        kept.lock().expect("not poisoned")[0] = empty;
+        current.renew(&client).await.expect("another is made");
+        let bundle = kept.lock().expect("not poisoned")[1]["webhooks"][0]["clientConfig"]["caBundle"].clone();
+        let bundle: ByteString = serde_json::from_value(bundle).expect("a bundle");
+        let bundle = String::from_utf8(bundle.0).expect("PEM");
+        assert!(bundle.len() > first.len() && bundle.ends_with(&first));
+        assert_eq!(current.material.authorities, first, "not every API server trusts the new one");
+
+        current.renew(&client).await.expect("it is there");
+        assert_eq!(current.material.authorities, bundle);
+        let served = current.served.0.read().expect("not poisoned").cert.clone();
+        assert_eq!(served, current.material.certified().expect("usable").cert);
+    }
 
     #[test]
     fn a_certificate_is_good_until_it_nears_its_end() {
@@ -257,7 +334,7 @@ mod tests {
     async fn a_client_that_trusts_the_bundle_accepts_the_certificate_for_the_service() {
         let material = Material::make(None, SystemTime::now()).expect("made");
         let served = Arc::new(Served(RwLock::new(Arc::new(material.certified().expect("usable")))));
-        let acceptor = tokio_rustls::TlsAcceptor::from(Current { served }.config());
+        let acceptor = tokio_rustls::TlsAcceptor::from(Current { served, material: material.clone() }.config());
         let mut roots = rustls::RootCertStore::empty();
         roots.add(CertificateDer::from_pem_slice(material.authorities.as_bytes()).expect("PEM")).expect("an authority");
         let provider = Arc::new(rustls::crypto::ring::default_provider());
