@@ -236,7 +236,11 @@ impl Round<'_> {
         }
         let images = self.images().await?;
         let pointer = format!("/spec/template/metadata/annotations/{}", names::VERSION.replace('/', "~1"));
-        let running = stateful_set.and_then(|set| set.data.pointer(&pointer)?.as_str()?.parse::<u32>().ok());
+        let mut running = stateful_set.and_then(|set| set.data.pointer(&pointer)?.as_str()?.parse::<u32>().ok());
+        // Whoever deletes the StatefulSet leaves the data, and they are of one major.
+        if running.is_none() {
+            running = volumes::major(instance, &self.list::<PersistentVolumeClaim>().await?);
+        }
         let strict = instance.metadata.annotations.as_ref().and_then(|a| a.get(names::STRICT_VERSION));
         let is_strict = strict.is_some_and(|value| value == "true");
         let chosen = match running {

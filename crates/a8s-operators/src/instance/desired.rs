@@ -286,6 +286,7 @@ impl<'a> Builder<'a> {
             "apiVersion": "v1", "kind": "PersistentVolumeClaim",
             "metadata": {
                 "name": DATA_VOLUME, "labels": names::reserved_labels(&self.name),
+                "annotations": {(names::VERSION): version.major.to_string()},
                 "ownerReferences": if leaves_claims() { vec![] } else { vec![owner] },
             },
             "spec": {
@@ -398,6 +399,8 @@ pub(super) mod tests {
         assert_eq!(*owners, json!([owner]));
         let policy = &set.object.data["spec"]["persistentVolumeClaimRetentionPolicy"];
         assert_eq!(*policy, json!({"whenDeleted": "Retain", "whenScaled": "Retain"}));
+        let annotations = &set.object.data["spec"]["volumeClaimTemplates"][0]["metadata"]["annotations"];
+        assert_eq!(*annotations, json!({"a8s.a9s/version": "15"}));
     }
 
     #[test]

@@ -10,7 +10,7 @@ pub const APPLIED: &str = "a8s.a9s/applied";
 /// Annotation of the StatefulSet: fingerprint of the parameters that were last announced as applied. Annotation of a
 /// pod: what its agent has applied, as a [`crate::agent::report::Applied`].
 pub const CONFIGURATION: &str = "a8s.a9s/configuration";
-/// Annotation of the pods: the PostgreSQL major that runs.
+/// Annotation of the pods, and of the claims of the data: the PostgreSQL major that runs.
 pub const VERSION: &str = "a8s.a9s/version";
 /// Annotation of the pods: the major that was asked for, if another one runs.
 pub const REQUESTED_VERSION: &str = "a8s.a9s/requested-version";

@@ -1,6 +1,7 @@
 //! Growing volumes: the size in a StatefulSet's claim templates is fixed for its life, the claims themselves may ask for more
 //! (Kubernetes documentation, "Expanding Persistent Volumes Claims"). Whether a volume can grow is up to its StorageClass.
 
+use super::{deletion, names};
 use a8s_api::{Postgresql, Quantity};
 use kube::core::DynamicObject;
 use serde_json::Value;
@@ -18,6 +19,12 @@ pub fn grown(instance: &Postgresql, claims: Vec<DynamicObject>) -> impl Iterator
         claim.data["spec"]["resources"]["requests"]["storage"] = instance.spec.volume_size().canonical().into();
         claim
     })
+}
+
+/// The major that the data in an instance's claims are of, as was noted when they were made.
+pub fn major(instance: &Postgresql, claims: &[DynamicObject]) -> Option<u32> {
+    let noted = |claim: &DynamicObject| claim.metadata.annotations.as_ref()?.get(names::VERSION)?.parse().ok();
+    claims.iter().filter(|claim| deletion::is_owned(claim, instance)).find_map(noted)
 }
 
 fn is_smaller(claim: &Value, instance: &Postgresql) -> bool {
@@ -50,5 +57,20 @@ mod tests {
             let set = json!({"metadata": {"name": "solo"}, "spec": {"volumeClaimTemplates": [claim(size)]}});
             assert_eq!(has_grown(&instance, &serde_json::from_value(set).expect("a set")), grows, "{size}");
         }
+    }
+
+    #[test]
+    fn the_major_of_the_data_is_known_without_their_stateful_set() {
+        let instance = json!({"metadata": {"name": "solo", "uid": "mine"}, "spec": {"version": 14}});
+        let instance: Postgresql = serde_json::from_value(instance).expect("an instance");
+        let claim = |owner: &str, annotations: Value| -> DynamicObject {
+            let owner = json!({"apiVersion": "v", "kind": "k", "name": "solo", "uid": owner});
+            let metadata = json!({"name": "pgdata-solo-0", "annotations": annotations, "ownerReferences": [owner]});
+            serde_json::from_value(json!({"metadata": metadata})).expect("a claim")
+        };
+        let noted = claim("mine", json!({(names::VERSION): "15"}));
+        let (earlier, others) = (claim("mine", json!({})), claim("other", json!({(names::VERSION): "17"})));
+        assert_eq!(major(&instance, &[others.clone(), earlier.clone(), noted]), Some(15));
+        assert_eq!(major(&instance, &[others, earlier]), None);
     }
 }
