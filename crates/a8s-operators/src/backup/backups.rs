@@ -12,6 +12,7 @@ use crate::instance::events::Type;
 use crate::store::{Error as StoreError, Store};
 use a8s_api::Backup;
 use a8s_api::backup::{COMPLETE, PERMANENTLY_FAILED};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt as _;
 use kube::runtime::controller::Action;
 use serde_json::json;
@@ -26,7 +27,7 @@ impl Controlled for Backup {
             Turn::Rest(Some(time)) => Ok(Action::requeue(time)),
             Turn::Verify => verify(context, self).await,
             Turn::GiveUp(trouble) => give_up(context, self, trouble).await,
-            Turn::Fail(trouble) => fail(context, self, &trouble, false).await,
+            Turn::Fail(trouble) => fail(context, self, &trouble).await,
             Turn::Clean => clean(context, self).await,
             Turn::Wait(_) | Turn::Order(_) => {
                 let _held = context.orders.lock().await;
@@ -54,7 +55,7 @@ fn place(backup: &Backup) -> Option<String> {
 async fn order(context: &Context, backup: &Backup, pod: &Pod) -> Result<Action, Error> {
     let way = match context.way().await {
         Ok(way) => way,
-        Err(trouble) if trouble.is_permanent() => return fail(context, backup, &trouble, false).await,
+        Err(trouble) if trouble.is_permanent() => return fail(context, backup, &trouble).await,
         Err(trouble) => return context.wait(backup, IN_PROGRESS, "False", &trouble).await,
     };
     // What an earlier attempt has left, also one whose end nobody could clean up after.
@@ -63,7 +64,7 @@ async fn order(context: &Context, backup: &Backup, pod: &Pod) -> Result<Action, 
     {
         let trouble = Trouble::store(&error);
         if trouble.is_permanent() {
-            return fail(context, backup, &trouble, false).await;
+            return fail(context, backup, &trouble).await;
         }
         return context.wait(backup, IN_PROGRESS, "False", &trouble).await;
     }
@@ -163,7 +164,7 @@ fn is_whole<'a>(summary: &archive::Summary, entries: impl Iterator<Item = (&'a s
 async fn give_up(context: &Context, backup: &Backup, trouble: Trouble) -> Result<Action, Error> {
     let retries = backup.status.as_ref().and_then(|status| status.retries).unwrap_or(0);
     if trouble.is_permanent() || !may_retry(backup.spec.max_retries.as_deref(), retries) {
-        return fail(context, backup, &trouble, true).await;
+        return fail(context, backup, &trouble).await;
     }
     context.take_access(backup).await?;
     if let (Some(place), Ok(way)) = (place(backup), context.way().await)
@@ -178,8 +179,17 @@ async fn give_up(context: &Context, backup: &Backup, trouble: Trouble) -> Result
     Ok(Action::requeue(LOOK))
 }
 
-/// Says that it will never be. After an attempt something is left to be cleaned up.
-async fn fail(context: &Context, backup: &Backup, trouble: &Trouble, had_order: bool) -> Result<Action, Error> {
+/// Says that it will never be.
+async fn fail(context: &Context, backup: &Backup, trouble: &Trouble) -> Result<Action, Error> {
+    context.tell(backup, json!({"conditions": failed(backup, trouble)})).await?;
+    context.report(backup, Type::Warning, "Failed", &trouble.message).await;
+    Ok(if backup.order().is_some() { Action::requeue(Duration::ZERO) } else { Action::await_change() })
+}
+
+/// The conditions of a Backup that will never be. After an attempt something may be left to be cleaned up, also after
+/// one that was given up and whose objects could not be removed then.
+fn failed(backup: &Backup, trouble: &Trouble) -> Vec<Condition> {
+    let had_order = backup.order().is_some();
     let is_in_progress = if had_order { "True" } else { "False" };
     let mut changes = vec![
         (IN_PROGRESS, is_in_progress, trouble.clone()),
@@ -189,9 +199,7 @@ async fn fail(context: &Context, backup: &Backup, trouble: &Trouble, had_order: 
     if had_order {
         changes.push((UPLOADED, "False", trouble.clone()));
     }
-    context.tell(backup, json!({"conditions": changed(backup, changes)})).await?;
-    context.report(backup, Type::Warning, "Failed", &trouble.message).await;
-    Ok(if had_order { Action::requeue(Duration::ZERO) } else { Action::await_change() })
+    changed(backup, changes)
 }
 
 /// Removes what a failed Backup has left.
@@ -273,6 +281,32 @@ async fn hold(context: &Context, backup: &Backup, why: &Trouble) -> Result<Actio
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_backup_that_fails_after_an_attempt_is_cleaned_up_also_where_that_was_given_up() {
+        let seen = plan::Seen {
+            has_instance: false,
+            primary: None,
+            has_pod: false,
+            other: None,
+            silence: Duration::ZERO,
+            now: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let gone = Trouble::new("InstanceNotFound", "the instance is gone");
+        for (status, turn) in [
+            (json!({}), Turn::Rest(None)),
+            (json!({"backupID": "o", "podUsedNamespacedName": "shop/solo-0", "retries": 1}), Turn::Clean),
+        ] {
+            let reference = json!({"apiGroup": "postgresql.anynines.com", "kind": "Postgresql", "name": "solo"});
+            let (metadata, spec) = (json!({"name": "b", "namespace": "shop"}), json!({"serviceInstance": reference}));
+            let backup = json!({"metadata": metadata, "spec": spec, "status": status});
+            let mut backup: Backup = serde_json::from_value(backup).expect("a backup");
+            assert!(matches!(plan::next(&backup, &seen), Turn::Fail(_)));
+            let conditions = failed(&backup, &gone);
+            backup.status.as_mut().expect("a status").conditions = Some(conditions);
+            assert_eq!(plan::next(&backup, &seen), turn);
+        }
+    }
 
     #[test]
     fn a_stream_is_whole_when_every_part_is_there_with_the_right_size() {
