@@ -110,6 +110,14 @@ impl Error {
         }
     }
 
+    /// Why a request was not sent: the credentials that a program has given are over, and, asked again, it gave none.
+    fn refused(&self) -> Option<&AuthError> {
+        match self.failure() {
+            Some(kube::Error::Service(error)) => error.downcast_ref::<AuthError>(),
+            _ => None,
+        }
+    }
+
     /// The server's answer, if it gave one.
     pub fn status(&self) -> Option<&kube::core::Status> {
         match self.failure() {
@@ -154,9 +162,15 @@ impl Error {
     }
 
     /// The error and its causes. Below their first line, the library for YAML shows what is around a mistake; in a
-    /// kubeconfig, and in what a program gives as credentials, those are secrets.
+    /// kubeconfig, and in what a program gives as credentials, those are secrets. So may be what a program has written
+    /// that failed.
     fn words(&self) -> String {
-        chain(self).lines().next().unwrap_or_default().to_owned()
+        let refused = if let Self::Credentials { source, .. } = self { Some(source.as_ref()) } else { self.refused() };
+        let text = match refused {
+            Some(AuthError::AuthExecRun { out, .. }) => format!("{self}: the program for credentials: {}", out.status),
+            _ => chain(self),
+        };
+        text.lines().next().unwrap_or_default().to_owned()
     }
 
     /// Whether the server could not be reached: a later attempt may reach it.
@@ -164,7 +178,8 @@ impl Error {
         match self {
             Self::Unanswered { .. } => true,
             _ => {
-                matches!(self.failure(), Some(kube::Error::Service(_) | kube::Error::HyperError(_)))
+                let has_failed = matches!(self.failure(), Some(kube::Error::Service(_) | kube::Error::HyperError(_)));
+                (has_failed && self.refused().is_none())
                     || self.status().is_some_and(|status| matches!(status.code, 429 | 502 | 503 | 504))
             }
         }
@@ -202,20 +217,21 @@ impl From<Error> for Finding {
             Error::Kubeconfig { .. } => Self::new(Id::KubeconfigUnusable, cause),
             Error::Expired { .. } => Self::new(Id::CertificateExpired, cause)
                 .advise("Get new credentials from whoever runs the cluster, and put them into the kubeconfig."),
-            Error::Credentials { program, source } => of_program(&program, *source, cause),
+            Error::Credentials { program, source } => of_program(&program, &source, cause),
             Error::Unanswered { .. } => Self::new(Id::ClusterUnreachable, cause).advise(DOES_IT_RUN),
             // rustls, `rustls::Error::InvalidCertificate`: it has expired, or is of nobody whom the kubeconfig trusts.
             _ if cause.contains("invalid peer certificate") => Self::new(Id::ServerCertificate, cause)
                 .advise("If the cluster was made anew, or has new certificates, get its kubeconfig anew."),
-            Error::Request { .. } | Error::Watch { .. } if unreachable => {
-                Self::new(Id::ClusterUnreachable, cause).advise(DOES_IT_RUN)
-            }
-            Error::Request { .. } | Error::Watch { .. } => Self::new(Id::RequestFailed, cause),
+            Error::Request { .. } | Error::Watch { .. } => match error.refused() {
+                Some(why) => of_program("that the kubeconfig names", why, cause),
+                None if unreachable => Self::new(Id::ClusterUnreachable, cause).advise(DOES_IT_RUN),
+                None => Self::new(Id::RequestFailed, cause),
+            },
         }
     }
 }
 
-fn of_program(program: &str, error: AuthError, cause: String) -> Finding {
+fn of_program(program: &str, error: &AuthError, cause: String) -> Finding {
     match error {
         AuthError::AuthExecStart(error) => {
             let cause =

@@ -298,6 +298,39 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
+    async fn a_program_that_gives_no_credentials_any_more_is_told_without_what_it_has_written() {
+        let directory = tempfile::tempdir().unwrap();
+        let over = directory.path().join("over");
+        let given = r#"{"status": {"token": "s3cr3t", "expirationTimestamp": "2020-01-01T00:00:00Z"}}"#;
+        let script =
+            format!("if [ -e '{}' ]; then echo s3cr3t; echo log in >&2; exit 7; fi; echo '{given}'", over.display());
+        let exec = serde_json::json!({
+            "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never",
+            "command": "sh", "args": ["-c", script],
+        });
+        let kubeconfig = serde_json::json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "demo",
+            "contexts": [{"name": "demo", "context": {"cluster": "demo", "user": "demo"}}],
+            "clusters": [{"name": "demo", "cluster": {"server": "https://127.0.0.1:9"}}],
+            "users": [{"name": "demo", "user": {"exec": exec}}],
+        });
+        let path = directory.path().join("config");
+        fs_err::write(&path, kubeconfig.to_string()).unwrap();
+        let connection = Target { kubeconfig: Some(path), context: None }.connect().await.unwrap();
+        fs_err::write(&over, "").unwrap();
+        let error = Error::request("ask the cluster", connection.client.apiserver_version().await.unwrap_err());
+        assert_eq!(error.reason(), "cannot ask the cluster: the program for credentials: exit status: 7");
+        let finding = Finding::from(error);
+        assert_eq!(finding.id, Id::Unauthorized, "{finding}");
+        assert_eq!(
+            finding.cause,
+            "the program that the kubeconfig names gives no credentials for the context: exit status: 7"
+        );
+        assert_eq!(finding.evidence[0].lines, ["log in"]);
+        assert!(!serde_json::to_string(&finding).unwrap().contains("s3cr3t"), "{finding}");
+    }
+
+    #[tokio::test]
     async fn an_unknown_context_is_named() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config");
