@@ -256,6 +256,8 @@ fn of_status(error: &Error, status: &kube::core::Status) -> Finding {
             .advise("If nobody needs it any more, delete that configuration."),
         401 => Finding::new(Id::Unauthorized, cause)
             .advise("The credentials of the context are not accepted by the cluster."),
+        403 if is_of_ending_namespace(status) => Finding::new(Id::Forbidden, cause)
+            .advise("Wait until the namespace is gone: kubectl get namespaces shows it; or name another."),
         403 => Finding::new(Id::Forbidden, cause)
             .advise("Use a context that may do this, or have somebody grant it: kubectl auth can-i --list shows what is."),
         404 => Finding::new(Id::NotFound, cause),
@@ -263,5 +265,34 @@ fn of_status(error: &Error, status: &kube::core::Status) -> Finding {
         422 => Finding::new(Id::Invalid, cause),
         429 | 502..=504 => Finding::new(Id::ClusterUnreachable, cause),
         _ => Finding::new(Id::RequestFailed, cause),
+    }
+}
+
+/// Whether something was refused because its namespace is being deleted: as 403, which most often means something else
+/// (k8s.io/api `core/v1`, `NamespaceTerminatingCause`).
+fn is_of_ending_namespace(status: &kube::core::Status) -> bool {
+    let mut causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.any(|cause| cause.reason == "NamespaceTerminating")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of a server's refusal.
+    fn refused(code: u16, message: &str, cause: &str) -> Finding {
+        let details = serde_json::json!({"causes": [{"reason": cause}]});
+        let status = serde_json::json!({"code": code, "message": message, "details": details});
+        let status = serde_json::from_value(status).unwrap();
+        Finding::from(Error::request("create it", kube::Error::Api(Box::new(status))))
+    }
+
+    #[test]
+    fn a_namespace_that_is_going_is_no_lack_of_rights() {
+        let message = "unable to create new content in namespace n because it is being terminated";
+        let finding = refused(403, message, "NamespaceTerminating");
+        assert_eq!(finding.id, Id::Forbidden);
+        assert!(finding.advice[0].starts_with("Wait until the namespace is gone"), "{:?}", finding.advice);
+        assert!(refused(403, "no", "").advice[0].contains("kubectl auth can-i"));
     }
 }
