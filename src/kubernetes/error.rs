@@ -179,8 +179,7 @@ impl Error {
             Self::Unanswered { .. } => true,
             _ => {
                 let has_failed = matches!(self.failure(), Some(kube::Error::Service(_) | kube::Error::HyperError(_)));
-                (has_failed && self.refused().is_none())
-                    || self.status().is_some_and(|status| matches!(status.code, 429 | 502 | 503 | 504))
+                (has_failed && self.refused().is_none()) || self.status().is_some_and(cannot_now)
             }
         }
     }
@@ -263,9 +262,17 @@ fn of_status(error: &Error, status: &kube::core::Status) -> Finding {
         404 => Finding::new(Id::NotFound, cause),
         409 => Finding::new(Id::Conflict, cause),
         422 => Finding::new(Id::Invalid, cause),
-        429 | 502..=504 => Finding::new(Id::ClusterUnreachable, cause),
+        _ if error.is_unreachable() => Finding::new(Id::ClusterUnreachable, cause),
         _ => Finding::new(Id::RequestFailed, cause),
     }
+}
+
+/// Whether a server says that it can't answer at the moment. What its etcd can't do comes with a code of 500, which
+/// stands for much else (go.etcd.io/etcd `api/v3rpc/rpctypes/error.go`).
+fn cannot_now(status: &kube::core::Status) -> bool {
+    const ETCD: [&str; 4] = ["request timed out", "leader changed", "no leader", "too many requests"];
+    let is_of_etcd = || ETCD.iter().any(|words| status.message.contains(&format!("etcdserver: {words}")));
+    matches!(status.code, 429 | 502..=504) || (status.code == 500 && is_of_etcd())
 }
 
 /// Whether something was refused because its namespace is being deleted: as 403, which most often means something else
@@ -294,5 +301,18 @@ mod tests {
         assert_eq!(finding.id, Id::Forbidden);
         assert!(finding.advice[0].starts_with("Wait until the namespace is gone"), "{:?}", finding.advice);
         assert!(refused(403, "no", "").advice[0].contains("kubectl auth can-i"));
+    }
+
+    #[test]
+    fn what_the_store_of_the_server_cannot_do_at_the_moment_is_no_failure() {
+        for (code, message, id) in [
+            (500, "etcdserver: request timed out", Id::ClusterUnreachable),
+            (500, "Internal error occurred: etcdserver: leader changed", Id::ClusterUnreachable),
+            (500, "etcdserver: mvcc: database space exceeded", Id::RequestFailed),
+            (500, "something else", Id::RequestFailed),
+            (503, "later", Id::ClusterUnreachable),
+        ] {
+            assert_eq!(refused(code, message, "").id, id, "{message}");
+        }
     }
 }
