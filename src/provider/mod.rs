@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::finding::{Finding, Id};
-use crate::kubernetes::{Target, said, within};
+use crate::kubernetes::{Error, Target, said, within};
 use crate::step::Context;
 
 /// How long one look at `/readyz` may take.
@@ -269,7 +269,11 @@ async fn wait_until_ready(kubeconfig: PathBuf) {
 
 /// Whether an API server answers `/readyz` with "ok", and its URL; what it says otherwise.
 async fn ready(target: &Target) -> Result<String, String> {
-    let connection = target.connect().await.map_err(|_| "it is starting".to_owned())?;
+    let connection = target.connect().await.map_err(|error| match error {
+        // No time helps there.
+        Error::Expired { .. } => error.to_string(),
+        _ => "it is starting".to_owned(),
+    })?;
     let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
     match within(LOOK, connection.client.request_text(request)).await {
         Ok(Ok(_)) => Ok(connection.server),
@@ -323,6 +327,23 @@ mod tests {
         let (url, _asked) = server(vec![refusal]).await;
         let state = ready(&target(directory.path(), &url)).await;
         assert_eq!(state, Err(format!("its API server is not ready: {why}")));
+    }
+
+    #[tokio::test]
+    async fn a_cluster_whose_certificate_is_over_is_not_said_to_be_starting() {
+        use base64::Engine as _;
+        let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
+        parameters.not_before = rcgen::date_time_ymd(2000, 1, 1);
+        parameters.not_after = rcgen::date_time_ymd(2020, 1, 1);
+        let certificate = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
+        let data = base64::engine::general_purpose::STANDARD.encode(certificate.pem());
+        let directory = tempfile::tempdir().unwrap();
+        let target = target(directory.path(), "https://127.0.0.1:9");
+        let path = target.kubeconfig.clone().unwrap();
+        let text = fs_err::read_to_string(&path).unwrap();
+        fs_err::write(&path, text.replace("user: {}", &format!("user: {{client-certificate-data: {data}}}"))).unwrap();
+        let why = "the client certificate of the context demo has expired on 2020-01-01";
+        assert_eq!(ready(&target).await, Err(why.to_owned()));
     }
 
     #[rstest]
