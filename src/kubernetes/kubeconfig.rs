@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use fs_err::os::unix::fs::OpenOptionsExt;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde_json::{Map, Value, json};
 
@@ -17,6 +18,10 @@ use crate::yaml;
 
 /// client-go holds its lock for milliseconds; one older than this was left by a process that died.
 const STALE: Duration = Duration::from_secs(10);
+/// How long each of the locks is waited for: longer than until one is stale.
+const PATIENCE: Duration = Duration::from_secs(11);
+/// Between two attempts to get one.
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Why the file can't be changed.
 #[derive(Debug, thiserror::Error)]
@@ -55,8 +60,13 @@ impl From<Error> for Finding {
             Error::Io { .. } => Self::new(Id::KubeconfigIo, cause),
             Error::Damaged { path, .. } => Self::new(Id::KubeconfigDamaged, cause)
                 .advise(format!("Correct {}, or move it away. Nothing was changed in it.", path.display())),
-            Error::Locked { path } => Self::new(Id::KubeconfigLocked, cause)
-                .advise(format!("If no other program runs, remove {}.", lock_path(&path).display())),
+            Error::Locked { path } => {
+                let file = lock_path(&path);
+                Self::new(Id::KubeconfigLocked, cause).advise(match file.exists() {
+                    true => format!("If no other program runs, remove {}.", file.display()),
+                    false => "A program has locked its directory: lslocks names it.".to_owned(),
+                })
+            }
         }
     }
 }
@@ -279,7 +289,7 @@ fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(),
     if !directory.exists() {
         fs_err::create_dir_all(directory).map_err(io("make the directory of"))?;
     }
-    let _turn = Lock::take(path, directory)?;
+    let _turn = Lock::take(path, directory, PATIENCE)?;
     let before = read(path)?;
     let mut after = if sabotage::sabotaged!("kubeconfig-forgets-others") { Map::new() } else { before.clone() };
     change(&mut after);
@@ -299,10 +309,20 @@ struct Lock {
 }
 
 impl Lock {
-    fn take(path: &Path, directory: &Path) -> Result<Self, Error> {
+    /// Never waits without end: others who may look into the directory can lock it, too.
+    fn take(path: &Path, directory: &Path, patience: Duration) -> Result<Self, Error> {
         let io = |source| Error::Io { what: "lock", path: path.to_owned(), source };
-        let handle = fs_err::File::open(directory).map_err(io)?.into_parts().0;
-        let turn = Flock::lock(handle, FlockArg::LockExclusive).map_err(|(_, errno)| io(errno.into()))?;
+        let mut handle = fs_err::File::open(directory).map_err(io)?.into_parts().0;
+        let begun = Instant::now();
+        let turn = loop {
+            match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
+                Ok(turn) => break turn,
+                Err((same, Errno::EWOULDBLOCK)) if begun.elapsed() <= patience => handle = same,
+                Err((_, Errno::EWOULDBLOCK)) => return Err(Error::Locked { path: path.to_owned() }),
+                Err((_, errno)) => return Err(io(errno.into())),
+            }
+            std::thread::sleep(AGAIN);
+        };
         let file = lock_path(path);
         let begun = Instant::now();
         loop {
@@ -311,10 +331,10 @@ impl Lock {
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                     if is_stale(&file) {
                         let _ = fs_err::remove_file(&file);
-                    } else if begun.elapsed() > STALE + Duration::from_secs(1) {
+                    } else if begun.elapsed() > patience {
                         return Err(Error::Locked { path: path.to_owned() });
                     } else {
-                        std::thread::sleep(Duration::from_millis(20));
+                        std::thread::sleep(AGAIN);
                     }
                 }
                 Err(error) => return Err(io(error)),
@@ -436,6 +456,23 @@ mod tests {
             let cause = format!("cannot {what} the kubeconfig {}: ", path.display());
             assert!(finding.cause.starts_with(&cause), "{finding}");
         }
+    }
+
+    #[test]
+    fn locks_of_others_are_not_waited_for_without_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config");
+        let refused = || {
+            let lock = Lock::take(&path, directory.path(), Duration::from_millis(50));
+            lock.err().map(|error| Finding::from(error).advice.concat())
+        };
+        let handle = fs_err::File::open(directory.path()).unwrap().into_parts().0;
+        let held = Flock::lock(handle, FlockArg::LockExclusive).unwrap();
+        assert_eq!(refused().unwrap(), "A program has locked its directory: lslocks names it.");
+        drop(held);
+        assert_eq!(refused(), None);
+        fs_err::write(lock_path(&path), "").unwrap();
+        assert!(refused().unwrap().starts_with("If no other program runs, remove "));
     }
 
     #[test]
