@@ -71,6 +71,23 @@ Feature: SQL in an instance
     And standard error says "Statements before the failing one have taken effect, unless BEGIN was among them."
     And "solo" answers "SELECT count(*) FROM kept" with "0"
 
+  Scenario: What is not committed is undone, and that is said
+    Given an SQL file "open.sql":
+      """
+      CREATE TABLE kept (n int);
+      BEGIN;
+      CREATE TABLE undone (n int);
+      """
+    When I apply the file "open.sql" to "solo"
+    Then the command fails with exit code 1
+    And standard error says "the SQL left a transaction open in the pod solo-0, which the server has rolled back"
+    And standard error says "End it with COMMIT, or with ROLLBACK where nothing of it is to stay."
+    And standard output does not say "Successfully applied"
+    And "solo" answers "SELECT to_regclass('kept'), to_regclass('undone')" with "kept|"
+    When I apply the statement "BEGIN; CREATE TABLE undone (n int); ROLLBACK; BEGIN; SELECT 'looked' AS said" to "solo"
+    Then the command succeeds
+    And standard output says "looked"
+
   Scenario: What the server says besides is shown
     Given an SQL file "notices.sql":
       """

@@ -170,7 +170,7 @@ ids! {
     // SQL and logins.
     RowsLost "rows-lost" Failed "Rows that were acknowledged while something was done are not there."
     NoFile "no-file" Missing "The file can't be read."
-    SqlFailed "sql-failed" Failed "PostgreSQL refused a statement; its words are in the cause."
+    SqlFailed "sql-failed" Failed "PostgreSQL refused a statement, or undid what was not committed; the cause says which."
     SqlCutOff "sql-cut-off" Failed "The connection ended before the statement did."
     NoDocument "no-document" Usage "The command's output can't be a document."
     PsqlCutOff "psql-cut-off" Failed "The connection ended before psql did."

@@ -22,6 +22,9 @@ use crate::step::{Context, Observation, Step};
 
 /// What comes before SQL whose answer a program reads: rows one below the other, columns separated by `|`, no headings.
 pub const PLAIN: &str = "\\set QUIET on\n\\pset tuples_only on\n\\pset format unaligned\n";
+/// What psql says in the end where the SQL has left a transaction open. The end of the session undoes that, and psql is
+/// content with it.
+const LEFT_OPEN: &str = "a9s: a transaction was left open";
 /// Lines of psql's errors that go into a finding.
 const ERROR_LINES: usize = 8;
 /// How long it may take to end it in the server: the runner waits a little longer, so that what became of it is said.
@@ -164,6 +167,11 @@ impl Query {
         if ended.code != Some(0) && !sabotage::sabotaged!("sql-errors-are-passed-over") {
             return Err(self.failure(&pod, &ended));
         }
+        if ended.stderr.lines().any(|line| line == LEFT_OPEN) {
+            let cause = format!("the SQL left a transaction open in the pod {pod}, which the server has rolled back");
+            return Err(Finding::new(Id::SqlFailed, cause)
+                .advise("End it with COMMIT, or with ROLLBACK where nothing of it is to stay."));
+        }
         // Notices and warnings of the server, which whoever wrote the SQL may have asked for.
         for line in ended.stderr.lines().filter(|line| !line.trim().is_empty()) {
             context.warn(clip(&self.rename(line)));
@@ -192,7 +200,9 @@ impl Query {
             Source::File(path) => safe(&path.file_name().unwrap_or_default().to_string_lossy()),
             Source::Statement(_) => "statement.sql".to_owned(),
         };
-        // `head` and not `cat`: the end of standard input does not reach a container through every API server.
+        // `head` and not `cat`: the end of standard input does not reach a container through every API server. What comes
+        // after the SQL prints nothing: only a transaction that has changed something has an identifier. `open` stays on
+        // where that can't be asked, as after an error that the SQL has passed over.
         let script = r#"
             umask 077
             f="/tmp/$3-$4"
@@ -201,12 +211,21 @@ impl Query {
             head -c "$1" >&3 || exit 74
             [ "$(wc -c <&5)" -eq "$1" ] || { echo "a9s: the upload was cut off" >&2; exit 74; }
             export PGAPPNAME="$3"
-            exec psql -v ON_ERROR_STOP=1 -X -U postgres -d "$2" -f - <&4 3>&- 4<&- 5<&-
+            exec psql -v ON_ERROR_STOP=1 -X -U postgres -d "$2" -f - -f /dev/fd/6 <&4 3>&- 4<&- 5<&- 6<<END
+                \set QUIET on
+                \set ECHO none
+                \timing off
+                \set open on
+                SELECT pg_catalog.pg_current_xact_id_if_assigned() IS NOT NULL AS open \gset
+                \if :open
+                \warn $6
+                \endif
+END
         "#;
         let delete = if self.keep || sabotage::sabotaged!("upload-is-left") { "keep" } else { "delete" };
         let database =
             if sabotage::sabotaged!("sql-in-another-database") { "postgres" } else { self.database.as_str() };
-        let words = ["sh", "-c", script, "a9s", &length.to_string(), database, unique, &name, delete];
+        let words = ["sh", "-c", script, "a9s", &length.to_string(), database, unique, &name, delete, LEFT_OPEN];
         words.iter().map(|word| (*word).to_owned()).collect()
     }
 
@@ -241,7 +260,8 @@ impl Query {
             // Only the server knows what is quoted in it.
             Source::Statement(text) => text.trim_end_matches(|c: char| c == ';' || c.is_whitespace()).contains(';'),
         };
-        match matches!(finding.id, Id::SqlFailed | Id::SqlCutOff) && may_be_several {
+        let in_a_statement = matches!(finding.id, Id::SqlFailed | Id::SqlCutOff) && finding.advice.is_empty();
+        match in_a_statement && may_be_several {
             true => finding.advise("Statements before the failing one have taken effect, unless BEGIN was among them."),
             false => finding,
         }
@@ -421,6 +441,8 @@ mod tests {
         assert_eq!(advice(Id::SqlFailed, "INSERT INTO t VALUES (1); SELECT 1/0;"), said);
         assert!(advice(Id::SqlFailed, "SELECT 1/0;\n").is_empty());
         assert!(advice(Id::NoInstance, "SELECT 1; SELECT 1/0").is_empty());
+        let known = Finding::new(Id::SqlFailed, "a transaction was left open").advise("End it.");
+        assert_eq!(query(Source::File("x.sql".into()), false).advised(known).advice, ["End it."]);
     }
 
     #[test]
@@ -476,12 +498,13 @@ mod tests {
         assert_ne!(one, two);
     }
 
-    /// The script is run by the shell of this machine, with a `psql` that only shows its file.
+    /// The script is run by the shell of this machine, with a `psql` that only looks whether it has both its files.
     fn run_script(keep: bool, input: &[u8], length: u64, exit: i32) -> (i32, Vec<String>) {
         use std::os::unix::fs::PermissionsExt;
         let directory = tempfile::tempdir().unwrap();
         let psql = directory.path().join("psql");
-        fs_err::write(&psql, format!("#!/bin/sh\ncat > /dev/null\nexit {exit}\n")).unwrap();
+        let looks = format!("grep -q . && for last; do :; done && grep -qF '\\warn {LEFT_OPEN}' \"$last\" || exit 9");
+        fs_err::write(&psql, format!("#!/bin/sh\n{looks}\nexit {exit}\n")).unwrap();
         fs_err::set_permissions(&psql, std::fs::Permissions::from_mode(0o755)).unwrap();
         let words = query(Source::File("odd name;$(x).sql".into()), keep).script("a9s-1", length);
         let unique = words[6].clone();
