@@ -171,3 +171,8 @@ Feature: SQL in an instance
       | Both file and text       | -i solo --file a.sql --sql 'SELECT 1' | 2    | --sql    |
       | No such instance         | -i nobody --sql 'SELECT 1'           | 3    | Can't find primary pod of service instance: {namespace}/nobody: the instance does not exist |
       | It may be elsewhere      | -i nobody --sql 'SELECT 1'           | 3    | a9s list pg instance -A lists those there are. |
+
+    @full @linux
+    Examples:
+      | what                     | flags                                | code | word      |
+      | Less than its size says  | -i solo --file /sys/devices/system/cpu/online --timeout 20s | 3 | there is less in it than its size says |

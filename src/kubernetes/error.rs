@@ -72,6 +72,13 @@ pub enum Error {
         #[source]
         source: Box<kube::runtime::wait::Error>,
     },
+    /// What a command in a container is to read can't be read.
+    #[error("cannot read what the command is to read")]
+    Input {
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
     /// A request was not answered in time.
     #[error("cannot {what}: no answer within {seconds} s")]
     Unanswered {
@@ -217,6 +224,7 @@ impl From<Error> for Finding {
             Error::Expired { .. } => Self::new(Id::CertificateExpired, cause)
                 .advise("Get new credentials from whoever runs the cluster, and put them into the kubeconfig."),
             Error::Credentials { program, source } => of_program(&program, &source, cause),
+            Error::Input { .. } => Self::new(Id::NoFile, cause),
             Error::Unanswered { .. } => Self::new(Id::ClusterUnreachable, cause).advise(DOES_IT_RUN),
             // rustls, `rustls::Error::InvalidCertificate`: it has expired, or is of nobody whom the kubeconfig trusts.
             _ if cause.contains("invalid peer certificate") => Self::new(Id::ServerCertificate, cause)

@@ -1,12 +1,13 @@
 //! Commands in containers.
 
+use std::io::ErrorKind;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Status;
 use kube::api::AttachParams;
 use kube::{Api, Client};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 use super::Error;
 
@@ -38,6 +39,9 @@ impl Container {
     }
 }
 
+/// What a command reads, and how many bytes of it.
+pub type Input = (Box<dyn AsyncRead + Send + Unpin>, u64);
+
 /// How a command ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Ended {
@@ -55,12 +59,12 @@ pub struct Ended {
 /// whole connection instead. A command must know how much it reads.
 ///
 /// # Errors
-/// The command can't be started: no such pod or container, forbidden, unreachable.
+/// The command can't be started: no such pod or container, forbidden, unreachable. Or there is less to read than was said.
 pub async fn run(
     client: Client,
     container: &Container,
     command: Vec<String>,
-    stdin: Option<Box<dyn AsyncRead + Send + Unpin>>,
+    stdin: Option<Input>,
     output: &mut (dyn FnMut(&[u8]) + Send),
 ) -> Result<Ended, Error> {
     let what = format!("run a command in the pod {}/{}", container.namespace, container.pod);
@@ -81,12 +85,10 @@ pub async fn run(
     let stderr = process.stderr();
     let input = process.stdin();
     // All streams at the same time: a command may stop reading its input while it still writes.
-    let feed = async {
-        let (Some(mut source), Some(mut sink)) = (stdin, input) else { return None };
-        // The command may end without reading everything; its exit code says what that means.
-        let _ = tokio::io::copy(&mut source, &mut sink).await;
-        let _ = sink.flush().await;
-        Some(sink)
+    let feeding = async {
+        let (Some((source, length)), Some(mut sink)) = (stdin, input) else { return Ok(None) };
+        feed(source, length, &mut sink).await?;
+        Ok::<_, std::io::Error>(Some(sink))
     };
     let mut kept = Ends::default();
     let mut keep = |bytes: &[u8]| kept.add(bytes);
@@ -94,18 +96,41 @@ pub async fn run(
         tokio::join!(copy(stdout, output), copy(stderr, &mut keep));
     };
     let answer = end(streams, status);
-    let mut feed = std::pin::pin!(feed);
+    let mut feeding = std::pin::pin!(feeding);
     let mut answer = Box::pin(answer);
     // It stays open until the command has ended.
     let mut open = None;
     let status = loop {
         tokio::select! {
-            sink = &mut feed, if open.is_none() => open = Some(sink),
+            sink = &mut feeding, if open.is_none() => {
+                open = Some(sink.map_err(|source| Error::Input { source })?);
+            }
             status = &mut answer => break status,
         }
     };
     drop(answer);
     Ok(ended(kept.text(), status.as_ref()))
+}
+
+/// Gives a command what it reads. It may end before it has read everything; its exit code says what that means.
+///
+/// # Errors
+/// The source can't be read, or ends too early: the command would wait for the rest for ever.
+async fn feed(
+    source: impl AsyncRead + Unpin,
+    length: u64,
+    sink: &mut (impl AsyncWrite + Unpin),
+) -> std::io::Result<()> {
+    match tokio::io::copy(&mut source.take(length), sink).await {
+        Ok(copied) if copied < length => {
+            Err(std::io::Error::new(ErrorKind::UnexpectedEof, "there is less in it than its size says"))
+        }
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error),
+        _ => {
+            let _ = sink.flush().await;
+            Ok(())
+        }
+    }
 }
 
 /// Waits for the end of a command: of its `streams`, and of the connection, which brings its `status`. The library never ends
@@ -211,6 +236,22 @@ mod tests {
         let text = kept.text();
         assert!(text.starts_with("first line\n") && text.ends_with("\nERROR: the cause\n"));
         assert!(text.len() < 2 * KEPT + 10);
+    }
+
+    #[tokio::test]
+    async fn what_is_shorter_than_was_said_is_no_input() {
+        let mut read: Vec<u8> = Vec::new();
+        assert_eq!(feed(&b"SELECT"[..], 10, &mut read).await.unwrap_err().kind(), ErrorKind::UnexpectedEof);
+        read.clear();
+        feed(&b"SELECT 1;\nand more"[..], 10, &mut read).await.unwrap();
+        assert_eq!(read, b"SELECT 1;\n");
+    }
+
+    #[tokio::test]
+    async fn a_command_may_end_before_it_has_read_everything() {
+        let (mut sink, command) = tokio::io::duplex(4);
+        drop(command);
+        feed(&b"SELECT 1;\n"[..], 10, &mut sink).await.unwrap();
     }
 
     #[test]

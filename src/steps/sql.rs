@@ -11,12 +11,11 @@ use std::time::Duration;
 use a8s_operators::agent::bootstrap::{SAFE, word};
 use async_trait::async_trait;
 use kube::Client;
-use tokio::io::AsyncRead;
 
 use super::primary::{self, Primary};
 use crate::finding::{Finding, Id};
-use crate::kubernetes::Access;
-use crate::kubernetes::exec::{self, Container, Ended, POSTGRES};
+use crate::kubernetes::exec::{self, Container, Ended, Input, POSTGRES};
+use crate::kubernetes::{Access, Error};
 use crate::manifest::names::{Namespace, ObjectName};
 use crate::step::{Context, Observation, Step};
 
@@ -77,17 +76,20 @@ impl Query {
     /// # Errors
     /// The file can't be read, or psql can't be started.
     async fn run(&self, client: Client, pod: &str, output: &mut (dyn FnMut(&[u8]) + Send)) -> Result<Ended, Finding> {
-        let (stdin, length) = self.open()?;
+        let stdin = self.open()?;
         let container = Container::postgres(self.namespace.as_str(), pod);
         let name = format!("a9s-{:016x}", rand::random::<u64>());
-        let script = self.script(&name, length);
+        let script = self.script(&name, stdin.1);
         *self.under_way() = Some(UnderWay { pod: pod.to_owned(), name });
         let ended = exec::run(client, &container, script, Some(stdin), output).await;
-        // What can't be started does nothing: the SQL comes after that.
+        // What can't be started, or uploaded, does nothing: the SQL comes after that.
         if !matches!(ended, Ok(Ended { code: None, .. })) {
             *self.under_way() = None;
         }
-        Ok(ended?)
+        ended.map_err(|error| match (error, &self.source) {
+            (Error::Input { source }, Source::File(path)) => unreadable(path, source),
+            (error, _) => error.into(),
+        })
     }
 
     fn under_way(&self) -> MutexGuard<'_, Option<UnderWay>> {
@@ -180,7 +182,7 @@ impl Query {
     }
 
     /// The SQL and its length in bytes.
-    fn open(&self) -> Result<(Box<dyn AsyncRead + Send + Unpin>, u64), Finding> {
+    fn open(&self) -> Result<Input, Finding> {
         match &self.source {
             Source::Statement(text) => {
                 let mut bytes = text.clone().into_bytes();
@@ -190,7 +192,7 @@ impl Query {
             }
             Source::File(path) => {
                 let (file, length) = open_file(path)?;
-                Ok((Box::new(tokio::io::AsyncReadExt::take(tokio::fs::File::from_std(file), length)), length))
+                Ok((Box::new(tokio::fs::File::from_std(file)), length))
             }
         }
     }
@@ -282,7 +284,7 @@ END
 /// It is not there, can't be read, or is no file.
 pub fn open_file(path: &std::path::Path) -> Result<(std::fs::File, u64), Finding> {
     let failed = |why: String| {
-        let finding = Finding::new(Id::NoFile, format!("Can't upload file {}: {why}", path.display()));
+        let finding = unreadable(path, why);
         match is_piped(path) {
             true => finding.advise("What comes from a pipe is for: a9s pg psql NAME -- -v ON_ERROR_STOP=1 -f -"),
             false => finding,
@@ -294,6 +296,10 @@ pub fn open_file(path: &std::path::Path) -> Result<(std::fs::File, u64), Finding
         return Err(failed("it is not a file".to_owned()));
     }
     Ok((file, metadata.len()))
+}
+
+fn unreadable(path: &std::path::Path, why: impl std::fmt::Display) -> Finding {
+    Finding::new(Id::NoFile, format!("Can't upload file {}: {why}", path.display()))
 }
 
 /// Whether a path stands for standard input or another pipe, whose length nobody knows.
