@@ -54,6 +54,14 @@ pub enum Error {
         #[source]
         source: std::io::Error,
     },
+    /// A working directory that the file can't name.
+    #[error("{} can't be the working directory: it is no absolute path in UTF-8", directory.display())]
+    Unnameable {
+        /// The file.
+        path: PathBuf,
+        /// The directory.
+        directory: PathBuf,
+    },
     /// Nothing says where the home directory is.
     #[error("the home directory of this user is not known: HOME is not set")]
     NoHome,
@@ -70,6 +78,8 @@ impl From<Error> for Finding {
             Error::Damaged { path, .. } => Self::new(Id::ConfigDamaged, cause)
                 .advise(format!("Correct {}, or move it away and run the command again.", path.display())),
             Error::Unwritable { .. } => Self::new(Id::ConfigUnwritable, cause),
+            Error::Unnameable { path, .. } => Self::new(Id::WorkingDirectory, cause)
+                .advise(format!("Set HOME to such a path, or name another one as WorkingDir in {}.", path.display())),
             Error::NoHome => Self::new(Id::NoHome, cause).advise("Set HOME."),
         }
     }
@@ -152,7 +162,7 @@ impl ConfigFile {
     /// Adds what is missing: the working directory and the key that the Go tool also wants. All else stays.
     ///
     /// # Errors
-    /// The file can't be read or written.
+    /// The file can't be read or written, or can't name the directory.
     pub fn add_working_directory(&self, directory: &Path) -> Result<WorkingDirectory, Error> {
         let document = self.document()?.unwrap_or_default();
         let mut text = self.text()?.unwrap_or_default();
@@ -160,7 +170,9 @@ impl ConfigFile {
             text.push('\n');
         }
         if document.working_dir.is_none() {
-            text.push_str(&entry("WorkingDir", &directory.to_string_lossy()));
+            let unnameable = || Error::Unnameable { path: self.path.clone(), directory: directory.to_owned() };
+            let name = directory.to_str().filter(|_| directory.is_absolute()).ok_or_else(unnameable)?;
+            text.push_str(&entry("WorkingDir", name));
         }
         if document.demo_space.is_none() {
             text.push_str(&entry("DemoSpace", DEMO_SPACE));
@@ -307,6 +319,7 @@ pub fn hold(directory: &Path, how: FlockArg) -> std::io::Result<Flock<File>> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
@@ -343,6 +356,19 @@ mod tests {
         let text = fs_err::read_to_string(file.path()).unwrap();
         assert_eq!(text, "# mine\nProvider: kind\nOther:\n  nested: 0644\nWorkingDir: /w\nDemoSpace: a8s-demo\n");
         assert_eq!(file.read().unwrap().provider.as_deref(), Some("kind"));
+    }
+
+    #[test]
+    fn what_the_file_can_not_name_is_no_working_directory() {
+        let home = tempfile::tempdir().unwrap();
+        let file = ConfigFile::in_home(home.path());
+        for directory in [&b"here/a9s"[..], &b"/h\xffme/a9s"[..]] {
+            let directory = Path::new(std::ffi::OsStr::from_bytes(directory));
+            let finding = Finding::from(file.add_working_directory(directory).unwrap_err());
+            assert_eq!(finding.id, Id::WorkingDirectory);
+            assert!(finding.cause.ends_with("can't be the working directory: it is no absolute path in UTF-8"));
+            assert!(!file.path().exists());
+        }
     }
 
     #[test]

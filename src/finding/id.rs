@@ -56,7 +56,7 @@ ids! {
     ConfigUnreadable "config-unreadable" Missing "The configuration file can't be read."
     ConfigDamaged "config-damaged" Missing "The configuration file is no YAML of the expected shape."
     ConfigUnwritable "config-unwritable" Failed "The configuration file can't be written."
-    WorkingDirectory "working-directory" Failed "Something in the working directory can't be read, written or removed."
+    WorkingDirectory "working-directory" Failed "The working directory can't be one, or something in it can't be read, written or removed."
     Internal "internal" Failed "Something that can't be happened: a bug of this program."
 
     // Which cluster.
