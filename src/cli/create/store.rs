@@ -135,7 +135,8 @@ impl Key<'_> {
         if let Some(path) = self.file {
             let content = fs_err::read_to_string(caller::path(path))
                 .map_err(|error| Finding::new(Id::KeyUnreadable, error.to_string()))?;
-            return Ok(Some(content.trim_end().to_owned()));
+            // Editors of Windows begin a file with a mark, and end its lines with two characters.
+            return Ok(Some(content.trim_start_matches('\u{feff}').trim_end().to_owned()));
         }
         let given = caller::variable(self.variable).and_then(|given| given.into_string().ok());
         Ok(given.filter(|given| !given.is_empty()))
@@ -155,5 +156,22 @@ impl Key<'_> {
             false => prompt::line(session, &format!("{question} an ACCESS KEY ID: "))?,
         };
         answer.filter(|answer| !answer.is_empty()).ok_or_else(missing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_what_its_file_says_whatever_editor_has_written_it() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let file = Some(path.as_path());
+        let key = Key { name: "backup-store-secretkey", flag: None, file, variable: "A9S_NOT_SET", is_secret: true };
+        for content in ["k3y", "k3y\n", "k3y\r\n", "\u{feff}k3y\r\n"] {
+            fs_err::write(&path, content).unwrap();
+            assert_eq!(key.given().unwrap().as_deref(), Some("k3y"), "{content:?}");
+        }
     }
 }
