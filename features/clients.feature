@@ -62,8 +62,9 @@ Feature: Looking at what is there
     And the document has a number at "/members/1/lagBytes"
     And the document has a number at "/members/2/lagBytes"
     And the document has no value at "/unknown"
-    When I run `a9s pg failover -i trio --to trio-2 --dry-run`
+    When I run `a9s pg failover -i trio --to 2 --dry-run`
     Then the command succeeds
+    And standard output says "make trio-2 the primary of the instance trio"
     And the member "trio-0" is the primary of "trio"
 
   @full @embedded-only
@@ -242,7 +243,7 @@ Feature: Looking at what is there
     When I run `a9s pg logs -i solo --member 0 --tail 1`
     Then the command succeeds
     And standard output does not say "solo-0 | "
-    When I run `a9s pg logs -i solo --member 0 --tail 1 -o json`
+    When I run `a9s pg logs -i solo --member primary --tail 1 -o json`
     Then the value at `/lines/0/member` of the document is `solo-0`
     When I run `a9s pg logs solo --member 7`
     Then the command fails with exit code 3
@@ -327,7 +328,7 @@ Feature: Looking at what is there
     Then the command succeeds
     And standard output says "to do: it answers"
     When I remember the pod of "solo"
-    And I run `a9s pg kill -i solo --member 0 --yes --show-commands`
+    And I run `a9s pg kill -i solo --member solo-0 --yes --show-commands`
     Then the command succeeds
     And standard error says "kubectl delete pod solo-0 -n {namespace} --grace-period 0 --force"
     And the pod of "solo" is another than before

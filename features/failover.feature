@@ -375,5 +375,8 @@ Feature: Failover
     Then the command fails with exit code 3
     And standard error says "duo-7 is no member of the instance duo"
     And standard error says "Its members are duo-0, duo-1."
+    When I run `a9s pg failover duo --to primary`
+    Then the command fails with exit code 2
+    And standard error says "--to primary: the primary is the member that is to make way"
     When I fail "none" over to "none-1"
     Then the command fails with exit code 3

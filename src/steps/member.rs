@@ -1,5 +1,6 @@
-//! A member that is lost: its pod goes at once, without a word to the server in it.
+//! How members are named, and a member that is lost: its pod goes at once, without a word to the server in it.
 
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
@@ -16,25 +17,55 @@ use crate::manifest::names::{Namespace, ObjectName};
 use crate::manifest::resource::{Kind, Reference};
 use crate::step::{Context, Observation, Step};
 
-/// Which member.
+/// A member, as a person names it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Member {
     /// The one that takes writes.
     Primary,
     /// The one of this number.
     Number(u16),
+    /// The one whose pod has this name.
+    Pod(ObjectName),
+}
+
+impl Member {
+    /// The name of its pod in an instance; the primary may be any.
+    pub fn pod(&self, instance: &ObjectName) -> Option<String> {
+        match self {
+            Self::Primary => None,
+            Self::Number(number) => Some(format!("{instance}-{number}")),
+            Self::Pod(name) => Some(name.to_string()),
+        }
+    }
+
+    /// Whether a pod of an instance is this one.
+    pub fn is(&self, instance: &ObjectName, pod: &Pod) -> bool {
+        match self.pod(instance) {
+            None => members::is_primary(pod) != sabotage::sabotaged!("kill-takes-a-standby"),
+            Some(name) => pod.name_any() == name,
+        }
+    }
+}
+
+impl fmt::Display for Member {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Primary => f.write_str("primary"),
+            Self::Number(number) => write!(f, "member {number}"),
+            Self::Pod(name) => write!(f, "member {name}"),
+        }
+    }
 }
 
 impl std::str::FromStr for Member {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "primary" => Ok(Self::Primary),
-            number => number
-                .parse()
-                .map(Self::Number)
-                .map_err(|_| "primary, or the number of a member, is expected".to_owned()),
+        let expected = "the number of a member, the name of its pod, or primary is expected";
+        match (text, text.parse::<u16>()) {
+            ("primary", _) => Ok(Self::Primary),
+            (_, Ok(number)) => Ok(Self::Number(number)),
+            (name, Err(_)) => name.parse().map(Self::Pod).map_err(|_| expected.to_owned()),
         }
     }
 }
@@ -62,18 +93,14 @@ impl Killed {
     async fn pod(&self, client: &Client) -> Result<Option<Pod>, Finding> {
         let pods = members::list(client, &self.namespace, &self.instance).await;
         let pods = pods.map_err(|error| Error::request(format!("list the members of {}", self.instance), error))?;
-        let is_meant = |pod: &Pod| match self.member {
-            Member::Primary => members::is_primary(pod) != sabotage::sabotaged!("kill-takes-a-standby"),
-            Member::Number(number) => pod.name_any() == format!("{}-{number}", self.instance),
-        };
-        if let Some(pod) = pods.into_iter().find(is_meant) {
+        if let Some(pod) = pods.into_iter().find(|pod| self.member.is(&self.instance, pod)) {
             return Ok(Some(pod));
         }
         let there = resource::get(client, &Reference::new(Kind::Instance, &self.namespace, &self.instance)).await?;
         let wanted = there.map_or(0, |there| members::wanted(&there.data["spec"]));
-        let is_to_come = match self.member {
-            Member::Primary => wanted > 0,
-            Member::Number(number) => i64::from(number) < wanted,
+        let is_to_come = match self.member.pod(&self.instance) {
+            None => wanted > 0,
+            Some(name) => (0..wanted).any(|number| name == format!("{}-{number}", self.instance)),
         };
         if is_to_come { Ok(None) } else { Err(Finding::new(Id::NoMember, self.absence())) }
     }
@@ -92,11 +119,7 @@ impl Killed {
     }
 
     fn absence(&self) -> String {
-        let which = match self.member {
-            Member::Primary => "primary".to_owned(),
-            Member::Number(number) => format!("member {number}"),
-        };
-        format!("the instance {}/{} has no {which}", self.namespace, self.instance)
+        format!("the instance {}/{} has no {}", self.namespace, self.instance, self.member)
     }
 }
 
@@ -107,10 +130,7 @@ impl Step for Killed {
     }
 
     fn title(&self) -> String {
-        match self.member {
-            Member::Primary => format!("kill the primary of the instance {}", self.instance),
-            Member::Number(number) => format!("kill the member {number} of the instance {}", self.instance),
-        }
+        format!("kill the {} of the instance {}", self.member, self.instance)
     }
 
     async fn observe(&self) -> Result<Observation, Finding> {
@@ -158,9 +178,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_member_is_the_primary_or_a_number() {
-        assert_eq!("primary".parse(), Ok(Member::Primary));
-        assert_eq!("2".parse(), Ok(Member::Number(2)));
-        assert!("-1".parse::<Member>().is_err() && "standby".parse::<Member>().is_err());
+    fn a_member_is_the_primary_or_has_a_number_or_a_name() {
+        let pod = |text: &str| text.parse::<Member>().map(|member| member.pod(&"trio".parse().unwrap()));
+        assert_eq!(pod("primary"), Ok(None));
+        assert_eq!(pod("2"), Ok(Some("trio-2".to_owned())));
+        assert_eq!(pod("trio-2"), Ok(Some("trio-2".to_owned())));
+        assert!(pod("-1").is_err() && pod("The primary").is_err());
     }
 }

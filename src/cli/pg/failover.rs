@@ -9,11 +9,12 @@ use super::Named;
 use super::meanwhile::{self, Meanwhile};
 use crate::cli::Session;
 use crate::cli::arguments::{ClusterTarget, Run};
-use crate::finding::Finding;
+use crate::finding::{Finding, Id};
 use crate::manifest::names::ObjectName;
 use crate::step::Step;
 use crate::steps;
 use crate::steps::ledger::Rows;
+use crate::steps::member::Member;
 
 /// Arguments of `pg failover`.
 #[derive(Debug, Args)]
@@ -21,9 +22,9 @@ pub struct Failover {
     /// The instance
     #[arg(value_name = "NAME", required_unless_present = "service_instance", conflicts_with = "service_instance")]
     name: Option<ObjectName>,
-    /// Member that becomes the primary, by the name of its pod [default: the one with most data]
+    /// The next primary: its number, or the name of its pod [default: the one with most data]
     #[arg(long, value_name = "MEMBER")]
-    to: Option<ObjectName>,
+    to: Option<Member>,
     #[command(flatten)]
     meanwhile: Meanwhile,
     #[command(flatten)]
@@ -35,10 +36,11 @@ pub struct Failover {
 impl Failover {
     pub(super) fn run(self, session: &Session, named: &Named) -> Result<(), Finding> {
         let name = named.instance(self.name.as_ref())?;
+        let is_primary = || Finding::new(Id::Usage, "--to primary: the primary is the member that is to make way");
+        let to = self.to.as_ref().map(|to| to.pod(&name).ok_or_else(is_primary)).transpose()?;
         let directory = session.journal();
         let (access, namespace) = session.block_on(async |_| self.cluster.reach(named.namespace.as_ref()).await)?;
         session.see_through(async |cancel| {
-            let to = self.to.as_ref().map(ToString::to_string);
             let rows = || Rows::new(access.clone(), namespace.clone(), name.clone());
             let step = steps::failover::Failover::new(access.clone(), name.clone(), namespace.clone(), to);
             let step = Arc::new(step);

@@ -16,7 +16,7 @@ use crate::steps::member::{Killed, Member};
 /// Arguments of `pg kill`.
 #[derive(Debug, Args)]
 pub struct Kill {
-    /// Which: primary, or the number of a member
+    /// The member: its number, the name of its pod, or primary
     #[arg(long, value_name = "MEMBER")]
     member: Member,
     #[command(flatten)]

@@ -12,6 +12,7 @@ use crate::finding::{Finding, Id};
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference};
 use crate::steps::look::logs::{self, Line, Wanted, members, merge};
+use crate::steps::member::Member;
 
 /// Lines that wait to be printed.
 const QUEUE: usize = 256;
@@ -22,9 +23,9 @@ pub struct Logs {
     /// The instance
     #[arg(value_name = "NAME", required_unless_present = "service_instance", conflicts_with = "service_instance")]
     name: Option<ObjectName>,
-    /// Only this member: its number, or the name of its pod
+    /// Only this member: its number, the name of its pod, or primary
     #[arg(short, long, value_name = "MEMBER")]
-    member: Option<String>,
+    member: Option<Member>,
     /// The container: postgres or backup-agent
     #[arg(short, long, value_name = "CONTAINER", default_value = "postgres")]
     container: String,
@@ -49,7 +50,7 @@ impl Logs {
             let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
             let reference = Reference::new(Kind::Instance, &namespace, &name);
             let client = access.client().await?;
-            let members = members(&client, &reference, self.member.as_deref(), &self.container).await?;
+            let members = members(&client, &reference, self.member.as_ref(), &self.container).await?;
             let members = members.ok_or_else(|| not_there(&reference))?;
             let wanted = Wanted { namespace, container: self.container.clone(), tail: self.tail };
             match self.follow {
@@ -100,7 +101,7 @@ impl Logs {
         wanted: &Wanted,
     ) -> Result<(), Finding> {
         let (sender, mut lines) = mpsc::channel(QUEUE);
-        let following = logs::follow(client, instance, self.member.as_deref(), wanted, sender);
+        let following = logs::follow(client, instance, self.member.as_ref(), wanted, sender);
         let print = async {
             while let Some(line) = lines.recv().await {
                 session.console.line(self.render(&line));

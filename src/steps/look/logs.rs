@@ -17,6 +17,7 @@ use crate::finding::{Finding, Id};
 use crate::kubernetes::Error;
 use crate::manifest::names::Namespace;
 use crate::manifest::resource::Reference;
+use crate::steps::member::Member;
 use crate::steps::members;
 use crate::steps::resource::get;
 
@@ -48,14 +49,14 @@ pub struct Wanted {
     pub tail: Option<i64>,
 }
 
-/// The names of an instance's pods, or of the one that is named; `None` if the instance is not there.
+/// The names of an instance's pods, or of the one that is meant; `None` if the instance is not there.
 ///
 /// # Errors
 /// There is no such member or container, or the cluster can't be asked.
 pub async fn members(
     client: &Client,
     instance: &Reference,
-    member: Option<&str>,
+    member: Option<&Member>,
     container: &str,
 ) -> Result<Option<Vec<String>>, Finding> {
     if get(client, instance).await?.is_none() {
@@ -64,14 +65,10 @@ pub async fn members(
     let mut pods = ask("list its members", members::list(client, &instance.namespace, &instance.name)).await?;
     pods.sort_by_key(ResourceExt::name_any);
     let names: Vec<String> = pods.iter().map(ResourceExt::name_any).collect();
-    let full = member.map(|member| format!("{}-{member}", instance.name));
-    let is_meant = |pod: &Pod| {
-        let name = pod.name_any();
-        member.is_none_or(|member| name == member || Some(&name) == full.as_ref())
-    };
-    let meant: Vec<&Pod> = pods.iter().filter(|pod| is_meant(pod)).collect();
+    let is_meant = |pod: &&Pod| member.is_none_or(|member| member.is(&instance.name, pod));
+    let meant: Vec<&Pod> = pods.iter().filter(is_meant).collect();
     if let (Some(member), []) = (member, meant.as_slice()) {
-        return Err(lacks(instance, &format!("member {member}"), &names));
+        return Err(lacks(instance, &member.to_string(), &names));
     }
     let containers: BTreeSet<&str> = meant.iter().flat_map(|pod| containers(pod)).collect();
     if !meant.is_empty() && !containers.contains(container) {
@@ -101,7 +98,7 @@ fn lacks(instance: &Reference, what: &str, there: &[String]) -> Finding {
 pub async fn follow(
     client: &Client,
     instance: &Reference,
-    member: Option<&str>,
+    member: Option<&Member>,
     wanted: &Wanted,
     lines: Sender<Line>,
 ) -> Result<(), Finding> {
