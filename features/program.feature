@@ -42,14 +42,14 @@ Feature: The program itself
     Given an empty home and no cluster
     When I run `a9s completion <shell>`
     Then the command succeeds
-    And standard output says "a9s"
+    And standard output says "<word>"
 
     Examples:
-      | shell      |
-      | bash       |
-      | zsh        |
-      | fish       |
-      | powershell |
+      | shell      | word                   |
+      | bash       | embedded kind minikube |
+      | zsh        | embedded kind minikube |
+      | fish       | a9s                    |
+      | powershell | a9s                    |
 
   Scenario Outline: A reader that goes away is no error: <command>
     Given an empty home and no cluster

@@ -116,7 +116,7 @@ pub fn namespace_of_context(text: &str) -> Result<Namespace, Finding> {
 pub struct ProviderChoice {
     /// What makes the cluster: embedded, kind or minikube [default: $A9S_PROVIDER, else Provider in ~/.a9s, else
     /// embedded]
-    #[arg(short, long, global = true, value_name = "PROVIDER")]
+    #[arg(short, long, global = true, value_name = "PROVIDER", hide_possible_values = true)]
     pub provider: Option<ProviderName>,
 }
 
@@ -134,6 +134,17 @@ impl ValueEnum for Kind {
             Self::ServiceBinding => &["servicebindings", "sb"],
         };
         Some(PossibleValue::new(self.argument()).aliases(others))
+    }
+}
+
+/// The providers, for shells that complete their names.
+impl ValueEnum for ProviderName {
+    fn value_variants<'a>() -> &'a [Self] {
+        &[Self::Embedded, Self::Kind, Self::Minikube]
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()))
     }
 }
 

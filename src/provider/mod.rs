@@ -39,13 +39,20 @@ pub enum Name {
     Minikube,
 }
 
-impl fmt::Display for Name {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+impl Name {
+    /// The name as text.
+    pub const fn as_str(self) -> &'static str {
+        match self {
             Self::Embedded => "embedded",
             Self::Kind => "kind",
             Self::Minikube => "minikube",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.as_str())
     }
 }
 
