@@ -121,6 +121,8 @@ Feature: Findings
     Then it ends with the finding "output-unwritable"
     And standard error says "cannot write to standard output: "
     And standard error says "The command itself was carried out."
+    When I run `a9s --help` where standard output is full
+    Then it ends with the finding "output-unwritable"
 
   @core
   Scenario Outline: A store for backups that cannot be one: <finding>, because <why>

@@ -155,11 +155,13 @@ impl Console {
     /// What could not be written, if anything.
     pub fn trouble(&self) -> Option<Finding> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.failed.as_ref().map(|error| {
-            Finding::new(Id::OutputUnwritable, format!("cannot write to standard output: {error}"))
-                .advise("The command itself was carried out.")
-        })
+        state.failed.as_ref().map(|error| unwritable(error).advise("The command itself was carried out."))
     }
+}
+
+/// The finding that standard output can't be written.
+pub fn unwritable(error: &std::io::Error) -> Finding {
+    Finding::new(Id::OutputUnwritable, format!("cannot write to standard output: {error}"))
 }
 
 #[cfg(test)]

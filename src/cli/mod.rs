@@ -23,6 +23,7 @@ mod session;
 mod version;
 
 use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 
@@ -88,11 +89,15 @@ pub fn main_with(words: impl IntoIterator<Item = OsString>, features: fn() -> So
             log_to_stderr();
             ExitCode::from(carry_out(cli, features))
         }
-        Err(error) => {
-            // A reader that went away is no error.
-            let _ = error.print();
-            ExitCode::from(refusal(&error))
-        }
+        Err(error) => ExitCode::from(match error.print().and_then(|()| std::io::stdout().flush()) {
+            // Help is an answer. A reader that went away is no error.
+            Err(why) if !error.use_stderr() && why.kind() != ErrorKind::BrokenPipe => {
+                let finding = console::unwritable(&why);
+                report(&finding);
+                exit_code(finding.class())
+            }
+            _ => refusal(&error),
+        }),
     }
 }
 
