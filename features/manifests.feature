@@ -80,6 +80,17 @@ Feature: Manifests
       | its store | 2     |                                                                                            |
       | AWS       | 1     | --backup-provider AWS --backup-store-accesskey key --backup-store-secretkey "0644: on # 1" |
 
+  Scenario: Commands to copy name the manifests as a shell takes it
+    Given an empty home and no cluster
+    And the file ".a9s" with:
+      """
+      WorkingDir: {home}/my work
+      DemoSpace: a8s-demo
+      """
+    When I run `a9s create stack a8s --stack builtin --no-apply --yes`
+    Then the command succeeds
+    And standard output says "kubectl apply --server-side -f '{home}/my work/stackmanifests/3-stack.yaml'"
+
   @deployments @k8s-1.25
   Scenario: What is written of the builtin stack is taken by Kubernetes
     Given a cluster with the a8s stack

@@ -13,7 +13,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
 use crate::finding::{Finding, Id};
-use crate::step::Context;
+use crate::step::{Context, quoted};
 
 /// Last lines of what a failed program said that are shown.
 const LINES: usize = 12;
@@ -70,7 +70,8 @@ impl Tool {
     /// # Errors
     /// As [`Tool::run`].
     pub async fn act(&self, arguments: &[&str], input: Option<&str>, context: &Context) -> Result<String, Finding> {
-        context.command(format!("{} {}", self.name, arguments.join(" ")));
+        let words: Vec<String> = arguments.iter().map(|word| quoted(word)).collect();
+        context.command(format!("{} {}", self.name, words.join(" ")));
         self.run_with(arguments, input).await
     }
 

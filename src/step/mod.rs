@@ -145,6 +145,16 @@ pub enum Event<'a> {
     Command(&'a str),
 }
 
+/// A word of a shell command, as a shell takes it: for those who copy what is shown to them.
+pub fn quoted(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', r"'\''"))
+    }
+}
+
 /// Where events go: a terminal, a log, nowhere.
 pub trait Reporter: Send + Sync {
     /// Takes note of an event.

@@ -17,7 +17,7 @@ use crate::finding::{Finding, Id};
 use crate::kubernetes::exec::{self, Container, Ended, Input, POSTGRES};
 use crate::kubernetes::{Access, Error};
 use crate::manifest::names::{Namespace, ObjectName};
-use crate::step::{Context, Observation, Step};
+use crate::step::{Context, Observation, Step, quoted};
 
 /// What comes before SQL whose answer a program reads: rows one below the other, columns separated by `|`, no headings.
 pub const PLAIN: &str = "\\set QUIET on\n\\pset tuples_only on\n\\pset format unaligned\n";
@@ -156,13 +156,11 @@ impl Query {
             context.progress(why);
         })
         .await?;
-        // As a shell takes it.
-        let database =
-            if self.database.contains('\'') { format!("{:?}", self.database) } else { self.database.clone() };
         context.command(format!(
-            "kubectl exec -i -n {} {pod} -c {POSTGRES} -- psql -v ON_ERROR_STOP=1 -X -U postgres -d {database} < {}",
+            "kubectl exec -i -n {} {pod} -c {POSTGRES} -- psql -v ON_ERROR_STOP=1 -X -U postgres -d {} < {}",
             self.namespace,
-            self.called()
+            quoted(&self.database),
+            quoted(&self.called())
         ));
         context.progress(format!("it runs in the pod {pod}"));
         let ended = self.run(client, &pod, output).await?;

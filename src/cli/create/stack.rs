@@ -14,7 +14,7 @@ use crate::cli::{Session, group, prompt};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Connection, Error, Target};
 use crate::provider::{self, ClusterName, Name, Options, Provider};
-use crate::step::Plan;
+use crate::step::{Plan, quoted};
 use crate::steps::backup_config::{self, Choice};
 use crate::steps::install::{self, Installation, StackName};
 
@@ -162,7 +162,8 @@ impl CreateStackA8s {
             session.console.info("The YAML manifests hold the keys of the store and the encryption password.");
             session.console.line(" Apply them in this order, each when the one before is ready:");
             for path in &paths {
-                session.console.line(format!("   kubectl apply --server-side -f {}", path.display()));
+                let path = quoted(&path.to_string_lossy());
+                session.console.line(format!("   kubectl apply --server-side -f {path}"));
             }
             if !outcome.changed() {
                 session.console.info(NOTHING_CHANGED);

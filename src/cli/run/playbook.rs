@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Cli;
 use crate::finding::{Finding, Id};
+use crate::step::quoted;
 use crate::yaml::{self, Located};
 
 /// The document. What comes `before` and `after` is run once, `steps` as often as is asked for.
@@ -78,15 +79,7 @@ impl Step {
 
     /// The command line.
     pub fn line(&self) -> String {
-        let quoted = |word: &String| {
-            let plain = |c: char| c.is_ascii_alphanumeric() || "-_=./:,@".contains(c);
-            if !word.is_empty() && word.chars().all(plain) {
-                word.clone()
-            } else {
-                format!("'{}'", word.replace('\'', r"'\''"))
-            }
-        };
-        self.words.iter().map(quoted).collect::<Vec<_>>().join(" ")
+        self.words.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
     }
 }
 

@@ -27,7 +27,7 @@ use super::{ClusterName, Name, Options, Provider, State, no_cluster, ready, stop
 use crate::config::gone_is_fine;
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Target;
-use crate::step::Context;
+use crate::step::{Context, quoted};
 
 /// How long the process may take to end servers cleanly before it is killed.
 const STOP: Duration = Duration::from_secs(60);
@@ -92,7 +92,7 @@ impl Embedded {
         let record = Record { run_as: user.map(|user| user.name), ..record.stopped() };
         record.write(&place)?;
         let from = fs_err::metadata(place.log()).map_or(0, |metadata| metadata.len());
-        context.command(format!("a9s {} {}", daemon::WORD, place.directory.display()));
+        context.command(format!("a9s {} {}", daemon::WORD, quoted(&place.directory.to_string_lossy())));
         let child = daemon::spawn(&place)?;
         wait_until_ready(&place, child, from).await
     }

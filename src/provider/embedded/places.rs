@@ -15,6 +15,7 @@ use nix::unistd::{AccessFlags, Uid, access};
 use crate::config::{Error, home};
 use crate::finding::{Finding, Id};
 use crate::provider::ClusterName;
+use crate::step::quoted;
 
 /// A cluster with one small instance needs about this much.
 const SPACE: u128 = 200 * 1024 * 1024;
@@ -248,7 +249,7 @@ fn traversable(directory: &Path, user: &HostUser) -> Result<(), Finding> {
                 metadata.mode() & 0o7777
             );
             return Err(Finding::new(Id::DirectoryBlocked, cause)
-                .advise(format!("Allow it with: chmod o+x {}", ancestor.display()))
+                .advise(format!("Allow it with: chmod o+x {}", quoted(&ancestor.to_string_lossy())))
                 .advise("Or name another place with A9S_STATE_DIR."));
         }
     }
