@@ -117,6 +117,10 @@ Feature: Bad input
     And standard error says "refused"
     And standard error says "Is the cluster running? a9s cluster status says so; a9s cluster start starts it."
     And it took less than 15 seconds
+    When I run `a9s create pg instance --no-apply --yes`
+    Then the command succeeds
+    And standard error says "; without --service-version, it is PostgreSQL 14"
+    And standard output says "version: 14"
 
   Scenario Outline: A provider whose programs are not installed: <provider>
     Given an empty home and no cluster

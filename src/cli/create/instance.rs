@@ -131,9 +131,18 @@ impl CreateInstance {
             _ => {
                 let majors = match &connection {
                     Some(connection) if self.service_version.is_none() || !self.no_apply => {
-                        majors(&connection.client).await?
+                        majors(&connection.client).await
                     }
-                    _ => Vec::new(),
+                    _ => Ok(Vec::new()),
+                };
+                let majors = match majors {
+                    // A manifest can be written without a cluster.
+                    Err(error) if self.no_apply => {
+                        let cause = Finding::from(error).cause;
+                        session.warn(format!("{cause}; without --service-version, it is PostgreSQL {FALLBACK_MAJOR}"));
+                        Vec::new()
+                    }
+                    majors => majors?,
                 };
                 self.version(session, &majors)?
             }
