@@ -46,6 +46,7 @@ fn main() {
         lifecycle::a_pod_that_lives_for_too_long_fails,
         lifecycle::a_deleted_pod_that_is_held_says_how_it_ended,
         lifecycle::a_failing_liveness_probe_restarts_the_container,
+        lifecycle::a_container_that_ends_slowly_is_asked_on_whether_it_is_ready,
         view::volumes_are_at_their_paths_and_private,
         view::a_pod_gets_no_token_that_its_account_forbids,
         view::projected_tokens_are_for_their_audiences,

@@ -165,20 +165,10 @@ async fn live(
         // Told even of a program that has ended by now.
         tell(Report::Started(began));
     }
-    let exit = {
-        let active = active(context, plans, &running, began, tell);
-        tokio::pin!(active);
-        let mut stop = stop;
-        // Probes and hooks run beside the process and are dropped with it.
-        loop {
-            tokio::select! {
-                exit = child.wait() => break exit.ok(),
-                () = &mut active => std::future::pending::<()>().await,
-                deadline = asked_to_stop(&mut stop) => {
-                    break end(context, plans, &running, &mut child, deadline, stop).await;
-                }
-            }
-        }
+    // Probes and hooks run beside the process and are dropped with it.
+    let exit = tokio::select! {
+        exit = until_ended(context, plans, &running, &mut child, stop.clone()) => exit,
+        () = active(context, plans, &running, began, tell, &stop) => std::future::pending().await,
     };
     let finished = Timestamp::now();
     let mark = plans.mark.clone();
@@ -191,6 +181,20 @@ async fn live(
     }
     plans.log.finish();
     (exit, finished)
+}
+
+/// Waits for the process to end, and ends it when that is asked for.
+async fn until_ended(
+    context: &Arc<Context>,
+    plans: &Plans,
+    running: &Running,
+    child: &mut Child,
+    mut stop: Stop,
+) -> Option<SystemExit> {
+    tokio::select! {
+        exit = child.wait() => exit.ok(),
+        deadline = asked_to_stop(&mut stop) => end(context, plans, running, child, deadline, stop).await,
+    }
 }
 
 async fn asked_to_stop(stop: &mut Stop) -> Instant {
@@ -208,6 +212,7 @@ async fn active(
     running: &Arc<Running>,
     began: Timestamp,
     tell: &impl Fn(Report),
+    stop: &Stop,
 ) {
     if let Some(handler) = post_start(plans) {
         if let Err(message) = hook(context, plans, running, handler, Duration::from_secs(3600)).await {
@@ -218,8 +223,17 @@ async fn active(
         tell(Report::Started(began));
     }
     let probed = |kind| async move {
-        if let Some(plan) = plan(plans, kind, tell) {
-            keep_asking(context, running, &plan, kind, tell).await;
+        let Some(plan) = plan(plans, kind, tell) else { return };
+        let asking = keep_asking(context, running, &plan, kind, tell);
+        if kind == ProbeKind::Readiness {
+            asking.await;
+            return;
+        }
+        let mut stop = stop.clone();
+        tokio::select! {
+            () = asking => {}
+            // A container that ends is asked only whether it is ready (kubelet's `StopLivenessAndStartup`).
+            _ = asked_to_stop(&mut stop) => std::future::pending().await,
         }
     };
     probed(ProbeKind::Startup).await;

@@ -219,3 +219,25 @@ pub async fn a_failing_liveness_probe_restarts_the_container() {
     world.event("a", "Killing", "Container c failed liveness probe, will be restarted").await;
     world.end().await;
 }
+
+pub async fn a_container_that_ends_slowly_is_asked_on_whether_it_is_ready() {
+    let world = World::new().await;
+    let path = world.directory.join("volumes/files");
+    let script = "cd ${A9S_MOUNT_F:-/files}; trap 'rm up' TERM; touch up; while :; do sleep 0.05; done";
+    let ask = |test: &str| {
+        let command = json!(["sh", "-c", format!("test {test}")]);
+        json!({"exec": {"command": command}, "periodSeconds": 1, "failureThreshold": 1})
+    };
+    let more = json!({
+        "readinessProbe": ask("-e ${A9S_MOUNT_F:-/files}/up"),
+        "livenessProbe": ask("! -e ${A9S_MOUNT_F:-/files}/fail"),
+        "volumeMounts": [{"name": "f", "mountPath": "/files"}],
+    });
+    let volumes = json!([{"name": "f", "hostPath": {"path": path, "type": "DirectoryOrCreate"}}]);
+    world.pod("a", script, more, json!({"volumes": volumes, "terminationGracePeriodSeconds": 600})).await;
+    world.ready("a").await;
+    fs_err::write(path.join("fail"), "").unwrap();
+    let pod = world.until("a", "not ready", |pod| !status(pod).ready).await;
+    assert!(state(&pod).running.is_some(), "it is not ready before it has ended: {:?}", status(&pod));
+    world.end().await;
+}
