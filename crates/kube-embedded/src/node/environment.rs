@@ -16,6 +16,8 @@ pub struct Sources {
     pub config_maps: BTreeMap<String, Option<Data>>,
     /// Secrets likewise, decoded.
     pub secrets: BTreeMap<String, Option<Data>>,
+    /// The variables of Services, which a container has unless it sets others of these names.
+    pub services: Data,
 }
 
 /// The ConfigMaps and Secrets whose data a container's environment needs.
@@ -100,7 +102,8 @@ fn value(
 ) -> Result<Option<String>, String> {
     let Some(source) = &variable.value_from else {
         let text = variable.value.as_deref().unwrap_or_default();
-        return Ok(Some(expand(text, |name| so_far.get(name).map(ToOwned::to_owned))));
+        let known = |name: &str| so_far.get(name).or_else(|| sources.services.get(name).map(String::as_str));
+        return Ok(Some(expand(text, |name| known(name).map(str::to_owned))));
     };
     if let Some(reference) = &source.field_ref {
         return downward::field(pod, place, &reference.field_path).map(Some);
@@ -179,6 +182,7 @@ mod tests {
         let sources = Sources {
             config_maps: [("cm".to_owned(), Some(data.clone())), ("gone".to_owned(), None)].into(),
             secrets: [("s".to_owned(), Some(data)), ("gone".to_owned(), None)].into(),
+            services: [("KUBERNETES_SERVICE_HOST".to_owned(), "127.64.0.1".to_owned())].into(),
         };
         let place = Place { pod_ip: "127.64.0.2".into(), host_ip: "127.64.0.1".into() };
         variables(&pod, &container, &place, &sources, &Capacity { cpus: 1.0, memory: 1.0, storage: 1.0 })
@@ -194,6 +198,19 @@ mod tests {
         ]}))
         .unwrap();
         let expected = [("A", "again 1"), ("B", "1-$(C)-$(A)-$A-$(A"), ("C", "3")];
+        assert_eq!(made, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn variables_of_services_are_expanded_unless_the_container_sets_its_own() {
+        let value = "https://$(KUBERNETES_SERVICE_HOST)";
+        let made = make(json!({"name": "c", "env": [
+            {"name": "A", "value": value},
+            {"name": "KUBERNETES_SERVICE_HOST", "value": "own"},
+            {"name": "B", "value": value},
+        ]}))
+        .unwrap();
+        let expected = [("A", "https://127.64.0.1"), ("KUBERNETES_SERVICE_HOST", "own"), ("B", "https://own")];
         assert_eq!(made, expected.map(|(name, value)| (name.to_owned(), value.to_owned())));
     }
 

@@ -8,7 +8,7 @@ use crate::image::Image;
 use crate::node::container::Plans;
 use crate::node::context::Context;
 use crate::node::downward::Place;
-use crate::node::environment::{expand, variables};
+use crate::node::environment::{Data, expand, variables};
 use crate::node::launcher::spec::{Mount, Program, Run, View};
 use crate::node::logs::Log;
 use crate::node::marks::{self, Mark};
@@ -151,9 +151,14 @@ fn given_environment(
     container: &Container,
     image: &Image,
 ) -> Result<Vec<(String, String)>, Problem> {
-    let own = variables(origin.pod, container, origin.place, &origin.shop.material.sources(), &origin.context.capacity)
-        .map_err(|message| Problem("CreateContainerConfigError", message))?;
     let options = &origin.context.options;
+    let services = Data::from([
+        ("KUBERNETES_SERVICE_HOST".to_owned(), options.api_server.address.to_string()),
+        ("KUBERNETES_SERVICE_PORT".to_owned(), options.api_server.port.to_string()),
+    ]);
+    let sources = origin.shop.material.sources(services.clone());
+    let own = variables(origin.pod, container, origin.place, &sources, &origin.context.capacity)
+        .map_err(|message| Problem("CreateContainerConfigError", message))?;
     let user = options.run_as.clone().or_else(HostUser::current);
     let spec = origin.pod.spec.as_ref();
     let hostname = spec.and_then(|spec| spec.hostname.clone()).or_else(|| origin.pod.metadata.name.clone());
@@ -161,9 +166,8 @@ fn given_environment(
         ("PATH".into(), PATH.into()),
         ("HOSTNAME".into(), hostname.unwrap_or_default()),
         ("HOME".into(), user.map_or_else(|| "/".into(), |user| user.home.display().to_string())),
-        ("KUBERNETES_SERVICE_HOST".into(), options.api_server.address.to_string()),
-        ("KUBERNETES_SERVICE_PORT".into(), options.api_server.port.to_string()),
     ];
+    env.extend(services);
     for (name, value) in image.env.iter().cloned().chain(own) {
         env.retain(|(known, _)| *known != name);
         env.push((name, value));

@@ -72,13 +72,13 @@ impl Material {
     }
 
     /// The same, as environments can have it: texts only.
-    pub fn sources(&self) -> Sources {
+    pub fn sources(&self, services: Data) -> Sources {
         let config_maps = self
             .config_maps
             .iter()
             .map(|(name, map)| (name.clone(), map.as_ref().map(|map| map.data.clone().unwrap_or_default())));
         let secrets = self.secrets.iter().map(|(name, secret)| (name.clone(), secret.as_ref().map(texts)));
-        Sources { config_maps: config_maps.collect(), secrets: secrets.collect() }
+        Sources { config_maps: config_maps.collect(), secrets: secrets.collect(), services }
     }
 }
 
