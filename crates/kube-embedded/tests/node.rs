@@ -45,6 +45,7 @@ fn main() {
         lifecycle::a_stubborn_pod_is_killed_with_everything_it_started,
         lifecycle::a_pod_that_lives_for_too_long_fails,
         lifecycle::a_deleted_pod_that_is_held_says_how_it_ended,
+        lifecycle::who_watches_a_deleted_pod_learns_how_it_ended,
         lifecycle::a_failing_liveness_probe_restarts_the_container,
         lifecycle::a_container_that_ends_slowly_is_asked_on_whether_it_is_ready,
         view::volumes_are_at_their_paths_and_private,

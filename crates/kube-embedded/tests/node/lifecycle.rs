@@ -1,7 +1,9 @@
 //! From the first process of a pod to the last.
 
+use futures::StreamExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::runtime::watcher::{self, Event};
 use serde_json::json;
 
 use crate::world::{World, eventually, is_ready, processes, state, status, waiting_reason};
@@ -207,6 +209,24 @@ pub async fn a_deleted_pod_that_is_held_says_how_it_ended() {
     assert_eq!(state(&pod).terminated.unwrap().exit_code, 0);
     pods.patch("a", &PatchParams::default(), &hold(json!(null))).await.unwrap();
     eventually("the pod is gone", || async { pods.get_opt("a").await.unwrap().is_none() }).await;
+    world.end().await;
+}
+
+pub async fn who_watches_a_deleted_pod_learns_how_it_ended() {
+    let world = World::new().await;
+    world.pod("a", "trap 'exit 3' TERM; echo up; while :; do sleep 0.02; done", json!({}), json!({})).await;
+    world.ready("a").await;
+    eventually("it hears signals", || async { world.log("a").await == "up\n" }).await;
+    let mut events = watcher::watcher(world.api::<Pod>(), watcher::Config::default()).boxed();
+    while !matches!(events.next().await, Some(Ok(Event::InitDone))) {}
+    world.delete("a").await;
+    let pod = loop {
+        if let Event::Delete(pod) = events.next().await.unwrap().unwrap() {
+            break pod;
+        }
+    };
+    assert_eq!(state(&pod).terminated.unwrap().exit_code, 3);
+    assert_eq!(pod.status.unwrap().phase.as_deref(), Some("Failed"));
     world.end().await;
 }
 

@@ -69,9 +69,8 @@ impl Worker {
             }
             End::Deleted => {
                 self.frame.is_over = true;
-                if self.pod.metadata.finalizers.as_ref().is_some_and(|list| !list.is_empty()) {
-                    self.write_status().await;
-                }
+                // Whoever watches the pod learns from its last state how its containers ended.
+                self.write_status().await;
                 self.delete(inbox).await;
             }
             End::Gone => {}
