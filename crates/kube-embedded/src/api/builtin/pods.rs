@@ -289,7 +289,26 @@ fn validate_container(causes: &mut Causes, container: &Value, path: &str, volume
             causes.invalid(&format!("{path}.mountPath"), &mount["mountPath"], "must be unique");
         }
     }
+    for probe in ["livenessProbe", "readinessProbe", "startupProbe"] {
+        validate_probe(causes, &container[probe], &format!("{path}.{probe}"));
+    }
     validate_resources(causes, &container["resources"], &format!("{path}.resources"));
+}
+
+fn validate_probe(causes: &mut Causes, probe: &Value, path: &str) {
+    if !probe.is_object() {
+        return;
+    }
+    match ["exec", "httpGet", "tcpSocket", "grpc"].iter().filter(|kind| probe[**kind].is_object()).count() {
+        0 => causes.required(path, "must specify a handler type"),
+        1 => {}
+        _ => causes.forbidden(path, "may not specify more than 1 handler type"),
+    }
+    if probe["grpc"].is_object() {
+        // A pod of which nobody can ask whether it is ready would never be.
+        let why = "this cluster has no probes by gRPC: exec, httpGet and tcpSocket are served";
+        causes.forbidden(&format!("{path}.grpc"), why);
+    }
 }
 
 fn validate_resources(causes: &mut Causes, resources: &Value, path: &str) {
@@ -368,6 +387,25 @@ mod tests {
         );
         assert_eq!(found[1], "spec.containers[0].image: Required value");
         assert_eq!(found[2], "spec.containers[1].volumeMounts[0].name: Not found: \"v\"");
+    }
+
+    #[test]
+    fn a_probe_asks_in_one_way_that_there_is() {
+        let found = |probe: Value| {
+            let mut pod = pod();
+            pod["spec"]["containers"][0]["readinessProbe"] = probe;
+            problems(&pod, None)
+        };
+        let path = "spec.containers[0].readinessProbe";
+        assert_eq!(found(json!({"tcpSocket": {"port": 1}})), Vec::<String>::new());
+        let none = format!("{path}: Required value: must specify a handler type");
+        assert_eq!(found(json!({"periodSeconds": 1})), [none]);
+        assert_eq!(
+            found(json!({"tcpSocket": {"port": 1}, "exec": {"command": ["true"]}})),
+            [format!("{path}: Forbidden: may not specify more than 1 handler type")]
+        );
+        let gone = "Forbidden: this cluster has no probes by gRPC: exec, httpGet and tcpSocket are served";
+        assert_eq!(found(json!({"grpc": {"port": 1}})), [format!("{path}.grpc: {gone}")]);
     }
 
     #[test]
