@@ -3,6 +3,7 @@
 //! A stored process id may be somebody else's by now. So a process is the cluster's only if its start time is the
 //! recorded one and its command line names the cluster's directory.
 
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -21,6 +22,10 @@ pub const WORD: &str = "__cluster";
 const POLL: Duration = Duration::from_millis(10);
 /// Lines of the log that go into a finding.
 const LOG_LINES: usize = 12;
+/// As much of the log's end is read for them.
+const LOG_END: u64 = 64 << 10;
+/// A log that has grown beyond this is moved aside, in place of the one before.
+const FULL: u64 = 16 << 20;
 
 /// Start time of a process in clock ticks since boot (proc(5), `stat`, field 22); `None` if there is none, or a zombie.
 pub fn started(pid: i32) -> Option<u64> {
@@ -64,7 +69,7 @@ pub fn spawn(place: &Place) -> Result<Child, Finding> {
     let failed = |error: std::io::Error| {
         Finding::new(Id::ClusterNotStarted, format!("cannot start the cluster's process: {error}"))
     };
-    let log = fs_err::OpenOptions::new().create(true).append(true).mode(0o600).open(place.log()).map_err(failed)?;
+    let log = open_log(place).map_err(failed)?;
     let errors = log.try_clone().map_err(failed)?;
     let program = crate::caller::program().map_err(failed)?;
     let mut command = Command::new(program);
@@ -73,6 +78,22 @@ pub fn spawn(place: &Place) -> Result<Child, Finding> {
     let name = place.directory.file_name().unwrap_or_default();
     command.env("A9S_CLUSTER", name).stdin(Stdio::null()).stdout(log.into_parts().0).stderr(errors.into_parts().0);
     command.spawn().map_err(failed)
+}
+
+/// Whether the log is to be moved aside.
+pub fn log_is_full(place: &Place) -> bool {
+    fs_err::metadata(place.log()).is_ok_and(|metadata| metadata.len() > FULL)
+}
+
+/// Opens the log to go on with it, or with a new one if it is full.
+///
+/// # Errors
+/// It can't be written, or not be moved aside.
+pub fn open_log(place: &Place) -> io::Result<fs_err::File> {
+    if log_is_full(place) {
+        fs_err::rename(place.log(), place.directory.join("cluster.log.1"))?;
+    }
+    fs_err::OpenOptions::new().create(true).append(true).mode(0o600).open(place.log())
 }
 
 /// Whether the process gets a variable of its caller: nothing reaches the servers but what they may need. The keys of a
@@ -98,11 +119,21 @@ pub fn ended(place: &Place, status: ExitStatus, from: u64) -> Finding {
 
 /// The last lines of the log that were written after the position `from`.
 pub fn log_since(place: &Place, from: u64) -> Vec<String> {
-    let bytes = fs_err::read(place.log()).unwrap_or_default();
-    let text =
-        String::from_utf8_lossy(bytes.get(usize::try_from(from).unwrap_or(0)..).unwrap_or_default()).into_owned();
+    let bytes = end_of_log(place, from).unwrap_or_default();
+    let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();
     lines[lines.len().saturating_sub(LOG_LINES)..].to_vec()
+}
+
+fn end_of_log(place: &Place, from: u64) -> io::Result<Vec<u8>> {
+    let mut log = fs_err::File::open(place.log())?;
+    let size = log.metadata()?.len();
+    // One that is shorter than it was is a new one.
+    let from = if from > size { 0 } else { from };
+    log.seek(SeekFrom::Start(from.max(size.saturating_sub(LOG_END))))?;
+    let mut bytes = Vec::new();
+    log.take(LOG_END).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// Asks a process to end, and waits for it; after `patience` it is killed.
@@ -160,6 +191,36 @@ mod tests {
         let finding = ended(&place, ExitStatus::from_raw(256), 7);
         assert_eq!(finding.cause, "the cluster did not start: no room");
         assert_eq!(finding.evidence[0].lines, ["error: no room", "after"]);
+    }
+
+    #[test]
+    fn of_a_log_that_is_larger_than_the_memory_only_the_end_is_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place { directory: directory.path().to_owned(), run: PathBuf::from("/nowhere") };
+        // It takes no room: there is a hole before the end.
+        let mut log = fs_err::File::create(place.log()).unwrap();
+        log.seek(SeekFrom::Start(1 << 40)).unwrap();
+        io::Write::write_all(&mut log, b"\nbefore\nerror: no room\n").unwrap();
+        assert_eq!(log_since(&place, 0).last().unwrap(), "error: no room");
+        assert_eq!(log_since(&place, (1 << 40) + 8), ["error: no room"]);
+    }
+
+    #[test]
+    fn a_full_log_is_moved_aside() {
+        let directory = tempfile::tempdir().unwrap();
+        let place = Place { directory: directory.path().to_owned(), run: PathBuf::from("/nowhere") };
+        let sizes = || {
+            let size = |name: &str| fs_err::metadata(directory.path().join(name)).map_or(0, |metadata| metadata.len());
+            (size("cluster.log"), size("cluster.log.1"))
+        };
+        fs_err::write(place.log(), "a\n").unwrap();
+        let log = open_log(&place).unwrap();
+        assert_eq!(sizes(), (2, 0), "it goes on");
+        log.set_len(FULL + 1).unwrap();
+        let mut log = open_log(&place).unwrap();
+        assert_eq!(sizes(), (0, FULL + 1));
+        io::Write::write_all(&mut log, b"b\n").unwrap();
+        assert_eq!(log_since(&place, FULL + 1), ["b"], "what was written after it was full");
     }
 
     #[tokio::test]

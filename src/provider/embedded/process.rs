@@ -17,6 +17,7 @@ use kube::{Api, Client, ResourceExt};
 use kube_embedded::cluster::{Cluster, ClusterOptions};
 use kube_embedded::node::isolation::Isolation;
 use kube_embedded::user::UserInfo;
+use nix::unistd::{dup2_stderr, dup2_stdout};
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::runtime::Builder;
@@ -40,6 +41,8 @@ const ADMISSION_PORT: u16 = 9443;
 const STOP_GRACE: Duration = Duration::from_secs(30);
 /// Threads for blocking work: it ends processes, and removes the files of pods and volumes.
 const BLOCKING_THREADS: usize = 32;
+/// How often the size of the log is looked at.
+const LOOK_AT_LOG: Duration = Duration::from_secs(60);
 /// Between two attempts of what should have worked at once.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -120,6 +123,7 @@ async fn run(directory: &Path, terminate: &mut Signal, interrupt: &mut Signal) -
     let Found::Cluster(record) = record::look(&place)? else {
         return Err(no_cluster());
     };
+    tokio::spawn(bound_log(place.clone()));
     let run_as = record.run_as.as_deref().map(super::user).transpose()?;
     let images = Arc::new(Images::new(postgresql::installations(), templates(&place, record.run_as.as_deref())));
     let starting = Cluster::start(ClusterOptions {
@@ -150,6 +154,24 @@ async fn run(directory: &Path, terminate: &mut Signal, interrupt: &mut Signal) -
     tracing::info!("stopping");
     cluster.stop().await;
     Ok(())
+}
+
+/// Goes on with a new log whenever the old one is full.
+async fn bound_log(place: Place) {
+    let turn = || -> std::io::Result<()> {
+        let (log, _) = daemon::open_log(&place)?.into_parts();
+        dup2_stdout(&log)?;
+        Ok(dup2_stderr(&log)?)
+    };
+    let mut look = tokio::time::interval(LOOK_AT_LOG);
+    loop {
+        look.tick().await;
+        if daemon::log_is_full(&place)
+            && let Err(error) = turn()
+        {
+            tracing::warn!(%error, "the log is full, and was not moved aside");
+        }
+    }
 }
 
 /// Plugs the builtin stack into the cluster, and tells on record how to reach it. The record comes last: whoever reads
