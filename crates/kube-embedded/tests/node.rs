@@ -64,6 +64,7 @@ fn main() {
         api::a_command_ends_with_its_client,
         api::ready_pods_answer_at_the_services_address_and_by_port_forward,
         api::a_services_address_that_was_taken_is_served_once_it_is_free,
+        api::conditions_that_others_gave_the_node_stay,
         api::the_node_object_and_its_lease_are_there,
         crash::a_stopped_node_leaves_nothing_and_starts_its_pods_again,
         crash::a_node_stops_in_time_while_a_pod_is_being_deleted,

@@ -9,7 +9,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, OwnerReference, Time};
 use kube::Api;
 use kube::api::{ObjectMeta, Patch, PatchParams, PostParams};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
@@ -56,8 +56,7 @@ pub async fn register(
         None => nodes.create(&PostParams::default(), &object(options)).await?,
     };
     let status = status(options, capacity, isolation, node.status.as_ref(), true);
-    let patch = json!({"status": status});
-    nodes.patch_status(&options.name, &PatchParams::default(), &Patch::Merge(&patch)).await
+    write_status(client, options, &json!(status)).await
 }
 
 fn object(options: &NodeOptions) -> Node {
@@ -195,9 +194,15 @@ pub async fn keep(
             }
         }
     }
-    let patch = json!({"status": {"conditions": conditions(&isolation, node.status.as_ref(), false)}});
-    let nodes: Api<Node> = Api::all(client);
-    let _ = nodes.patch_status(&options.name, &PatchParams::default(), &Patch::Merge(&patch)).await;
+    let status = json!({"conditions": conditions(&isolation, node.status.as_ref(), false)});
+    let _ = write_status(&client, &options, &status).await;
+}
+
+/// Writes what the node knows of itself. Conditions that others have set stay.
+async fn write_status(client: &kube::Client, options: &NodeOptions, status: &Value) -> Result<Node, kube::Error> {
+    let nodes: Api<Node> = Api::all(client.clone());
+    let patch = Patch::Strategic(json!({"status": status}));
+    nodes.patch_status(&options.name, &PatchParams::default(), &patch).await
 }
 
 async fn renew_lease(client: &kube::Client, options: &NodeOptions, node: &Node) -> Result<(), kube::Error> {

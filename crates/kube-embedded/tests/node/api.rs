@@ -177,6 +177,22 @@ pub async fn a_services_address_that_was_taken_is_served_once_it_is_free() {
     world.end().await;
 }
 
+pub async fn conditions_that_others_gave_the_node_stay() {
+    let temporary = tempfile::Builder::new().prefix("a9s-node-").tempdir().unwrap();
+    let world = World::at(temporary.path()).await;
+    let condition = json!({"type": "HasRoom", "status": "True"});
+    let patch = Patch::Strategic(json!({"status": {"conditions": [condition]}}));
+    Api::<Node>::all(world.client.clone()).patch_status("test", &PatchParams::default(), &patch).await.unwrap();
+    // It says that it has stopped, and registers again.
+    world.end().await;
+    let world = World::at(temporary.path()).await;
+    let node = Api::<Node>::all(world.client.clone()).get("test").await.unwrap();
+    let conditions = node.status.unwrap().conditions.unwrap();
+    let status = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind).map(|found| &*found.status);
+    assert_eq!((status("HasRoom"), status("Ready")), (Some("True"), Some("True")));
+    world.end().await;
+}
+
 pub async fn the_node_object_and_its_lease_are_there() {
     let world = World::new().await;
     let node = Api::<Node>::all(world.client.clone()).get("test").await.unwrap();
