@@ -1,5 +1,8 @@
 //! Whether an object may be stored: what is set by default, what admission says, and every rule it breaks, in one answer.
 
+use std::cmp::Reverse;
+use std::sync::Arc;
+
 use serde_json::{Value, json};
 
 use super::ApiServer;
@@ -84,8 +87,7 @@ impl ApiServer {
             return;
         }
         let classes = self.store.list(&GroupResource::new("storage.k8s.io", "storageclasses"), None);
-        let chosen = classes.iter().find(|class| class["metadata"]["annotations"][DEFAULT_CLASS] == "true");
-        if let Some(class) = chosen {
+        if let Some(class) = default_class(&classes) {
             claim["spec"]["storageClassName"] = class["metadata"]["name"].clone();
         }
     }
@@ -134,6 +136,16 @@ impl ApiServer {
     }
 }
 
+/// Of several default classes the newest, then the first by name (`GetDefaultClass` in
+/// `pkg/volume/util/storageclass.go`).
+fn default_class(classes: &[Arc<Value>]) -> Option<&Arc<Value>> {
+    let defaults = classes.iter().filter(|class| class["metadata"]["annotations"][DEFAULT_CLASS] == "true");
+    defaults.min_by_key(|class| {
+        let (made, name) = (metadata::text(class, "creationTimestamp"), metadata::name(class));
+        (Reverse(made.to_owned()), name.to_owned())
+    })
+}
+
 /// An object that is being deleted waits for nobody new (`ValidateNoNewFinalizers`).
 fn new_finalizers(causes: &mut Causes, new: &Value, old: Option<&Value>) {
     let Some(old) = old.filter(|old| metadata::is_deleting(old)) else { return };
@@ -159,4 +171,25 @@ pub(super) fn hold(definition: &mut Value) {
 
 pub(super) fn is_definition(resource: &Resource) -> bool {
     resource.group == "apiextensions.k8s.io" && resource.plural == "customresourcedefinitions"
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_several_default_classes_the_newest_counts_then_the_name() {
+        let class = |name: &str, made: &str, is_default: &str| {
+            let annotations = json!({DEFAULT_CLASS: is_default});
+            Arc::new(json!({"metadata": {"name": name, "creationTimestamp": made, "annotations": annotations}}))
+        };
+        let classes = [
+            class("a", "2026-01-01T00:00:00Z", "true"),
+            class("b", "2026-01-02T00:00:00Z", "true"),
+            class("c", "2026-01-02T00:00:00Z", "true"),
+            class("d", "2026-01-03T00:00:00Z", "false"),
+        ];
+        assert_eq!(metadata::name(default_class(&classes).unwrap()), "b");
+        assert_eq!(default_class(&classes[3..]), None);
+    }
 }

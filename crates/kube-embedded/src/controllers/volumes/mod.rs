@@ -82,8 +82,8 @@ impl Claims {
             return Ok(None);
         };
         let mut classes = self.context.list::<StorageClass>(None, |_| true)?;
-        // The newest default class counts (Kubernetes documentation, "Storage Classes": default StorageClass).
-        classes.sort_by_key(|class| std::cmp::Reverse((class.creation_timestamp(), class.name_any())));
+        // The newest default class counts, then the first by name (`pkg/volume/util/storageclass.go`).
+        classes.sort_by_key(|class| (std::cmp::Reverse(class.creation_timestamp()), class.name_any()));
         let wanted = claim.spec.as_ref().and_then(|spec| spec.volume_name.clone());
         let volumes = self.context.list::<PersistentVolume>(None, |volume| {
             let free = volume["spec"]["claimRef"].is_null();
