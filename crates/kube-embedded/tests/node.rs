@@ -68,6 +68,7 @@ fn main() {
         api::the_node_object_and_its_lease_are_there,
         crash::a_stopped_node_leaves_nothing_and_starts_its_pods_again,
         crash::a_node_stops_in_time_while_a_pod_is_being_deleted,
+        crash::a_pod_that_is_deleted_after_a_crash_goes_with_its_processes,
         crash::a_killed_node_leaves_no_process_and_starts_its_pods_again,
     ];
     trials.extend(user::others());

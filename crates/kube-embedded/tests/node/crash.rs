@@ -88,6 +88,16 @@ pub async fn a_killed_node_leaves_no_process_and_starts_its_pods_again() {
     tokio::time::sleep(Duration::ZERO).await;
 }
 
+pub async fn a_pod_that_is_deleted_after_a_crash_goes_with_its_processes() {
+    let temporary = tempfile::Builder::new().prefix("a9s-node-").tempdir().unwrap();
+    let (mut node, _) = start(temporary.path()).await;
+    node.kill().await.unwrap();
+    let world = World::at(temporary.path()).await;
+    world.delete("a").await;
+    assert_eq!(processes(temporary.path()), Vec::<String>::new());
+    world.end().await;
+}
+
 /// An address within its cluster's range: while the node was away, somebody else may have taken the range itself.
 fn place(address: &str) -> u32 {
     u32::from(address.parse::<std::net::Ipv4Addr>().unwrap()) & 0xfff

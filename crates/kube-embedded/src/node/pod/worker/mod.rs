@@ -131,11 +131,13 @@ impl Worker {
         let mut is_told = true;
         loop {
             self.wake = None;
-            if *is_clean.borrow_and_update() {
+            let has_clean_node = *is_clean.borrow_and_update();
+            if has_clean_node {
                 self.step().await;
             }
             self.show();
-            if self.is_finished() {
+            // A pod is not gone while what an earlier run of the node left of it still runs.
+            if self.is_finished() && (has_clean_node || self.end == End::Stop) {
                 break;
             }
             if self.end != End::Gone {
