@@ -156,6 +156,19 @@ impl Resource {
         Some(object)
     }
 
+    /// An object of it as it is read, if it is stored otherwise: in another version, or by a schema that had not the
+    /// defaults of this one.
+    pub fn read(&self, object: &Value) -> Option<Value> {
+        let converted = self.convert(object, &self.version);
+        let Shape::Custom(custom) = &self.shape else { return converted };
+        if !custom.schema.lacks_defaults(converted.as_ref().unwrap_or(object)) {
+            return converted;
+        }
+        let mut object = converted.unwrap_or_else(|| object.clone());
+        custom.schema.default(&mut object);
+        Some(object)
+    }
+
     /// Group and plural by which its objects are stored.
     pub fn group_resource(&self) -> GroupResource {
         let group = if self.is_event() { "" } else { &self.group };

@@ -71,6 +71,30 @@ async fn a_custom_resource_is_defaulted_pruned_and_validated() {
 }
 
 #[tokio::test]
+async fn defaults_are_there_in_objects_that_are_older_than_they_are() {
+    let server = Server::start().await;
+    let mut defined = definition();
+    assert_eq!(server.request("POST", DEFINITIONS, Some(defined.clone())).await.0, 201);
+    let (_, made) = server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
+    let properties = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    defined.pointer_mut(properties).unwrap()["shape"] = json!({"type": "string", "default": "round"});
+    let newer = json!({"spec": {"versions": defined["spec"]["versions"]}});
+    let (code, newer) = patch(&server, &format!("{DEFINITIONS}/widgets.example.com"), newer).await;
+    assert_eq!(code, 200, "{newer}");
+
+    let spec = json!({"color": "red", "size": 1, "shape": "round"});
+    let path = format!("{WIDGETS}/a");
+    let (_, found) = server.request("GET", &path, None).await;
+    assert_eq!(found["spec"], spec);
+    assert_eq!(found["metadata"], made["metadata"], "nothing was written");
+    assert_eq!(server.request("GET", WIDGETS, None).await.1["items"][0]["spec"], spec);
+    let (_, watched) = server.request("GET", &format!("{WIDGETS}?watch=1&timeoutSeconds=1"), None).await;
+    assert_eq!(watched["object"]["spec"], spec);
+    let (_, changed) = patch(&server, &path, json!({"metadata": {"labels": {"a": "b"}}})).await;
+    assert_eq!((&changed["spec"], &changed["metadata"]["generation"]), (&spec, &json!(1)));
+}
+
+#[tokio::test]
 async fn objects_are_selected_by_the_fields_that_their_definition_names() {
     let server = Server::start().await;
     let mut selectable = definition();

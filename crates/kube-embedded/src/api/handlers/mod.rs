@@ -99,9 +99,9 @@ fn made(key: Key, version: u64, value: Value) -> Arc<Object> {
     Arc::new(Object { key, version, bytes, value: Arc::new(value) })
 }
 
-/// An object in the version of a resource, whatever version it was written in.
+/// An object as it is read in the version of a resource, whatever version it was written in.
 fn in_version(resource: &Resource, object: Arc<Object>) -> Arc<Object> {
-    let Some(value) = resource.convert(&object.value, &resource.version) else { return object };
+    let Some(value) = resource.read(&object.value) else { return object };
     made(object.key.clone(), object.version, value)
 }
 

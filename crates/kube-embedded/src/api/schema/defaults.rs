@@ -8,13 +8,7 @@ pub fn fill(schema: &Value, value: &mut Value) {
     match value {
         Value::Object(fields) => {
             for (key, property) in schema["properties"].as_object().into_iter().flatten() {
-                let Some(default) = property.get("default") else { continue };
-                let missing = match fields.get(key) {
-                    None => true,
-                    Some(Value::Null) => property["nullable"] != true,
-                    Some(_) => false,
-                };
-                if missing {
+                if let Some(default) = missing(property, fields.get(key)) {
                     fields.insert(key.clone(), default.clone());
                 }
             }
@@ -28,6 +22,31 @@ pub fn fill(schema: &Value, value: &mut Value) {
         Value::Array(items) => items.iter_mut().for_each(|item| fill(&schema["items"], item)),
         _ => {}
     }
+}
+
+/// Whether [`fill`] would fill in anything.
+pub fn lacks_any(schema: &Value, value: &Value) -> bool {
+    match value {
+        Value::Object(fields) => {
+            let mut properties = schema["properties"].as_object().into_iter().flatten();
+            properties.any(|(key, property)| missing(property, fields.get(key)).is_some())
+                || fields.iter().any(|(key, value)| {
+                    lacks_any(schema["properties"].get(key).unwrap_or(&schema["additionalProperties"]), value)
+                })
+        }
+        Value::Array(items) => items.iter().any(|item| lacks_any(&schema["items"], item)),
+        _ => false,
+    }
+}
+
+/// The default that a field does not have yet.
+fn missing<'a>(property: &'a Value, field: Option<&Value>) -> Option<&'a Value> {
+    let is_missing = match field {
+        None => true,
+        Some(Value::Null) => property["nullable"] != true,
+        Some(_) => false,
+    };
+    property.get("default").filter(|_| is_missing)
 }
 
 /// Drops members that are null where the schema knows them and allows no null; with a default they have it by now

@@ -44,6 +44,11 @@ impl Schema {
         defaults::drop_nulls(&self.root, object);
     }
 
+    /// Whether [`Schema::default`] would fill in anything.
+    pub fn lacks_defaults(&self, object: &Value) -> bool {
+        defaults::lacks_any(&self.root, object)
+    }
+
     /// Everything that is wrong with an object; `old` is its state before an update, which is not to be refused for what
     /// it leaves as it was.
     pub fn validate(&self, object: &Value, old: Option<&Value>) -> Vec<Cause> {
