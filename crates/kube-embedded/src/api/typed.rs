@@ -82,8 +82,18 @@ pub fn check_applied(call: &Call, mut value: Value) -> Result<(Value, Vec<String
     Ok((value, warnings))
 }
 
+/// What takes the place of an object has its name.
+pub fn require_name(call: &Call, value: &Value) -> Result<(), Status> {
+    if metadata::name(value).is_empty() {
+        let name = &call.request.name;
+        let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
+        return Err(Status::bad_request(why));
+    }
+    check_name(call, value)
+}
+
 /// What is written over an object has its name, where it has any.
-pub fn check_name(call: &Call, value: &Value) -> Result<(), Status> {
+fn check_name(call: &Call, value: &Value) -> Result<(), Status> {
     let (name, on_url) = (metadata::name(value), call.request.name.as_str());
     if name.is_empty() || name == on_url {
         return Ok(());

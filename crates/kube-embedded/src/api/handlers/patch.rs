@@ -112,12 +112,7 @@ fn unfit(patch: &Value, why: &Status) -> Status {
 /// A patch can't move an object to another name or namespace (`checkName` in
 /// `k8s.io/apiserver/pkg/endpoints/handlers/rest.go`).
 fn check_place(call: &Call, new: &Value) -> Result<(), Status> {
-    if metadata::name(new).is_empty() {
-        let name = &call.request.name;
-        let why = format!("the name of the object ({name} based on URL) was undeterminable: name must be provided");
-        return Err(Status::bad_request(why));
-    }
-    typed::check_name(call, new)?;
+    typed::require_name(call, new)?;
     let (namespace, on_url) = (metadata::text(new, "namespace"), call.namespace());
     if on_url.is_empty() || namespace.is_empty() || namespace == on_url {
         return Ok(());

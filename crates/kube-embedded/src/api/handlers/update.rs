@@ -34,7 +34,7 @@ pub(super) enum Ownership {
 impl ApiServer {
     pub(super) async fn update(&self, call: &Call) -> Result<Response<Body>, Status> {
         let (object, warnings) = typed::object(call)?;
-        typed::check_name(call, &object)?;
+        typed::require_name(call, &object)?;
         call.check_namespace(&object)?;
         loop {
             let Ok(current) = self.find(call) else {
@@ -66,7 +66,6 @@ impl ApiServer {
             return Err(other_life(call, uid, ""));
         }
         self.check_right_to_create(call)?;
-        metadata::set(&mut object, "name", Some(call.request.name.as_str().into()));
         metadata::set(&mut object, "resourceVersion", None);
         self.create_object(call, object, Ownership::Tracked).await
     }
