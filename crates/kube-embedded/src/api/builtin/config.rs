@@ -26,6 +26,23 @@ pub fn default_secret(new: &mut Value) {
     }
 }
 
+/// The keys that a Secret of its type has (`ValidateSecret` in `pkg/apis/core/validation`).
+fn require_keys(causes: &mut Causes, secret: &Value) {
+    let has = |key: &str| secret["data"].get(key).is_some();
+    let keys: &[&str] = match secret["type"].as_str().unwrap_or_default() {
+        "kubernetes.io/tls" => &["tls.crt", "tls.key"],
+        "kubernetes.io/ssh-auth" => &["ssh-privatekey"],
+        "kubernetes.io/dockercfg" => &[".dockercfg"],
+        "kubernetes.io/dockerconfigjson" => &[".dockerconfigjson"],
+        // One of them is enough.
+        "kubernetes.io/basic-auth" if !has("username") && !has("password") => &["username", "password"],
+        _ => &[],
+    };
+    for key in keys.iter().filter(|key| !has(key)) {
+        causes.required(&format!("data[{key}]"), "");
+    }
+}
+
 /// Keys, size, and what may not change.
 pub fn validate(causes: &mut Causes, plural: &str, new: &Value, old: Option<&Value>) {
     let mut size = 0;
@@ -42,6 +59,9 @@ pub fn validate(causes: &mut Causes, plural: &str, new: &Value, old: Option<&Val
     if size > SIZE {
         causes.too_long(if plural == "secrets" { "data" } else { "" }, SIZE);
     }
+    if plural == "secrets" {
+        require_keys(causes, new);
+    }
     let Some(old) = old else { return };
     if plural == "secrets" && old["type"] != new["type"] {
         causes.invalid("type", &new["type"], "field is immutable");
@@ -56,5 +76,26 @@ pub fn validate(causes: &mut Causes, plural: &str, new: &Value, old: Option<&Val
                 causes.forbidden(field, why);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_has_the_keys_of_its_type() {
+        let missing = |kind: &str, data: Value| -> Vec<String> {
+            let mut causes = Causes::default();
+            validate(&mut causes, "secrets", &json!({"type": kind, "data": data}), None);
+            causes.0.into_iter().map(|cause| format!("{}: {}", cause.field, cause.message)).collect()
+        };
+        assert_eq!(missing("kubernetes.io/tls", json!({"tls.crt": ""})), ["data[tls.key]: Required value"]);
+        assert_eq!(missing("kubernetes.io/basic-auth", json!({"password": ""})), Vec::<String>::new());
+        assert_eq!(
+            missing("kubernetes.io/basic-auth", json!({})),
+            ["data[username]: Required value", "data[password]: Required value"]
+        );
+        assert_eq!(missing("example.com/own", json!({})), Vec::<String>::new());
     }
 }
