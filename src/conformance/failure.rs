@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kube::config::KubeconfigError;
+
 use crate::postgres;
 
 /// The reason a scenario fails. Its text is what the report prints under the step.
@@ -40,8 +42,8 @@ pub enum Failure {
     #[error("the API server: {0}")]
     Kubernetes(#[from] kube::Error),
     /// A kubeconfig can't be used.
-    #[error("kubeconfig: {0}")]
-    Kubeconfig(#[from] kube::config::KubeconfigError),
+    #[error("kubeconfig: {}", first_line(.0))]
+    Kubeconfig(#[from] KubeconfigError),
     /// PostgreSQL said no, or nothing.
     #[error(transparent)]
     Database(#[from] postgres::Error),
@@ -63,5 +65,24 @@ impl Failure {
 impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::Database(error.into())
+    }
+}
+
+/// What is wrong with a kubeconfig. Below that, the library for YAML shows what is around it: tokens and keys.
+fn first_line(error: &KubeconfigError) -> String {
+    error.to_string().lines().next().unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use kube::config::Kubeconfig;
+
+    use super::*;
+
+    #[test]
+    fn what_a_kubeconfig_holds_is_not_told_where_it_cannot_be_read() {
+        let text = "apiVersion: v1\nkind: Config\nusers:\n- name: demo\n  user:\n    token: s3cr3t: x\n";
+        let told = Failure::from(Kubeconfig::from_yaml(text).unwrap_err()).to_string();
+        assert!(told.starts_with("kubeconfig: failed to parse ") && !told.contains("s3cr3t"), "{told}");
     }
 }
