@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::Secret;
+use serde_json::Value;
 
 /// What stands in a secret's place.
 pub const HIDDEN: &str = "[secret]";
@@ -23,6 +24,15 @@ const SHORTEST_PASSWORD: usize = 16;
 const PUBLIC: [&str; 10] =
     ["username", "database", "host", "port", "uri", "service", "instance_service", "ca.crt", "tls.crt", "namespace"];
 
+/// How a text stands in a document of JSON: as this program writes it, and as those of Kubernetes do, which also escape
+/// what HTML would take for its own (Go, `encoding/json`, `HTMLEscape`).
+fn in_json(text: &str) -> [String; 2] {
+    let quoted = Value::from(text).to_string();
+    let plain = quoted[1..quoted.len() - 1].to_owned();
+    let of_go = plain.replace('<', r"\u003c").replace('>', r"\u003e").replace('&', r"\u0026");
+    [plain, of_go]
+}
+
 /// Values that must not be written.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Secrets {
@@ -32,7 +42,7 @@ pub struct Secrets {
 }
 
 impl Secrets {
-    /// The values of these Secrets, as they are and as base64.
+    /// The values of these Secrets, as they are, as JSON has them, and as base64.
     pub fn of<'a>(secrets: impl IntoIterator<Item = &'a Secret>) -> Self {
         let (mut values, mut passwords) = (BTreeSet::new(), BTreeSet::new());
         for (key, value) in secrets.into_iter().flat_map(|secret| secret.data.iter().flatten()) {
@@ -42,11 +52,14 @@ impl Secrets {
             values.insert(STANDARD.encode(&value.0));
             if let Ok(text) = std::str::from_utf8(&value.0) {
                 values.insert(text.trim().to_owned());
+                values.extend(in_json(text.trim()));
                 if key == PASSWORD && text.trim().len() >= SHORTEST_PASSWORD {
                     passwords.extend([text.trim().to_owned(), STANDARD.encode(&value.0)]);
+                    passwords.extend(in_json(text.trim()));
                 }
                 // A key or a document of several lines is quoted line by line.
-                values.extend(text.lines().map(str::trim).filter(|line| line.len() >= 24).map(str::to_owned));
+                let lines = text.lines().map(str::trim).filter(|line| line.len() >= 24);
+                values.extend(lines.flat_map(|line| [line.to_owned()].into_iter().chain(in_json(line))));
             }
         }
         values.retain(|value| value.len() >= SHORTEST);
@@ -89,6 +102,22 @@ mod tests {
         let secrets = Secrets::of([&secret]);
         let text = "postgres-admin:s3cr3t-enough@e2e-shop 1234 czNjcjN0LWVub3VnaA== s3cr3t-enough";
         assert_eq!(secrets.hide(text), "postgres-admin:[secret]@e2e-shop 1234 [secret] [secret]");
+    }
+
+    #[test]
+    fn values_with_symbols_are_hidden_as_json_has_them_too() {
+        let text = "a\"b\\c<d>e&f, and more of it";
+        let secret = |value: &str| {
+            let data = [("password".to_owned(), ByteString(value.as_bytes().to_vec()))];
+            Secret { data: Some(BTreeMap::from(data)), ..Secret::default() }
+        };
+        let secrets = Secrets::of([&secret(text), &secret("-----BEGIN KEY-----\n{\"of\": \"several long lines\"}\n")]);
+        let forms = [text, r#"a\"b\\c<d>e&f, and more of it"#, r#"a\"b\\c\u003cd\u003ee\u0026f, and more of it"#];
+        for form in forms {
+            assert_eq!(secrets.hide(&format!("{{{form}}}")), "{[secret]}");
+            assert!(secrets.has_password(form), "{form}");
+        }
+        assert_eq!(secrets.hide(r#"{\"of\": \"several long lines\"}"#), HIDDEN);
     }
 
     #[test]
