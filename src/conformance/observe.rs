@@ -88,6 +88,25 @@ where
     }
 }
 
+/// Waits for the end of something, as long as [`until`] would wait for a condition.
+///
+/// # Errors
+/// Its own, or [`Failure::Deadline`].
+pub async fn within<T, E>(
+    what: impl Into<String>,
+    deadline: Duration,
+    work: impl Future<Output = Result<T, E>>,
+) -> Result<T, Failure>
+where
+    Failure: From<E>,
+{
+    let waited = Stage::patience(deadline);
+    match tokio::time::timeout(waited, work).await {
+        Ok(ended) => Ok(ended?),
+        Err(_) => Err(Failure::Deadline { what: what.into(), waited, last: "it goes on".to_owned() }),
+    }
+}
+
 /// A client as the current context of the kubeconfig says.
 ///
 /// # Errors
@@ -402,6 +421,15 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[tokio::test]
+    async fn what_does_not_end_fails_after_its_time() {
+        let never = std::future::pending::<Result<(), Failure>>();
+        let failure = within("an end", Duration::from_millis(10), never).await.unwrap_err();
+        assert_eq!(failure.to_string(), "waited 0 s for an end; last seen: it goes on");
+        let failure = within("an end", SOON, async { Err::<(), _>(io::Error::other("no luck")) }).await.unwrap_err();
+        assert_eq!(failure.to_string(), "no luck");
+    }
 
     #[test]
     fn what_a_controller_has_made_or_every_namespace_has_was_left_by_nobody() {

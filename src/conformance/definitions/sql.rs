@@ -8,7 +8,7 @@ use kube::api::AttachParams;
 use tokio::io::AsyncReadExt;
 
 use super::instance::rows;
-use crate::conformance::observe::{self, Look, SOON, until};
+use crate::conformance::observe::{self, Look, SOON, until, within};
 use crate::conformance::{Failure, World};
 use crate::postgres::{self, DATABASE};
 
@@ -194,6 +194,11 @@ async fn still_uploaded(world: &mut World, instance: String) -> Result<(), Failu
 
 /// The standard output of a command in the container of the server. One that fails has looked at nothing.
 async fn in_pod(world: &World, instance: &str, command: &[&str]) -> Result<String, Failure> {
+    let what = format!("the end of {command:?} in the pod of {instance}");
+    within(what, SOON, said_in_pod(world, instance, command)).await
+}
+
+async fn said_in_pod(world: &World, instance: &str, command: &[&str]) -> Result<String, Failure> {
     let pods: Api<Pod> = Api::namespaced(world.client().await?, world.namespace());
     let params = AttachParams::default().container("postgres").stdout(true).stderr(false);
     let mut process = pods.exec(&format!("{instance}-0"), command.iter().copied(), &params).await?;
