@@ -516,11 +516,11 @@ Feature: The suite itself
     And standard output says "2 passed, 0 failed"
     When I run `a9s conformance compare one run:a9s-a8s --features f --report two`
     Then standard output says "1 scenarios ran in both"
-    When I run `a9s conformance compare one run:a9s-a8s --features f --disruptive --report two`
+    When I run `a9s conformance compare one run:a9s-a8s --features f --disruptive --patience 2 --report two`
     Then standard output says "2 scenarios ran in both"
 
   @full @embedded-only
-  Scenario: A run that has little patience waits no longer for anything
+  Scenario: A run has as much patience as it is told
     Given a cluster with the a8s stack
     And the file "f/late.feature" with:
       """
@@ -528,11 +528,18 @@ Feature: The suite itself
         Scenario: Waits
           Given a cluster with the a8s stack
           Then the instance "nobody" is ready
+        Scenario: Waits for a moment
+          Given a cluster with the a8s stack
+          Then the service binding "nobody" is implemented within 1 seconds
       """
-    When I run `a9s conformance run --context a9s-a8s --features f --patience 2`
+    When I run `a9s conformance run --context a9s-a8s --features f --name moment --patience 3`
     Then the command fails with exit code 1
-    And standard output says "waited 2 s for instance nobody"
+    And standard output says "waited 3 s for service binding nobody"
+    When I run `a9s conformance run --context a9s-a8s --features f --name Waits$ --patience 0.05 --report brief`
+    Then the command fails with exit code 1
+    And standard output says "waited 3 s for instance nobody"
     And standard output does not say "left over"
+    And the file "brief/report.json" says '"patience": "0.05"'
 
   @core @negative @embedded-only
   Scenario: Without permissions

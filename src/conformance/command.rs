@@ -20,7 +20,7 @@ use crate::caller::{self, Caller};
 use crate::cli::interrupt;
 pub use crate::provider::tool::on_path;
 
-/// No command of a scenario may take longer; one that does is killed and fails the scenario.
+/// No command of a scenario may usually take longer; one that does is killed and fails the scenario.
 const LONGEST: Duration = Duration::from_secs(150);
 
 fn longest() -> Duration {
@@ -182,7 +182,7 @@ pub async fn a9s(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome,
 /// # Errors
 /// As [`a9s`].
 pub async fn a9s_to_clear(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {
-    a9s_within(LONGEST, surroundings, words).await
+    a9s_within(Stage::patience_to_clear(LONGEST), surroundings, words).await
 }
 
 async fn a9s_within(longest: Duration, surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {

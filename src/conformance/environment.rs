@@ -35,6 +35,7 @@ pub fn facts(stage: &Stage) -> BTreeMap<String, String> {
             say("stack", "builtin".to_owned());
         }
     }
+    say("patience", stage.patience.to_string());
     if let Ok(system) = uname() {
         let word = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
         say("system", format!("{} {} {}", word(system.sysname()), word(system.release()), word(system.machine())));

@@ -57,14 +57,22 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<Look<T>, Failure>>,
 {
-    until_cleared(what, Stage::patience(deadline), look).await
+    until_at_most(what, Stage::patience(deadline), look).await
 }
 
 /// As [`until`], for what is taken back in the end: however little patience the run has.
 ///
 /// # Errors
 /// As [`until`].
-pub async fn until_cleared<T, F, Fut>(what: impl Into<String>, deadline: Duration, mut look: F) -> Result<T, Failure>
+pub async fn until_cleared<T, F, Fut>(what: impl Into<String>, deadline: Duration, look: F) -> Result<T, Failure>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<Look<T>, Failure>>,
+{
+    until_at_most(what, Stage::patience_to_clear(deadline), look).await
+}
+
+async fn until_at_most<T, F, Fut>(what: impl Into<String>, deadline: Duration, mut look: F) -> Result<T, Failure>
 where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<Look<T>, Failure>>,

@@ -2,7 +2,6 @@
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use regex::Regex;
 
@@ -28,8 +27,8 @@ pub struct Options {
     pub fail_fast: bool,
     /// How often a scenario that failed is tried again.
     pub retries: usize,
-    /// The most that a wait may take.
-    pub patience: Option<Duration>,
+    /// So many times the usual deadlines are those of this run.
+    pub patience: f64,
     /// Folder for the reports and the evidence of failures.
     pub report: PathBuf,
     /// Only the scenarios that failed, or had no turn, in the run of this report; all of them where it failed for more than

@@ -31,7 +31,7 @@ use crate::step::Cancel;
 /// Between two looks at whether the cluster is there.
 const PULSE: Duration = Duration::from_secs(2);
 
-/// How long a scenario may take. Its waits have deadlines of their own, so this ends only what has none by mistake.
+/// How long a scenario may usually take. Its waits have deadlines of their own: this ends what has none by mistake.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
 
 /// How long the cluster may take to clear away what belonged to the last namespace.
@@ -356,7 +356,8 @@ impl Run<'_> {
                 (Verdict::ClusterLost, None)
             }
             scenario = overdue(record) => {
-                let problem = format!("a scenario did not end within {} min: {scenario}", LIMIT.as_secs() / 60);
+                let minutes = Stage::patience_to_clear(LIMIT).as_secs() / 60;
+                let problem = format!("a scenario did not end within {minutes} min: {scenario}");
                 (Verdict::Failed, Some(problem))
             }
         };
@@ -560,7 +561,7 @@ async fn answers(stage: &Stage) -> Option<bool> {
 async fn overdue(record: &Shared) -> String {
     loop {
         tokio::time::sleep(PULSE).await;
-        if let Some(scenario) = record.overdue(LIMIT) {
+        if let Some(scenario) = record.overdue(Stage::patience_to_clear(LIMIT)) {
             return scenario;
         }
     }

@@ -42,8 +42,8 @@ pub struct Stage {
     pub existing: Option<Existing>,
     /// How the program is driven.
     pub door: Door,
-    /// The most that a wait may take, where the run was told.
-    patience: Option<Duration>,
+    /// So many times the usual deadlines are those of this run.
+    pub patience: f64,
     /// What namespaces of this run are labelled with.
     pub run: String,
     shared: OnceCell<SharedCluster>,
@@ -140,7 +140,7 @@ impl Stage {
         report: &Path,
         existing: Option<Existing>,
         door: Door,
-        patience: Option<Duration>,
+        patience: f64,
     ) -> Result<&'static Self, Failure> {
         if !program.is_file() {
             return Err(Failure::unexpected("a program to test", format!("nothing at {}", program.display())));
@@ -175,9 +175,14 @@ impl Stage {
         let _ = fs_err::remove_dir_all(&self.directory);
     }
 
-    /// How long something that may take `longest` is waited for in this run.
+    /// How long something that may usually take `longest` is waited for in this run.
     pub fn patience(longest: Duration) -> Duration {
-        STAGE.get().and_then(|stage| stage.patience).map_or(longest, |patience| patience.min(longest))
+        longest.mul_f64(STAGE.get().map_or(1.0, |stage| stage.patience))
+    }
+
+    /// As [`Stage::patience`], for what is taken back in the end: however little patience the run has.
+    pub fn patience_to_clear(longest: Duration) -> Duration {
+        Self::patience(longest).max(longest)
     }
 
     /// Where a goal is reached on a cluster that is not of this machine; `None` where its addresses are.

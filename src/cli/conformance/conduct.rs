@@ -19,6 +19,10 @@ pub struct Conduct {
     #[arg(short, long, value_name = "NUMBER", default_value = "4")]
     pub jobs: NonZeroUsize,
 
+    /// Wait so many times as long for everything: 3 for a cluster with slow storage
+    #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor)]
+    pub patience: f64,
+
     /// Features of this folder instead of the program's own
     #[arg(long, value_name = "FOLDER", hide = true)]
     pub features: Option<PathBuf>,
@@ -37,13 +41,20 @@ impl Conduct {
 
     /// The same, for a process of its own.
     pub fn arguments(&self) -> Vec<OsString> {
-        let mut arguments: Vec<OsString> = vec!["--jobs".into(), self.jobs.to_string().into()];
+        let (jobs, patience) = (self.jobs.to_string(), self.patience.to_string());
+        let mut arguments: Vec<OsString> = ["--jobs", &jobs, "--patience", &patience].map(OsString::from).into();
         arguments.extend(self.disruptive.then(|| OsString::from("--disruptive")));
         for (flag, path) in [("--features", &self.features), ("--program", &self.program())] {
             arguments.extend(path.iter().flat_map(|path| [flag.into(), caller::path(path).into_os_string()]));
         }
         arguments
     }
+}
+
+/// So many times as long, within reason: a deadline is never none, nor is it never.
+fn factor(text: &str) -> Result<f64, String> {
+    let factor = text.parse::<f64>().ok().filter(|factor| (0.01..=100.0).contains(factor));
+    factor.ok_or_else(|| "a number from 0.01 to 100 is expected".to_owned())
 }
 
 #[cfg(test)]
@@ -60,11 +71,19 @@ mod tests {
     }
 
     #[rstest]
-    #[case(&["--program", "/a9s"], &["--jobs", "4", "--program", "/a9s"])]
-    #[case(&["--program", "/a9s", "--disruptive", "-j", "2", "--features", "/f"], &["--jobs", "2", "--disruptive", "--features", "/f", "--program", "/a9s"])]
+    #[case(&["--program", "/a9s"], &["--jobs", "4", "--patience", "1", "--program", "/a9s"])]
+    #[case(&["--program", "/a9s", "--disruptive", "-j", "2", "--patience", "2.5", "--features", "/f"], &["--jobs", "2", "--patience", "2.5", "--disruptive", "--features", "/f", "--program", "/a9s"])]
     fn a_process_of_its_own_is_told_the_same(#[case] said: &[&str], #[case] handed_on: &[&str]) {
         let line = Line::parse_from(["run"].iter().chain(said));
         assert_eq!(line.conduct.arguments(), handed_on);
         assert_eq!(Line::parse_from(["run"].iter().chain(handed_on)).conduct.arguments(), handed_on);
+    }
+
+    #[test]
+    fn a_factor_leaves_a_deadline_that_is_one() {
+        assert_eq!(["0.01", "1", "2.5", "100"].map(factor), [Ok(0.01), Ok(1.0), Ok(2.5), Ok(100.0)]);
+        for text in ["0", "-1", "101", "inf", "NaN", "3x", ""] {
+            assert!(factor(text).is_err(), "{text}");
+        }
     }
 }

@@ -1,9 +1,7 @@
 //! `a9s conformance run`.
 
-use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
 
@@ -43,10 +41,6 @@ pub struct RunSuite {
     #[arg(long, value_name = "NUMBER", default_value_t = 0)]
     retries: usize,
 
-    /// No command and no wait for something to happen gets more time than this, however long a step would give it
-    #[arg(long, value_name = "SECONDS")]
-    patience: Option<NonZeroU32>,
-
     /// Folder for the reports and the evidence of failures
     #[arg(long, value_name = "FOLDER", default_value = "a9s-conformance")]
     report: PathBuf,
@@ -78,7 +72,7 @@ impl RunSuite {
             jobs: self.conduct.jobs,
             fail_fast: self.fail_fast,
             retries: self.retries,
-            patience: self.patience.map(|seconds| Duration::from_secs(seconds.get().into())),
+            patience: self.conduct.patience,
             report: self.report.clone(),
             rerun_failed: self.rerun_failed.clone(),
         }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::files::below;
 use crate::conformance::command;
-use crate::conformance::observe::{self, Look, SOON, until};
+use crate::conformance::observe::{self, Look, SOON, until, within};
 use crate::conformance::world::Connected;
 use crate::conformance::{Failure, World};
 use crate::postgres::{self, Login};
@@ -357,8 +357,8 @@ async fn connect(world: &mut World, line: String) -> Result<(), Failure> {
     let since = std::time::Instant::now();
     let mut child = command::start_a9s(&world.surroundings, &words)?;
     let mut lines = BufReader::new(child.stdout.take().ok_or(Failure::Missing("standard output"))?).lines();
-    let first = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await;
-    let url = first.ok().transpose()?.flatten().unwrap_or_default();
+    let first = within("its URL", Duration::from_secs(30), lines.next_line()).await;
+    let url = first.ok().flatten().unwrap_or_default();
     if !url.starts_with("postgresql://") {
         // It may wait for ever.
         let _ = child.start_kill();
@@ -380,8 +380,7 @@ async fn psql(connected: &Connected, sql: &str) -> Result<std::process::Output, 
     let installation = a8s_operators::postgresql::installations().pop().ok_or(Failure::Missing("psql"))?;
     let mut psql = tokio::process::Command::new(installation.bin_directory.join("psql"));
     psql.args(["-XAtw", "-c", sql, &connected.url]).env_remove("PGPASSWORD").stdin(std::process::Stdio::null());
-    let answer = tokio::time::timeout(Duration::from_secs(20), psql.kill_on_drop(true).output()).await;
-    Ok(answer.map_err(|_| Failure::unexpected("an answer to psql within 20 s", "none"))??)
+    within("an answer to psql", Duration::from_secs(20), psql.kill_on_drop(true).output()).await
 }
 
 #[then(expr = "its URL answers {string} with {string}")]
@@ -412,8 +411,7 @@ async fn private_url(world: &mut World) -> Result<(), Failure> {
 async fn interrupt(world: &mut World) -> Result<(), Failure> {
     let connected = world.connected.as_mut().ok_or(Failure::Missing("connection"))?;
     command::interrupt(&connected.child)?;
-    let ended = tokio::time::timeout(Duration::from_secs(10), connected.child.wait()).await;
-    let status = ended.map_err(|_| Failure::unexpected("an end within 10 s", "none"))??;
+    let status = within("its end", Duration::from_secs(10), connected.child.wait()).await?;
     let outcome = command::Outcome {
         line: "a9s pg connect".to_owned(),
         status,

@@ -15,7 +15,7 @@ use super::members::is_ready;
 use crate::conformance::command;
 use crate::conformance::inventory::{self, Process};
 use crate::conformance::observations::SYSTEM;
-use crate::conformance::observe::{self, Look, SOON, until};
+use crate::conformance::observe::{self, Look, SOON, until, within};
 use crate::conformance::{Failure, World};
 use crate::postgres;
 
@@ -141,9 +141,7 @@ async fn kill_process_meanwhile(world: &mut World, line: String, instance: Strin
     })
     .await?;
     kill_process(world).await?;
-    let output = tokio::time::timeout(Duration::from_secs(60), child.wait_with_output())
-        .await
-        .map_err(|_| Failure::unexpected("an end within 60 s", line.clone()))??;
+    let output = within(format!("the end of `a9s {line}`"), SOON, child.wait_with_output()).await?;
     world.remember(command::Outcome::of(line, &output, started.elapsed()));
     Ok(())
 }

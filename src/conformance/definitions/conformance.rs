@@ -12,6 +12,7 @@ use super::instance::rows;
 use super::running::{Running, Stream};
 use crate::cli::interrupt;
 use crate::conformance::command::{self, Outcome, start_a9s};
+use crate::conformance::observe::within;
 use crate::conformance::results::SCHEMA;
 use crate::conformance::{Failure, World};
 
@@ -96,13 +97,9 @@ async fn signalled(world: &mut World, line: &str, moment: u64, signals: &[Signal
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     };
-    let ended = async { tokio::join!(child.wait_with_output(), interrupting) };
-    let (output, ()) = tokio::time::timeout(SIGNALLED, ended).await.map_err(|_| Failure::Deadline {
-        what: format!("the end of `a9s {line}`"),
-        waited: SIGNALLED,
-        last: format!("it was sent {signals:?}"),
-    })?;
-    world.remember(Outcome::of(format!("a9s {line}"), &output?, started.elapsed()));
+    let ended = async { tokio::join!(child.wait_with_output(), interrupting).0 };
+    let output = within(format!("the end of `a9s {line}`, which was sent {signals:?}"), SIGNALLED, ended).await?;
+    world.remember(Outcome::of(format!("a9s {line}"), &output, started.elapsed()));
     Ok(())
 }
 

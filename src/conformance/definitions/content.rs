@@ -6,7 +6,7 @@ use cucumber::{given, then, when};
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use super::instance::pod_uid;
-use crate::conformance::observe;
+use crate::conformance::observe::{self, within};
 use crate::conformance::{Failure, World, command};
 use crate::postgres::{self, DATABASE, Login};
 
@@ -87,8 +87,8 @@ async fn forward(world: &mut World, instance: String) -> Result<(), Failure> {
     let stdout = child.stdout.take().ok_or(Failure::Missing("output of port-forward"))?;
     world.background.push(child);
     let mut lines = BufReader::new(stdout).lines();
-    let line = tokio::time::timeout(Duration::from_secs(20), lines.next_line()).await;
-    let line = line.ok().transpose()?.flatten().unwrap_or_default();
+    let line = within("a word of the port-forward", Duration::from_secs(20), lines.next_line()).await?;
+    let line = line.unwrap_or_default();
     // It says something for every connection, and would end if nobody listened.
     tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
     let port = line.split_once("127.0.0.1:").and_then(|(_, rest)| rest.split_once(' ')?.0.parse().ok());

@@ -20,6 +20,7 @@ use super::{backup, sql};
 use crate::conformance::cut::Cut;
 use crate::conformance::inventory::{self, Process};
 use crate::conformance::observe::{self, Look, SOON, until};
+use crate::conformance::stage::Stage;
 use crate::conformance::{Failure, World};
 use crate::postgres::{self, DATABASE, Ledger, Login};
 
@@ -421,7 +422,7 @@ async fn close(world: &mut World, name: &str) -> Result<postgres::ledger::Verdic
     let verdict = loop {
         match ledger.close().await {
             Ok(verdict) => break verdict,
-            Err(error) if started.elapsed() > SOON => return Err(error.into()),
+            Err(error) if started.elapsed() > Stage::patience(SOON) => return Err(error.into()),
             Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
         }
     };

@@ -15,7 +15,7 @@ use kube::core::Status;
 use tokio::io::{AsyncBufReadExt, BufReader};
 
 use crate::conformance::command;
-use crate::conformance::observe::{Look, until};
+use crate::conformance::observe::{Look, SOON, until, within};
 use crate::conformance::stage::Stage;
 use crate::conformance::{Failure, World, preflight};
 
@@ -232,11 +232,7 @@ async fn follow_until(
         }
         Err(Failure::unexpected(format!("a line with {text:?}"), all.join("\n")))
     };
-    let seen = async {
-        tokio::time::timeout(Duration::from_secs(60), seen).await.unwrap_or_else(|_| {
-            Err(Failure::Deadline { what: text.clone(), waited: Duration::from_secs(60), last: "not seen".to_owned() })
-        })
-    };
+    let seen = within(format!("a line with {text:?}"), SOON, seen);
     let (outcome, ()) = tokio::try_join!(command::a9s(&surroundings, &command), seen)?;
     outcome.require_success()?;
     world.remember(outcome);

@@ -10,6 +10,7 @@ use nix::sys::signal::{Signal, kill};
 use super::running::{Running, Stream};
 use crate::cli::interrupt;
 use crate::conformance::command::{self, Outcome, start_a9s, start_a9s_with_nohup};
+use crate::conformance::observe::within;
 use crate::conformance::requests::{self, Count};
 use crate::conformance::{Failure, World};
 use crate::finding::Class;
@@ -154,8 +155,7 @@ async fn ended_after(
     }
     kill(pid, signal).map_err(std::io::Error::from)?;
     let line = format!("a9s {line} ({signal} after {delay:?})");
-    let output = tokio::time::timeout(PROMPTLY, ended).await;
-    let output = output.map_err(|_| Failure::unexpected(format!("an end within {PROMPTLY:?}"), line.clone()))??;
+    let output = within(format!("the end of `{line}`"), PROMPTLY, ended).await?;
     Ok((Outcome::of(line, &output, started.elapsed()), true))
 }
 

@@ -7,6 +7,7 @@ use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader, Lines, empt
 use tokio::process::Child;
 
 use crate::conformance::command::{self, Outcome, Surroundings};
+use crate::conformance::stage::Stage;
 use crate::conformance::{Failure, World};
 
 /// How long a command may take to say something, and then to end: what it takes back takes its time.
@@ -60,7 +61,7 @@ impl Running {
 
     /// Listens until a line has the text.
     pub async fn until(&mut self, text: &str) -> Result<(), Failure> {
-        let end = tokio::time::Instant::now() + PATIENCE;
+        let end = tokio::time::Instant::now() + Stage::patience(PATIENCE);
         while let Ok(line) = tokio::time::timeout_at(end, self.lines.next_line()).await
             && let Some(line) = line?
         {
@@ -98,8 +99,9 @@ impl Running {
             Ok::<(), std::io::Error>(())
         };
         let ended = async { tokio::try_join!(child.wait_with_output(), rest) };
-        let Ok(ended) = tokio::time::timeout(PATIENCE, ended).await else {
-            return Err(Failure::unexpected(format!("an end of `{line}` within {} s", PATIENCE.as_secs()), said));
+        let patience = Stage::patience(PATIENCE);
+        let Ok(ended) = tokio::time::timeout(patience, ended).await else {
+            return Err(Failure::unexpected(format!("an end of `{line}` within {} s", patience.as_secs()), said));
         };
         let outcome = Outcome::of(line, &ended?.0, started.elapsed());
         world.remember(match stream {
