@@ -635,6 +635,9 @@ Feature: The suite itself
     And the file "one/report.json" says "interrupted"
     And the file "one/report.json" says "not-run"
     And standard output says "not run"
+    When I run `a9s conformance compare one one`
+    Then it ends with the finding "runs-differ"
+    And standard error says "a run was cut off: what it did not come to was not compared"
 
   @full @cluster @embedded-only
   Scenario: Interrupted again while it cleans up, it ends at once and has said what is left

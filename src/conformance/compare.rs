@@ -12,6 +12,9 @@ use super::results::{Outcome, Results, Scenario};
 /// Differences of one scenario that are listed; the rest is counted.
 const SHOWN: usize = 20;
 
+/// What is said of a comparison with a part of a run.
+pub const CUT_OFF: &str = "a run was cut off: what it did not come to was not compared";
+
 /// What the runs as wholes are called where scenarios have their names.
 const RUN: &str = "the run";
 
@@ -31,6 +34,8 @@ pub struct Comparison {
     pub different: BTreeMap<String, Vec<Difference>>,
     /// What differs in the runs as wholes: how they ended, and what failed besides scenarios.
     pub run: Vec<Difference>,
+    /// Whether a run was cut off: then the other scenarios were not compared.
+    pub cut_off: bool,
     /// Differences that are accepted, and listed nowhere else.
     pub accepted_differences: usize,
     /// What the entries of the lists were good for.
@@ -116,7 +121,8 @@ pub fn compare(one: &Results, other: &Results, accepted: &[Entry]) -> Comparison
         results.scenarios.iter().map(|scenario| (scenario.id.clone(), scenario.clone())).collect()
     };
     let (left, right) = (of(one), of(other));
-    let mut comparison = Comparison::default();
+    let cut_off = one.is_partial() || other.is_partial();
+    let mut comparison = Comparison { cut_off, ..Comparison::default() };
     let mut lists = Lists::new(accepted);
     for (id, mine) in &left {
         let Some(theirs) = right.get(id) else {
@@ -266,6 +272,9 @@ impl Comparison {
                 text.push_str(&format!("{id}: {words}\n"));
             }
         }
+        if self.cut_off {
+            text.push_str(&format!("{CUT_OFF}\n"));
+        }
         for Accepted { place, reason, differences, scenarios, compared, stale } in &self.accepted {
             let words = match (compared, stale) {
                 (false, _) => "no scenario of it ran in both".to_owned(),
@@ -333,6 +342,14 @@ mod tests {
         assert_eq!(found, ["/problems", "/problems", "/verdict"]);
         assert_eq!(comparison.differences(), 0);
         assert!(comparison.text().starts_with("the run\n  /problems\n"), "{}", comparison.text());
+    }
+
+    #[test]
+    fn runs_that_were_both_cut_off_agree_in_a_part_only() {
+        let cut = Results { verdict: Verdict::Interrupted, ..sample() };
+        let comparison = compare(&cut, &cut, &[]);
+        assert!(comparison.cut_off && comparison.run.is_empty());
+        assert_eq!(comparison.text(), format!("{CUT_OFF}\n4 scenarios ran in both, 0 of them differ\n"));
     }
 
     #[test]

@@ -244,6 +244,11 @@ impl Results {
         self.counts = counts;
     }
 
+    /// Whether it tells of a part of a run, which was cut off.
+    pub fn is_partial(&self) -> bool {
+        matches!(self.verdict, Verdict::Interrupted | Verdict::ClusterLost)
+    }
+
     /// Whether the run failed for something that none of its scenarios tells: a leak, or one that has gone.
     pub fn failed_beside_scenarios(&self) -> bool {
         let is_open = self.scenarios.iter().any(Scenario::is_open);

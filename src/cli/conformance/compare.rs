@@ -21,7 +21,7 @@ use crate::cli::interrupt;
 use crate::cli::progress::eprint_line;
 use crate::cli::session::interrupted;
 use crate::conformance::accepted;
-use crate::conformance::compare::compare;
+use crate::conformance::compare::{CUT_OFF, compare};
 use crate::conformance::results::Results;
 use crate::finding::{Finding, Id};
 
@@ -94,6 +94,7 @@ impl Compare {
             (_, count) if count > 0 => format!("the two runs differ in {count} scenarios"),
             (0, _) => "no scenario ran in both of the runs: there was nothing to compare".to_owned(),
             _ if !comparison.run.is_empty() => "the two runs ended otherwise".to_owned(),
+            _ if comparison.cut_off => CUT_OFF.to_owned(),
             _ if comparison.stale() > 0 => {
                 let cause = format!("{} entries accept differences that are not there any more", comparison.stale());
                 return Err(Finding::new(Id::AcceptedStale, cause)

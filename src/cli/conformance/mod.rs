@@ -44,8 +44,9 @@ enum What {
         without them, anything), and a `reason`. `what`, `one` and `other` are regular expressions that match all of it. An \
         entry that nothing matches fails the comparison, unless none of its scenarios ran in both or it says \
         `sometimes: true`.\n\n\
-        Exit codes: 0 they don't, but for what is accepted; 1 they do, or what is accepted is gone; 2 wrong usage, or a list \
-        that is none; 3 a report or list is missing, a report is damaged, or a run could not begin; 130 interrupted."
+        Exit codes: 0 they don't, but for what is accepted; 1 they do, what is accepted is gone, or a report tells of \
+        a part of its run; 2 wrong usage, or a list that is none; 3 a report or list is missing, a report is damaged, \
+        or a run could not begin; 130 interrupted."
     )]
     Compare(Box<compare::Compare>),
 }
