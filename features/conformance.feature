@@ -164,6 +164,14 @@ Feature: The suite itself
     And standard output says "/objects/pod/solo-0/phase"
     And standard output does not say "- a9s/postgresql:15"
     And standard output says "2 scenarios ran in both, 1 of them differ, 2 differences are accepted"
+    Given the report "blind" of a run in which these passed:
+      | scenario | observations                       |
+      | A: b     | {"objects": null, "events": null}  |
+      | A: c     | {"events": ["Created", "Started"]} |
+    When I run `a9s conformance compare one blind`
+    Then the command succeeds
+    And standard output says "A: b: its objects and events could not be seen in both"
+    And standard output says "2 scenarios ran in both, 0 of them differ"
 
   @core @negative
   Scenario: What is accepted and is not there any more fails a comparison where its scenarios ran in both

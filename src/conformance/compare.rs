@@ -30,6 +30,8 @@ pub struct Comparison {
     pub only_in_other: Vec<String>,
     /// Scenarios that ran in one of the runs and could not in the other.
     pub not_comparable: Vec<String>,
+    /// Scenarios that ran in both, and whose objects and events nobody could see in one of the runs.
+    pub unseen: Vec<String>,
     /// Scenarios that ended otherwise, or left something else to be seen.
     pub different: BTreeMap<String, Vec<Difference>>,
     /// What differs in the runs as wholes: how they ended, and what failed besides scenarios.
@@ -135,6 +137,9 @@ pub fn compare(one: &Results, other: &Results, accepted: &[Entry]) -> Comparison
             (Outcome::Skipped, _) | (_, Outcome::Skipped) => comparison.not_comparable.push(id.clone()),
             _ => {
                 comparison.common += 1;
+                if is_unseen(mine) || is_unseen(theirs) {
+                    comparison.unseen.push(id.clone());
+                }
                 let mut found = differences(mine, theirs);
                 comparison.accepted_differences += lists.take(id, &mut found);
                 if !found.is_empty() {
@@ -156,6 +161,14 @@ fn ended(results: &Results) -> Value {
     json!({"verdict": results.verdict.text(), "problems": problems})
 }
 
+/// What is there at the end of a scenario, as its observations have it.
+const AT_THE_END: [&str; 2] = ["objects", "events"];
+
+/// Whether nobody could see in time what was there at its end.
+fn is_unseen(scenario: &Scenario) -> bool {
+    AT_THE_END.iter().any(|what| scenario.observations.get(what).is_some_and(Value::is_null))
+}
+
 fn differences(one: &Scenario, other: &Scenario) -> Vec<Difference> {
     let mut found = Vec::new();
     if one.outcome != other.outcome {
@@ -171,8 +184,13 @@ fn differences(one: &Scenario, other: &Scenario) -> Vec<Difference> {
         found.push(Difference { what: "message".to_owned(), one: mine, other: theirs });
     }
     // Reports of other versions may have been normalised otherwise.
-    let observed = |scenario: &Scenario| Names::default().texts(scenario.observations.clone());
-    walk("", &observed(one), &observed(other), &mut found);
+    let mut observed = [one, other].map(|scenario| Names::default().texts(scenario.observations.clone()));
+    if is_unseen(one) || is_unseen(other) {
+        for observations in observed.iter_mut().filter_map(Value::as_object_mut) {
+            observations.retain(|what, _| !AT_THE_END.contains(&what.as_str()));
+        }
+    }
+    walk("", &observed[0], &observed[1], &mut found);
     found
 }
 
@@ -267,6 +285,7 @@ impl Comparison {
             (&self.only_in_one, "only in the first run"),
             (&self.only_in_other, "only in the second run"),
             (&self.not_comparable, "could run in one of them only"),
+            (&self.unseen, "its objects and events could not be seen in both"),
         ] {
             for id in ids {
                 text.push_str(&format!("{id}: {words}\n"));
@@ -342,6 +361,26 @@ mod tests {
         assert_eq!(found, ["/problems", "/problems", "/verdict"]);
         assert_eq!(comparison.differences(), 0);
         assert!(comparison.text().starts_with("the run\n  /problems\n"), "{}", comparison.text());
+    }
+
+    #[test]
+    fn what_could_not_be_seen_is_neither_the_same_nor_a_difference() {
+        let (mut one, other) = (sample(), sample());
+        let unseen = |code: i32| json!({"commands": [{"code": code}], "objects": null, "events": null});
+        one.scenarios[0].observations = unseen(0);
+        let mut same = one.clone();
+        for (one, other) in [(&one, &other), (&one, &one)] {
+            let comparison = compare(one, other, &[]);
+            assert_eq!(comparison.unseen, ["Rows: good"]);
+            let found = comparison.different.values().flatten();
+            assert!(!found.map(|found| &found.what).any(|what| what.starts_with("/objects")));
+            let told = "Rows: good: its objects and events could not be seen in both\n";
+            assert!(comparison.text().contains(told), "{}", comparison.text());
+        }
+        same.scenarios[0].observations = unseen(1);
+        let comparison = compare(&one, &same, &[]);
+        let found = comparison.different["Rows: good"].iter().map(|found| found.what.as_str());
+        assert_eq!(found.collect::<Vec<_>>(), ["/commands/0/code"]);
     }
 
     #[test]

@@ -46,7 +46,10 @@ pub struct Seen {
 /// Looks.
 pub async fn look(world: &World) -> Seen {
     let (found, seen) = tokio::join!(timeout(PATIENCE, secrets(world)), timeout(PATIENCE, objects(world)));
-    let (objects, events, panicked) = seen.unwrap_or_default();
+    let (seen, panicked) = match seen {
+        Ok((objects, events, panicked)) => (Some((objects, events)), panicked),
+        Err(_) => (None, Vec::new()),
+    };
     let mut secrets = world.secrets.clone();
     secrets.extend(found.unwrap_or_default());
     let names = names(world);
@@ -61,7 +64,13 @@ pub async fn look(world: &World) -> Seen {
             })
         })
         .collect();
-    Seen { observations: json!({"commands": commands, "objects": objects, "events": events}), secrets, panicked }
+    Seen { observations: document(commands, seen), secrets, panicked }
+}
+
+/// Where nobody could see in time what was there, it is not said that there was nothing.
+fn document(commands: Vec<Value>, seen: Option<(Map<String, Value>, BTreeSet<String>)>) -> Value {
+    let (objects, events) = seen.unzip();
+    json!({"commands": commands, "objects": objects, "events": events})
 }
 
 /// The commands that have told the password of a Secret and were not asked for it.
@@ -231,6 +240,13 @@ mod tests {
     use std::process::{ExitStatus, Output};
 
     use super::*;
+
+    #[test]
+    fn what_nobody_could_see_in_time_is_not_nothing() {
+        assert_eq!(document(Vec::new(), None), json!({"commands": [], "objects": null, "events": null}));
+        let nothing = Some(Default::default());
+        assert_eq!(document(Vec::new(), nothing), json!({"commands": [], "objects": {}, "events": []}));
+    }
 
     #[test]
     fn a_command_that_has_panicked_is_named() {
