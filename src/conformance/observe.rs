@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use a8s_operators::{SYSTEM_NAMESPACE, object_store, store};
 use bytes::Bytes;
+use futures::future::try_join_all;
 use futures::stream::{self, StreamExt};
 use http_body_util::{BodyExt as _, Empty};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::TokioExecutor;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
 use kube::api::ListParams;
 use kube::config::Kubeconfig;
-use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
+use kube::core::{ApiResource, DynamicObject, GroupVersionKind, ObjectMeta};
 use kube::{Api, Client, ResourceExt};
 use serde_json::Value;
 
@@ -233,6 +234,32 @@ pub async fn outside(client: &Client, text: &str) -> BTreeSet<String> {
     let lists = of_cluster.chain(in_shared).map(|(kind, namespace)| with_text(client, kind, namespace, text));
     let lists: Vec<_> = lists.collect();
     stream::iter(lists).buffer_unordered(AT_ONCE).flat_map(stream::iter).collect().await
+}
+
+/// What is in namespaces that are gone, of those whose names begin so: the namespace of each object, and the object as
+/// [`outside`] names it.
+///
+/// # Errors
+/// The API server does not list a kind.
+pub async fn in_gone_namespaces(client: &Client, begin: &str) -> Result<Vec<(String, String)>, Failure> {
+    let namespaces: Api<Namespace> = Api::all(client.clone());
+    let there = namespaces.list(&ListParams::default()).await?.items;
+    let there: BTreeSet<String> = there.iter().map(|namespace| namespace.name_any()).collect();
+    let lists = KINDS.map(async |(_, group, version, kind, plural)| {
+        let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+        let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+        let found = api.list(&ListParams::default()).await?.items;
+        Ok::<_, Failure>(found.into_iter().map(|object| (kind, object.metadata)).collect::<Vec<_>>())
+    });
+    let found = try_join_all(lists).await?.into_iter().flatten();
+    Ok(found.filter_map(|(kind, metadata)| orphan(kind, metadata, begin, &there)).collect())
+}
+
+/// The namespace and the name of an object, if that namespace is of the ones that begin so, and is not there.
+fn orphan(kind: &str, metadata: ObjectMeta, begin: &str, there: &BTreeSet<String>) -> Option<(String, String)> {
+    let namespace = metadata.namespace.filter(|it| it.starts_with(begin) && !there.contains(it))?;
+    let name = format!("{} {namespace}/{}", kind.to_lowercase(), metadata.name?);
+    Some((namespace, name))
 }
 
 /// The objects of one kind in one place, as [`outside`] names them.
@@ -471,6 +498,19 @@ mod tests {
             let object = json!({"metadata": {"name": "x"}, "spec": {"persistentVolumeReclaimPolicy": policy}});
             let object: DynamicObject = serde_json::from_value(object).unwrap();
             assert_eq!(is_retained(kind, &object), is_kept, "{kind} {policy}");
+        }
+    }
+
+    #[test]
+    fn what_is_in_a_namespace_that_is_gone_was_left_there() {
+        let there = BTreeSet::from(["e2e-2".to_owned()]);
+        let of = |namespace: Option<&str>| {
+            let (name, namespace) = (Some("solo-0".to_owned()), namespace.map(str::to_owned));
+            orphan("Pod", ObjectMeta { name, namespace, ..ObjectMeta::default() }, "e2e-", &there)
+        };
+        assert_eq!(of(Some("e2e-1")), Some(("e2e-1".to_owned(), "pod e2e-1/solo-0".to_owned())));
+        for namespace in [Some("e2e-2"), Some("default"), None] {
+            assert_eq!(of(namespace), None, "{namespace:?}");
         }
     }
 

@@ -2,6 +2,7 @@
 //! failed.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -29,6 +30,12 @@ impl Key {
     /// The key of a scenario of a feature.
     pub fn of(feature: &gherkin::Feature, scenario: &gherkin::Scenario) -> Self {
         Self { feature: feature.name.clone(), line: scenario.position.line, name: scenario.name.clone() }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.feature, self.name)
     }
 }
 
@@ -79,7 +86,7 @@ impl Shared {
         let is_over = |running: &Running| now.duration_since(running.since).is_ok_and(|age| age > limit);
         let (key, running) = record.running.iter().find(|(_, running)| is_over(running))?;
         let step = running.steps.last().map_or("its beginning", |step| step.text.as_str());
-        Some(format!("{}: {} (at {step})", key.feature, key.name))
+        Some(format!("{key} (at {step})"))
     }
 
     /// What became of a scenario that was to run.
@@ -260,7 +267,7 @@ fn cut_off(why: &[String]) -> String {
 
 /// One line about an attempt, and below it why it failed.
 fn line(verdict: &str, key: &Key, attempt: &Attempt) -> String {
-    let mut text = format!("{verdict} {:6.1} s  {}: {}\n", attempt.seconds, key.feature, key.name);
+    let mut text = format!("{verdict} {:6.1} s  {key}\n", attempt.seconds);
     for line in attempt.message.lines() {
         text.push_str("         ");
         text.push_str(line);

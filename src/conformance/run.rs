@@ -592,6 +592,7 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
         let mut now = observe::outside(onlooker, &marks).await;
         if stage.existing.is_none() {
             now.extend(left_in_store(onlooker).await);
+            now.extend(left_in_gone_namespaces(stage, onlooker).await);
         }
         let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
         Ok(if is_settled(&left, begun.elapsed()) { Look::Yes(left) } else { Look::NotYet(left.join("\n")) })
@@ -607,6 +608,19 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
 /// namespace.
 fn is_settled(left: &[String], waited: Duration) -> bool {
     left.is_empty() || (waited >= SETTLING && !left.iter().any(|it| it.starts_with("persistentvolume ")))
+}
+
+/// What scenarios have left where it can't be any more, and which.
+async fn left_in_gone_namespaces(stage: &Stage, onlooker: &Client) -> Vec<String> {
+    let left = match observe::in_gone_namespaces(onlooker, &stage.namespaces_begin()).await {
+        Ok(left) => left,
+        Err(failure) => return vec![format!("nobody knows what, without a namespace: {failure}").replace('\n', " ")],
+    };
+    let named = left.into_iter().map(|(namespace, object)| match stage.maker(&namespace) {
+        Some(scenario) => format!("{object}, of {scenario}"),
+        None => object,
+    });
+    named.collect()
 }
 
 /// Everything in the store of a cluster that only this run uses.

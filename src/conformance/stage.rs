@@ -1,11 +1,11 @@
 //! What one run of the suite has: its directory, the program under test, and the cluster that most scenarios share.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use kube::Client;
@@ -49,7 +49,7 @@ pub struct Stage {
     shared: OnceCell<SharedCluster>,
     scenarios: AtomicUsize,
     notes: Mutex<HashMap<Key, Notes>>,
-    namespaces: Mutex<BTreeSet<String>>,
+    namespaces: Mutex<BTreeMap<String, Made>>,
     at_nodes: TaskTracker,
     left: Mutex<Vec<String>>,
     store_unseen: OnceLock<String>,
@@ -71,6 +71,13 @@ impl fmt::Debug for SharedCluster {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("SharedCluster").field("surroundings", &self.surroundings).finish_non_exhaustive()
     }
+}
+
+/// A namespace that a scenario has made on the shared cluster.
+#[derive(Debug)]
+struct Made {
+    by: Option<Key>,
+    is_there: bool,
 }
 
 /// What is to be said of a cluster whose volumes nobody makes.
@@ -219,19 +226,31 @@ impl Stage {
         }
     }
 
-    /// Remembers that a namespace was made, or is gone.
-    pub fn note_namespace(&self, name: &str, there: bool) {
-        let mut namespaces = self.namespaces.lock().unwrap_or_else(PoisonError::into_inner);
-        if there {
-            namespaces.insert(name.to_owned())
-        } else {
-            namespaces.remove(name)
-        };
+    fn namespaces(&self) -> MutexGuard<'_, BTreeMap<String, Made>> {
+        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Remembers that a scenario makes a namespace.
+    pub fn note_namespace(&self, name: &str, by: Option<Key>) {
+        self.namespaces().insert(name.to_owned(), Made { by, is_there: true });
+    }
+
+    /// Remembers that a namespace is gone.
+    pub fn note_gone(&self, name: &str) {
+        if let Some(made) = self.namespaces().get_mut(name) {
+            made.is_there = false;
+        }
     }
 
     /// Namespaces on the shared cluster that scenarios have made and not taken back: those that were interrupted.
     pub fn namespaces_left(&self) -> Vec<String> {
-        self.namespaces.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        let namespaces = self.namespaces();
+        namespaces.iter().filter(|(_, made)| made.is_there).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The scenario that has made a namespace, as far as that is known.
+    pub fn maker(&self, namespace: &str) -> Option<Key> {
+        self.namespaces().get(namespace)?.by.clone()
     }
 
     /// What there is of this run, in words, for as long as it is not cleared away.

@@ -220,7 +220,7 @@ impl World {
         namespace.metadata.name = Some(name.clone());
         namespace.metadata.labels = Some([(RUN_LABEL.to_owned(), Stage::get().run.clone())].into());
         if self.shared {
-            Stage::get().note_namespace(&name, true);
+            Stage::get().note_namespace(&name, self.key.clone());
         }
         namespaces.create(&PostParams::default(), &namespace).await?;
         self.namespaces.push(name);
