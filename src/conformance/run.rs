@@ -591,7 +591,7 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
     let settled = observe::until_cleared("nothing being left", DELETING_VOLUMES, || async {
         let mut now = observe::outside(onlooker, &marks).await;
         if stage.existing.is_none() {
-            now.extend(left_in_store(onlooker).await);
+            now.extend(left_in_store(stage).await);
             now.extend(left_in_gone_namespaces(stage, onlooker).await);
         }
         let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
@@ -624,11 +624,8 @@ async fn left_in_gone_namespaces(stage: &Stage, onlooker: &Client) -> Vec<String
 }
 
 /// Everything in the store of a cluster that only this run uses.
-async fn left_in_store(onlooker: &Client) -> Vec<String> {
-    let look = async {
-        let store = backup::store_of(onlooker.clone()).await?;
-        store.list_all().await.map_err(backup::refused)
-    };
+async fn left_in_store(stage: &Stage) -> Vec<String> {
+    let look = async { stage.store().await?.list_all().await.map_err(backup::refused) };
     match look.await {
         Ok(left) => left.into_iter().map(|entry| format!("{} in the store", entry.key)).collect(),
         Err(failure) => vec![format!("nobody knows what, in the store: {failure}").replace('\n', " ")],

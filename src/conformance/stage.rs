@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use a8s_operators::store::Store;
 use kube::Client;
 use serde_json::Value;
 use tokio::sync::OnceCell;
@@ -15,6 +16,7 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::command::{self, Surroundings};
+use super::definitions::backup;
 use super::directory;
 use super::failure::Failure;
 use super::observe;
@@ -52,6 +54,7 @@ pub struct Stage {
     namespaces: Mutex<BTreeMap<String, Made>>,
     at_nodes: TaskTracker,
     left: Mutex<Vec<String>>,
+    store: OnceCell<Store>,
     store_unseen: OnceLock<String>,
     ways: Ways,
 }
@@ -171,6 +174,7 @@ impl Stage {
             namespaces: Mutex::default(),
             at_nodes: TaskTracker::new(),
             left: Mutex::default(),
+            store: OnceCell::new(),
             store_unseen: OnceLock::new(),
             ways: Ways::default(),
         };
@@ -328,6 +332,14 @@ impl Stage {
     /// As [`Stage::shared`].
     pub async fn onlooker(&self) -> Result<Client, Failure> {
         self.shared_cluster().await.map(|shared| shared.onlooker.clone())
+    }
+
+    /// The store of the cluster that scenarios share, with connections that are kept. No scenario there moves it.
+    ///
+    /// # Errors
+    /// As [`Stage::shared`], or nobody can say where it is.
+    pub async fn store(&self) -> Result<&Store, Failure> {
+        self.store.get_or_try_init(|| async { backup::store_of(self.onlooker().await?).await }).await
     }
 
     async fn shared_cluster(&self) -> Result<&SharedCluster, Failure> {

@@ -374,7 +374,7 @@ impl World {
         let stage = Stage::get();
         let mut leaks = Vec::new();
         let look = async {
-            let store = backup::store_of(stage.onlooker().await?).await?;
+            let store = stage.store().await?;
             for namespace in &self.namespaces {
                 let own = format!("{namespace}/");
                 let mut left = store.list(namespace).await.map_err(backup::refused)?;
