@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use cucumber::gherkin;
@@ -96,6 +97,8 @@ pub struct World {
     slug: String,
     directory: PathBuf,
     shared: bool,
+    /// The last client that was made, and of what.
+    kept: Mutex<Option<(Vec<u8>, Client)>>,
     namespaces: Vec<String>,
     outcomes: Vec<Outcome>,
     pub(super) audit_mark: Mark,
@@ -227,12 +230,23 @@ impl World {
         Ok(())
     }
 
-    /// A client as the scenario's kubeconfig says. Made anew each time: the cluster behind it may have been restarted.
+    /// A client as the scenario's kubeconfig says. On the shared cluster one is kept, with its connections, while the
+    /// kubeconfig says the same; a cluster of the scenario's own may have been restarted since.
     ///
     /// # Errors
     /// A kubeconfig that is not usable.
     pub async fn client(&self) -> Result<Client, Failure> {
-        observe::client(&self.surroundings).await
+        if !self.shared {
+            return observe::client(&self.surroundings).await;
+        }
+        let kubeconfig = fs_err::read(&self.surroundings.kubeconfig)?;
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((_, client)) = kept.filter(|(of, _)| *of == kubeconfig) {
+            return Ok(client);
+        }
+        let client = observe::client(&self.surroundings).await?;
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some((kubeconfig, client.clone()));
+        Ok(client)
     }
 
     /// A client of who looks on: where scenarios share a cluster, as the administrator who made it, for this one may
