@@ -33,11 +33,17 @@ Feature: Clusters
     And the pods of the stack are running
 
   @core
-  Scenario: Creating a cluster that exists changes nothing
+  Scenario: Creating what is there changes nothing, and a question that nobody can answer is answered with no
     Given a cluster of its own
     When I create a cluster
     Then the command succeeds
     And the program has sent no changing request
+    And the cluster answers
+    When I run `a9s create stack a8s --yes`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s delete cluster a8s -c a8s`
+    Then the command fails
     And the cluster answers
 
   @full
@@ -74,13 +80,6 @@ Feature: Clusters
     When I delete the cluster
     Then the command succeeds
     And standard output says "There's nothing to be done."
-
-  @core
-  Scenario: A question that nobody can answer is answered with no
-    Given a cluster of its own
-    When I run `a9s delete cluster a8s -c a8s`
-    Then the command fails
-    And the cluster answers
 
   @core
   Scenario: Stopped and started, a cluster has everything it had

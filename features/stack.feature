@@ -41,13 +41,6 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     And the program has sent no request beside those for its objects and its watches
 
-  @cluster @embedded-only
-  Scenario: Installing what is there changes nothing
-    Given a cluster of its own
-    When I run `a9s create stack a8s --yes`
-    Then the command succeeds
-    And the program has sent no changing request
-
   @full @cluster @embedded-only @process
   Scenario: Instances go with the stack, are named before, and are asked about again
     Given a cluster of its own
