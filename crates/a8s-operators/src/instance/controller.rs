@@ -22,7 +22,7 @@ use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use kube::ResourceExt as _;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch};
 use kube::core::{PartialObjectMeta, Resource, TypeMeta};
-use kube::runtime::controller::{Action, Controller};
+use kube::runtime::controller::{Action, Config, Controller};
 use kube::runtime::reflector::ObjectRef;
 use kube::runtime::{wait, watcher};
 use serde_json::json;
@@ -33,6 +33,10 @@ use tokio_util::sync::CancellationToken;
 
 /// Longest wait for an instance to vanish after this controller has let it go.
 const GOODBYE: Duration = Duration::from_secs(60);
+
+/// How long nothing happens to an instance before it is looked at. Its objects change in bursts, as when one round
+/// makes them all, and every round reads all of them.
+const QUIET: Duration = Duration::from_millis(20);
 
 struct Context {
     client: kube::Client,
@@ -55,6 +59,7 @@ pub async fn run(client: kube::Client, shutdown: CancellationToken) {
         .owns(Api::<Role>::all(client.clone()), of_instances.clone())
         .watches(pods, of_instances.clone(), |pod| instance_of(&pod.metadata))
         .watches(claims, of_instances, |claim| instance_of(&claim.metadata))
+        .with_config(Config::default().debounce(QUIET))
         .graceful_shutdown_on(shutdown.cancelled_owned());
     let context = Arc::new(Context { client, clock: Clock::default() });
     controller
