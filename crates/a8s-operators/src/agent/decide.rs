@@ -22,7 +22,8 @@
 //!    the primary makes the Lease again; everybody else waits.
 //!
 //! A member never leads with a volume of another identifier or generation, and never with one that has neither followed
-//! nor copied a primary yet.
+//! nor copied a primary yet. One that could not follow copies the primary as long as that one lives. Without it, its
+//! data is what it is: it may have what nobody else has.
 
 use super::lease::{LASTS, Record, leads_for};
 use super::report::{Lsn, Standing};
@@ -128,9 +129,10 @@ pub struct View<'a> {
     pub is_gone: bool,
     /// How long ago this member first said how far it is, since it last followed.
     pub stood: Duration,
-    /// Whether it is known that the instance has had data: the operator noted it, this run has seen a Lease, or its own
-    /// volume is to be copied again.
+    /// Whether it is known that the instance has had data: the operator noted it, or this run has seen a Lease.
     pub was_there: bool,
+    /// Whether this member could not follow with its data, so that it is to be copied from the primary.
+    pub is_spoilt: bool,
     /// The other members.
     pub members: &'a [Member],
 }
@@ -305,7 +307,11 @@ pub fn decide(view: &View<'_>) -> Action {
     if !is_current {
         return with_nothing(view, lease);
     }
-    if view.is_vacant(lease) { election(view, lease, *has_followed) } else { follow(view, lease) }
+    match view.is_vacant(lease) {
+        true => election(view, lease, *has_followed),
+        false if view.is_spoilt => with_nothing(view, lease),
+        false => follow(view, lease),
+    }
 }
 
 /// Without any answer of the API.
@@ -329,7 +335,7 @@ fn without_lease(view: &View<'_>) -> Action {
     }
 }
 
-/// With an empty volume, or one whose content is not the instance's any more.
+/// With an empty volume, or one whose content is not the instance's any more or does not fit.
 fn with_nothing(view: &View<'_>, lease: &Record) -> Action {
     if view.is_mine(lease) && view.replicas <= 1 && view.members.is_empty() && *view.volume == Volume::Empty {
         return Action::Refuse(Refusal::Lost);

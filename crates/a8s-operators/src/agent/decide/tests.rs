@@ -18,6 +18,7 @@ struct Case {
     is_gone: bool,
     stood: Duration,
     was_there: bool,
+    is_spoilt: bool,
     members: Vec<Member>,
 }
 
@@ -61,6 +62,7 @@ fn standby() -> Case {
         is_gone: false,
         stood: Duration::ZERO,
         was_there: false,
+        is_spoilt: false,
         members: vec![Member { is_primary: true, ..member("x-0", None) }, member("x-2", None)],
     }
 }
@@ -97,6 +99,7 @@ fn decided(case: &Case) -> Action {
         is_gone: case.is_gone,
         stood: case.stood,
         was_there: case.was_there,
+        is_spoilt: case.is_spoilt,
         members: &case.members,
     })
 }
@@ -159,6 +162,18 @@ fn a_frozen_holder_is_followed_until_the_lease_has_expired_and_a_dead_one_is_not
     assert_eq!(decided(&edited(standby(), |case| case.is_gone = true)), Action::Stand);
     let released = edited(standby(), |case| case.lease.as_mut().expect("a lease").holder = None);
     assert_eq!(decided(&released), Action::Stand);
+}
+
+#[test]
+fn what_could_not_follow_the_primary_is_copied_from_it_and_leads_without_one() {
+    let spoilt = |case: Case| edited(case, |case| case.is_spoilt = true);
+    assert_eq!(decided(&spoilt(standby())), Action::Clone("x-0".into()));
+    let away = edited(standby(), |case| case.members[0].is_ready = false);
+    assert_eq!(decided(&spoilt(away)), Action::Wait(Reason::Primary("x-0".into())));
+    assert_eq!(decided(&spoilt(vacant(100, 99))), Action::Acquire);
+    assert_eq!(decided(&spoilt(vacant(100, 101))), Action::Wait(Reason::Better("x-2".into())));
+    let unsaid = edited(vacant(100, 99), |case| case.server = Server::Stopped);
+    assert_eq!(decided(&spoilt(unsaid)), Action::Stand);
 }
 
 #[test]

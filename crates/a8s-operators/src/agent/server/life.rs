@@ -80,7 +80,7 @@ pub(super) struct Life {
     pub restart_by: Option<Instant>,
     /// How often a standby has tried in vain to follow.
     pub failures: u32,
-    /// The data is of no use: it has to be copied.
+    /// The data is of no use for following: it has to be copied, as long as there is a primary.
     pub is_spoilt: bool,
     /// Its content is not final: no client may come in.
     pub is_closed: bool,
@@ -247,7 +247,6 @@ impl<P: Platform> Agent<P> {
     fn volume(&self, life: &Life) -> Volume {
         match &life.identity {
             None => Volume::Empty,
-            _ if life.is_spoilt => Volume::Empty,
             Some(identity) if !identity.is_initialised => Volume::Unfinished(identity.system_identifier),
             Some(identity) => Volume::Data {
                 identifier: identity.system_identifier,
@@ -290,7 +289,8 @@ impl<P: Platform> Agent<P> {
             has_changed: sighting.is_some_and(|sighting| sighting.has_changed),
             is_gone: sighting.is_some_and(|it| it.record.holder.is_some() && it.record.holder == life.gone),
             stood,
-            was_there: seen.was_leased || seen.was_initialized() || life.is_spoilt,
+            was_there: seen.was_leased || seen.was_initialized(),
+            is_spoilt: life.is_spoilt,
             members: &members,
         })
     }

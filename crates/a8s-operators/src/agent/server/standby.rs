@@ -2,10 +2,12 @@
 
 use super::life::{self, AsWhat, Event, Life, Running};
 use super::*;
+use crate::agent::SQL_PORT;
 use crate::agent::datadir::exchange;
 use crate::agent::replication::Role;
 use crate::agent::report::{Lsn, Standing};
 use std::cell::Cell;
+use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 /// How often a standby is looked at that should be receiving and is not yet.
@@ -318,15 +320,30 @@ impl<P: Platform> Agent<P> {
         if since.elapsed() < STALLED {
             return Ok(SOON);
         }
+        standby.stalled = Some(Instant::now());
+        let Some(address) = self.address_of(life, pod) else { return Ok(SOON) };
+        // It is well where it runs, by what its node says.
+        if !self.reaches(&address).await {
+            tracing::warn!("{pod}, the primary, cannot be reached from here");
+            return Ok(SOON);
+        }
         life.failures += 1;
         if life.failures > 1 {
             tracing::error!("the standby still receives nothing: its data is copied from the primary again");
             life.is_spoilt = true;
-        } else if let Some(address) = self.address_of(life, pod) {
+        } else {
             tracing::warn!("the standby receives nothing from its primary: it is rewound");
             self.rejoin(life, &address).await?;
         }
         Ok(Duration::ZERO)
+    }
+
+    /// Whether somebody answers where a primary should. A way that is closed says nothing of the data at either end.
+    async fn reaches(&self, address: &str) -> bool {
+        tokio::select! {
+            connected = timeout(QUERY, TcpStream::connect((address, SQL_PORT))) => matches!(connected, Ok(Ok(_))),
+            () = self.stop.cancelled() => false,
+        }
     }
 
     /// Makes the data of an old primary, or of a standby that went too far, such that it can follow. Answers `false` if
@@ -355,6 +372,7 @@ impl<P: Platform> Agent<P> {
         {
             identity.change(&self.server.volume, |identity| identity.is_initialised = true)?;
         }
+        let is_reached = rewound.is_ok() || self.reaches(address).await;
         match rewound {
             Ok(is_rewound) => {
                 replication::signal(&self.server.data(), true)
@@ -373,9 +391,9 @@ impl<P: Platform> Agent<P> {
                 life.is_spoilt = true;
             }
             // The primary may have gone away, or not be ready yet: only if it is there, the data is of no use.
-            Err(error) if life.failures < 3 => {
+            Err(error) if life.failures < 3 || !is_reached => {
                 tracing::warn!("the data could not be rewound: {}", chain(&error));
-                life.failures += 1;
+                life.failures += u32::from(is_reached);
                 self.wait(life, PAUSE).await?;
             }
             Err(error) => {
@@ -444,6 +462,8 @@ impl<P: Platform> Agent<P> {
             standby.standing = Some(standing.clone());
             standby.stood.get_or_insert_with(Instant::now);
         }
+        // With what it has it may lead, or follow another primary.
+        (life.is_spoilt, life.failures) = (false, 0);
         self.tell(|report| report.standing = Some(standing));
     }
 

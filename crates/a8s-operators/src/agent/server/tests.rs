@@ -955,6 +955,41 @@ fn an_old_primary_of_which_nothing_is_taken_back_has_what_it_had() {
     });
 }
 
+/// Puts the first member where nobody listens, or where it is, as others see it.
+fn move_away(first: &Fixture, is_away: bool) {
+    let address = if is_away { "127.99.0.1".to_owned() } else { first.server.pod.address.to_string() };
+    first.memory.seen.send_modify(|seen| {
+        let member = seen.members.as_mut().and_then(|members| members.get_mut("solo-0")).expect("the member");
+        member.address = Some(address);
+    });
+}
+
+#[test]
+fn a_standby_that_cannot_reach_its_primary_stays_as_it_is() {
+    as_server_user("a_standby_that_cannot_reach_its_primary_stays_as_it_is", || {
+        let first = Fixture::new(true);
+        let (second, is_over) = (first.joined(), Notify::new());
+        scenario(async {
+            let following = second.during(|| async {
+                second.ready().await;
+                let server = second.postmaster();
+                move_away(&first, true);
+                // Longer than it may receive nothing while its primary is there.
+                tokio::time::sleep(Duration::from_secs(8)).await;
+                assert_eq!(second.running(), Some(server), "it was to be rewound");
+                move_away(&first, false);
+                first.sql("CREATE TABLE t AS SELECT 1 AS n").await;
+                while second.sql_as("postgres", PASSWORD, "require", "SELECT n FROM t").await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                is_over.notify_one();
+            });
+            let (led, followed) = tokio::join!(first.during(|| is_over.notified()), following);
+            led.and(followed).expect("no error");
+        });
+    });
+}
+
 /// Lets the second member follow the first one, which is away once the second one is.
 async fn follow_for_a_while(first: &Fixture, second: &Fixture) {
     let gone = Notify::new();
