@@ -19,6 +19,9 @@ const FLOORS: [(&str, i64, i64); 4] = [
     ("max_replication_slots", 4, 10),
     ("max_wal_senders", 3, 10),
 ];
+/// What a standby must not have less of than its primary either, and no parameter says: a superuser does, with
+/// `ALTER SYSTEM`, for the one member that they reach.
+const UNASKED: [&str; 2] = ["max_prepared_transactions", "max_worker_processes"];
 
 /// What the files are made from.
 #[derive(Clone, Debug)]
@@ -37,7 +40,7 @@ pub struct Input<'a> {
     pub major: u32,
     /// Whether the library `pg_stat_statements` is installed.
     pub has_statements: bool,
-    /// Smallest values of some settings: what a standby's primary has.
+    /// Smallest values of some settings: what a standby's primary has, or of a primary what it has [itself](unasked).
     pub demands: &'a [(String, i64)],
 }
 
@@ -65,6 +68,12 @@ fn raised(settings: Vec<(&'static str, Value)>, demands: &[(String, i64)]) -> Ve
         (setting, value)
     };
     settings.into_iter().map(raise).collect()
+}
+
+/// What a member keeps when it becomes the primary, of all that was demanded of it: with less, it would not start if
+/// there are prepared transactions.
+pub fn unasked(demands: &[(String, i64)]) -> Vec<(String, i64)> {
+    demands.iter().filter(|(setting, _)| UNASKED.contains(&setting.as_str())).cloned().collect()
 }
 
 /// Whether parameters have less than a standby's primary demands, so that they cannot be applied yet.
@@ -97,6 +106,9 @@ pub fn postgresql_conf(input: &Input<'_>) -> Result<String, memory::TooSmall> {
             Value::String(value) => set(name, value),
             other => set(name, &other.to_string()),
         }
+    }
+    for (name, value) in unasked(input.demands) {
+        set(&name, &value.to_string());
     }
     text.push_str("include_if_exists = 'replication.conf'\n");
     Ok(text)
@@ -273,6 +285,27 @@ mod tests {
         assert!(!is_below(&parameters(121), &demands));
         let raised = raised(settings(&parameters(101)), &demands);
         assert!(raised.contains(&("max_connections", json!(120))) && raised.contains(&("max_wal_senders", json!(10))));
+    }
+
+    #[test]
+    fn what_a_superuser_has_set_for_the_primary_is_set_for_a_standby() {
+        let demands = [("max_connections".to_owned(), 100), ("max_prepared_transactions".to_owned(), 10)];
+        let text = postgresql_conf(&Input {
+            address: [127, 64, 0, 9].into(),
+            socket_directory: Path::new("/s"),
+            tls_directory: "/tls".into(),
+            spec: &PostgresqlSpec::default(),
+            memory_limit: Some(200 << 20),
+            major: 15,
+            has_statements: false,
+            demands: &demands,
+        });
+        let text = text.expect("enough memory");
+        assert!(text.contains("\nmax_prepared_transactions = '10'\n"), "{text}");
+        assert_eq!(text.matches("max_connections").count(), 1);
+        // No parameter waits for it.
+        assert!(!is_below(&Parameters::default(), &demands));
+        assert_eq!(unasked(&demands), demands[1..]);
     }
 
     #[test]

@@ -137,7 +137,7 @@ pub fn signal(data: &Path, is_standby: bool) -> io::Result<()> {
 /// # Errors
 /// If `pg_controldata` fails: what is not known to be a primary's is not taken for it.
 pub async fn is_standby(server: &Server) -> Result<bool, super::tools::Error> {
-    Ok(server.data().join(SIGNAL).exists() || is_in_recovery(&control_file(server).await?))
+    Ok(server.data().join(SIGNAL).exists() || is_in_recovery(&control_file(server, &server.data()).await?))
 }
 
 fn is_in_recovery(text: &str) -> bool {
@@ -331,13 +331,22 @@ pub fn is_part_of(history: &str, timeline: u32, position: Lsn) -> bool {
     false
 }
 
-/// What a standby must not have less of than its primary, as the control file notes it of the primary (PostgreSQL
-/// manual, "Hot Standby: Administrator's Overview").
+/// Whether a standby applies nothing that it receives: somebody has told it so, or its primary was started with more of
+/// what it must not have less of.
+///
+/// # Errors
+/// If the server does not answer.
+pub async fn is_paused(client: &Client) -> Result<bool, tokio_postgres::Error> {
+    Ok(first(client, "SELECT pg_is_wal_replay_paused()").await?.as_deref() == Some("t"))
+}
+
+/// What a standby must not have less of than its primary, as the control file of its data notes it of the primary
+/// (PostgreSQL manual, "Hot Standby: Administrator's Overview"). That of a primary notes what it had itself.
 ///
 /// # Errors
 /// If `pg_controldata` fails.
-pub async fn demands(server: &Server) -> Result<Vec<(String, i64)>, super::tools::Error> {
-    Ok(parse_demands(&control_file(server).await?))
+pub async fn demands(server: &Server, data: &Path) -> Result<Vec<(String, i64)>, super::tools::Error> {
+    Ok(parse_demands(&control_file(server, data).await?))
 }
 
 fn parse_demands(text: &str) -> Vec<(String, i64)> {
@@ -358,7 +367,7 @@ fn parse_demands(text: &str) -> Vec<(String, i64)> {
 /// # Errors
 /// If `pg_controldata` fails.
 pub async fn timeline(server: &Server) -> Result<u32, super::tools::Error> {
-    Ok(parse_timeline(&control_file(server).await?))
+    Ok(parse_timeline(&control_file(server, &server.data()).await?))
 }
 
 fn parse_timeline(text: &str) -> u32 {
@@ -368,7 +377,7 @@ fn parse_timeline(text: &str) -> u32 {
 /// Where the WAL ends of a server that has ended cleanly: with the checkpoint that it made then, which is after every
 /// commit. `None` if it has not ended so, or nobody knows.
 pub async fn clean_end(server: &Server) -> Option<Lsn> {
-    parse_clean_end(&control_file(server).await.ok()?)
+    parse_clean_end(&control_file(server, &server.data()).await.ok()?)
 }
 
 fn parse_clean_end(text: &str) -> Option<Lsn> {
@@ -381,7 +390,7 @@ fn parse_clean_end(text: &str) -> Option<Lsn> {
 /// # Errors
 /// If `pg_controldata` fails.
 pub async fn needs(server: &Server) -> Result<(u32, Lsn), super::tools::Error> {
-    Ok(parse_needs(&control_file(server).await?))
+    Ok(parse_needs(&control_file(server, &server.data()).await?))
 }
 
 fn parse_needs(text: &str) -> (u32, Lsn) {
@@ -390,9 +399,9 @@ fn parse_needs(text: &str) -> (u32, Lsn) {
     (timeline.unwrap_or_default(), position.unwrap_or_default())
 }
 
-/// The control file of the data directory, as `pg_controldata` prints it.
-async fn control_file(server: &Server) -> Result<String, super::tools::Error> {
-    super::tools::output(server, "pg_controldata", &[server.data().as_os_str()]).await
+/// The control file of a data directory, as `pg_controldata` prints it.
+async fn control_file(server: &Server, data: &Path) -> Result<String, super::tools::Error> {
+    super::tools::output(server, "pg_controldata", &[data.as_os_str()]).await
 }
 
 /// What a control file notes under a name.

@@ -5,6 +5,7 @@ use crate::agent::bootstrap::{self, Credentials};
 use crate::agent::datadir::identifier;
 use crate::agent::environment::Server;
 use crate::agent::postmaster::KEPT;
+use crate::agent::{configuration, replication};
 use crate::archive::manifest::Manifest;
 use crate::backup::conditions::Trouble;
 use crate::postgresql::durable;
@@ -49,7 +50,10 @@ pub async fn recover(
     // The recovery ends where the backup ends: there is no other WAL.
     fs_err::write(data.join("recovery.signal"), "").map_err(failed)?;
     let (directory, path) = (data.to_owned(), sockets.0.clone());
-    let mut private = Private::start(server, &directory, &path).map_err(failed)?;
+    // There may be prepared transactions.
+    let demands = replication::demands(server, data).await.map_err(|error| failed(crate::chain(&error)))?;
+    let unasked = configuration::unasked(&demands);
+    let mut private = Private::start(server, &directory, &path, &unasked).map_err(failed)?;
     let client = private.accepts(data, &path).await?;
     let preparing = bootstrap::prepare(&client, found, admin, standby);
     preparing.await.map_err(|error| failed(crate::chain(&error)))?;
@@ -102,7 +106,7 @@ struct Private(Child);
 
 impl Private {
     /// What is set here wins over everything that the backup brings.
-    fn start(server: &Server, data: &Path, sockets: &Path) -> io::Result<Self> {
+    fn start(server: &Server, data: &Path, sockets: &Path, unasked: &[(String, i64)]) -> io::Result<Self> {
         let text = |path: &Path| path.to_string_lossy().into_owned();
         let settings = [
             ("config_file", text(&sockets.join("conf"))),
@@ -130,7 +134,8 @@ impl Private {
         ];
         let mut command = Command::new(server.bin_directory.join("postgres"));
         command.arg("-D").arg(data);
-        for (name, value) in settings {
+        let unasked = unasked.iter().map(|(name, value)| (name.as_str(), value.to_string()));
+        for (name, value) in settings.into_iter().chain(unasked) {
             command.arg("-c").arg(format!("{name}={value}"));
         }
         command.env_clear().env("PATH", "/usr/bin:/bin").env("LC_ALL", "C").current_dir("/");

@@ -145,3 +145,34 @@ fn a_backup_of_another_instance_gets_the_identifier_of_this_one() {
         });
     });
 }
+
+#[test]
+fn a_backup_with_a_prepared_transaction_is_recovered() {
+    as_server_user_in(module_path!(), "a_backup_with_a_prepared_transaction_is_recovered", || {
+        let fixture = Fixture::new(true);
+        scenario(async {
+            let allowing = async || {
+                fixture.ready().await;
+                fixture.sql("ALTER SYSTEM SET max_prepared_transactions = 3").await;
+            };
+            fixture.during(allowing).await.expect("no error");
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                fixture.sql("BEGIN; CREATE TABLE t (n int); PREPARE TRANSACTION 'kept'").await;
+                let (parts, summary, range) = take(&fixture).await;
+                let target = identifier::read(&fixture.server.data()).expect("readable");
+                let manifest = manifest(&fixture, target.to_string(), summary.clone(), range);
+                let incoming = fixture.server.volume.join(super::INCOMING);
+                let directory = incoming.clone();
+                let unpacking =
+                    move || unpack(parts.into_iter().map(Ok), &key(), &summary, |it| extract(it, &directory));
+                tokio::task::spawn_blocking(unpacking).await.expect("no panic").expect("unpacked");
+                // As of a member that had it because its primary did.
+                fs_err::write(incoming.join("postgresql.auto.conf"), "").expect("written");
+                let credentials = credentials(&fixture);
+                recover::recover(&fixture.server, &incoming, &manifest, target, &credentials).await.expect("recovered");
+            });
+            serving.await.expect("no error");
+        });
+    });
+}

@@ -69,6 +69,8 @@ pub(super) struct Life {
     pub identity: Option<Identity>,
     pub running: Option<Running>,
     pub written: Option<Written>,
+    /// What the server keeps when it is a primary (see [`configuration::unasked`]).
+    pub unasked: Vec<(String, i64)>,
     /// Fingerprint of parameters with which the server does not start.
     rejected: Option<String>,
     /// Starts in a row that ended soon, and how the last one did.
@@ -122,6 +124,7 @@ impl<P: Platform> Agent<P> {
             identity: None,
             running: None,
             written: None,
+            unasked: vec![],
             rejected: None,
             attempts: 0,
             status: String::new(),
@@ -431,7 +434,9 @@ impl<P: Platform> Agent<P> {
         let spec = life.seen.borrow().instance.as_ref().map(|instance| instance.spec.clone());
         let is_standby = matches!(role, Role::Standby { .. }) || replication::is_standby(&self.server).await?;
         if let Some(spec) = spec {
-            let demands = if is_standby { replication::demands(&self.server).await? } else { vec![] };
+            let demands = replication::demands(&self.server, &data).await?;
+            life.unasked = configuration::unasked(&demands);
+            let demands = if is_standby { demands } else { life.unasked.clone() };
             match (self.render(&spec, &demands), self.proven()) {
                 (Ok(written), _) if life.rejected.as_ref() == Some(&written.fingerprint) => {}
                 (Ok(written), _) => {
@@ -612,6 +617,12 @@ impl<P: Platform> Agent<P> {
             running.postmaster.signal(Signal::SIGHUP);
         }
         Ok(())
+    }
+
+    /// Applies the instance's spec to the running primary, as [`Self::apply`].
+    pub(super) async fn apply_to_primary(&self, life: &mut Life) -> Result<bool, Error> {
+        let kept = life.unasked.clone();
+        self.apply(life, &kept).await
     }
 
     /// Applies the instance's spec to the running server, by reloading where that is enough. Says whether it has to be

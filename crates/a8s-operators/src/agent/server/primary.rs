@@ -420,7 +420,7 @@ impl<P: Platform> Agent<P> {
         tracing::info!("the server accepts connections on {}:{}", self.server.pod.address, crate::agent::SQL_PORT);
         if has_started {
             self.report(life, true);
-        } else if self.apply(life, &[]).await? {
+        } else if self.apply_to_primary(life).await? {
             life.restart_by = Some(Instant::now() + OTHERS);
         }
         Ok(())
@@ -430,7 +430,7 @@ impl<P: Platform> Agent<P> {
     async fn attend(&self, life: &mut Life) -> Result<(), Error> {
         self.certify(life)?;
         self.keep_label(life);
-        if self.apply(life, &[]).await? {
+        if self.apply_to_primary(life).await? {
             life.restart_by = Some(Instant::now() + OTHERS);
         }
         if self.may_restart(life) {

@@ -417,10 +417,16 @@ impl<P: Platform> Agent<P> {
                 && primary.is_some_and(|primary| primary.parameters.contains(&wanted));
             (written.is_none_or(|it| it.fingerprint != wanted), is_due)
         };
-        if !is_new && !is_raised {
+        // It would confirm commits without end, and keep all that it receives: its primary was started with more than
+        // it has. If it has as much, somebody wants it so.
+        let is_paused = match self.probe.client().await {
+            Some(client) => matches!(timeout(QUERY, replication::is_paused(&client)).await, Ok(Ok(true))),
+            None => false,
+        };
+        if !is_new && !is_raised && !is_paused {
             return Ok(false);
         }
-        let demands = replication::demands(&self.server).await?;
+        let demands = replication::demands(&self.server, &self.server.data()).await?;
         self.apply(life, &demands).await
     }
 

@@ -990,6 +990,32 @@ fn a_standby_that_cannot_reach_its_primary_stays_as_it_is() {
     });
 }
 
+#[test]
+fn a_standby_has_as_much_as_a_superuser_has_set_for_its_primary() {
+    as_server_user("a_standby_has_as_much_as_a_superuser_has_set_for_its_primary", || {
+        let first = Fixture::new(true);
+        let (second, is_over) = (first.joined(), Notify::new());
+        scenario(async {
+            let following = second.during(|| async {
+                second.ready().await;
+                first.sql("ALTER SYSTEM SET max_prepared_transactions = 7").await;
+                let server = first.postmaster();
+                nix::sys::signal::kill(server, Signal::SIGKILL).expect("ours");
+                until(|| first.running().is_some_and(|it| it != server)).await;
+                first.ready().await;
+                first.sql("CREATE TABLE t AS SELECT 1 AS n").await;
+                while second.sql_as("postgres", PASSWORD, "require", "SELECT n FROM t").await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                assert_eq!(second.sql("SHOW max_prepared_transactions").await, "7");
+                is_over.notify_one();
+            });
+            let (led, followed) = tokio::join!(first.during(|| is_over.notified()), following);
+            led.and(followed).expect("no error");
+        });
+    });
+}
+
 /// Lets the second member follow the first one, which is away once the second one is.
 async fn follow_for_a_while(first: &Fixture, second: &Fixture) {
     let gone = Notify::new();
