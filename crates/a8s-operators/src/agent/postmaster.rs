@@ -73,6 +73,12 @@ impl Postmaster {
         Ok(Self { child, watchdog: None })
     }
 
+    /// Whether it has written its lock file. Before, a signal may end it.
+    pub fn takes_signals(&self, data: &Path) -> bool {
+        let noted = noted_pid(&data.join(LOCK)).and_then(|pid| u32::try_from(pid.as_raw()).ok());
+        noted.is_some() && noted == self.child.id()
+    }
+
     /// Whether it says, in the eighth line of its lock file (src/include/utils/pidfile.h), that it accepts connections.
     pub fn is_ready(&self, data: &Path) -> bool {
         let text = fs_err::read_to_string(data.join(LOCK)).unwrap_or_default();
@@ -179,14 +185,27 @@ pub async fn end_left_over(data: &Path, sockets: &Path) -> Result<(), Error> {
 }
 
 /// The WAL segment at which a server is that applies WAL, without its timeline: it looks for it on each. It is in the
-/// title of a process (PostgreSQL, `XLogFileRead`); nothing where that cannot be seen.
-pub fn segment(data: &Path) -> String {
-    let segment = |pid: &Pid| {
-        let line = fs_err::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-        let title = line.split('\0').next().filter(|title| title.contains(": startup"))?;
-        title.rsplit(' ').next()?.get(8..).map(str::to_owned)
+/// title of a process (PostgreSQL, `XLogFileRead`); `None` where that cannot be seen.
+pub fn segment(data: &Path) -> Option<String> {
+    let is_segment = |word: &&str| word.len() == 24 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let segment = |title: String| {
+        let word = title.contains(": startup").then(|| title.rsplit(' ').next()).flatten();
+        word.filter(is_segment).map(|word| word[8..].to_owned())
     };
-    processes(data).iter().find_map(segment).unwrap_or_default()
+    titles(data).into_iter().find_map(segment)
+}
+
+/// Whether a server receives WAL, by the title of the process that does (PostgreSQL, `XLogWalRcvFlush`).
+pub fn is_receiving(data: &Path) -> bool {
+    titles(data).iter().any(|title| title.contains(": walreceiver") && title.contains(" streaming "))
+}
+
+fn titles(data: &Path) -> Vec<String> {
+    let title = |pid: &Pid| {
+        let line = fs_err::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
+        line.split('\0').next().map(str::to_owned)
+    };
+    processes(data).iter().filter_map(title).collect()
 }
 
 /// The number in a server's lock file.
@@ -290,15 +309,18 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_server_that_applies_wal_says_at_which_segment_it_is_on_whatever_timeline() {
+    async fn a_server_says_which_segment_it_applies_on_whatever_timeline_and_whether_it_receives() {
         let directory = tempfile::tempdir().expect("a directory");
         let program = directory.path().join("postgres");
         fs_err::os::unix::fs::symlink("/bin/sleep", &program).expect("linked");
-        for (title, segment) in [
-            ("postgres: startup recovering 000000030000000A000000FE", "0000000A000000FE"),
-            ("postgres: solo: startup waiting for 000000020000000A000000FE", "0000000A000000FE"),
-            ("postgres: startup ", ""),
-            ("postgres: checkpointer 000000030000000A000000FE", ""),
+        for (title, segment, is_receiving) in [
+            ("postgres: startup recovering 000000030000000A000000FE", Some("0000000A000000FE"), false),
+            ("postgres: solo: startup waiting for 000000020000000A000000FE", Some("0000000A000000FE"), false),
+            ("postgres: startup syncing data directory", None, false),
+            ("postgres: startup ", None, false),
+            ("postgres: checkpointer 000000030000000A000000FE", None, false),
+            ("postgres: walreceiver ", None, false),
+            ("postgres: walreceiver streaming A/FE000060", None, true),
         ] {
             let mut command = Command::new(&program);
             let command = command.arg0(title).arg("60").current_dir(directory.path()).kill_on_drop(true);
@@ -307,7 +329,8 @@ mod tests {
             while !fs_err::read(&line).expect("it runs").ends_with(b"\x0060\0") {
                 tokio::time::sleep(LOOK).await;
             }
-            assert_eq!(super::segment(directory.path()), segment, "{title}");
+            assert_eq!(super::segment(directory.path()).as_deref(), segment, "{title}");
+            assert_eq!(super::is_receiving(directory.path()), is_receiving, "{title}");
             child.kill().await.expect("ended");
         }
     }

@@ -183,6 +183,18 @@ pub async fn position(client: &Client, data: &Path) -> Result<Option<(u32, Lsn)>
     Ok(Some((newest_timeline(data, &text(1)), text(0).parse().unwrap_or_default())))
 }
 
+/// The newest timeline that has begun, of a server that does not say it itself.
+///
+/// # Errors
+/// As reading.
+pub fn timeline_on_disk(data: &Path) -> io::Result<u32> {
+    let mut names = Vec::new();
+    for entry in fs_err::read_dir(data.join("pg_wal"))? {
+        names.push(entry?.file_name().to_string_lossy().into_owned());
+    }
+    Ok(newest_timeline(data, &names.join(" ")))
+}
+
 /// The newest timeline that has begun, by the files of `pg_wal`. A promotion makes the first segment of its timeline,
 /// and then notes its history: one that is cut off between the two leaves a segment of a timeline that never began. A
 /// later promotion may have skipped that one.
@@ -499,6 +511,17 @@ mod tests {
         ] {
             assert_eq!(newest_timeline(Path::new("none"), &files.join(" ")), expected, "{files:?}");
         }
+    }
+
+    #[test]
+    fn the_timeline_of_a_server_that_does_not_say_it_is_on_its_disk() {
+        let data = tempfile::tempdir().expect("a directory");
+        assert!(timeline_on_disk(data.path()).is_err());
+        fs_err::create_dir(data.path().join("pg_wal")).expect("made");
+        for file in ["000000020000000A00000004", "00000002.history", "000000010000000000000003"] {
+            fs_err::write(data.path().join("pg_wal").join(file), "").expect("written");
+        }
+        assert_eq!(timeline_on_disk(data.path()).expect("readable"), 2);
     }
 
     #[test]

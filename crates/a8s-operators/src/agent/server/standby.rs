@@ -16,7 +16,7 @@ const SOON: Duration = Duration::from_millis(20);
 const LATER: Duration = Duration::from_secs(2);
 /// A standby that receives nothing for so long, although its primary is there, is rewound, and copied the next time.
 const STALLED: Duration = Duration::from_secs(5);
-/// What was rewound and gets no further for so long, although its primary is there, is copied.
+/// What is not consistent yet and gets no further for so long, although its primary is there, is copied.
 const STUCK: Duration = Duration::from_secs(300);
 /// A template may be followed from its beginning by so many seconds after the instance began.
 const YOUNG: i64 = 60;
@@ -220,17 +220,22 @@ impl<P: Platform> Agent<P> {
         self.primary_has(life, address, timeline, position).await
     }
 
-    /// Resolves when a server that accepts no connections yet gets no further, although `pod` serves as the primary.
-    /// That one may have removed WAL that is needed: only the server's log says so.
-    pub(super) async fn gets_stuck(&self, seen: watch::Receiver<Seen>, pod: &str) {
+    /// Resolves when a server that accepts no connections yet receives nothing and gets no further, although there is a
+    /// primary. That one may have removed WAL that is needed: only the server's log says so.
+    pub(super) async fn gets_stuck(&self, seen: watch::Receiver<Seen>) {
         let (data, mut standstill) = (self.server.data(), Standstill::default());
-        let at = || serves(&seen.borrow(), pod).then(|| postmaster::segment(&data));
+        let has_primary = || {
+            let seen = seen.borrow();
+            let holder = seen.sighting().and_then(|it| it.record.holder.as_ref());
+            holder.is_some_and(|holder| serves(&seen, &holder.pod))
+        };
+        let at = || (has_primary() && !postmaster::is_receiving(&data)).then(|| postmaster::segment(&data)).flatten();
         while standstill.lasts(at(), Instant::now()) < STUCK {
             tokio::time::sleep(LATER).await;
         }
     }
 
-    fn address_of(&self, life: &Life, pod: &str) -> Option<String> {
+    pub(super) fn address_of(&self, life: &Life, pod: &str) -> Option<String> {
         life.seen.borrow().members.as_ref()?.get(pod)?.address.clone()
     }
 

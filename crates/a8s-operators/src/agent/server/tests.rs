@@ -1016,6 +1016,48 @@ fn a_standby_has_as_much_as_a_superuser_has_set_for_its_primary() {
     });
 }
 
+#[test]
+fn a_standby_that_accepts_no_connections_yet_receives_what_it_needs_for_that() {
+    as_server_user("a_standby_that_accepts_no_connections_yet_receives_what_it_needs_for_that", || {
+        let first = Fixture::new(true);
+        let (second, is_over) = (first.joined(), Notify::new());
+        let redo = "SELECT redo_lsn FROM pg_control_checkpoint()";
+        let sender = "SELECT pid FROM pg_stat_replication WHERE application_name = 'solo-1' AND state = 'streaming'";
+        scenario(async {
+            let following = second.during(|| async {
+                second.ready().await;
+                first.sql("CREATE TABLE t (n int)").await;
+                // A snapshot names 64 of them.
+                let client = session(&first.server).await;
+                client.batch_execute("BEGIN").await.expect("begun");
+                for _ in 0..70 {
+                    client.batch_execute("SAVEPOINT s; INSERT INTO public.t VALUES (1)").await.expect("inserted");
+                }
+                first.sql("CHECKPOINT").await;
+                let checkpoint = first.sql(redo).await;
+                while second.sql(redo).await != checkpoint {
+                    second.sql("CHECKPOINT").await;
+                }
+                let (server, before) = (second.postmaster(), first.sql(sender).await);
+                nix::sys::signal::kill(server, Signal::SIGKILL).expect("ours");
+                until(|| second.running().is_some_and(|it| it != server)).await;
+                let receives = |after: &str| !after.is_empty() && after != before;
+                while !receives(&first.sql(sender).await) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                let answer = second.sql_as("postgres", PASSWORD, "require", "SELECT 1").await;
+                assert!(answer.is_err(), "there is nothing to wait for");
+                client.batch_execute("COMMIT").await.expect("committed");
+                first.sql("CHECKPOINT").await;
+                second.ready().await;
+                is_over.notify_one();
+            });
+            let (led, followed) = tokio::join!(first.during(|| is_over.notified()), following);
+            led.and(followed).expect("no error");
+        });
+    });
+}
+
 /// Lets the second member follow the first one, which is away once the second one is.
 async fn follow_for_a_while(first: &Fixture, second: &Fixture) {
     let gone = Notify::new();
