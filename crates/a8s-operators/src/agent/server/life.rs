@@ -438,7 +438,10 @@ impl<P: Platform> Agent<P> {
             life.unasked = configuration::unasked(&demands);
             let demands = if is_standby { demands } else { life.unasked.clone() };
             match (self.render(&spec, &demands), self.proven()) {
-                (Ok(written), _) if life.rejected.as_ref() == Some(&written.fingerprint) => {}
+                // What was copied or rewound has the configuration of its primary, with the address of that.
+                (Ok(written), Some(proven)) if life.rejected.as_ref() == Some(&written.fingerprint) => {
+                    self.write_configuration("postgresql.conf", &proven)?;
+                }
                 (Ok(written), _) => {
                     self.write_configuration("postgresql.conf", &written.text)?;
                     life.written = Some(written);

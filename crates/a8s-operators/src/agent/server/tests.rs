@@ -664,6 +664,33 @@ fn parameters_that_stop_the_server_are_taken_back() {
 }
 
 #[test]
+fn a_member_without_its_parameters_does_not_start_with_the_configuration_of_another_one() {
+    as_server_user("a_member_without_its_parameters_does_not_start_with_the_configuration_of_another_one", || {
+        let fixture = Fixture::new(true);
+        scenario(async {
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                fixture.memory.set_parameters(json!({"sslCiphers": "nonsense", "maxConnections": 102}));
+                until(|| fixture.trouble().is_some_and(|text| text.contains("does not start with its parameters")))
+                    .await;
+                fixture.ready().await;
+                // As pg_basebackup and pg_rewind bring it.
+                let path = fixture.server.data().join("postgresql.conf");
+                let text = fs_err::read_to_string(&path).expect("there");
+                let address = fixture.server.pod.address.to_string();
+                fs_err::write(&path, text.replace(&address, "127.99.0.1")).expect("written");
+                let server = fixture.postmaster();
+                nix::sys::signal::kill(server, Signal::SIGKILL).expect("ours");
+                until(|| fixture.running().is_some_and(|it| it != server)).await;
+                fixture.ready().await;
+                assert_eq!(fixture.sql("SHOW max_connections").await, "100");
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
 fn parameters_that_a_reload_takes_and_a_start_does_not_are_taken_back() {
     as_server_user("parameters_that_a_reload_takes_and_a_start_does_not_are_taken_back", || {
         let fixture = Fixture::new(true);
