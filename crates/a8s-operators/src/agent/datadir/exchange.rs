@@ -6,7 +6,7 @@
 //! waits in `staged`, and at the next start [`settle`] puts the directory that the Lease names back into its place, so
 //! that a change which was cut off anywhere leaves the old or the new content, and never a mixture.
 
-use super::{DATA, STAGED};
+use super::{COPY, DATA, STAGED};
 use crate::postgresql::durable;
 use crate::threads;
 use nix::errno::Errno;
@@ -114,8 +114,21 @@ fn discard(volume: &Path, directory: &Path) -> io::Result<()> {
     durable::flush_directory(volume)
 }
 
+/// Removes what was discarded, and what a copy of the primary that was cut off has left: the data that it should
+/// replace may do after all when the member is started again, and nothing else would remove it. What cannot be removed
+/// stays.
+pub fn clear(volume: &Path) {
+    let copy = volume.join(COPY);
+    if copy.exists()
+        && let Err(error) = discard(volume, &copy)
+    {
+        tracing::warn!("what a copy has left stays on the volume: {error}");
+    }
+    sweep(volume);
+}
+
 /// Removes what was discarded, in a thread of its own. What cannot be removed stays for the next time.
-pub fn sweep(volume: &Path) {
+fn sweep(volume: &Path) {
     let discarded = volume.join(DISCARDED);
     let sweeping = threads::spawn(move || {
         for directory in std::fs::read_dir(discarded).into_iter().flatten().flatten() {
@@ -208,6 +221,19 @@ mod tests {
         let volume = volume(Some("a"), Some("b"));
         settle(volume.path(), Some("a")).expect("settled");
         assert_eq!(content(volume.path()), "a");
+    }
+
+    #[test]
+    fn what_a_copy_has_left_takes_no_room() {
+        let volume = volume(None, None);
+        fs_err::create_dir(volume.path().join(COPY)).expect("made");
+        clear(volume.path());
+        assert!(!volume.path().join(COPY).exists());
+        while !is_swept(volume.path()) {
+            std::thread::yield_now();
+        }
+        clear(volume.path());
+        assert!(volume.path().join(DATA).exists() && volume.path().join(STAGED).exists());
     }
 
     #[test]

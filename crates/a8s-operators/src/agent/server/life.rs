@@ -143,7 +143,7 @@ impl<P: Platform> Agent<P> {
             began: Instant::now(),
             last: None,
         };
-        exchange::sweep(&self.server.volume);
+        exchange::clear(&self.server.volume);
         let found = datadir::inspect(&self.server)?;
         life.identity = match found {
             Found::Empty => None,
