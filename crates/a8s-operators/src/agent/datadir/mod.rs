@@ -47,7 +47,7 @@ pub struct Identity {
     /// Whether it has followed or copied a primary, or was one.
     #[serde(default)]
     pub has_followed: bool,
-    /// Whether it was rewound to a primary and has not followed it since: it is not consistent without that one's WAL.
+    /// Whether it was rewound to a primary and has not reached what that one had: it is not consistent without its WAL.
     #[serde(default)]
     pub is_rewound: bool,
     /// Whether the instance had no other members when the volume was last used.

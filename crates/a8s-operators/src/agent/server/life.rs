@@ -520,6 +520,12 @@ impl<P: Platform> Agent<P> {
                 && let Ok(client) = bootstrap::connect(&self.server.pod.socket_directory, "a9s agent").await
             {
                 *self.probe.client.borrow_mut() = Some(Rc::new(client));
+                // What was rewound answers once it is consistent: it has all that its primary had then.
+                if let Some(identity) = life.identity.as_mut().filter(|identity| identity.is_rewound) {
+                    identity.change(&self.server.volume, |identity| {
+                        (identity.has_followed, identity.is_rewound) = (true, false);
+                    })?;
+                }
                 return Ok(());
             }
             let status = tokio::select! {

@@ -1113,7 +1113,10 @@ async fn lead_in_turn(fixture: &Fixture, last: u32) {
 
 fn note_that_it_was_rewound(fixture: &Fixture) {
     let mut identity = fixture.identity().expect("complete");
-    identity.change(&fixture.server.volume, |identity| identity.is_rewound = true).expect("written");
+    let rewound = identity.change(&fixture.server.volume, |identity| {
+        (identity.has_followed, identity.is_rewound) = (false, true);
+    });
+    rewound.expect("written");
 }
 
 #[test]
@@ -1142,6 +1145,30 @@ fn a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has() {
             });
             assert!(kept.exists(), "it was copied");
         }
+    });
+}
+
+#[test]
+fn what_was_rewound_may_lead_once_it_is_consistent() {
+    as_server_user("what_was_rewound_may_lead_once_it_is_consistent", || {
+        let first = Fixture::new(true);
+        let (second, is_over) = (first.joined(), Notify::new());
+        scenario(async {
+            follow_for_a_while(&first, &second).await;
+            note_that_it_was_rewound(&second);
+            // It does not get so far that it receives.
+            move_away(&first, true);
+            let returning = async {
+                let returned = second.during(|| async {
+                    until(|| second.identity().is_some_and(|it| it.has_followed && !it.is_rewound)).await;
+                });
+                returned.await?;
+                is_over.notify_one();
+                Ok::<_, Error>(())
+            };
+            let (led, returned) = tokio::join!(first.during(|| is_over.notified()), returning);
+            led.and(returned).expect("no error");
+        });
     });
 }
 
