@@ -36,6 +36,8 @@ const PAUSE: Duration = Duration::from_millis(500);
 const RUN: &str = "agent run ";
 /// Longest wait for one answer.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// After so much silence the other end of a connection has to show that it is there, so often, so many times.
+const SILENCE: (Duration, Duration, u32) = (Duration::from_secs(2), Duration::from_secs(1), 3);
 
 /// Kubernetes, seen from a pod.
 pub struct Kubernetes {
@@ -98,13 +100,23 @@ impl Kubernetes {
         self.client_of(config).map_err(failed("prepare a connection to the Kubernetes API"))
     }
 
-    /// The layers of [`Client::try_from`] over connections that come from the pod's own address. In a network of its own
-    /// that makes no difference; where pods share the machine's, it tells the API server and filters who is asking.
-    fn client_of(&self, config: Config) -> Result<Client, kube::Error> {
+    /// Connections that come from the pod's own address. In a network of its own that makes no difference; where pods
+    /// share the machine's, it tells the API server and filters who is asking. That one is dead is noticed before the
+    /// Lease expires: the watch of an API server whose machine is gone would not say for minutes that it is renewed.
+    fn connector(&self) -> HttpConnector {
         let mut connector = HttpConnector::new();
         connector.enforce_http(false);
         connector.set_local_address(Some(self.pod.address));
-        let connector = config.rustls_https_connector_with_connector(connector)?;
+        let (after, every, times) = SILENCE;
+        connector.set_keepalive(Some(after));
+        connector.set_keepalive_interval(Some(every));
+        connector.set_keepalive_retries(Some(times));
+        connector
+    }
+
+    /// The layers of [`Client::try_from`] over these connections.
+    fn client_of(&self, config: Config) -> Result<Client, kube::Error> {
+        let connector = config.rustls_https_connector_with_connector(self.connector())?;
         let connector = BoxCloneSyncService::new(ServiceBuilder::new().timeout(PATIENCE).service(connector));
         let service = ServiceBuilder::new()
             .layer(config.base_uri_layer())
@@ -571,6 +583,19 @@ mod tests {
         assert!(matches!(agent.say(&report("master")).await, Err(Error::Gone(_))));
         assert!(agent.depose("x-0", "1").await.expect("nothing to do"));
         assert_eq!(stored.lock().expect("not poisoned").pod, before);
+    }
+
+    #[tokio::test]
+    async fn a_connection_whose_other_end_is_gone_is_noticed_while_nothing_is_said() {
+        use nix::sys::socket::{getsockopt, sockopt};
+        use tower::ServiceExt as _;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let uri = format!("http://{}", listener.local_addr().expect("an address"));
+        let (mut agent, _) = agent();
+        agent.pod.address = [127, 0, 0, 1].into();
+        let uri: http::Uri = uri.parse().expect("a URI");
+        let connection = agent.connector().oneshot(uri).await.expect("connected");
+        assert!(getsockopt(connection.inner(), sockopt::KeepAlive).expect("an option"));
     }
 
     #[test]
