@@ -139,6 +139,8 @@ fn fixed(set: &mut impl FnMut(&str, &str), input: &Input<'_>) {
     set("ssl_key_file", &input.tls_directory.join("server.key").to_string_lossy());
     set("wal_level", "replica");
     set("wal_log_hints", "on");
+    // A server that ends waits for each standby that it knows, also for one whose machine is gone. Nobody writes then.
+    set("wal_sender_timeout", "20s");
     set("hot_standby", "on");
     set("logging_collector", "off");
     set("log_destination", "stderr");
