@@ -162,10 +162,7 @@ impl Outcome {
     /// # Errors
     /// The whole transcript, unless the command ended with `code`.
     pub fn require_code(&self, code: i32) -> Result<(), Failure> {
-        if self.code() == code {
-            return Ok(());
-        }
-        Err(Failure::unexpected(format!("exit code {code}"), self.transcript()))
+        Failure::unless(self.code() == code, format!("exit code {code}"), self.transcript())
     }
 }
 

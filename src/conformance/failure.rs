@@ -1,5 +1,6 @@
 //! Why a step definition says no.
 
+use std::fmt::Display;
 use std::time::Duration;
 
 use kube::config::KubeconfigError;
@@ -59,6 +60,14 @@ impl Failure {
     /// `expected … but found …`.
     pub fn unexpected(expected: impl Into<String>, found: impl Into<String>) -> Self {
         Self::Unexpected { expected: expected.into(), found: found.into() }
+    }
+
+    /// `expected … but found …`, unless it holds.
+    ///
+    /// # Errors
+    /// It does not.
+    pub fn unless(holds: bool, expected: impl Into<String>, found: impl Display) -> Result<(), Self> {
+        if holds { Ok(()) } else { Err(Self::unexpected(expected, found.to_string())) }
     }
 }
 

@@ -138,7 +138,7 @@ async fn fails(world: &mut World, kind: String, name: String, words: String) -> 
         })
     })
     .await?;
-    if message.contains(&words) { Ok(()) } else { Err(Failure::unexpected(words, message)) }
+    Failure::unless(message.contains(&words), words, message)
 }
 
 #[then(expr = "the backup {string} waits because the store {string}")]
@@ -167,7 +167,7 @@ async fn await_progress(world: &World, kind: &str, name: &str, status: &str, wor
 async fn tried_again(world: &mut World, name: String) -> Result<(), Failure> {
     let object = existing(world, "backup", &name).await?;
     let retries = object["status"]["retries"].as_i64().unwrap_or(0);
-    if retries > 0 { Ok(()) } else { Err(Failure::unexpected("retries", object["status"].to_string())) }
+    Failure::unless(retries > 0, "retries", &object["status"])
 }
 
 /// As it is now: with its UID, and for a restore its address.
@@ -187,17 +187,15 @@ async fn names_pod(world: &mut World, kind: String, name: String, pod: String) -
         let found = json!([poll["namespacedName"], poll["uid"], poll["ip"]]);
         (found, json!([place, uid, address]), &status["restoreID"])
     };
-    if found == wanted && id.as_str().is_some_and(|id| !id.is_empty()) {
-        return Ok(());
-    }
-    Err(Failure::unexpected(format!("{wanted} and an identifier"), status.to_string()))
+    let has_id = id.as_str().is_some_and(|id| !id.is_empty());
+    Failure::unless(found == wanted && has_id, format!("{wanted} and an identifier"), status)
 }
 
 #[then(expr = "the store has the manifest of the backup {string}")]
 async fn has_manifest(world: &mut World, name: String) -> Result<(), Failure> {
     let keys = keys(world, &name).await?;
     let is_there = keys.iter().any(|key| key.ends_with("/manifest.json")) && keys.len() > 1;
-    if is_there { Ok(()) } else { Err(Failure::unexpected("a manifest and parts", format!("{keys:?}"))) }
+    Failure::unless(is_there, "a manifest and parts", format!("{keys:?}"))
 }
 
 /// Words are not to be seen in what is compressed either: so no record may be a zstd frame, which anybody can read.
@@ -242,16 +240,13 @@ async fn one_attempt(world: &mut World, name: String) -> Result<(), Failure> {
     let keys = keys(world, &name).await?;
     let manifests = keys.iter().filter(|key| key.ends_with("/manifest.json")).count();
     let places: std::collections::BTreeSet<_> = keys.iter().filter_map(|key| Some(key.rsplit_once('/')?.0)).collect();
-    if manifests == 1 && places.len() == 1 {
-        return Ok(());
-    }
-    Err(Failure::unexpected("one attempt with its manifest", format!("{keys:?}")))
+    Failure::unless(manifests == 1 && places.len() == 1, "one attempt with its manifest", format!("{keys:?}"))
 }
 
 #[then("the store has nothing of this namespace")]
 async fn nothing(world: &mut World) -> Result<(), Failure> {
     let left = store(world).await?.list(world.namespace()).await.map_err(refused)?;
-    if left.is_empty() { Ok(()) } else { Err(Failure::unexpected("no object", format!("{left:?}"))) }
+    Failure::unless(left.is_empty(), "no object", format!("{left:?}"))
 }
 
 #[then(expr = "the store soon has nothing of the backup {string}")]
@@ -291,10 +286,7 @@ async fn has_begun(world: &mut World, name: String) -> Result<(), Failure> {
 
 #[when(expr = "the restore {string} has begun")]
 async fn restore_has_begun(world: &mut World, name: String) -> Result<(), Failure> {
-    match is_seen_to_run(world, &name).await? {
-        true => Ok(()),
-        false => Err(Failure::unexpected("a restore that runs", "a complete one")),
-    }
+    Failure::unless(is_seen_to_run(world, &name).await?, "a restore that runs", "a complete one")
 }
 
 /// Waits until a restore runs. `false`: it was complete before it was seen to.

@@ -73,8 +73,5 @@ async fn complete(world: &mut World, kind: String, name: String, namespace: Stri
     let namespace = world.namespace_or_own(&namespace);
     let found = observe::object(&world.client().await?, &namespace, &kind, &name).await?;
     let object = found.ok_or_else(|| Failure::unexpected(format!("a {kind} {name}"), "none"))?;
-    match observe::holds(&object, "Complete") {
-        true => Ok(()),
-        false => Err(Failure::unexpected("the condition Complete", object["status"].to_string())),
-    }
+    Failure::unless(observe::holds(&object, "Complete"), "the condition Complete", &object["status"])
 }

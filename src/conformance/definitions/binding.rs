@@ -69,11 +69,7 @@ async fn same_login(world: &mut World, name: String) -> Result<(), Failure> {
         (login.user.clone(), login.password.clone(), database.clone(), login.port)
     };
     // What differs is a password: it is not said.
-    if told(before) == told(&now) {
-        Ok(())
-    } else {
-        Err(Failure::unexpected("the login that it told before", "another"))
-    }
+    Failure::unless(told(before) == told(&now), "the login that it told before", "another")
 }
 
 async fn run(world: &World, namespace: &str, binding: &str, sql: &str) -> Result<String, Failure> {
@@ -111,7 +107,7 @@ async fn statements(world: &mut World, list: String, sql: String) -> Result<(), 
 #[then(expr = "as {string} the statement {string} answers {string}")]
 async fn answers(world: &mut World, binding: String, sql: String, answer: String) -> Result<(), Failure> {
     let found = run(world, world.namespace(), &binding, &sql).await?;
-    if found == answer { Ok(()) } else { Err(Failure::unexpected(answer, found)) }
+    Failure::unless(found == answer, answer, found)
 }
 
 #[then(expr = "as {string} of the namespace {string} the statement {string} answers {string}")]
@@ -123,7 +119,7 @@ async fn answers_in(
     answer: String,
 ) -> Result<(), Failure> {
     let found = run(world, &world.namespace_called(&namespace), &binding, &sql).await?;
-    if found == answer { Ok(()) } else { Err(Failure::unexpected(answer, found)) }
+    Failure::unless(found == answer, answer, found)
 }
 
 #[then(expr = "the service binding {string} has exactly four words in its Secret")]
@@ -133,11 +129,11 @@ async fn four_words(world: &mut World, binding: String) -> Result<(), Failure> {
     let is_plain = |word: &str, length| word.len() == length && word.bytes().all(|byte| byte.is_ascii_alphanumeric());
     let suffix = words.get("username").and_then(|name| name.strip_prefix("a8s-sb-")).unwrap_or_default();
     let password = words.get("password").map(String::as_str).unwrap_or_default();
-    if keys == ["database", "instance_service", "password", "username"] && is_plain(suffix, 9) && is_plain(password, 32)
-    {
-        return Ok(());
-    }
-    Err(Failure::unexpected("four words as of the reference", format!("{keys:?}, a name with the suffix {suffix:?}")))
+    let are_right = keys == ["database", "instance_service", "password", "username"]
+        && is_plain(suffix, 9)
+        && is_plain(password, 32);
+    let found = format!("{keys:?}, a name with the suffix {suffix:?}");
+    Failure::unless(are_right, "four words as of the reference", found)
 }
 
 #[then(expr = "the service binding {string} has the events {string}")]
@@ -401,10 +397,8 @@ async fn private_url(world: &mut World) -> Result<(), Failure> {
     let user = connected.url.trim_start_matches("postgresql://").split('@').next().unwrap_or_default();
     let passfile = connected.passfile.as_ref().ok_or(Failure::Missing("passfile"))?;
     let mode = fs_err::metadata(passfile)?.permissions().mode() & 0o777;
-    if mode == 0o600 && !user.contains(':') {
-        return Ok(());
-    }
-    Err(Failure::unexpected("a name without a password, and mode 600", format!("{user}, {mode:o}")))
+    let is_private = mode == 0o600 && !user.contains(':');
+    Failure::unless(is_private, "a name without a password, and mode 600", format!("{user}, {mode:o}"))
 }
 
 #[when("I interrupt it")]
@@ -432,7 +426,7 @@ async fn dead(world: &mut World) -> Result<(), Failure> {
     }
     let output = psql(connected, "SELECT 1").await?;
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
-    if said.contains("refused") { Ok(()) } else { Err(Failure::unexpected("a refused connection", said)) }
+    Failure::unless(said.contains("refused"), "a refused connection", said)
 }
 
 #[then(expr = "{string} soon answers {string} with {string}")]

@@ -48,7 +48,7 @@ async fn value_of_type(world: &mut World, what: String, pointer: String) -> Resu
         "a text" => found.and_then(Value::as_str).is_some_and(|text| !text.is_empty()),
         _ => found.is_none(),
     };
-    if right { Ok(()) } else { Err(Failure::unexpected(format!("{what} at {pointer}"), document.to_string())) }
+    Failure::unless(right, format!("{what} at {pointer}"), document)
 }
 
 /// No value of any Secret of the namespace, except words that are no secret.

@@ -40,7 +40,7 @@ async fn recording_cluster(world: &mut World) -> Result<(), Failure> {
 async fn nothing(world: &mut World) -> Result<(), Failure> {
     world.adopt_default_namespace();
     let entries = fs_err::read_dir(&world.surroundings.home)?.count();
-    if entries == 0 { Ok(()) } else { Err(Failure::unexpected("an empty home", format!("{entries} files"))) }
+    Failure::unless(entries == 0, "an empty home", format!("{entries} files"))
 }
 
 #[when("I create a cluster")]
@@ -183,26 +183,21 @@ async fn answers(world: &mut World) -> Result<(), Failure> {
 
 #[then(expr = "the current context is {string}")]
 async fn current_context(world: &mut World, name: String) -> Result<(), Failure> {
-    let kubeconfig = Kubeconfig::read_from(&world.surroundings.kubeconfig)?;
-    if kubeconfig.current_context.as_deref() == Some(name.as_str()) {
-        return Ok(());
-    }
-    Err(Failure::unexpected(format!("current context {name}"), format!("{:?}", kubeconfig.current_context)))
+    let found = Kubeconfig::read_from(&world.surroundings.kubeconfig)?.current_context;
+    Failure::unless(found.as_ref() == Some(&name), format!("current context {name}"), format!("{found:?}"))
 }
 
 #[then(expr = "the kubeconfig has the context {string}")]
 async fn has_context(world: &mut World, name: String) -> Result<(), Failure> {
-    let kubeconfig = Kubeconfig::read_from(&world.surroundings.kubeconfig)?;
-    if kubeconfig.contexts.iter().any(|context| context.name == name) {
-        return Ok(());
-    }
-    Err(Failure::unexpected(format!("context {name}"), format!("{:?}", kubeconfig.contexts)))
+    let found = Kubeconfig::read_from(&world.surroundings.kubeconfig)?.contexts;
+    let is_there = found.iter().any(|context| context.name == name);
+    Failure::unless(is_there, format!("context {name}"), format!("{found:?}"))
 }
 
 #[then(expr = "the kubeconfig says nothing of {string}")]
 async fn no_context(world: &mut World, name: String) -> Result<(), Failure> {
     let text = std::fs::read_to_string(&world.surroundings.kubeconfig).unwrap_or_default();
-    if text.contains(&name) { Err(Failure::unexpected(format!("nothing of {name}"), text)) } else { Ok(()) }
+    Failure::unless(!text.contains(&name), format!("nothing of {name}"), text)
 }
 
 #[then("nothing of the cluster is left")]

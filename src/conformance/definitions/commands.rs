@@ -84,16 +84,13 @@ async fn fails(world: &mut World, code: i32) -> Result<(), Failure> {
 #[then("the command fails")]
 async fn fails_somehow(world: &mut World) -> Result<(), Failure> {
     let outcome = world.last()?;
-    if outcome.code() > 0 { Ok(()) } else { Err(Failure::unexpected("an exit code above 0", outcome.transcript())) }
+    Failure::unless(outcome.code() > 0, "an exit code above 0", outcome.transcript())
 }
 
 #[then(expr = "it took less than {int} second(s)")]
 async fn took_less(world: &mut World, seconds: u64) -> Result<(), Failure> {
     let outcome = world.last()?;
-    if outcome.took < Duration::from_secs(seconds) {
-        return Ok(());
-    }
-    Err(Failure::unexpected(format!("less than {seconds} s"), outcome.transcript()))
+    Failure::unless(outcome.took < Duration::from_secs(seconds), format!("less than {seconds} s"), outcome.transcript())
 }
 
 #[then(expr = "standard output says {string}")]
@@ -114,20 +111,14 @@ async fn error_says(world: &mut World, text: String) -> Result<(), Failure> {
 async fn error_does_not_say(world: &mut World, text: String) -> Result<(), Failure> {
     let text = world.expand(&text);
     let outcome = world.last()?;
-    if outcome.stderr.contains(&text) {
-        return Err(Failure::unexpected(format!("no {text:?} on standard error"), outcome.transcript()));
-    }
-    Ok(())
+    Failure::unless(!outcome.stderr.contains(&text), format!("no {text:?} on standard error"), outcome.transcript())
 }
 
 #[then(expr = "standard output does not say {string}")]
 async fn output_does_not_say(world: &mut World, text: String) -> Result<(), Failure> {
     let text = world.expand(&text);
     let outcome = world.last()?;
-    if outcome.stdout.contains(&text) {
-        return Err(Failure::unexpected(format!("no {text:?} on standard output"), outcome.transcript()));
-    }
-    Ok(())
+    Failure::unless(!outcome.stdout.contains(&text), format!("no {text:?} on standard output"), outcome.transcript())
 }
 
 #[then(regex = r"^standard output matches `(.+)`$")]
@@ -136,39 +127,30 @@ async fn output_matches(world: &mut World, pattern: String) -> Result<(), Failur
     let pattern = pattern.replace("\\n", "\n");
     let lines: Vec<&str> = pattern.split('\n').collect();
     let found: Vec<&str> = outcome.stdout.lines().map(str::trim).collect();
-    if found.windows(lines.len()).any(|window| window.iter().zip(&lines).all(|(found, wanted)| found.ends_with(wanted)))
-    {
-        return Ok(());
-    }
-    Err(Failure::unexpected(format!("lines that end with {lines:?}"), outcome.transcript()))
+    let is_match = |window: &[&str]| window.iter().zip(&lines).all(|(found, wanted)| found.ends_with(wanted));
+    let is_there = found.windows(lines.len()).any(is_match);
+    Failure::unless(is_there, format!("lines that end with {lines:?}"), outcome.transcript())
 }
 
 #[then(expr = "standard output is {string}")]
 async fn output_is(world: &mut World, text: String) -> Result<(), Failure> {
     let text = world.expand(&text);
     let outcome = world.last()?;
-    if outcome.stdout.trim_end_matches('\n') == text {
-        return Ok(());
-    }
-    Err(Failure::unexpected(format!("{text:?} on standard output"), outcome.transcript()))
+    let is_so = outcome.stdout.trim_end_matches('\n') == text;
+    Failure::unless(is_so, format!("{text:?} on standard output"), outcome.transcript())
 }
 
 #[then("nothing is on standard output")]
 async fn output_is_empty(world: &mut World) -> Result<(), Failure> {
     let outcome = world.last()?;
-    if outcome.stdout.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::unexpected("nothing on standard output", outcome.transcript()))
+    Failure::unless(outcome.stdout.is_empty(), "nothing on standard output", outcome.transcript())
 }
 
 #[then("standard output ends without a newline")]
 async fn output_without_newline(world: &mut World) -> Result<(), Failure> {
     let outcome = world.last()?;
-    if !outcome.stdout.is_empty() && !outcome.stdout.ends_with('\n') {
-        return Ok(());
-    }
-    Err(Failure::unexpected("a last line without newline", outcome.transcript()))
+    let is_so = !outcome.stdout.is_empty() && !outcome.stdout.ends_with('\n');
+    Failure::unless(is_so, "a last line without newline", outcome.transcript())
 }
 
 #[then("standard output is one JSON document")]
@@ -221,8 +203,5 @@ async fn ends_with_finding(world: &mut World, name: String) -> Result<(), Failur
 }
 
 fn contains(text: &str, wanted: &str, place: &str, outcome: &command::Outcome) -> Result<(), Failure> {
-    if text.contains(wanted) {
-        return Ok(());
-    }
-    Err(Failure::unexpected(format!("{wanted:?} on {place}"), outcome.transcript()))
+    Failure::unless(text.contains(wanted), format!("{wanted:?} on {place}"), outcome.transcript())
 }

@@ -39,13 +39,13 @@ async fn remember(world: &mut World, instance: String) -> Result<(), Failure> {
 async fn is_same(world: &mut World, instance: String) -> Result<(), Failure> {
     let found = content(&login(world, &instance).await?).await?;
     let expected = world.notes.get(&format!("content of {instance}")).ok_or(Failure::Missing("content"))?;
-    if found == *expected { Ok(()) } else { Err(Failure::unexpected(expected, found)) }
+    Failure::unless(found == *expected, expected, found)
 }
 
 #[then(expr = "the pod of {string} is the same as before")]
 async fn same_pod(world: &mut World, instance: String) -> Result<(), Failure> {
     let (found, before) = pods_of(world, world.namespace(), &instance).await?;
-    if found == before { Ok(()) } else { Err(Failure::unexpected(before, found)) }
+    Failure::unless(found == before, before, found)
 }
 
 #[when(regex = r#"^I remember the pod of "([^"]+)"(?: in the namespace "([^"]+)")?$"#)]
@@ -58,7 +58,7 @@ async fn remember_pod(world: &mut World, instance: String, namespace: String) ->
 #[then(regex = r#"^the pod of "([^"]+)"(?: in the namespace "([^"]+)")? is another than before$"#)]
 async fn other_pod(world: &mut World, instance: String, namespace: String) -> Result<(), Failure> {
     let (found, before) = pods_of(world, &world.namespace_or_own(&namespace), &instance).await?;
-    if found != before { Ok(()) } else { Err(Failure::unexpected(format!("another pod of {instance}"), found)) }
+    Failure::unless(found != before, format!("another pod of {instance}"), found)
 }
 
 /// The pod that is there now and the one that is remembered.
@@ -102,7 +102,7 @@ async fn forward(world: &mut World, instance: String) -> Result<(), Failure> {
 async fn forwarded(world: &mut World, sql: String, answer: String) -> Result<(), Failure> {
     let login = world.forward.clone().ok_or(Failure::Missing("port-forward"))?;
     let found = postgres::ask(&login, DATABASE, &sql).await?.join("\n");
-    if found == answer { Ok(()) } else { Err(Failure::unexpected(answer, found)) }
+    Failure::unless(found == answer, answer, found)
 }
 
 /// The server sees it come from its own pod.

@@ -138,7 +138,7 @@ async fn give(
 /// Orders that are all refused put nothing into disorder.
 fn enough(taken: usize, given: usize) -> Result<(), Failure> {
     let least = given / TAKEN;
-    if taken >= least { Ok(()) } else { Err(Failure::unexpected(format!("{least} orders taken"), taken.to_string())) }
+    Failure::unless(taken >= least, format!("{least} orders taken"), taken)
 }
 
 #[when(expr = "{int} orders are given at random, {int} at a time, from the seed {int}")]

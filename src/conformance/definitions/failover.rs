@@ -169,10 +169,7 @@ async fn kill_within_restores(
         members::roles(world, name.clone(), standbys).await?;
         members::all_answer(world, name.clone(), format!("SELECT value FROM {table}"), value.clone()).await?;
     }
-    if hits == times {
-        return Ok(());
-    }
-    Err(Failure::unexpected(format!("{times} kills within a restore"), hits.to_string()))
+    Failure::unless(hits == times, format!("{times} kills within a restore"), hits)
 }
 
 #[when(expr = "the {word} of the primary of {string} is killed {int} times, each time it acknowledges rows again")]
@@ -377,11 +374,8 @@ async fn fail_over_to(world: &mut World, name: String, member: String) -> Result
 #[then(expr = "the ledger of {string} is complete")]
 async fn complete(world: &mut World, name: String) -> Result<(), Failure> {
     recovered(world).await?;
-    let verdict = close(world, &name).await?;
-    if verdict.lost.is_empty() {
-        return Ok(());
-    }
-    Err(Failure::unexpected("every acknowledged row", format!("{} are lost: {:?}", verdict.lost.len(), verdict.lost)))
+    let lost = close(world, &name).await?.lost;
+    Failure::unless(lost.is_empty(), "every acknowledged row", format!("{} are lost: {lost:?}", lost.len()))
 }
 
 /// The longest time without a row is known only when rows are acknowledged again.
@@ -400,19 +394,14 @@ async fn recovered(world: &World) -> Result<(), Failure> {
 #[then(expr = "no row of the ledger waited longer than {int} seconds")]
 async fn waited(world: &mut World, seconds: u64) -> Result<(), Failure> {
     let longest = world.longest_gap.ok_or(Failure::Missing("ledger that has been read"))?;
-    if longest <= Duration::from_secs(seconds) {
-        return Ok(());
-    }
-    Err(Failure::unexpected(format!("at most {seconds} s without a row"), format!("{longest:.1?}")))
+    let is_so = longest <= Duration::from_secs(seconds);
+    Failure::unless(is_so, format!("at most {seconds} s without a row"), format!("{longest:.1?}"))
 }
 
 #[then(expr = "the ledger of {string} reports lost rows")]
 async fn incomplete(world: &mut World, name: String) -> Result<(), Failure> {
     let verdict = close(world, &name).await?;
-    if verdict.lost.is_empty() {
-        return Err(Failure::unexpected("a loss, which the ledger has to see", format!("{verdict:?}")));
-    }
-    Ok(())
+    Failure::unless(!verdict.lost.is_empty(), "a loss, which the ledger has to see", format!("{verdict:?}"))
 }
 
 async fn close(world: &mut World, name: &str) -> Result<postgres::ledger::Verdict, Failure> {
@@ -492,7 +481,7 @@ async fn is_rewound(world: &mut World, name: String) -> Result<(), Failure> {
 #[then(expr = "the member {string} is the primary of {string}")]
 async fn this_one(world: &mut World, member: String, name: String) -> Result<(), Failure> {
     let found = primary_of(&pods(world, &name).await?);
-    if found.as_ref() == Ok(&member) { Ok(()) } else { Err(Failure::unexpected(member, format!("{found:?}"))) }
+    Failure::unless(found.as_ref() == Ok(&member), member, format!("{found:?}"))
 }
 
 #[then(expr = "the primary of {string} stays the same for {int} seconds")]

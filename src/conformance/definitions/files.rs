@@ -113,7 +113,7 @@ fn quoted(text: &str) -> String {
 #[then(expr = "there is a file {string}")]
 async fn exists(world: &mut World, path: String) -> Result<(), Failure> {
     let path = world.surroundings.home.join(world.expand(&path));
-    if path.exists() { Ok(()) } else { Err(Failure::unexpected(path.display().to_string(), "nothing there")) }
+    Failure::unless(path.exists(), path.display().to_string(), "nothing there")
 }
 
 /// Wherever below it they are: folders of namespaces have random names.
@@ -122,7 +122,7 @@ async fn files_below(world: &mut World, folder: String, names: String) -> Result
     let mut found = below(&world.surroundings.home.join(world.expand(&folder)), &[]);
     found.retain(|path| path.metadata().is_ok_and(|file| file.len() > 0));
     let missing: Vec<&str> = names.split(", ").filter(|name| !found.iter().any(|path| path.ends_with(name))).collect();
-    if missing.is_empty() { Ok(()) } else { Err(Failure::unexpected(missing.join(", "), format!("{found:?}"))) }
+    Failure::unless(missing.is_empty(), missing.join(", "), format!("{found:?}"))
 }
 
 #[then(expr = "only the files {string} are below the folder {string}, and no process uses it")]
@@ -130,7 +130,7 @@ async fn only_files(world: &mut World, names: String, folder: String) -> Result<
     let folder = world.surroundings.home.join(world.expand(&folder));
     require_only(&folder, &names)?;
     let processes = inventory::processes_naming(&folder.to_string_lossy());
-    if processes.is_empty() { Ok(()) } else { Err(Failure::unexpected("no process", format!("{processes:?}"))) }
+    Failure::unless(processes.is_empty(), "no process", format!("{processes:?}"))
 }
 
 /// The folder has to be there: of one that was never made, nothing is shown. A folder in it is something that was left,
@@ -139,10 +139,8 @@ fn require_only(folder: &Path, names: &str) -> Result<(), Failure> {
     let there = fs_err::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path()));
     let there = there.collect::<Result<BTreeSet<PathBuf>, _>>()?;
     let wanted: BTreeSet<PathBuf> = names.split(", ").map(|name| folder.join(name)).collect();
-    if there == wanted && there.iter().all(|path| path.is_file()) {
-        return Ok(());
-    }
-    Err(Failure::unexpected(format!("only {names}"), format!("{there:?}")))
+    let are_files = there.iter().all(|path| path.is_file());
+    Failure::unless(there == wanted && are_files, format!("only {names}"), format!("{there:?}"))
 }
 
 /// The files of a folder and of those below it, but for the folders of these names.
@@ -164,31 +162,28 @@ pub(super) fn below(folder: &Path, but: &[&str]) -> Vec<PathBuf> {
 #[then(expr = "there is no file {string}")]
 async fn absent(world: &mut World, path: String) -> Result<(), Failure> {
     let path = world.surroundings.home.join(world.expand(&path));
-    if path.exists() { Err(Failure::unexpected(format!("no {}", path.display()), "one")) } else { Ok(()) }
+    Failure::unless(!path.exists(), format!("no {}", path.display()), "one")
 }
 
 #[then(expr = "the file {string} says {string}")]
 async fn says(world: &mut World, path: String, text: String) -> Result<(), Failure> {
     let text = world.expand(&text);
     let found = read(world, &path)?;
-    if found.contains(&text) { Ok(()) } else { Err(Failure::unexpected(format!("{text:?} in {path}"), found)) }
+    Failure::unless(found.contains(&text), format!("{text:?} in {path}"), found)
 }
 
 #[then(expr = "the file {string} says {string} once")]
 async fn says_once(world: &mut World, path: String, text: String) -> Result<(), Failure> {
     let text = world.expand(&text);
     let found = read(world, &path)?;
-    if found.matches(&text).count() == 1 {
-        return Ok(());
-    }
-    Err(Failure::unexpected(format!("{text:?} once in {path}"), found))
+    Failure::unless(found.matches(&text).count() == 1, format!("{text:?} once in {path}"), found)
 }
 
 #[then(expr = "only its owner may read the file {string}")]
 async fn private(world: &mut World, path: String) -> Result<(), Failure> {
     let path = world.surroundings.home.join(world.expand(&path));
     let mode = fs_err::metadata(&path)?.permissions().mode() & 0o777;
-    if mode & 0o077 == 0 { Ok(()) } else { Err(Failure::unexpected("mode 600", format!("{mode:o}"))) }
+    Failure::unless(mode & 0o077 == 0, "mode 600", format!("{mode:o}"))
 }
 
 fn read(world: &World, path: &str) -> Result<String, Failure> {

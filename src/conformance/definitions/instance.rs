@@ -189,7 +189,7 @@ async fn labels(world: &mut World, kind: String, name: String, what: String, ste
         object.pointer(pointer).cloned().map(serde_json::from_value).transpose()?.unwrap_or_default();
     let wanted: BTreeMap<String, String> =
         rows(step).iter().filter_map(|row| Some((row.first()?.clone(), row.get(1)?.clone()))).collect();
-    if found == wanted { Ok(()) } else { Err(Failure::unexpected(format!("{wanted:?}"), format!("{found:?}"))) }
+    Failure::unless(found == wanted, format!("{wanted:?}"), format!("{found:?}"))
 }
 
 /// Of an object of Kubernetes, null says that a field is not there.
@@ -270,7 +270,7 @@ async fn events(world: &mut World, name: String, step: &Step) -> Result<(), Fail
     let mut wanted: Vec<String> = rows(step).iter().map(|row| world.expand(&row.join(" "))).collect();
     found.sort();
     wanted.sort();
-    if found == wanted { Ok(()) } else { Err(Failure::unexpected(wanted.join("\n"), found.join("\n"))) }
+    Failure::unless(found == wanted, wanted.join("\n"), found.join("\n"))
 }
 
 #[when(expr = "the pod of {string} is deleted")]
@@ -361,10 +361,7 @@ async fn unprivileged(world: &mut World, name: String) -> Result<(), Failure> {
     let server = server.ok_or_else(|| Failure::unexpected("a server", format!("{processes:?}")))?;
     let status = fs_err::read_to_string(format!("/proc/{}/status", server.pid))?;
     let uids = status.lines().find(|line| line.starts_with("Uid:")).unwrap_or_default();
-    if uids.split_whitespace().skip(1).all(|uid| uid != "0") {
-        return Ok(());
-    }
-    Err(Failure::unexpected("a user other than root", uids.to_owned()))
+    Failure::unless(uids.split_whitespace().skip(1).all(|uid| uid != "0"), "a user other than root", uids)
 }
 
 #[when(expr = "I change the parameters of {string}:")]
@@ -445,7 +442,7 @@ async fn deletion_told(world: &mut World, name: String) -> Result<(), Failure> {
 #[then(expr = "the first {word} event of {string} says {string}")]
 async fn first_event(world: &mut World, reason: String, name: String, text: String) -> Result<(), Failure> {
     let found = messages(world, &name, &reason).await?;
-    if found.first() == Some(&text) { Ok(()) } else { Err(Failure::unexpected(text, found.join(", "))) }
+    Failure::unless(found.first() == Some(&text), text, found.join(", "))
 }
 
 async fn messages(world: &World, name: &str, reason: &str) -> Result<Vec<String>, Failure> {

@@ -183,10 +183,8 @@ async fn answer(world: &mut World, verb: &str, path: &str, media: &str, body: Ve
 async fn answered(world: &mut World, code: u16, reason: String, text: String) -> Result<(), Failure> {
     let answer: serde_json::Value = serde_json::from_str(&world.last()?.stdout)?;
     let message = answer["message"].as_str().unwrap_or_default();
-    if answer["code"] == code && answer["reason"] == reason.as_str() && message.contains(&world.expand(&text)) {
-        return Ok(());
-    }
-    Err(Failure::unexpected(format!("{code} {reason}: {text}"), answer.to_string()))
+    let is_so = answer["code"] == code && answer["reason"] == reason.as_str() && message.contains(&world.expand(&text));
+    Failure::unless(is_so, format!("{code} {reason}: {text}"), answer)
 }
 
 /// Waits until a pod says why it does not run.

@@ -18,11 +18,7 @@ const READ: &str = "a9s.test/read";
 #[then(expr = "there are {int} manifests")]
 async fn there_are(world: &mut World, count: usize) -> Result<(), Failure> {
     let found = written(world);
-    if found.len() == count {
-        Ok(())
-    } else {
-        Err(Failure::unexpected(format!("{count} manifests"), format!("{found:?}")))
-    }
+    Failure::unless(found.len() == count, format!("{count} manifests"), format!("{found:?}"))
 }
 
 /// `kubectl` reads YAML 1.1, and we read and write it as 1.2: a text that both read the same has one meaning.

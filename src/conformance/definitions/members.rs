@@ -165,11 +165,7 @@ fn node(pod: &Pod) -> Option<String> {
 #[then(expr = "the members of {string} are on {int} nodes")]
 async fn on_nodes(world: &mut World, name: String, wanted: usize) -> Result<(), Failure> {
     let nodes: BTreeSet<String> = pods(world, &name).await?.iter().filter_map(node).collect();
-    if nodes.len() == wanted {
-        Ok(())
-    } else {
-        Err(Failure::unexpected(format!("{wanted} nodes"), format!("{nodes:?}")))
-    }
+    Failure::unless(nodes.len() == wanted, format!("{wanted} nodes"), format!("{nodes:?}"))
 }
 
 #[then(expr = "{string} soon has no member")]
@@ -216,10 +212,8 @@ async fn identifiers(world: &mut World, name: String, other: String) -> Result<(
         all
     };
     let (own, others) = (of(&name), of(&other));
-    if own.len() == 1 && others.len() == 1 && own != others {
-        return Ok(());
-    }
-    Err(Failure::unexpected("one identifier per instance", format!("{found:?}")))
+    let are_different = own.len() == 1 && others.len() == 1 && own != others;
+    Failure::unless(are_different, "one identifier per instance", format!("{found:?}"))
 }
 
 #[then(expr = "the Lease of {string} names its primary, in term {int}")]
@@ -228,10 +222,7 @@ async fn lease(world: &mut World, name: String, term: i32) -> Result<(), Failure
     let leases: Api<Lease> = Api::namespaced(world.client().await?, world.namespace());
     let spec = leases.get(&name).await?.spec.unwrap_or_default();
     let found = (spec.holder_identity.unwrap_or_default(), spec.lease_transitions.unwrap_or_default());
-    if found == (primary.clone(), term) {
-        return Ok(());
-    }
-    Err(Failure::unexpected(format!("{primary} in term {term}"), format!("{found:?}")))
+    Failure::unless(found == (primary.clone(), term), format!("{primary} in term {term}"), format!("{found:?}"))
 }
 
 #[then(expr = "the volumes of {string} soon have {string}")]

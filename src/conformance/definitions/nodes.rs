@@ -123,7 +123,7 @@ fn undo_with(world: &mut World, lines: &[String]) -> Result<(), Failure> {
 async fn nothing_left(_: &mut World) -> Result<(), Failure> {
     let cluster = existing()?;
     let left = tokio::task::spawn_blocking(move || nodes::left(cluster)).await.map_err(std::io::Error::from)??;
-    if left.is_empty() { Ok(()) } else { Err(Failure::unexpected("nodes as they were", left.join(", "))) }
+    Failure::unless(left.is_empty(), "nodes as they were", left.join(", "))
 }
 
 /// Waits until all nodes are under disk pressure, or none is.

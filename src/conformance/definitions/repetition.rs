@@ -38,7 +38,7 @@ async fn twice_at_once(world: &mut World, line: String) -> Result<(), Failure> {
 #[then("the program has sent no changing request")]
 async fn no_change(world: &mut World) -> Result<(), Failure> {
     let changes = world.changes_by_last_command().await?;
-    if changes.is_empty() { Ok(()) } else { Err(Failure::unexpected("no changing request", changes.join("\n"))) }
+    Failure::unless(changes.is_empty(), "no changing request", changes.join("\n"))
 }
 
 #[then("the program has sent no request beside those for its objects and its watches")]

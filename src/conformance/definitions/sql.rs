@@ -131,11 +131,7 @@ async fn answers_with(world: &World, namespace: &str, instance: &str, sql: &str,
         }
     })
     .await??;
-    if found == answer {
-        Ok(())
-    } else {
-        Err(Failure::unexpected(format!("{answer:?} for {sql}"), format!("{found:?}")))
-    }
+    Failure::unless(found == answer, format!("{answer:?} for {sql}"), format!("{found:?}"))
 }
 
 #[then(expr = "{string} refuses a wrong password")]
@@ -182,14 +178,14 @@ async fn settings(world: &mut World, instance: String, step: &Step) -> Result<()
 async fn nothing_uploaded(world: &mut World, instance: String) -> Result<(), Failure> {
     let listing = in_pod(world, &instance, &["ls", "-A", "/tmp"]).await?;
     let left: Vec<&str> = listing.lines().filter(|name| name.contains("sql")).collect();
-    if left.is_empty() { Ok(()) } else { Err(Failure::unexpected("no uploaded file", listing)) }
+    Failure::unless(left.is_empty(), "no uploaded file", listing)
 }
 
 #[then(expr = "the uploaded file is still in the pod of {string}")]
 async fn still_uploaded(world: &mut World, instance: String) -> Result<(), Failure> {
     let listing = in_pod(world, &instance, &["ls", "-A", "/tmp"]).await?;
     let left = listing.lines().any(|name| name.contains("sql"));
-    if left { Ok(()) } else { Err(Failure::unexpected("the uploaded file", listing)) }
+    Failure::unless(left, "the uploaded file", listing)
 }
 
 /// The standard output of a command in the container of the server. One that fails has looked at nothing.

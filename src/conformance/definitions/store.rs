@@ -48,7 +48,7 @@ async fn put(world: &mut World, key: String, text: String) -> Result<(), Failure
 #[then(expr = "the object {string} is {string}")]
 async fn is(world: &mut World, key: String, text: String) -> Result<(), Failure> {
     let found = get(world, &key).await?;
-    if found == text { Ok(()) } else { Err(Failure::unexpected(text, found)) }
+    Failure::unless(found == text, text, found)
 }
 
 /// Its address is `{store}`, and the keys are in the environment.
@@ -94,7 +94,7 @@ async fn has_backups(world: &mut World, count: usize, instance: String) -> Resul
     let found = client(world, None).await?.list(&format!("{}/{instance}", world.namespace())).await;
     let found = found.map_err(|error| Failure::unexpected("objects", error.to_string()))?;
     let whole: Vec<&str> = found.iter().filter_map(|entry| entry.key.strip_suffix("/manifest.json")).collect();
-    if whole.len() == count { Ok(()) } else { Err(Failure::unexpected(count.to_string(), format!("{whole:?}"))) }
+    Failure::unless(whole.len() == count, count.to_string(), format!("{whole:?}"))
 }
 
 #[then("the object store takes and gives objects")]
@@ -142,10 +142,8 @@ fn remembered_key(world: &World) -> Result<&str, Failure> {
 async fn compare_key(world: &mut World, which: String) -> Result<(), Failure> {
     // Not even a key of a test is shown.
     let is_same = settings(world).await?.credentials.secret_key == remembered_key(world)?;
-    match is_same == (which == "the") {
-        true => Ok(()),
-        false => Err(Failure::unexpected(format!("{which} remembered one"), if is_same { "it" } else { "another" })),
-    }
+    let found = if is_same { "it" } else { "another" };
+    Failure::unless(is_same == (which == "the"), format!("{which} remembered one"), found)
 }
 
 #[then(expr = "the object store refuses the access key {string} with {string}")]
@@ -176,10 +174,8 @@ async fn remember(world: &mut World) -> Result<(), Failure> {
 
 fn compare(world: &World, found: &[u8]) -> Result<(), Failure> {
     // Not even a password of a test is shown.
-    match world.notes.get(PASSWORD).map(String::as_bytes) == Some(found) {
-        true => Ok(()),
-        false => Err(Failure::unexpected("the remembered password", "another")),
-    }
+    let is_same = world.notes.get(PASSWORD).map(String::as_bytes) == Some(found);
+    Failure::unless(is_same, "the remembered password", "another")
 }
 
 #[then("the encryption password of the stack is the remembered one")]
