@@ -15,7 +15,7 @@ thread_local! {
 }
 
 /// A caller other than the system.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Caller {
     /// All variables.
     pub variables: Vec<(OsString, OsString)>,
@@ -145,7 +145,7 @@ mod tests {
             variables: vec![("HOME".into(), "/nowhere".into()), ("A".into(), "1".into()), ("A".into(), "2".into())],
             directory: PathBuf::from("/somewhere"),
             program: PathBuf::from("/bin/true"),
-            said: RefCell::default(),
+            ..Caller::default()
         };
         let (seen, said) = instead(caller, || {
             write(b"out").unwrap();

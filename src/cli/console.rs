@@ -166,15 +166,11 @@ pub fn unwritable(error: &std::io::Error) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use super::*;
     use crate::caller::Caller;
 
     fn written(work: impl FnOnce(&Console)) -> Value {
-        let (directory, program) = ("/".into(), "/bin/true".into());
-        let caller = Caller { variables: Vec::new(), directory, program, said: RefCell::default() };
-        let said = caller::instead(caller, || work(&Console::new(Some(Format::Json)))).1;
+        let said = caller::instead(Caller::default(), || work(&Console::new(Some(Format::Json)))).1;
         serde_json::from_slice(&said.stdout).unwrap()
     }
 

@@ -30,8 +30,6 @@ pub fn escaped(document: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
-
     use serde_json::{Value, json};
 
     use super::*;
@@ -45,9 +43,7 @@ mod tests {
     const SHOWN: &str = "a\u{fffd}]52;c;eA==\u{fffd}\u{fffd}31m\tb\n\u{fffd}c\u{fffd}\u{fffd}d é ⚠️\n";
 
     fn said(work: impl FnOnce()) -> Said {
-        let (directory, program) = ("/".into(), "/bin/true".into());
-        let caller = Caller { variables: Vec::new(), directory, program, said: RefCell::default() };
-        instead(caller, work).1
+        instead(Caller::default(), work).1
     }
 
     #[test]

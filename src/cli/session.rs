@@ -345,7 +345,6 @@ fn within(limit: Duration, work: impl FnOnce() + Send + 'static) {
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
     use std::future::pending;
     use std::time::Instant;
 
@@ -357,8 +356,7 @@ mod tests {
     fn a_variable_names_the_provider_and_an_empty_one_none() {
         let named = |value: &str| {
             let variables = vec![("HOME".into(), "/nowhere".into()), (PROVIDER.into(), value.into())];
-            let (directory, program) = ("/".into(), "/bin/true".into());
-            let caller = Caller { variables, directory, program, said: RefCell::default() };
+            let caller = Caller { variables, ..Caller::default() };
             let global = Global { yes: false, verbose: false, show_commands: false, output: None };
             let look = || {
                 let session = Session::silent(global, Cancel::new());

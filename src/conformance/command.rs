@@ -1,6 +1,5 @@
 //! Runs programs as a person would, in surroundings of the scenario's own, and keeps all they said.
 
-use std::cell::RefCell;
 use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -231,7 +230,7 @@ async fn in_process(longest: Duration, surroundings: &Surroundings, words: &[&st
     let started = Instant::now();
     let command = tokio::task::spawn_blocking(move || {
         let program = Stage::get().program.clone();
-        let caller = Caller { variables, directory, program, said: RefCell::default() };
+        let caller = Caller { variables, directory, program, ..Caller::default() };
         caller::instead(caller, || crate::cli::run_in_process(&words))
     });
     let Ok(ended) = tokio::time::timeout(longest, command).await else { return Err(too_long(longest, &line, "")) };

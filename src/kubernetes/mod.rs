@@ -225,7 +225,6 @@ pub fn is_before(version: &Info, minor: u32) -> bool {
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use std::cell::RefCell;
     use std::path::Path;
 
     use super::*;
@@ -266,12 +265,7 @@ pub(crate) mod tests {
             path
         };
         let list = std::env::join_paths([file("one", ""), file("two", "theirs"), file("three", "others")]).unwrap();
-        let caller = Caller {
-            variables: vec![("KUBECONFIG".into(), list)],
-            directory: PathBuf::new(),
-            program: PathBuf::new(),
-            said: RefCell::default(),
-        };
+        let caller = Caller { variables: vec![("KUBECONFIG".into(), list)], ..Caller::default() };
         let (read, _) = instead(caller, || Target::default().read().unwrap());
         assert_eq!(read.current_context.as_deref(), Some("theirs"));
     }

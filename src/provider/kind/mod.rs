@@ -561,7 +561,6 @@ fn remarks(cluster: &ClusterName, nodes: &[Container], wanted: &Options) -> Vec<
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
     use std::sync::Arc;
 
     use rstest::rstest;
@@ -655,12 +654,7 @@ mod tests {
     fn where_kind_is_told_to_use_another_engine_docker_is_not_asked(#[case] engine: &str, #[case] is_refused: bool) {
         let directory = tempfile::tempdir().unwrap();
         let kind = recorded(directory.path());
-        let caller = Caller {
-            variables: vec![(ENGINE.into(), engine.into())],
-            directory: PathBuf::new(),
-            program: PathBuf::new(),
-            said: RefCell::default(),
-        };
+        let caller = Caller { variables: vec![(ENGINE.into(), engine.into())], ..Caller::default() };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let (listed, _) = instead(caller, || runtime.block_on(kind.list()));
         assert_eq!(listed.err().map(|finding| finding.id), is_refused.then_some(Id::ProviderUnsupported));
