@@ -51,14 +51,8 @@ async fn create(world: &mut World) -> Result<(), Failure> {
 
 #[given(expr = "a cluster named {string}")]
 async fn named(world: &mut World, name: String) -> Result<(), Failure> {
-    create_named(world, name).await?;
-    world.last()?.require_success()
-}
-
-#[when(expr = "I create a cluster named {string}")]
-async fn create_named(world: &mut World, name: String) -> Result<(), Failure> {
     world.adopt_default_namespace();
-    world.a9s(&["create", "cluster", "a8s", "--cluster-name", &name, "--yes"]).await.map(drop)
+    world.a9s(&["create", "cluster", "a8s", "--cluster-name", &name, "--yes"]).await?.require_success()
 }
 
 #[when(expr = "I create the clusters {string}, {string} and {string} at once")]
