@@ -8,7 +8,7 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use futures::StreamExt;
 use futures::future::try_join_all;
-use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet, StatefulSet};
+use k8s_openapi::api::apps::v1::ReplicaSet;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -200,50 +200,31 @@ pub(super) fn has_failed(there: &DynamicObject) -> bool {
 /// # Errors
 /// It is a Job that has failed.
 fn judge(wanted: &DynamicObject, there: Option<&DynamicObject>) -> Result<Progress, Finding> {
-    fn typed<K: serde::de::DeserializeOwned>(there: Option<&DynamicObject>) -> Option<K> {
-        serde_json::to_value(there?).and_then(serde_json::from_value).ok()
+    let (kind, name) = (objects::kind(wanted), wanted.name_any());
+    let Some(there) = there else { return Ok(Progress::Waits(format!("the {kind} {name} is not there"))) };
+    match kind {
+        "Job" => of_job(&name, there),
+        "StatefulSet" => Ok(of_pods(kind, &name, there, "ready")),
+        _ => Ok(of_pods(kind, &name, there, "available")),
     }
-    let name = wanted.name_any();
-    Ok(match objects::kind(wanted) {
-        "Job" => return of_job(&name, typed(there).as_ref()),
-        "StatefulSet" => of_stateful_set(&name, typed(there).as_ref()),
-        _ => of_deployment(&name, typed(there).as_ref()),
-    })
 }
 
-fn of_deployment(name: &str, there: Option<&Deployment>) -> Progress {
-    let Some(deployment) = there else {
-        return Progress::Waits(format!("the Deployment {name} is not there"));
-    };
-    let wanted = deployment.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let status = deployment.status.clone().unwrap_or_default();
-    let seen = status.observed_generation >= deployment.metadata.generation;
-    let all = [status.updated_replicas, status.available_replicas, status.replicas];
-    if seen && all.iter().all(|count| count.unwrap_or(0) == wanted) {
+/// How far something is whose pods should all be new, and `ready` or `available`.
+fn of_pods(kind: &str, name: &str, there: &DynamicObject, good: &str) -> Progress {
+    let status = &there.data["status"];
+    let count = |field: &str| status[field].as_i64().unwrap_or(0);
+    let wanted = there.data["spec"]["replicas"].as_i64().unwrap_or(1);
+    let is_seen = status["observedGeneration"].as_i64() >= there.metadata.generation;
+    let so_far = count(&format!("{good}Replicas"));
+    if is_seen && [count("updatedReplicas"), so_far, count("replicas")] == [wanted; 3] {
         return Progress::Done;
     }
-    let available = status.available_replicas.unwrap_or(0);
-    Progress::Waits(format!("{available} of {wanted} pods of the Deployment {name} are available"))
+    Progress::Waits(format!("{so_far} of {wanted} pods of the {kind} {name} are {good}"))
 }
 
-fn of_stateful_set(name: &str, there: Option<&StatefulSet>) -> Progress {
-    let Some(set) = there else {
-        return Progress::Waits(format!("the StatefulSet {name} is not there"));
-    };
-    let wanted = set.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(1);
-    let status = set.status.clone().unwrap_or_default();
-    let seen = status.observed_generation >= set.metadata.generation;
-    let all = [status.updated_replicas, status.ready_replicas, Some(status.replicas)];
-    if seen && all.iter().all(|count| count.unwrap_or(0) == wanted) {
-        return Progress::Done;
-    }
-    let ready = status.ready_replicas.unwrap_or(0);
-    Progress::Waits(format!("{ready} of {wanted} pods of the StatefulSet {name} are ready"))
-}
-
-fn of_job(name: &str, there: Option<&Job>) -> Result<Progress, Finding> {
-    let Some(job) = there else { return Ok(Progress::Waits(format!("the Job {name} is not there"))) };
-    let conditions = job.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+fn of_job(name: &str, there: &DynamicObject) -> Result<Progress, Finding> {
+    let job = there.clone().try_parse::<Job>().ok();
+    let conditions = job.and_then(|job| job.status?.conditions).unwrap_or_default();
     let has = |kind: &str| conditions.iter().find(|condition| condition.type_ == kind && condition.status == "True");
     if has("Complete").is_some() {
         return Ok(Progress::Done);
@@ -319,18 +300,21 @@ mod tests {
 
     use super::*;
 
-    fn deployment(status: serde_json::Value) -> Deployment {
+    fn workload(kind: &str, status: Value) -> DynamicObject {
         serde_json::from_value(json!({
-            "metadata": {"name": "d", "generation": 2},
-            "spec": {"replicas": 1, "selector": {"matchLabels": {"a": "b"}}, "template": {}},
-            "status": status,
+            "apiVersion": "batch/v1", "kind": kind, "metadata": {"name": "w", "generation": 2},
+            "spec": {"replicas": 1}, "status": status,
         }))
         .unwrap()
     }
 
+    fn judged(there: &DynamicObject) -> Result<Progress, Finding> {
+        judge(there, Some(there))
+    }
+
     #[test]
     fn a_rollout_is_done_when_the_new_pods_are_there_and_the_old_ones_are_gone() {
-        let done = |status| matches!(of_deployment("d", Some(&deployment(status))), Progress::Done);
+        let done = |status| matches!(judged(&workload("Deployment", status)), Ok(Progress::Done));
         let counts = |generation: i64, updated: i32, available: i32, all: i32| {
             json!({
                 "observedGeneration": generation, "updatedReplicas": updated, "availableReplicas": available, "replicas": all,
@@ -357,12 +341,9 @@ mod tests {
 
     #[test]
     fn a_failed_job_is_a_finding_at_once() {
-        let job = |kind: &str| {
-            serde_json::from_value::<Job>(json!({"status": {"conditions": [{"type": kind, "status": "True"}]}}))
-                .unwrap()
-        };
-        assert!(matches!(of_job("j", Some(&job("Complete"))), Ok(Progress::Done)));
-        assert_eq!(of_job("j", Some(&job("Failed"))).err().unwrap().id, Id::JobFailed);
-        assert!(matches!(of_job("j", None), Ok(Progress::Waits(..))));
+        let job = |kind: &str| workload("Job", json!({"conditions": [{"type": kind, "status": "True"}]}));
+        assert!(matches!(judged(&job("Complete")), Ok(Progress::Done)));
+        assert_eq!(judged(&job("Failed")).err().unwrap().id, Id::JobFailed);
+        assert!(matches!(judge(&job("Complete"), None), Ok(Progress::Waits(..))));
     }
 }
