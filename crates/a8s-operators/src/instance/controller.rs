@@ -158,10 +158,7 @@ impl Round<'_> {
         let action = if error.is_some() { Action::requeue(TROUBLE_ROUND) } else { Action::await_change() };
         // What members wait for passes with them.
         let error = error.or_else(|| status::trouble(&pods));
-        let typed: Option<StatefulSet> = stateful_set
-            .and_then(|set| serde_json::to_value(set).ok())
-            .and_then(|set| serde_json::from_value(set).ok());
-        self.tell(api, &instance, &status::status(&instance, typed.as_ref(), error)).await?;
+        self.tell(api, &instance, &status::status(&instance, stateful_set, error)).await?;
         Ok(action)
     }
 
@@ -356,9 +353,7 @@ impl Round<'_> {
         let age = controller::deleted_for(&instance.metadata).unwrap_or_default();
         let refused = self.carry_out(&instance, deletion::plan(&remains)).await?;
         let error = refused.or_else(|| remains.trouble(age));
-        let set = remains.stateful_set.as_ref().and_then(|set| serde_json::to_value(set).ok());
-        let set = set.and_then(|set| serde_json::from_value(set).ok());
-        self.tell(api, &instance, &status::status(&instance, set.as_ref(), error)).await?;
+        self.tell(api, &instance, &status::status(&instance, remains.stateful_set.as_ref(), error)).await?;
         Ok(Action::requeue(deletion::pause(age)))
     }
 

@@ -2,15 +2,15 @@
 
 use super::names::TROUBLE;
 use a8s_api::{Postgresql, PostgresqlStatus};
-use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::Pod;
-use kube::core::PartialObjectMeta;
+use kube::core::{DynamicObject, PartialObjectMeta};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
 
 /// The status of an instance whose StatefulSet is this, and which has this trouble.
-pub fn status(instance: &Postgresql, stateful_set: Option<&StatefulSet>, error: Option<String>) -> PostgresqlStatus {
-    let ready = stateful_set.and_then(|set| set.status.as_ref()?.ready_replicas).unwrap_or(0);
+pub fn status(instance: &Postgresql, stateful_set: Option<&DynamicObject>, error: Option<String>) -> PostgresqlStatus {
+    let ready = stateful_set.and_then(|set| i32::try_from(set.data["status"]["readyReplicas"].as_i64()?).ok());
+    let ready = ready.unwrap_or(0);
     let wanted = instance.spec.replicas();
     let is_ready = sabotage::sabotaged!("status-running-too-early") || ready >= wanted;
     let is_whole = wanted > 0 && is_ready && instance.metadata.deletion_timestamp.is_none();
@@ -56,8 +56,8 @@ mod tests {
     use super::*;
     use a8s_api::PostgresqlSpec;
 
-    fn set(ready: i32) -> StatefulSet {
-        serde_json::from_value(json!({"status": {"replicas": ready, "readyReplicas": ready}})).expect("a set")
+    fn set(ready: i32) -> DynamicObject {
+        serde_json::from_value(json!({"metadata": {}, "status": {"readyReplicas": ready}})).expect("a set")
     }
 
     #[test]
