@@ -12,18 +12,19 @@ use kube::{Resource, ResourceExt};
 use rig::Rig;
 use serde_json::{Value, json};
 
-fn set(namespace: &str, name: &str, spec: Value) -> Value {
+/// The StatefulSet of most tests.
+fn set(spec: Value) -> Value {
     let mut object = json!({
         "apiVersion": "apps/v1",
         "kind": "StatefulSet",
-        "metadata": {"namespace": namespace, "name": name},
+        "metadata": {"namespace": "ns", "name": "db"},
         "spec": {
             "replicas": 2,
-            "serviceName": name,
+            "serviceName": "db",
             "podManagementPolicy": "OrderedReady",
-            "selector": {"matchLabels": {"app": name}},
+            "selector": {"matchLabels": {"app": "db"}},
             "template": {
-                "metadata": {"labels": {"app": name}},
+                "metadata": {"labels": {"app": "db"}},
                 "spec": {"containers": [{"name": "c", "image": "i:1", "ports": [{"name": "pg", "containerPort": 5432}]}]},
             },
             "updateStrategy": {"type": "RollingUpdate", "rollingUpdate": {"partition": 0}},
@@ -37,7 +38,7 @@ fn set(namespace: &str, name: &str, spec: Value) -> Value {
     object
 }
 
-fn config_map(namespace: &str, name: &str, owners: &[&ConfigMap]) -> Value {
+fn config_map(name: &str, owners: &[&ConfigMap]) -> Value {
     let references: Vec<Value> = owners
         .iter()
         .map(|owner| {
@@ -46,12 +47,37 @@ fn config_map(namespace: &str, name: &str, owners: &[&ConfigMap]) -> Value {
         })
         .collect();
     json!({"apiVersion": "v1", "kind": "ConfigMap",
-           "metadata": {"namespace": namespace, "name": name, "ownerReferences": references}})
+           "metadata": {"namespace": "ns", "name": name, "ownerReferences": references}})
+}
+
+fn version(name: &str, served: bool, storage: bool) -> Value {
+    let schema = json!({"openAPIV3Schema": {"type": "object"}});
+    json!({"name": name, "served": served, "storage": storage, "schema": schema})
+}
+
+/// Defines things of these versions; how to reach their definition, and those of the namespace.
+async fn define_things(
+    rig: &Rig,
+    versions: &[Value],
+) -> (Api<CustomResourceDefinition>, ApiResource, Api<DynamicObject>) {
+    let definition = json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "things.example.com"},
+        "spec": {
+            "group": "example.com", "scope": "Namespaced", "names": {"kind": "Thing", "plural": "things"},
+            "versions": versions,
+        },
+    });
+    let definitions: Api<CustomResourceDefinition> = Api::all(rig.client.clone());
+    definitions.create(&PostParams::default(), &serde_json::from_value(definition).unwrap()).await.unwrap();
+    let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("example.com", "v1", "Thing"), "things");
+    let things = Api::namespaced_with(rig.client.clone(), "ns", &kind);
+    (definitions, kind, things)
 }
 
 impl Rig {
-    fn ready(&self, name: &str, replicas: i64) -> bool {
-        self.get("apps", "statefulsets", "ns", name).is_some_and(|set| {
+    fn ready(&self, replicas: i64) -> bool {
+        self.get("apps", "statefulsets", "ns", "db").is_some_and(|set| {
             let status = &set["status"];
             status["replicas"].as_i64() == Some(replicas)
                 && status["readyReplicas"].as_i64().unwrap_or(0) == replicas
@@ -59,9 +85,9 @@ impl Rig {
         })
     }
 
-    async fn patch_set(&self, name: &str, patch: Value) {
+    async fn patch_set(&self, patch: Value) {
         let api = self.api::<StatefulSet>("ns");
-        api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+        api.patch("db", &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
     }
 
     fn uid(&self, resource: &str, name: &str) -> Option<String> {
@@ -90,10 +116,23 @@ impl Rig {
     }
 }
 
-#[tokio::test]
-async fn a_new_namespace_has_its_account_and_the_cluster_its_roles() {
+async fn in_namespace() -> Rig {
     let rig = Rig::start().await;
     rig.namespace("ns").await;
+    rig
+}
+
+/// With the set, whose pods are so many and ready.
+async fn with_set(spec: Value, replicas: i64) -> Rig {
+    let rig = in_namespace().await;
+    rig.create::<StatefulSet>(set(spec)).await;
+    rig.until("the set", || rig.ready(replicas)).await;
+    rig
+}
+
+#[tokio::test]
+async fn a_new_namespace_has_its_account_and_the_cluster_its_roles() {
+    let rig = in_namespace().await;
     rig.until("the CA", || rig.get("", "configmaps", "ns", "kube-root-ca.crt").is_some()).await;
     assert_eq!(rig.get("", "configmaps", "ns", "kube-root-ca.crt").unwrap()["data"]["ca.crt"], "CA");
     let admin = || rig.get("rbac.authorization.k8s.io", "clusterroles", "", "admin").unwrap();
@@ -105,17 +144,16 @@ async fn a_new_namespace_has_its_account_and_the_cluster_its_roles() {
 
 #[tokio::test]
 async fn a_set_comes_up_in_order_with_volumes_and_events() {
-    let rig = Rig::start().await;
-    rig.namespace("ns").await;
+    let rig = in_namespace().await;
     rig.healthy.store(false, Ordering::Relaxed);
-    rig.create::<StatefulSet>(set("ns", "db", json!({}))).await;
+    rig.create::<StatefulSet>(set(json!({}))).await;
     rig.until("db-0 runs", || rig.get("", "pods", "ns", "db-0").is_some_and(|pod| pod["status"]["phase"] == "Running"))
         .await;
     assert_eq!(rig.names("", "pods", "ns"), ["db-0"], "db-1 waits");
     rig.healthy.store(true, Ordering::Relaxed);
     let ready = json!({"status": {"conditions": [{"type": "Ready", "status": "True"}]}});
     rig.api::<Pod>("ns").patch_status("db-0", &PatchParams::default(), &Patch::Merge(&ready)).await.unwrap();
-    rig.until("both are ready", || rig.ready("db", 2)).await;
+    rig.until("both are ready", || rig.ready(2)).await;
 
     let pod = rig.get("", "pods", "ns", "db-1").unwrap();
     assert_eq!(pod["spec"]["nodeName"], "node");
@@ -139,33 +177,27 @@ async fn a_set_comes_up_in_order_with_volumes_and_events() {
 
 #[tokio::test]
 async fn a_set_scales_and_keeps_its_claims() {
-    let rig = Rig::start().await;
-    rig.namespace("ns").await;
-    rig.create::<StatefulSet>(set("ns", "db", json!({"replicas": 1}))).await;
-    rig.until("one", || rig.ready("db", 1)).await;
-    rig.patch_set("db", json!({"spec": {"replicas": 3}})).await;
-    rig.until("three", || rig.ready("db", 3)).await;
+    let rig = with_set(json!({"replicas": 1}), 1).await;
+    rig.patch_set(json!({"spec": {"replicas": 3}})).await;
+    rig.until("three", || rig.ready(3)).await;
     let claim = rig.uid("persistentvolumeclaims", "data-db-2").unwrap();
-    rig.patch_set("db", json!({"spec": {"replicas": 1}})).await;
-    rig.until("one again", || rig.ready("db", 1) && rig.names("", "pods", "ns") == ["db-0"]).await;
-    rig.patch_set("db", json!({"spec": {"replicas": 3}})).await;
-    rig.until("three again", || rig.ready("db", 3)).await;
+    rig.patch_set(json!({"spec": {"replicas": 1}})).await;
+    rig.until("one again", || rig.ready(1) && rig.names("", "pods", "ns") == ["db-0"]).await;
+    rig.patch_set(json!({"spec": {"replicas": 3}})).await;
+    rig.until("three again", || rig.ready(3)).await;
     assert_eq!(rig.uid("persistentvolumeclaims", "data-db-2"), Some(claim));
 }
 
 #[tokio::test]
 async fn claims_go_with_scaling_and_deletion_where_the_policy_says_so() {
-    let rig = Rig::start().await;
-    rig.namespace("ns").await;
     let policy = json!({"persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Delete"}});
-    rig.create::<StatefulSet>(set("ns", "db", policy)).await;
-    rig.until("two", || rig.ready("db", 2)).await;
+    let rig = with_set(policy, 2).await;
     let volume = |claim: &str| {
         let claim = rig.get("", "persistentvolumeclaims", "ns", claim).unwrap();
         claim["spec"]["volumeName"].as_str().unwrap().to_owned()
     };
     let (first, second) = (volume("data-db-0"), volume("data-db-1"));
-    rig.patch_set("db", json!({"spec": {"replicas": 1}})).await;
+    rig.patch_set(json!({"spec": {"replicas": 1}})).await;
     rig.until_gone("persistentvolumeclaims", "data-db-1").await;
     rig.until("its volume is gone", || rig.get("", "persistentvolumes", "", &second).is_none()).await;
     assert!(!rig.volumes.join(&second).exists());
@@ -183,14 +215,10 @@ async fn claims_go_with_scaling_and_deletion_where_the_policy_says_so() {
 
 #[tokio::test]
 async fn a_deleted_pod_comes_back_with_its_claim() {
-    let rig = Rig::start().await;
-    rig.namespace("ns").await;
-    rig.create::<StatefulSet>(set("ns", "db", json!({}))).await;
-    rig.until("two", || rig.ready("db", 2)).await;
+    let rig = with_set(json!({}), 2).await;
     let (pod, claim) = (rig.uid("pods", "db-0"), rig.uid("persistentvolumeclaims", "data-db-0"));
     rig.delete::<Pod>("db-0", &DeleteParams::default()).await;
-    rig.until("another db-0", || rig.uid("pods", "db-0").is_some_and(|uid| Some(uid) != pod) && rig.ready("db", 2))
-        .await;
+    rig.until("another db-0", || rig.uid("pods", "db-0").is_some_and(|uid| Some(uid) != pod) && rig.ready(2)).await;
     assert_eq!(rig.uid("persistentvolumeclaims", "data-db-0"), claim);
     // Whoever deletes the set without anything else keeps the data.
     rig.delete::<StatefulSet>("db", &DeleteParams::default()).await;
@@ -200,15 +228,12 @@ async fn a_deleted_pod_comes_back_with_its_claim() {
 
 #[tokio::test]
 async fn a_new_template_rolls_from_the_highest() {
-    let rig = Rig::start().await;
-    rig.namespace("ns").await;
-    rig.create::<StatefulSet>(set("ns", "db", json!({}))).await;
-    rig.until("two", || rig.ready("db", 2)).await;
+    let rig = with_set(json!({}), 2).await;
     let container = json!({"name": "c", "image": "i:2"});
-    rig.patch_set("db", json!({"spec": {"template": {"spec": {"containers": [container]}}}})).await;
+    rig.patch_set(json!({"spec": {"template": {"spec": {"containers": [container]}}}})).await;
     rig.until("all are new", || {
         let pods = rig.list("", "pods", "ns");
-        rig.ready("db", 2) && pods.iter().all(|pod| pod["spec"]["containers"][0]["image"] == "i:2")
+        rig.ready(2) && pods.iter().all(|pod| pod["spec"]["containers"][0]["image"] == "i:2")
     })
     .await;
     rig.until("the revision is current", || {
@@ -226,13 +251,12 @@ async fn a_new_template_rolls_from_the_highest() {
 
 #[tokio::test]
 async fn endpoints_follow_the_pods() {
-    let rig = Rig::start().await;
-    rig.namespace("ns").await;
+    let rig = in_namespace().await;
     let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": {"namespace": "ns", "name": "db"},
         "spec": {"selector": {"app": "db"}, "ports": [{"name": "pg", "port": 5432, "targetPort": "pg"}]}});
     rig.create::<Service>(service).await;
     rig.until("empty endpoints", || rig.get("", "endpoints", "ns", "db").is_some()).await;
-    rig.create::<StatefulSet>(set("ns", "db", json!({}))).await;
+    rig.create::<StatefulSet>(set(json!({}))).await;
     let addresses = |field: &str| {
         let endpoints = rig.get("", "endpoints", "ns", "db");
         endpoints.and_then(|one| one["subsets"][0][field].as_array().map(Vec::len)).unwrap_or(0)
@@ -260,13 +284,12 @@ async fn endpoints_follow_the_pods() {
 
 #[tokio::test]
 async fn dependents_follow_their_owner_in_the_background() {
-    let rig = Rig::start().await;
-    rig.namespace("ns").await;
-    let owner: ConfigMap = rig.create(config_map("ns", "owner", &[])).await;
-    let other: ConfigMap = rig.create(config_map("ns", "other", &[])).await;
-    let child: ConfigMap = rig.create(config_map("ns", "child", &[&owner])).await;
-    rig.create::<ConfigMap>(config_map("ns", "grandchild", &[&child])).await;
-    rig.create::<ConfigMap>(config_map("ns", "shared", &[&owner, &other])).await;
+    let rig = in_namespace().await;
+    let owner: ConfigMap = rig.create(config_map("owner", &[])).await;
+    let other: ConfigMap = rig.create(config_map("other", &[])).await;
+    let child: ConfigMap = rig.create(config_map("child", &[&owner])).await;
+    rig.create::<ConfigMap>(config_map("grandchild", &[&child])).await;
+    rig.create::<ConfigMap>(config_map("shared", &[&owner, &other])).await;
     rig.delete::<ConfigMap>("owner", &DeleteParams::background()).await;
     rig.until_gone("configmaps", "grandchild").await;
     let owners = || {
@@ -277,23 +300,22 @@ async fn dependents_follow_their_owner_in_the_background() {
     assert!(rig.get("", "configmaps", "ns", "child").is_none());
 
     // An owner of the same name is not the same owner; one that never was, never will be.
-    let again: ConfigMap = rig.create(config_map("ns", "owner", &[])).await;
-    rig.create::<ConfigMap>(config_map("ns", "late", &[&owner])).await;
+    let again: ConfigMap = rig.create(config_map("owner", &[])).await;
+    rig.create::<ConfigMap>(config_map("late", &[&owner])).await;
     rig.until_gone("configmaps", "late").await;
     assert_eq!(rig.uid("configmaps", "owner"), again.uid());
 }
 
 #[tokio::test]
 async fn an_owner_of_an_unknown_kind_is_no_reason_to_delete() {
-    let rig = Rig::start().await;
-    rig.namespace("ns").await;
-    let mut object = config_map("ns", "x", &[]);
+    let rig = in_namespace().await;
+    let mut object = config_map("x", &[]);
     object["metadata"]["ownerReferences"] =
         json!([{"apiVersion": "example.com/v1", "kind": "Thing", "name": "t", "uid": "u"}]);
     rig.create::<ConfigMap>(object).await;
     // Something that is collected after it was looked at.
-    let owner: ConfigMap = rig.create(config_map("ns", "owner", &[])).await;
-    rig.create::<ConfigMap>(config_map("ns", "child", &[&owner])).await;
+    let owner: ConfigMap = rig.create(config_map("owner", &[])).await;
+    rig.create::<ConfigMap>(config_map("child", &[&owner])).await;
     rig.delete::<ConfigMap>("owner", &DeleteParams::background()).await;
     rig.until_gone("configmaps", "child").await;
     assert!(rig.get("", "configmaps", "ns", "x").is_some());
@@ -301,25 +323,12 @@ async fn an_owner_of_an_unknown_kind_is_no_reason_to_delete() {
 
 #[tokio::test]
 async fn dependents_go_though_the_kind_of_their_owner_is_gone() {
-    let rig = Rig::start().await;
-    rig.namespace("ns").await;
-    let schema = json!({"openAPIV3Schema": {"type": "object"}});
-    let definition = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "things.example.com"},
-        "spec": {
-            "group": "example.com", "scope": "Namespaced", "names": {"kind": "Thing", "plural": "things"},
-            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
-        },
-    });
-    let definitions: Api<CustomResourceDefinition> = Api::all(rig.client.clone());
-    definitions.create(&PostParams::default(), &serde_json::from_value(definition).unwrap()).await.unwrap();
-    let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("example.com", "v1", "Thing"), "things");
-    let things: Api<DynamicObject> = Api::namespaced_with(rig.client.clone(), "ns", &kind);
+    let rig = in_namespace().await;
+    let (definitions, kind, things) = define_things(&rig, &[version("v1", true, true)]).await;
     let thing = DynamicObject::new("owner", &kind).data(json!({}));
     let owner = things.create(&PostParams::default(), &thing).await.unwrap();
     let owned = |name: &str| {
-        let mut object = config_map("ns", name, &[]);
+        let mut object = config_map(name, &[]);
         object["metadata"]["ownerReferences"] =
             json!([{"apiVersion": "example.com/v1", "kind": "Thing", "name": "owner", "uid": owner.uid().unwrap()}]);
         object
@@ -338,10 +347,9 @@ async fn dependents_go_though_the_kind_of_their_owner_is_gone() {
 
 #[tokio::test]
 async fn foreground_deletion_takes_the_dependents_first_and_orphans_stay() {
-    let rig = Rig::start().await;
-    rig.namespace("ns").await;
-    let owner: ConfigMap = rig.create(config_map("ns", "owner", &[])).await;
-    let mut held = config_map("ns", "child", &[&owner]);
+    let rig = in_namespace().await;
+    let owner: ConfigMap = rig.create(config_map("owner", &[])).await;
+    let mut held = config_map("child", &[&owner]);
     held["metadata"]["finalizers"] = json!(["example.com/hold"]);
     rig.create::<ConfigMap>(held).await;
     rig.delete::<ConfigMap>("owner", &DeleteParams::foreground()).await;
@@ -357,8 +365,8 @@ async fn foreground_deletion_takes_the_dependents_first_and_orphans_stay() {
     rig.until_gone("configmaps", "owner").await;
     assert!(rig.get("", "configmaps", "ns", "child").is_none());
 
-    let owner: ConfigMap = rig.create(config_map("ns", "owner", &[])).await;
-    rig.create::<ConfigMap>(config_map("ns", "child", &[&owner])).await;
+    let owner: ConfigMap = rig.create(config_map("owner", &[])).await;
+    rig.create::<ConfigMap>(config_map("child", &[&owner])).await;
     rig.delete::<ConfigMap>("owner", &DeleteParams::orphan()).await;
     rig.until_gone("configmaps", "owner").await;
     let child = rig.get("", "configmaps", "ns", "child").unwrap();
@@ -367,25 +375,19 @@ async fn foreground_deletion_takes_the_dependents_first_and_orphans_stay() {
 
 #[tokio::test]
 async fn a_set_deleted_without_its_pods_finds_them_again() {
-    let rig = Rig::start().await;
-    rig.namespace("ns").await;
-    rig.create::<StatefulSet>(set("ns", "db", json!({}))).await;
-    rig.until("two", || rig.ready("db", 2)).await;
+    let rig = with_set(json!({}), 2).await;
     let pods = (rig.uid("pods", "db-0"), rig.uid("pods", "db-1"));
     rig.delete::<StatefulSet>("db", &DeleteParams::orphan()).await;
     rig.until("the set is gone", || rig.get("apps", "statefulsets", "ns", "db").is_none()).await;
-    rig.create::<StatefulSet>(set("ns", "db", json!({}))).await;
-    rig.until("adopted", || rig.ready("db", 2)).await;
+    rig.create::<StatefulSet>(set(json!({}))).await;
+    rig.until("adopted", || rig.ready(2)).await;
     assert_eq!((rig.uid("pods", "db-0"), rig.uid("pods", "db-1")), pods);
 }
 
 #[tokio::test]
 async fn a_namespace_goes_with_everything_in_it() {
-    let rig = Rig::start().await;
-    rig.namespace("ns").await;
-    rig.create::<StatefulSet>(set("ns", "db", json!({}))).await;
-    rig.until("two", || rig.ready("db", 2)).await;
-    let mut held = config_map("ns", "held", &[]);
+    let rig = with_set(json!({}), 2).await;
+    let mut held = config_map("held", &[]);
     held["metadata"]["finalizers"] = json!(["example.com/hold"]);
     rig.create::<ConfigMap>(held).await;
     let namespaces: Api<Namespace> = Api::all(rig.client.clone());
@@ -406,25 +408,10 @@ async fn a_namespace_goes_with_everything_in_it() {
 
 #[tokio::test]
 async fn objects_of_a_version_that_is_no_longer_served_go_too() {
-    let rig = Rig::start().await;
-    rig.namespace("ns").await;
-    let version = |name: &str, served: bool, storage: bool| {
-        let schema = json!({"openAPIV3Schema": {"type": "object"}});
-        json!({"name": name, "served": served, "storage": storage, "schema": schema})
-    };
-    let definition = json!({
-        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-        "metadata": {"name": "things.example.com"},
-        "spec": {
-            "group": "example.com", "scope": "Namespaced", "names": {"kind": "Thing", "plural": "things"},
-            "versions": [version("v1", true, true), version("v2", true, false)],
-        },
-    });
-    let definitions: Api<CustomResourceDefinition> = Api::all(rig.client.clone());
-    definitions.create(&PostParams::default(), &serde_json::from_value(definition).unwrap()).await.unwrap();
-    let kind = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk("example.com", "v1", "Thing"), "things");
-    let things: Api<DynamicObject> = Api::namespaced_with(rig.client.clone(), "ns", &kind);
-    let owner: ConfigMap = rig.create(config_map("ns", "owner", &[])).await;
+    let rig = in_namespace().await;
+    let versions = [version("v1", true, true), version("v2", true, false)];
+    let (definitions, kind, things) = define_things(&rig, &versions).await;
+    let owner: ConfigMap = rig.create(config_map("owner", &[])).await;
     let mut owned = DynamicObject::new("owned", &kind).data(json!({}));
     owned.owner_references_mut().extend(owner.owner_ref(&()));
     for thing in [owned, DynamicObject::new("other", &kind).data(json!({}))] {
@@ -444,8 +431,7 @@ async fn objects_of_a_version_that_is_no_longer_served_go_too() {
 
 #[tokio::test]
 async fn a_claim_waits_for_its_pod_grows_and_is_protected_while_used() {
-    let rig = Rig::start().await;
-    rig.namespace("ns").await;
+    let rig = in_namespace().await;
     let claim = json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"namespace": "ns", "name": "c"},
         "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Gi"}}}});
     rig.create::<PersistentVolumeClaim>(claim).await;
@@ -472,14 +458,13 @@ async fn a_claim_waits_for_its_pod_grows_and_is_protected_while_used() {
 
 #[tokio::test]
 async fn work_that_was_cut_off_is_finished_after_a_restart() {
-    let mut rig = Rig::start().await;
-    rig.namespace("ns").await;
-    rig.create::<StatefulSet>(set("ns", "db", json!({"replicas": 3}))).await;
+    let mut rig = in_namespace().await;
+    rig.create::<StatefulSet>(set(json!({"replicas": 3}))).await;
     for pods in 1..=2 {
         rig.until("some pods", || rig.names("", "pods", "ns").len() >= pods).await;
         rig = rig.restart().await;
     }
-    rig.until("three", || rig.ready("db", 3)).await;
+    rig.until("three", || rig.ready(3)).await;
     assert_eq!(rig.names("", "persistentvolumes", "").len(), 3);
     rig.delete::<StatefulSet>("db", &DeleteParams::default()).await;
     let rig = rig.restart().await;
