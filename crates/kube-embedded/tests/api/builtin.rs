@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::harness::Server;
 
 const PODS: &str = "/api/v1/namespaces/default/pods";
-const MERGE: &str = "application/merge-patch+json";
 
 fn pod(name: &str) -> Value {
     json!({"metadata": {"name": name}, "spec": {"containers": [{"name": "c", "image": "i"}]}})
@@ -181,8 +180,8 @@ async fn services_get_distinct_addresses_that_stay() {
     let (_, b) = server.request("POST", services, Some(service("b"))).await;
     assert_eq!(a["spec"]["ports"][0], json!({"port": 80, "protocol": "TCP", "targetPort": 80}));
     assert!(a["spec"]["clusterIP"].is_string() && a["spec"]["clusterIP"] != b["spec"]["clusterIP"]);
-    let patch = json!({"spec": {"clusterIP": "127.100.9.9", "clusterIPs": null}}).to_string();
-    let (code, refused) = server.request_as("PATCH", &format!("{services}/a"), MERGE, patch).await;
+    let patch = json!({"spec": {"clusterIP": "127.100.9.9", "clusterIPs": null}});
+    let (code, refused) = server.patch(&format!("{services}/a"), patch).await;
     assert_eq!(code, 422);
     assert!(refused["message"].as_str().unwrap().ends_with("may not change once set"), "{refused}");
     let mut headless = service("c");
@@ -217,8 +216,7 @@ async fn a_stateful_set_is_checked_and_scaled() {
     let (code, made) = server.request("POST", sets, Some(statefulset(&json!({"app": "s"})))).await;
     assert_eq!(code, 201, "{made}");
     assert_eq!(made["spec"]["updateStrategy"], json!({"type": "RollingUpdate", "rollingUpdate": {"partition": 0}}));
-    let patch = json!({"spec": {"serviceName": "other"}}).to_string();
-    let (code, refused) = server.request_as("PATCH", &format!("{sets}/s"), MERGE, patch).await;
+    let (code, refused) = server.patch(&format!("{sets}/s"), json!({"spec": {"serviceName": "other"}})).await;
     assert_eq!(code, 422);
     assert!(refused["message"].as_str().unwrap().contains("spec: Forbidden: updates to statefulset spec"), "{refused}");
     assert_eq!(server.kubectl_ok(&["scale", "sts", "s", "--replicas=3"]).await, "statefulset.apps/s scaled\n");
@@ -238,7 +236,7 @@ async fn what_is_no_scale_scales_nothing() {
     let scale = format!("{sets}/s/scale");
     for replicas in [json!("3"), json!(3_000_000_000_i64), json!(1.5), json!({})] {
         let wanted = json!({"spec": {"replicas": replicas}});
-        let (code, refused) = server.request_as("PATCH", &scale, MERGE, wanted.to_string()).await;
+        let (code, refused) = server.patch(&scale, wanted.clone()).await;
         assert_eq!((code, refused["reason"].as_str()), (400, Some("BadRequest")), "{replicas}: {refused}");
         let (code, refused) = server.request("PUT", &scale, Some(wanted)).await;
         assert_eq!((code, refused["reason"].as_str()), (400, Some("BadRequest")), "{replicas}: {refused}");
@@ -257,8 +255,7 @@ async fn secrets_and_config_maps_can_be_frozen() {
     let secret = json!({"metadata": {"name": "s"}, "stringData": {"k": "v"}, "immutable": true});
     let (_, made) = server.request("POST", secrets, Some(secret)).await;
     assert_eq!((&made["data"]["k"], &made["type"], made.get("stringData")), (&json!("dg=="), &json!("Opaque"), None));
-    let patch = json!({"stringData": {"k": "w"}}).to_string();
-    let (code, refused) = server.request_as("PATCH", &format!("{secrets}/s"), MERGE, patch).await;
+    let (code, refused) = server.patch(&format!("{secrets}/s"), json!({"stringData": {"k": "w"}})).await;
     assert_eq!(code, 422);
     assert_eq!(
         refused["message"],

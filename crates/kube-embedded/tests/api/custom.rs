@@ -37,8 +37,10 @@ fn widget(name: &str, spec: Value) -> Value {
     json!({"apiVersion": "example.com/v1", "kind": "Widget", "metadata": {"name": name}, "spec": spec})
 }
 
-async fn patch(server: &Server, path: &str, patch: Value) -> (u16, Value) {
-    server.request_as("PATCH", path, "application/merge-patch+json", patch.to_string()).await
+async fn with_definition() -> Server {
+    let server = Server::start().await;
+    assert_eq!(server.request("POST", DEFINITIONS, Some(definition())).await.0, 201);
+    server
 }
 
 #[tokio::test]
@@ -79,7 +81,7 @@ async fn defaults_are_there_in_objects_that_are_older_than_they_are() {
     let properties = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
     defined.pointer_mut(properties).unwrap()["shape"] = json!({"type": "string", "default": "round"});
     let newer = json!({"spec": {"versions": defined["spec"]["versions"]}});
-    let (code, newer) = patch(&server, &format!("{DEFINITIONS}/widgets.example.com"), newer).await;
+    let (code, newer) = server.patch(&format!("{DEFINITIONS}/widgets.example.com"), newer).await;
     assert_eq!(code, 200, "{newer}");
 
     let spec = json!({"color": "red", "size": 1, "shape": "round"});
@@ -90,7 +92,7 @@ async fn defaults_are_there_in_objects_that_are_older_than_they_are() {
     assert_eq!(server.request("GET", WIDGETS, None).await.1["items"][0]["spec"], spec);
     let (_, watched) = server.request("GET", &format!("{WIDGETS}?watch=1&timeoutSeconds=1"), None).await;
     assert_eq!(watched["object"]["spec"], spec);
-    let (_, changed) = patch(&server, &path, json!({"metadata": {"labels": {"a": "b"}}})).await;
+    let (_, changed) = server.patch(&path, json!({"metadata": {"labels": {"a": "b"}}})).await;
     assert_eq!((&changed["spec"], &changed["metadata"]["generation"]), (&spec, &json!(1)));
 }
 
@@ -112,20 +114,18 @@ async fn objects_are_selected_by_the_fields_that_their_definition_names() {
 
 #[tokio::test]
 async fn status_and_spec_change_separately() {
-    let server = Server::start().await;
-    server.request("POST", DEFINITIONS, Some(definition())).await;
+    let server = with_definition().await;
     let mut first = widget("a", json!({"color": "red"}));
     first["status"] = json!({"size": 7});
     let (_, made) = server.request("POST", WIDGETS, Some(first)).await;
     assert!(made.get("status").is_none(), "status is not the creator's");
     let path = format!("{WIDGETS}/a/status");
-    let patch = json!({"spec": {"color": "blue"}, "status": {"size": 3}}).to_string();
-    let (code, patched) = server.request_as("PATCH", &path, "application/merge-patch+json", patch).await;
+    let (code, patched) = server.patch(&path, json!({"spec": {"color": "blue"}, "status": {"size": 3}})).await;
     assert_eq!(code, 200, "{patched}");
     assert_eq!((&patched["spec"]["color"], &patched["status"]["size"]), (&json!("red"), &json!(3)));
     assert_eq!(patched["metadata"]["generation"], 1);
-    let patch = json!({"spec": {"color": "blue"}, "status": {"size": 4}}).to_string();
-    let (_, patched) = server.request_as("PATCH", &format!("{WIDGETS}/a"), "application/merge-patch+json", patch).await;
+    let patch = json!({"spec": {"color": "blue"}, "status": {"size": 4}});
+    let (_, patched) = server.patch(&format!("{WIDGETS}/a"), patch).await;
     assert_eq!((&patched["spec"]["color"], &patched["status"]["size"]), (&json!("blue"), &json!(3)));
     assert_eq!(patched["metadata"]["generation"], 2);
 }
@@ -150,8 +150,7 @@ async fn replicas_that_have_no_place_are_an_error() {
 
 #[tokio::test]
 async fn a_definition_goes_with_its_last_object() {
-    let server = Server::start().await;
-    server.request("POST", DEFINITIONS, Some(definition())).await;
+    let server = with_definition().await;
     server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
     let mut held = widget("held", json!({"color": "red"}));
     held["metadata"]["finalizers"] = json!(["example.com/hold"]);
@@ -162,8 +161,7 @@ async fn a_definition_goes_with_its_last_object() {
     assert_eq!(server.request("GET", &format!("{WIDGETS}/a"), None).await.0, 404);
     assert_eq!(server.request("GET", &name, None).await.0, 200, "one object is still held");
     assert_eq!(server.request("POST", WIDGETS, Some(widget("b", json!({"color": "red"})))).await.0, 405);
-    let patch = json!({"metadata": {"finalizers": null}}).to_string();
-    server.request_as("PATCH", &format!("{WIDGETS}/held"), "application/merge-patch+json", patch).await;
+    server.patch(&format!("{WIDGETS}/held"), json!({"metadata": {"finalizers": null}})).await;
     assert_eq!(server.request("GET", &name, None).await.0, 404);
     let (code, answer) = server.request("GET", WIDGETS, None).await;
     assert_eq!((code, answer.as_str()), (404, Some("404 page not found\n")));
@@ -171,8 +169,7 @@ async fn a_definition_goes_with_its_last_object() {
 
 #[tokio::test]
 async fn objects_go_with_a_definition_that_was_replaced() {
-    let server = Server::start().await;
-    server.request("POST", DEFINITIONS, Some(definition())).await;
+    let server = with_definition().await;
     server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
     let name = format!("{DEFINITIONS}/widgets.example.com");
     let (_, now) = server.request("GET", &name, None).await;
@@ -189,13 +186,12 @@ async fn objects_go_with_a_definition_that_was_replaced() {
 
 #[tokio::test]
 async fn a_definition_of_which_nothing_is_served_can_be_deleted() {
-    let server = Server::start().await;
-    server.request("POST", DEFINITIONS, Some(definition())).await;
+    let server = with_definition().await;
     server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
     let mut versions = definition()["spec"]["versions"].clone();
     versions[0]["served"] = false.into();
     let name = format!("{DEFINITIONS}/widgets.example.com");
-    assert_eq!(patch(&server, &name, json!({"spec": {"versions": versions}})).await.0, 200);
+    assert_eq!(server.patch(&name, json!({"spec": {"versions": versions}})).await.0, 200);
     assert_eq!(server.request("DELETE", &name, None).await.0, 200);
     assert_eq!(server.request("GET", &name, None).await.0, 404);
     server.request("POST", DEFINITIONS, Some(definition())).await;
@@ -219,22 +215,21 @@ async fn an_object_is_shown_in_every_version() {
     assert_eq!((&list["apiVersion"], &list["items"][0]), (&json!("example.com/v2"), &got));
     let (_, event) = server.request("GET", &format!("{seconds}?watch=1&timeoutSeconds=1"), None).await;
     assert_eq!((&event["type"], &event["object"]), (&json!("ADDED"), &got));
-    let (code, same) = patch(&server, &format!("{seconds}/a"), json!({"spec": {"color": "red"}})).await;
+    let (code, same) = server.patch(&format!("{seconds}/a"), json!({"spec": {"color": "red"}})).await;
     assert_eq!((code, &same), (200, &got));
     assert_eq!(same["metadata"]["resourceVersion"], first["metadata"]["resourceVersion"], "another name is no change");
-    let (code, patched) = patch(&server, &format!("{seconds}/a"), json!({"spec": {"size": 2}})).await;
+    let (code, patched) = server.patch(&format!("{seconds}/a"), json!({"spec": {"size": 2}})).await;
     assert_eq!((code, &patched["apiVersion"]), (200, &json!("example.com/v2")), "{patched}");
-    let (code, patched) = patch(&server, &format!("{WIDGETS}/a"), json!({"spec": {"size": 3}})).await;
+    let (code, patched) = server.patch(&format!("{WIDGETS}/a"), json!({"spec": {"size": 3}})).await;
     assert_eq!((code, &patched["apiVersion"]), (200, &json!("example.com/v1")), "{patched}");
     assert_eq!(patched["metadata"]["generation"], 3);
 }
 
 #[tokio::test]
 async fn a_definition_does_not_change_what_its_objects_are_stored_by() {
-    let server = Server::start().await;
-    server.request("POST", DEFINITIONS, Some(definition())).await;
+    let server = with_definition().await;
     let name = format!("{DEFINITIONS}/widgets.example.com");
-    let (code, refused) = patch(&server, &name, json!({"spec": {"scope": "Cluster"}})).await;
+    let (code, refused) = server.patch(&name, json!({"spec": {"scope": "Cluster"}})).await;
     assert_eq!((code, refused["reason"].as_str()), (422, Some("Invalid")));
     assert_eq!(
         refused["message"],
@@ -244,25 +239,24 @@ async fn a_definition_does_not_change_what_its_objects_are_stored_by() {
     let mut second = definition()["spec"]["versions"].clone();
     second[0]["name"] = "v2".into();
     let only_second = json!({"spec": {"versions": second}});
-    let (code, refused) = patch(&server, &name, only_second.clone()).await;
+    let (code, refused) = server.patch(&name, only_second.clone()).await;
     assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("status.storedVersions[0]")));
     let mut both = definition()["spec"]["versions"].clone();
     both[0]["storage"] = false.into();
     both.as_array_mut().unwrap().push(second[0].clone());
-    let (code, moved) = patch(&server, &name, json!({"spec": {"versions": both}})).await;
+    let (code, moved) = server.patch(&name, json!({"spec": {"versions": both}})).await;
     assert_eq!((code, &moved["status"]["storedVersions"]), (200, &json!(["v1", "v2"])), "{moved}");
     let status = format!("{name}/status");
-    let (code, refused) = patch(&server, &status, json!({"status": {"storedVersions": ["v1"]}})).await;
+    let (code, refused) = server.patch(&status, json!({"status": {"storedVersions": ["v1"]}})).await;
     assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("status.storedVersions")));
-    assert_eq!(patch(&server, &status, json!({"status": {"storedVersions": ["v2"]}})).await.0, 200);
-    assert_eq!(patch(&server, &name, only_second).await.0, 200);
+    assert_eq!(server.patch(&status, json!({"status": {"storedVersions": ["v2"]}})).await.0, 200);
+    assert_eq!(server.patch(&name, only_second).await.0, 200);
     assert_eq!(server.request("GET", WIDGETS, None).await.0, 404);
 }
 
 #[tokio::test]
 async fn a_kind_is_defined_once() {
-    let server = Server::start().await;
-    server.request("POST", DEFINITIONS, Some(definition())).await;
+    let server = with_definition().await;
     let mut second = definition();
     second["metadata"]["name"] = "gadgets.example.com".into();
     second["spec"]["names"]["plural"] = "gadgets".into();
@@ -315,8 +309,7 @@ async fn a_webhook_that_would_have_to_convert_is_refused() {
 
 #[tokio::test]
 async fn an_object_older_than_its_schema_can_be_changed() {
-    let server = Server::start().await;
-    server.request("POST", DEFINITIONS, Some(definition())).await;
+    let server = with_definition().await;
     let mut old = widget("a", json!({"color": "red"}));
     old["metadata"]["finalizers"] = json!(["example.com/hold"]);
     assert_eq!(server.request("POST", WIDGETS, Some(old)).await.0, 201);
@@ -327,21 +320,21 @@ async fn an_object_older_than_its_schema_can_be_changed() {
     spec["properties"]["owner"] = json!({"type": "string"});
     spec["required"] = json!(["color", "owner"]);
     let definition = format!("{DEFINITIONS}/widgets.example.com");
-    assert_eq!(patch(&server, &definition, json!({"spec": {"versions": versions}})).await.0, 200);
+    assert_eq!(server.patch(&definition, json!({"spec": {"versions": versions}})).await.0, 200);
     let path = format!("{WIDGETS}/a");
-    let (code, changed) = patch(&server, &format!("{path}/status"), json!({"status": {"size": 3}})).await;
+    let (code, changed) = server.patch(&format!("{path}/status"), json!({"status": {"size": 3}})).await;
     assert_eq!((code, &changed["status"]["size"]), (200, &json!(3)), "{changed}");
-    let (code, changed) = patch(&server, &path, json!({"metadata": {"labels": {"a": "b"}}})).await;
+    let (code, changed) = server.patch(&path, json!({"metadata": {"labels": {"a": "b"}}})).await;
     assert_eq!(code, 200, "{changed}");
-    let (code, refused) = patch(&server, &path, json!({"spec": {"size": 2}})).await;
+    let (code, refused) = server.patch(&path, json!({"spec": {"size": 2}})).await;
     let message = "Widget.example.com \"a\" is invalid: spec.owner: Required value";
     assert_eq!((code, refused["message"].as_str()), (422, Some(message)));
-    let (code, changed) = patch(&server, &path, json!({"spec": {"size": 2, "owner": "me"}})).await;
+    let (code, changed) = server.patch(&path, json!({"spec": {"size": 2, "owner": "me"}})).await;
     assert_eq!((code, &changed["spec"]["color"]), (200, &json!("red")), "{changed}");
-    let (code, refused) = patch(&server, &path, json!({"spec": {"color": "green"}})).await;
+    let (code, refused) = server.patch(&path, json!({"spec": {"color": "green"}})).await;
     assert_eq!((code, &refused["details"]["causes"][0]["field"]), (422, &json!("spec.color")));
     assert_eq!(server.request("DELETE", &path, None).await.0, 200);
-    assert_eq!(patch(&server, &path, json!({"metadata": {"finalizers": null}})).await.0, 200);
+    assert_eq!(server.patch(&path, json!({"metadata": {"finalizers": null}})).await.0, 200);
     assert_eq!(server.request("GET", &path, None).await.0, 404);
 }
 

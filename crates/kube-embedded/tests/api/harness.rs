@@ -68,6 +68,11 @@ impl Server {
         self.request_by(UserInfo::master("test"), method, path, content_type, body).await
     }
 
+    /// As [`Server::request`], with a JSON merge patch (RFC 7386).
+    pub async fn patch(&self, path: &str, patch: Value) -> (u16, Value) {
+        self.request_as("PATCH", path, "application/merge-patch+json", patch.to_string()).await
+    }
+
     /// As [`Server::request_as`], of any user.
     pub async fn request_by(
         &self,

@@ -83,15 +83,13 @@ async fn kubectl_creates_gets_and_deletes() {
 }
 
 const CONFIGMAPS: &str = "/api/v1/namespaces/default/configmaps";
-const MERGE: &str = "application/merge-patch+json";
 
 #[tokio::test]
 async fn what_a_selector_means_no_more_goes_as_what_it_was() {
     let server = Server::start().await;
     let labelled = json!({"metadata": {"name": "a", "labels": {"app": "web"}}});
     let (_, made) = server.request("POST", CONFIGMAPS, Some(labelled)).await;
-    let patch = json!({"metadata": {"labels": {"app": "db"}}}).to_string();
-    let (_, changed) = server.request_as("PATCH", &format!("{CONFIGMAPS}/a"), MERGE, patch).await;
+    let (_, changed) = server.patch(&format!("{CONFIGMAPS}/a"), json!({"metadata": {"labels": {"app": "db"}}})).await;
     let version = |object: &Value| object["metadata"]["resourceVersion"].as_str().unwrap().to_owned();
     let watch = format!("{CONFIGMAPS}?watch=1&timeoutSeconds=1&resourceVersion={}", version(&made));
     let (_, left) = server.request("GET", &format!("{watch}&labelSelector=app%3Dweb"), None).await;
@@ -284,8 +282,8 @@ async fn a_patch_does_not_move_an_object() {
             "the namespace of the object (kube-system) does not match the namespace on the URL (default)",
         ),
     ] {
-        let patch = json!({"metadata": metadata, "data": {"k": "v"}}).to_string();
-        let (code, refused) = server.request_as("PATCH", &format!("{CONFIGMAPS}/a"), MERGE, patch).await;
+        let patch = json!({"metadata": metadata, "data": {"k": "v"}});
+        let (code, refused) = server.patch(&format!("{CONFIGMAPS}/a"), patch).await;
         assert_eq!((code, &refused["message"]), (400, &json!(why)));
     }
     let (_, now) = server.request("GET", &format!("{CONFIGMAPS}/a"), None).await;
@@ -298,10 +296,7 @@ async fn an_object_that_is_being_deleted_waits_for_nobody_new() {
     let held = json!({"metadata": {"name": "a", "finalizers": ["example.com/a"]}});
     server.request("POST", CONFIGMAPS, Some(held)).await;
     let path = format!("{CONFIGMAPS}/a");
-    let set = async |finalizers: Value| {
-        let patch = json!({"metadata": {"finalizers": finalizers}}).to_string();
-        server.request_as("PATCH", &path, MERGE, patch).await
-    };
+    let set = async |finalizers: Value| server.patch(&path, json!({"metadata": {"finalizers": finalizers}})).await;
     assert_eq!(set(json!(["example.com/a", "example.com/b"])).await.0, 200);
     assert_eq!(server.request("DELETE", &path, None).await.0, 200);
     let (code, refused) = set(json!(["example.com/a", "example.com/d", "example.com/c"])).await;

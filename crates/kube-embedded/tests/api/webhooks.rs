@@ -19,7 +19,6 @@ use super::harness::Server;
 
 const CONFIGMAPS: &str = "/api/v1/namespaces/default/configmaps";
 const CONFIGURATIONS: &str = "/apis/admissionregistration.k8s.io/v1";
-const MERGE: &str = "application/merge-patch+json";
 
 /// A webhook on loopback that answers each review with `answer`.
 async fn webhook(directory: &std::path::Path, answer: fn(&Value) -> Value) -> (SocketAddr, String) {
@@ -228,7 +227,7 @@ async fn a_webhook_that_cannot_be_reached_fails_or_is_ignored() {
     let why = format!("dial tcp {nobody}: connect: connection refused");
     assert_eq!(refused["message"], failed(nobody, 10, &why));
     hook["webhooks"][0]["failurePolicy"] = "Ignore".into();
-    assert_eq!(server.request_as("PATCH", &format!("{path}/test"), MERGE, hook.to_string()).await.0, 200);
+    assert_eq!(server.patch(&format!("{path}/test"), hook).await.0, 200);
     assert_eq!(server.request("POST", CONFIGMAPS, Some(configmap("a"))).await.0, 201);
 }
 
@@ -255,7 +254,7 @@ async fn a_webhook_that_takes_the_connection_and_stays_silent_is_given_its_time_
         assert_eq!((code, refused["reason"].as_str()), (500, Some("InternalError")));
         assert_eq!(refused["message"], failed(address, 1, "context deadline exceeded"));
         hook["webhooks"][0]["failurePolicy"] = "Ignore".into();
-        assert_eq!(server.request_as("PATCH", &format!("{path}/test"), MERGE, hook.to_string()).await.0, 200);
+        assert_eq!(server.patch(&format!("{path}/test"), hook).await.0, 200);
         assert_eq!(server.request("POST", CONFIGMAPS, Some(configmap("a"))).await.0, 201);
     }
 }
@@ -373,9 +372,9 @@ async fn a_mutating_webhook_changes_no_more_than_the_client_could() {
         (own(&made), &made["status"]["phase"]),
         ([json!("Pod"), json!("a"), json!("CREATE")], &json!("Pending"))
     );
-    let patch = json!({"status": {"message": "m"}}).to_string();
+    let patch = json!({"status": {"message": "m"}});
     let path = "/api/v1/namespaces/default/pods/a/status";
-    let (code, changed) = server.request_as("PATCH", path, "application/merge-patch+json", patch).await;
+    let (code, changed) = server.patch(path, patch).await;
     assert_eq!((code, own(&changed), &changed["status"]), (200, own(&made), &json!({"phase": "Running"})));
     assert_eq!(changed["metadata"]["uid"], made["metadata"]["uid"]);
 }
