@@ -5,8 +5,9 @@
 //! optional. What the program generates lies in the working directory, in the places where the Go tool has it.
 
 use std::fmt;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use fs_err::os::unix::fs::OpenOptionsExt;
@@ -315,6 +316,12 @@ pub fn lock(directory: &Path, taken: impl fmt::Display) -> Result<Option<Flock<F
 /// There is no such directory, somebody else has locked it, or its file system has no locks.
 pub fn hold(directory: &Path, how: FlockArg) -> std::io::Result<Flock<File>> {
     Flock::lock(File::open(directory)?, how).map_err(|(_, errno)| errno.into())
+}
+
+/// Whether a path still leads to what is held: whoever held it before may have deleted it.
+pub fn leads_to(path: &Path, held: &File) -> bool {
+    let identity = |found: std::io::Result<Metadata>| found.ok().map(|found| (found.dev(), found.ino()));
+    identity(held.metadata()) == identity(std::fs::metadata(path))
 }
 
 #[cfg(test)]

@@ -1,15 +1,14 @@
 //! What a provider whose clusters are kept by another program remembers of those made here: a directory for each, which only
 //! their owner may enter.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::ErrorKind;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::{ClusterName, POLL, private_directory};
-use crate::config::{gone_is_fine, hold, write_private};
+use crate::config::{gone_is_fine, hold, leads_to, write_private};
 use crate::finding::{Finding, Id};
 
 /// Our kubeconfig of a cluster.
@@ -58,14 +57,11 @@ impl Memory {
         waits: impl Fn() + Send,
     ) -> Result<Option<Flock<File>>, Finding> {
         let directory = self.directory.join(cluster.as_str());
-        let identity = |found: std::io::Result<Metadata>| found.ok().map(|found| (found.dev(), found.ino()));
         loop {
             make(&directory)?;
             match hold(&directory, FlockArg::LockExclusiveNonblock) {
-                // Whoever had it before may have deleted the cluster, and the directory with it.
-                Ok(turn) if identity(turn.metadata()) == identity(std::fs::metadata(&directory)) => {
-                    return Ok(Some(turn));
-                }
+                Ok(turn) if leads_to(&directory, &turn) => return Ok(Some(turn)),
+                // Whoever had it before has deleted the cluster, and the directory with it.
                 Ok(_) => {}
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {

@@ -24,7 +24,7 @@ use nix::unistd::Uid;
 use self::places::{Place, Places};
 use self::record::{Found, Record};
 use super::{ClusterName, Name, Options, Provider, State, no_cluster, ready, stopped};
-use crate::config::gone_is_fine;
+use crate::config::{gone_is_fine, leads_to};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Target;
 use crate::step::{Context, quoted};
@@ -296,7 +296,6 @@ fn administrator(place: &Place) -> Target {
 
 /// The right to change a cluster. It is given back when it is dropped, or when the process ends.
 async fn take_turn(place: &Place) -> Result<Flock<std::fs::File>, Finding> {
-    use std::os::unix::fs::MetadataExt;
     let path = place.lock();
     let failed =
         |error: std::io::Error| Finding::new(Id::StateUnwritable, format!("cannot lock {}: {error}", path.display()));
@@ -305,16 +304,9 @@ async fn take_turn(place: &Place) -> Result<Flock<std::fs::File>, Finding> {
         let file = fs_err::OpenOptions::new().create(true).append(true).mode(0o600).open(&path);
         let file = file.map_err(failed)?.into_parts().0;
         match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(turn) => {
-                // Whoever had it before may have deleted the cluster, and the file with it.
-                let same = fs_err::metadata(&path).is_ok_and(|named| {
-                    turn.metadata().is_ok_and(|held| held.ino() == named.ino() && held.dev() == named.dev())
-                });
-                if same {
-                    return Ok(turn);
-                }
-                place.make()?;
-            }
+            Ok(turn) if leads_to(&path, &turn) => return Ok(turn),
+            // Whoever had it before has deleted the cluster, and the file with it.
+            Ok(_) => place.make()?,
             Err((_, nix::errno::Errno::EWOULDBLOCK)) => tokio::time::sleep(POLL).await,
             Err((_, errno)) => return Err(failed(errno.into())),
         }
