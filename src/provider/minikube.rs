@@ -390,7 +390,7 @@ mod tests {
 
     use super::*;
     use crate::manifest::fetch::tests::{answer, server};
-    use crate::step::{Cancel, Plan, Runner, Silent};
+    use crate::step::{Cancel, Plan, Runner, Silent, alone};
     use crate::steps::cluster::{Cluster, Wanted};
 
     /// minikube as it answered when this was written, replayed by a script that keeps its profiles in a file.
@@ -466,23 +466,21 @@ mod tests {
     ) {
         let directory = tempfile::tempdir().unwrap();
         let (mut minikube, name) = (answering(directory.path(), 2).await, cluster("a8s"));
-        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(20));
-        let plan = |minikube: &Minikube, wanted| {
-            let mut plan = Plan::new("test");
-            plan.add(Cluster { provider: Arc::new(minikube.clone()), name: cluster("a8s"), wanted });
-            plan
+        let run = async |minikube: &Minikube, wanted| {
+            let step = Cluster { provider: Arc::new(minikube.clone()), name: cluster("a8s"), wanted };
+            alone(step, Duration::from_secs(20)).await
         };
         let cut_off = directory.path().join(format!("cut-off-{at}"));
         fs_err::write(&cut_off, "").unwrap();
         minikube.options.nodes = Some(2);
-        runner.run(&plan(&minikube, Wanted::Created)).await.unwrap_err();
+        run(&minikube, Wanted::Created).await.unwrap_err();
         assert!(!matches!(minikube.state(&name).await.unwrap(), State::Absent | State::Running { .. }));
         assert!(minikube.made(&name).await.unwrap(), "its making was begun here");
         fs_err::remove_file(&cut_off).unwrap();
         let before = told(directory.path()).len();
         // Another number does not count any more.
         minikube.options.nodes = None;
-        assert!(runner.run(&plan(&minikube, wanted)).await.unwrap().changed());
+        assert!(run(&minikube, wanted).await.unwrap().changed());
         assert_eq!(told(directory.path()).split_off(before), expected);
         assert!(minikube.made(&name).await.unwrap() && !minikube.memory.file(&name, MAKING).exists());
     }
@@ -553,10 +551,8 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         fs_err::write(directory.path().join("profiles"), format!("a8s Stopped {nodes}\n")).unwrap();
         let minikube = answering(directory.path(), 2).await;
-        let mut plan = Plan::new("test");
-        plan.add(Cluster { provider: Arc::new(minikube), name: cluster("a8s"), wanted });
-        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(20));
-        assert!(runner.run(&plan).await.unwrap().changed());
+        let step = Cluster { provider: Arc::new(minikube), name: cluster("a8s"), wanted };
+        assert!(alone(step, Duration::from_secs(20)).await.unwrap().changed());
         assert_eq!(told(directory.path()), expected);
     }
 

@@ -162,9 +162,18 @@ pub trait Reporter: Send + Sync {
 }
 
 /// A reporter that says nothing.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Silent;
+#[cfg(test)]
+pub(crate) struct Silent;
 
+#[cfg(test)]
 impl Reporter for Silent {
     fn event(&self, _event: &Event<'_>) {}
+}
+
+/// Runs a step alone.
+#[cfg(test)]
+pub(crate) async fn alone(step: impl Step + 'static, timeout: Duration) -> Result<Outcome, Finding> {
+    let mut plan = Plan::new("test");
+    plan.add(step);
+    Runner::new(std::sync::Arc::new(Silent), Cancel::new(), timeout).run(&plan).await
 }

@@ -256,10 +256,8 @@ async fn what_has_failed_and_what_is_under_way_then_is_called_off() {
 #[tokio::test]
 async fn what_takes_too_long_is_called_off_once() {
     let times = Arc::new(AtomicUsize::new(0));
-    let mut plan = Plan::new("test");
-    plan.add(CalledOff { fails: false, times: times.clone() });
-    let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_millis(50));
-    let finding = runner.run(&plan).await.unwrap_err();
+    let step = CalledOff { fails: false, times: times.clone() };
+    let finding = alone(step, Duration::from_millis(50)).await.unwrap_err();
     assert_eq!((finding.id, finding.advice[0].as_str()), (Id::Deadline, "It was ended."));
     assert_eq!((finding.advice.len(), times.load(Ordering::SeqCst)), (2, 1));
 }

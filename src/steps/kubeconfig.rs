@@ -146,11 +146,10 @@ fn unremoved(error: kubeconfig::Error) -> Finding {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
-    use crate::step::{Cancel, Plan, Runner, Silent};
+    use crate::step::alone;
 
     fn kubeconfig(server: &str) -> String {
         format!(
@@ -167,10 +166,8 @@ mod tests {
         if let Some(server) = own {
             fs_err::write(&source, kubeconfig(server)).unwrap();
         }
-        let mut plan = Plan::new("test");
-        plan.add(Removed { paths: vec![path.clone()], context: "prod".to_owned(), source, is_unique });
-        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(10));
-        let changed = runner.run(&plan).await.unwrap().changed();
+        let step = Removed { paths: vec![path.clone()], context: "prod".to_owned(), source, is_unique };
+        let changed = alone(step, Duration::from_secs(10)).await.unwrap().changed();
         assert_eq!(kubeconfig::mentions(&path, "prod").unwrap(), !changed);
         changed
     }
@@ -180,11 +177,9 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let (source, introduced) = (directory.path().join("own"), directory.path().join("own/introduced"));
         fs_err::write(&source, kubeconfig("https://ours")).unwrap();
-        let mut plan = Plan::new("test");
         let (path, context) = (directory.path().join("config"), "prod".to_owned());
-        plan.add(Written { path, context, source, introduced: introduced.clone(), is_new: true });
-        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(10));
-        let finding = runner.run(&plan).await.unwrap_err();
+        let step = Written { path, context, source, introduced: introduced.clone(), is_new: true };
+        let finding = alone(step, Duration::from_secs(10)).await.unwrap_err();
         assert_eq!(finding.id, Id::StateUnwritable);
         assert!(finding.cause.starts_with(&format!("cannot write {}: ", introduced.display())), "{finding:?}");
     }

@@ -274,18 +274,15 @@ impl Step for Fetched {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
     use crate::manifest::fetch::tests::{answer, server};
-    use crate::step::{Cancel, Plan, Runner, Silent};
+    use crate::step::alone;
 
     async fn run(directory: &WorkingDirectory, wanted: &Wanted) -> Result<bool, Finding> {
-        let mut plan = Plan::new("test");
-        plan.add(Fetched::new(directory.clone(), wanted.clone()));
-        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(10));
-        runner.run(&plan).await.map(|outcome| outcome.changed())
+        let step = Fetched::new(directory.clone(), wanted.clone());
+        alone(step, Duration::from_secs(10)).await.map(|outcome| outcome.changed())
     }
 
     #[test]

@@ -100,11 +100,10 @@ impl Step for Removed {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
-    use crate::step::{Cancel, Plan, Runner, Silent};
+    use crate::step::alone;
 
     #[tokio::test]
     async fn only_what_was_generated_is_removed() {
@@ -118,13 +117,14 @@ mod tests {
         for path in [&own, &other] {
             fs_err::write(path, "secret").unwrap();
         }
-        let mut plan = Plan::new("test");
-        plan.add(Removed { config: config.clone(), directory: Some(directory.clone()) });
-        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(5));
-        assert!(runner.run(&plan).await.unwrap().changed());
+        let removes = async || {
+            let step = Removed { config: config.clone(), directory: Some(directory.clone()) };
+            alone(step, Duration::from_secs(5)).await.unwrap().changed()
+        };
+        assert!(removes().await);
         assert!(!config.path().exists() && !directory.user_manifests().exists());
         assert!(directory.0.join("notes.txt").exists());
         assert!(other.exists() && !own.exists());
-        assert!(!runner.run(&plan).await.unwrap().changed());
+        assert!(!removes().await);
     }
 }

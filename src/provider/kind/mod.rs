@@ -570,7 +570,7 @@ mod tests {
     use super::*;
     use crate::caller::{Caller, instead};
     use crate::manifest::fetch::tests::{answer, server};
-    use crate::step::{Cancel, Plan, Runner, Silent};
+    use crate::step::alone;
     use crate::steps::cluster::{Cluster, Wanted};
 
     const NODE: &str = "0123456789ab demo-control-plane running kindest/node:v1";
@@ -617,10 +617,8 @@ mod tests {
         kind.memory.note(&name, MAKING, "1").unwrap();
         assert_eq!(kind.state(&name).await.unwrap(), State::Unready { why: "it was made half".to_owned() });
         assert!(kind.made(&name).await.unwrap(), "its making was begun here");
-        let mut plan = Plan::new("test");
-        plan.add(Cluster { provider: Arc::new(kind.clone()), name: name.clone(), wanted });
-        let runner = Runner::new(Arc::new(Silent), Cancel::new(), std::time::Duration::from_secs(20));
-        assert!(runner.run(&plan).await.unwrap().changed());
+        let step = Cluster { provider: Arc::new(kind.clone()), name: name.clone(), wanted };
+        assert!(alone(step, Duration::from_secs(20)).await.unwrap().changed());
         assert!(kind.made(&name).await.unwrap() && !kind.memory.file(&name, MAKING).exists());
         let asked = fs_err::read_to_string(directory.path().join("asked")).unwrap();
         assert!(!asked.contains("delete") && !asked.contains("create"), "{asked}");
@@ -667,10 +665,8 @@ mod tests {
         let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
         kind.memory.note(&name, MAKING, "1").unwrap();
         let turn = kind.memory.take_turn(&name, || ()).await.unwrap();
-        let mut plan = Plan::new("test");
-        plan.add(Cluster { provider: Arc::new(kind), name, wanted: Wanted::Created });
-        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(2));
-        let finding = runner.run(&plan).await.unwrap_err();
+        let step = Cluster { provider: Arc::new(kind), name, wanted: Wanted::Created };
+        let finding = alone(step, Duration::from_secs(2)).await.unwrap_err();
         assert_eq!(finding.id, Id::Deadline);
         assert!(turn.is_some() && finding.cause.ends_with(" s another command is making it"), "{finding}");
     }
@@ -690,10 +686,8 @@ mod tests {
         assert!(kind.made(&name).await.unwrap(), "the rest of it is ours");
         let why = "it has lost 1 of its 2 containers".to_owned();
         assert_eq!(kind.state(&name).await.unwrap(), State::Unready { why });
-        let mut plan = Plan::new("test");
-        plan.add(Cluster { provider: Arc::new(kind), name, wanted: Wanted::Created });
-        let runner = Runner::new(Arc::new(Silent), Cancel::new(), std::time::Duration::from_secs(20));
-        let finding = runner.run(&plan).await.unwrap_err();
+        let step = Cluster { provider: Arc::new(kind), name, wanted: Wanted::Created };
+        let finding = alone(step, Duration::from_secs(20)).await.unwrap_err();
         assert_eq!(finding.id, Id::HalfDeleted, "{finding}");
     }
 

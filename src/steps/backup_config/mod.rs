@@ -143,7 +143,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::step::{Cancel, Plan, Runner, Silent};
+    use crate::step::alone;
 
     #[test]
     fn a_password_is_made_as_the_go_tool_makes_it() {
@@ -160,13 +160,11 @@ mod tests {
         let home = tempfile::tempdir().unwrap();
         let directory = WorkingDirectory(home.path().join("a9s"));
         let run = || {
-            let mut plan = Plan::new("test");
             let secret_key = Some(Secret("s".to_owned()));
             let wish = Wish { owner: Some(Owner::Minio), secret_key, ..Wish::default() };
-            plan.add(Written { directory: directory.clone(), choice: Choice::new(wish) });
-            let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(30));
+            let step = Written { directory: directory.clone(), choice: Choice::new(wish) };
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(runner.run(&plan)).unwrap();
+            runtime.block_on(alone(step, Duration::from_secs(30))).unwrap();
             fs_err::read(directory.backup_config().join(PASSWORD)).unwrap()
         };
         let passwords: BTreeSet<Vec<u8>> = std::thread::scope(|scope| {
@@ -180,22 +178,20 @@ mod tests {
     async fn the_password_is_kept_and_nobody_else_reads_the_files() {
         let home = tempfile::tempdir().unwrap();
         let directory = WorkingDirectory(home.path().join("a9s"));
-        let plan = |owner| {
-            let mut plan = Plan::new("test");
+        let changes = async |owner| {
             let wish = Wish {
                 owner: Some(owner),
                 access_key: Some("a".to_owned()),
                 secret_key: Some(Secret("s".to_owned())),
                 ..Wish::default()
             };
-            plan.add(Written { directory: directory.clone(), choice: Choice::new(wish) });
-            plan
+            let step = Written { directory: directory.clone(), choice: Choice::new(wish) };
+            alone(step, Duration::from_secs(5)).await.unwrap().changed()
         };
-        let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(5));
-        assert!(runner.run(&plan(Owner::Minio)).await.unwrap().changed());
+        assert!(changes(Owner::Minio).await);
         let password = fs_err::read(directory.backup_config().join(PASSWORD)).unwrap();
-        assert!(!runner.run(&plan(Owner::Minio)).await.unwrap().changed());
-        assert!(runner.run(&plan(Owner::Aws)).await.unwrap().changed());
+        assert!(!changes(Owner::Minio).await);
+        assert!(changes(Owner::Aws).await);
         assert_eq!(fs_err::read(directory.backup_config().join(PASSWORD)).unwrap(), password);
         assert_eq!(of_directory(&directory).unwrap().owner, Owner::Aws);
         for entry in fs_err::read_dir(directory.backup_config()).unwrap() {

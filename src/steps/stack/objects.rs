@@ -528,7 +528,7 @@ mod tests {
     use super::*;
     use crate::kubernetes::{Access, Connection};
     use crate::manifest::images::ImageMap;
-    use crate::step::{Cancel, Plan, Runner, Silent};
+    use crate::step::alone;
 
     #[test]
     fn rules_are_taken_out_wherever_they_are() {
@@ -580,10 +580,8 @@ mod tests {
                 let objects = objects.clone();
                 Box::pin(async move { Ok(objects) })
             });
-            let mut plan = Plan::new("test");
-            plan.add(Objects::new(Part { site, title: "it", id: "it", source, probe: None }.begin()));
-            let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_secs(10));
-            assert_eq!(runner.run(&plan).await.unwrap().changed(), changes);
+            let step = Objects::new(Part { site, title: "it", id: "it", source, probe: None }.begin());
+            assert_eq!(alone(step, Duration::from_secs(10)).await.unwrap().changed(), changes);
         }
     }
 
