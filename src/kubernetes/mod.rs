@@ -230,14 +230,18 @@ pub(crate) mod tests {
     use super::*;
     use crate::caller::{Caller, instead};
 
+    /// A kubeconfig of the server at a URL, in which everything has this name.
+    pub(crate) fn kubeconfig(name: &str, url: &str) -> String {
+        format!(
+            "{{apiVersion: v1, kind: Config, current-context: {name}, contexts: [{{name: {name}, context: {{cluster: {name}, user: {name}}}}}], \
+             clusters: [{{name: {name}, cluster: {{server: '{url}'}}}}], users: [{{name: {name}, user: {{}}}}]}}"
+        )
+    }
+
     /// The server at a URL, by a kubeconfig that is written into a directory.
     pub(crate) fn target(directory: &Path, url: &str) -> Target {
         let path = directory.join("kubeconfig");
-        let text = format!(
-            "{{apiVersion: v1, kind: Config, current-context: demo, contexts: [{{name: demo, context: {{cluster: demo, user: demo}}}}], \
-             clusters: [{{name: demo, cluster: {{server: '{url}'}}}}], users: [{{name: demo, user: {{}}}}]}}"
-        );
-        fs_err::write(&path, text).unwrap();
+        fs_err::write(&path, kubeconfig("demo", url)).unwrap();
         Target { kubeconfig: Some(path), context: None }
     }
 
@@ -276,10 +280,8 @@ pub(crate) mod tests {
         let path = directory.path().join("config");
         let exec = "{apiVersion: client.authentication.k8s.io/v1, interactiveMode: Never, command: echo, \
                     args: ['token: s3cr3t: x']}";
-        let no_document = format!(
-            "{{apiVersion: v1, kind: Config, current-context: demo, contexts: [{{name: demo, context: {{cluster: demo, user: demo}}}}], \
-             clusters: [{{name: demo, cluster: {{server: 'https://127.0.0.1:9'}}}}], users: [{{name: demo, user: {{exec: {exec}}}}}]}}"
-        );
+        let no_document =
+            kubeconfig("demo", "https://127.0.0.1:9").replace("user: {}", &format!("user: {{exec: {exec}}}"));
         let no_yaml = "apiVersion: v1\nkind: Config\nusers:\n- name: demo\n  user:\n    token: s3cr3t: x\n".to_owned();
         for (text, id) in [(no_yaml, Id::KubeconfigUnusable), (no_document, Id::Unauthorized)] {
             fs_err::write(&path, text).unwrap();

@@ -389,6 +389,7 @@ mod tests {
     use rstest::rstest;
 
     use super::*;
+    use crate::kubernetes::tests::kubeconfig;
     use crate::manifest::fetch::tests::{answer, server};
     use crate::step::{Cancel, Plan, Runner, Silent, alone};
     use crate::steps::cluster::{Cluster, Wanted};
@@ -407,14 +408,10 @@ mod tests {
     async fn answering(directory: &Path, times: usize) -> Minikube {
         let ok = answer("200 OK", "content-type: text/plain\r\n", b"ok");
         let (url, _asked) = server(std::iter::repeat_n(ok, times).collect()).await;
-        let kubeconfig = directory.join("recorded");
-        let text = format!(
-            "{{apiVersion: v1, kind: Config, current-context: a8s, contexts: [{{name: a8s, context: {{cluster: a8s, user: a8s}}}}], \
-             clusters: [{{name: a8s, cluster: {{server: '{url}'}}}}], users: [{{name: a8s, user: {{}}}}]}}"
-        );
-        fs_err::write(&kubeconfig, text).unwrap();
+        let path = directory.join("recorded");
+        fs_err::write(&path, kubeconfig("a8s", &url)).unwrap();
         let mut minikube = recorded(directory);
-        minikube.minikube = minikube.minikube.with("RECORDED_KUBECONFIG", kubeconfig.as_os_str());
+        minikube.minikube = minikube.minikube.with("RECORDED_KUBECONFIG", path.as_os_str());
         minikube
     }
 

@@ -569,6 +569,7 @@ mod tests {
 
     use super::*;
     use crate::caller::{Caller, instead};
+    use crate::kubernetes::tests::kubeconfig;
     use crate::manifest::fetch::tests::{answer, server};
     use crate::step::alone;
     use crate::steps::cluster::{Cluster, Wanted};
@@ -584,13 +585,6 @@ mod tests {
         kind.kind = kind.kind.at(&script).with("RECORDED_STATE", directory.as_os_str());
         kind.docker = kind.docker.at(&script).with("RECORDED_STATE", directory.as_os_str());
         kind
-    }
-
-    fn kubeconfig(url: &str) -> String {
-        format!(
-            "{{apiVersion: v1, kind: Config, current-context: demo, contexts: [{{name: demo, context: {{cluster: demo, user: demo}}}}], \
-             clusters: [{{name: demo, cluster: {{server: '{url}'}}}}], users: [{{name: demo, user: {{}}}}]}}"
-        )
     }
 
     #[rstest]
@@ -611,7 +605,7 @@ mod tests {
         let classes = list("PartialObjectMetadataList", json!({"metadata": {"name": "standard"}}));
         let answers = [ok(), nodes, classes].into_iter().chain((0..6).map(|_| ok()));
         let (url, _asked) = server(answers.collect()).await;
-        fs_err::write(directory.path().join("kubeconfig"), kubeconfig(&url)).unwrap();
+        fs_err::write(directory.path().join("kubeconfig"), kubeconfig("demo", &url)).unwrap();
         let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
         assert!(!kind.made(&name).await.unwrap(), "nothing says that it is ours");
         kind.memory.note(&name, MAKING, "1").unwrap();
@@ -640,7 +634,7 @@ mod tests {
         let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
         let hosts = |hosts: Vec<Container>| hosts.into_iter().map(|host| host.name).collect::<Vec<_>>();
         assert_eq!(hosts(kind.hosts(&name).await.unwrap()), ["demo-control-plane", "demo-worker"]);
-        kind.memory.note(&name, KUBECONFIG, &kubeconfig(&url)).unwrap();
+        kind.memory.note(&name, KUBECONFIG, &kubeconfig("demo", &url)).unwrap();
         assert_eq!(hosts(kind.hosts(&name).await.unwrap()), ["demo-worker"]);
     }
 
