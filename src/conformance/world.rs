@@ -273,7 +273,7 @@ impl World {
     }
 
     /// Takes note of what must not be told, as far as the cluster says it.
-    pub async fn note_secrets(&mut self) {
+    async fn note_secrets(&mut self) {
         let found = tokio::time::timeout(SECRETS, observations::secrets(self)).await;
         self.secrets.extend(found.unwrap_or_default());
     }

@@ -147,15 +147,12 @@ async fn has_been_restored(client: &Client, instance: &Reference) -> Result<bool
 /// A backup should be one that can be restored into an instance: complete, and of that instance, unless the stack can
 /// restore into another one. The instance should have nothing else to do: what is ordered beside that waits, and nobody who
 /// waits for the one knows what the other leaves there.
-pub struct Restorable {
-    /// The cluster.
-    pub access: Arc<Access>,
-    /// The backup.
-    pub backup: Reference,
-    /// The restore. One that is there already is only waited for.
-    pub restore: Reference,
-    /// The instance.
-    pub into: ObjectName,
+struct Restorable {
+    access: Arc<Access>,
+    backup: Reference,
+    /// One that is there already is only waited for.
+    restore: Reference,
+    into: ObjectName,
 }
 
 #[async_trait]

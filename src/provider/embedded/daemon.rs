@@ -118,7 +118,7 @@ pub fn ended(place: &Place, status: ExitStatus, from: u64) -> Finding {
 }
 
 /// The last lines of the log that were written after the position `from`.
-pub fn log_since(place: &Place, from: u64) -> Vec<String> {
+fn log_since(place: &Place, from: u64) -> Vec<String> {
     let bytes = end_of_log(place, from).unwrap_or_default();
     let text = String::from_utf8_lossy(&bytes);
     let lines: Vec<String> = text.lines().map(str::to_owned).collect();

@@ -114,7 +114,7 @@ impl Config {
 }
 
 /// What S3 allows as a bucket's name: <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>.
-pub(crate) fn is_bucket(name: &str) -> bool {
+fn is_bucket(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
     (3..=63).contains(&name.len())
         && name.bytes().all(|byte| inner(byte) || byte == b'-' || byte == b'.')

@@ -88,7 +88,7 @@ pub fn merge(current: &Value, patch: &Value) -> Result<Value, Status> {
 }
 
 /// 422 as `NewGenericServerResponse` words it; the cause says what did not fit.
-pub(super) fn unprocessable(cause: impl Into<String>) -> Status {
+fn unprocessable(cause: impl Into<String>) -> Status {
     let mut status = Status::new(422, "Invalid", "the server rejected our request due to an error in our request");
     status.0.details = Some(StatusDetails {
         causes: Some(vec![StatusCause {

@@ -228,7 +228,7 @@ fn keyed<'a>(items: &[Value], shape: &'a Shape) -> Option<(&'a List, Vec<String>
 ///
 /// # Errors
 /// Why the items can't be told apart, in the words of structured-merge-diff.
-pub(super) fn elements(items: &[Value], ownership: &ListType) -> Result<Vec<String>, String> {
+fn elements(items: &[Value], ownership: &ListType) -> Result<Vec<String>, String> {
     let elements: Vec<String> =
         items.iter().enumerate().map(|(index, item)| element(index, item, ownership)).collect::<Result<_, _>>()?;
     let mut sorted: Vec<&String> = elements.iter().collect();

@@ -9,7 +9,7 @@ use kube::ResourceExt;
 use super::claims;
 
 /// The label that tells a pod's revision.
-pub const REVISION: &str = "controller-revision-hash";
+const REVISION: &str = "controller-revision-hash";
 const POD_NAME: &str = "statefulset.kubernetes.io/pod-name";
 const POD_INDEX: &str = "apps.kubernetes.io/pod-index";
 
