@@ -95,42 +95,34 @@ impl Drive<'_> {
     /// The number of steps that are done already.
     fn start(&mut self, resume: bool) -> Result<usize, Finding> {
         let console = &self.session.console;
+        let name = &self.playbook.name;
+        let refused = |id, why: String| Finding::new(id, why).advise("Run it from its beginning: leave --resume out.");
         match (self.journal.state()?, resume) {
             (State::Unfinished(progress), true) => {
                 let done = progress.done;
                 self.progress = progress;
                 console.info(format!("{done} steps were done in the last run; going on after them."));
-                Ok(done)
+                return Ok(done);
             }
-            (State::Changed, true) => Err(Finding::new(
-                Id::PlaybookChanged,
-                format!("{} was changed since its last run, so that run can't be resumed", self.playbook.name),
-            )
-            .advise("Run it from its beginning: leave --resume out.")),
+            (State::Changed, true) => {
+                let why = format!("{name} was changed since its last run, so that run can't be resumed");
+                return Err(refused(Id::PlaybookChanged, why));
+            }
             // It stays as it is: somebody may still read in it how far the run came.
-            (State::Damaged(why), true) => Err(Finding::new(
-                Id::PlaybookJournal,
-                format!(
-                    "the journal of {}'s last run is damaged, so that run can't be resumed: {why}",
-                    self.playbook.name
-                ),
-            )
-            .advise("Run it from its beginning: leave --resume out.")),
+            (State::Damaged(why), true) => {
+                let why = format!("the journal of {name}'s last run is damaged, so that run can't be resumed: {why}");
+                return Err(refused(Id::PlaybookJournal, why));
+            }
             (State::Damaged(why), false) => {
                 console.warning(format!("The journal of the last run is damaged, and is begun anew: {why}"));
-                self.journal.write(&self.progress)?;
-                Ok(0)
             }
             (State::Unfinished(Progress { done, .. }), false) => {
                 console.info(format!("The last run ended after {done} steps; --resume would go on after them."));
-                self.journal.write(&self.progress)?;
-                Ok(0)
             }
-            (State::Changed | State::Finished, _) => {
-                self.journal.write(&self.progress)?;
-                Ok(0)
-            }
+            (State::Changed | State::Finished, _) => {}
         }
+        self.journal.write(&self.progress)?;
+        Ok(0)
     }
 
     fn rounds(&mut self, from: usize) -> Result<(), Finding> {
