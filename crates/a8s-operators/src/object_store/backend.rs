@@ -172,24 +172,19 @@ impl Backend {
         let object =
             Object { segments: vec![segment], size: segment.size, etag: content.etag, modified: now(), description };
         let replaced = self.index.write(|transaction| replace(transaction, bucket, key, &object, condition));
-        match replaced {
-            Ok(old) => {
-                content.file.keep();
-                self.files.remove(old);
-                Ok(object)
-            }
-            Err(error) => {
-                self.forget(content.file, &error);
-                Err(error)
-            }
-        }
+        self.settle(content.file, replaced)?;
+        Ok(object)
     }
 
-    /// After a failed commit nobody knows whether it took place: the file stays until the next start says.
-    fn forget(&self, file: NewFile, error: &Error) {
-        if matches!(error, Error::Index(_) | Error::Disk(_) | Error::Full) || crash::died() {
+    /// Keeps the file of what was written, and removes those that were replaced. After a failed commit nobody knows whether
+    /// it took place: the file stays until the next start says.
+    fn settle(&self, file: NewFile, replaced: Result<impl IntoIterator<Item = u64>, Error>) -> Result<(), Error> {
+        let is_unknown = |error: &Error| matches!(error, Error::Index(_) | Error::Disk(_) | Error::Full);
+        if replaced.as_ref().err().is_none_or(is_unknown) || crash::died() {
             file.keep();
         }
+        self.files.remove(replaced?);
+        Ok(())
     }
 
     /// An object, without its content.
@@ -291,17 +286,8 @@ impl Backend {
             let old = parts.insert((id, number), bytes.as_slice())?;
             old.map(|old| decode::<Part>(old.value())).transpose()
         });
-        match replaced {
-            Ok(old) => {
-                content.file.keep();
-                self.files.remove(old.map(|part| part.segment.file));
-                Ok(part)
-            }
-            Err(error) => {
-                self.forget(content.file, &error);
-                Err(error)
-            }
-        }
+        self.settle(content.file, replaced.map(|old| old.map(|part| part.segment.file)))?;
+        Ok(part)
     }
 
     /// The parts of an upload, by number.
