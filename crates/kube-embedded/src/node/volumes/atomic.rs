@@ -39,6 +39,8 @@ pub fn write(directory: &Path, files: &[File], owner: Option<&HostUser>) -> io::
     }
     let data = directory.join("..data");
     if data.is_dir() && is_same(&data, &files)? {
+        // Whoever was killed in between may have left names out.
+        update_links(directory, &files)?;
         return Ok(false);
     }
     let name = format!("..{}", jiff::Timestamp::now().as_nanosecond());
@@ -183,6 +185,16 @@ mod tests {
         write(directory.path(), &[file("a", "1"), file("a", "2")], None).unwrap();
         assert_eq!(fs_err::read_to_string(directory.path().join("a")).unwrap(), "2");
         assert!(write(directory.path(), &[File { mode: 0o600, ..file("a", "2") }], None).unwrap());
+    }
+
+    #[test]
+    fn names_that_were_left_out_are_given_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let files = [file("a", "1"), file("b", "2")];
+        write(directory.path(), &files, None).unwrap();
+        fs_err::remove_file(directory.path().join("b")).unwrap();
+        assert!(!write(directory.path(), &files, None).unwrap());
+        assert_eq!(fs_err::read_to_string(directory.path().join("b")).unwrap(), "2");
     }
 
     #[test]
