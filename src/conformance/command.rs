@@ -8,7 +8,7 @@ use std::process::{ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use kube::config::Kubeconfig;
-use nix::sys::signal::kill;
+use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::process::{Child, Command};
@@ -317,6 +317,11 @@ pub async fn in_terminal(
     let failed = |cause| Failure::Run { program: line.to_owned(), cause };
     let started = Instant::now();
     let mut command = surroundings.command(&script);
+    if cfg!(target_os = "linux") && !interrupt::heard().contains(&Signal::SIGINT) {
+        // What the suite's caller has had ignored, as nohup(1) does, a person at a terminal has not.
+        command = surroundings.command(&on_path("env").ok_or(Failure::Missing("program env"))?);
+        command.arg("--default-signal=INT").arg(&script);
+    }
     if cfg!(target_os = "linux") {
         command.args(["-qec", line, "/dev/null"]);
     } else {
