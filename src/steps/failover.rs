@@ -99,6 +99,20 @@ impl Failover {
         found.record.switchover.as_ref().is_some_and(|asked| asked.id == self.id)
     }
 
+    /// What has to pass before the primary can be asked to make way.
+    fn obstacle(&self, found: &Found) -> Option<String> {
+        match (&found.record.holder, &found.record.switchover) {
+            // Whoever takes the Lease next knows nothing of what was asked of the one before.
+            (None, _) => Some("it has no primary that could make way".to_owned()),
+            // It has nobody to make way for, and would refuse.
+            (Some(holder), _) if self.to.as_ref() == Some(&holder.pod) => {
+                (!serves(&found.pods, &holder.pod)).then(|| not_ready(&holder.pod))
+            }
+            (Some(_), Some(other)) if other.id != self.id => Some("another failover is under way".to_owned()),
+            _ => None,
+        }
+    }
+
     /// Whether what is there is what was asked for.
     fn judge(&self, found: &Found) -> Result<Observation, Finding> {
         self.check(found)?;
@@ -106,7 +120,7 @@ impl Failover {
         Ok(match &found.record.holder {
             None => Observation::unmet("it has no primary"),
             Some(holder) if !serves(&found.pods, &holder.pod) => {
-                Observation::unmet(format!("{}, the primary, is not ready yet", holder.pod))
+                Observation::unmet(not_ready(&holder.pod))
             }
             Some(holder) if self.to.as_ref() == Some(&holder.pod) => {
                 Observation::satisfied(format!("{} is the primary", holder.pod))
@@ -147,6 +161,10 @@ impl Failover {
     }
 }
 
+fn not_ready(primary: &str) -> String {
+    format!("{primary}, the primary, is not ready yet")
+}
+
 /// Whether a pod answers as the primary.
 fn serves(pods: &[Pod], name: &str) -> bool {
     pods.iter().any(|pod| pod.name_any() == name && members::is_primary(pod) && diagnosis::is_ready(pod))
@@ -179,12 +197,12 @@ impl Step for Failover {
         loop {
             let found = self.look(&client).await?;
             self.check(&found)?;
-            match (&found.record.holder, &found.record.switchover) {
-                // Whoever takes the Lease next knows nothing of what was asked of the one before.
-                (None, _) => context.progress("it has no primary that could make way"),
-                (Some(_), Some(other)) if other.id != self.id => context.progress("another failover is under way"),
-                (Some(holder), _) => {
-                    *self.before.lock().unwrap_or_else(PoisonError::into_inner) = Some(holder.pod.clone());
+            match (self.obstacle(&found), &found.record.holder) {
+                (Some(obstacle), _) => context.progress(&obstacle),
+                (None, Some(holder)) if self.to.as_ref() == Some(&holder.pod) => return Ok(()),
+                (None, holder) => {
+                    let before = holder.as_ref().map(|holder| holder.pod.clone());
+                    *self.before.lock().unwrap_or_else(PoisonError::into_inner) = before;
                     if self.annotate(&client, &found, Some(&request)).await? {
                         return Ok(());
                     }
@@ -274,6 +292,16 @@ mod tests {
             let is_satisfied = matches!(observed, Observation::Satisfied(_));
             assert_eq!(is_satisfied, is_done, "{to:?} after {before:?}, led by {leader}");
         }
+    }
+
+    #[test]
+    fn a_primary_that_is_to_lead_and_is_not_ready_yet_is_waited_for_and_not_asked() {
+        let mut found = led_by("trio-0");
+        assert_eq!(failover(Some("trio-0"), None).obstacle(&found), None);
+        found.pods[0].status = None;
+        let obstacle = failover(Some("trio-0"), None).obstacle(&found);
+        assert_eq!(obstacle.as_deref(), Some("trio-0, the primary, is not ready yet"));
+        assert_eq!(failover(Some("trio-1"), None).obstacle(&found), None);
     }
 
     #[test]
