@@ -595,7 +595,8 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
             now.extend(left_in_gone_namespaces(stage, onlooker).await);
         }
         let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
-        Ok(if is_settled(&left, begun.elapsed()) { Look::Yes(left) } else { Look::NotYet(left.join("\n")) })
+        let is_over = is_settled(&left, begun.elapsed(), Stage::patience_to_clear(SETTLING));
+        Ok(if is_over { Look::Yes(left) } else { Look::NotYet(left.join("\n")) })
     });
     match settled.await {
         Ok(left) => left,
@@ -604,10 +605,10 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
     }
 }
 
-/// Whether what is left after so long will not go any more. Volumes go some time after the claims of the last
-/// namespace.
-fn is_settled(left: &[String], waited: Duration) -> bool {
-    left.is_empty() || (waited >= SETTLING && !left.iter().any(|it| it.starts_with("persistentvolume ")))
+/// Whether what is left after so long will not go any more, where everything else than volumes is `settling` for so
+/// long. Volumes go some time after the claims of the last namespace.
+fn is_settled(left: &[String], waited: Duration, settling: Duration) -> bool {
+    left.is_empty() || (waited >= settling && !left.iter().any(|it| it.starts_with("persistentvolume ")))
 }
 
 /// What scenarios have left where it can't be any more, and which.
@@ -817,13 +818,15 @@ mod tests {
     fn volumes_have_more_time_to_go_than_what_nobody_takes_away() {
         let left = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let (claim, volume) = ("persistentvolumeclaim default/data", "persistentvolume pvc-1");
-        for (left, waited, is_over) in [
-            (left(&[]), Duration::ZERO, true),
-            (left(&[claim]), SETTLING / 2, false),
-            (left(&[claim]), SETTLING, true),
-            (left(&[claim, volume]), SETTLING * 2, false),
+        for (left, waited, settling, is_over) in [
+            (left(&[]), Duration::ZERO, SETTLING, true),
+            (left(&[claim]), SETTLING / 2, SETTLING, false),
+            (left(&[claim]), SETTLING, SETTLING, true),
+            // A run with more patience.
+            (left(&[claim]), SETTLING, SETTLING * 3, false),
+            (left(&[claim, volume]), SETTLING * 2, SETTLING, false),
         ] {
-            assert_eq!(is_settled(&left, waited), is_over, "{left:?} after {waited:?}");
+            assert_eq!(is_settled(&left, waited, settling), is_over, "{left:?} after {waited:?}");
         }
     }
 
