@@ -1,5 +1,6 @@
 //! Before a run on an existing cluster: it answers, it has the stack, and we may do there what the scenarios do.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
@@ -199,10 +200,11 @@ async fn classes(client: &Client) -> Option<Vec<StorageClass>> {
     classes.ok().map(|list| list.items)
 }
 
-/// The class of claims that name none, of several the newest (Kubernetes documentation, "Storage Classes").
+/// The class of claims that name none, of several the newest, then the first by name (`GetDefaultClass` in
+/// `pkg/volume/util/storageclass.go`).
 fn default_class(classes: &[StorageClass]) -> Option<&StorageClass> {
     let is_default = |class: &&StorageClass| class.annotations().get(DEFAULT_CLASS).is_some_and(|it| it == "true");
-    classes.iter().filter(is_default).max_by_key(|class| class.creation_timestamp())
+    classes.iter().filter(is_default).min_by_key(|class| (Reverse(class.creation_timestamp()), class.name_any()))
 }
 
 /// Who may not know it does without the scenarios about them.
@@ -429,7 +431,7 @@ mod tests {
     }
 
     #[test]
-    fn of_several_default_classes_the_newest_counts() {
+    fn of_several_default_classes_the_newest_counts_then_the_name() {
         let class = |name: &str, is_default: &str, made: &str| -> StorageClass {
             serde_json::from_value(serde_json::json!({
                 "metadata": {"name": name, "annotations": {DEFAULT_CLASS: is_default}, "creationTimestamp": made},
@@ -438,10 +440,10 @@ mod tests {
             .unwrap()
         };
         let first = class("first", "true", "2026-01-02T03:04:05Z");
-        let newer = class("newer", "true", "2026-01-02T03:04:06Z");
+        let [newer, twin] = ["newer", "twin"].map(|name| class(name, "true", "2026-01-02T03:04:06Z"));
         let other = class("other", "false", "2026-01-02T03:04:07Z");
         let default = |classes: &[StorageClass]| default_class(classes).map(ResourceExt::name_any);
-        assert_eq!(default(&[newer, first, other.clone()]).as_deref(), Some("newer"));
+        assert_eq!(default(&[newer, first, twin, other.clone()]).as_deref(), Some("newer"));
         assert_eq!(default(&[other]), None);
     }
 
