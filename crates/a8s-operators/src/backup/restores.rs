@@ -8,7 +8,7 @@ use super::plan::{LOOK, Pod, Turn};
 use super::restoring::{self, Member};
 use super::rounds::Controlled;
 use super::shell::{Context, changed, is_primary, is_ready, ordered};
-use crate::controller::{Error, failed};
+use crate::controller::{Error, failed, unless_absent};
 use crate::instance::events::Type;
 use crate::instance::names;
 use a8s_api::backup::{COMPLETE, PERMANENTLY_FAILED};
@@ -71,7 +71,7 @@ async fn backup(context: &Context, restore: &Restore) -> Result<Option<Backup>, 
     if !names::is_name(name) {
         return Ok(None);
     }
-    context.api::<Backup>(&namespace).get_opt(name).await.map_err(failed("read the backup"))
+    unless_absent(context.api::<Backup>(&namespace).get(name).await).map_err(failed("read the backup"))
 }
 
 /// Looks whether the backup is whole and fits, and gives the order.
@@ -171,4 +171,26 @@ async fn clean(context: &Context, restore: &Restore) -> Result<Action, Error> {
     let conditions = changed(restore, [(IN_PROGRESS, "False", Trouble::new("Failed", "nothing of it is left"))]);
     context.tell(restore, json!({"conditions": conditions})).await?;
     Ok(Action::await_change())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use std::convert::Infallible;
+
+    #[tokio::test]
+    async fn a_backup_that_the_api_server_cannot_find_yet_is_not_taken_for_gone() {
+        let service = tower::service_fn(|_: Request<Body>| async {
+            let answer = Response::builder().status(404).body(Body::from(b"404 page not found\n".to_vec()));
+            Ok::<_, Infallible>(answer.expect("a response"))
+        });
+        let context = Context::new(kube::Client::new(service, "shop"));
+        let instance = json!({"apiGroup": "postgresql.anynines.com", "kind": "Postgresql", "name": "solo"});
+        let spec = json!({"backupName": "nightly", "serviceInstance": instance});
+        let restore = json!({"metadata": {"name": "back", "namespace": "shop"}, "spec": spec});
+        let restore: Restore = serde_json::from_value(restore).expect("a restore");
+        assert!(backup(&context, &restore).await.is_err());
+    }
 }
