@@ -59,18 +59,12 @@ impl DescribePg {
             let (access, namespace) = self.cluster.reach(self.namespace.as_ref()).await?;
             let reference = Reference::new(self.kind, &namespace, &self.name);
             let found = describe(&access.client().await?, &reference).await?;
-            let description = found.ok_or_else(|| not_there(&reference))?;
+            let description = found.ok_or_else(|| reference.missing())?;
             session.console.line(render(self.kind, &description, Timestamp::now())?.trim_end());
             session.console.document(&description);
             Ok(())
         })
     }
-}
-
-/// The finding that a custom resource is not there.
-pub fn not_there(reference: &Reference) -> Finding {
-    let Reference { kind, namespace, name, .. } = reference;
-    kind.missing(format!("there is no {} {name} in the namespace {namespace}", kind.noun()))
 }
 
 fn render(kind: Kind, description: &Description, now: Timestamp) -> Result<String, Finding> {

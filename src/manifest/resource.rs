@@ -128,6 +128,11 @@ impl Reference {
     pub fn new(kind: Kind, namespace: &Namespace, name: &ObjectName) -> Self {
         Self { kind, namespace: namespace.clone(), name: name.clone(), api_version: ApiVersion::default() }
     }
+
+    /// The finding that it is not there.
+    pub fn missing(&self) -> Finding {
+        self.kind.missing(format!("there is no {self} in the namespace {}", self.namespace))
+    }
 }
 
 /// `backup b`: the namespace is said where it matters.

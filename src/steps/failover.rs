@@ -60,10 +60,7 @@ impl Failover {
         let (name, namespace) = (self.instance.as_str(), &self.namespace);
         let what = || format!("look at the instance {namespace}/{name}");
         let reference = Reference::new(Kind::Instance, namespace, &self.instance);
-        let Some(there) = resource::get(client, &reference).await? else {
-            let cause = format!("there is no instance {name} in the namespace {namespace}");
-            return Err(Kind::Instance.missing(cause));
-        };
+        let there = resource::get(client, &reference).await?.ok_or_else(|| reference.missing())?;
         capability::require(client, Capability::Failover).await?;
         let replicas = members::wanted(&there.data["spec"]);
         if replicas < 2 {
@@ -119,9 +116,7 @@ impl Failover {
         let before = self.before();
         Ok(match &found.record.holder {
             None => Observation::unmet("it has no primary"),
-            Some(holder) if !serves(&found.pods, &holder.pod) => {
-                Observation::unmet(not_ready(&holder.pod))
-            }
+            Some(holder) if !serves(&found.pods, &holder.pod) => Observation::unmet(not_ready(&holder.pod)),
             Some(holder) if self.to.as_ref() == Some(&holder.pod) => {
                 Observation::satisfied(format!("{} is the primary", holder.pod))
             }

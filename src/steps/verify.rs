@@ -61,10 +61,7 @@ impl Subject {
     /// # Errors
     /// There is no such backup, its instance is gone and it does not say what that was, or the cluster can't be asked.
     pub async fn of(client: &Client, backup: Reference) -> Result<Self, Finding> {
-        let Some(object) = get(client, &backup).await? else {
-            let cause = format!("there is no {backup} in the namespace {}", backup.namespace);
-            return Err(Kind::Backup.missing(cause));
-        };
+        let object = get(client, &backup).await?.ok_or_else(|| backup.missing())?;
         let source = restore::source(&backup, &object)?;
         let uid = object.uid().unwrap_or_default();
         let name = scratch_name(&uid)?;

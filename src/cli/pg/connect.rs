@@ -16,7 +16,6 @@ use super::Named;
 use crate::caller;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
-use crate::cli::describe::not_there;
 use crate::cli::session::interrupted;
 use crate::finding::{Finding, Id};
 use crate::manifest::names::{Namespace, ObjectName};
@@ -168,7 +167,7 @@ async fn credentials(
 
 /// The instance of a service binding, with its namespace.
 async fn bound_to(client: &Client, binding: &Reference) -> Result<(Namespace, ObjectName), Finding> {
-    let found = resource::get(client, binding).await?.ok_or_else(|| not_there(binding))?;
+    let found = resource::get(client, binding).await?.ok_or_else(|| binding.missing())?;
     let namespace = found.data["spec"]["instance"]["namespace"].as_str().unwrap_or(binding.namespace.as_str());
     let instance = (namespace.parse(), condition::instance(&found).parse());
     let (Ok(namespace), Ok(instance)) = instance else {
@@ -179,7 +178,7 @@ async fn bound_to(client: &Client, binding: &Reference) -> Result<(Namespace, Ob
 
 /// The service binding must be there, be this instance's, and be usable.
 async fn bound(client: &Client, binding: &Reference, instance: &Reference) -> Result<(), Finding> {
-    let found = resource::get(client, binding).await?.ok_or_else(|| not_there(binding))?;
+    let found = resource::get(client, binding).await?.ok_or_else(|| binding.missing())?;
     let missing = |why: &str| Finding::new(Id::NoServiceBinding, format!("the {binding} {why}"));
     if !condition::is_for(&found, instance) {
         return Err(missing(&format!("is to another instance than {}/{}", instance.namespace, instance.name)));

@@ -7,7 +7,6 @@ use tokio::sync::mpsc;
 use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
-use crate::cli::describe::not_there;
 use crate::finding::{Finding, Id};
 use crate::manifest::names::ObjectName;
 use crate::manifest::resource::{Kind, Reference};
@@ -51,7 +50,7 @@ impl Logs {
             let reference = Reference::new(Kind::Instance, &namespace, &name);
             let client = access.client().await?;
             let members = members(&client, &reference, self.member.as_ref(), &self.container).await?;
-            let members = members.ok_or_else(|| not_there(&reference))?;
+            let members = members.ok_or_else(|| reference.missing())?;
             let wanted = Wanted { namespace, container: self.container.clone(), tail: self.tail };
             match self.follow {
                 true => self.follow(session, &client, &reference, &wanted).await,

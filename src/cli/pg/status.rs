@@ -8,7 +8,6 @@ use jiff::Timestamp;
 use super::Named;
 use crate::cli::Session;
 use crate::cli::arguments::ClusterTarget;
-use crate::cli::describe::not_there;
 use crate::cli::list::table;
 use crate::finding::{Finding, Id};
 use crate::manifest::names::ObjectName;
@@ -44,7 +43,7 @@ impl Status {
             let reference = Reference::new(Kind::Instance, &namespace, &name);
             let client = access.client().await?;
             loop {
-                let found = status::status(&client, &reference).await?.ok_or_else(|| not_there(&reference))?;
+                let found = status::status(&client, &reference).await?.ok_or_else(|| reference.missing())?;
                 session.console.line(render(&found, Timestamp::now()).trim_end());
                 session.console.document(&found);
                 if !self.watch || session.console.gone() {
