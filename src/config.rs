@@ -6,9 +6,10 @@
 
 use std::fmt;
 use std::fs::{File, Metadata};
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use fs_err::os::unix::fs::OpenOptionsExt;
 use nix::fcntl::{Flock, FlockArg};
@@ -19,6 +20,11 @@ use crate::yaml;
 
 /// The value of `DemoSpace`: the Go tool wants the key and uses it for one informational line.
 const DEMO_SPACE: &str = "a8s-demo";
+
+/// How long somebody else's lock is waited for: those who have one need moments.
+pub const PATIENCE: Duration = Duration::from_secs(11);
+/// Between two attempts to get one.
+pub const AGAIN: Duration = Duration::from_millis(20);
 
 /// Why there is no usable configuration.
 #[derive(Debug, thiserror::Error)]
@@ -305,7 +311,7 @@ pub fn write_private(path: &Path, content: &[u8]) -> std::io::Result<()> {
 pub fn lock(directory: &Path, taken: impl fmt::Display) -> Result<Option<Flock<File>>, Finding> {
     match hold(directory, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(Some(lock)),
-        Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Err(Finding::new(Id::RunGoesOn, taken)),
+        Err(error) if error.kind() == ErrorKind::WouldBlock => Err(Finding::new(Id::RunGoesOn, taken)),
         Err(_) => Ok(None),
     }
 }
@@ -316,6 +322,26 @@ pub fn lock(directory: &Path, taken: impl fmt::Display) -> Result<Option<Flock<F
 /// There is no such directory, somebody else has locked it, or its file system has no locks.
 pub fn hold(directory: &Path, how: FlockArg) -> std::io::Result<Flock<File>> {
     Flock::lock(File::open(directory)?, how).map_err(|(_, errno)| errno.into())
+}
+
+/// Waits for a turn with a directory, which ends when it is dropped or the process ends. A file system may have no
+/// locks; there, nobody waits. Nor does anybody without end: others who may look into the directory can lock it, too.
+///
+/// # Errors
+/// Somebody keeps it locked (`WouldBlock`).
+pub fn turn(directory: &Path, patience: Duration) -> std::io::Result<Option<Flock<File>>> {
+    let begun = Instant::now();
+    loop {
+        match hold(directory, FlockArg::LockExclusiveNonblock) {
+            Ok(turn) => return Ok(Some(turn)),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Ok(None),
+            Err(_) if begun.elapsed() <= patience => std::thread::sleep(AGAIN),
+            Err(_) => {
+                let why = format!("another program has locked {}: lslocks names it", directory.display());
+                return Err(std::io::Error::new(ErrorKind::WouldBlock, why));
+            }
+        }
+    }
 }
 
 /// Whether a path still leads to what is held: whoever held it before may have deleted it.
@@ -363,6 +389,19 @@ mod tests {
         let text = fs_err::read_to_string(file.path()).unwrap();
         assert_eq!(text, "# mine\nProvider: kind\nOther:\n  nested: 0644\nWorkingDir: /w\nDemoSpace: a8s-demo\n");
         assert_eq!(file.read().unwrap().provider.as_deref(), Some("kind"));
+    }
+
+    #[test]
+    fn a_turn_is_not_waited_for_without_end() {
+        let directory = tempfile::tempdir().unwrap();
+        let patience = Duration::from_millis(50);
+        let held = hold(directory.path(), FlockArg::LockExclusive).unwrap();
+        let why = turn(directory.path(), patience).unwrap_err().to_string();
+        assert_eq!(why, format!("another program has locked {}: lslocks names it", directory.path().display()));
+        drop(held);
+        let next = turn(directory.path(), patience).unwrap();
+        assert!(next.is_some());
+        assert!(turn(directory.path(), patience).is_err(), "it is somebody's turn");
     }
 
     #[test]

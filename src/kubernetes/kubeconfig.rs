@@ -8,20 +8,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use fs_err::os::unix::fs::OpenOptionsExt;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use serde_json::{Map, Value, json};
 
-use crate::config::{home, write_private};
+use crate::config::{AGAIN, PATIENCE, home, turn, write_private};
 use crate::finding::{Finding, Id, chain};
 use crate::yaml;
 
-/// client-go holds its lock for milliseconds; one older than this was left by a process that died.
+/// client-go holds its lock for milliseconds; one older than this was left by a process that died. Nobody loses
+/// [`PATIENCE`] before that.
 const STALE: Duration = Duration::from_secs(10);
-/// How long each of the locks is waited for: longer than until one is stale.
-const PATIENCE: Duration = Duration::from_secs(11);
-/// Between two attempts to get one.
-const AGAIN: Duration = Duration::from_millis(20);
 
 /// Why the file can't be changed.
 #[derive(Debug, thiserror::Error)]
@@ -305,24 +301,13 @@ fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(),
 /// Both locks. The lock file is removed when it is dropped.
 struct Lock {
     file: PathBuf,
-    _directory: Flock<std::fs::File>,
+    _directory: Option<Flock<std::fs::File>>,
 }
 
 impl Lock {
-    /// Never waits without end: others who may look into the directory can lock it, too.
     fn take(path: &Path, directory: &Path, patience: Duration) -> Result<Self, Error> {
         let io = |source| Error::Io { what: "lock", path: path.to_owned(), source };
-        let mut handle = fs_err::File::open(directory).map_err(io)?.into_parts().0;
-        let begun = Instant::now();
-        let turn = loop {
-            match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
-                Ok(turn) => break turn,
-                Err((same, Errno::EWOULDBLOCK)) if begun.elapsed() <= patience => handle = same,
-                Err((_, Errno::EWOULDBLOCK)) => return Err(Error::Locked { path: path.to_owned() }),
-                Err((_, errno)) => return Err(io(errno.into())),
-            }
-            std::thread::sleep(AGAIN);
-        };
+        let turn = turn(directory, patience).map_err(|_| Error::Locked { path: path.to_owned() })?;
         let file = lock_path(path);
         let begun = Instant::now();
         loop {
@@ -466,8 +451,7 @@ mod tests {
             let lock = Lock::take(&path, directory.path(), Duration::from_millis(50));
             lock.err().map(|error| Finding::from(error).advice.concat())
         };
-        let handle = fs_err::File::open(directory.path()).unwrap().into_parts().0;
-        let held = Flock::lock(handle, FlockArg::LockExclusive).unwrap();
+        let held = turn(directory.path(), Duration::ZERO).unwrap();
         assert_eq!(refused().unwrap(), "A program has locked its directory: lslocks names it.");
         drop(held);
         assert_eq!(refused(), None);

@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 use data_encoding::HEXLOWER;
-use nix::fcntl::FlockArg;
 use sha2::{Digest as _, Sha256};
 
 use crate::caller;
-use crate::config::{WorkingDirectory, gone_is_fine, hold};
+use crate::config::{PATIENCE, WorkingDirectory, gone_is_fine, turn};
 use crate::finding::{Finding, Id};
 use crate::manifest::fetch::Fetcher;
 use crate::manifest::release::{self, Version};
@@ -169,8 +168,8 @@ impl Fetched {
         name.push(".new");
         let new = PathBuf::from(name);
         fs_err::create_dir_all(self.directory.releases()).map_err(failed)?;
-        // In turns: another run may put the same in place. A file system may have no locks.
-        let _turn = hold(&self.directory.releases(), FlockArg::LockExclusive);
+        // In turns: another run may put the same in place.
+        let _turn = turn(&self.directory.releases(), PATIENCE).map_err(failed)?;
         remove(&new).map_err(failed)?;
         match (self.wanted)() {
             Wanted::Manifests(_) => release::unpack(body, &new)?,

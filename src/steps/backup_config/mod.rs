@@ -13,13 +13,12 @@ use std::sync::Arc;
 
 use a8s_operators::store::{ACCESS_KEY, CONFIG_KEY, Credentials, PASSWORD, SECRET_KEY};
 use async_trait::async_trait;
-use nix::fcntl::FlockArg;
 use rand::seq::{IndexedRandom, SliceRandom};
 
 pub use self::adopted::{Adopted, of_cluster};
 pub use self::saved::Saved;
 pub use self::store::{Choice, Owner, Secret, Store, Wish};
-use crate::config::{WorkingDirectory, hold, write_private};
+use crate::config::{PATIENCE, WorkingDirectory, turn, write_private};
 use crate::finding::{Finding, Id};
 use crate::step::{Context, Observation, Step};
 
@@ -105,9 +104,8 @@ impl Step for Written {
         fs_err::create_dir_all(self.directory.user_manifests()).map_err(failed)?;
         fs_err::create_dir_all(self.directory.backup_config()).map_err(failed)?;
         let path = password_file(&self.directory);
-        // In turns: of two passwords that are made at once, one would be on a cluster and nowhere else. A file system
-        // may have no locks.
-        let _turn = hold(&self.directory.backup_config(), FlockArg::LockExclusive);
+        // In turns: of two passwords that are made at once, one would be on a cluster and nowhere else.
+        let _turn = turn(&self.directory.backup_config(), PATIENCE).map_err(failed)?;
         // One that can't be read is none that may be replaced: it is the only key to backups.
         let kept = match fs_err::read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
