@@ -304,14 +304,10 @@ pub(crate) mod tests {
             "apiVersion": "client.authentication.k8s.io/v1", "interactiveMode": "Never",
             "command": "sh", "args": ["-c", script],
         });
-        let kubeconfig = serde_json::json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "demo",
-            "contexts": [{"name": "demo", "context": {"cluster": "demo", "user": "demo"}}],
-            "clusters": [{"name": "demo", "cluster": {"server": "https://127.0.0.1:9"}}],
-            "users": [{"name": "demo", "user": {"exec": exec}}],
-        });
+        let kubeconfig =
+            kubeconfig("demo", "https://127.0.0.1:9").replace("user: {}", &format!("user: {{exec: {exec}}}"));
         let path = directory.path().join("config");
-        fs_err::write(&path, kubeconfig.to_string()).unwrap();
+        fs_err::write(&path, kubeconfig).unwrap();
         let connection = Target { kubeconfig: Some(path), context: None }.connect().await.unwrap();
         fs_err::write(&over, "").unwrap();
         let error = Error::request("ask the cluster", connection.client.apiserver_version().await.unwrap_err());

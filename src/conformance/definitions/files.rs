@@ -10,6 +10,7 @@ use cucumber::{given, then, when};
 
 use crate::conformance::inventory;
 use crate::conformance::{Failure, World};
+use crate::step::quoted;
 
 #[given(expr = "the file {string} with:")]
 async fn write(world: &mut World, path: String, step: &Step) -> Result<(), Failure> {
@@ -103,11 +104,6 @@ async fn program(world: &mut World, name: String, step: &Step) -> Result<(), Fai
 async fn executable(world: &mut World, path: String) -> Result<(), Failure> {
     let path = world.surroundings.home.join(world.expand(&path));
     Ok(fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o755))?)
-}
-
-/// A word for sh(1).
-fn quoted(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "'\\''"))
 }
 
 #[then(expr = "there is a file {string}")]

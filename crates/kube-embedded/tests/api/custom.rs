@@ -74,9 +74,7 @@ async fn a_custom_resource_is_defaulted_pruned_and_validated() {
 
 #[tokio::test]
 async fn defaults_are_there_in_objects_that_are_older_than_they_are() {
-    let server = Server::start().await;
-    let mut defined = definition();
-    assert_eq!(server.request("POST", DEFINITIONS, Some(defined.clone())).await.0, 201);
+    let (server, mut defined) = (with_definition().await, definition());
     let (_, made) = server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
     let properties = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
     defined.pointer_mut(properties).unwrap()["shape"] = json!({"type": "string", "default": "round"});
