@@ -11,7 +11,6 @@ use kube::api::{ListParams, LogParams};
 use kube::core::{ApiResource, DynamicObject, GroupVersionKind};
 use kube::{Api, Client, ResourceExt};
 
-use super::definitions::backup;
 use super::failure::Failure;
 use super::observations::SYSTEM;
 use super::observe;
@@ -112,7 +111,7 @@ async fn write(world: &World, folder: &Folder) -> Result<(), Failure> {
 /// The keys that backups of a namespace have in the object store, if the cluster has one that answers soon.
 async fn store_listing(client: &Client, namespace: &str, folder: &Folder) -> Result<(), Failure> {
     let listing = async {
-        let store = backup::store_of(client.clone()).await.map_err(|failure| failure.to_string())?;
+        let store = observe::store_of(client.clone()).await.map_err(|failure| failure.to_string())?;
         store.list(namespace).await.map_err(|error| error.to_string())
     };
     match tokio::time::timeout(PATIENCE, listing).await {

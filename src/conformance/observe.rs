@@ -392,6 +392,32 @@ pub async fn of_service(client: &Client, namespace: &str, name: &str) -> Result<
     Ok((host, u16::try_from(port).unwrap_or(5432)))
 }
 
+/// Where a cluster's backups go, and with what secrets.
+///
+/// # Errors
+/// It does not say.
+pub async fn settings_of_store(client: &Client) -> Result<store::Settings, Failure> {
+    let settings = store::Settings::read(client, SYSTEM_NAMESPACE).await;
+    settings.map_err(|error| Failure::unexpected("the store's settings", error.to_string()))
+}
+
+/// The store that a cluster is configured for.
+///
+/// # Errors
+/// It does not say, or no port is to be had.
+pub async fn store_of(client: Client) -> Result<store::Store, Failure> {
+    let settings = settings_of_store(&client).await?;
+    let config = of_store(&client, settings.config).await?;
+    let limits = store::Limits { silence: Duration::from_secs(5), patience: Duration::from_secs(5) };
+    let store = store::Store::new(&config, &settings.credentials, store::Names::of_cluster(client), limits);
+    store.map_err(|error| Failure::unexpected("a way to the store", error.to_string()))
+}
+
+/// What a store says that does not do what it is asked.
+pub fn refused(error: store::Error) -> Failure {
+    Failure::unexpected("an answer of the store", error.to_string())
+}
+
 /// Where this machine reaches the store that the stack has been told of.
 ///
 /// # Errors

@@ -13,7 +13,6 @@ use futures::stream;
 use kube::Client;
 
 use super::catalogue::{Catalogue, Entry, Sources};
-use super::definitions::backup;
 use super::failure::Failure;
 use super::inventory::Inventory;
 use super::observe::Look;
@@ -626,7 +625,7 @@ async fn left_in_gone_namespaces(stage: &Stage, onlooker: &Client) -> Vec<String
 
 /// Everything in the store of a cluster that only this run uses.
 async fn left_in_store(stage: &Stage) -> Vec<String> {
-    let look = async { stage.store().await?.list_all().await.map_err(backup::refused) };
+    let look = async { stage.store().await?.list_all().await.map_err(observe::refused) };
     match look.await {
         Ok(left) => left.into_iter().map(|entry| format!("{} in the store", entry.key)).collect(),
         Err(failure) => vec![format!("nobody knows what, in the store: {failure}").replace('\n', " ")],

@@ -16,7 +16,6 @@ use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::command::{self, Surroundings};
-use super::definitions::backup;
 use super::directory;
 use super::failure::Failure;
 use super::observe;
@@ -339,7 +338,7 @@ impl Stage {
     /// # Errors
     /// As [`Stage::shared`], or nobody can say where it is.
     pub async fn store(&self) -> Result<&Store, Failure> {
-        self.store.get_or_try_init(|| async { backup::store_of(self.onlooker().await?).await }).await
+        self.store.get_or_try_init(|| async { observe::store_of(self.onlooker().await?).await }).await
     }
 
     async fn shared_cluster(&self) -> Result<&SharedCluster, Failure> {

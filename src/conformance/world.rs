@@ -19,7 +19,6 @@ use super::audit::Mark;
 use super::beside::ObjectStore;
 use super::command::{self, Outcome, Surroundings};
 use super::cut::Cut;
-use super::definitions::backup;
 use super::failure::Failure;
 use super::inventory::Process;
 use super::nodes::Spoilt;
@@ -391,12 +390,12 @@ impl World {
             let store = stage.store().await?;
             for namespace in &self.namespaces {
                 let own = format!("{namespace}/");
-                let mut left = store.list(namespace).await.map_err(backup::refused)?;
+                let mut left = store.list(namespace).await.map_err(observe::refused)?;
                 left.retain(|it| it.key.starts_with(&own));
                 if let Some(first) = left.first() {
                     leaks.push(format!("{} objects of {namespace} in the store, such as {}", left.len(), first.key));
                     // This scenario has told it, and the end of the run need not tell it again.
-                    store.delete_below(namespace).await.map_err(backup::refused)?;
+                    store.delete_below(namespace).await.map_err(observe::refused)?;
                 }
             }
             Ok::<_, Failure>(())

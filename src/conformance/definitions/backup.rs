@@ -7,17 +7,17 @@ use a8s_operators::archive::keys::DataKey;
 use a8s_operators::archive::manifest::{self, Manifest};
 use a8s_operators::archive::record::{self, HEADER, PREFIX};
 use a8s_operators::object_store::manifests::NAMESPACE;
-use a8s_operators::store::{Limits, Names, Settings, Store};
+use a8s_operators::store::{Settings, Store};
 use cucumber::{given, then, when};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
+use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use kube::{Api, Client};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use super::instance::existing;
 use crate::conformance::inventory;
-use crate::conformance::observe::{self, Look, condition, holds, until};
+use crate::conformance::observe::{self, Look, condition, holds, refused, until};
 use crate::conformance::{Failure, World};
 use crate::postgres::{self, DATABASE};
 
@@ -28,30 +28,12 @@ const ZSTD: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
 /// The store that the scenario's cluster is configured for.
 pub(in crate::conformance) async fn store(world: &World) -> Result<Store, Failure> {
-    store_of(world.client().await?).await
-}
-
-/// The store that a cluster is configured for.
-pub(in crate::conformance) async fn store_of(client: Client) -> Result<Store, Failure> {
-    let settings = settings_of(&client).await?;
-    let config = observe::of_store(&client, settings.config).await?;
-    let limits = Limits { silence: Duration::from_secs(5), patience: Duration::from_secs(5) };
-    let store = Store::new(&config, &settings.credentials, Names::of_cluster(client), limits);
-    store.map_err(|error| Failure::unexpected("a way to the store", error.to_string()))
+    observe::store_of(world.client().await?).await
 }
 
 /// Where the cluster's backups go, and with what secrets.
 pub(in crate::conformance) async fn settings(world: &World) -> Result<Settings, Failure> {
-    settings_of(&world.client().await?).await
-}
-
-async fn settings_of(client: &Client) -> Result<Settings, Failure> {
-    let settings = Settings::read(client, SYSTEM_NAMESPACE).await;
-    settings.map_err(|error| Failure::unexpected("the store's settings", error.to_string()))
-}
-
-pub(in crate::conformance) fn refused(error: a8s_operators::store::Error) -> Failure {
-    Failure::unexpected("an answer of the store", error.to_string())
+    observe::settings_of_store(&world.client().await?).await
 }
 
 /// The keys of a backup's objects, as a listing of the whole bucket of this namespace shows them: all have its UID.

@@ -11,9 +11,9 @@ use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 
-use super::backup::{refused, store};
+use super::backup::store;
 use super::cluster;
-use crate::conformance::observe::{self, Look, SOON, until};
+use crate::conformance::observe::{self, Look, SOON, refused, until};
 use crate::conformance::{Failure, World};
 use crate::postgres::{self, DATABASE};
 
