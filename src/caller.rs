@@ -63,6 +63,11 @@ pub fn variable(name: impl AsRef<OsStr>) -> Option<OsString> {
     })
 }
 
+/// A variable that says something: an empty one is as good as none. Scripts and workflows have nothing to say there.
+pub fn given(name: impl AsRef<OsStr>) -> Option<OsString> {
+    variable(name).filter(|value| !value.is_empty())
+}
+
 /// All variables.
 pub fn variables() -> Vec<(OsString, OsString)> {
     with(|caller| match caller {

@@ -222,9 +222,9 @@ impl ConfigFile {
 
 /// The home directory: `HOME`, else what the user database says.
 pub fn home() -> Option<PathBuf> {
-    match crate::caller::variable("HOME") {
-        Some(home) if !home.is_empty() => Some(PathBuf::from(home)),
-        _ => nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.dir),
+    match crate::caller::given("HOME") {
+        Some(home) => Some(PathBuf::from(home)),
+        None => nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten().map(|user| user.dir),
     }
 }
 

@@ -19,10 +19,8 @@ pub struct Proxy {
 
 /// The proxy for an address; none for this machine's own, and for what `NO_PROXY` names.
 pub fn of(address: &Uri) -> Option<Proxy> {
-    let variable = |names: [&str; 2]| {
-        let mut found = names.iter().filter_map(|name| caller::variable(name)?.into_string().ok());
-        found.find(|value| !value.is_empty()).unwrap_or_default()
-    };
+    let variable =
+        |names: [&str; 2]| names.iter().find_map(|name| caller::given(name)?.into_string().ok()).unwrap_or_default();
     choose(address, &variable(["HTTPS_PROXY", "https_proxy"]), &variable(["NO_PROXY", "no_proxy"]))
 }
 

@@ -208,9 +208,7 @@ impl Session {
     pub fn provider(&self, choice: &ProviderChoice, options: provider::Options) -> Result<Arc<dyn Provider>, Finding> {
         let file = ConfigFile::of_user()?;
         let configured = file.read()?.provider;
-        // As elsewhere, one that is empty is not set: a script or a workflow has nothing to say there.
-        let variable = caller::variable(PROVIDER).filter(|value| !value.is_empty());
-        let (name, why) = match (choice.provider, variable, configured) {
+        let (name, why) = match (choice.provider, caller::given(PROVIDER), configured) {
             (Some(name), ..) => (name, "as named".to_owned()),
             (None, Some(value), _) => {
                 let parsed = value.to_string_lossy().parse::<provider::Name>();

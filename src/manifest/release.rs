@@ -82,9 +82,7 @@ impl fmt::Display for Version {
 impl Version {
     /// Where its archive is; a directory has none.
     pub fn url(&self) -> Option<String> {
-        let base = crate::caller::variable("A9S_RELEASES")
-            .and_then(|base| base.into_string().ok())
-            .filter(|base| !base.is_empty());
+        let base = crate::caller::given("A9S_RELEASES").and_then(|base| base.into_string().ok());
         let base = base.as_deref().unwrap_or(ARCHIVES).trim_end_matches('/');
         match self {
             Self::Tag(name) => Some(format!("{base}/refs/tags/{name}")),

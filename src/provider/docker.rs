@@ -64,9 +64,9 @@ impl Limits {
 
 /// Whether the engine is one of this machine, as far as its address says.
 async fn is_here(docker: &Tool) -> bool {
-    let of_user = crate::caller::variable("DOCKER_HOST").and_then(|host| host.into_string().ok());
+    let of_user = crate::caller::given("DOCKER_HOST").and_then(|host| host.into_string().ok());
     let of_context = ["context", "inspect", "--format", "{{.Endpoints.docker.Host}}"];
-    let host = match of_user.filter(|host| !host.is_empty()) {
+    let host = match of_user {
         Some(host) => host,
         // Not every program that answers as docker does has contexts.
         None => docker.run(&of_context).await.unwrap_or_default(),

@@ -86,8 +86,8 @@ impl Minikube {
 
     /// What the nodes are to run on, where the user has said it: minikube chooses otherwise.
     async fn driver(&self) -> Option<String> {
-        let of_user = crate::caller::variable("MINIKUBE_DRIVER").and_then(|driver| driver.into_string().ok());
-        match of_user.filter(|driver| !driver.is_empty()) {
+        let of_user = crate::caller::given("MINIKUBE_DRIVER").and_then(|driver| driver.into_string().ok());
+        match of_user {
             Some(driver) => Some(driver),
             // A key that is not set is an error of this command.
             None => self.minikube.run(&["config", "get", "driver"]).await.ok().map(|said| said.trim().to_owned()),

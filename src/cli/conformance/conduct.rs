@@ -35,8 +35,7 @@ pub struct Conduct {
 impl Conduct {
     /// The program to test, if it is another than the one that runs.
     pub fn program(&self) -> Option<PathBuf> {
-        let variable = || caller::variable("A9S_BIN").filter(|path| !path.is_empty()).map(PathBuf::from);
-        self.program.clone().or_else(variable)
+        self.program.clone().or_else(|| caller::given("A9S_BIN").map(PathBuf::from))
     }
 
     /// The same, for a process of its own.

@@ -138,8 +138,7 @@ impl Key<'_> {
             // Editors of Windows begin a file with a mark, and end its lines with two characters.
             return Ok(Some(content.trim_start_matches('\u{feff}').trim_end().to_owned()));
         }
-        let given = caller::variable(self.variable).and_then(|given| given.into_string().ok());
-        Ok(given.filter(|given| !given.is_empty()))
+        Ok(caller::given(self.variable).and_then(|given| given.into_string().ok()))
     }
 
     fn ask(&self, session: &Session) -> Result<String, Finding> {

@@ -46,7 +46,7 @@ impl Places {
     /// No home directory is known, or `A9S_STATE_DIR` is not absolute.
     pub fn of_user() -> Result<Self, Finding> {
         let root = Uid::effective().is_root();
-        let variable = |name| crate::caller::variable(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+        let variable = |name| crate::caller::given(name).map(PathBuf::from);
         let state = match variable("A9S_STATE_DIR") {
             Some(directory) if directory.is_absolute() => directory,
             Some(directory) => {
