@@ -672,9 +672,9 @@ Feature: The suite itself
     And standard error says "interrupted again: what was being done or taken back is left as it is [interrupted]"
     And there is no file "one/report.json"
 
-  @full @embedded-only
+  @full @cluster @embedded-only
   Scenario: A playbook that is interrupted between two of its steps ends there
-    Given a cluster with the a8s stack
+    Given a cluster of its own
     And an instance "solo"
     And the file "play.yaml" with:
       """
