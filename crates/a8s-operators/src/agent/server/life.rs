@@ -494,27 +494,23 @@ impl<P: Platform> Agent<P> {
         self.write_configuration("pg_hba.conf", &configuration::pg_hba_conf(self.server.pod.address))
     }
 
-    /// Waits for the first connection, the server's end, or the order to stop. A standby that needs WAL of a primary
-    /// that does not lead any more, or that has removed it, would wait for ever: it is ended.
+    /// Waits for the first connection, the server's end, or the order to stop. A standby that needs WAL which the
+    /// primary has removed would wait for ever, as would what was rewound to one that does not lead any more: it is
+    /// ended.
     async fn wait_until_it_accepts(&self, life: &mut Life) -> Result<(), Error> {
         let holder_of = |seen: &Seen| seen.sighting().and_then(|it| it.record.holder.clone());
-        let mut seen = life.seen.clone();
-        let mut holder = holder_of(&seen.borrow_and_update());
+        let (mut seen, is_rewound) = (life.seen.clone(), standby::is_rewound(life));
+        let holder = holder_of(&seen.borrow_and_update());
         let stuck = self.gets_stuck(life.seen.clone());
         tokio::pin!(stuck);
         let mut due = Instant::now() + LOOK;
         loop {
             if Instant::now() > due {
                 due = Instant::now() + LOOK;
-                if self.receive_early(life)? {
-                    holder = holder_of(&seen.borrow());
-                }
+                self.receive_early(life)?;
             }
             let Some(running) = life.running.as_mut() else { return Ok(()) };
-            let (is_standby, receives) = match &running.as_what {
-                AsWhat::Primary => (false, false),
-                AsWhat::Standby(standby) => (true, standby.upstream.is_some()),
-            };
+            let is_standby = matches!(running.as_what, AsWhat::Standby(_));
             // Asking a server that is not ready would only fill its log.
             if running.postmaster.is_ready(&self.server.data())
                 && let Ok(client) = bootstrap::connect(&self.server.pod.socket_directory, "a9s agent").await
@@ -532,7 +528,7 @@ impl<P: Platform> Agent<P> {
                 biased;
                 () = self.stop.cancelled() => return Ok(()),
                 status = running.postmaster.ended() => describe(status),
-                _ = seen.wait_for(|seen| holder_of(seen) != holder), if receives => {
+                _ = seen.wait_for(|seen| holder_of(seen) != holder), if is_rewound => {
                     self.stop_at_once(life).await;
                     return Ok(());
                 }
@@ -550,25 +546,27 @@ impl<P: Platform> Agent<P> {
 
     /// Lets a standby receive that accepts no connections yet, if it is known to fit without them: it has the timeline
     /// of the term. One that begins in the middle of a transaction with very many savepoints accepts none before it has
-    /// received the end of that (PostgreSQL manual, "Hot Standby: Caveats"). Answers whether it does from now on.
-    fn receive_early(&self, life: &mut Life) -> Result<bool, Error> {
-        let Action::Follow(pod) = self.decide(life) else { return Ok(false) };
+    /// received the end of that (PostgreSQL manual, "Hot Standby: Caveats"). One that has much to recover is not ended
+    /// when its primary makes way: it receives from the next one, or stops receiving once it can be asked.
+    fn receive_early(&self, life: &mut Life) -> Result<(), Error> {
+        let Action::Follow(pod) = self.decide(life) else { return Ok(()) };
         let data = self.server.data();
-        let has_led = life.identity.as_ref().is_none_or(|identity| identity.term.is_some());
+        // What was rewound receives from the beginning.
+        let is_other = life.identity.as_ref().is_none_or(|identity| identity.term.is_some() || identity.is_rewound);
         let timeline = life.seen.borrow().sighting().map(|it| it.record.details.timeline);
         let fits = timeline.is_some() && replication::timeline_on_disk(&data).ok() == timeline;
-        let Some(address) = self.address_of(life, &pod).filter(|_| fits && !has_led) else { return Ok(false) };
+        let Some(address) = self.address_of(life, &pod).filter(|_| fits && !is_other) else { return Ok(()) };
         let role = standby::role(life, Some(address.clone()));
         let Some(Running { postmaster, as_what: AsWhat::Standby(standby), .. }) = &mut life.running else {
-            return Ok(false);
+            return Ok(());
         };
-        if standby.upstream.is_some() || !postmaster.takes_signals(&data) {
-            return Ok(false);
+        if standby.upstream.as_ref() == Some(&address) || !postmaster.takes_signals(&data) {
+            return Ok(());
         }
         self.write_role(&role)?;
         postmaster.signal(Signal::SIGHUP);
         (standby.upstream, standby.confirmed_by) = (Some(address), None);
-        Ok(true)
+        Ok(())
     }
 
     /// Ends the server as a crash would.

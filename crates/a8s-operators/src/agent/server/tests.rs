@@ -1074,6 +1074,14 @@ fn a_standby_that_accepts_no_connections_yet_receives_what_it_needs_for_that() {
                 }
                 let answer = second.sql_as("postgres", PASSWORD, "require", "SELECT 1").await;
                 assert!(answer.is_err(), "there is nothing to wait for");
+                let server = second.postmaster();
+                // For a moment, until the Lease is renewed, nobody leads.
+                first.memory.seen.send_modify(|seen| {
+                    let sighting = seen.lease.as_mut().and_then(Option::as_mut).expect("a Lease");
+                    sighting.record.holder = None;
+                });
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                assert_eq!(second.running(), Some(server), "it would recover all of it again");
                 client.batch_execute("COMMIT").await.expect("committed");
                 first.sql("CHECKPOINT").await;
                 second.ready().await;
