@@ -3,7 +3,7 @@
 
 use super::secret::{self, LABEL};
 use crate::agent::logins::{KEY, Logins, is_ours};
-use crate::controller::{CONFLICT_ROUND, TROUBLE_ROUND, is_conflict};
+use crate::controller::{CONFLICT_ROUND, TROUBLE_ROUND, is_conflict, unless_absent};
 use crate::instance::names;
 use a8s_api::{LABEL_KIND, Postgresql, ServiceBinding};
 use futures::{StreamExt as _, future};
@@ -87,6 +87,7 @@ async fn reconcile(
         .filter(|binding| reference(binding).is_some_and(|found| found == (namespace.clone(), name.clone())))
         .collect();
     let secrets = secrets(&client, &bindings).await?;
+    let instances: Api<Postgresql> = Api::namespaced(client.clone(), namespace);
     let api: Api<Secret> = Api::namespaced(client, namespace);
     let existing = api.get_opt(&names::logins(name)).await?;
     let uid = instance.metadata.uid.as_deref().unwrap_or_default();
@@ -95,7 +96,16 @@ async fn reconcile(
     let wanted = wanted(uid, &bindings, &secrets, &before);
     match existing {
         None if wanted.is_empty() => {}
-        None => drop(api.create(&PostParams::default(), &list(&instance, &wanted)).await?),
+        None => {
+            // The cache may lag, and nobody takes the finalizer off what is made for an instance that is gone.
+            let there = unless_absent(instances.get_metadata(name).await)?;
+            let is_there = |it: PartialObjectMeta<Postgresql>| {
+                it.metadata.uid == instance.metadata.uid && it.metadata.deletion_timestamp.is_none()
+            };
+            if there.is_some_and(is_there) {
+                api.create(&PostParams::default(), &list(&instance, &wanted)).await?;
+            }
+        }
         Some(existing) if is_right(&existing, uid, &wanted, &before) => {}
         Some(mut existing) if is_owned(&existing, uid) => {
             existing.data = list(&instance, &wanted).data;
@@ -206,6 +216,10 @@ fn list(instance: &PartialObjectMeta<Postgresql>, logins: &Logins) -> Secret {
 mod tests {
     use super::super::secret::tests::binding;
     use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
     fn an_instance_has_the_logins_of_its_living_bindings_and_verifiers_stay() {
@@ -237,6 +251,43 @@ mod tests {
         assert!(text.starts_with(r#"{"b-1":{"role":"a8s-sb-"#) && text.contains("SCRAM-SHA-256$4096:"), "{text}");
         let password = secrets.values().next().and_then(|s| s.data.as_ref()?.get("password").cloned()).expect("there");
         assert!(!text.contains(&String::from_utf8(password.0).expect("text")));
+    }
+
+    /// What an API server answers that has a binding and its Secret, and perhaps its instance. Notes whether something
+    /// is made.
+    fn answer(has_instance: bool, is_made: &AtomicBool, request: &Request<Body>) -> Response<Body> {
+        let binding = binding();
+        let list =
+            |item: serde_json::Value| json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": [item]});
+        let name = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let (code, body) = match (request.method().as_str(), name) {
+            ("POST", _) => {
+                is_made.store(true, Ordering::Relaxed);
+                (201, json!({"metadata": {}}))
+            }
+            (_, "servicebindings") => (200, list(json!(binding))),
+            (_, "secrets") => (200, list(json!(secret::new(&binding, "i-1")))),
+            (_, "solo") if has_instance => (200, json!(instance())),
+            _ => (404, json!({"status": "Failure", "reason": "NotFound", "code": 404, "details": {"name": name}})),
+        };
+        let body = Body::from(body.to_string().into_bytes());
+        Response::builder().status(code).body(body).expect("a response")
+    }
+
+    #[tokio::test]
+    async fn nothing_is_made_for_an_instance_that_is_gone() {
+        for has_instance in [true, false] {
+            let is_made = Arc::new(AtomicBool::new(false));
+            let noted = is_made.clone();
+            let service = tower::service_fn(move |request: Request<Body>| {
+                let answer = answer(has_instance, &noted, &request);
+                async move { Ok::<_, Infallible>(answer) }
+            });
+            let mut cached = instance();
+            cached.metadata.namespace = Some("data".into());
+            reconcile(Arc::new(cached), Arc::new(kube::Client::new(service, "data"))).await.expect("answered");
+            assert_eq!(is_made.load(Ordering::Relaxed), has_instance);
+        }
     }
 
     #[test]
