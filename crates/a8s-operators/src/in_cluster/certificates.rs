@@ -165,10 +165,11 @@ impl Current {
         }
     }
 
-    /// One look. What the API server was told in it is served after the next.
+    /// One look. What the API server was told in it is served after the next, as long as what is served now is trusted.
     async fn renew(&mut self, client: &Client) -> Result<(), Error> {
         let Look { material, certified, is_news } = look(client, Some(&self.material)).await?;
-        if !is_news {
+        let is_trusted = material.authorities.contains(&first_of(&self.material.authorities));
+        if !is_news || !is_trusted {
             *self.served.0.write().unwrap_or_else(std::sync::PoisonError::into_inner) = Arc::new(certified);
             self.material = material;
         }
@@ -282,6 +283,7 @@ mod tests {
         let first = current.material.authorities.clone();
         current.renew(&client).await.expect("it is there");
         assert_eq!(current.material.authorities, first);
+        let earlier = kept.lock().expect("not poisoned")[0].clone();
 
         kept.lock().expect("not poisoned")[0] = empty;
         current.renew(&client).await.expect("another is made");
@@ -295,6 +297,11 @@ mod tests {
         assert_eq!(current.material.authorities, bundle);
         let served = current.served.0.read().expect("not poisoned").cert.clone();
         assert_eq!(served, current.material.certified().expect("usable").cert);
+
+        // Whoever puts back what there was before takes the trust from what is served.
+        kept.lock().expect("not poisoned")[0] = earlier;
+        current.renew(&client).await.expect("it is good");
+        assert_eq!(current.material.authorities, first);
     }
 
     #[test]
