@@ -441,6 +441,7 @@ impl<P: Platform> Agent<P> {
                 // What was copied or rewound has the configuration of its primary, with the address of that.
                 (Ok(written), Some(proven)) if life.rejected.as_ref() == Some(&written.fingerprint) => {
                     self.write_configuration("postgresql.conf", &proven)?;
+                    life.written = None;
                 }
                 (Ok(written), _) => {
                     self.write_configuration("postgresql.conf", &written.text)?;

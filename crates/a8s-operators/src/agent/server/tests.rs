@@ -715,6 +715,42 @@ fn parameters_that_a_reload_takes_and_a_start_does_not_are_taken_back() {
 }
 
 #[test]
+fn parameters_that_ran_before_impossible_ones_are_applied_again() {
+    as_server_user("parameters_that_ran_before_impossible_ones_are_applied_again", || {
+        let fixture = Fixture::new(true);
+        let impossible = json!({"sslCiphers": "nonsense", "maxConnections": 102});
+        let possible = json!({"statementTimeoutMillis": 4321});
+        scenario(async {
+            let applied = async || {
+                while fixture.sql("SHOW statement_timeout").await != "4321ms" {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                fixture.memory.set_parameters(impossible.clone());
+                until(|| fixture.trouble().is_some_and(|text| text.contains("does not start with its parameters")))
+                    .await;
+                fixture.ready().await;
+                fixture.memory.set_parameters(possible.clone());
+                applied().await;
+                fixture.memory.set_parameters(impossible);
+                // Its end says nothing of its parameters then.
+                tokio::time::sleep(LONG_LIFE + Duration::from_secs(1)).await;
+                let server = fixture.postmaster();
+                nix::sys::signal::kill(server, Signal::SIGKILL).expect("ours");
+                until(|| fixture.running().is_some_and(|it| it != server)).await;
+                fixture.ready().await;
+                assert_eq!(fixture.sql("SHOW statement_timeout").await, "0");
+                fixture.memory.set_parameters(possible);
+                applied().await;
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
 fn parameters_for_which_there_is_no_memory_stop_no_server_that_ran() {
     as_server_user("parameters_for_which_there_is_no_memory_stop_no_server_that_ran", || {
         let fixture = Fixture::new(true);
