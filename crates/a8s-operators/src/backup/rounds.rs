@@ -4,7 +4,7 @@ use super::conditions;
 use super::order::Order;
 use super::plan::{FAREWELL, LOOK};
 use super::shell::Context;
-use crate::controller::{self, Error, deleted_for, failed};
+use crate::controller::{self, Error, deleted_for, failed, unless_absent};
 use a8s_api::LABEL_NAME;
 use futures::{StreamExt as _, future};
 use k8s_openapi::api::core::v1::Pod;
@@ -61,7 +61,7 @@ async fn reconcile<K: Controlled>(seen: Arc<K>, context: Arc<Context>) -> Result
         return Ok(Action::await_change());
     };
     // The cache may lag behind this controller's own writes.
-    let found = context.api::<K>(namespace).get_opt(name).await;
+    let found = unless_absent(context.api::<K>(namespace).get(name).await);
     let Some(object) = found.map_err(failed(format!("read the {}", K::WHAT)))? else {
         return Ok(Action::await_change());
     };
@@ -80,5 +80,27 @@ async fn reconcile<K: Controlled>(seen: Arc<K>, context: Arc<Context>) -> Result
         (true, false) => Ok(Action::await_change()),
         (false, true) => object.keep(&context).await,
         (false, false) => context.adopt(&object).await?.keep(&context).await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use a8s_api::Backup;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::json;
+    use std::convert::Infallible;
+
+    #[tokio::test]
+    async fn one_that_the_api_server_cannot_find_yet_is_looked_at_again() {
+        let service = tower::service_fn(|_: Request<Body>| async {
+            let answer = Response::builder().status(404).body(Body::from(b"404 page not found\n".to_vec()));
+            Ok::<_, Infallible>(answer.expect("a response"))
+        });
+        let backup = serde_json::from_value(json!({"metadata": {"name": "nightly", "namespace": "shop"}}));
+        let backup: Backup = backup.expect("a backup");
+        let looked = reconcile(Arc::new(backup), Context::new(kube::Client::new(service, "shop"))).await;
+        assert!(looked.is_err(), "{looked:?}");
     }
 }

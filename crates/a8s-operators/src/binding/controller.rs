@@ -116,10 +116,8 @@ impl Round<'_> {
     /// What there is; `None` if the binding is gone.
     async fn look(&self) -> Result<Option<Seen>, Error> {
         // The cache may lag behind this controller's own writes.
-        let Some(binding) = self.bindings().get_opt(self.name).await.map_err(failed("read the service binding"))?
-        else {
-            return Ok(None);
-        };
+        let binding = unless_absent(self.bindings().get(self.name).await);
+        let Some(binding) = binding.map_err(failed("read the service binding"))? else { return Ok(None) };
         let (namespace, instance) = reference(&binding).unwrap_or_default();
         let secret = self.secrets(self.namespace);
         let secret = async { secret.get_opt(&secret::name(self.name)).await.map_err(failed("read the Secret")) };
@@ -244,5 +242,27 @@ fn rest(status: Option<&ServiceBindingStatus>) -> Action {
     match status.and_then(|status| status.implemented) {
         Some(false) => Action::requeue(TROUBLE_ROUND),
         _ => Action::await_change(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use serde_json::json;
+    use std::convert::Infallible;
+
+    #[tokio::test]
+    async fn a_binding_that_the_api_server_cannot_find_yet_is_looked_at_again() {
+        let service = tower::service_fn(|_: Request<Body>| async {
+            let answer = Response::builder().status(404).body(Body::from(b"404 page not found\n".to_vec()));
+            Ok::<_, Infallible>(answer.expect("a response"))
+        });
+        let binding = json!({"metadata": {"name": "app", "namespace": "shop"}, "spec": {"instance": {"name": "solo"}}});
+        let binding: ServiceBinding = serde_json::from_value(binding).expect("a binding");
+        let context = Context { client: kube::Client::new(service, "shop"), clock: Clock::default() };
+        let looked = reconcile(Arc::new(binding), Arc::new(context)).await;
+        assert!(looked.is_err(), "{looked:?}");
     }
 }

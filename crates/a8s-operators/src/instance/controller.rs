@@ -11,7 +11,7 @@ use super::pod::Version;
 use super::{deletion, status, volumes};
 use crate::agent::extensions;
 use crate::agent::report::Applied;
-use crate::controller::{self, Error, TROUBLE_ROUND, failed, gone_is_fine, parameters};
+use crate::controller::{self, Error, TROUBLE_ROUND, failed, gone_is_fine, parameters, unless_absent};
 use crate::{SYSTEM_NAMESPACE, manifests, postgresql};
 use a8s_api::{LABEL_KIND, LABEL_NAME, Postgresql};
 use futures::{StreamExt as _, future};
@@ -89,7 +89,7 @@ async fn reconcile(seen: Arc<Postgresql>, context: Arc<Context>) -> Result<Actio
     let round = Round { context: &context, name, namespace };
     // The cache may lag behind this controller's own writes.
     let api: Api<Postgresql> = Api::namespaced(context.client.clone(), namespace);
-    let Some(instance) = api.get_opt(name).await.map_err(failed("read the instance"))? else {
+    let Some(instance) = unless_absent(api.get(name).await).map_err(failed("read the instance"))? else {
         return Ok(Action::await_change());
     };
     let has_finalizer = instance.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER);
@@ -379,4 +379,25 @@ async fn delete(api: &Api<DynamicObject>, object: &DynamicObject, name: &str) ->
         if kind(object) == "StatefulSet" { DeleteParams::foreground() } else { DeleteParams::background() };
     let parameters = parameters.preconditions(controller::only_this(&object.metadata));
     gone_is_fine(api.delete(name, &parameters).await)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use std::convert::Infallible;
+
+    #[tokio::test]
+    async fn an_instance_that_the_api_server_cannot_find_yet_is_looked_at_again() {
+        let service = tower::service_fn(|_: Request<Body>| async {
+            let answer = Response::builder().status(404).body(Body::from(b"404 page not found\n".to_vec()));
+            Ok::<_, Infallible>(answer.expect("a response"))
+        });
+        let instance = json!({"metadata": {"name": "solo", "namespace": "shop"}, "spec": {"version": 15}});
+        let instance: Postgresql = serde_json::from_value(instance).expect("an instance");
+        let context = Context { client: kube::Client::new(service, "shop"), clock: Clock::default() };
+        let looked = reconcile(Arc::new(instance), Arc::new(context)).await;
+        assert!(looked.is_err(), "{looked:?}");
+    }
 }
