@@ -128,6 +128,17 @@ pub fn moved(text: &str, address: IpAddr, socket_directory: &Path) -> String {
     text.lines().map(|text| format!("{}\n", line(text))).collect()
 }
 
+/// A `postgresql.conf` that was written before, for a server that must not have less than what is demanded now. Of a
+/// setting, the last line counts.
+pub fn with_at_least(text: &str, demands: &[(String, i64)]) -> String {
+    let has = |name: &str| {
+        let value = text.lines().rev().find_map(|line| line.strip_prefix(name)?.strip_prefix(" = "))?;
+        value.trim_matches('\'').parse::<i64>().ok()
+    };
+    let lacking = demands.iter().filter(|(name, demand)| has(name).is_none_or(|number| number < *demand));
+    lacking.fold(text.to_owned(), |text, (name, demand)| format!("{text}{name} = '{demand}'\n"))
+}
+
 fn fixed(set: &mut impl FnMut(&str, &str), input: &Input<'_>) {
     set(LISTEN, &listen_addresses(input.address));
     set("port", &SQL_PORT.to_string());
@@ -249,6 +260,18 @@ mod tests {
         assert_eq!(moved(&of("127.64.0.9"), address, Path::new("/var/run/postgresql")), of("10.1.2.3"));
         let elsewhere = moved(&of("10.1.2.3"), address, Path::new("/run/x"));
         assert!(elsewhere.contains("unix_socket_directories = '/run/x'\n"), "{elsewhere}");
+    }
+
+    #[test]
+    fn a_configuration_of_before_gets_what_is_demanded_now() {
+        let before = "max_connections = '100'\nmax_prepared_transactions = '0'\ninclude_if_exists = 'x'\n";
+        let demands =
+            |prepared| [("max_connections".to_owned(), 100), ("max_prepared_transactions".to_owned(), prepared)];
+        assert_eq!(with_at_least(before, &demands(0)), before);
+        let raised = with_at_least(before, &demands(7));
+        assert_eq!(raised, format!("{before}max_prepared_transactions = '7'\n"));
+        assert_eq!(with_at_least(&raised, &demands(7)), raised);
+        assert_eq!(with_at_least("", &[("max_worker_processes".to_owned(), 9)]), "max_worker_processes = '9'\n");
     }
 
     #[test]

@@ -437,7 +437,8 @@ impl<P: Platform> Agent<P> {
             let demands = replication::demands(&self.server, &data).await?;
             life.unasked = configuration::unasked(&demands);
             let demands = if is_standby { demands } else { life.unasked.clone() };
-            match (self.render(&spec, &demands), self.proven()) {
+            let proven = self.proven().map(|text| configuration::with_at_least(&text, &demands));
+            match (self.render(&spec, &demands), proven) {
                 // What was copied or rewound has the configuration of its primary, with the address of that.
                 (Ok(written), Some(proven)) if life.rejected.as_ref() == Some(&written.fingerprint) => {
                     self.write_configuration("postgresql.conf", &proven)?;

@@ -432,7 +432,14 @@ impl<P: Platform> Agent<P> {
             return Ok(false);
         }
         let demands = replication::demands(&self.server, &self.server.data()).await?;
-        self.apply(life, &demands).await
+        // Parameters that do not apply do not hold up what is demanded: it is started with the last ones and that.
+        Ok(self.apply(life, &demands).await? || (is_paused && self.has_less(&demands)))
+    }
+
+    /// Whether the server is configured to have less than its primary demands.
+    fn has_less(&self, demands: &[(String, i64)]) -> bool {
+        let text = fs_err::read_to_string(self.server.data().join("postgresql.conf"));
+        text.is_ok_and(|text| configuration::with_at_least(&text, demands) != text)
     }
 
     /// Stops receiving and says how far this member is, once it has applied all that it has: before, it does not know.

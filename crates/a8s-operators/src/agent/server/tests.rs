@@ -1080,6 +1080,43 @@ fn a_standby_has_as_much_as_a_superuser_has_set_for_its_primary() {
 }
 
 #[test]
+fn a_standby_without_its_parameters_has_as_much_as_its_primary_as_well() {
+    as_server_user("a_standby_without_its_parameters_has_as_much_as_its_primary_as_well", || {
+        let first = Fixture::new(true);
+        let (second, is_over) = (first.joined(), Notify::new());
+        scenario(async {
+            let following = second.during(|| async {
+                second.ready().await;
+                first.memory.set_parameters(json!({"sslCiphers": "nonsense"}));
+                for member in [&first, &second] {
+                    while member.sql("SHOW ssl_ciphers").await != "nonsense" {
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                    }
+                }
+                nix::sys::signal::kill(second.postmaster(), Signal::SIGKILL).expect("ours");
+                until(|| second.trouble().is_some_and(|text| text.contains("does not start with its parameters")))
+                    .await;
+                second.ready().await;
+                first.sql("ALTER SYSTEM SET max_prepared_transactions = 7").await;
+                let server = first.postmaster();
+                nix::sys::signal::kill(server, Signal::SIGKILL).expect("ours");
+                until(|| first.running().is_some_and(|it| it != server)).await;
+                first.ready().await;
+                first.sql("CREATE TABLE t AS SELECT 1 AS n").await;
+                while second.sql_as("postgres", PASSWORD, "require", "SELECT n FROM t").await.is_err() {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                assert_eq!(second.sql("SHOW max_prepared_transactions").await, "7");
+                assert_eq!(second.sql("SHOW ssl_ciphers").await, "HIGH:MEDIUM:+3DES:!aNULL");
+                is_over.notify_one();
+            });
+            let (led, followed) = tokio::join!(first.during(|| is_over.notified()), following);
+            led.and(followed).expect("no error");
+        });
+    });
+}
+
+#[test]
 fn a_standby_that_accepts_no_connections_yet_receives_what_it_needs_for_that() {
     as_server_user("a_standby_that_accepts_no_connections_yet_receives_what_it_needs_for_that", || {
         let first = Fixture::new(true);
