@@ -498,7 +498,7 @@ impl<P: Platform> Agent<P> {
 
     /// Waits for the first connection, the server's end, or the order to stop. A standby that needs WAL which the
     /// primary has removed would wait for ever, as would what was rewound to one that does not lead any more: it is
-    /// ended.
+    /// ended, as is what is to be copied from a primary that is there by now.
     async fn wait_until_it_accepts(&self, life: &mut Life) -> Result<(), Error> {
         let holder_of = |seen: &Seen| seen.sighting().and_then(|it| it.record.holder.clone());
         let (mut seen, is_rewound) = (life.seen.clone(), standby::is_rewound(life));
@@ -509,7 +509,14 @@ impl<P: Platform> Agent<P> {
         loop {
             if Instant::now() > due {
                 due = Instant::now() + LOOK;
-                self.receive_early(life)?;
+                match self.decide(life) {
+                    Action::Clone(_) => {
+                        self.stop_at_once(life).await;
+                        return Ok(());
+                    }
+                    Action::Follow(pod) => self.receive_early(life, &pod)?,
+                    _ => {}
+                }
             }
             let Some(running) = life.running.as_mut() else { return Ok(()) };
             let is_standby = matches!(running.as_what, AsWhat::Standby(_));
@@ -550,14 +557,13 @@ impl<P: Platform> Agent<P> {
     /// of the term. One that begins in the middle of a transaction with very many savepoints accepts none before it has
     /// received the end of that (PostgreSQL manual, "Hot Standby: Caveats"). One that has much to recover is not ended
     /// when its primary makes way: it receives from the next one, or stops receiving once it can be asked.
-    fn receive_early(&self, life: &mut Life) -> Result<(), Error> {
-        let Action::Follow(pod) = self.decide(life) else { return Ok(()) };
+    fn receive_early(&self, life: &mut Life, pod: &str) -> Result<(), Error> {
         let data = self.server.data();
         // What was rewound receives from the beginning.
         let is_other = life.identity.as_ref().is_none_or(|identity| identity.term.is_some() || identity.is_rewound);
         let timeline = life.seen.borrow().sighting().map(|it| it.record.details.timeline);
         let fits = timeline.is_some() && replication::timeline_on_disk(&data).ok() == timeline;
-        let Some(address) = self.address_of(life, &pod).filter(|_| fits && !is_other) else { return Ok(()) };
+        let Some(address) = self.address_of(life, pod).filter(|_| fits && !is_other) else { return Ok(()) };
         let role = standby::role(life, Some(address.clone()));
         let Some(Running { postmaster, as_what: AsWhat::Standby(standby), .. }) = &mut life.running else {
             return Ok(());

@@ -1116,37 +1116,44 @@ fn a_standby_without_its_parameters_has_as_much_as_its_primary_as_well() {
     });
 }
 
+/// Lets the standby, which is ready, begin again in the middle of a transaction that is too large for it to accept
+/// connections before it has the end of that. It receives by then.
+async fn begin_in_the_middle(first: &Fixture, second: &Fixture) -> Client {
+    let redo = "SELECT redo_lsn FROM pg_control_checkpoint()";
+    let sender = "SELECT pid FROM pg_stat_replication WHERE application_name = 'solo-1' AND state = 'streaming'";
+    first.sql("CREATE TABLE t (n int)").await;
+    // A snapshot names 64 of them.
+    let client = session(&first.server).await;
+    client.batch_execute("BEGIN").await.expect("begun");
+    for _ in 0..70 {
+        client.batch_execute("SAVEPOINT s; INSERT INTO public.t VALUES (1)").await.expect("inserted");
+    }
+    first.sql("CHECKPOINT").await;
+    let checkpoint = first.sql(redo).await;
+    while second.sql(redo).await != checkpoint {
+        second.sql("CHECKPOINT").await;
+    }
+    let (server, before) = (second.postmaster(), first.sql(sender).await);
+    nix::sys::signal::kill(server, Signal::SIGKILL).expect("ours");
+    until(|| second.running().is_some_and(|it| it != server)).await;
+    let receives = |after: &str| !after.is_empty() && after != before;
+    while !receives(&first.sql(sender).await) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let answer = second.sql_as("postgres", PASSWORD, "require", "SELECT 1").await;
+    assert!(answer.is_err(), "there is nothing to wait for");
+    client
+}
+
 #[test]
 fn a_standby_that_accepts_no_connections_yet_receives_what_it_needs_for_that() {
     as_server_user("a_standby_that_accepts_no_connections_yet_receives_what_it_needs_for_that", || {
         let first = Fixture::new(true);
         let (second, is_over) = (first.joined(), Notify::new());
-        let redo = "SELECT redo_lsn FROM pg_control_checkpoint()";
-        let sender = "SELECT pid FROM pg_stat_replication WHERE application_name = 'solo-1' AND state = 'streaming'";
         scenario(async {
             let following = second.during(|| async {
                 second.ready().await;
-                first.sql("CREATE TABLE t (n int)").await;
-                // A snapshot names 64 of them.
-                let client = session(&first.server).await;
-                client.batch_execute("BEGIN").await.expect("begun");
-                for _ in 0..70 {
-                    client.batch_execute("SAVEPOINT s; INSERT INTO public.t VALUES (1)").await.expect("inserted");
-                }
-                first.sql("CHECKPOINT").await;
-                let checkpoint = first.sql(redo).await;
-                while second.sql(redo).await != checkpoint {
-                    second.sql("CHECKPOINT").await;
-                }
-                let (server, before) = (second.postmaster(), first.sql(sender).await);
-                nix::sys::signal::kill(server, Signal::SIGKILL).expect("ours");
-                until(|| second.running().is_some_and(|it| it != server)).await;
-                let receives = |after: &str| !after.is_empty() && after != before;
-                while !receives(&first.sql(sender).await) {
-                    tokio::time::sleep(Duration::from_millis(20)).await;
-                }
-                let answer = second.sql_as("postgres", PASSWORD, "require", "SELECT 1").await;
-                assert!(answer.is_err(), "there is nothing to wait for");
+                let client = begin_in_the_middle(&first, &second).await;
                 let server = second.postmaster();
                 // For a moment, until the Lease is renewed, nobody leads.
                 first.memory.seen.send_modify(|seen| {
@@ -1155,6 +1162,30 @@ fn a_standby_that_accepts_no_connections_yet_receives_what_it_needs_for_that() {
                 });
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 assert_eq!(second.running(), Some(server), "it would recover all of it again");
+                client.batch_execute("COMMIT").await.expect("committed");
+                first.sql("CHECKPOINT").await;
+                second.ready().await;
+                is_over.notify_one();
+            });
+            let (led, followed) = tokio::join!(first.during(|| is_over.notified()), following);
+            led.and(followed).expect("no error");
+        });
+    });
+}
+
+#[test]
+fn what_is_to_be_copied_is_not_waited_for_until_it_accepts_connections() {
+    as_server_user("what_is_to_be_copied_is_not_waited_for_until_it_accepts_connections", || {
+        let first = Fixture::new(true);
+        let (second, is_over) = (first.joined(), Notify::new());
+        let data = second.server.data();
+        scenario(async {
+            let following = second.during(|| async {
+                second.ready().await;
+                let client = begin_in_the_middle(&first, &second).await;
+                // Its content is not the instance's any more.
+                exchange::mark(&data, Some("another")).expect("marked");
+                until(|| exchange::generation(&data).is_ok_and(|it| it.is_none())).await;
                 client.batch_execute("COMMIT").await.expect("committed");
                 first.sql("CHECKPOINT").await;
                 second.ready().await;
