@@ -18,6 +18,8 @@ use tokio::task::JoinHandle;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the label of the pod may be seen to be another than was said: what is seen may be older.
 const MISLABELLED: Duration = Duration::from_secs(1);
+/// Pause between the starts of a standby that does not stay alive.
+const REST: Duration = Duration::from_secs(10);
 
 /// The server that runs.
 pub(super) struct Running {
@@ -76,6 +78,8 @@ pub(super) struct Life {
     /// Starts in a row that ended soon, and how the last one did.
     pub attempts: u32,
     pub status: String,
+    /// A standby that does not stay alive, and has no primary to be copied from, is not started again before.
+    pub rests_until: Option<Instant>,
     /// The holder that is known to be gone, or to confirm nothing any more.
     pub gone: Option<Holder>,
     /// A primary waits so long for the others before it is restarted for its parameters.
@@ -128,6 +132,7 @@ impl<P: Platform> Agent<P> {
             rejected: None,
             attempts: 0,
             status: String::new(),
+            rests_until: None,
             gone: None,
             restart_by: None,
             failures: 0,
@@ -398,7 +403,14 @@ impl<P: Platform> Agent<P> {
         postmaster::end_left_over(&self.server.data(), &self.server.pod.socket_directory).await?;
         let is_standby = matches!(running.as_what, AsWhat::Standby(_));
         if life.attempts >= ATTEMPTS {
-            return Err(Error::Unstable { attempts: life.attempts, status: life.status.clone() });
+            let error = Error::Unstable { attempts: life.attempts, status: life.status.clone() };
+            // What waits for a primary to be copied from is copied as soon as there is one. Whoever starts containers
+            // again may take minutes.
+            if !(is_standby && life.is_spoilt) || self.keeper.held().is_some() {
+                return Err(error);
+            }
+            self.trouble(Some(error.to_string()));
+            life.rests_until = Some(Instant::now() + REST);
         }
         if is_standby && life.attempts + 1 == ATTEMPTS {
             tracing::error!("the standby does not stay alive: its data is copied from the primary again");

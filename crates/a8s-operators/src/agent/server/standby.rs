@@ -449,6 +449,9 @@ impl<P: Platform> Agent<P> {
                 // Without the primary to which it was rewound it has nothing to say.
                 return self.wait(life, LATER).await.map(|_| ());
             }
+            if life.rests_until.is_some_and(|until| Instant::now() < until) {
+                return self.wait(life, LATER).await.map(|_| ());
+            }
             self.start(life, &role(life, None)).await?;
         }
         let version = life.seen.borrow().sighting().and_then(|it| it.record.version.clone());

@@ -1232,6 +1232,31 @@ fn note_that_it_was_rewound(fixture: &Fixture) {
 }
 
 #[test]
+fn a_standby_that_does_not_stay_alive_is_copied_once_there_is_a_primary() {
+    as_server_user("a_standby_that_does_not_stay_alive_is_copied_once_there_is_a_primary", || {
+        let first = Fixture::new(true);
+        let (second, has_failed, is_over) = (first.joined(), Notify::new(), Notify::new());
+        scenario(async {
+            follow_for_a_while(&first, &second).await;
+            let path = second.server.data().join("postgresql.auto.conf");
+            fs_err::write(path, "nonsense = 1\n").expect("written");
+            let following = second.during(|| async {
+                until(|| second.trouble().is_some_and(|text| text.contains("times in a row"))).await;
+                has_failed.notify_one();
+                second.ready().await;
+                is_over.notify_one();
+            });
+            let leading = async {
+                has_failed.notified().await;
+                first.during(|| is_over.notified()).await
+            };
+            let (followed, led) = tokio::join!(following, leading);
+            followed.and(led).expect("no error");
+        });
+    });
+}
+
+#[test]
 fn a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has() {
     as_server_user("a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has", || {
         for is_rewound in [false, true] {
