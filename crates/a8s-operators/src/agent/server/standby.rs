@@ -18,6 +18,8 @@ const LATER: Duration = Duration::from_secs(2);
 const STALLED: Duration = Duration::from_secs(5);
 /// What is not consistent yet and gets no further for so long, although its primary is there, is copied.
 const STUCK: Duration = Duration::from_secs(300);
+/// What a member waits for that was rewound to a primary which is not there.
+const UNFINISHED: &str = "there is no primary, and the data of this member, which was rewound, needs what one has";
 /// A template may be followed from its beginning by so many seconds after the instance began.
 const YOUNG: i64 = 60;
 /// Pause after a copy that failed.
@@ -447,6 +449,7 @@ impl<P: Platform> Agent<P> {
         if life.running.is_none() {
             if is_rewound(life) {
                 // Without the primary to which it was rewound it has nothing to say.
+                self.trouble(Some(UNFINISHED.to_owned()));
                 return self.wait(life, LATER).await.map(|_| ());
             }
             if life.rests_until.is_some_and(|until| Instant::now() < until) {

@@ -1286,6 +1286,22 @@ fn a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has() {
 }
 
 #[test]
+fn what_was_rewound_says_that_it_waits_for_a_primary() {
+    as_server_user("what_was_rewound_says_that_it_waits_for_a_primary", || {
+        let first = Fixture::new(true);
+        let second = first.joined();
+        scenario(async {
+            follow_for_a_while(&first, &second).await;
+            note_that_it_was_rewound(&second);
+            let waiting = second.during(|| async {
+                until(|| second.trouble().is_some_and(|text| text.contains("there is no primary"))).await;
+            });
+            waiting.await.expect("no error");
+        });
+    });
+}
+
+#[test]
 fn what_was_rewound_may_lead_once_it_is_consistent() {
     as_server_user("what_was_rewound_may_lead_once_it_is_consistent", || {
         let first = Fixture::new(true);
