@@ -84,6 +84,8 @@ pub(super) struct Life {
     pub gone: Option<Holder>,
     /// A primary waits so long for the others before it is restarted for its parameters.
     pub restart_by: Option<Instant>,
+    /// Why the primary does not say what it has, without which it is not followed.
+    pub unanswered: Option<String>,
     /// How often a standby has tried in vain to follow.
     pub failures: u32,
     /// The data is of no use for following: it has to be copied, as long as there is a primary.
@@ -135,6 +137,7 @@ impl<P: Platform> Agent<P> {
             rests_until: None,
             gone: None,
             restart_by: None,
+            unanswered: None,
             failures: 0,
             is_spoilt: false,
             is_closed: false,

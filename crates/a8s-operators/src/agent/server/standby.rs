@@ -112,7 +112,7 @@ impl<P: Platform> Agent<P> {
         if life.identity.as_ref().is_some_and(|identity| identity.term.is_some()) {
             return self.rejoin(life, &address).await.map(|_| ());
         }
-        self.trouble(None);
+        self.trouble(life.unanswered.clone());
         if life.running.is_none() {
             if is_rewound(life) {
                 match self.may_be_consistent(life, &address).await? {
@@ -194,6 +194,7 @@ impl<P: Platform> Agent<P> {
     ) -> Result<Option<bool>, Error> {
         let details = life.seen.borrow().sighting().map(|it| it.record.details.clone());
         let Some(details) = details else { return Ok(None) };
+        life.unanswered = None;
         if details.fits(timeline, position) {
             return Ok(Some(true));
         }
@@ -206,7 +207,10 @@ impl<P: Platform> Agent<P> {
         match answered {
             Ok(history) => Ok(Some(replication::is_part_of(&history, timeline, position))),
             Err(error) => {
-                tracing::info!("the primary does not say yet what it has: {}", chain(&error));
+                let text = format!("the primary does not say yet what it has: {}", chain(&error));
+                tracing::info!("{text}");
+                // It may refuse for good, as where somebody has changed the password of its superuser.
+                life.unanswered = matches!(error, tools::Error::Failed { .. }).then_some(text);
                 self.wait(life, PAUSE).await?;
                 Ok(None)
             }

@@ -1286,6 +1286,31 @@ fn a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has() {
 }
 
 #[test]
+fn a_member_that_must_not_ask_its_primary_says_so() {
+    as_server_user("a_member_that_must_not_ask_its_primary_says_so", || {
+        let first = Fixture::new(true);
+        let (second, is_over) = (first.joined(), Notify::new());
+        scenario(async {
+            follow_for_a_while(&first, &second).await;
+            lead_in_turn(&first, 3).await;
+            let asking = async {
+                leads_on(&first, "00000003").await;
+                first.sql("ALTER ROLE postgres PASSWORD 'another one'").await;
+                let asked = second.during(|| async {
+                    until(|| second.trouble().is_some_and(|text| text.contains("password authentication failed")))
+                        .await;
+                });
+                asked.await?;
+                is_over.notify_one();
+                Ok::<_, Error>(())
+            };
+            let (led, asked) = tokio::join!(first.during(|| is_over.notified()), asking);
+            led.and(asked).expect("no error");
+        });
+    });
+}
+
+#[test]
 fn what_was_rewound_says_that_it_waits_for_a_primary() {
     as_server_user("what_was_rewound_says_that_it_waits_for_a_primary", || {
         let first = Fixture::new(true);
