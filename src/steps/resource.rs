@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use a8s_operators::backup::conditions::{TERMINATING, Trouble};
+use a8s_operators::unless_absent;
 use async_trait::async_trait;
 use futures::StreamExt;
 use kube::api::{DeleteParams, DynamicObject, ListParams, Preconditions, PropagationPolicy, WatchParams};
@@ -18,7 +19,7 @@ use super::pauses::Pauses;
 use super::written;
 use crate::finding::{Evidence, Finding, Id};
 use crate::kubernetes::exec::POSTGRES;
-use crate::kubernetes::{self, Access, Error, apply, delete, diagnosis};
+use crate::kubernetes::{Access, Error, apply, delete, diagnosis};
 use crate::manifest::resource::{Kind, Reference, Resource};
 use crate::step::{Context, Handle, Observation, Plan, Step};
 
@@ -34,18 +35,18 @@ pub fn api(client: Client, reference: &Reference) -> Api<DynamicObject> {
     Api::namespaced_with(client, reference.namespace.as_str(), &reference.kind.resource(&reference.api_version))
 }
 
-/// Reads a custom resource; `None` if it is not there. Where even its kind is not, that is the finding.
+/// Reads a custom resource; `None` if it is known not to be there. Where even its kind is not, that is the finding.
 ///
 /// # Errors
-/// The request fails, or the stack is not installed.
+/// The request fails, the stack is not installed, or the server does not serve the kind at the moment.
 pub async fn get(client: &Client, reference: &Reference) -> Result<Option<DynamicObject>, Finding> {
     let what = || format!("get the {} {}/{}", reference.kind.noun(), reference.namespace, reference.name);
-    let there = kubernetes::get_opt(&api(client.clone(), reference), reference.name.as_str()).await;
-    let there = there.map_err(|error| Error::request(what(), error))?;
-    if there.is_none() {
+    let there = unless_absent(api(client.clone(), reference).get(reference.name.as_str()).await);
+    let there = there.map_err(|error| Error::request(what(), error));
+    if matches!(there, Ok(None)) || there.as_ref().is_err_and(Error::is_not_found) {
         super::stack::require(client).await?;
     }
-    Ok(there)
+    Ok(there?)
 }
 
 /// Something that a command needs should be there. Nothing is done if it is not: its absence is the finding.
@@ -616,6 +617,25 @@ mod tests {
         let reference = Reference::new(Kind::Backup, &"shop".parse().unwrap(), &"b".parse().unwrap());
         let said = Settled::new(Arc::default(), reference).progress(&client, &backup, "it is stored".to_owned()).await;
         assert_eq!(said, Ok("it is stored".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn only_an_answer_that_names_an_object_says_that_it_is_gone() {
+        let reference = Reference::new(Kind::Backup, &"shop".parse().unwrap(), &"b".parse().unwrap());
+        for (details, is_gone) in [(json!({"name": "b", "kind": "backups"}), true), (json!({}), false)] {
+            let service = tower::service_fn(move |request: http::Request<Body>| {
+                // Definitions may not be looked at; the kind may be there all the same.
+                let code = if request.uri().path().contains("/customresourcedefinitions/") { 403_u16 } else { 404 };
+                let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+                    "message": "not now", "details": details});
+                let answer = http::Response::builder().status(code).body(Body::from(status.to_string().into_bytes()));
+                async move { Ok::<_, Infallible>(answer.unwrap()) }
+            });
+            match get(&Client::new(service, "shop"), &reference).await {
+                Ok(there) => assert!(is_gone && there.is_none(), "{there:?}"),
+                Err(finding) => assert!(!is_gone && finding.id == Id::NotFound, "{finding}"),
+            }
+        }
     }
 
     #[test]

@@ -26,6 +26,8 @@ pub mod threads;
 
 use tokio_util::sync::CancellationToken;
 
+pub use controller::unless_absent;
+
 /// The namespace of the stack.
 pub const SYSTEM_NAMESPACE: &str = "a8s-system";
 
