@@ -30,7 +30,7 @@ Feature: Bad input
       | create pg instance --name solo --service-version x --yes | 'x' for '--service-version                               |
       | create cluster a8s -c UPPER --yes                        | UPPER                                                    |
       | create cluster a8s -c ../escape --yes                    | escape                                                   |
-      | create cluster a8s -p nimbus --yes                       | 'nimbus' for '--provider                                 |
+      | create cluster a8s -p nimbus --yes                       | The selected Kubernetes provider nimbus is not valid     |
       | completion tcsh                                          | tcsh                                                     |
       | version -o toml                                          | toml                                                     |
       | create pg instance --name solo --timeout soon            | a duration such as 90s, 10m or 1h is expected            |

@@ -1,11 +1,12 @@
 //! Arguments that many commands share.
 
+use std::ffi::OsStr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use clap::builder::PossibleValue;
-use clap::{Args, ValueEnum};
+use clap::builder::{PossibleValue, TypedValueParser};
+use clap::{Arg, Args, Command, ValueEnum};
 
 use crate::finding::{Finding, Id};
 use crate::kubernetes::{Access, Target};
@@ -116,7 +117,7 @@ pub fn namespace_of_context(text: &str) -> Result<Namespace, Finding> {
 pub struct ProviderChoice {
     /// What makes the cluster: embedded, kind or minikube [default: $A9S_PROVIDER, else Provider in ~/.a9s, else
     /// embedded]
-    #[arg(short, long, global = true, value_name = "PROVIDER", hide_possible_values = true)]
+    #[arg(short, long, global = true, value_parser = ProviderNames, hide_possible_values = true)]
     pub provider: Option<ProviderName>,
 }
 
@@ -137,14 +138,22 @@ impl ValueEnum for Kind {
     }
 }
 
-/// The providers, for shells that complete their names.
-impl ValueEnum for ProviderName {
-    fn value_variants<'a>() -> &'a [Self] {
-        &[Self::Embedded, Self::Kind, Self::Minikube]
+/// Reads the name of a provider, and refuses another one in the words that the variable and the configuration get, too.
+/// Shells that complete the names know them.
+#[derive(Clone)]
+struct ProviderNames;
+
+impl TypedValueParser for ProviderNames {
+    type Value = ProviderName;
+
+    fn parse_ref(&self, command: &Command, argument: Option<&Arg>, text: &OsStr) -> Result<ProviderName, clap::Error> {
+        let parse = |text: &str| text.parse::<ProviderName>();
+        parse.parse_ref(command, argument, text)
     }
 
-    fn to_possible_value(&self) -> Option<PossibleValue> {
-        Some(PossibleValue::new(self.as_str()))
+    fn possible_values(&self) -> Option<Box<dyn Iterator<Item = PossibleValue> + '_>> {
+        let names = [ProviderName::Embedded, ProviderName::Kind, ProviderName::Minikube];
+        Some(Box::new(names.into_iter().map(|name| PossibleValue::new(name.as_str()))))
     }
 }
 
