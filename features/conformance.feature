@@ -539,6 +539,11 @@ Feature: The suite itself
         Scenario: Waits for a moment
           Given a cluster with the a8s stack
           Then the service binding "nobody" is implemented within 1 seconds
+        Scenario: Is quick
+          Given a cluster with the a8s stack
+          And an instance "late"
+          When I run `a9s pg apply -i late --sql 'SELECT pg_sleep(1)'`
+          Then it took less than 1 second
       """
     When I run `a9s conformance run --context a9s-a8s --features f --name moment --patience 3`
     Then the command fails with exit code 1
@@ -548,6 +553,9 @@ Feature: The suite itself
     And standard output says "waited 3 s for instance nobody"
     And standard output does not say "left over"
     And the file "brief/report.json" says '"patience": "0.05"'
+    When I run `a9s conformance run --context a9s-a8s --features f --name quick --patience 30 --report ample`
+    Then the command succeeds
+    And standard output says "1 passed, 0 failed"
 
   @core @negative @embedded-only
   Scenario: Without permissions

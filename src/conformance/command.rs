@@ -178,7 +178,7 @@ pub async fn a9s(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome,
 /// # Errors
 /// As [`a9s`].
 pub async fn a9s_to_clear(surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {
-    a9s_within(Stage::patience_to_clear(LONGEST), surroundings, words).await
+    a9s_within(Stage::ample_patience(LONGEST), surroundings, words).await
 }
 
 async fn a9s_within(longest: Duration, surroundings: &Surroundings, words: &[&str]) -> Result<Outcome, Failure> {

@@ -70,7 +70,7 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = Result<Look<T>, Failure>>,
 {
-    until_at_most(what, Stage::patience_to_clear(deadline), look).await
+    until_at_most(what, Stage::ample_patience(deadline), look).await
 }
 
 async fn until_at_most<T, F, Fut>(what: impl Into<String>, deadline: Duration, mut look: F) -> Result<T, Failure>

@@ -355,7 +355,7 @@ impl Run<'_> {
                 (Verdict::ClusterLost, None)
             }
             scenario = overdue(record) => {
-                let minutes = Stage::patience_to_clear(LIMIT).as_secs() / 60;
+                let minutes = Stage::ample_patience(LIMIT).as_secs() / 60;
                 let problem = format!("a scenario did not end within {minutes} min: {scenario}");
                 (Verdict::Failed, Some(problem))
             }
@@ -560,7 +560,7 @@ async fn answers(stage: &Stage) -> Option<bool> {
 async fn overdue(record: &Shared) -> String {
     loop {
         tokio::time::sleep(PULSE).await;
-        if let Some(scenario) = record.overdue(Stage::patience_to_clear(LIMIT)) {
+        if let Some(scenario) = record.overdue(Stage::ample_patience(LIMIT)) {
             return scenario;
         }
     }
@@ -594,7 +594,7 @@ async fn left_on_cluster(stage: &Stage) -> Vec<String> {
             now.extend(left_in_gone_namespaces(stage, onlooker).await);
         }
         let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
-        let is_over = is_settled(&left, begun.elapsed(), Stage::patience_to_clear(SETTLING));
+        let is_over = is_settled(&left, begun.elapsed(), Stage::ample_patience(SETTLING));
         Ok(if is_over { Look::Yes(left) } else { Look::NotYet(left.join("\n")) })
     });
     match settled.await {

@@ -190,8 +190,9 @@ impl Stage {
         longest.mul_f64(STAGE.get().map_or(1.0, |stage| stage.patience))
     }
 
-    /// As [`Stage::patience`], for what is taken back in the end: however little patience the run has.
-    pub fn patience_to_clear(longest: Duration) -> Duration {
+    /// As [`Stage::patience`], for what is taken back in the end and for what is promised to be quick: however little
+    /// patience the run has.
+    pub fn ample_patience(longest: Duration) -> Duration {
         Self::patience(longest).max(longest)
     }
 

@@ -19,7 +19,7 @@ pub struct Conduct {
     #[arg(short, long, value_name = "NUMBER", default_value = "4")]
     pub jobs: NonZeroUsize,
 
-    /// Wait so many times as long for everything: 3 for a cluster with slow storage
+    /// Give everything so many times its time: 3 for a cluster with slow storage
     #[arg(long, value_name = "FACTOR", default_value = "1", value_parser = factor)]
     pub patience: f64,
 

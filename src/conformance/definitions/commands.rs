@@ -8,6 +8,7 @@ use cucumber::{given, then, when};
 use super::clients::document;
 use super::instance::instead;
 use crate::conformance::command::{self, Outcome};
+use crate::conformance::stage::Stage;
 use crate::conformance::{Failure, World};
 use crate::finding::Id;
 
@@ -89,8 +90,8 @@ async fn fails_somehow(world: &mut World) -> Result<(), Failure> {
 
 #[then(expr = "it took less than {int} second(s)")]
 async fn took_less(world: &mut World, seconds: u64) -> Result<(), Failure> {
-    let outcome = world.last()?;
-    Failure::unless(outcome.took < Duration::from_secs(seconds), format!("less than {seconds} s"), outcome.transcript())
+    let (outcome, most) = (world.last()?, Stage::ample_patience(Duration::from_secs(seconds)));
+    Failure::unless(outcome.took < most, format!("less than {} s", most.as_secs_f64()), outcome.transcript())
 }
 
 #[then(expr = "standard output says {string}")]

@@ -394,8 +394,9 @@ async fn recovered(world: &World) -> Result<(), Failure> {
 #[then(expr = "no row of the ledger waited longer than {int} seconds")]
 async fn waited(world: &mut World, seconds: u64) -> Result<(), Failure> {
     let longest = world.longest_gap.ok_or(Failure::Missing("ledger that has been read"))?;
-    let is_so = longest <= Duration::from_secs(seconds);
-    Failure::unless(is_so, format!("at most {seconds} s without a row"), format!("{longest:.1?}"))
+    let most = Stage::ample_patience(Duration::from_secs(seconds));
+    let expected = format!("at most {} s without a row", most.as_secs_f64());
+    Failure::unless(longest <= most, expected, format!("{longest:.1?}"))
 }
 
 #[then(expr = "the ledger of {string} reports lost rows")]
