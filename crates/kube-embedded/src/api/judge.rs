@@ -1,8 +1,5 @@
 //! Whether an object may be stored: what is set by default, what admission says, and every rule it breaks, in one answer.
 
-use std::cmp::Reverse;
-use std::sync::Arc;
-
 use serde_json::{Value, json};
 
 use super::ApiServer;
@@ -13,7 +10,7 @@ use super::builtin::{pods, rules};
 use super::call::Call;
 use super::handlers;
 use super::metadata;
-use super::names::DEFAULT_CLASS;
+use super::names;
 use super::registry::{Resource, Shape};
 use super::retire;
 use super::schema::definition;
@@ -87,8 +84,8 @@ impl ApiServer {
             return;
         }
         let classes = self.store.list(&GroupResource::new("storage.k8s.io", "storageclasses"), None);
-        if let Some(class) = default_class(&classes) {
-            claim["spec"]["storageClassName"] = class["metadata"]["name"].clone();
+        if let Some(class) = names::default_class(&classes) {
+            claim["spec"]["storageClassName"] = class.into();
         }
     }
 
@@ -136,16 +133,6 @@ impl ApiServer {
     }
 }
 
-/// Of several default classes the newest, then the first by name (`GetDefaultClass` in
-/// `pkg/volume/util/storageclass.go`).
-fn default_class(classes: &[Arc<Value>]) -> Option<&Arc<Value>> {
-    let defaults = classes.iter().filter(|class| class["metadata"]["annotations"][DEFAULT_CLASS] == "true");
-    defaults.min_by_key(|class| {
-        let (made, name) = (metadata::text(class, "creationTimestamp"), metadata::name(class));
-        (Reverse(made.to_owned()), name.to_owned())
-    })
-}
-
 /// An object that is being deleted waits for nobody new (`ValidateNoNewFinalizers`).
 fn new_finalizers(causes: &mut Causes, new: &Value, old: Option<&Value>) {
     let Some(old) = old.filter(|old| metadata::is_deleting(old)) else { return };
@@ -171,25 +158,4 @@ pub(super) fn hold(definition: &mut Value) {
 
 pub(super) fn is_definition(resource: &Resource) -> bool {
     resource.group == "apiextensions.k8s.io" && resource.plural == "customresourcedefinitions"
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_several_default_classes_the_newest_counts_then_the_name() {
-        let class = |name: &str, made: &str, is_default: &str| {
-            let annotations = json!({DEFAULT_CLASS: is_default});
-            Arc::new(json!({"metadata": {"name": name, "creationTimestamp": made, "annotations": annotations}}))
-        };
-        let classes = [
-            class("a", "2026-01-01T00:00:00Z", "true"),
-            class("b", "2026-01-02T00:00:00Z", "true"),
-            class("c", "2026-01-02T00:00:00Z", "true"),
-            class("d", "2026-01-03T00:00:00Z", "false"),
-        ];
-        assert_eq!(metadata::name(default_class(&classes).unwrap()), "b");
-        assert_eq!(default_class(&classes[3..]), None);
-    }
 }

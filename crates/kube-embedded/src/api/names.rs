@@ -1,7 +1,13 @@
 //! Syntax of names, labels and annotations, with the messages of `k8s.io/apimachinery/pkg/util/validation`, and names
 //! that are made up, or that several parts know.
 
+use std::cmp::Reverse;
+use std::sync::Arc;
+
 use rand::RngExt as _;
+use serde_json::Value;
+
+use super::metadata;
 
 const LABEL: &str = "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start \
                      and end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
@@ -21,6 +27,14 @@ const VALUE: &str = "a valid label must be an empty string or consist of alphanu
 
 /// Annotation of the StorageClass that a claim gets which names none.
 pub const DEFAULT_CLASS: &str = "storageclass.kubernetes.io/is-default-class";
+
+/// The name of that class: of several default ones the newest, then the first by name (`GetDefaultClass` in
+/// `pkg/volume/util/storageclass.go`).
+pub fn default_class(classes: &[Arc<Value>]) -> Option<&str> {
+    let defaults = classes.iter().filter(|class| class["metadata"]["annotations"][DEFAULT_CLASS] == "true");
+    let keys = defaults.map(|class| (Reverse(metadata::text(class, "creationTimestamp")), metadata::name(class)));
+    keys.min().map(|(_, name)| name)
+}
 
 /// The letters of names that are made up (`k8s.io/apimachinery/pkg/util/rand`): no vowels, so no words.
 pub const LETTERS: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -152,7 +166,25 @@ pub fn object_name(group: &str, resource: &str, name: &str) -> Result<(), String
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn of_several_default_classes_the_newest_counts_then_the_name() {
+        let class = |name: &str, made: &str, is_default: &str| {
+            let annotations = json!({DEFAULT_CLASS: is_default});
+            Arc::new(json!({"metadata": {"name": name, "creationTimestamp": made, "annotations": annotations}}))
+        };
+        let classes = [
+            class("a", "2026-01-01T00:00:00Z", "true"),
+            class("b", "2026-01-02T00:00:00Z", "true"),
+            class("c", "2026-01-02T00:00:00Z", "true"),
+            class("d", "2026-01-03T00:00:00Z", "false"),
+        ];
+        assert_eq!(default_class(&classes), Some("b"));
+        assert_eq!(default_class(&classes[3..]), None);
+    }
 
     #[test]
     fn names_follow_their_kinds_rule() {

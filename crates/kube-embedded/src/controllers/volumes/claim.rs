@@ -11,7 +11,6 @@ use serde_json::{Value, json};
 
 use super::directory::Directories;
 use super::{COMPONENT, PROVISIONED_BY, PROVISIONER, SELECTED_NODE, Step, WAIT_FOR_FIRST_CONSUMER};
-use crate::api::names::DEFAULT_CLASS;
 use crate::auth::rbac::selects;
 use crate::controllers::Error;
 use crate::controllers::action::{Action, Target, reference, to_value};
@@ -23,8 +22,9 @@ const PROTECTION: &str = "kubernetes.io/pvc-protection";
 /// What there is.
 pub struct Observed {
     pub claim: PersistentVolumeClaim,
-    /// The newest first.
     pub classes: Vec<StorageClass>,
+    /// The one of those that name none.
+    pub default_class: Option<String>,
     /// Those that are free, or that the claim names, or that name the claim.
     pub volumes: Vec<PersistentVolume>,
     /// A pod on a node mounts it.
@@ -108,10 +108,8 @@ fn without_volume(observed: &Observed, directories: &Directories) -> Result<Vec<
     }
     let name = match claim.spec.as_ref().and_then(|spec| spec.storage_class_name.as_deref()) {
         None => {
-            let is_default =
-                |class: &&StorageClass| class.annotations().get(DEFAULT_CLASS).is_some_and(|it| it == "true");
-            if let Some(default) = observed.classes.iter().find(is_default) {
-                let patch = json!({"spec": {"storageClassName": default.name_any()}});
+            if let Some(default) = &observed.default_class {
+                let patch = json!({"spec": {"storageClassName": default}});
                 return Ok(vec![Step::Do(Action::merge(Target::of(claim).unchanged(claim), patch))]);
             }
             ""
@@ -342,8 +340,8 @@ mod tests {
     }
 
     fn class(mode: &str) -> StorageClass {
-        from_value(json!({"metadata": {"name": "standard", "annotations": {DEFAULT_CLASS: "true"}},
-            "provisioner": PROVISIONER, "volumeBindingMode": mode, "reclaimPolicy": "Delete"}))
+        from_value(json!({"metadata": {"name": "standard"}, "provisioner": PROVISIONER, "volumeBindingMode": mode,
+            "reclaimPolicy": "Delete"}))
         .unwrap()
     }
 
@@ -355,7 +353,8 @@ mod tests {
 
     fn planned(claim: PersistentVolumeClaim, classes: Vec<StorageClass>, volumes: Vec<PersistentVolume>) -> Vec<Step> {
         let directories = Directories::new(PathBuf::from("/volumes"), None);
-        plan(&Observed { claim, classes, volumes, used: false }, &directories).unwrap()
+        let default_class = classes.first().map(ResourceExt::name_any);
+        plan(&Observed { claim, classes, default_class, volumes, used: false }, &directories).unwrap()
     }
 
     fn told(steps: &[Step]) -> Vec<&str> {
@@ -451,7 +450,8 @@ mod tests {
         let directories = Directories::new(PathBuf::from("/volumes"), None);
         let going = claim(json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
         let with = |used| {
-            let observed = Observed { claim: going.clone(), classes: vec![], volumes: vec![], used };
+            let (classes, volumes) = (vec![], vec![]);
+            let observed = Observed { claim: going.clone(), classes, default_class: None, volumes, used };
             plan(&observed, &directories).unwrap()
         };
         assert!(with(true).is_empty());

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim, Pod};
 use k8s_openapi::api::storage::v1::StorageClass;
-use kube::ResourceExt;
 use serde_json::Value;
 
 use self::directory::Directories;
@@ -22,6 +21,7 @@ use super::action::Action;
 use super::engine::Controller;
 use super::view::{Name, claims_of, is, name_of, resource_of};
 use super::{Context, Error, Options};
+use crate::api::names::default_class;
 use crate::objects::{Change, ChangeKind};
 
 /// The provisioner that this controller is: directories of the host, as Kubernetes' own `--enable-hostpath-provisioner`.
@@ -81,9 +81,8 @@ impl Claims {
         let Some(claim) = self.context.get::<PersistentVolumeClaim>(Some(namespace), name)? else {
             return Ok(None);
         };
-        let mut classes = self.context.list::<StorageClass>(None, |_| true)?;
-        // The newest default class counts, then the first by name (`pkg/volume/util/storageclass.go`).
-        classes.sort_by_key(|class| (std::cmp::Reverse(class.creation_timestamp()), class.name_any()));
+        let classes = self.context.list::<StorageClass>(None, |_| true)?;
+        let default_class = default_class(&self.context.list_plain::<StorageClass>(None)).map(str::to_owned);
         let wanted = claim.spec.as_ref().and_then(|spec| spec.volume_name.clone());
         let volumes = self.context.list::<PersistentVolume>(None, |volume| {
             let free = volume["spec"]["claimRef"].is_null();
@@ -96,7 +95,7 @@ impl Claims {
                 && claims_of(pod).any(|claim| claim == name)
         };
         let used = self.context.list_plain::<Pod>(Some(namespace)).iter().any(|pod| uses(pod));
-        Ok(Some(claim::Observed { claim, classes, volumes, used }))
+        Ok(Some(claim::Observed { claim, classes, default_class, volumes, used }))
     }
 
     fn is_news(&self, step: &Step) -> bool {
