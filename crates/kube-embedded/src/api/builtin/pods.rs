@@ -102,9 +102,6 @@ fn default_probe(probe: &mut Value) {
     if probe["httpGet"].is_object() {
         default_http(&mut probe["httpGet"]);
     }
-    if probe["grpc"].is_object() {
-        set(&mut probe["grpc"], "service", "");
-    }
 }
 
 fn default_http(action: &mut Value) {
