@@ -35,6 +35,8 @@ const STOP: Duration = Duration::from_secs(60);
 const SURVIVORS: Duration = Duration::from_secs(10);
 /// Between two looks at a process that starts.
 const POLL: Duration = Duration::from_millis(5);
+/// What is said while somebody else has the turn.
+const TAKEN: &str = "another command is starting, stopping or deleting it";
 /// A cluster with some instances has about so many files and connections open.
 const FILES: u64 = 256;
 
@@ -76,7 +78,7 @@ impl Embedded {
             place.check(user.as_ref())?;
         }
         place.make()?;
-        let _turn = take_turn(&place).await?;
+        let _turn = take_turn(&place, || context.progress(TAKEN)).await?;
         // Somebody else may have had the turn before.
         if comes_up(&place).await? {
             return Ok(());
@@ -150,16 +152,16 @@ impl Provider for Embedded {
         }
     }
 
-    async fn stop(&self, cluster: &ClusterName, _context: &Context) -> Result<(), Finding> {
+    async fn stop(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         let place = self.place(cluster);
         let Found::Cluster(_) = record::look(&place)? else { return Err(no_cluster(Name::Embedded, cluster)) };
-        let _turn = take_turn(&place).await?;
+        let _turn = take_turn(&place, || context.progress(TAKEN)).await?;
         // The record still names the process, as after a kill. Nothing is written: the disk may be full.
         self.bring_down(&place).await;
         Ok(())
     }
 
-    async fn delete(&self, cluster: &ClusterName, _context: &Context) -> Result<(), Finding> {
+    async fn delete(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
         let place = self.place(cluster);
         match record::look(&place) {
             Ok(_) => {}
@@ -168,7 +170,7 @@ impl Provider for Embedded {
             Err(finding) => return Err(finding),
         }
         if place.directory.exists() {
-            let _turn = take_turn(&place).await?;
+            let _turn = take_turn(&place, || context.progress(TAKEN)).await?;
             self.bring_down(&place).await;
             remove_all(&place)?;
         }
@@ -294,8 +296,9 @@ fn administrator(place: &Place) -> Target {
     Target { kubeconfig: Some(place.kubeconfig()), context: None }
 }
 
-/// The right to change a cluster. It is given back when it is dropped, or when the process ends.
-async fn take_turn(place: &Place) -> Result<Flock<std::fs::File>, Finding> {
+/// The right to change a cluster, for which this waits, and says so. It is given back when it is dropped, or when the
+/// process ends.
+async fn take_turn(place: &Place, waits: impl Fn() + Send) -> Result<Flock<std::fs::File>, Finding> {
     let path = place.lock();
     let failed =
         |error: std::io::Error| Finding::new(Id::StateUnwritable, format!("cannot lock {}: {error}", path.display()));
@@ -307,7 +310,10 @@ async fn take_turn(place: &Place) -> Result<Flock<std::fs::File>, Finding> {
             Ok(turn) if leads_to(&path, &turn) => return Ok(turn),
             // Whoever had it before has deleted the cluster, and the file with it.
             Ok(_) => place.make()?,
-            Err((_, nix::errno::Errno::EWOULDBLOCK)) => tokio::time::sleep(POLL).await,
+            Err((_, nix::errno::Errno::EWOULDBLOCK)) => {
+                waits();
+                tokio::time::sleep(POLL).await;
+            }
             Err((_, errno)) => return Err(failed(errno.into())),
         }
     }
@@ -377,7 +383,12 @@ fn remove_all(place: &Place) -> Result<(), Finding> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
+    use crate::caller::{Caller, instead};
+    use crate::step::alone;
+    use crate::steps::cluster::{Cluster, Wanted};
 
     #[test]
     fn servers_run_as_a_user_other_than_root() {
@@ -399,7 +410,7 @@ mod tests {
         for file in [place.lock(), place.log()] {
             fs_err::create_dir(file).unwrap();
         }
-        let finding = take_turn(&place).await.err().unwrap();
+        let finding = take_turn(&place, || ()).await.err().unwrap();
         assert_eq!(finding.id, Id::StateUnwritable);
         assert!(finding.cause.starts_with(&format!("cannot lock {}: ", place.lock().display())), "{finding}");
         let finding = daemon::spawn(&place).err().unwrap();
@@ -412,8 +423,27 @@ mod tests {
         use std::os::unix::fs::PermissionsExt;
         let root = tempfile::tempdir().unwrap();
         let place = Place { directory: root.path().to_owned(), run: root.path().join("run") };
-        let _turn = take_turn(&place).await.unwrap();
+        let _turn = take_turn(&place, || ()).await.unwrap();
         assert_eq!(fs_err::metadata(place.lock()).unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_another_command_is_changing_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let variables = vec![("A9S_STATE_DIR".into(), root.path().into())];
+        let caller = Caller { variables, ..Caller::default() };
+        let embedded = instead(caller, || Embedded::of_user(Options::default())).0.unwrap();
+        let name = "demo".parse::<ClusterName>().unwrap();
+        let place = embedded.place(&name);
+        fs_err::create_dir(&place.directory).unwrap();
+        // A damaged record is one of a cluster, too.
+        fs_err::write(place.cluster_file(), "").unwrap();
+        let turn = take_turn(&place, || ()).await.unwrap();
+        let step = Cluster { provider: Arc::new(embedded), name, wanted: Wanted::Deleted };
+        let finding = alone(step, Duration::from_millis(200)).await.unwrap_err();
+        assert_eq!(finding.id, Id::Deadline);
+        assert!(finding.cause.ends_with(&format!(" s {TAKEN}")) && place.cluster_file().exists(), "{finding}");
+        drop(turn);
     }
 
     #[test]
