@@ -41,7 +41,7 @@ impl Member {
     /// Whether a pod of an instance is this one.
     pub fn is(&self, instance: &ObjectName, pod: &Pod) -> bool {
         match self.pod(instance) {
-            None => members::is_primary(pod) != sabotage::sabotaged!("kill-takes-a-standby"),
+            None => members::is_primary(pod),
             Some(name) => pod.name_any() == name,
         }
     }
@@ -93,7 +93,8 @@ impl Killed {
     async fn pod(&self, client: &Client) -> Result<Option<Pod>, Finding> {
         let pods = members::list(client, &self.namespace, &self.instance).await;
         let pods = pods.map_err(|error| Error::request(format!("list the members of {}", self.instance), error))?;
-        if let Some(pod) = pods.into_iter().find(|pod| self.member.is(&self.instance, pod)) {
+        let is_meant = |pod: &Pod| self.member.is(&self.instance, pod) != sabotage::sabotaged!("kill-takes-a-standby");
+        if let Some(pod) = pods.into_iter().find(is_meant) {
             return Ok(Some(pod));
         }
         let there = resource::get(client, &Reference::new(Kind::Instance, &self.namespace, &self.instance)).await?;
