@@ -260,6 +260,8 @@ Feature: Looking at what is there
     When I run `a9s pg logs solo --follow --tail 0` and interrupt it after the statement "SELECT 'heard' FROM nowhere_at_all" in "solo"
     Then the command fails with exit code 130
     And standard output says "nowhere_at_all"
+    When I run `a9s pg logs solo --member primary --follow --tail 0` and interrupt it after the statement "SELECT 'again' FROM nowhere_of_all" in "solo"
+    Then standard output says "solo-0 | "
 
   @full @negative
   Scenario: What a cluster says does not steer the terminal

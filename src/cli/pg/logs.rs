@@ -119,11 +119,9 @@ impl Logs {
         }
     }
 
-    /// Of one member that was asked for, the line alone.
+    /// Of one member that was asked for, the line alone. The primary may become another one while it is followed.
     fn render(&self, line: &Line) -> String {
-        match self.member {
-            Some(_) => line.text.clone(),
-            None => format!("{} | {}", line.member, line.text),
-        }
+        let is_one = self.member.as_ref().is_some_and(|member| !self.follow || *member != Member::Primary);
+        if is_one { line.text.clone() } else { format!("{} | {}", line.member, line.text) }
     }
 }
