@@ -226,14 +226,28 @@ Feature: Again, and cut off
     And "solo" answers "SELECT value FROM kept" with "before"
 
     Examples:
-      | what             | members | standbys | command                                      | moment                                 |
-      | applying SQL     | 1       | 0        | pg apply -i solo --sql 'SELECT pg_sleep(60)' | run the SQL in the instance solo:      |
-      | killing a member | 1       | 0        | pg kill -i solo --member primary             | kill the primary of the instance solo: |
+      | what         | members | standbys | command                                      | moment                            |
+      | applying SQL | 1       | 0        | pg apply -i solo --sql 'SELECT pg_sleep(60)' | run the SQL in the instance solo: |
 
     @needs-failover
     Examples:
-      | what             | members | standbys | command                                      | moment                                                |
-      | failing over     | 3       | 2        | pg failover solo                             | make another member the primary of the instance solo: |
+      | what         | members | standbys | command          | moment                                                |
+      | failing over | 3       | 2        | pg failover solo | make another member the primary of the instance solo: |
+
+  @full @kubectl
+  Scenario: Nobody is told to run again what would be done once more: killing a member
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    And the table "kept" of "solo" holds "before"
+    # A member is killed within the moment that an interrupt takes, unless something holds its pod.
+    When I run `kubectl patch pod solo-0 --type merge -p '{"metadata":{"finalizers":["example.com/hold"]}}'`
+    And I run `a9s pg kill -i solo --member primary --yes` and interrupt it once standard error says "kill the primary of the instance solo:"
+    Then it ends with the finding "interrupted"
+    And standard error says "Look whether it was done before you run the same command again: it would be done once more."
+    And standard error does not say "again to go on"
+    When I run `kubectl patch pod solo-0 --type merge -p '{"metadata":{"finalizers":null}}'`
+    Then "solo" has one primary and 0 standbys
+    And "solo" answers "SELECT value FROM kept" with "before"
 
   @full @cluster @embedded-only
   Scenario: Nobody is told to run SQL again whose end was not waited for
