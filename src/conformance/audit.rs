@@ -1,9 +1,11 @@
 //! What a command asked of the API server, as the audit log of the scenario's embedded cluster has it.
 
+use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use a8s_operators::object_store::manifests;
+use fs_err::File;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
 use kube::api::DeleteParams;
@@ -65,14 +67,13 @@ impl World {
 
     /// What the log has got since the last command began. A full log is moved aside to `audit.log.1`.
     fn audit_since_mark(&self) -> Result<String, Failure> {
-        let path = self.audit_log();
-        let log = fs_err::read_to_string(&path)?;
-        let mark = usize::try_from(self.audit_mark.0).unwrap_or(usize::MAX);
-        if mark <= log.len() {
-            return Ok(lines_from(&log, mark).to_owned());
+        let (path, Mark(mark)) = (self.audit_log(), self.audit_mark);
+        let log = File::open(&path)?;
+        if mark <= log.metadata()?.len() {
+            return Ok(lines_from(log, mark)?);
         }
-        let aside = fs_err::read_to_string(path.with_extension("log.1"))?;
-        Ok(lines_from(&aside, mark).to_owned() + &log)
+        let aside = File::open(path.with_extension("log.1"))?;
+        Ok(lines_from(aside, mark)? + &lines_from(log, 0)?)
     }
 
     /// Waits until the log has what was requested before: it is written in order, so a request of our own (for the
@@ -85,30 +86,32 @@ impl World {
             other => drop(other?),
         }
         until("our request in the audit log", Duration::from_secs(10), || async {
-            let log = fs_err::read_to_string(self.audit_log())?;
-            Ok(Look::when(log.contains(&name), "not there"))
+            Ok(Look::when(self.audit_since_mark()?.contains(&name), "not there"))
         })
         .await
     }
 }
 
-/// The lines of a text that begin at a place or after it: what was being written there was asked before.
-fn lines_from(text: &str, mark: usize) -> &str {
-    let is_begin = mark == 0 || text.as_bytes().get(mark - 1) == Some(&b'\n');
-    let begin =
-        if is_begin { Some(mark) } else { text.bytes().skip(mark).position(|it| it == b'\n').map(|at| mark + at + 1) };
-    begin.and_then(|begin| text.get(begin..)).unwrap_or_default()
+/// The lines of a log that begin at a place or after it: what was being written there was asked before.
+fn lines_from(mut log: File, mark: u64) -> io::Result<String> {
+    let mut bytes = Vec::new();
+    log.seek(SeekFrom::Start(mark.saturating_sub(1)))?;
+    log.read_to_end(&mut bytes)?;
+    let end = if mark == 0 { Some(0) } else { bytes.iter().position(|it| *it == b'\n').map(|at| at + 1) };
+    Ok(String::from_utf8_lossy(&bytes[end.unwrap_or(bytes.len())..]).into_owned())
 }
 
 #[cfg(test)]
 mod tests {
-    use super::lines_from;
+    use super::*;
 
     #[test]
     fn a_log_is_read_from_the_first_line_that_begins_after_the_mark() {
-        let log = "one\ntwö\nthree\n";
+        let directory = tempfile::tempdir().unwrap();
+        let (path, log) = (directory.path().join("audit.log"), "one\ntwö\nthree\n");
+        fs_err::write(&path, log).unwrap();
         for (mark, rest) in [(0, log), (4, "twö\nthree\n"), (2, "twö\nthree\n"), (7, "three\n"), (15, ""), (99, "")] {
-            assert_eq!(lines_from(log, mark), rest, "{mark}");
+            assert_eq!(lines_from(File::open(&path).unwrap(), mark).unwrap(), rest, "{mark}");
         }
     }
 }
