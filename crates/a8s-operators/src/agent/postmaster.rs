@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 use tokio::process::{Child, Command};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::AbortOnDropHandle;
 
 /// What of the agent's environment the server keeps: the marks by which a node finds a pod's processes.
@@ -25,6 +25,8 @@ const LOCK: &str = "postmaster.pid";
 /// Lock file of the socket, of [`super::SQL_PORT`].
 const SOCKET_LOCK: &str = ".s.PGSQL.5432.lock";
 const LOOK: Duration = Duration::from_millis(5);
+/// How long after a signal it is sent again to a server that has not ended.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
@@ -107,19 +109,26 @@ impl Postmaster {
     }
 
     /// Ends it at once, as a crash would: what was committed is recovered at the next start.
-    pub async fn quit(mut self) {
-        self.signal(Signal::SIGQUIT);
-        if let Err(error) = self.ended().await {
-            tracing::warn!(%error, "cannot wait for the server's end");
-        }
+    pub async fn quit(self) {
+        self.end_by(Signal::SIGQUIT).await;
     }
 
     /// Shuts it down fast (PostgreSQL manual, "Shutting Down the Server"): sessions are ended, nothing committed is
     /// lost, and no recovery is needed. Waits for its end however long the checkpoint takes.
-    pub async fn stop(mut self) {
-        self.signal(Signal::SIGINT);
-        if let Err(error) = self.ended().await {
-            tracing::warn!(%error, "cannot wait for the server's end");
+    pub async fn stop(self) {
+        self.end_by(Signal::SIGINT).await;
+    }
+
+    /// Waits for its end, and sends the signal until then: a server that ends already passes over another one. One that has only
+    /// just begun hears none that this process ignores, as after nohup(1).
+    async fn end_by(mut self, signal: Signal) {
+        loop {
+            self.signal(signal);
+            match timeout(AGAIN, self.ended()).await {
+                Ok(Ok(_)) => return,
+                Ok(Err(error)) => return tracing::warn!(%error, "cannot wait for the server's end"),
+                Err(_) => {}
+            }
         }
     }
 }
@@ -270,18 +279,37 @@ mod tests {
     use super::*;
     use crate::agent::datadir;
 
+    /// A server whose program is a script.
+    fn started(volume: &Path, script: &str) -> (Server, Postmaster) {
+        let mut server = datadir::tests::server(volume);
+        volume.clone_into(&mut server.bin_directory);
+        fs_err::create_dir(server.data()).expect("made");
+        // It could not be run while another test forks with it open: another process writes it.
+        let mut writer = std::process::Command::new("sh");
+        writer.args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$0\" > postgres && chmod +x postgres", script]);
+        assert!(writer.current_dir(volume).status().expect("run").success());
+        let postmaster = Postmaster::start(&server).expect("started");
+        (server, postmaster)
+    }
+
+    /// What nohup(1) has ignored, only a server that has begun hears.
+    #[tokio::test]
+    async fn a_server_that_has_not_heard_a_signal_gets_it_again() {
+        let volume = tempfile::tempdir().expect("a directory");
+        let script =
+            "trap '' USR2; touch deaf; sleep 0.5; trap 'exit 0' USR2; for i in $(seq 300); do sleep 0.05; done";
+        let (server, postmaster) = started(volume.path(), script);
+        while !server.data().join("deaf").exists() {
+            tokio::time::sleep(LOOK).await;
+        }
+        timeout(10 * AGAIN, postmaster.end_by(Signal::SIGUSR2)).await.expect("it has ended");
+    }
+
     #[tokio::test]
     async fn a_server_that_has_only_just_been_started_is_found_and_ended() {
         let volume = tempfile::tempdir().expect("a directory");
-        let mut server = datadir::tests::server(volume.path());
-        volume.path().clone_into(&mut server.bin_directory);
-        fs_err::create_dir(server.data()).expect("made");
-        // A server that does nothing yet. It could not be run while another test forks with it open: another process
-        // writes it.
-        let script = "printf '#!/bin/sh\\nkill -STOP $$\\n' > postgres && chmod +x postgres";
-        let mut writer = std::process::Command::new("sh");
-        assert!(writer.args(["-c", script]).current_dir(volume.path()).status().expect("run").success());
-        let mut postmaster = Postmaster::start(&server).expect("started");
+        // It does nothing yet.
+        let (server, mut postmaster) = started(volume.path(), "kill -STOP $$");
         assert_eq!(processes(&server.data()).len(), 1);
         quit(&server.data(), Duration::ZERO).await;
         assert!(!postmaster.ended().await.expect("waited for").success());
