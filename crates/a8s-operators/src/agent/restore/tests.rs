@@ -13,7 +13,7 @@ use crate::archive::pack::pack;
 use crate::archive::unpack::unpack;
 use crate::archive::{FORMAT, Sizes, Summary};
 use bytes::Bytes;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tokio::sync::oneshot;
 
 const HASH: &str = "SELECT md5(string_agg(t::text, ',' ORDER BY n)) FROM t";
@@ -58,6 +58,15 @@ fn manifest(fixture: &Fixture, system_identifier: String, summary: Summary, rang
     }
 }
 
+/// The content of a base backup beside the fixture's, not valid yet.
+async fn unpacked(fixture: &Fixture, parts: Vec<Bytes>, summary: Summary) -> PathBuf {
+    let incoming = fixture.server.volume.join(super::INCOMING);
+    let directory = incoming.clone();
+    let unpacking = move || unpack(parts.into_iter().map(Ok), &key(), &summary, |it| extract(it, &directory));
+    tokio::task::spawn_blocking(unpacking).await.expect("no panic").expect("unpacked");
+    incoming
+}
+
 fn credentials(fixture: &Fixture) -> (Credentials, Credentials) {
     let read = |path: &Path| Credentials::read(path).expect("readable");
     (read(&fixture.server.admin_credentials), read(&fixture.server.standby_credentials))
@@ -86,11 +95,7 @@ fn a_restore_brings_back_exactly_what_was_backed_up_while_clients_are_connected(
 
                     let target = identifier::read(&fixture.server.data()).expect("readable");
                     let manifest = manifest(&fixture, target.to_string(), summary.clone(), range);
-                    let incoming = fixture.server.volume.join(super::INCOMING);
-                    let directory = incoming.clone();
-                    let unpacking =
-                        move || unpack(parts.into_iter().map(Ok), &key(), &summary, |it| extract(it, &directory));
-                    tokio::task::spawn_blocking(unpacking).await.expect("no panic").expect("unpacked");
+                    let incoming = unpacked(&fixture, parts, summary).await;
                     let credentials = credentials(&fixture);
                     recover::recover(&fixture.server, &incoming, &manifest, target, &credentials)
                         .await
@@ -129,11 +134,7 @@ fn a_backup_of_another_instance_gets_the_identifier_of_this_one() {
                 let (parts, summary, range) = take(&fixture).await;
                 let found = identifier::read(&fixture.server.data()).expect("readable");
                 let manifest = manifest(&fixture, found.to_string(), summary.clone(), range);
-                let incoming = fixture.server.volume.join(super::INCOMING);
-                let directory = incoming.clone();
-                let unpacking =
-                    move || unpack(parts.into_iter().map(Ok), &key(), &summary, |it| extract(it, &directory));
-                tokio::task::spawn_blocking(unpacking).await.expect("no panic").expect("unpacked");
+                let incoming = unpacked(&fixture, parts, summary).await;
                 let other = Manifest { system_identifier: "1".into(), ..manifest.clone() };
                 let credentials = credentials(&fixture);
                 let refused = recover::recover(&fixture.server, &incoming, &other, found, &credentials).await;
@@ -162,11 +163,7 @@ fn a_backup_with_a_prepared_transaction_is_recovered() {
                 let (parts, summary, range) = take(&fixture).await;
                 let target = identifier::read(&fixture.server.data()).expect("readable");
                 let manifest = manifest(&fixture, target.to_string(), summary.clone(), range);
-                let incoming = fixture.server.volume.join(super::INCOMING);
-                let directory = incoming.clone();
-                let unpacking =
-                    move || unpack(parts.into_iter().map(Ok), &key(), &summary, |it| extract(it, &directory));
-                tokio::task::spawn_blocking(unpacking).await.expect("no panic").expect("unpacked");
+                let incoming = unpacked(&fixture, parts, summary).await;
                 // As of a member that had it because its primary did.
                 fs_err::write(incoming.join("postgresql.auto.conf"), "").expect("written");
                 let credentials = credentials(&fixture);

@@ -947,15 +947,13 @@ fn a_promotion_that_was_cut_off_is_done_again_and_the_lease_names_its_timeline()
 fn a_member_may_lead_with_a_copy_of_the_primary_before_it_has_followed_it() {
     as_server_user("a_member_may_lead_with_a_copy_of_the_primary_before_it_has_followed_it", || {
         let first = Fixture::new(true);
-        let (second, is_over) = (first.joined(), Notify::new());
+        let second = first.joined();
         scenario(async {
             let copying = second.during(|| async {
                 until(|| second.identity().is_some()).await;
                 assert!(second.identity().is_some_and(|identity| identity.has_followed));
-                is_over.notify_one();
             });
-            let (led, copied) = tokio::join!(first.during(|| is_over.notified()), copying);
-            led.and(copied).expect("no error");
+            while_it_leads(&first, copying).await;
         });
     });
 }
@@ -1031,7 +1029,7 @@ fn move_away(first: &Fixture, is_away: bool) {
 fn a_standby_that_cannot_reach_its_primary_stays_as_it_is() {
     as_server_user("a_standby_that_cannot_reach_its_primary_stays_as_it_is", || {
         let first = Fixture::new(true);
-        let (second, is_over) = (first.joined(), Notify::new());
+        let second = first.joined();
         scenario(async {
             let following = second.during(|| async {
                 second.ready().await;
@@ -1045,10 +1043,8 @@ fn a_standby_that_cannot_reach_its_primary_stays_as_it_is() {
                 while second.sql_as("postgres", PASSWORD, "require", "SELECT n FROM t").await.is_err() {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
-                is_over.notify_one();
             });
-            let (led, followed) = tokio::join!(first.during(|| is_over.notified()), following);
-            led.and(followed).expect("no error");
+            while_it_leads(&first, following).await;
         });
     });
 }
@@ -1057,7 +1053,7 @@ fn a_standby_that_cannot_reach_its_primary_stays_as_it_is() {
 fn a_standby_has_as_much_as_a_superuser_has_set_for_its_primary() {
     as_server_user("a_standby_has_as_much_as_a_superuser_has_set_for_its_primary", || {
         let first = Fixture::new(true);
-        let (second, is_over) = (first.joined(), Notify::new());
+        let second = first.joined();
         scenario(async {
             let following = second.during(|| async {
                 second.ready().await;
@@ -1071,10 +1067,8 @@ fn a_standby_has_as_much_as_a_superuser_has_set_for_its_primary() {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 assert_eq!(second.sql("SHOW max_prepared_transactions").await, "7");
-                is_over.notify_one();
             });
-            let (led, followed) = tokio::join!(first.during(|| is_over.notified()), following);
-            led.and(followed).expect("no error");
+            while_it_leads(&first, following).await;
         });
     });
 }
@@ -1083,7 +1077,7 @@ fn a_standby_has_as_much_as_a_superuser_has_set_for_its_primary() {
 fn a_standby_without_its_parameters_has_as_much_as_its_primary_as_well() {
     as_server_user("a_standby_without_its_parameters_has_as_much_as_its_primary_as_well", || {
         let first = Fixture::new(true);
-        let (second, is_over) = (first.joined(), Notify::new());
+        let second = first.joined();
         scenario(async {
             let following = second.during(|| async {
                 second.ready().await;
@@ -1108,10 +1102,8 @@ fn a_standby_without_its_parameters_has_as_much_as_its_primary_as_well() {
                 }
                 assert_eq!(second.sql("SHOW max_prepared_transactions").await, "7");
                 assert_eq!(second.sql("SHOW ssl_ciphers").await, "HIGH:MEDIUM:+3DES:!aNULL");
-                is_over.notify_one();
             });
-            let (led, followed) = tokio::join!(first.during(|| is_over.notified()), following);
-            led.and(followed).expect("no error");
+            while_it_leads(&first, following).await;
         });
     });
 }
@@ -1149,7 +1141,7 @@ async fn begin_in_the_middle(first: &Fixture, second: &Fixture) -> Client {
 fn a_standby_that_accepts_no_connections_yet_receives_what_it_needs_for_that() {
     as_server_user("a_standby_that_accepts_no_connections_yet_receives_what_it_needs_for_that", || {
         let first = Fixture::new(true);
-        let (second, is_over) = (first.joined(), Notify::new());
+        let second = first.joined();
         scenario(async {
             let following = second.during(|| async {
                 second.ready().await;
@@ -1165,10 +1157,8 @@ fn a_standby_that_accepts_no_connections_yet_receives_what_it_needs_for_that() {
                 client.batch_execute("COMMIT").await.expect("committed");
                 first.sql("CHECKPOINT").await;
                 second.ready().await;
-                is_over.notify_one();
             });
-            let (led, followed) = tokio::join!(first.during(|| is_over.notified()), following);
-            led.and(followed).expect("no error");
+            while_it_leads(&first, following).await;
         });
     });
 }
@@ -1177,7 +1167,7 @@ fn a_standby_that_accepts_no_connections_yet_receives_what_it_needs_for_that() {
 fn what_is_to_be_copied_is_not_waited_for_until_it_accepts_connections() {
     as_server_user("what_is_to_be_copied_is_not_waited_for_until_it_accepts_connections", || {
         let first = Fixture::new(true);
-        let (second, is_over) = (first.joined(), Notify::new());
+        let second = first.joined();
         let data = second.server.data();
         scenario(async {
             let following = second.during(|| async {
@@ -1189,12 +1179,22 @@ fn what_is_to_be_copied_is_not_waited_for_until_it_accepts_connections() {
                 client.batch_execute("COMMIT").await.expect("committed");
                 first.sql("CHECKPOINT").await;
                 second.ready().await;
-                is_over.notify_one();
             });
-            let (led, followed) = tokio::join!(first.during(|| is_over.notified()), following);
-            led.and(followed).expect("no error");
+            while_it_leads(&first, following).await;
         });
     });
+}
+
+/// Does the work while `first` leads, and stops it then.
+async fn while_it_leads(first: &Fixture, work: impl Future<Output = Result<(), Error>>) {
+    let is_over = Notify::new();
+    let work = async {
+        let done = work.await;
+        is_over.notify_one();
+        done
+    };
+    let (led, done) = tokio::join!(first.during(|| is_over.notified()), work);
+    led.and(done).expect("no error");
 }
 
 /// Lets the second member follow the first one, which is away once the second one is.
@@ -1261,7 +1261,7 @@ fn a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has() {
     as_server_user("a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has", || {
         for is_rewound in [false, true] {
             let first = Fixture::new(true);
-            let (second, is_over) = (first.joined(), Notify::new());
+            let second = first.joined();
             // What is copied or rewound is without it.
             let kept = second.server.data().join("kept");
             scenario(async {
@@ -1273,12 +1273,9 @@ fn a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has() {
                 lead_in_turn(&first, 3).await;
                 let returning = async {
                     leads_on(&first, "00000003").await;
-                    second.during(|| second.ready()).await?;
-                    is_over.notify_one();
-                    Ok::<_, Error>(())
+                    second.during(|| second.ready()).await
                 };
-                let (led, returned) = tokio::join!(first.during(|| is_over.notified()), returning);
-                led.and(returned).expect("no error");
+                while_it_leads(&first, returning).await;
             });
             assert!(kept.exists(), "it was copied");
         }
@@ -1289,7 +1286,7 @@ fn a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has() {
 fn a_member_that_must_not_ask_its_primary_says_so() {
     as_server_user("a_member_that_must_not_ask_its_primary_says_so", || {
         let first = Fixture::new(true);
-        let (second, is_over) = (first.joined(), Notify::new());
+        let second = first.joined();
         scenario(async {
             follow_for_a_while(&first, &second).await;
             lead_in_turn(&first, 3).await;
@@ -1300,12 +1297,9 @@ fn a_member_that_must_not_ask_its_primary_says_so() {
                     until(|| second.trouble().is_some_and(|text| text.contains("password authentication failed")))
                         .await;
                 });
-                asked.await?;
-                is_over.notify_one();
-                Ok::<_, Error>(())
+                asked.await
             };
-            let (led, asked) = tokio::join!(first.during(|| is_over.notified()), asking);
-            led.and(asked).expect("no error");
+            while_it_leads(&first, asking).await;
         });
     });
 }
@@ -1330,7 +1324,7 @@ fn what_was_rewound_says_that_it_waits_for_a_primary() {
 fn what_was_rewound_may_lead_once_it_is_consistent() {
     as_server_user("what_was_rewound_may_lead_once_it_is_consistent", || {
         let first = Fixture::new(true);
-        let (second, is_over) = (first.joined(), Notify::new());
+        let second = first.joined();
         scenario(async {
             follow_for_a_while(&first, &second).await;
             note_that_it_was_rewound(&second);
@@ -1340,12 +1334,9 @@ fn what_was_rewound_may_lead_once_it_is_consistent() {
                 let returned = second.during(|| async {
                     until(|| second.identity().is_some_and(|it| it.has_followed && !it.is_rewound)).await;
                 });
-                returned.await?;
-                is_over.notify_one();
-                Ok::<_, Error>(())
+                returned.await
             };
-            let (led, returned) = tokio::join!(first.during(|| is_over.notified()), returning);
-            led.and(returned).expect("no error");
+            while_it_leads(&first, returning).await;
         });
     });
 }
@@ -1354,7 +1345,7 @@ fn what_was_rewound_may_lead_once_it_is_consistent() {
 fn what_was_rewound_to_a_primary_that_had_more_than_the_next_one_is_copied() {
     as_server_user("what_was_rewound_to_a_primary_that_had_more_than_the_next_one_is_copied", || {
         let first = Fixture::new(true);
-        let (second, is_over) = (first.joined(), Notify::new());
+        let second = first.joined();
         let (data, earlier) = (first.server.data(), first.server.volume.join("earlier"));
         scenario(async {
             first.during(|| first.ready()).await.expect("no error");
@@ -1370,12 +1361,9 @@ fn what_was_rewound_to_a_primary_that_had_more_than_the_next_one_is_copied() {
                 let copied = second.during(|| async {
                     until(|| second.identity().is_some_and(|identity| !identity.is_rewound)).await;
                 });
-                copied.await?;
-                is_over.notify_one();
-                Ok::<_, Error>(())
+                copied.await
             };
-            let (led, followed) = tokio::join!(first.during(|| is_over.notified()), following);
-            led.and(followed).expect("no error");
+            while_it_leads(&first, following).await;
         });
     });
 }
