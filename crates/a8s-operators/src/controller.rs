@@ -120,8 +120,20 @@ pub async fn report(api: &Api<Event>, event: &Event) -> Result<(), Error> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
+    use http::{Request, Response};
+    use kube::client::Body;
+    use std::convert::Infallible;
+
+    /// A client of an API server that has only just started: what it serves is not there yet.
+    pub(crate) fn starting() -> kube::Client {
+        let service = tower::service_fn(|_: Request<Body>| async {
+            let answer = Response::builder().status(404).body(Body::from(b"404 page not found\n".to_vec()));
+            Ok::<_, Infallible>(answer.expect("a response"))
+        });
+        kube::Client::new(service, "shop")
+    }
 
     #[test]
     fn only_who_names_an_object_says_that_it_is_absent() {

@@ -176,17 +176,11 @@ async fn clean(context: &Context, restore: &Restore) -> Result<Action, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{Request, Response};
-    use kube::client::Body;
-    use std::convert::Infallible;
+    use crate::controller::tests::starting;
 
     #[tokio::test]
     async fn a_backup_that_the_api_server_cannot_find_yet_is_not_taken_for_gone() {
-        let service = tower::service_fn(|_: Request<Body>| async {
-            let answer = Response::builder().status(404).body(Body::from(b"404 page not found\n".to_vec()));
-            Ok::<_, Infallible>(answer.expect("a response"))
-        });
-        let context = Context::new(kube::Client::new(service, "shop"));
+        let context = Context::new(starting());
         let instance = json!({"apiGroup": "postgresql.anynines.com", "kind": "Postgresql", "name": "solo"});
         let spec = json!({"backupName": "nightly", "serviceInstance": instance});
         let restore = json!({"metadata": {"name": "back", "namespace": "shop"}, "spec": spec});

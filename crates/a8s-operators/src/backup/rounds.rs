@@ -86,21 +86,15 @@ async fn reconcile<K: Controlled>(seen: Arc<K>, context: Arc<Context>) -> Result
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controller::tests::starting;
     use a8s_api::Backup;
-    use http::{Request, Response};
-    use kube::client::Body;
     use serde_json::json;
-    use std::convert::Infallible;
 
     #[tokio::test]
     async fn one_that_the_api_server_cannot_find_yet_is_looked_at_again() {
-        let service = tower::service_fn(|_: Request<Body>| async {
-            let answer = Response::builder().status(404).body(Body::from(b"404 page not found\n".to_vec()));
-            Ok::<_, Infallible>(answer.expect("a response"))
-        });
         let backup = serde_json::from_value(json!({"metadata": {"name": "nightly", "namespace": "shop"}}));
         let backup: Backup = backup.expect("a backup");
-        let looked = reconcile(Arc::new(backup), Context::new(kube::Client::new(service, "shop"))).await;
+        let looked = reconcile(Arc::new(backup), Context::new(starting())).await;
         assert!(looked.is_err(), "{looked:?}");
     }
 }

@@ -248,20 +248,14 @@ fn rest(status: Option<&ServiceBindingStatus>) -> Action {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{Request, Response};
-    use kube::client::Body;
+    use crate::controller::tests::starting;
     use serde_json::json;
-    use std::convert::Infallible;
 
     #[tokio::test]
     async fn a_binding_that_the_api_server_cannot_find_yet_is_looked_at_again() {
-        let service = tower::service_fn(|_: Request<Body>| async {
-            let answer = Response::builder().status(404).body(Body::from(b"404 page not found\n".to_vec()));
-            Ok::<_, Infallible>(answer.expect("a response"))
-        });
         let binding = json!({"metadata": {"name": "app", "namespace": "shop"}, "spec": {"instance": {"name": "solo"}}});
         let binding: ServiceBinding = serde_json::from_value(binding).expect("a binding");
-        let context = Context { client: kube::Client::new(service, "shop"), clock: Clock::default() };
+        let context = Context { client: starting(), clock: Clock::default() };
         let looked = reconcile(Arc::new(binding), Arc::new(context)).await;
         assert!(looked.is_err(), "{looked:?}");
     }

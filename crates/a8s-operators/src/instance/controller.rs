@@ -384,19 +384,13 @@ async fn delete(api: &Api<DynamicObject>, object: &DynamicObject, name: &str) ->
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::{Request, Response};
-    use kube::client::Body;
-    use std::convert::Infallible;
+    use crate::controller::tests::starting;
 
     #[tokio::test]
     async fn an_instance_that_the_api_server_cannot_find_yet_is_looked_at_again() {
-        let service = tower::service_fn(|_: Request<Body>| async {
-            let answer = Response::builder().status(404).body(Body::from(b"404 page not found\n".to_vec()));
-            Ok::<_, Infallible>(answer.expect("a response"))
-        });
         let instance = json!({"metadata": {"name": "solo", "namespace": "shop"}, "spec": {"version": 15}});
         let instance: Postgresql = serde_json::from_value(instance).expect("an instance");
-        let context = Context { client: kube::Client::new(service, "shop"), clock: Clock::default() };
+        let context = Context { client: starting(), clock: Clock::default() };
         let looked = reconcile(Arc::new(instance), Arc::new(context)).await;
         assert!(looked.is_err(), "{looked:?}");
     }
