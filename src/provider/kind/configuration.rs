@@ -11,6 +11,11 @@ use crate::yaml;
 /// Nodes when nothing is said, as the Go tool has it.
 pub const NODES: u16 = 3;
 
+/// Has kubelets tell at once that their node is ready, and not with their next look ten seconds later; what has not changed they
+/// tell as seldom as ever (kubernetes.io "Nodes", heartbeats).
+const KUBELET: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\
+     nodeStatusUpdateFrequency: 1s\nnodeStatusReportFrequency: 5m\n";
+
 /// A document for `kind create cluster --config`. Its fields are kind's to understand.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Configuration(Value);
@@ -38,13 +43,21 @@ impl Configuration {
         Ok(Self(document))
     }
 
-    /// With so many nodes, one control plane and workers, unless it names its nodes itself.
-    pub fn with_nodes(file: Option<&Self>, nodes: u16) -> Self {
+    /// With so many nodes, one control plane and workers, unless it names its nodes itself; with our settings of kubelets, which
+    /// its own go before.
+    pub fn of_cluster(file: Option<&Self>, nodes: u16) -> Self {
         let plain = || Self(json!({"apiVersion": "kind.x-k8s.io/v1alpha4", "kind": "Cluster"}));
         let mut it = file.cloned().unwrap_or_else(plain);
         if it.nodes() == 0 {
             let roles = std::iter::once("control-plane").chain((1..nodes.max(1)).map(|_| "worker"));
             it.0["nodes"] = roles.map(|role| json!({"role": role})).collect();
+        }
+        // Later patches win.
+        match &mut it.0["kubeadmConfigPatches"] {
+            Value::Array(patches) => patches.insert(0, KUBELET.into()),
+            Value::Null => it.0["kubeadmConfigPatches"] = json!([KUBELET]),
+            // What is no list is kind's to refuse.
+            _ => {}
         }
         it
     }
@@ -69,22 +82,22 @@ mod tests {
 
     #[test]
     fn one_node_is_the_control_plane_and_the_others_are_workers() {
-        assert_eq!(
-            Configuration::with_nodes(None, 3).text(),
-            "apiVersion: kind.x-k8s.io/v1alpha4\nkind: Cluster\nnodes:\n- role: control-plane\n- role: worker\n- role: worker\n"
-        );
-        assert!(Configuration::with_nodes(None, 0).text().ends_with("nodes:\n- role: control-plane\n"));
+        insta::assert_snapshot!(Configuration::of_cluster(None, 3).text());
+        assert!(Configuration::of_cluster(None, 0).text().ends_with("nodes:\n- role: control-plane\n"));
     }
 
     #[test]
     fn what_a_file_says_stays_and_its_nodes_go_before_a_number() {
         let head = "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnetworking: {podSubnet: 10.8.0.0/16}\n";
         let file = Configuration::of_text(head).unwrap();
-        let text = Configuration::with_nodes(Some(&file), 2).text();
+        let text = Configuration::of_cluster(Some(&file), 2).text();
         assert!(text.contains("podSubnet: 10.8.0.0/16") && text.contains("role: worker"), "{text}");
         let file = Configuration::of_text(&format!("{head}nodes: [{{role: control-plane, image: x}}]\n")).unwrap();
-        let it = Configuration::with_nodes(Some(&file), 2);
-        assert_eq!((it.nodes(), &it), (1, &file));
+        let it = Configuration::of_cluster(Some(&file), 2);
+        assert_eq!((it.nodes(), &it.0["nodes"]), (1, &file.0["nodes"]));
+        let own = format!("{head}kubeadmConfigPatches: [\"kind: KubeletConfiguration\"]\n");
+        let it = Configuration::of_cluster(Some(&Configuration::of_text(&own).unwrap()), 2);
+        assert_eq!(it.0["kubeadmConfigPatches"], json!([KUBELET, "kind: KubeletConfiguration"]));
     }
 
     #[rstest]

@@ -96,7 +96,7 @@ impl Kind {
 
     /// What clusters are made with.
     fn configuration(&self) -> Configuration {
-        Configuration::with_nodes(self.options.kind_config.as_ref(), self.options.nodes.unwrap_or(NODES))
+        Configuration::of_cluster(self.options.kind_config.as_ref(), self.options.nodes.unwrap_or(NODES))
     }
 
     async fn containers(&self, cluster: &ClusterName) -> Result<Vec<Container>, Finding> {
