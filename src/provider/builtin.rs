@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use a8s_operators::manifests;
+use a8s_operators::object_store::manifests::VERSIONED;
 use serde_json::Value;
 
 use super::tool::Tool;
@@ -30,6 +31,13 @@ pub fn options(listed: &str) -> Result<manifests::Options, Finding> {
             .advise("Or install the released stack: --stack upstream"));
     }
     Ok(manifests::Options { images, webhook: manifests::Webhook::Service, operators: Some(operators) })
+}
+
+/// The stack's images among those that docker has listed.
+pub fn images(listed: &str) -> Vec<String> {
+    let programs =
+        [operators(), VERSIONED.to_owned()].into_iter().filter(|image| listed.lines().any(|it| it.trim() == image));
+    programs.chain(majors(listed).into_values()).collect()
 }
 
 /// PostgreSQL majors with an image.

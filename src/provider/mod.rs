@@ -232,6 +232,8 @@ pub struct Options {
     pub memory: Option<String>,
     /// Image of the nodes. kind and minikube only.
     pub node_image: Option<String>,
+    /// Bring the images of the builtin stack to nodes while they are made. kind only.
+    pub stack_images: bool,
     /// What else its clusters should have. kind only.
     pub kind_config: Option<kind::Configuration>,
 }

@@ -82,6 +82,7 @@ impl CreateCluster {
             nodes: arguments.cluster_nr_of_nodes,
             memory: arguments.cluster_memory.clone(),
             node_image: arguments.node_image.clone(),
+            stack_images: arguments.stack.which.name(Some(Name::Kind)) == StackName::Builtin,
         };
         let provider = session.provider(&self.provider, options)?;
         arguments.warn_about_unused(session, provider.name());

@@ -8,11 +8,12 @@ mod configuration;
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::pin::pin;
 use std::time::Duration;
 
 use a8s_operators::manifests;
 use async_trait::async_trait;
-use futures::future::try_join_all;
+use futures::future::{Either, select, try_join_all};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::Node;
 use k8s_openapi::api::storage::v1::StorageClass;
@@ -42,14 +43,17 @@ pub const ROLE: &str = "io.x-k8s.kind.role";
 pub const LOAD_BALANCER: &str = "external-load-balancer";
 /// What docker is asked of containers, besides their role.
 const COLUMNS: &str = "{{.ID}} {{.Names}} {{.State}} {{.Image}} {{.CreatedAt}}";
-/// Is in the name of every control plane: nodes are named after the cluster and their roles (`pkg/cluster/constants`).
+/// The role of a control plane, which is in its name: nodes are named after the cluster and their roles
+/// (`pkg/cluster/constants`).
 const CONTROL_PLANE: &str = "control-plane";
 /// Within so many minutes of its mark, the making of a cluster has its nodes: their image may have to be pulled first.
 const LONGEST: i64 = 60;
-/// How long a cluster whose making was cut off gets to come up by itself: kind may have gone on without us.
-const HALF_MADE: Duration = Duration::from_secs(20);
+/// How long a cluster gets to come up by itself: kind waits for its control plane alone, and may have gone on without us.
+const COMES_UP: Duration = Duration::from_secs(20);
 /// The flags that kubeadm gives the kubelet of a node (kubeadm `kubelet-integration`, "the kubelet drop-in file").
 const FLAGS: &str = "/var/lib/kubelet/kubeadm-flags.env";
+/// The kubeconfig that kubeadm makes on a control plane.
+const ADMINISTRATOR: &str = "/etc/kubernetes/admin.conf";
 /// The variable that tells kind what makes its nodes, and those of its values that are not Docker (sigs.k8s.io/kind
 /// `pkg/internal/runtime`). Others it passes over.
 const ENGINE: &str = "KIND_EXPERIMENTAL_PROVIDER";
@@ -124,9 +128,12 @@ impl Kind {
             let client = target.connect().await.ok()?.client;
             Api::<Node>::all(client).list(&ListParams::default()).await.ok()
         };
-        // Where that can't be asked, or all are alike, they all count.
-        let listed = listed.await.map(|list| list.items).unwrap_or_default();
-        let is_host = |node: &Container| !listed.iter().any(|it| it.name_any() == node.name && is_kept_free(it));
+        let listed = listed.await.map(|list| list.items);
+        let is_host = |node: &Container| match &listed {
+            Some(listed) => !listed.iter().any(|it| it.name_any() == node.name && is_kept_free(it)),
+            // It can't be asked, or not yet.
+            None => node.role != CONTROL_PLANE,
+        };
         let (hosts, kept_free): (Vec<_>, Vec<_>) = nodes.into_iter().partition(is_host);
         Ok(if hosts.is_empty() { kept_free } else { hosts })
     }
@@ -163,7 +170,17 @@ impl Kind {
         if let Some(image) = &self.options.node_image {
             arguments.extend(["--image", image]);
         }
-        let made = self.kind.act(&arguments, Some(&configuration.text()), context).await;
+        let text = configuration.text();
+        let made = pin!(self.kind.act(&arguments, Some(&text), context));
+        let brought = pin!(self.bring_images(cluster, context));
+        let made = match select(made, brought).await {
+            Either::Left((Ok(_), brought)) => {
+                brought.await;
+                Ok(())
+            }
+            Either::Left((Err(finding), _)) => Err(finding),
+            Either::Right(((), made)) => made.await.map(drop),
+        };
         if let Err(finding) = made {
             let finding = explained(finding);
             // kind takes back what it did, unless it was killed; what others have made is not ours.
@@ -173,7 +190,35 @@ impl Kind {
             }
             return Err(finding);
         }
+        // Pods that are there before a node is ready are placed on it seconds after it is. A network may come later, by hand.
+        context.progress("waiting for its nodes");
+        self.comes_up(cluster, &self.containers(cluster).await?).await;
         self.adopt(cluster).await
+    }
+
+    /// Brings the images that are wanted to nodes which are being made: kind waits most of the time. What is lacking after that,
+    /// for whatever reason, is seen when the cluster is there.
+    async fn bring_images(&self, cluster: &ClusterName, context: &Context) {
+        if !self.options.stack_images {
+            return;
+        }
+        let brought = async {
+            let images = builtin::images(&self.ask(&builtin::LISTING).await?);
+            while !self.begins_to_answer(cluster).await? {
+                tokio::time::sleep(POLL).await;
+            }
+            self.load(cluster, &images, context).await
+        };
+        let _: Result<(), Finding> = brought.await;
+    }
+
+    /// Whether the API server of a cluster that is being made answers. All its nodes keep images by then, and its control plane
+    /// is in nobody's way any more.
+    async fn begins_to_answer(&self, cluster: &ClusterName) -> Result<bool, Finding> {
+        let nodes = self.nodes(cluster).await?;
+        let Some(first) = nodes.iter().find(|node| node.role == CONTROL_PLANE) else { return Ok(false) };
+        let asks = ["exec", &first.name, "kubectl", "--kubeconfig", ADMINISTRATOR, "get", "--raw", "/readyz"];
+        Ok(self.docker.end_of(&asks, None).await?.success)
     }
 
     /// Whether the making of these containers was begun here, and has not come to its end. Somebody else may have made a
@@ -215,7 +260,7 @@ impl Kind {
         is_part.then(|| format!("it has lost {} of its {} containers", gone.len(), there.len() + gone.len()))
     }
 
-    /// Waits a while for a cluster that was made half to be whole.
+    /// Waits a while for a cluster to be whole.
     async fn comes_up(&self, cluster: &ClusterName, containers: &[Container]) -> bool {
         let whole = async {
             wait_until_ready(self.kubeconfig(cluster)).await;
@@ -223,7 +268,7 @@ impl Kind {
                 tokio::time::sleep(POLL).await;
             }
         };
-        self.export(cluster).await.is_ok() && tokio::time::timeout(HALF_MADE, whole).await.is_ok()
+        tokio::time::timeout(COMES_UP, whole).await.is_ok()
     }
 
     /// Notes that what is there is a whole cluster of ours.
@@ -428,7 +473,7 @@ impl Provider for Kind {
         let mut containers = self.containers(cluster).await?;
         if !containers.is_empty() && self.is_half_made(cluster, &containers) {
             context.progress("its making was cut off; looking whether it comes up");
-            if self.comes_up(cluster, &containers).await {
+            if self.export(cluster).await.is_ok() && self.comes_up(cluster, &containers).await {
                 self.adopt(cluster).await?;
             } else {
                 context.note(format!("The cluster {cluster} was made half: it is made anew."));
@@ -465,7 +510,7 @@ impl Provider for Kind {
             wait_until_ready(self.kubeconfig(cluster)).await;
             return Ok(());
         }
-        if !self.comes_up(cluster, &containers).await {
+        if self.export(cluster).await.is_err() || !self.comes_up(cluster, &containers).await {
             let cause = format!("the making of the kind cluster {cluster} was cut off, and not all of it is there");
             let advice = format!("Have it made to its end: a9s create cluster a8s -p kind -c {cluster}");
             return Err(Finding::new(Id::HalfDeleted, cause).advise(advice));
@@ -498,14 +543,12 @@ impl Provider for Kind {
         if hosts.is_empty() {
             return Err(no_cluster(Name::Kind, cluster));
         }
-        for image in images {
+        let everywhere = images.iter().map(async |image| {
             let here = builtin::id(&self.docker, image).await?;
             let answers = hosts.iter().map(|host| self.is_on_node(host, image, &here));
-            if try_join_all(answers).await?.contains(&false) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+            Ok::<_, Finding>(!try_join_all(answers).await?.contains(&false))
+        });
+        Ok(!try_join_all(everywhere).await?.contains(&false))
     }
 
     async fn load(&self, cluster: &ClusterName, images: &[String], context: &Context) -> Result<(), Finding> {
@@ -563,8 +606,8 @@ fn remarks(cluster: &ClusterName, nodes: &[Container], wanted: &Options) -> Vec<
 mod tests {
     use std::sync::Arc;
 
+    use a8s_operators::object_store::manifests::VERSIONED;
     use rstest::rstest;
-
     use serde_json::json;
 
     use super::*;
@@ -578,6 +621,9 @@ mod tests {
     const BALANCED: &str = "0123456789ab demo-control-plane running kindest/node:v1 - - - - control-plane\n\
          0123456789cd demo-external-load-balancer running kindest/haproxy:v1 - - - - external-load-balancer";
 
+    const WITH_WORKER: &str = "0123456789ab demo-control-plane running kindest/node:v1 - - - - control-plane\n\
+         0123456789cd demo-worker running kindest/node:v1 - - - - worker\n";
+
     /// A cluster `demo` whose node runs, as kind and docker tell it.
     fn recorded(directory: &Path) -> Kind {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/kind");
@@ -585,6 +631,20 @@ mod tests {
         kind.kind = kind.kind.at(&script).with("RECORDED_STATE", directory.as_os_str());
         kind.docker = kind.docker.at(&script).with("RECORDED_STATE", directory.as_os_str());
         kind
+    }
+
+    /// What the API server answers of a cluster whose nodes are ready: that it is, its nodes, its classes of volumes, that it is.
+    fn whole(nodes: &[&str]) -> Vec<Vec<u8>> {
+        let ok = || answer("200 OK", "content-type: text/plain\r\n", b"ok");
+        let list = |kind: &str, items: Vec<Value>| {
+            let list = json!({"apiVersion": "v1", "kind": kind, "metadata": {}, "items": items});
+            answer("200 OK", "content-type: application/json\r\n", list.to_string().as_bytes())
+        };
+        let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
+        let node = |name: &&str| json!({"metadata": {"name": name}, "status": ready});
+        let nodes = list("NodeList", nodes.iter().map(node).collect());
+        let classes = list("PartialObjectMetadataList", vec![json!({"metadata": {"name": "standard"}})]);
+        [ok(), nodes, classes].into_iter().chain((0..6).map(|_| ok())).collect()
     }
 
     #[rstest]
@@ -595,16 +655,7 @@ mod tests {
     ) {
         let directory = tempfile::tempdir().unwrap();
         fs_err::write(directory.path().join("containers"), containers).unwrap();
-        let ok = || answer("200 OK", "content-type: text/plain\r\n", b"ok");
-        let list = |kind: &str, item: serde_json::Value| {
-            let list = json!({"apiVersion": "v1", "kind": kind, "metadata": {}, "items": [item]});
-            answer("200 OK", "content-type: application/json\r\n", list.to_string().as_bytes())
-        };
-        let ready = json!({"conditions": [{"type": "Ready", "status": "True"}]});
-        let nodes = list("NodeList", json!({"metadata": {"name": "demo-control-plane"}, "status": ready}));
-        let classes = list("PartialObjectMetadataList", json!({"metadata": {"name": "standard"}}));
-        let answers = [ok(), nodes, classes].into_iter().chain((0..6).map(|_| ok()));
-        let (url, _asked) = server(answers.collect()).await;
+        let (url, _asked) = server(whole(&["demo-control-plane"])).await;
         fs_err::write(directory.path().join("kubeconfig"), kubeconfig("demo", &url)).unwrap();
         let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
         assert!(!kind.made(&name).await.unwrap(), "nothing says that it is ours");
@@ -621,8 +672,7 @@ mod tests {
     #[tokio::test]
     async fn images_are_loaded_into_the_nodes_that_have_pods() {
         let directory = tempfile::tempdir().unwrap();
-        let worker = "0123456789cd demo-worker running kindest/node:v1";
-        fs_err::write(directory.path().join("containers"), format!("{NODE}\n{worker}\n")).unwrap();
+        fs_err::write(directory.path().join("containers"), WITH_WORKER).unwrap();
         let taint = |key: &str| json!({"taints": [{"key": key, "effect": "NoSchedule"}]});
         let (master, not_ready) = (taint("node-role.kubernetes.io/master"), taint("node.kubernetes.io/not-ready"));
         let nodes = json!({"apiVersion": "v1", "kind": "NodeList", "metadata": {}, "items": [
@@ -633,9 +683,36 @@ mod tests {
         let (url, _asked) = server(vec![nodes]).await;
         let (kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
         let hosts = |hosts: Vec<Container>| hosts.into_iter().map(|host| host.name).collect::<Vec<_>>();
-        assert_eq!(hosts(kind.hosts(&name).await.unwrap()), ["demo-control-plane", "demo-worker"]);
+        assert_eq!(hosts(kind.hosts(&name).await.unwrap()), ["demo-worker"], "by its role");
         kind.memory.note(&name, KUBECONFIG, &kubeconfig("demo", &url)).unwrap();
         assert_eq!(hosts(kind.hosts(&name).await.unwrap()), ["demo-worker"]);
+    }
+
+    #[rstest]
+    #[tokio::test]
+    async fn images_are_brought_to_nodes_that_are_being_made(#[values(true, false)] are_taken: bool) {
+        let directory = tempfile::tempdir().unwrap();
+        let (url, _asked) = server(whole(&["demo-control-plane", "demo-worker"])).await;
+        fs_err::write(directory.path().join("containers"), "").unwrap();
+        fs_err::write(directory.path().join("makes"), WITH_WORKER).unwrap();
+        fs_err::write(directory.path().join("kubeconfig"), kubeconfig("demo", &url)).unwrap();
+        let images =
+            format!("{}\n{VERSIONED}\na9s/postgresql:15\na9s/operators:0.0.1\nbusybox:1\n", builtin::operators());
+        fs_err::write(directory.path().join("images"), images).unwrap();
+        if are_taken {
+            fs_err::write(directory.path().join("takes-images"), "").unwrap();
+        }
+        let (mut kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
+        kind.options = Options { nodes: Some(2), stack_images: true, ..Options::default() };
+        let step = Cluster { provider: Arc::new(kind), name, wanted: Wanted::Created };
+        assert!(alone(step, Duration::from_secs(20)).await.unwrap().changed());
+        let asked = fs_err::read_to_string(directory.path().join("asked")).unwrap();
+        let at = |what: &str| asked.lines().position(|line| line.starts_with(what));
+        let saved = asked.lines().find(|line| line.starts_with("image save ")).unwrap();
+        assert!(saved.ends_with(&format!("{} {VERSIONED} a9s/postgresql:15", builtin::operators())), "{saved}");
+        let loaded = asked.lines().find(|line| line.starts_with("load image-archive ")).unwrap();
+        assert!(loaded.ends_with(" --nodes demo-worker"), "{loaded}");
+        assert!(at("load image-archive ") < at("made"), "{asked}");
     }
 
     #[rstest]
