@@ -63,15 +63,18 @@ impl Shop<'_> {
         Ok(volumes)
     }
 
-    /// Writes the volumes of ConfigMaps, Secrets, tokens and fields again, if they changed.
+    /// Writes the volumes of ConfigMaps, Secrets, tokens and fields again, if they changed. One that can't be written
+    /// keeps no other from it: a token must be renewed although a ConfigMap is gone.
     ///
     /// # Errors
     /// As [`Shop::prepare`].
     pub fn refresh(&self) -> Result<(), (String, Error)> {
+        let mut result = Ok(());
         for volume in self.pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten()) {
-            self.generated(volume).map_err(|error| (volume.name.clone(), error))?;
+            let written = self.generated(volume).map_err(|error| (volume.name.clone(), error));
+            result = result.and(written.map(drop));
         }
-        Ok(())
+        result
     }
 
     async fn volume(&self, volume: &Volume) -> Result<Prepared, Error> {
@@ -262,4 +265,43 @@ impl Shop<'_> {
 /// The path without links.
 fn real(path: &Path) -> Result<PathBuf, Error> {
     fs_err::canonicalize(path).map_err(|source| Error::Write { path: path.to_path_buf(), source })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_volume_that_cannot_be_written_keeps_no_other_from_being_brought_up_to_date() {
+        let directory = tempfile::tempdir().unwrap();
+        let service = tower::service_fn(|_: http::Request<kube::client::Body>| async {
+            Ok::<_, std::convert::Infallible>(http::Response::new(kube::client::Body::empty()))
+        });
+        let client = kube::Client::new(service, "default");
+        let volume = |name: &str| json!({"name": name, "configMap": {"name": name}});
+        let pod: Pod = serde_json::from_value(json!({
+            "metadata": {"name": "p"},
+            "spec": {"containers": [], "volumes": [volume("gone"), volume("there"), volume("lost")]},
+        }))
+        .unwrap();
+        let map = serde_json::from_value(json!({"data": {"k": "v"}})).unwrap();
+        let material = Material { config_maps: [("there".to_owned(), Some(map))].into(), ..Material::default() };
+        let paths = PodPaths::new(&directory.path().join("data"), &directory.path().join("run"), "u");
+        let shop = Shop {
+            client: &client,
+            pod: &pod,
+            paths: &paths,
+            volumes: directory.path(),
+            place: &Place::default(),
+            capacity: &Capacity { cpus: 1.0, memory: 1.0, storage: 1.0 },
+            material: &material,
+            tokens: &Tokens::default(),
+            owner: None,
+        };
+        let (volume, error) = shop.refresh().unwrap_err();
+        assert_eq!((volume.as_str(), error.to_string().as_str()), ("gone", "configmap \"gone\" not found"));
+        assert_eq!(fs_err::read_to_string(paths.run.join("volumes/there/k")).unwrap(), "v");
+    }
 }

@@ -81,16 +81,16 @@ impl Worker {
         }
         self.has_material().await.map_err(own)?;
         let tokens = &self.context.options.api_server.tokens;
-        self.renew = self
-            .tokens
-            .refresh(&self.context.client, tokens, &self.pod)
-            .await
-            .map_err(|error| ("kube-api-access".to_owned(), error.to_string()))?;
-        let Some(shop) = self.shop() else { return Ok(()) };
+        let renewed = self.tokens.refresh(&self.context.client, tokens, &self.pod).await;
+        let renewed = renewed.map_err(|error| ("kube-api-access".to_owned(), error.to_string()));
         let told = |(volume, error): (String, crate::node::volumes::Error)| (volume, error.to_string());
         if self.volumes.is_some() {
-            return shop.refresh().map_err(told);
+            let refreshed = self.shop().map_or(Ok(()), |shop| shop.refresh()).map_err(told);
+            self.renew = renewed?;
+            return refreshed;
         }
+        self.renew = renewed?;
+        let Some(shop) = self.shop() else { return Ok(()) };
         let volumes = shop.prepare().await.map_err(told)?;
         self.volumes = Some(volumes);
         Ok(())
