@@ -1,7 +1,7 @@
 //! Replaces all files of a volume at once, as kubelets do (kubernetes/kubernetes `pkg/volume/util/atomic_writer.go`):
 //! the files are in a directory `..<n>`, `..data` links to it, and every name links into `..data`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
@@ -22,18 +22,16 @@ pub struct File {
     pub mode: u32,
 }
 
+/// The files by their paths: there may be thousands.
+type Files<'a> = BTreeMap<&'a Path, &'a File>;
+
 /// Makes `directory` hold exactly these files. Answers whether anything changed. Of two files of one path the latter
 /// wins. Paths must be relative and without `..`. Files are given to `owner`.
 pub fn write(directory: &Path, files: &[File], owner: Option<&HostUser>) -> io::Result<bool> {
-    let files: Vec<&File> = files
-        .iter()
-        .enumerate()
-        .filter(|(index, file)| !files[index + 1..].iter().any(|later| later.path == file.path))
-        .map(|(_, file)| file)
-        .collect();
     if let Some(bad) = files.iter().find(|file| !is_plain(&file.path)) {
         return Err(io::Error::other(format!("{} is no path for a file of a volume", bad.path.display())));
     }
+    let files: Files<'_> = files.iter().map(|file| (file.path.as_path(), file)).collect();
     if !directory.is_dir() {
         make_directory(directory)?;
     }
@@ -46,7 +44,7 @@ pub fn write(directory: &Path, files: &[File], owner: Option<&HostUser>) -> io::
     let name = format!("..{}", jiff::Timestamp::now().as_nanosecond());
     let fresh = directory.join(&name);
     make_directory(&fresh)?;
-    if let Err(error) = files.iter().try_for_each(|file| write_file(&fresh, file, owner)) {
+    if let Err(error) = files.values().try_for_each(|file| write_file(&fresh, file, owner)) {
         // The next attempt makes another directory.
         let _ = fs_err::remove_dir_all(&fresh);
         return Err(error);
@@ -108,7 +106,7 @@ fn write_file(directory: &Path, file: &File, owner: Option<&HostUser>) -> io::Re
     fs_err::set_permissions(&path, std::fs::Permissions::from_mode(file.mode & 0o777))
 }
 
-fn is_same(data: &Path, files: &[&File]) -> io::Result<bool> {
+fn is_same(data: &Path, files: &Files<'_>) -> io::Result<bool> {
     let mut found = 0;
     let mut directories = vec![data.to_path_buf()];
     while let Some(directory) = directories.pop() {
@@ -119,7 +117,7 @@ fn is_same(data: &Path, files: &[&File]) -> io::Result<bool> {
                 continue;
             }
             let relative = path.strip_prefix(data).unwrap_or(&path);
-            let Some(file) = files.iter().find(|file| file.path == relative) else { return Ok(false) };
+            let Some(file) = files.get(relative) else { return Ok(false) };
             let mode = fs_err::metadata(&path)?.permissions().mode();
             if mode & 0o777 != file.mode & 0o777 || fs_err::read(&path)? != file.content {
                 return Ok(false);
@@ -130,8 +128,8 @@ fn is_same(data: &Path, files: &[&File]) -> io::Result<bool> {
     Ok(found == files.len())
 }
 
-fn update_links(directory: &Path, files: &[&File]) -> io::Result<()> {
-    let wanted: BTreeSet<_> = files.iter().filter_map(|file| file.path.iter().next()).collect();
+fn update_links(directory: &Path, files: &Files<'_>) -> io::Result<()> {
+    let wanted: BTreeSet<_> = files.keys().filter_map(|path| path.iter().next()).collect();
     for entry in fs_err::read_dir(directory)? {
         let name = entry?.file_name();
         if !name.as_encoded_bytes().starts_with(b"..") && !wanted.contains(name.as_os_str()) {
