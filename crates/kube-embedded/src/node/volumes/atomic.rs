@@ -2,7 +2,6 @@
 //! the files are in a directory `..<n>`, `..data` links to it, and every name links into `..data`.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
 use std::path::{Component, Path, PathBuf};
@@ -37,7 +36,7 @@ pub fn write(directory: &Path, files: &[File], owner: Option<&HostUser>) -> io::
     }
     let data = directory.join("..data");
     if data.is_dir() && is_same(&data, &files)? {
-        // Whoever was killed in between may have left names out.
+        // Whoever was killed in between may have left names out, and files of before.
         update_links(directory, &files)?;
         return Ok(false);
     }
@@ -49,7 +48,6 @@ pub fn write(directory: &Path, files: &[File], owner: Option<&HostUser>) -> io::
         let _ = fs_err::remove_dir_all(&fresh);
         return Err(error);
     }
-    let old = fs_err::read_link(&data).ok();
     let next = directory.join("..data_tmp");
     if next.symlink_metadata().is_ok() {
         fs_err::remove_file(&next)?;
@@ -57,20 +55,7 @@ pub fn write(directory: &Path, files: &[File], owner: Option<&HostUser>) -> io::
     symlink(&name, &next)?;
     fs_err::rename(&next, &data)?;
     update_links(directory, &files)?;
-    if let Some(name) = old.as_deref().and_then(name_of_files) {
-        fs_err::remove_dir_all(directory.join(name))?;
-    }
     Ok(true)
-}
-
-/// The directory of files that a link in the volume names. A link that leads anywhere else is not ours, nor is what is
-/// there.
-fn name_of_files(link: &Path) -> Option<&OsStr> {
-    let mut parts = link.components();
-    match (parts.next(), parts.next()) {
-        (Some(Component::Normal(name)), None) => name.as_encoded_bytes().starts_with(b"..").then_some(name),
-        _ => None,
-    }
 }
 
 fn is_plain(path: &Path) -> bool {
@@ -128,12 +113,20 @@ fn is_same(data: &Path, files: &Files<'_>) -> io::Result<bool> {
     Ok(found == files.len())
 }
 
+/// Gives each file its name. Names and directories of files that are no more go: those of before, and what somebody left
+/// who was killed in between.
 fn update_links(directory: &Path, files: &Files<'_>) -> io::Result<()> {
     let wanted: BTreeSet<_> = files.keys().filter_map(|path| path.iter().next()).collect();
+    let present = fs_err::read_link(directory.join("..data"))?;
     for entry in fs_err::read_dir(directory)? {
-        let name = entry?.file_name();
-        if !name.as_encoded_bytes().starts_with(b"..") && !wanted.contains(name.as_os_str()) {
-            fs_err::remove_file(directory.join(name))?;
+        let entry = entry?;
+        let name = entry.file_name();
+        if name.as_encoded_bytes().starts_with(b"..") {
+            if entry.file_type()?.is_dir() && present != Path::new(&name) {
+                fs_err::remove_dir_all(entry.path())?;
+            }
+        } else if !wanted.contains(name.as_os_str()) {
+            fs_err::remove_file(entry.path())?;
         }
     }
     for name in wanted {
@@ -196,6 +189,18 @@ mod tests {
     }
 
     #[test]
+    fn what_an_attempt_left_that_was_cut_off_goes() {
+        let directory = tempfile::tempdir().unwrap();
+        for files in [[file("a", "1")], [file("a", "1")], [file("a", "2")]] {
+            fs_err::create_dir(directory.path().join("..1")).unwrap();
+            fs_err::write(directory.path().join("..1/a"), "secret").unwrap();
+            write(directory.path(), &files, None).unwrap();
+            assert!(!directory.path().join("..1").exists());
+            assert_eq!(fs_err::read_dir(directory.path()).unwrap().count(), 3, "one directory of files is left");
+        }
+    }
+
+    #[test]
     fn an_attempt_that_fails_leaves_nothing() {
         let directory = tempfile::tempdir().unwrap();
         write(directory.path(), &[file("a", "1")], None).unwrap();
@@ -221,8 +226,6 @@ mod tests {
             assert!(elsewhere.is_dir(), "{}", link.display());
             fs_err::remove_dir_all(&root).unwrap();
         }
-        assert_eq!(name_of_files(Path::new("..1")), Some(OsStr::new("..1")));
-        assert_eq!(name_of_files(Path::new("..")), None);
     }
 
     #[test]
