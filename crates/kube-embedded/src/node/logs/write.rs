@@ -1,9 +1,10 @@
 //! The writing side of a container's log.
 
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use fs_err::os::unix::fs::FileExt;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::sync::watch;
 
@@ -122,7 +123,8 @@ impl Log {
             *file = fs_err::File::create(&self.path)?;
             after = Progress { rotations: before.rotations + 1, size: 0, ended: false };
         }
-        let written = file.write_all(&line);
+        // What a full disk has cut off is written over by the next line.
+        let written = file.write_all_at(&line, after.size);
         if written.is_ok() {
             after.size += line.len() as u64;
         }
@@ -176,5 +178,29 @@ fn complain_once(has_complained: &mut bool, log: &Log, result: io::Result<()>) {
         && !std::mem::replace(has_complained, true)
     {
         tracing::warn!(path = %log.path().display(), %error, "a container's log is incomplete");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_that_was_cut_off_is_written_over() {
+        use std::io::{Seek as _, SeekFrom, Write as _};
+        let directory = tempfile::tempdir().unwrap();
+        let log = Log::create(&directory.path().join("0.log")).unwrap();
+        log.write(Stream::Stdout, b"one", true).unwrap();
+        {
+            // As a disk does that becomes full.
+            let mut held = log.file.lock().unwrap();
+            let file = held.as_mut().unwrap();
+            file.seek(SeekFrom::End(0)).unwrap();
+            file.write_all(b"2026-01-02T03:04:05.678901234Z stdout F tw").unwrap();
+        }
+        log.write(Stream::Stdout, b"three", true).unwrap();
+        let text = fs_err::read_to_string(log.path()).unwrap();
+        let lines: Vec<&str> = text.split_inclusive('\n').filter(|line| line.ends_with('\n')).collect();
+        assert!(lines.len() == 2 && lines[0].ends_with(" F one\n") && lines[1].ends_with(" F three\n"), "{text}");
     }
 }
