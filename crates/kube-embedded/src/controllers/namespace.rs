@@ -53,16 +53,17 @@ impl Namespaces {
             .map(|action| self.context.apply(action))
             .buffer_unordered(AT_ONCE)
             .collect::<Vec<_>>();
-        let failed = deleted.await.into_iter().find_map(Result::err);
+        let failures: Vec<Error> = deleted.await.into_iter().filter_map(Result::err).collect();
         let remaining = self.context.objects.all(Some(&name));
         // The namespace as it is now: its status may have been written above.
         let Some(now) = self.context.objects.get(&resource_of::<Namespace>(), None, &name) else {
             return Ok(());
         };
-        if let Some(action) = farewell(&now, &remaining, Timestamp::now()) {
+        let causes = failures.iter().map(Error::with_causes).collect();
+        if let Some(action) = farewell(&now, &remaining, causes, Timestamp::now()) {
             self.context.apply(action).await?;
         }
-        failed.map_or(Ok(()), Err)
+        failures.into_iter().next().map_or(Ok(()), Err)
     }
 }
 
@@ -192,8 +193,13 @@ pub fn target(resource: &GroupResource, object: &Value) -> Option<Target> {
     })
 }
 
-/// Lets an empty namespace go; of one that is not, says what remains.
-fn farewell(namespace: &Value, remaining: &[(GroupResource, std::sync::Arc<Value>)], now: Timestamp) -> Option<Action> {
+/// Lets an empty namespace go; of one that is not, says what remains, and why what could not be deleted could not.
+fn farewell(
+    namespace: &Value,
+    remaining: &[(GroupResource, std::sync::Arc<Value>)],
+    failures: Vec<String>,
+    now: Timestamp,
+) -> Option<Action> {
     let resource = ApiResource::erase::<Namespace>(&());
     let mut object = namespace.clone();
     if remaining.is_empty() {
@@ -203,7 +209,7 @@ fn farewell(namespace: &Value, remaining: &[(GroupResource, std::sync::Arc<Value
         let changed = finalizers.len() != before;
         return changed.then_some(Action::Replace { resource, object, subresource: Some("finalize") });
     }
-    let conditions = conditions(namespace, remaining, now);
+    let conditions = conditions(namespace, remaining, failures, now);
     if object["status"]["conditions"] == conditions {
         return None;
     }
@@ -213,7 +219,12 @@ fn farewell(namespace: &Value, remaining: &[(GroupResource, std::sync::Arc<Value
 }
 
 /// As `pkg/controller/namespace/deletion/status_condition_utils.go` words them.
-fn conditions(namespace: &Value, remaining: &[(GroupResource, std::sync::Arc<Value>)], now: Timestamp) -> Value {
+fn conditions(
+    namespace: &Value,
+    remaining: &[(GroupResource, std::sync::Arc<Value>)],
+    mut failures: Vec<String>,
+    now: Timestamp,
+) -> Value {
     let mut kinds: BTreeMap<String, usize> = BTreeMap::new();
     let mut finalizers: BTreeMap<String, usize> = BTreeMap::new();
     for (resource, object) in remaining {
@@ -241,16 +252,22 @@ fn conditions(namespace: &Value, remaining: &[(GroupResource, std::sync::Arc<Val
         json!({"type": type_, "status": status, "reason": reason, "message": message, "lastTransitionTime": since})
     };
     let fine = |reason, message: &str| ("False", reason, message.to_owned());
+    // They come in any order.
+    failures.sort();
+    let content = if failures.is_empty() {
+        fine("ContentDeleted", "All content successfully deleted, may be waiting on finalization")
+    } else {
+        let (count, causes) = (failures.len(), failures.join(", "));
+        let message = format!("Failed to delete all resource types, {count} remaining: {causes}");
+        ("True", "ContentDeletionFailed", message)
+    };
     json!([
         said("NamespaceDeletionDiscoveryFailure", fine("ResourcesDiscovered", "All resources successfully discovered"),),
         said(
             "NamespaceDeletionGroupVersionParsingFailure",
             fine("ParsedGroupVersions", "All legacy kube types successfully parsed"),
         ),
-        said(
-            "NamespaceDeletionContentFailure",
-            fine("ContentDeleted", "All content successfully deleted, may be waiting on finalization"),
-        ),
+        said("NamespaceDeletionContentFailure", content),
         said(
             "NamespaceContentRemaining",
             ("True", "SomeResourcesRemain", format!("Some resources are remaining: {}", resources.join(", "))),
@@ -309,13 +326,20 @@ mod tests {
     #[test]
     fn a_namespace_goes_when_it_is_empty_and_says_what_holds_it_before() {
         let namespace = json!({"metadata": {"name": "ns"}, "spec": {"finalizers": ["kubernetes", "mine"]}});
-        let action = farewell(&namespace, &[], Timestamp::UNIX_EPOCH).unwrap();
+        let action = farewell(&namespace, &[], vec![], Timestamp::UNIX_EPOCH).unwrap();
         let Action::Replace { object, subresource, .. } = action else { panic!() };
         assert_eq!((subresource, &object["spec"]["finalizers"]), (Some("finalize"), &json!(["mine"])));
-        assert_eq!(farewell(&object, &[], Timestamp::UNIX_EPOCH), None);
+        assert_eq!(farewell(&object, &[], vec![], Timestamp::UNIX_EPOCH), None);
 
         let left = [pod("a", json!({"finalizers": ["x/y"]}))];
-        let Some(Action::Replace { object, .. }) = farewell(&namespace, &left, Timestamp::UNIX_EPOCH) else { panic!() };
+        let said = |namespace: &Value, failures: &[&str], now: Timestamp| {
+            let failures = failures.iter().map(|cause| (*cause).to_owned()).collect();
+            match farewell(namespace, &left, failures, now)? {
+                Action::Replace { object, .. } => Some(object),
+                other => panic!("{other:?}"),
+            }
+        };
+        let object = said(&namespace, &[], Timestamp::UNIX_EPOCH).unwrap();
         let messages: Vec<_> =
             object["status"]["conditions"].as_array().unwrap().iter().map(|one| one["message"].clone()).collect();
         assert!(messages.contains(&json!("Some resources are remaining: pods. has 1 resource instances")));
@@ -324,6 +348,13 @@ mod tests {
                 "Some content in the namespace has finalizers remaining: x/y in 1 resource instances"
             ))
         );
-        assert_eq!(farewell(&object, &left, Timestamp::now()), None, "said once");
+        assert_eq!(said(&object, &[], Timestamp::now()), None, "said once");
+
+        let refused = said(&object, &["b is refused", "a is refused"], Timestamp::UNIX_EPOCH).unwrap();
+        let content = &refused["status"]["conditions"][2];
+        assert_eq!((&content["status"], &content["reason"]), (&json!("True"), &json!("ContentDeletionFailed")));
+        let message = "Failed to delete all resource types, 2 remaining: a is refused, b is refused";
+        assert_eq!(content["message"], message);
+        assert_eq!(said(&refused, &["a is refused", "b is refused"], Timestamp::now()), None, "said once");
     }
 }
