@@ -21,6 +21,7 @@ pub mod node;
 pub mod objects;
 pub mod patch;
 mod quantity;
+pub mod removal;
 pub mod status;
 pub mod store;
 pub mod user;

@@ -41,6 +41,7 @@ fn main() {
         lifecycle::a_missing_secret_is_waited_for,
         lifecycle::hooks_and_the_termination_message_are_heard,
         lifecycle::a_deleted_pod_gets_its_grace_period_and_leaves_nothing,
+        lifecycle::directories_that_a_program_closed_to_itself_are_in_nobodys_way,
         lifecycle::a_hook_that_takes_all_the_time_leaves_its_program_some,
         lifecycle::a_stubborn_pod_is_killed_with_everything_it_started,
         lifecycle::a_pod_that_lives_for_too_long_fails,

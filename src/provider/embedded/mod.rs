@@ -17,6 +17,7 @@ use a8s_operators::manifests;
 use async_trait::async_trait;
 use fs_err::os::unix::fs::OpenOptionsExt;
 use kube_embedded::node::HostUser;
+use kube_embedded::removal::remove_tree;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::Uid;
@@ -359,7 +360,7 @@ fn remove_all(place: &Place) -> Result<(), Finding> {
         Finding::new(Id::StateUnremovable, format!("cannot remove the cluster: {error}"))
             .advise("Run the same command again once that is cleared.")
     };
-    gone_is_fine(fs_err::remove_dir_all(&place.run)).map_err(failed)?;
+    remove_tree(&place.run).map_err(failed)?;
     let last = [place.cluster_file(), place.lock()];
     for entry in fs_err::read_dir(&place.directory).map_err(failed)?.flatten() {
         let path = entry.path();
@@ -367,8 +368,8 @@ fn remove_all(place: &Place) -> Result<(), Finding> {
             continue;
         }
         let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        gone_is_fine(if is_directory { fs_err::remove_dir_all(&path) } else { fs_err::remove_file(&path) })
-            .map_err(failed)?;
+        let removed = if is_directory { remove_tree(&path) } else { gone_is_fine(fs_err::remove_file(&path)) };
+        removed.map_err(failed)?;
     }
     for file in last {
         gone_is_fine(fs_err::remove_file(file)).map_err(failed)?;

@@ -27,6 +27,7 @@ use super::spawner::Spawner;
 use super::sweeper::Sweeper;
 use super::{registration, services};
 use crate::events::Events;
+use crate::removal::remove_tree;
 
 /// Why a node does not start.
 #[derive(Debug, thiserror::Error)]
@@ -196,7 +197,7 @@ impl Node {
             sweeper.stop().await;
         }
         self.context.events.flush().await;
-        let _ = fs_err::remove_dir_all(self.context.options.run_directory.join("pods"));
+        let _ = remove_tree(&self.context.options.run_directory.join("pods"));
         let _ = fs_err::remove_dir(view_root(&self.context.options.run_directory));
     }
 
@@ -234,7 +235,7 @@ impl Node {
         for base in [&self.context.options.directory, &self.context.options.run_directory] {
             let Ok(entries) = fs_err::read_dir(base.join("pods")) else { continue };
             for entry in entries.flatten().filter(|entry| !known.contains(&*entry.file_name().to_string_lossy())) {
-                if let Err(error) = fs_err::remove_dir_all(entry.path()) {
+                if let Err(error) = remove_tree(&entry.path()) {
                     tracing::warn!(%error, "files of a deleted pod are left");
                 }
             }

@@ -5,6 +5,7 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use super::HostUser;
+use crate::removal::remove_tree;
 
 /// The directories of one pod.
 #[derive(Debug, Clone)]
@@ -50,13 +51,9 @@ impl PodPaths {
     /// # Errors
     /// When something can't be removed.
     pub fn remove(&self) -> io::Result<()> {
-        for directory in [&self.data, &self.run] {
-            match fs_err::remove_dir_all(directory) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        // Secrets go, whatever keeps the rest.
+        remove_tree(&self.run)?;
+        remove_tree(&self.data)
     }
 
     /// The pod's `/etc/hosts`.
@@ -80,10 +77,7 @@ impl PodPaths {
     /// When it can't be emptied or made.
     pub fn fresh_tmp(&self, container: &str) -> io::Result<PathBuf> {
         let path = self.container(container).join("tmp");
-        match fs_err::remove_dir_all(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
+        remove_tree(&path)?;
         std::fs::DirBuilder::new().recursive(true).mode(0o755).create(&path)?;
         fs_err::set_permissions(&path, std::fs::Permissions::from_mode(0o1777))?;
         Ok(path)

@@ -150,6 +150,18 @@ pub async fn a_deleted_pod_gets_its_grace_period_and_leaves_nothing() {
     world.end().await;
 }
 
+pub async fn directories_that_a_program_closed_to_itself_are_in_nobodys_way() {
+    let world = World::new().await;
+    let script = "mkdir -p ${TMPDIR:-/tmp}/x/y; chmod 0 ${TMPDIR:-/tmp}/x; exit 3";
+    world.pod("a", script, json!({}), json!({})).await;
+    let pod = world.until("a", "in a crash loop", |pod| waiting_reason(pod) == "CrashLoopBackOff").await;
+    assert_eq!(status(&pod).restart_count, 1, "it ran twice");
+    world.delete("a").await;
+    let left = world.directory.join("node/pods").join(pod.metadata.uid.unwrap());
+    eventually("its files are gone", || async { !left.exists() }).await;
+    world.end().await;
+}
+
 pub async fn a_hook_that_takes_all_the_time_leaves_its_program_some() {
     let world = World::new().await;
     let path = world.directory.join("volumes/hooks");

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use fs_err::os::unix::fs::chown;
 
 use crate::controllers::Error;
+use crate::removal::remove_tree;
 
 /// Where the volumes are, and whose they are.
 #[derive(Debug, Clone)]
@@ -37,7 +38,7 @@ impl Directories {
     /// Removes a volume's directory and everything in it. One that is not there is removed already.
     pub async fn remove(&self, volume: &str) -> Result<(), Error> {
         self.blocking(volume, |path| match fs_err::symlink_metadata(path) {
-            Ok(metadata) if metadata.is_dir() => fs_err::remove_dir_all(path),
+            Ok(metadata) if metadata.is_dir() => remove_tree(path),
             Ok(_) => Err(io::Error::new(io::ErrorKind::NotADirectory, "not a directory")),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(error) => Err(error),
