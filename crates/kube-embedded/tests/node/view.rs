@@ -18,7 +18,7 @@ pub async fn volumes_are_at_their_paths_and_private() {
     let mounts = json!([
         {"name": "cm", "mountPath": "/no/such/place"}, {"name": "s", "mountPath": "/etc/a9s-secret"},
         {"name": "data", "mountPath": "/home/postgres/pgdata"}, {"name": "cm", "mountPath": "/one-file", "subPath": "x"},
-        {"name": "info", "mountPath": "/etc/podinfo"},
+        {"name": "info", "mountPath": "/etc/podinfo"}, {"name": "data", "mountPath": "/etc/podinfo/with/data"},
     ]);
     let volumes = json!([
         {"name": "cm", "configMap": {"name": "cm"}},
@@ -37,7 +37,7 @@ pub async fn volumes_are_at_their_paths_and_private() {
     let script = "
         set -e
         cat /no/such/place/x /etc/a9s-secret/k /one-file /etc/podinfo/name; echo
-        echo data > /home/postgres/pgdata/f; cat /home/postgres/pgdata/f
+        echo data > /etc/podinfo/with/data/f; cat /home/postgres/pgdata/f
         cat /var/run/secrets/kubernetes.io/serviceaccount/namespace; echo
         test -s /var/run/secrets/kubernetes.io/serviceaccount/token
         echo private > /tmp/private; test ! -e /run/nologin; echo shm > /dev/shm/x; echo null > /dev/null

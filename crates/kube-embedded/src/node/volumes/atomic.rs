@@ -113,8 +113,8 @@ fn is_same(data: &Path, files: &Files<'_>) -> io::Result<bool> {
     Ok(found == files.len())
 }
 
-/// Gives each file its name. Names and directories of files that are no more go: those of before, and what somebody left
-/// who was killed in between.
+/// Gives each file its name. Names and directories of files that are no more go: those of before, and what somebody
+/// left who was killed in between. Other directories are mount points.
 fn update_links(directory: &Path, files: &Files<'_>) -> io::Result<()> {
     let wanted: BTreeSet<_> = files.keys().filter_map(|path| path.iter().next()).collect();
     let present = fs_err::read_link(directory.join("..data"))?;
@@ -125,7 +125,7 @@ fn update_links(directory: &Path, files: &Files<'_>) -> io::Result<()> {
             if entry.file_type()?.is_dir() && present != Path::new(&name) {
                 fs_err::remove_dir_all(entry.path())?;
             }
-        } else if !wanted.contains(name.as_os_str()) {
+        } else if entry.file_type()?.is_symlink() && !wanted.contains(name.as_os_str()) {
             fs_err::remove_file(entry.path())?;
         }
     }
@@ -186,6 +186,15 @@ mod tests {
         fs_err::remove_file(directory.path().join("b")).unwrap();
         assert!(!write(directory.path(), &files, None).unwrap());
         assert_eq!(fs_err::read_to_string(directory.path().join("b")).unwrap(), "2");
+    }
+
+    #[test]
+    fn a_mount_point_in_a_volume_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        write(directory.path(), &[file("a", "1")], None).unwrap();
+        fs_err::create_dir(directory.path().join("inner")).unwrap();
+        write(directory.path(), &[file("b", "2")], None).unwrap();
+        assert_eq!(names(directory.path()), ["..data", "b", "inner"]);
     }
 
     #[test]

@@ -108,8 +108,30 @@ impl Shop<'_> {
         let Some(files) = content::files(volume, &origin) else { return Ok(None) };
         let path = self.paths.run.join("volumes").join(&volume.name);
         let files = files.map_err(Error::Source)?;
-        atomic::write(&path, &files, self.owner).map_err(|source| Error::Write { path: path.clone(), source })?;
+        let failed = |source| Error::Write { path: path.clone(), source };
+        atomic::write(&path, &files, self.owner).map_err(failed)?;
+        self.make_mount_points(&volume.name, &path).map_err(failed)?;
         Ok(Some(Prepared { path: real(&path)?, read_only: true }))
+    }
+
+    /// Makes the directories on which containers mount other volumes in this one, where they can't make them themselves
+    /// (kubelet's `MakeNestedMountpoints`).
+    fn make_mount_points(&self, volume: &str, path: &Path) -> std::io::Result<()> {
+        let Some(spec) = &self.pod.spec else { return Ok(()) };
+        for container in spec.containers.iter().chain(spec.init_containers.iter().flatten()) {
+            let mounts = || container.volume_mounts.iter().flatten();
+            for own in mounts().filter(|mount| mount.name == volume) {
+                for mount in mounts() {
+                    let Ok(inside) = Path::new(&mount.mount_path).strip_prefix(&own.mount_path) else { continue };
+                    let is_plain = inside.components().all(|part| matches!(part, Component::Normal(_)));
+                    let place = path.join(inside);
+                    if is_plain && !place.exists() {
+                        std::fs::DirBuilder::new().recursive(true).mode(0o755).create(place)?;
+                    }
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn claim(&self, name: &str) -> Result<PathBuf, Error> {
