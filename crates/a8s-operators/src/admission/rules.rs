@@ -51,11 +51,14 @@ pub fn update(object: &DynamicObject, old: &DynamicObject) -> Vec<Violation> {
     let mut violations = Vec::new();
     violations.extend(taken_away(object, old));
     violations.extend(shrinking(object, old));
-    violations.extend(labels(object));
-    violations.extend(extensions(object));
     violations.extend(version(object, old));
     violations.extend(replicas(object, old));
-    violations.extend(members(object));
+    // What was wrong before is nobody's change: an instance that was made where admission was not there can still get
+    // its finalizer.
+    let rules: [fn(&DynamicObject) -> Option<Violation>; 3] = [labels, extensions, members];
+    for rule in rules {
+        violations.extend(rule(object).filter(|found| rule(old).as_ref() != Some(found)));
+    }
     violations
 }
 
@@ -222,6 +225,31 @@ mod tests {
         for (replicas, accepted) in [(0, true), (99, true), (100, false), (2_147_483_647, false)] {
             assert_eq!(create(&of(replicas)).is_empty(), accepted, "{replicas}");
             assert_eq!(update(&of(replicas), &of(0)).is_empty(), accepted, "{replicas}");
+        }
+    }
+
+    #[test]
+    fn what_came_past_admission_keeps_nobody_from_another_change() {
+        let of = |labels: Value, replicas: i64, extensions: Value| {
+            let spec = json!({"replicas": replicas, "extensions": extensions});
+            instance(json!({"name": "solo", "labels": labels}), spec)
+        };
+        let [one, two] = [1, 2].map(|count| {
+            let labels = RESERVED_LABELS[..count].iter().map(|key| ((*key).to_owned(), json!("x")));
+            Value::Object(labels.collect())
+        });
+        let old = of(one.clone(), 150, json!(["plperlu"]));
+        assert_eq!(create(&old).len(), 3);
+        let mut adopted = old.clone();
+        adopted.metadata.finalizers = Some(vec!["f".to_owned()]);
+        assert_eq!(update(&adopted, &old), vec![]);
+        for (object, field) in [
+            (of(two, 150, json!(["plperlu"])), "metadata.labels"),
+            (of(one.clone(), 151, json!(["plperlu"])), "spec.replicas"),
+            (of(one, 150, json!(["plpython3u"])), "spec.extensions"),
+        ] {
+            let violations = update(&object, &old);
+            assert_eq!(violations.iter().map(|violation| violation.field).collect::<Vec<_>>(), [field]);
         }
     }
 
