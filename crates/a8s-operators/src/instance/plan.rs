@@ -170,6 +170,7 @@ fn is_empty(value: &Value) -> bool {
         Value::Null => true,
         Value::Object(map) => map.is_empty(),
         Value::Array(list) => list.is_empty(),
+        Value::String(text) => text.is_empty(),
         _ => false,
     }
 }
@@ -283,6 +284,22 @@ mod tests {
             }
         }
         assert_eq!(plan(wanted(small(), json!({})), &before), vec![]);
+    }
+
+    #[test]
+    fn what_an_api_server_leaves_out_because_it_is_empty_is_not_written_again() {
+        let mut spec = small();
+        let toleration = json!({"key": "dedicated", "operator": "Exists", "value": "", "effect": ""});
+        spec["schedulingConstraints"] = json!({"tolerations": [toleration], "affinity": {"nodeAffinity": {}}});
+        let desired = wanted(spec, json!({}));
+        let mut before = stored(&desired);
+        for object in &mut before {
+            if let Some(pod) = object.data.pointer_mut("/spec/template/spec") {
+                pod["tolerations"] = json!([{"key": "dedicated", "operator": "Exists"}]);
+                pod["affinity"] = json!({});
+            }
+        }
+        assert_eq!(plan(desired, &before), vec![]);
     }
 
     #[test]
