@@ -90,6 +90,15 @@ pub fn unless_absent<T>(read: Result<T, kube::Error>) -> Result<Option<T>, kube:
     }
 }
 
+/// What a request has made, or why the API refuses it until somebody changes something: for its content, a quota, or a
+/// policy of others, whose webhooks answer 400 where they give no code.
+pub fn unless_refused<T>(made: Result<T, kube::Error>) -> Result<Result<T, String>, kube::Error> {
+    match made {
+        Err(kube::Error::Api(status)) if matches!(status.code, 400 | 403 | 422) => Ok(Err(status.message)),
+        made => made.map(Ok),
+    }
+}
+
 /// For how long an object has been deleted and kept by finalizers; `None` also where a clock was set back meanwhile.
 pub fn deleted_for(metadata: &ObjectMeta) -> Option<Duration> {
     let asked = metadata.deletion_timestamp.as_ref()?.0;
@@ -126,6 +135,33 @@ pub(crate) mod tests {
     use kube::client::Body;
     use std::convert::Infallible;
 
+    /// A client of an API server that answers so.
+    pub(crate) fn answered_by(
+        answer: impl Fn(&http::request::Parts, &[u8]) -> (u16, Value) + Clone + Send + 'static,
+    ) -> kube::Client {
+        let service = tower::service_fn(move |request: Request<Body>| {
+            let answer = answer.clone();
+            async move {
+                let (head, body) = request.into_parts();
+                let body = body.collect_bytes().await.expect("a whole body");
+                let (code, object) = answer(&head, &body);
+                let body = Body::from(object.to_string().into_bytes());
+                Ok::<_, Infallible>(Response::builder().status(code).body(body).expect("a response"))
+            }
+        });
+        kube::Client::new(service, "shop")
+    }
+
+    /// What an API server answers that has no such object.
+    pub(crate) fn absence() -> (u16, Value) {
+        (404, json!({"status": "Failure", "code": 404, "reason": "NotFound", "message": "there is none"}))
+    }
+
+    /// What one answers that refuses a request.
+    pub(crate) fn refusal(message: &str) -> (u16, Value) {
+        (403, json!({"status": "Failure", "code": 403, "reason": "Forbidden", "message": message}))
+    }
+
     /// A client of an API server that has only just started: what it serves is not there yet.
     pub(crate) fn starting() -> kube::Client {
         let service = tower::service_fn(|_: Request<Body>| async {
@@ -133,6 +169,18 @@ pub(crate) mod tests {
             Ok::<_, Infallible>(answer.expect("a response"))
         });
         kube::Client::new(service, "shop")
+    }
+
+    #[test]
+    fn a_refusal_is_what_somebody_has_to_change_something_about() {
+        let answer = |code: u16| {
+            let status = serde_json::from_value(json!({"code": code, "message": "no"})).expect("a status");
+            unless_refused::<()>(Err(kube::Error::Api(Box::new(status))))
+        };
+        for (code, is_refusal) in [(400, true), (403, true), (422, true), (404, false), (409, false), (500, false)] {
+            assert_eq!(answer(code).ok(), is_refusal.then(|| Err("no".to_owned())), "{code}");
+        }
+        assert!(matches!(unless_refused(Ok(1)), Ok(Ok(1))));
     }
 
     #[test]

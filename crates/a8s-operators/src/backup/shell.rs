@@ -6,7 +6,7 @@ use super::conditions::{self, IN_PROGRESS, ORDERED, Trouble};
 use super::order::Order;
 use super::plan::{LOOK, Pod as Target, Seen};
 use crate::archive::keys::DataKey;
-use crate::controller::{self, Error, failed, gone_is_fine, parameters, unless_absent};
+use crate::controller::{self, Error, failed, gone_is_fine, parameters, unless_absent, unless_refused};
 use crate::instance::events::{self, Clock, Happening, Type};
 use crate::instance::names;
 use crate::store::{Error as StoreError, Limits, Names, Settings, Store};
@@ -174,10 +174,9 @@ impl Context {
     /// Writes one object for an order, in the place of what is there for an earlier one, or says why not.
     async fn give<K: Order, T: Given>(&self, mut object: T) -> Result<Result<(), Trouble>, Error> {
         let api: Api<T> = self.api(&object.namespace().unwrap_or_default());
-        let (name, parameters) = (object.name_any(), controller::post_parameters(COMPONENT));
+        let (name, kind, parameters) = (object.name_any(), T::kind(&()), controller::post_parameters(COMPONENT));
         let written = match api.get_opt(&name).await.map_err(failed("read what an order needs"))? {
             Some(before) if !belongs_to_order(before.meta()) => {
-                let kind = T::kind(&());
                 let text = format!(
                     "there is a {kind} {name:?} that does not belong to an order: the {} waits until it is gone",
                     K::WHAT
@@ -190,8 +189,8 @@ impl Context {
             }
             None => api.create(&parameters, &object).await,
         };
-        written.map_err(failed("write what an order needs"))?;
-        Ok(Ok(()))
+        let written = unless_refused(written).map_err(failed("write what an order needs"))?;
+        Ok(written.map(drop).map_err(|text| Trouble::new(&format!("{kind}Refused"), text)))
     }
 
     /// Removes what agents needed for an object's last order, and for no other.
@@ -346,4 +345,27 @@ fn target(pod: &Pod) -> Target {
     let ip = pod.status.as_ref().and_then(|status| status.pod_ip.clone()).unwrap_or_default();
     let major = pod.annotations().get(names::VERSION).and_then(|text| text.parse().ok());
     Target { name: pod.name_any(), uid: pod.uid().unwrap_or_default(), ip, major }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::controller::tests::{absence, answered_by, refusal};
+    use crate::store::{Config, Credentials};
+
+    #[tokio::test]
+    async fn an_order_that_may_not_have_what_it_needs_waits_and_says_why() {
+        let client = answered_by(|head, _| match head.method.as_str() {
+            "POST" => refusal("exceeded quota"),
+            _ => absence(),
+        });
+        let config = Config { bucket: "b".into(), region: "r".into(), endpoint: None, path_style: false };
+        let credentials = Credentials { access_key: "a".into(), secret_key: "s".into() };
+        let key = DataKey::derive(b"password", "b-1");
+        let access = Access::new("o-1", &config, &credentials, &key, ("b-1", "shop/solo/b-1"));
+        let mut backup = Backup::new("nightly", Default::default());
+        backup.metadata.namespace = Some("shop".into());
+        let given = Context::new(client).give_access(&backup, "solo", access).await.expect("answered");
+        assert_eq!(given, Err(Trouble::new("RoleRefused", "exceeded quota")));
+    }
 }

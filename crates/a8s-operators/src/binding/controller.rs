@@ -8,7 +8,9 @@ use super::secret;
 use super::{COMPONENT, FINALIZER};
 use crate::agent::logins::{ANNOTATION, KEY};
 use crate::agent::report;
-use crate::controller::{self, Error, TROUBLE_ROUND, failed, gone_is_fine, only_this, parameters, unless_absent};
+use crate::controller::{
+    self, Error, TROUBLE_ROUND, failed, gone_is_fine, only_this, parameters, unless_absent, unless_refused,
+};
 use crate::instance::events::{self, Clock, Happening, Type};
 use crate::instance::names;
 use a8s_api::{LABEL_KIND, LABEL_NAME, LABEL_ROLE, Postgresql, ServiceBinding, ServiceBindingStatus};
@@ -175,7 +177,13 @@ impl Round<'_> {
             }
             Next::Make(secret) => {
                 let made = self.secrets(self.namespace).create(&PostParams::default(), &secret).await;
-                made.map_err(failed("make the Secret"))?;
+                if let Err(text) = unless_refused(made).map_err(failed("make the Secret"))? {
+                    // Such as for the name of the binding, which may be longer than one of a Secret leaves room for.
+                    if let Next::Tell(status) = plan::trouble(seen, text) {
+                        self.tell(binding, &status).await?;
+                    }
+                    return Ok(Some(Action::requeue(TROUBLE_ROUND)));
+                }
                 self.report(binding, "SecretCreated", "Successfully created secret").await?;
             }
             Next::Tell(status) => {
@@ -247,9 +255,11 @@ fn rest(status: Option<&ServiceBindingStatus>) -> Action {
 
 #[cfg(test)]
 mod tests {
+    use super::super::secret::tests::binding;
     use super::*;
-    use crate::controller::tests::starting;
-    use serde_json::json;
+    use crate::controller::tests::{absence, answered_by, refusal, starting};
+    use serde_json::{Value, json};
+    use std::sync::Mutex;
 
     #[tokio::test]
     async fn a_binding_that_the_api_server_cannot_find_yet_is_looked_at_again() {
@@ -258,5 +268,30 @@ mod tests {
         let context = Context { client: starting(), clock: Clock::default() };
         let looked = reconcile(Arc::new(binding), Arc::new(context)).await;
         assert!(looked.is_err(), "{looked:?}");
+    }
+
+    #[tokio::test]
+    async fn a_binding_says_why_its_secret_is_refused() {
+        let told: Arc<Mutex<Vec<Value>>> = Arc::default();
+        let noted = told.clone();
+        let client = answered_by(move |head, body| {
+            let name = head.uri.path().rsplit('/').next().unwrap_or_default();
+            match (head.method.as_str(), name) {
+                ("GET", "app") => (200, json!(binding())),
+                ("GET", "solo") => (200, json!({"metadata": {"name": "solo", "uid": "i-1"}})),
+                ("GET", "pods") => (200, json!({"metadata": {}, "items": []})),
+                ("PATCH", "status") => {
+                    let patch: Value = serde_json::from_slice(body).expect("a patch");
+                    noted.lock().expect("no panic").push(patch["status"].clone());
+                    (200, json!(binding()))
+                }
+                ("POST", "secrets") => refusal("secrets is forbidden: exceeded quota"),
+                _ => absence(),
+            }
+        });
+        let context = Arc::new(Context { client, clock: Clock::default() });
+        reconcile(Arc::new(binding()), context).await.expect("a round");
+        let status = json!({"implemented": false, "error": "secrets is forbidden: exceeded quota", "secret": null});
+        assert_eq!(*told.lock().expect("no panic"), [status]);
     }
 }

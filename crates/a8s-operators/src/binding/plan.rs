@@ -129,7 +129,8 @@ fn wrong_reference(seen: &Seen) -> Option<String> {
     }
 }
 
-fn trouble(seen: &Seen, text: String) -> Next {
+/// Says that there is no login for this reason, if that is new.
+pub fn trouble(seen: &Seen, text: String) -> Next {
     let status = ServiceBindingStatus { error: Some(text), implemented: Some(false), secret: None };
     if seen.binding.status.as_ref() == Some(&status) { Next::Nothing } else { Next::Tell(status) }
 }

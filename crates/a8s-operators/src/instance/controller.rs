@@ -11,7 +11,7 @@ use super::pod::Version;
 use super::{deletion, status, volumes};
 use crate::agent::extensions;
 use crate::agent::report::Applied;
-use crate::controller::{self, Error, TROUBLE_ROUND, failed, gone_is_fine, parameters, unless_absent};
+use crate::controller::{self, Error, TROUBLE_ROUND, failed, gone_is_fine, parameters, unless_absent, unless_refused};
 use crate::{SYSTEM_NAMESPACE, manifests, postgresql};
 use a8s_api::{LABEL_KIND, LABEL_NAME, Postgresql};
 use futures::{StreamExt as _, future};
@@ -299,19 +299,14 @@ impl Round<'_> {
             "update" => api.replace(&name, &post, &object).await.map(|_| ()),
             _ => delete(&api, &object, &name).await,
         };
-        match result {
-            Ok(()) => {
-                if let Some(happening) = happening {
-                    self.report(instance, &happening).await?;
-                }
-                Ok(None)
-            }
-            // What the API refuses for its content stays refused: it is the user's to know.
-            Err(kube::Error::Api(status)) if status.code == 422 || status.code == 403 => {
-                Ok(Some(status.message.clone()))
-            }
-            Err(error) => Err(failed(format!("{verb} the {} {name:?}", kind(&object)))(error)),
+        // What is refused is the user's to know.
+        let done = unless_refused(result).map_err(failed(format!("{verb} the {} {name:?}", kind(&object))))?;
+        if done.is_ok()
+            && let Some(happening) = happening
+        {
+            self.report(instance, &happening).await?;
         }
+        Ok(done.err())
     }
 
     fn dynamic(&self, object: &DynamicObject) -> Api<DynamicObject> {
