@@ -22,7 +22,6 @@ pub const AGENT_ROLE: &str = "postgresql-spilo-role";
 /// ServiceAccount of the controller of instances.
 pub const OPERATOR_ACCOUNT: &str = "postgresql-manager-account";
 const OPERATOR_ROLE: &str = "postgresql-manager-role";
-const IMAGES_ROLE: &str = "postgresql-images-role";
 
 /// How the API server reaches the admission webhook.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,8 +55,7 @@ pub fn manifests(options: &Options) -> Vec<DynamicObject> {
     let mut documents = vec![namespace()];
     documents.extend(a8s_api::crds().iter().map(|crd| json!(crd)));
     documents.extend([account(), operator_role(), binding("ClusterRole", OPERATOR_ROLE, &[OPERATOR_ACCOUNT])]);
-    documents.push(role("Role", IMAGES_ROLE, &[rule_for("", "configmaps", IMAGES, &["get"])]));
-    documents.extend([binding("Role", IMAGES_ROLE, &[OPERATOR_ACCOUNT]), agent_role()]);
+    documents.push(agent_role());
     documents.extend(backup::documents(options.operators.is_some()));
     documents.extend([images(&options.images), stack()]);
     documents.extend(options.operators.iter().flat_map(|image| in_cluster::documents(image)));

@@ -92,7 +92,6 @@ async fn reconcile(
     let existing = api.get_opt(&names::logins(name)).await?;
     let uid = instance.metadata.uid.as_deref().unwrap_or_default();
     let before = existing.as_ref().map(content).unwrap_or_default();
-    // Verifiers take time to compute, which other tasks must not wait for.
     let wanted = wanted(uid, &bindings, &secrets, &before);
     match existing {
         None if wanted.is_empty() => {}

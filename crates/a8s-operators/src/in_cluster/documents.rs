@@ -1,5 +1,5 @@
-//! What a cluster needs for the operators to run as a pod: a Deployment, the Service of the webhook, and the rights for
-//! its certificate.
+//! What a cluster needs for the operators to run as a pod: a Deployment, the Service of the webhook, the Secret of its
+//! certificate, and the right to tell API servers whom to trust.
 
 use serde_json::{Value, json};
 
@@ -19,14 +19,11 @@ const CERTIFICATE_ROLE: &str = "postgresql-webhook-certificate-role";
 
 /// The documents, with the operators' image.
 pub fn documents(image: &str) -> Vec<Value> {
-    let secret_rule = rule_for("", "secrets", SECRET, &["get", "update"]);
     let (group, resource) = ("admissionregistration.k8s.io", "validatingwebhookconfigurations");
     let webhook_rule = rule_for(group, resource, WEBHOOK, &["get", "patch"]);
     vec![
         service(),
         secret(),
-        role("Role", CERTIFICATE_ROLE, &[secret_rule]),
-        binding("Role", CERTIFICATE_ROLE, &[OPERATOR_ACCOUNT]),
         role("ClusterRole", CERTIFICATE_ROLE, &[webhook_rule]),
         binding("ClusterRole", CERTIFICATE_ROLE, &[OPERATOR_ACCOUNT]),
         deployment(image),
