@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use kube::config::KubeconfigError;
 
+use crate::kubernetes::told;
 use crate::postgres;
 
 /// The reason a scenario fails. Its text is what the report prints under the step.
@@ -40,7 +41,7 @@ pub enum Failure {
         cause: std::io::Error,
     },
     /// The Kubernetes API said no.
-    #[error("the API server: {0}")]
+    #[error("the API server: {}", told(.0))]
     Kubernetes(#[from] kube::Error),
     /// A kubeconfig can't be used.
     #[error("kubeconfig: {}", first_line(.0))]
@@ -84,6 +85,7 @@ fn first_line(error: &KubeconfigError) -> String {
 
 #[cfg(test)]
 mod tests {
+    use kube::client::AuthError;
     use kube::config::Kubeconfig;
 
     use super::*;
@@ -93,5 +95,13 @@ mod tests {
         let text = "apiVersion: v1\nkind: Config\nusers:\n- name: demo\n  user:\n    token: s3cr3t: x\n";
         let told = Failure::from(Kubeconfig::from_yaml(text).unwrap_err()).to_string();
         assert!(told.starts_with("kubeconfig: failed to parse ") && !told.contains("s3cr3t"), "{told}");
+    }
+
+    #[test]
+    fn what_a_program_for_credentials_has_written_is_not_told_where_it_fails() {
+        let out = std::process::Command::new("sh").args(["-c", "echo s3cr3t; exit 7"]).output().unwrap();
+        let error = AuthError::AuthExecRun { cmd: "sh".to_owned(), out: Box::new(out) };
+        let why = "the API server: the program for credentials: exit status: 7";
+        assert_eq!(Failure::from(kube::Error::Service(Box::new(error))).to_string(), why);
     }
 }

@@ -25,6 +25,7 @@ use super::command::Surroundings;
 use super::failure::Failure;
 use super::stage::Stage;
 use super::ways::Goal;
+use crate::kubernetes::told;
 use crate::postgres::Login;
 
 /// Most things have to happen within this time.
@@ -279,7 +280,7 @@ async fn with_text(
         Ok(list) => list.items,
         // A kind that is not there has no objects; what one may not see is for others to look at.
         Err(kube::Error::Api(status)) if matches!(status.code, 403 | 404) => Vec::new(),
-        Err(error) => return vec![format!("nobody knows which {place}{plural}: {error}")],
+        Err(error) => return vec![format!("nobody knows which {place}{plural}: {}", told(&error))],
     };
     let has_text =
         |object: &DynamicObject| text.is_empty() || serde_json::to_string(object).is_ok_and(|it| it.contains(text));

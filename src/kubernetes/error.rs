@@ -119,10 +119,7 @@ impl Error {
 
     /// Why a request was not sent: the credentials that a program has given are over, and, asked again, it gave none.
     fn refused(&self) -> Option<&AuthError> {
-        match self.failure() {
-            Some(kube::Error::Service(error)) => error.downcast_ref::<AuthError>(),
-            _ => None,
-        }
+        self.failure().and_then(refused)
     }
 
     /// The server's answer, if it gave one.
@@ -173,11 +170,10 @@ impl Error {
     /// that failed.
     fn words(&self) -> String {
         let refused = if let Self::Credentials { source, .. } = self { Some(source.as_ref()) } else { self.refused() };
-        let text = match refused {
-            Some(AuthError::AuthExecRun { out, .. }) => format!("{self}: the program for credentials: {}", out.status),
-            _ => chain(self),
-        };
-        text.lines().next().unwrap_or_default().to_owned()
+        match refused {
+            Some(AuthError::AuthExecRun { out, .. }) => format!("{self}: {}", without_output(out)),
+            _ => first_line(&chain(self)),
+        }
     }
 
     /// Whether the server could not be reached: a later attempt may reach it.
@@ -190,6 +186,32 @@ impl Error {
             }
         }
     }
+}
+
+/// Why a request was not sent, where that is for want of credentials.
+fn refused(error: &kube::Error) -> Option<&AuthError> {
+    match error {
+        kube::Error::Auth(error) => Some(error),
+        kube::Error::Service(error) => error.downcast_ref(),
+        _ => None,
+    }
+}
+
+/// What a request has failed of, for those who say themselves what it was for; without the secrets of credentials.
+pub fn told(error: &kube::Error) -> String {
+    match refused(error) {
+        Some(AuthError::AuthExecRun { out, .. }) => without_output(out),
+        Some(error) => first_line(&chain(error)),
+        None => error.to_string(),
+    }
+}
+
+fn without_output(ended: &std::process::Output) -> String {
+    format!("the program for credentials: {}", ended.status)
+}
+
+fn first_line(text: &str) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
 }
 
 /// What a server says by an answer that is none: its own words, or else what its code stands for.

@@ -24,7 +24,7 @@ use kube::{Api, Client, Config};
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
-pub use self::error::{DOES_IT_RUN, Error, said};
+pub use self::error::{DOES_IT_RUN, Error, said, told};
 use self::silence::Limit;
 pub use self::silence::within;
 use crate::finding::Finding;
@@ -310,7 +310,9 @@ pub(crate) mod tests {
         fs_err::write(&path, kubeconfig).unwrap();
         let connection = Target { kubeconfig: Some(path), context: None }.connect().await.unwrap();
         fs_err::write(&over, "").unwrap();
-        let error = Error::request("ask the cluster", connection.client.apiserver_version().await.unwrap_err());
+        let error = connection.client.apiserver_version().await.unwrap_err();
+        assert_eq!(told(&error), "the program for credentials: exit status: 7");
+        let error = Error::request("ask the cluster", error);
         assert_eq!(error.reason(), "cannot ask the cluster: the program for credentials: exit status: 7");
         let finding = Finding::from(error);
         assert_eq!(finding.id, Id::Unauthorized, "{finding}");
