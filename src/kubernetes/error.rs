@@ -122,6 +122,11 @@ impl Error {
         self.failure().and_then(refused)
     }
 
+    /// Whether there are no credentials any more to ask with.
+    pub fn is_without_credentials(&self) -> bool {
+        self.refused().is_some()
+    }
+
     /// The server's answer, if it gave one.
     pub fn status(&self) -> Option<&kube::core::Status> {
         match self.failure() {

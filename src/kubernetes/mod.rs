@@ -227,6 +227,8 @@ pub fn is_before(version: &Info, minor: u32) -> bool {
 pub(crate) mod tests {
     use std::path::Path;
 
+    use k8s_openapi::api::core::v1::Pod;
+
     use super::*;
     use crate::caller::{Caller, instead};
 
@@ -322,6 +324,11 @@ pub(crate) mod tests {
         );
         assert_eq!(finding.evidence[0].lines, ["log in"]);
         assert!(!serde_json::to_string(&finding).unwrap().contains("s3cr3t"), "{finding}");
+        let pods: Api<Pod> = Api::default_namespaced(connection.client);
+        let waited = wait::until(pods, "solo-0", "wait for solo-0 to be gone", |pod: Option<&Pod>| pod.is_none());
+        let waited = tokio::time::timeout(Duration::from_secs(20), waited).await;
+        let waited = waited.expect("credentials that are over are not waited for").unwrap_err();
+        assert_eq!(waited.reason(), "cannot wait for solo-0 to be gone: the program for credentials: exit status: 7");
     }
 
     #[tokio::test]

@@ -115,6 +115,7 @@ where
         match await_condition(api.clone(), name, |found: Option<&K>| is_so.matches_object(found)).await {
             Ok(_) => return Ok(()),
             Err(error) => match Error::watch(what, error) {
+                error if error.is_without_credentials() => return Err(error),
                 error if error.status().is_some_and(|status| REFUSALS.contains(&status.code)) => return Err(error),
                 _ => tokio::time::sleep(AGAIN).await,
             },

@@ -160,14 +160,14 @@ fn template(object: &DynamicObject) -> Value {
     template
 }
 
-/// A watch goes on after what may pass; not after a refusal.
+/// A watch goes on after what may pass; not after a refusal, nor without credentials.
 fn hopeless(what: String, error: watcher::Error) -> Result<(), Error> {
     let (watcher::Error::InitialListFailed(source) | watcher::Error::WatchStartFailed(source)) = error else {
         return Ok(());
     };
     let error = Error::request(what, source);
     let is_refused = error.status().is_some_and(|status| matches!(status.code, 401 | 403));
-    if is_refused { Err(error) } else { Ok(()) }
+    if is_refused || error.is_without_credentials() { Err(error) } else { Ok(()) }
 }
 
 fn namespace(object: &DynamicObject) -> String {
@@ -296,6 +296,7 @@ impl Step for Rollouts {
 
 #[cfg(test)]
 mod tests {
+    use kube::client::AuthError;
     use serde_json::json;
 
     use super::*;
@@ -345,5 +346,12 @@ mod tests {
         assert!(matches!(judged(&job("Complete")), Ok(Progress::Done)));
         assert_eq!(judged(&job("Failed")).err().unwrap().id, Id::JobFailed);
         assert!(matches!(judge(&job("Complete"), None), Ok(Progress::Waits(..))));
+    }
+
+    #[test]
+    fn a_watch_does_not_go_on_without_credentials() {
+        let ends = |error| hopeless("follow it".to_owned(), watcher::Error::WatchStartFailed(error)).is_err();
+        assert!(ends(kube::Error::Service(Box::new(AuthError::ExecPluginFailed))));
+        assert!(!ends(kube::Error::Service("connection refused".into())));
     }
 }
