@@ -194,8 +194,7 @@ impl Minikube {
             self.adopt(cluster).await?;
         }
         context.progress("waiting for its API server");
-        wait_until_ready(self.kubeconfig(cluster)).await;
-        Ok(())
+        wait_until_ready(self.kubeconfig(cluster)).await
     }
 }
 

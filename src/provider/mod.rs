@@ -269,11 +269,18 @@ fn choice(provider: Name) -> String {
 }
 
 /// Waits until the API server answers that a kubeconfig names.
-async fn wait_until_ready(kubeconfig: PathBuf) {
+///
+/// # Errors
+/// The certificate in it is over: no time helps there.
+async fn wait_until_ready(kubeconfig: PathBuf) -> Result<(), Finding> {
     let target = Target { kubeconfig: Some(kubeconfig), context: None };
     while ready(&target).await.is_err() {
+        if let Err(error @ Error::Expired { .. }) = target.connect().await {
+            return Err(error.into());
+        }
         tokio::time::sleep(POLL).await;
     }
+    Ok(())
 }
 
 /// Whether an API server answers `/readyz` with "ok", and its URL; what it says otherwise.
@@ -339,7 +346,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_cluster_whose_certificate_is_over_is_not_said_to_be_starting() {
+    async fn a_cluster_whose_certificate_is_over_is_not_said_to_be_starting_nor_waited_for() {
         use base64::Engine as _;
         let mut parameters = rcgen::CertificateParams::new(Vec::new()).unwrap();
         parameters.not_before = rcgen::date_time_ymd(2000, 1, 1);
@@ -353,6 +360,8 @@ mod tests {
         fs_err::write(&path, text.replace("user: {}", &format!("user: {{client-certificate-data: {data}}}"))).unwrap();
         let why = "the client certificate of the context demo has expired on 2020-01-01";
         assert_eq!(ready(&target).await, Err(why.to_owned()));
+        let waited = tokio::time::timeout(Duration::from_secs(20), wait_until_ready(path)).await;
+        assert_eq!(waited.unwrap().unwrap_err().id, Id::CertificateExpired);
     }
 
     #[rstest]

@@ -263,12 +263,13 @@ impl Kind {
     /// Waits a while for a cluster to be whole.
     async fn comes_up(&self, cluster: &ClusterName, containers: &[Container]) -> bool {
         let whole = async {
-            wait_until_ready(self.kubeconfig(cluster)).await;
+            wait_until_ready(self.kubeconfig(cluster)).await?;
             while !self.is_whole(cluster, containers).await {
                 tokio::time::sleep(POLL).await;
             }
+            Ok::<_, Finding>(())
         };
-        tokio::time::timeout(COMES_UP, whole).await.is_ok()
+        matches!(tokio::time::timeout(COMES_UP, whole).await, Ok(Ok(())))
     }
 
     /// Notes that what is there is a whole cluster of ours.
@@ -486,8 +487,7 @@ impl Provider for Kind {
         } else {
             self.start(cluster, context).await?;
         }
-        wait_until_ready(self.kubeconfig(cluster)).await;
-        Ok(())
+        wait_until_ready(self.kubeconfig(cluster)).await
     }
 
     async fn start(&self, cluster: &ClusterName, context: &Context) -> Result<(), Finding> {
@@ -507,8 +507,7 @@ impl Provider for Kind {
         context.progress("waiting for its API server");
         if !self.is_half_made(cluster, &containers) {
             self.export(cluster).await?;
-            wait_until_ready(self.kubeconfig(cluster)).await;
-            return Ok(());
+            return wait_until_ready(self.kubeconfig(cluster)).await;
         }
         if self.export(cluster).await.is_err() || !self.comes_up(cluster, &containers).await {
             let cause = format!("the making of the kind cluster {cluster} was cut off, and not all of it is there");
