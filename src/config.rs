@@ -329,13 +329,13 @@ pub fn hold(directory: &Path, how: FlockArg) -> std::io::Result<Flock<File>> {
 ///
 /// # Errors
 /// Somebody keeps it locked (`WouldBlock`).
-pub fn turn(directory: &Path, patience: Duration) -> std::io::Result<Option<Flock<File>>> {
+pub async fn turn(directory: &Path, patience: Duration) -> std::io::Result<Option<Flock<File>>> {
     let begun = Instant::now();
     loop {
         match hold(directory, FlockArg::LockExclusiveNonblock) {
             Ok(turn) => return Ok(Some(turn)),
             Err(error) if error.kind() != ErrorKind::WouldBlock => return Ok(None),
-            Err(_) if begun.elapsed() <= patience => std::thread::sleep(AGAIN),
+            Err(_) if begun.elapsed() <= patience => tokio::time::sleep(AGAIN).await,
             Err(_) => {
                 let why = format!("another program has locked {}: lslocks names it", directory.display());
                 return Err(std::io::Error::new(ErrorKind::WouldBlock, why));
@@ -391,17 +391,19 @@ mod tests {
         assert_eq!(file.read().unwrap().provider.as_deref(), Some("kind"));
     }
 
-    #[test]
-    fn a_turn_is_not_waited_for_without_end() {
+    #[tokio::test]
+    async fn a_turn_is_not_waited_for_without_end() {
         let directory = tempfile::tempdir().unwrap();
         let patience = Duration::from_millis(50);
         let held = hold(directory.path(), FlockArg::LockExclusive).unwrap();
-        let why = turn(directory.path(), patience).unwrap_err().to_string();
+        let why = turn(directory.path(), patience).await.unwrap_err().to_string();
         assert_eq!(why, format!("another program has locked {}: lslocks names it", directory.path().display()));
+        let cut_off = tokio::time::timeout(patience, turn(directory.path(), PATIENCE)).await;
+        assert!(cut_off.is_err(), "whoever waits can be interrupted");
         drop(held);
-        let next = turn(directory.path(), patience).unwrap();
+        let next = turn(directory.path(), patience).await.unwrap();
         assert!(next.is_some());
-        assert!(turn(directory.path(), patience).is_err(), "it is somebody's turn");
+        assert!(turn(directory.path(), patience).await.is_err(), "it is somebody's turn");
     }
 
     #[test]

@@ -144,7 +144,7 @@ impl Entry {
     ///
     /// # Errors
     /// The file can't be read, is damaged, locked, or can't be written. It is as it was then.
-    pub fn write(&self, path: &Path, make_current: bool) -> Result<(), Error> {
+    pub async fn write(&self, path: &Path, make_current: bool) -> Result<(), Error> {
         edit(path, |document| {
             for (list, part, value) in self.parts() {
                 let entries = entries(document, list);
@@ -157,6 +157,7 @@ impl Entry {
                 document.insert("current-context".to_owned(), json!(self.name));
             }
         })
+        .await
     }
 }
 
@@ -211,7 +212,7 @@ pub fn selects_none(path: &Path) -> Result<bool, Error> {
 ///
 /// # Errors
 /// As [`Entry::write`].
-pub fn remove(path: &Path, name: &str) -> Result<(), Error> {
+pub async fn remove(path: &Path, name: &str) -> Result<(), Error> {
     edit(path, |document| {
         for list in ["clusters", "users", "contexts"] {
             entries(document, list).retain(|entry| !named(entry, name));
@@ -220,6 +221,7 @@ pub fn remove(path: &Path, name: &str) -> Result<(), Error> {
             document.insert("current-context".to_owned(), json!(""));
         }
     })
+    .await
 }
 
 fn merge(entry: &mut Map<String, Value>, part: &str, value: Value) {
@@ -279,13 +281,13 @@ fn read(path: &Path) -> Result<Map<String, Value>, Error> {
 }
 
 /// Changes the file under its locks. If the change changes nothing, the file is not touched.
-fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>)) -> Result<(), Error> {
+async fn edit(path: &Path, change: impl FnOnce(&mut Map<String, Value>) + Send) -> Result<(), Error> {
     let io = |what| move |source| Error::Io { what, path: path.to_owned(), source };
     let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     if !directory.exists() {
         fs_err::create_dir_all(directory).map_err(io("make the directory of"))?;
     }
-    let _turn = Lock::take(path, directory, PATIENCE)?;
+    let _turn = Lock::take(path, directory, PATIENCE).await?;
     let before = read(path)?;
     let mut after = if sabotage::sabotaged!("kubeconfig-forgets-others") { Map::new() } else { before.clone() };
     change(&mut after);
@@ -305,9 +307,9 @@ struct Lock {
 }
 
 impl Lock {
-    fn take(path: &Path, directory: &Path, patience: Duration) -> Result<Self, Error> {
+    async fn take(path: &Path, directory: &Path, patience: Duration) -> Result<Self, Error> {
         let io = |source| Error::Io { what: "lock", path: path.to_owned(), source };
-        let turn = turn(directory, patience).map_err(|_| Error::Locked { path: path.to_owned() })?;
+        let turn = turn(directory, patience).await.map_err(|_| Error::Locked { path: path.to_owned() })?;
         let file = lock_path(path);
         let begun = Instant::now();
         loop {
@@ -319,7 +321,7 @@ impl Lock {
                     } else if begun.elapsed() > patience {
                         return Err(Error::Locked { path: path.to_owned() });
                     } else {
-                        std::thread::sleep(AGAIN);
+                        tokio::time::sleep(AGAIN).await;
                     }
                 }
                 Err(error) => return Err(io(error)),
@@ -355,8 +357,8 @@ mod tests {
         Entry { name: "a9s-a8s".to_owned(), cluster: json!({"server": server}), user: json!({"token": "t"}) }
     }
 
-    #[test]
-    fn other_entries_and_unknown_fields_stay() {
+    #[tokio::test]
+    async fn other_entries_and_unknown_fields_stay() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config");
         let before = "apiVersion: v1\nclusters:\n- cluster:\n    server: https://prod\n    unknown: 0644\n  name: prod\n\
@@ -364,53 +366,53 @@ mod tests {
                       extra:\n  deep: [1, two]\nkind: Config\nusers:\n- name: me\n  user:\n    exec:\n      command: x\n";
         fs_err::write(&path, before).unwrap();
         let original: Value = yaml::read(before).unwrap();
-        entry("https://one").write(&path, false).unwrap();
+        entry("https://one").write(&path, false).await.unwrap();
         assert!(entry("https://one").is_in(&path).unwrap());
         let text = fs_err::read_to_string(&path).unwrap();
         let document: Value = yaml::read(&text).unwrap();
         assert_eq!(document["current-context"], "prod");
-        remove(&path, "a9s-a8s").unwrap();
+        remove(&path, "a9s-a8s").await.unwrap();
         let after: Value = yaml::read(&fs_err::read_to_string(&path).unwrap()).unwrap();
         assert_eq!(after, original);
         assert_eq!(fs_err::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!lock_path(&path).exists());
     }
 
-    #[test]
-    fn a_context_becomes_current_only_when_asked_and_is_unset_with_its_removal() {
+    #[tokio::test]
+    async fn a_context_becomes_current_only_when_asked_and_is_unset_with_its_removal() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("new/config");
-        entry("https://one").write(&path, true).unwrap();
+        entry("https://one").write(&path, true).await.unwrap();
         let current = |path: &Path| read(path).unwrap()["current-context"].clone();
         assert_eq!(current(&path), "a9s-a8s");
-        remove(&path, "a9s-a8s").unwrap();
+        remove(&path, "a9s-a8s").await.unwrap();
         assert_eq!(current(&path), "");
         assert!(!mentions(&path, "a9s-a8s").unwrap());
     }
 
-    #[test]
-    fn a_namespace_the_user_has_set_stays() {
+    #[tokio::test]
+    async fn a_namespace_the_user_has_set_stays() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config");
-        entry("https://one").write(&path, true).unwrap();
+        entry("https://one").write(&path, true).await.unwrap();
         let text = fs_err::read_to_string(&path)
             .unwrap()
             .replace("    user: a9s-a8s", "    namespace: mine\n    user: a9s-a8s");
         fs_err::write(&path, text).unwrap();
         assert!(entry("https://one").is_in(&path).unwrap());
         assert!(!entry("https://two").is_in(&path).unwrap());
-        entry("https://two").write(&path, false).unwrap();
+        entry("https://two").write(&path, false).await.unwrap();
         assert!(fs_err::read_to_string(&path).unwrap().contains("namespace: mine"));
     }
 
-    #[test]
-    fn a_damaged_file_is_not_overwritten() {
+    #[tokio::test]
+    async fn a_damaged_file_is_not_overwritten() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config");
         let (list, number) = (("- a list", "it is not a mapping"), ("clusters: 3\n", "clusters is not a list"));
         for (text, why) in [list, number, ("a: [", ""), ("a: 1\na: 2\n", "")] {
             fs_err::write(&path, text).unwrap();
-            let finding = Finding::from(entry("https://one").write(&path, true).unwrap_err());
+            let finding = Finding::from(entry("https://one").write(&path, true).await.unwrap_err());
             assert_eq!(finding.id, Id::KubeconfigDamaged);
             let cause = format!("the kubeconfig {} is damaged: ", path.display());
             assert!(finding.cause.starts_with(&cause) && finding.cause.contains(why), "{finding}");
@@ -427,8 +429,8 @@ mod tests {
         assert_eq!(finding.cause, format!("the kubeconfig {} is damaged: it has no clusters", path.display()));
     }
 
-    #[test]
-    fn what_cannot_be_done_with_the_file_is_said() {
+    #[tokio::test]
+    async fn what_cannot_be_done_with_the_file_is_said() {
         let directory = tempfile::tempdir().unwrap();
         let elsewhere = directory.path().join("elsewhere");
         fs_err::os::unix::fs::symlink(directory.path().join("nowhere"), &elsewhere).unwrap();
@@ -436,42 +438,47 @@ mod tests {
         let long = |length: usize| directory.path().join("x".repeat(length));
         let unmade = (elsewhere.join("config"), "make the directory of");
         for (path, what) in [unmade, (long(253), "lock"), (long(250), "write")] {
-            let finding = Finding::from(entry("https://one").write(&path, true).unwrap_err());
+            let finding = Finding::from(entry("https://one").write(&path, true).await.unwrap_err());
             assert_eq!(finding.id, Id::KubeconfigIo);
             let cause = format!("cannot {what} the kubeconfig {}: ", path.display());
             assert!(finding.cause.starts_with(&cause), "{finding}");
         }
     }
 
-    #[test]
-    fn locks_of_others_are_not_waited_for_without_end() {
+    #[tokio::test]
+    async fn locks_of_others_are_not_waited_for_without_end() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config");
-        let refused = || {
-            let lock = Lock::take(&path, directory.path(), Duration::from_millis(50));
+        let refused = async || {
+            let lock = Lock::take(&path, directory.path(), Duration::from_millis(50)).await;
             lock.err().map(|error| Finding::from(error).advice.concat())
         };
-        let held = turn(directory.path(), Duration::ZERO).unwrap();
-        assert_eq!(refused().unwrap(), "A program has locked its directory: lslocks names it.");
+        let held = turn(directory.path(), Duration::ZERO).await.unwrap();
+        assert_eq!(refused().await.unwrap(), "A program has locked its directory: lslocks names it.");
         drop(held);
-        assert_eq!(refused(), None);
+        assert_eq!(refused().await, None);
         fs_err::write(lock_path(&path), "").unwrap();
-        assert!(refused().unwrap().starts_with("If no other program runs, remove "));
+        assert!(refused().await.unwrap().starts_with("If no other program runs, remove "));
+        let cut_off = tokio::time::timeout(Duration::from_millis(50), Lock::take(&path, directory.path(), PATIENCE));
+        assert!(cut_off.await.is_err(), "whoever waits can be interrupted");
     }
 
-    #[test]
-    fn writers_at_the_same_time_lose_nothing() {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn writers_at_the_same_time_lose_nothing() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config");
-        std::thread::scope(|scope| {
-            for number in 0..8 {
+        let writers: Vec<_> = (0..8)
+            .map(|number| {
                 let path = path.clone();
-                scope.spawn(move || {
+                tokio::spawn(async move {
                     let entry = Entry { name: format!("c{number}"), cluster: json!({}), user: json!({}) };
-                    entry.write(&path, false).unwrap();
-                });
-            }
-        });
+                    entry.write(&path, false).await.unwrap();
+                })
+            })
+            .collect();
+        for writer in writers {
+            writer.await.unwrap();
+        }
         for number in 0..8 {
             assert!(mentions(&path, &format!("c{number}")).unwrap());
         }

@@ -60,7 +60,7 @@ impl Step for Written {
             Ok(!kubeconfig::mentions(&self.path, &self.context)? && kubeconfig::selects_none(&self.path)?)
         };
         let becomes_current = new || is_only()?;
-        entry.write(&self.path, becomes_current)?;
+        entry.write(&self.path, becomes_current).await?;
         if becomes_current {
             context.command(format!("kubectl config use-context {}", self.context));
         }
@@ -126,7 +126,7 @@ impl Step for Removed {
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         context.command(format!("kubectl config delete-context {}", self.context));
         for path in self.found()? {
-            kubeconfig::remove(path, &self.context).map_err(unremoved)?;
+            kubeconfig::remove(path, &self.context).await.map_err(unremoved)?;
         }
         Ok(())
     }

@@ -155,13 +155,13 @@ impl Fetched {
             let instead = wanted.instead(finding.id);
             finding.advise(instead)
         })?;
-        self.keep(&body)?;
+        self.keep(&body).await?;
         context.note(format!("{} has the checksum sha256:{}", wanted.what(), sum(&body)));
         Ok(())
     }
 
     /// Puts it in place: complete, or not at all.
-    fn keep(&self, body: &[u8]) -> Result<(), Finding> {
+    async fn keep(&self, body: &[u8]) -> Result<(), Finding> {
         let failed = |error: std::io::Error| Finding::new(Id::WorkingDirectory, error.to_string());
         let path = self.path();
         let mut name = path.clone().into_os_string();
@@ -169,7 +169,7 @@ impl Fetched {
         let new = PathBuf::from(name);
         fs_err::create_dir_all(self.directory.releases()).map_err(failed)?;
         // In turns: another run may put the same in place.
-        let _turn = turn(&self.directory.releases(), PATIENCE).map_err(failed)?;
+        let _turn = turn(&self.directory.releases(), PATIENCE).await.map_err(failed)?;
         remove(&new).map_err(failed)?;
         match (self.wanted)() {
             Wanted::Manifests(_) => release::unpack(body, &new)?,
@@ -350,37 +350,40 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_is_still_the_same_is_not_replaced() {
+    #[tokio::test]
+    async fn what_is_still_the_same_is_not_replaced() {
         use std::os::unix::fs::MetadataExt;
         let home = tempfile::tempdir().unwrap();
         let wanted = Wanted::Document { name: "c.yaml".to_owned(), from: "https://tool.test".to_owned() };
         let step = Fetched::new(WorkingDirectory(home.path().join("a9s")), wanted);
-        let kept = |body: &[u8]| {
-            step.keep(body).unwrap();
+        let kept = async |body: &[u8]| {
+            step.keep(body).await.unwrap();
             fs_err::metadata(step.path()).unwrap().ino()
         };
-        let first = kept(b"kind: List\n");
-        assert_eq!(kept(b"kind: List\n"), first);
-        assert_ne!(kept(b"kind: Other\n"), first);
+        let first = kept(b"kind: List\n").await;
+        assert_eq!(kept(b"kind: List\n").await, first);
+        assert_ne!(kept(b"kind: Other\n").await, first);
         assert_eq!(step.kept(), Kept::Whole);
     }
 
-    #[test]
-    fn what_several_fetch_at_once_is_put_in_place_once() {
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn what_several_fetch_at_once_is_put_in_place_once() {
         let home = tempfile::tempdir().unwrap();
         let wanted = Wanted::Document { name: "c.yaml".to_owned(), from: "https://tool.test".to_owned() };
         let step = || Fetched::new(WorkingDirectory(home.path().join("a9s")), wanted.clone());
-        std::thread::scope(|scope| {
-            for _ in 0..8 {
+        let several: Vec<_> = (0..8)
+            .map(|_| {
                 let step = step();
-                scope.spawn(move || {
+                tokio::spawn(async move {
                     for _ in 0..20 {
-                        step.keep(b"kind: List\n").unwrap();
+                        step.keep(b"kind: List\n").await.unwrap();
                     }
-                });
-            }
-        });
+                })
+            })
+            .collect();
+        for one in several {
+            one.await.unwrap();
+        }
         assert_eq!(step().kept(), Kept::Whole);
     }
 

@@ -105,7 +105,7 @@ impl Step for Written {
         fs_err::create_dir_all(self.directory.backup_config()).map_err(failed)?;
         let path = password_file(&self.directory);
         // In turns: of two passwords that are made at once, one would be on a cluster and nowhere else.
-        let _turn = turn(&self.directory.backup_config(), PATIENCE).map_err(failed)?;
+        let _turn = turn(&self.directory.backup_config(), PATIENCE).await.map_err(failed)?;
         // One that can't be read is none that may be replaced: it is the only key to backups.
         let kept = match fs_err::read(&path) {
             Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
