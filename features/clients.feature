@@ -385,6 +385,29 @@ Feature: Looking at what is there
     Then it ends with the finding "rows-lost"
     And standard error says "acknowledged rows are lost"
     And standard error says "is in the table a9s_ledger_"
+    When I run `a9s pg psql solo --database postgres -- -Atc "SELECT obj_description(oid, 'pg_namespace') FROM pg_namespace WHERE nspname LIKE 'a9s_ledger%'"`
+    Then the command succeeds
+    And standard output is "acknowledged rows are lost"
+
+  @full
+  Scenario: A ledger that was left long ago goes with the next one, unless it is evidence
+    Given an instance "solo"
+    And an SQL file "left.sql":
+      """
+      CREATE SCHEMA a9s_ledger_6592008000000001;
+      CREATE TABLE a9s_ledger_6592008000000001.rows (id bigint PRIMARY KEY);
+      CREATE SCHEMA a9s_ledger_6592008000000002;
+      COMMENT ON SCHEMA a9s_ledger_6592008000000002 IS 'acknowledged rows are lost';
+      CREATE SCHEMA a9s_ledger_f000000000000003;
+      """
+    And I have run `a9s pg apply -i solo --database postgres --file left.sql --yes`
+    When I run `a9s pg kill -i solo --member 0 --ledger --yes`
+    Then the command succeeds
+    When I run `a9s pg psql solo --database postgres -- -Atc "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'a9s_ledger%' ORDER BY nspname"`
+    Then the command succeeds
+    And standard output says "a9s_ledger_6592008000000002"
+    And standard output says "a9s_ledger_f000000000000003"
+    And standard output does not say "a9s_ledger_6592008000000001"
 
   @full @negative
   Scenario: A server that takes no ledger says so, and its member is not killed

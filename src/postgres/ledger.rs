@@ -6,12 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use a8s_operators::agent::bootstrap::SAFE;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use super::{Error, Login, ask, connect};
+use super::{Error, Login, ask, connect, connect_with, query};
 
 /// The database that it is in: every instance has it. With the builtin stack, applications may not make schemas or settings
 /// there; what another stack lets them is not known.
@@ -28,6 +29,20 @@ const NO_TABLE: &str = "42P01";
 
 /// What a standby adds to its rows.
 const STANDBY: &str = "standby";
+
+/// No command writes for so long: what was begun before was left by one that was killed.
+const LONG: Duration = Duration::from_secs(24 * 3600);
+
+/// The name of a schema for a ledger that is begun now, which nobody has.
+pub fn name() -> String {
+    format!("{}{:08x}", begun_at(SystemTime::now()), rand::random::<u32>())
+}
+
+/// What the name of a ledger's schema begins with: names are in the order of time.
+fn begun_at(time: SystemTime) -> String {
+    let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    format!("a9s_ledger_{seconds:08x}")
+}
 
 /// The rows of one instance.
 pub struct Ledger {
@@ -66,11 +81,13 @@ impl Ledger {
         format!("{}.rows", self.schema)
     }
 
-    /// Makes the table and begins to write.
+    /// Makes the table and begins to write. What killed ones have left goes before.
     ///
     /// # Errors
     /// What the server said to the table.
     pub async fn open(&mut self) -> Result<(), Error> {
+        // That it stays is no reason to do nothing else.
+        let _ = self.sweep().await;
         let (schema, table) = (&self.schema, self.table());
         let statements = format!("CREATE SCHEMA {schema}; CREATE TABLE {table} (id bigint PRIMARY KEY)");
         ask(&self.login, DATABASE, &statements).await?;
@@ -142,6 +159,29 @@ impl Ledger {
         Ok(Verdict { acknowledged: rows.len(), lost, longest_gap: gaps.max().unwrap_or_default() })
     }
 
+    /// Has the table stay, as evidence.
+    ///
+    /// # Errors
+    /// What the server said.
+    pub async fn keep(&self) -> Result<(), Error> {
+        let comment = format!("COMMENT ON SCHEMA {} IS 'acknowledged rows are lost'", self.schema);
+        ask(&self.login, DATABASE, &comment).await.map(drop)
+    }
+
+    /// Removes what was begun so long ago that nobody writes there any more, and is no evidence.
+    async fn sweep(&self) -> Result<(), Error> {
+        let before = begun_at(SystemTime::now() - LONG);
+        let statement = format!(
+            "DO $$ DECLARE ended name; BEGIN \
+             FOR ended IN SELECT nspname FROM pg_namespace WHERE nspname ~ '^a9s_ledger_[0-9a-f]{{16}}$' \
+             AND nspname < '{before}' AND obj_description(oid, 'pg_namespace') IS NULL \
+             LOOP EXECUTE format('DROP SCHEMA IF EXISTS %I CASCADE', ended); END LOOP; END $$"
+        );
+        let session = connect_with(&self.login, DATABASE, SAFE);
+        let swept = async { query(&session.await?, &statement).await.map(drop) };
+        tokio::time::timeout(PATIENCE, swept).await.map_err(|_| Error::Silent(PATIENCE))?
+    }
+
     /// Removes the table with its schema.
     ///
     /// # Errors
@@ -181,5 +221,18 @@ async fn write(login: Login, table: String, rows: Arc<Mutex<Vec<Row>>>, first: i
             Ok(Err(error)) if error.code().is_some_and(|code| code.code() == NO_TABLE) => return,
             _ => client = None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_tells_when_its_ledger_was_begun() {
+        let (name, now) = (name(), SystemTime::now());
+        assert!(begun_at(now - LONG) < name && name < begun_at(now + LONG), "{name}");
+        assert_eq!(name.len(), "a9s_ledger_".len() + 16);
+        assert!(begun_at(now).starts_with("a9s_ledger_") && name != super::name());
     }
 }

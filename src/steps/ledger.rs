@@ -12,7 +12,7 @@ use super::{credentials, primary};
 use crate::finding::{Finding, Id};
 use crate::kubernetes::Access;
 use crate::manifest::names::{Namespace, ObjectName};
-use crate::postgres::ledger::{DATABASE, PATIENCE, Verdict};
+use crate::postgres::ledger::{self, DATABASE, PATIENCE, Verdict};
 use crate::postgres::{Error, Ledger, Login};
 use crate::step::{Cancel, Context, Observation, Step};
 
@@ -89,8 +89,7 @@ impl Rows {
         let guard = open.clone().drop_guard();
         // That a server is away is what the ledger is for.
         tokio::spawn(gateway.serve(open, drop));
-        // A name that nobody has.
-        let ledger = Ledger::new(login, &format!("a9s_ledger_{:016x}", rand::random::<u64>()));
+        let ledger = Ledger::new(login, &ledger::name());
         Ok(Written { ledger, begun: Instant::now(), is_evidence: false, _gateway: guard })
     }
 }
@@ -183,6 +182,8 @@ impl Step for Compared {
             return Ok(());
         }
         written.is_evidence = true;
+        // Otherwise it goes with the ledger of another day: nothing is lost of what is told here.
+        let _ = written.ledger.keep().await;
         let cause = format!("{} of {} acknowledged rows are lost", verdict.lost.len(), verdict.acknowledged);
         let named = verdict.lost.iter().take(NAMED).map(ToString::to_string);
         Err(Finding::new(Id::RowsLost, cause)
