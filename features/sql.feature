@@ -35,6 +35,24 @@ Feature: SQL in an instance
     And "solo" answers "SELECT count(*) FROM first WHERE n = 3" with "0"
     And no uploaded file is left in the pod of "solo"
 
+  @full @negative
+  Scenario Outline: What psql itself refuses is told with its line: <command>
+    Given an SQL file "commands.sql":
+      """
+      SELECT 1;
+      \<command>
+      SELECT 2;
+      """
+    When I apply the file "commands.sql" to "solo"
+    Then it ends with the finding "sql-failed"
+    And standard error says "the SQL failed in the pod solo-0: commands.sql:2: "
+    And standard error says '<words>'
+
+    Examples:
+      | command         | words                                  |
+      | connect nowhere | database "nowhere" does not exist      |
+      | i nowhere.sql   | nowhere.sql: No such file or directory |
+
   @full
   Scenario: The uploaded file stays when I ask for it
     Given an SQL file "kept.sql":
