@@ -158,6 +158,13 @@ Feature: SQL in an instance
     And the reason is one clear sentence
     And "solo" soon answers "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(301)%'" with "0"
 
+  @full @negative
+  Scenario: A question that takes too long ends in the server, too
+    When I run `a9s pg check -i solo --sql "SELECT pg_sleep(302)" --is slept --timeout 3s`
+    Then the command fails with exit code 4
+    And the reason is one clear sentence
+    And "solo" soon answers "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(302)%'" with "0"
+
   @negative
   Scenario: Garbage instead of SQL
     Given 65536 bytes of random data as "garbage.sql"

@@ -31,4 +31,10 @@ impl Step for Answers {
             Err(why) => Observation::unmet(why),
         })
     }
+
+    /// A question has done nothing that anybody would have to be told.
+    async fn call_off(&self) -> Option<String> {
+        self.question.call_off().await;
+        None
+    }
 }

@@ -43,8 +43,8 @@ impl Check {
         let instance = named.instance(None)?;
         let run = Run { dry_run: self.dry_run, deadline: Deadline { timeout: self.timeout } };
         let directory = session.journal();
-        session.block_on(async |cancel| {
-            let (access, namespace) = self.cluster.reach(named.namespace.as_ref()).await?;
+        let (access, namespace) = session.block_on(async |_| self.cluster.reach(named.namespace.as_ref()).await)?;
+        session.see_through(async |cancel| {
             let question = Query {
                 access,
                 instance: instance.clone(),
