@@ -30,7 +30,7 @@ mod typed;
 
 use std::net::Ipv4Addr;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock, RwLock};
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, HeaderName, USER_AGENT};
@@ -76,7 +76,7 @@ pub struct ApiServerParts {
 /// See the module.
 pub struct ApiServer {
     store: Arc<Store>,
-    registry: RwLock<Arc<Registry>>,
+    registry: watch::Sender<Arc<Registry>>,
     authenticator: Arc<Authenticator>,
     authorizer: Arc<Authorizer>,
     tokens: Arc<ServiceAccountTokens>,
@@ -97,7 +97,7 @@ impl ApiServer {
         let (retirements, failures) = watch::channel(());
         let server = Arc::new(Self {
             store: parts.store,
-            registry: RwLock::default(),
+            registry: watch::Sender::new(Arc::default()),
             authenticator: parts.authenticator,
             authorizer: parts.authorizer,
             tokens: parts.tokens,
@@ -118,11 +118,17 @@ impl ApiServer {
     /// Serves what the committed CustomResourceDefinitions define, beside the built-in resources.
     fn load_registry(&self) {
         // Locked before the definitions are read: of two changes at once, the later reader has both.
-        let mut registry = self.registry.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let mut all = builtin::resources();
-        let definitions = self.store.list(&retire::definitions(), None);
-        all.extend(definitions.iter().flat_map(|definition| schema::definition::resources(definition)));
-        *registry = Arc::new(Registry::new(all));
+        self.registry.send_modify(|registry| {
+            let mut all = builtin::resources();
+            let definitions = self.store.list(&retire::definitions(), None);
+            // What was answered until now was answered by the definitions as they were.
+            let now = self.store.version();
+            all.extend(definitions.iter().flat_map(|definition| {
+                let since = registry.since(definition).unwrap_or(now);
+                schema::definition::resources(definition, since)
+            }));
+            *registry = Arc::new(Registry::new(all));
+        });
     }
 
     /// A client inside this process that acts as `user`. Its default namespace is `default`.
@@ -297,7 +303,7 @@ impl ApiServer {
     }
 
     fn registry(&self) -> Arc<Registry> {
-        Arc::clone(&self.registry.read().unwrap_or_else(std::sync::PoisonError::into_inner))
+        Arc::clone(&self.registry.borrow())
     }
 }
 

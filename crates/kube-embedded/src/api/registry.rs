@@ -22,6 +22,10 @@ pub enum Shape {
 
 /// What a CustomResourceDefinition says of one version.
 pub struct Custom {
+    /// The definition.
+    pub definition: Arc<Value>,
+    /// The version of the store since which the definition says what it says.
+    pub since: u64,
     /// The schema of its objects.
     pub schema: Schema,
     /// The schema as it was written, for OpenAPI.
@@ -185,6 +189,15 @@ impl Resource {
         !matches!(self.shape, Shape::Builtin(_))
     }
 
+    /// The version of the store since which it is defined as it is; `None` of what is built in. What was read before is
+    /// out of date: it had other defaults and other columns.
+    pub fn since(&self) -> Option<u64> {
+        match &self.shape {
+            Shape::Builtin(_) => None,
+            Shape::Custom(custom) => Some(custom.since),
+        }
+    }
+
     /// The verbs of the main resource, in the order discovery gives them.
     pub fn verbs(&self) -> &'static [&'static str] {
         match (self.stored, self.is_namespace()) {
@@ -253,6 +266,20 @@ impl Registry {
     /// The resource of this name.
     pub fn get(&self, group: &str, version: &str, plural: &str) -> Option<&Arc<Resource>> {
         self.resources.get(&(group.to_owned(), version.to_owned(), plural.to_owned()))
+    }
+
+    /// Whether a resource that was found in an earlier registry is served as it was.
+    pub fn still_has(&self, resource: &Resource) -> bool {
+        let now = self.get(&resource.group, &resource.version, &resource.plural);
+        now.is_some_and(|now| now.since() == resource.since())
+    }
+
+    /// The version of the store since which a definition says what it says, if it did so already.
+    pub fn since(&self, definition: &Value) -> Option<u64> {
+        self.all().find_map(|resource| match &resource.shape {
+            Shape::Custom(custom) if custom.definition["spec"] == definition["spec"] => Some(custom.since),
+            _ => None,
+        })
     }
 
     /// Every resource, ordered by group, version and name.

@@ -121,7 +121,7 @@ fn tell(resource: &Resource, error: &Status) {
 }
 
 /// The resource of a definition that is being deleted.
-fn retired(definition: &Value) -> Option<Arc<Resource>> {
+fn retired(definition: &Arc<Value>) -> Option<Arc<Resource>> {
     if metadata::is_deleting(definition) { definition::stored(definition).map(Arc::new) } else { None }
 }
 

@@ -94,6 +94,49 @@ async fn defaults_are_there_in_objects_that_are_older_than_they_are() {
     assert_eq!((&changed["spec"], &changed["metadata"]["generation"]), (&spec, &json!(1)));
 }
 
+/// What a watch tells until it ends by itself, long before its time.
+async fn watched(server: &Server, version: &Value) -> Vec<Value> {
+    let watch = format!("{WIDGETS}?watch=1&timeoutSeconds=300&resourceVersion={}", version.as_str().unwrap());
+    let ended = tokio::time::timeout(std::time::Duration::from_secs(60), server.request("GET", &watch, None));
+    let (code, told) = ended.await.expect("the watch ends");
+    assert_eq!(code, 200, "{told}");
+    // One event is one document, several are lines.
+    let lines = told.as_str().map_or_else(|| told.to_string(), str::to_owned);
+    lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn who_watches_lists_again_when_the_definition_says_something_else() {
+    let (server, mut defined) = (with_definition().await, definition());
+    server.request("POST", WIDGETS, Some(widget("a", json!({"color": "red"})))).await;
+    let (_, list) = server.request("GET", WIDGETS, None).await;
+    let seen = &list["metadata"]["resourceVersion"];
+    let name = format!("{DEFINITIONS}/widgets.example.com");
+    let properties = "/spec/versions/0/schema/openAPIV3Schema/properties/spec/properties";
+    defined.pointer_mut(properties).unwrap()["shape"] = json!({"type": "string", "default": "round"});
+    let change = async {
+        // A label says nothing of widgets.
+        assert_eq!(server.patch(&name, json!({"metadata": {"labels": {"a": "b"}}})).await.0, 200);
+        server.request("POST", WIDGETS, Some(widget("b", json!({"color": "red"})))).await;
+        let newer = json!({"spec": {"versions": defined["spec"]["versions"]}});
+        assert_eq!(server.patch(&name, newer).await.0, 200);
+    };
+    let (told, ()) = tokio::join!(watched(&server, seen), change);
+    assert_eq!(told.len(), 1, "{told:?}");
+    assert_eq!((&told[0]["type"], &told[0]["object"]["metadata"]["name"]), (&json!("ADDED"), &json!("b")));
+
+    for version in [seen, &told[0]["object"]["metadata"]["resourceVersion"]] {
+        let refused = watched(&server, version).await;
+        assert_eq!((&refused[0]["type"], &refused[0]["object"]["code"]), (&json!("ERROR"), &json!(410)), "{refused:?}");
+    }
+    let (_, list) = server.request("GET", WIDGETS, None).await;
+    assert_eq!(list["items"][0]["spec"]["shape"], "round");
+    let remove = async { assert_eq!(server.request("DELETE", &name, None).await.0, 200) };
+    let (told, ()) = tokio::join!(watched(&server, &list["metadata"]["resourceVersion"]), remove);
+    assert!(told.iter().all(|event| event["type"] == "DELETED"), "{told:?}");
+    assert_eq!(told.len(), 2, "the last changes are told before the end: {told:?}");
+}
+
 #[tokio::test]
 async fn objects_are_selected_by_the_fields_that_their_definition_names() {
     let server = Server::start().await;

@@ -10,6 +10,7 @@ use http::header::{CONTENT_TYPE, HeaderValue};
 use http::{Response, StatusCode};
 use rand::RngExt as _;
 use serde_json::{Value, json};
+use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
 use super::read::{check_options, parse_version, too_old};
@@ -17,6 +18,7 @@ use super::{in_version, made};
 use crate::api::ApiServer;
 use crate::api::body::{self, Body};
 use crate::api::call::{Call, Form};
+use crate::api::registry::Registry;
 use crate::api::selector::Selector;
 use crate::api::{metadata, table};
 use crate::objects::ChangeKind;
@@ -35,6 +37,7 @@ struct Watch {
     call: Call,
     selector: Selector,
     subscription: Subscription,
+    registry: Receiver<Arc<Registry>>,
     waiting: VecDeque<Bytes>,
     end: Instant,
     bookmarks: Option<Interval>,
@@ -74,10 +77,15 @@ impl ApiServer {
             interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             interval
         });
-        let body = match self.store.watch(&resource, version) {
+        let subscription = match call.resource.since() {
+            Some(oldest) if version < oldest => Err(Error::Expired { asked: version, oldest }),
+            _ => self.store.watch(&resource, version),
+        };
+        let body = match subscription {
             Ok(subscription) => {
+                let registry = self.registry.subscribe();
                 let end = Instant::now() + Duration::from_secs(seconds.min(LONGEST));
-                let watch = Watch { call, selector, subscription, waiting, end, bookmarks, ended: false };
+                let watch = Watch { call, selector, subscription, registry, waiting, end, bookmarks, ended: false };
                 body::stream(stream::unfold(watch, |mut watch| async move {
                     let bytes = watch.next().await?;
                     Some((Ok::<_, std::convert::Infallible>(bytes), watch))
@@ -108,8 +116,14 @@ impl Watch {
                     None => std::future::pending().await,
                 }
             };
+            // As `customresource_handler.go` of `apiextensions-apiserver`, which serves a changed definition anew.
+            let redefined = async {
+                drop(self.registry.wait_for(|registry| !registry.still_has(&self.call.resource)).await);
+            };
             tokio::select! {
                 biased;
+                // Before the changes: who has seen one that came later would not have to list again.
+                () = redefined => self.close(),
                 events = self.subscription.next() => match events {
                     Ok(events) => self.tell(&events),
                     Err(error) => {
@@ -150,6 +164,17 @@ impl Watch {
                 (false, false) => continue,
             };
             self.waiting.push_back(line);
+        }
+    }
+
+    /// Ends the watch of what is no longer served as it was. Where nothing is, the client cannot list what is left: it is
+    /// told the last changes.
+    fn close(&mut self) {
+        self.ended = true;
+        let resource = &self.call.resource;
+        let is_gone = self.registry.borrow().get(&resource.group, &resource.version, &resource.plural).is_none();
+        if is_gone && let Ok(events) = self.subscription.poll() {
+            self.tell(&events);
         }
     }
 

@@ -14,30 +14,34 @@ use crate::status::Cause;
 /// Holds a definition until its objects are gone.
 pub const FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
-/// The resources that a definition serves, one for each served version.
-pub fn resources(definition: &Value) -> Vec<Resource> {
+/// The resources that a definition serves, one for each served version; `since` is the version of the store since which
+/// it says what it says.
+pub fn resources(definition: &Arc<Value>, since: u64) -> Vec<Resource> {
     versions(definition)
         .filter(|version| version["served"] == true)
-        .map(|version| resource(definition, version))
+        .map(|version| resource(definition, version, since))
         .collect()
 }
 
-/// The resource in the version that is stored, whether that is served or not.
-pub fn stored(definition: &Value) -> Option<Resource> {
-    versions(definition).find(|version| version["storage"] == true).map(|version| resource(definition, version))
+/// The resource in the version that is stored, whether that is served or not. It is not for clients, who would have to
+/// know since when it is so.
+pub fn stored(definition: &Arc<Value>) -> Option<Resource> {
+    versions(definition).find(|version| version["storage"] == true).map(|version| resource(definition, version, 0))
 }
 
 fn versions(definition: &Value) -> impl Iterator<Item = &Value> {
     definition["spec"]["versions"].as_array().into_iter().flatten()
 }
 
-fn resource(definition: &Value, version: &Value) -> Resource {
+fn resource(definition: &Arc<Value>, version: &Value, since: u64) -> Resource {
     let (spec, names) = (&definition["spec"], &definition["spec"]["names"]);
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let texts = |value: &Value| value.as_array().into_iter().flatten().map(&text).collect::<Vec<_>>();
     let published = Arc::new(version["schema"]["openAPIV3Schema"].clone());
     let kind = text(&names["kind"]);
     let custom = Custom {
+        definition: Arc::clone(definition),
+        since,
         schema: Schema::new(Arc::clone(&published)),
         columns: columns(version),
         selectable: selectable(version),
