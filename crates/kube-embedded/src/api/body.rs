@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use http::{Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited, StreamBody};
 use serde_json::Value;
@@ -72,7 +72,12 @@ pub fn page_not_found() -> Response<Body> {
 /// An error as the answer.
 pub fn error(status: &Status) -> Response<Body> {
     let code = StatusCode::from_u16(status.code()).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    json(code, &status_value(status))
+    let mut response = json(code, &status_value(status));
+    // Go's clients look for it here, not in the body.
+    if let Some(seconds) = status.0.details.as_ref().and_then(|details| details.retry_after_seconds) {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
 }
 
 /// A `Status` as an object, `apiVersion` and `kind` included.

@@ -1,5 +1,6 @@
 //! Bad input gets the answer that a real API server gives.
 
+use kube_embedded::user::UserInfo;
 use serde_json::json;
 
 use super::harness::Server;
@@ -100,6 +101,7 @@ async fn names_selectors_and_paths_are_checked() {
         ("/api/v1/namespaces/default/configmaps?labelSelector=a%20b%20c", 400),
         ("/api/v1/namespaces/default/configmaps?fieldSelector=spec.x%3Dy", 400),
         ("/api/v1/namespaces/default/configmaps?resourceVersion=x", 400),
+        ("/api/v1/namespaces/default?resourceVersion=x", 400),
         ("/api/v1/namespaces/default/configmaps?limit=x", 400),
         ("/api/v1/namespaces/default/configmaps?continue=nonsense", 400),
         ("/api/v1/namespaces/default/configmaps?watch=1&resourceVersion=99999999", 504),
@@ -127,6 +129,30 @@ async fn names_selectors_and_paths_are_checked() {
     let (code, made) = server.request("POST", CONFIGMAPS, Some(json!({"metadata": {"generateName": "g-"}}))).await;
     assert_eq!(code, 201);
     assert!(made["metadata"]["name"].as_str().unwrap().len() == 7, "{made}");
+}
+
+#[tokio::test]
+async fn a_version_that_was_not_given_out_yet_is_to_be_asked_for_later() {
+    let server = Server::start().await;
+    for path in [
+        "/api/v1/namespaces/default?",
+        "/api/v1/namespaces/nowhere?",
+        "/api/v1/namespaces?",
+        "/api/v1/namespaces?resourceVersionMatch=Exact&",
+        "/api/v1/namespaces?watch=1&",
+    ] {
+        let uri = format!("{path}resourceVersion=99999999");
+        let (code, answer) = server.request("GET", &uri, None).await;
+        assert_eq!((code, &answer["reason"]), (504, &json!("Timeout")), "{uri}");
+        assert_eq!(answer["details"]["causes"][0]["reason"], "ResourceVersionTooLarge", "{uri}");
+        let message = answer["message"].as_str().unwrap();
+        assert!(message.starts_with("Timeout: Too large resource version: 99999999, current: "), "{message}");
+        let request = http::Request::get(&uri).body(http_body_util::Full::new(bytes::Bytes::new())).unwrap();
+        let response = server.api.handle(UserInfo::master("test"), request).await;
+        assert_eq!(response.headers()["retry-after"], "1", "{uri}");
+    }
+    let (_, found) = server.request("GET", "/api/v1/namespaces/default?resourceVersion=1", None).await;
+    assert_eq!(found["metadata"]["name"], "default", "what is newer is as good");
 }
 
 #[tokio::test]

@@ -26,6 +26,7 @@ pub(super) struct Page {
 
 impl ApiServer {
     pub(super) fn get(&self, call: &Call) -> Result<Response<Body>, Status> {
+        self.wanted_version(call)?;
         let object = self.find(call)?;
         Ok(self.show(call, StatusCode::OK, &object, &[]))
     }
@@ -101,33 +102,33 @@ impl ApiServer {
 
     fn at_version(&self, call: &Call, namespace: Option<&str>) -> Result<(u64, Vec<Arc<Object>>), Status> {
         let resource = call.group_resource();
-        let wanted = parse_version(call.query.get("resourceVersion"))?;
-        match wanted {
+        match self.wanted_version(call)? {
             Some(wanted) if call.query.get("resourceVersionMatch") == Some("Exact") => {
-                self.check_future(wanted)?;
                 let objects = self
                     .store
                     .snapshot_at(&resource, namespace, wanted)
                     .map_err(|_| too_old(wanted, self.store.version()))?;
                 Ok((wanted, objects))
             }
-            wanted => {
-                if let Some(wanted) = wanted {
-                    self.check_future(wanted)?;
-                }
-                Ok(self.store.snapshot(&resource, namespace))
-            }
+            _ => Ok(self.store.snapshot(&resource, namespace)),
         }
     }
 
-    /// Nobody can have seen a version that was not given out yet.
-    pub(super) fn check_future(&self, wanted: u64) -> Result<(), Status> {
+    /// The version that the query names, if it names any. Nobody can have seen one that was not given out yet.
+    pub(super) fn wanted_version(&self, call: &Call) -> Result<Option<u64>, Status> {
+        let Some(text) = call.query.get("resourceVersion") else { return Ok(None) };
+        let wanted: u64 = text.parse().map_err(|_| {
+            Status::bad_request(format!(
+                "Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
+            ))
+        })?;
         let current = self.store.version();
         if wanted <= current {
-            return Ok(());
+            return Ok(Some(wanted));
         }
-        let mut status =
-            Status::new(504, "Timeout", format!("Too large resource version: {wanted}, current: {current}"));
+        // In the words of `NewTooLargeResourceVersionError` (`k8s.io/apiserver/pkg/storage/errors.go`).
+        let message = format!("Timeout: Too large resource version: {wanted}, current: {current}");
+        let mut status = Status::new(504, "Timeout", message);
         status.0.details = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusDetails {
             causes: Some(vec![k8s_openapi::apimachinery::pkg::apis::meta::v1::StatusCause {
                 message: Some("Too large resource version".to_owned()),
@@ -163,18 +164,6 @@ impl ApiServer {
 /// 410 as the watch cache words it.
 pub(super) fn too_old(asked: u64, oldest: u64) -> Status {
     Status::expired(format!("too old resource version: {asked} ({oldest})"))
-}
-
-/// A resource version parameter; `None` when there is none.
-pub(super) fn parse_version(text: Option<&str>) -> Result<Option<u64>, Status> {
-    text.map(|text| {
-        text.parse().map_err(|_| {
-            Status::bad_request(format!(
-                "Invalid value: \"{text}\": strconv.ParseUint: parsing \"{text}\": invalid syntax"
-            ))
-        })
-    })
-    .transpose()
 }
 
 /// Refuses parameters that do not go together, as `ValidateListOptions` of apimachinery.

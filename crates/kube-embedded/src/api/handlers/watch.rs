@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use tokio::sync::watch::Receiver;
 use tokio::time::{Instant, Interval, MissedTickBehavior};
 
-use super::read::{check_options, parse_version, too_old};
+use super::read::{check_options, too_old};
 use super::{in_version, made};
 use crate::api::ApiServer;
 use crate::api::body::{self, Body};
@@ -48,10 +48,7 @@ impl ApiServer {
     pub(super) fn watch(&self, call: Call) -> Result<Response<Body>, Status> {
         check_options(&call)?;
         let selector = call.selector()?;
-        let wanted = parse_version(call.query.get("resourceVersion"))?.filter(|version| *version > 0);
-        if let Some(version) = wanted {
-            self.check_future(version)?;
-        }
+        let wanted = self.wanted_version(&call)?.filter(|version| *version > 0);
         // Who says neither is told what is there first (`SetListOptionsDefaults` of apimachinery).
         let is_said = call.query.all("sendInitialEvents").next().is_some();
         let initial = if is_said { call.query.flag("sendInitialEvents")? } else { wanted.is_none() };
