@@ -49,6 +49,9 @@ impl ApiServer {
             self.authorizer.check_write(&call.user, &call.resource.plural, old, new)?;
         }
         self.ask_validators(call, &Change { operation, object: new, old: before, dry }, &mut warnings).await?;
+        if old.is_none() {
+            warnings.extend(rules::warning(&call.resource.group, &call.resource.plural, new));
+        }
         Ok(warnings)
     }
 

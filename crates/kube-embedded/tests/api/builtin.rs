@@ -264,6 +264,24 @@ async fn secrets_and_config_maps_can_be_frozen() {
 }
 
 #[tokio::test]
+async fn a_secret_for_a_token_names_its_account_and_stays_empty() {
+    let server = Server::start().await;
+    let kind = "kubernetes.io/service-account-token";
+    let secret = |annotations: Value| {
+        let metadata = json!({"name": "s", "annotations": annotations});
+        server.file("secret.json", &json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "type": kind}))
+    };
+    let refused = server.kubectl(&["create", "-f", &secret(json!({}))]).await;
+    let why = String::from_utf8_lossy(&refused.stderr);
+    assert!(why.contains("metadata.annotations[kubernetes.io/service-account.name]: Required value"), "{why}");
+    let file = secret(json!({"kubernetes.io/service-account.name": "default"}));
+    let made = server.kubectl(&["create", "-f", &file]).await;
+    assert_eq!(String::from_utf8_lossy(&made.stdout), "secret/s created\n");
+    let said = String::from_utf8_lossy(&made.stderr);
+    assert!(said.starts_with("Warning: ") && said.contains("use kubectl create token default"), "{said}");
+}
+
+#[tokio::test]
 async fn a_namespace_waits_for_its_finalizer() {
     let server = Server::start().await;
     let (_, made) = server.request("POST", "/api/v1/namespaces", Some(json!({"metadata": {"name": "n"}}))).await;

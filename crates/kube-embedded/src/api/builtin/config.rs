@@ -8,6 +8,10 @@ use super::causes::Causes;
 use super::rules::set;
 use crate::api::names;
 
+/// The type of a Secret with the token of a ServiceAccount.
+const TOKEN: &str = "kubernetes.io/service-account-token";
+/// The annotation that names its account.
+const ACCOUNT: &str = "kubernetes.io/service-account.name";
 /// The most that the values of one object may hold (`MaxSecretSize`).
 const SIZE: usize = 1 << 20;
 
@@ -26,8 +30,16 @@ pub fn default_secret(new: &mut Value) {
     }
 }
 
-/// The keys that a Secret of its type has (`ValidateSecret` in `pkg/apis/core/validation`).
-fn require_keys(causes: &mut Causes, secret: &Value) {
+/// What a client is warned of: Kubernetes has a controller that puts a token into a new Secret of that type.
+pub fn warning(secret: &Value) -> Option<String> {
+    let account = secret["metadata"]["annotations"][ACCOUNT].as_str()?;
+    (secret["type"] == TOKEN && secret["data"].get("token").is_none()).then(|| {
+        format!("this cluster puts no token into a Secret of type {TOKEN}: use kubectl create token {account}")
+    })
+}
+
+/// What a Secret of its type has (`ValidateSecret` in `pkg/apis/core/validation`).
+fn require_parts(causes: &mut Causes, secret: &Value) {
     let has = |key: &str| secret["data"].get(key).is_some();
     let keys: &[&str] = match secret["type"].as_str().unwrap_or_default() {
         "kubernetes.io/tls" => &["tls.crt", "tls.key"],
@@ -40,6 +52,10 @@ fn require_keys(causes: &mut Causes, secret: &Value) {
     };
     for key in keys.iter().filter(|key| !has(key)) {
         causes.required(&format!("data[{key}]"), "");
+    }
+    let account = secret["metadata"]["annotations"][ACCOUNT].as_str();
+    if secret["type"] == TOKEN && account.is_none_or(str::is_empty) {
+        causes.required(&format!("metadata.annotations[{ACCOUNT}]"), "");
     }
 }
 
@@ -60,7 +76,7 @@ pub fn validate(causes: &mut Causes, plural: &str, new: &Value, old: Option<&Val
         causes.too_long(if plural == "secrets" { "data" } else { "" }, SIZE);
     }
     if plural == "secrets" {
-        require_keys(causes, new);
+        require_parts(causes, new);
     }
     let Some(old) = old else { return };
     if plural == "secrets" && old["type"] != new["type"] {
@@ -84,7 +100,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_secret_has_the_keys_of_its_type() {
+    fn a_secret_has_what_its_type_asks_for() {
         let missing = |kind: &str, data: Value| -> Vec<String> {
             let mut causes = Causes::default();
             validate(&mut causes, "secrets", &json!({"type": kind, "data": data}), None);
@@ -97,5 +113,19 @@ mod tests {
             ["data[username]: Required value", "data[password]: Required value"]
         );
         assert_eq!(missing("example.com/own", json!({})), Vec::<String>::new());
+        assert_eq!(
+            missing(TOKEN, json!({})),
+            ["metadata.annotations[kubernetes.io/service-account.name]: Required value"]
+        );
+    }
+
+    #[test]
+    fn who_waits_for_a_token_is_warned() {
+        let metadata = json!({"annotations": {ACCOUNT: "robot"}});
+        let secret = |kind: &str, data: Value| json!({"metadata": metadata, "type": kind, "data": data});
+        let said = warning(&secret(TOKEN, Value::Null)).unwrap();
+        assert!(said.ends_with("use kubectl create token robot"), "{said}");
+        assert_eq!(warning(&secret(TOKEN, json!({"token": ""}))), None);
+        assert_eq!(warning(&secret("Opaque", Value::Null)), None);
     }
 }

@@ -84,6 +84,14 @@ pub fn validate(group: &str, plural: &str, new: &Value, old: Option<&Value>) -> 
     causes
 }
 
+/// What a client is to know of a new object that is stored all the same.
+pub fn warning(group: &str, plural: &str, new: &Value) -> Option<String> {
+    match (group, plural) {
+        ("", "secrets") => config::warning(new),
+        _ => None,
+    }
+}
+
 /// Labels, annotations, finalizers and owners (`apimachinery/pkg/api/validation/objectmeta.go`).
 pub fn metadata(causes: &mut Causes, metadata: &Value, path: &str) {
     labels(causes, &metadata["labels"], &format!("{path}.labels"));
