@@ -77,7 +77,11 @@ pub fn claims_of(pod: &Value) -> impl Iterator<Item = &str> {
     volumes.filter_map(|volume| volume["persistentVolumeClaim"]["claimName"].as_str())
 }
 
-fn read<K: DeserializeOwned>(object: &Value) -> Result<K, Error> {
+/// An object as its type.
+///
+/// # Errors
+/// [`Error::Unreadable`].
+pub fn read<K: DeserializeOwned>(object: &Value) -> Result<K, Error> {
     K::deserialize(object).map_err(|source| {
         let (namespace, name) = name_of(object);
         Error::Unreadable { what: format!("{} {namespace}/{name}", object["kind"]), source }

@@ -19,7 +19,7 @@ use serde_json::Value;
 use self::directory::Directories;
 use super::action::Action;
 use super::engine::Controller;
-use super::view::{Name, claims_of, is, name_of, resource_of};
+use super::view::{Name, claims_of, is, name_of, read, resource_of};
 use super::{Context, Error, Options};
 use crate::api::names::default_class;
 use crate::objects::{Change, ChangeKind};
@@ -81,8 +81,9 @@ impl Claims {
         let Some(claim) = self.context.get::<PersistentVolumeClaim>(Some(namespace), name)? else {
             return Ok(None);
         };
-        let classes = self.context.list::<StorageClass>(None, |_| true)?;
-        let default_class = default_class(&self.context.list_plain::<StorageClass>(None)).map(str::to_owned);
+        let classes = self.context.list_plain::<StorageClass>(None);
+        let default_class = default_class(&classes).map(str::to_owned);
+        let classes = classes.iter().map(|class| read(class)).collect::<Result<Vec<StorageClass>, _>>()?;
         let wanted = claim.spec.as_ref().and_then(|spec| spec.volume_name.clone());
         let volumes = self.context.list::<PersistentVolume>(None, |volume| {
             let free = volume["spec"]["claimRef"].is_null();
