@@ -27,6 +27,8 @@ const SOCKET_LOCK: &str = ".s.PGSQL.5432.lock";
 const LOOK: Duration = Duration::from_millis(5);
 /// How long after a signal it is sent again to a server that has not ended.
 const AGAIN: Duration = Duration::from_secs(1);
+/// Bytes that a process moves only if it works: messages alone are fewer in hours.
+const STRIDE: u64 = 16 << 20;
 
 /// Why there is no server.
 #[derive(Debug, thiserror::Error)]
@@ -193,28 +195,36 @@ pub async fn end_left_over(data: &Path, sockets: &Path) -> Result<(), Error> {
     if pids.is_empty() { Ok(()) } else { Err(Error::LeftOver { data: data.to_owned(), pids: pids.join(", ") }) }
 }
 
-/// The WAL segment at which a server is that applies WAL, without its timeline: it looks for it on each. It is in the
-/// title of a process (PostgreSQL, `XLogFileRead`); `None` where that cannot be seen.
-pub fn segment(data: &Path) -> Option<String> {
+/// How far a server is that applies WAL: its segment, without the timeline, as it looks for it on each, and how much it
+/// has moved, since one record may take it long: that of a `CREATE DATABASE` copies all its files. The segment is in
+/// the title of a process (PostgreSQL, `XLogFileRead`); `None` where that cannot be seen.
+pub fn applied(data: &Path) -> Option<(String, u64)> {
     let is_segment = |word: &&str| word.len() == 24 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
-    let segment = |title: String| {
+    let segment = |title: &str| {
         let word = title.contains(": startup").then(|| title.rsplit(' ').next()).flatten();
         word.filter(is_segment).map(|word| word[8..].to_owned())
     };
-    titles(data).into_iter().find_map(segment)
+    let moved = |pid: Pid| strides(&fs_err::read_to_string(format!("/proc/{pid}/io")).unwrap_or_default());
+    titles(data).into_iter().find_map(|(pid, title)| Some((segment(&title)?, moved(pid))))
+}
+
+/// How many [`STRIDE`]s were read from disks and written to them, by proc_pid_io(5).
+fn strides(io: &str) -> u64 {
+    let bytes = |name: &str| io.lines().find_map(|line| line.strip_prefix(name)?.trim().parse::<u64>().ok());
+    ["read_bytes:", "write_bytes:"].into_iter().filter_map(bytes).sum::<u64>() / STRIDE
 }
 
 /// Whether a server receives WAL, by the title of the process that does (PostgreSQL, `XLogWalRcvFlush`).
 pub fn is_receiving(data: &Path) -> bool {
-    titles(data).iter().any(|title| title.contains(": walreceiver") && title.contains(" streaming "))
+    titles(data).iter().any(|(_, title)| title.contains(": walreceiver") && title.contains(" streaming "))
 }
 
-fn titles(data: &Path) -> Vec<String> {
-    let title = |pid: &Pid| {
+fn titles(data: &Path) -> Vec<(Pid, String)> {
+    let title = |pid: Pid| {
         let line = fs_err::read_to_string(format!("/proc/{pid}/cmdline")).ok()?;
-        line.split('\0').next().map(str::to_owned)
+        Some((pid, line.split('\0').next()?.to_owned()))
     };
-    processes(data).iter().filter_map(title).collect()
+    processes(data).into_iter().filter_map(title).collect()
 }
 
 /// The number in a server's lock file.
@@ -357,10 +367,24 @@ mod tests {
             while !fs_err::read(&line).expect("it runs").ends_with(b"\x0060\0") {
                 tokio::time::sleep(LOOK).await;
             }
-            assert_eq!(super::segment(directory.path()).as_deref(), segment, "{title}");
+            let applied = super::applied(directory.path());
+            assert_eq!(applied.as_ref().map(|(segment, _)| segment.as_str()), segment, "{title}");
             assert_eq!(super::is_receiving(directory.path()), is_receiving, "{title}");
             child.kill().await.expect("ended");
         }
+    }
+
+    #[test]
+    fn what_a_process_has_moved_is_what_the_disks_know_of() {
+        let io = |read: u64, written: u64| {
+            format!(
+                "rchar: 990000000\nwchar: 990000000\nsyscr: 9\nsyscw: 9\nread_bytes: {read}\n\
+                 write_bytes: {written}\ncancelled_write_bytes: 990000000\n"
+            )
+        };
+        assert_eq!(strides(&io(STRIDE, 2 * STRIDE)), 3);
+        assert_eq!(strides(&io(0, STRIDE - 1)), 0, "messages");
+        assert_eq!(strides(""), 0, "it cannot be seen");
     }
 
     #[tokio::test]

@@ -62,13 +62,13 @@ impl Preparing {
     }
 }
 
-/// At which WAL a server is that should get further, and since when.
+/// How far a server is that should get further ([`postmaster::applied`]), and since when.
 #[derive(Default)]
-struct Standstill(Option<(String, Instant)>);
+struct Standstill(Option<((String, u64), Instant)>);
 
 impl Standstill {
-    /// For how long it has been there, now that it is `at` this WAL; `None`: it need not get further.
-    fn lasts(&mut self, at: Option<String>, now: Instant) -> Duration {
+    /// For how long it has been there, now that it is `at` this; `None`: it need not get further.
+    fn lasts(&mut self, at: Option<(String, u64)>, now: Instant) -> Duration {
         let before = self.0.take().filter(|(before, _)| at.as_ref() == Some(before));
         let since = before.map_or(now, |(_, since)| since);
         self.0 = at.map(|at| (at, since));
@@ -235,7 +235,7 @@ impl<P: Platform> Agent<P> {
             let holder = seen.sighting().and_then(|it| it.record.holder.as_ref());
             holder.is_some_and(|holder| serves(&seen, &holder.pod))
         };
-        let at = || (has_primary() && !postmaster::is_receiving(&data)).then(|| postmaster::segment(&data)).flatten();
+        let at = || (has_primary() && !postmaster::is_receiving(&data)).then(|| postmaster::applied(&data)).flatten();
         while standstill.lasts(at(), Instant::now()) < STUCK {
             tokio::time::sleep(LATER).await;
         }
@@ -581,14 +581,17 @@ mod tests {
     fn a_server_stands_still_while_it_is_at_the_same_wal_and_should_get_further() {
         let (began, mut standstill) = (Instant::now(), Standstill::default());
         let at = |second: u64| began + Duration::from_secs(second);
-        let mut lasts = |wal: Option<&str>, second| standstill.lasts(wal.map(str::to_owned), at(second)).as_secs();
-        assert_eq!(lasts(Some("1"), 0), 0);
-        assert_eq!(lasts(Some("1"), 9), 9);
-        assert_eq!(lasts(Some("2"), 10), 0, "it got further");
-        assert_eq!(lasts(Some("2"), 12), 2);
-        assert_eq!(lasts(None, 13), 0, "its primary is not there");
-        assert_eq!(lasts(None, 400), 0);
-        assert_eq!(lasts(Some("2"), 401), 0);
-        assert_eq!(lasts(Some("2"), 402), 1);
+        let mut lasts = |wal: Option<(&str, u64)>, second| {
+            standstill.lasts(wal.map(|(segment, moved)| (segment.to_owned(), moved)), at(second)).as_secs()
+        };
+        assert_eq!(lasts(Some(("1", 0)), 0), 0);
+        assert_eq!(lasts(Some(("1", 0)), 9), 9);
+        assert_eq!(lasts(Some(("2", 0)), 10), 0, "it got further");
+        assert_eq!(lasts(Some(("2", 0)), 12), 2);
+        assert_eq!(lasts(Some(("2", 1)), 300), 0, "it works on one record");
+        assert_eq!(lasts(None, 313), 0, "its primary is not there");
+        assert_eq!(lasts(None, 700), 0);
+        assert_eq!(lasts(Some(("2", 1)), 701), 0);
+        assert_eq!(lasts(Some(("2", 1)), 702), 1);
     }
 }
