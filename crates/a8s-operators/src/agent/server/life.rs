@@ -419,9 +419,6 @@ impl<P: Platform> Agent<P> {
             tracing::error!("the standby does not stay alive: its data is copied from the primary again");
             life.is_spoilt = true;
         }
-        if life.attempts > 1 {
-            self.fall_back(life)?;
-        }
         Ok(())
     }
 
@@ -432,7 +429,6 @@ impl<P: Platform> Agent<P> {
             self.write_configuration("postgresql.conf", &proven)?;
             // What applies now is not what the instance asks for, so nothing is reported for it.
             life.rejected = life.written.take().map(|written| written.fingerprint);
-            self.complain(Some("the server does not start with its parameters: it runs with the last ones".to_owned()));
         }
         Ok(())
     }
@@ -493,8 +489,9 @@ impl<P: Platform> Agent<P> {
             self.tell(|report| report.role = Some("replica"));
         }
         life.running = Some(Running { postmaster, as_what, since: Instant::now(), kept: None });
-        self.wait_until_it_accepts(life).await?;
-        if let Some(running) = life.running.as_mut() {
+        if self.wait_until_it_accepts(life).await?
+            && let Some(running) = life.running.as_mut()
+        {
             running.postmaster.guard(data.clone(), self.server.pod.socket_directory.clone());
             if let Some(written) = &life.written {
                 // Best effort: without it, parameters that turn out to be impossible stop the instance.
@@ -513,8 +510,8 @@ impl<P: Platform> Agent<P> {
 
     /// Waits for the first connection, the server's end, or the order to stop. A standby that needs WAL which the
     /// primary has removed would wait for ever, as would what was rewound to one that does not lead any more: it is
-    /// ended, as is what is to be copied from a primary that is there by now.
-    async fn wait_until_it_accepts(&self, life: &mut Life) -> Result<(), Error> {
+    /// ended, as is what is to be copied from a primary that is there by now. Answers whether it accepts connections.
+    async fn wait_until_it_accepts(&self, life: &mut Life) -> Result<bool, Error> {
         let holder_of = |seen: &Seen| seen.sighting().and_then(|it| it.record.holder.clone());
         let (mut seen, is_rewound) = (life.seen.clone(), standby::is_rewound(life));
         let holder = holder_of(&seen.borrow_and_update());
@@ -527,13 +524,13 @@ impl<P: Platform> Agent<P> {
                 match self.decide(life) {
                     Action::Clone(_) => {
                         self.stop_at_once(life).await;
-                        return Ok(());
+                        return Ok(false);
                     }
                     Action::Follow(pod) => self.receive_early(life, &pod)?,
                     _ => {}
                 }
             }
-            let Some(running) = life.running.as_mut() else { return Ok(()) };
+            let Some(running) = life.running.as_mut() else { return Ok(false) };
             let is_standby = matches!(running.as_what, AsWhat::Standby(_));
             // Asking a server that is not ready would only fill its log.
             if running.postmaster.is_ready(&self.server.data())
@@ -546,25 +543,30 @@ impl<P: Platform> Agent<P> {
                         (identity.has_followed, identity.is_rewound) = (true, false);
                     })?;
                 }
-                return Ok(());
+                return Ok(true);
             }
             let status = tokio::select! {
                 biased;
-                () = self.stop.cancelled() => return Ok(()),
+                () = self.stop.cancelled() => return Ok(false),
                 status = running.postmaster.ended() => describe(status),
                 _ = seen.wait_for(|seen| holder_of(seen) != holder), if is_rewound => {
                     self.stop_at_once(life).await;
-                    return Ok(());
+                    return Ok(false);
                 }
                 () = &mut stuck, if is_standby => {
                     tracing::error!("the standby gets no further: it is copied from the primary again");
                     life.is_spoilt = true;
                     self.stop_at_once(life).await;
-                    return Ok(());
+                    return Ok(false);
                 }
                 () = tokio::time::sleep(CONNECT_ROUND) => continue,
             };
-            return self.put_away(life, status).await;
+            self.put_away(life, status).await?;
+            // One that accepted connections did not end of the parameters with which it was started.
+            if life.attempts > 1 {
+                self.fall_back(life)?;
+            }
+            return Ok(false);
         }
     }
 
@@ -633,7 +635,7 @@ impl<P: Platform> Agent<P> {
     }
 
     /// Says why the parameters of the instance do not apply, until they do.
-    fn complain(&self, text: Option<String>) {
+    pub(super) fn complain(&self, text: Option<String>) {
         if *self.complaint.borrow() == text {
             return;
         }
@@ -701,10 +703,16 @@ impl<P: Platform> Agent<P> {
                 return Ok(false);
             }
         };
-        if life.written.as_ref() == Some(&wanted) || life.rejected.as_ref() == Some(&wanted.fingerprint) {
+        let is_written = life.written.as_ref() == Some(&wanted);
+        if !is_written && life.rejected.as_ref() == Some(&wanted.fingerprint) {
+            self.complain(Some("the server does not start with its parameters: it runs with the last ones".to_owned()));
             return Ok(false);
         }
+        // Also where it has what it is asked for again, after something else that did not apply.
         self.complain(None);
+        if is_written {
+            return Ok(false);
+        }
         let is_text_new = life.written.as_ref().is_none_or(|written| written.text != wanted.text);
         life.written = Some(wanted.clone());
         if !is_text_new {

@@ -435,6 +435,7 @@ impl<P: Platform> Agent<P> {
             None => false,
         };
         if !is_new && !is_raised && !is_paused {
+            self.complain(None);
             return Ok(false);
         }
         let demands = replication::demands(&self.server, &self.server.data()).await?;

@@ -715,6 +715,55 @@ fn parameters_that_a_reload_takes_and_a_start_does_not_are_taken_back() {
 }
 
 #[test]
+fn parameters_with_which_the_server_was_not_started_yet_are_not_why_it_ends() {
+    as_server_user("parameters_with_which_the_server_was_not_started_yet_are_not_why_it_ends", || {
+        let fixture = Fixture::new(true);
+        scenario(async {
+            let killed = async || {
+                let server = fixture.postmaster();
+                nix::sys::signal::kill(server, Signal::SIGKILL).expect("ours");
+                until(|| fixture.running().is_some_and(|it| it != server)).await;
+                fixture.ready().await;
+            };
+            let serving = fixture.during(|| async {
+                fixture.ready().await;
+                killed().await;
+                fixture.memory.set_parameters(json!({"statementTimeoutMillis": 4321}));
+                while fixture.sql("SHOW statement_timeout").await != "4321ms" {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                killed().await;
+                assert_eq!(fixture.sql("SHOW statement_timeout").await, "4321ms");
+                assert_eq!(fixture.trouble(), None);
+            });
+            serving.await.expect("no error");
+        });
+    });
+}
+
+#[test]
+fn members_that_are_asked_for_what_they_have_complain_of_nothing() {
+    as_server_user("members_that_are_asked_for_what_they_have_complain_of_nothing", || {
+        let first = Fixture::new(true);
+        let second = first.joined();
+        scenario(async {
+            let following = second.during(|| async {
+                second.ready().await;
+                first.memory.set_parameters(json!({"maxConnections": 262_143}));
+                for member in [&first, &second] {
+                    until(|| member.trouble().is_some_and(|text| text.contains("too small"))).await;
+                }
+                first.memory.set_parameters(json!({}));
+                for member in [&first, &second] {
+                    until(|| member.trouble().is_none()).await;
+                }
+            });
+            while_it_leads(&first, following).await;
+        });
+    });
+}
+
+#[test]
 fn parameters_that_ran_before_impossible_ones_are_applied_again() {
     as_server_user("parameters_that_ran_before_impossible_ones_are_applied_again", || {
         let fixture = Fixture::new(true);
