@@ -4,6 +4,7 @@ use super::bootstrap::Credentials;
 use super::environment::Server;
 use super::postmaster::KEPT;
 use super::replication::{self, connection};
+use super::room;
 use crate::postgresql::durable;
 use std::ffi::OsStr;
 use std::io;
@@ -38,6 +39,20 @@ pub enum Error {
         program: &'static str,
         /// The last of what it said.
         output: String,
+    },
+    /// A copy has no room.
+    #[error(
+        "the volume has {free} MiB free, and a copy of the primary needs at least {needed} MiB: make it larger, or, if \
+         older data of this member takes the room, delete its PersistentVolumeClaim and its pod"
+    )]
+    NoRoom {
+        /// What was free, in MiB.
+        free: u128,
+        /// What the copy needs, in MiB.
+        needed: u64,
+        /// What the program said.
+        #[source]
+        source: Box<Error>,
     },
     /// The other side is not a primary yet.
     #[error("{address} is not the primary of timeline {timeline} yet, but says {found:?}")]
@@ -147,19 +162,24 @@ pub async fn copy(server: &Server, address: &str, standby: &Credentials) -> Resu
     let name = format!("{}{}", server.pod.name, replication::COPY);
     command.arg("-D").arg(&target).arg("-d").arg(connection(server, address, &standby.username, &name, None));
     command.args(["--format=plain", "--wal-method=stream", "--checkpoint=fast", "--no-sync", "--progress"]);
+    let free = room::free(&server.volume);
     let mut child = command.spawn().map_err(run)?;
-    let mut said = Vec::new();
+    let (mut said, mut needed) = (Vec::<u8>::new(), None);
     let mut told = Instant::now();
     if let Some(stderr) = child.stderr.take() {
-        // A line of progress ends with a carriage return.
-        let mut lines = BufReader::new(stderr).split(b'\r');
+        let mut lines = BufReader::new(stderr).split(b'\n');
         while let Some(line) = lines.next_segment().await.map_err(run)? {
             let text = String::from_utf8_lossy(&line).trim().to_owned();
-            if told.elapsed() > PROGRESS && !text.is_empty() {
+            let Some(size) = total(&text) else {
+                said.extend_from_slice(&line);
+                said.push(b'\n');
+                continue;
+            };
+            needed = Some(size.div_ceil(1024));
+            if told.elapsed() > PROGRESS {
                 tracing::info!("copying the primary: {text}");
                 told = Instant::now();
             }
-            said = line;
         }
     }
     let mut stdout = Vec::new();
@@ -167,8 +187,25 @@ pub async fn copy(server: &Server, address: &str, standby: &Credentials) -> Resu
         pipe.read_to_end(&mut stdout).await.map_err(run)?;
     }
     let status = child.wait().await.map_err(run)?;
-    checked(program, Output { status, stdout, stderr: said })?;
+    let copied = checked(program, Output { status, stdout, stderr: said });
+    copied.map_err(|error| match free.zip(needed).filter(|_| is_for_room(&error)) {
+        Some((free, needed)) => Error::NoRoom { free: free >> 20, needed, source: Box::new(error) },
+        None => error,
+    })?;
     flush(target).await
+}
+
+fn is_for_room(error: &Error) -> bool {
+    matches!(error, Error::Failed { output, .. } if output.contains("No space left on device"))
+}
+
+/// How many KiB there will be, by a line of progress such as `12/3456 kB (0%), 0/1 tablespace`. Where no terminal is
+/// written to, it ends as every line does (src/bin/pg_basebackup/pg_basebackup.c, `progress_report`).
+fn total(line: &str) -> Option<u64> {
+    let (done, rest) = line.split_once('/')?;
+    let (total, _) = rest.split_once(" kB (")?;
+    done.parse::<u64>().ok()?;
+    total.parse().ok()
 }
 
 /// Removes a directory, if it is there. In a thread of its own: to remove a large database may take longer than the Lease lasts
@@ -187,4 +224,41 @@ pub async fn remove(directory: PathBuf) -> io::Result<()> {
 async fn flush(directory: PathBuf) -> Result<(), Error> {
     let flushing = tokio::task::spawn_blocking(move || durable::flush_tree(&directory));
     flushing.await.unwrap_or_else(|error| Err(error.into())).map_err(Error::File)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::datadir;
+
+    /// What is said of a copy that a script makes.
+    async fn copied_by(script: &str) -> String {
+        let volume = tempfile::tempdir().expect("a directory");
+        let mut server = datadir::tests::server(volume.path());
+        volume.path().clone_into(&mut server.bin_directory);
+        // It could not be run while another test forks with it open: another process writes it.
+        let mut writer = std::process::Command::new("sh");
+        writer.args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$0\" > pg_basebackup && chmod +x pg_basebackup", script]);
+        assert!(writer.current_dir(volume.path()).status().expect("run").success());
+        let standby = Credentials { username: "standby".into(), password: "secret".into() };
+        let error = copy(&server, "127.0.0.1", &standby).await.expect_err("it fails");
+        crate::chain(&error)
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_has_no_room_says_how_much_it_needs() {
+        let full = "echo '     12/2100224 kB (0%), 0/1 tablespace' >&2\n\
+                    echo '1050112/2100224 kB (50%), 0/1 tablespace' >&2\n\
+                    echo 'pg_basebackup: error: could not write file \"x\": No space left on device' >&2\nexit 1";
+        let text = copied_by(full).await;
+        let needed = "and a copy of the primary needs at least 2051 MiB: make it larger";
+        let cause = "pg_basebackup failed: pg_basebackup: error: could not write file \"x\": No space left on device";
+        assert!(text.starts_with("the volume has ") && text.contains(needed) && text.ends_with(cause), "{text}");
+    }
+
+    #[tokio::test]
+    async fn progress_is_no_part_of_why_a_copy_failed() {
+        let broken = "echo '12/2048 kB (0%), 0/1 tablespace' >&2\necho 'pg_basebackup: error: cut off' >&2\nexit 1";
+        assert_eq!(copied_by(broken).await, "pg_basebackup failed: pg_basebackup: error: cut off");
+    }
 }

@@ -518,6 +518,11 @@ impl<P: Platform> Agent<P> {
                     .map(|()| false);
             }
             preparing.finish().await;
+            // What a change has left half done, such as a rewinding that was cut off, is of no use to anybody: it need
+            // not fit beside the copy. Other data stays until then: if the primary is lost, it may be what there is.
+            if life.identity.as_ref().is_some_and(|identity| !identity.is_initialised) {
+                tools::remove(self.server.data()).await.map_err(tools::Error::File)?;
+            }
             let (_, standby) = self.credentials().map_err(|error| tools::Error::File(io::Error::other(error)))?;
             self.passwords().map_err(tools::Error::File)?;
             tools::copy(&self.server, &address, &standby).await.map(|()| true)

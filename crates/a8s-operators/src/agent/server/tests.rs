@@ -1306,6 +1306,27 @@ fn a_standby_that_does_not_stay_alive_is_copied_once_there_is_a_primary() {
 }
 
 #[test]
+fn data_that_a_change_has_left_half_done_makes_room_for_the_copy() {
+    as_server_user("data_that_a_change_has_left_half_done_makes_room_for_the_copy", || {
+        let first = Fixture::new(true);
+        let second = first.joined();
+        let (data, copy) = (second.server.data(), second.server.volume.join(datadir::COPY));
+        scenario(async {
+            follow_for_a_while(&first, &second).await;
+            // As of a rewinding that was cut off.
+            let mut identity = second.identity().expect("complete");
+            identity.change(&second.server.volume, |identity| identity.is_initialised = false).expect("written");
+            let following = second.during(|| async {
+                until(|| copy.exists()).await;
+                assert!(!data.exists(), "both are on the volume");
+                second.ready().await;
+            });
+            while_it_leads(&first, following).await;
+        });
+    });
+}
+
+#[test]
 fn a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has() {
     as_server_user("a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has", || {
         for is_rewound in [false, true] {
