@@ -126,6 +126,9 @@ impl About<'_> {
         if let Some(code) = code {
             return self.by_code(code, element(&text, "Message").unwrap_or(code), status(&text));
         }
+        if let Some((message, code)) = of_one(&text) {
+            return self.by_code(code, message, None);
+        }
         match error {
             object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => {
                 Error::Denied { endpoint, what, code: "AccessDenied".to_owned() }
@@ -182,6 +185,14 @@ impl About<'_> {
 fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     let (_, rest) = text.split_once(&format!("<{name}>"))?;
     rest.split_once(&format!("</{name}>")).map(|(inner, _)| inner)
+}
+
+/// Message and code of an object that was not deleted together with others, in the library's words. The answer as a
+/// whole has succeeded then.
+fn of_one(text: &str) -> Option<(&str, &str)> {
+    let (_, rest) = text.split_once("DeleteObjects request failed for key ")?;
+    let (said, code) = rest.rsplit_once(" (code: ")?;
+    Some((said.split_once(": ")?.1, code.strip_suffix(')')?))
 }
 
 /// The status in the library's words, which has no other way to ask for it where it is not one of its own kinds.

@@ -165,6 +165,25 @@ async fn a_clock_that_is_wrong_may_be_set_right() {
 }
 
 #[tokio::test]
+async fn what_is_said_of_one_object_among_others_is_understood_as_well() {
+    let entry = "<Key>a/b</Key><LastModified>2026-11-25T12:00:00.000Z</LastModified><Size>1</Size>";
+    let list = answer("200 OK", &format!("<ListBucketResult><Contents>{entry}</Contents></ListBucketResult>"));
+    for (code, is_permanent, words) in [
+        ("ServiceUnavailable", Some(false), "could not delete objects now: The words of ServiceUnavailable"),
+        ("AccessDenied", Some(true), "refuses to delete objects (AccessDenied)"),
+        // Some say so of what somebody else has deleted.
+        ("NoSuchKey", None, ""),
+    ] {
+        let error = format!("<Error><Key>a/b</Key><Code>{code}</Code><Message>The words of {code}</Message></Error>");
+        let deletion = answer("200 OK", &format!("<DeleteResult>{error}</DeleteResult>"));
+        let (endpoint, _) = server(vec![list.clone(), deletion]).await;
+        let error = store(&endpoint).delete_below("a").await.err();
+        assert_eq!(error.as_ref().map(Error::is_permanent), is_permanent, "{error:?}");
+        assert!(error.is_none_or(|error| error.to_string().ends_with(words)), "{code}");
+    }
+}
+
+#[tokio::test]
 async fn nobody_there_may_pass() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let endpoint = format!("http://{}", listener.local_addr().unwrap());
