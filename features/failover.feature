@@ -326,6 +326,29 @@ Feature: Failover
     Then the command succeeds
     And the program has sent no changing request
 
+  # Of a primary that has not ended in order both standbys would have to say what they have.
+  @full @embedded-only @needs-failover
+  Scenario: While a standby is away, the other one takes the place of a primary that makes way or is deleted
+    Given an instance "trio" of 3 members
+    And the member "trio-0" is the primary of "trio"
+    And a ledger of "trio"
+    When the agent of the member "trio-2" of "trio" is frozen
+    And the servers of the standbys of "trio" are killed
+    # Each of them is on "trio-1".
+    And 50 more rows are acknowledged
+    And I fail "trio" over to "trio-1"
+    Then the command succeeds
+    And the member "trio-1" is the primary of "trio"
+    When 50 more rows are acknowledged
+    And the primary of "trio" is deleted
+    Then another member of "trio" is the primary
+    And the member "trio-0" is the primary of "trio"
+    When 50 more rows are acknowledged
+    And what was frozen goes on
+    Then "trio" has one primary and 2 standbys
+    And the ledger of "trio" is complete
+    And no row of the ledger waited longer than 30 seconds
+
   @full
   Scenario: Two members: the other one takes over
     Given an instance "duo" of 2 members

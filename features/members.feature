@@ -161,14 +161,17 @@ Feature: Instances of several members
       | the one that has led | trio-0 |
       | a standby            | trio-1 |
 
-  # Without a primary no member is ready: what one has said of itself counts all the same.
-  @chaos @builtin @local-volumes
+  # Without a primary no member is ready: what one has said of itself counts all the same. It lacks what the other standby has.
+  @chaos @embedded-only @local-volumes @kubectl
   Scenario: Standbys that come back one long after the other find a primary, although the last one never comes back
     Given an instance "trio" of 3 members
     And the member "trio-0" is the primary of "trio"
     And a ledger of "trio"
-    When 50 more rows are acknowledged
+    When the agent of the member "trio-1" of "trio" is frozen
+    And the servers of the standbys of "trio" are killed
+    And 50 more rows are acknowledged
     And I scale "trio" to 0 members
+    And I run `kubectl delete pod trio-1 --force --grace-period 0`
     Then "trio" soon has no member
     When the volume of the member "trio-0" is emptied
     And I scale "trio" to 2 members

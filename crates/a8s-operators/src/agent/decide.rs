@@ -13,7 +13,7 @@
 //! 4. Without a living holder, members stop receiving and say how far they are ([`Standing`]), as soon as they know it.
 //!    Who has asked so many of those that confirm commits that one of them must have each, and is not behind any of
 //!    them, takes the Lease by a compare-and-swap. So also a primary that is frozen and wakes up cannot have a commit
-//!    confirmed.
+//!    confirmed. Who has as much as a primary that has ended in order has everything, and need not ask so many.
 //! 5. Where nobody confirms commits, a member is compared with where the last primary was, too: what it has of the
 //!    timeline before counts up to where the term began. One that is behind by more than [`LAG`] never leads; one that
 //!    lacks anything of a primary that has ended in order waits for that one for [`RETURN`].
@@ -409,7 +409,9 @@ fn election(view: &View<'_>, lease: &Record, has_followed: bool) -> Action {
         let others = voters.iter().filter(|it| confirms(it.pod) && (it.is_there || it.has() <= own.has()));
         (others.count() + usize::from(confirms(own.pod)), lease.details.quorum.to_be_asked())
     };
-    if asked < needed {
+    // All of a primary that has ended: nobody can have more, and there is no server that commits could be confirmed to.
+    let has_all = lease.holder.is_none() && lease.details.is_all(own.standing.timeline, own.standing.position);
+    if asked < needed && !has_all {
         return Action::Wait(Reason::Quorum { asked, needed });
     }
     if needed == 0 {

@@ -94,6 +94,8 @@ impl<P: Platform> Keeper<P> {
         let term = record.term;
         edit(&mut record);
         record.holder = Some(self.me.clone());
+        // What it writes from now on is after where the last one ended.
+        record.details.is_end = false;
         // Who goes on in its term has held it since that began, whatever has happened in between.
         record.acquired = record.acquired.filter(|_| record.term == term).or(Some(now));
         record.renewed = Some(now);
@@ -167,6 +169,7 @@ impl<P: Platform> Keeper<P> {
                 record.switchover = None;
                 record.details.successor = successor.map(str::to_owned);
                 record.details.position = end.unwrap_or(record.details.position);
+                record.details.is_end = end.is_some();
             })
             .await;
         self.forget();

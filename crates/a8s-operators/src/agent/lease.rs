@@ -125,6 +125,9 @@ pub struct Details {
     /// Where the primary was when it last said so, or where it ended, if it did in order. 0: a new content.
     #[serde(default)]
     pub position: Lsn,
+    /// Whether `position` is where the last primary of this term has ended in order. Of one that leads it says nothing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub is_end: bool,
     /// Who confirms commits.
     #[serde(default)]
     pub quorum: Quorum,
@@ -151,6 +154,11 @@ impl Details {
             _ if timeline == self.parent => position.min(self.begins),
             _ => Lsn(0),
         }
+    }
+
+    /// Whether a member that has so much has all that was committed: as much as a primary that has ended in order.
+    pub fn is_all(&self, timeline: u32, position: Lsn) -> bool {
+        self.is_end && timeline == self.timeline && position >= self.position
     }
 }
 
@@ -382,6 +390,18 @@ mod tests {
     }
 
     #[test]
+    fn who_has_as_much_as_a_primary_that_has_ended_in_order_has_all() {
+        let details = Details { timeline: 4, parent: 2, begins: Lsn(100), position: Lsn(200), ..Details::default() };
+        let ended = Details { is_end: true, ..details.clone() };
+        for (timeline, position, expected) in
+            [(4, 200, true), (4, 201, true), (4, 199, false), (2, 300, false), (5, 300, false)]
+        {
+            assert_eq!(ended.is_all(timeline, Lsn(position)), expected, "{position} of {timeline}");
+            assert!(!details.is_all(timeline, Lsn(position)), "where it ended is not known");
+        }
+    }
+
+    #[test]
     fn what_is_written_is_what_is_read() {
         let record = Record {
             version: Some("7".into()),
@@ -399,6 +419,7 @@ mod tests {
                 parent: 2,
                 begins: Lsn(16),
                 position: Lsn(0x1_0000_0010),
+                is_end: true,
                 quorum: Quorum::of("x", 3, "x-1"),
                 successor: None,
                 template: Some("9".into()),

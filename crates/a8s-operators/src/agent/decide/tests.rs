@@ -218,6 +218,30 @@ fn what_a_member_has_said_counts_also_while_it_does_not_answer() {
 }
 
 #[test]
+fn who_has_all_of_a_primary_that_has_ended_in_order_need_not_ask_the_others() {
+    // The other standby is away for good.
+    let ended = |own| {
+        edited(vacant(own, 0), |case| {
+            let lease = case.lease.as_mut().expect("a lease");
+            (lease.holder, lease.details.timeline) = (None, 1);
+            (lease.details.position, lease.details.is_end) = (Lsn(100), true);
+            case.members[1] = Member { is_ready: false, ..member("x-2", None) };
+        })
+    };
+    assert_eq!(decided(&ended(100)), Action::Acquire);
+    let waiting = Action::Wait(Reason::Quorum { asked: 1, needed: 2 });
+    assert_eq!(decided(&ended(99)), waiting, "what it lacks may be a commit");
+    let other = edited(ended(100), |case| case.lease.as_mut().expect("a lease").details.timeline = 2);
+    assert_eq!(decided(&other), waiting, "it has not been where that one ended");
+    let crashed = edited(ended(100), |case| case.lease.as_mut().expect("a lease").details.is_end = false);
+    assert_eq!(decided(&crashed), waiting, "there may be more than was noted");
+    let held = edited(ended(100), |case| case.lease.as_mut().expect("a lease").holder = lease().holder);
+    assert_eq!(decided(&held), waiting, "another one has led since");
+    let further = edited(ended(100), |case| case.members[1] = member("x-2", Some(standing(101))));
+    assert_eq!(decided(&further), Action::Wait(Reason::Better("x-2".into())));
+}
+
+#[test]
 fn of_two_members_the_other_leads_unless_it_is_far_behind() {
     let two = |position, last| {
         edited(vacant(position, 0), |case| {
@@ -438,13 +462,20 @@ prop_compose! {
 
 proptest! {
     /// All members see the same: at most one takes the Lease, it is behind none of those that count, and so many were
-    /// asked that one of them has each commit.
+    /// asked that one of them has each commit, unless it has all of a primary that has ended in order.
     #[test]
-    fn at_most_one_leads_and_it_has_everything((standings, ready, quorum) in positions(), is_late in any::<bool>()) {
+    fn at_most_one_leads_and_it_has_everything(
+        (standings, ready, quorum) in positions(), is_late in any::<bool>(),
+        end in proptest::option::of((1_u32..3, 0_u64..4)),
+    ) {
         const NAMES: [&str; 6] = ["x-1", "x-2", "x-3", "x-4", "x-5", "x-6"];
         let replicas = u32::try_from(standings.len()).expect("few") + 1;
         let mut lease = lease();
         lease.details.quorum = if quorum { Quorum::of("x", replicas, "x-0") } else { Quorum::default() };
+        if let Some((timeline, position)) = end {
+            lease.holder = None;
+            (lease.details.timeline, lease.details.position, lease.details.is_end) = (timeline, Lsn(position), true);
+        }
         let members: Vec<Member> = standings.iter().zip(NAMES).zip(&ready)
             .map(|((standing, name), ready)| Member { is_ready: *ready, ..member(name, standing.clone()) }).collect();
         let mut leaders = Vec::new();
@@ -471,7 +502,8 @@ proptest! {
             let said = |index: usize| standings[index].as_ref().filter(valid);
             let has_no_more = |it: &Standing| (it.timeline, it.position) <= (own.timeline, own.position);
             let who_has_no_more = (0..standings.len()).filter(|index| said(*index).is_some_and(has_no_more));
-            prop_assert!(who_has_no_more.count() >= lease.details.quorum.to_be_asked());
+            let has_all = end.is_some_and(|(timeline, at)| own.timeline == timeline && own.position >= Lsn(at));
+            prop_assert!(has_all || who_has_no_more.count() >= lease.details.quorum.to_be_asked());
             let mut who_is_there = (0..standings.len()).filter(|index| ready[*index] || !is_late);
             prop_assert!(who_is_there.all(|index| said(index).is_none_or(has_no_more)));
         }

@@ -617,7 +617,10 @@ impl<P: Platform> Agent<P> {
         if self.keeper.held().flatten().is_none() {
             return;
         }
-        let end = replication::clean_end(&self.server).await;
+        // What an exchange of the content has left that was cut off says nothing of what others have.
+        let generation = self.keeper.record().and_then(|record| record.generation);
+        let is_of_the_lease = exchange::generation(&self.server.data()).is_ok_and(|found| found == generation);
+        let end = if is_of_the_lease { replication::clean_end(&self.server).await } else { None };
         self.release(None, end).await;
     }
 

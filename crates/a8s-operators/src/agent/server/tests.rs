@@ -480,6 +480,42 @@ fn a_primary_that_goes_on_has_held_the_lease_since_its_term_began() {
 }
 
 #[test]
+fn the_lease_says_that_a_primary_has_ended_in_order_until_somebody_takes_it() {
+    let memory = Memory::new();
+    let me = Holder { pod: "solo-0".to_owned(), uid: "1".to_owned(), run: "1".to_owned() };
+    let keeper = Keeper::new(Rc::new(memory.clone()), me, PathBuf::from("/nowhere"));
+    let instance = memory.seen.borrow().instance.clone().expect("an instance");
+    let is_end = || memory.record().is_some_and(|record| record.details.is_end);
+    scenario(async {
+        for end in [Some(report::Lsn(16)), None] {
+            let seen = memory.record().unwrap_or_default();
+            assert!(keeper.acquire(&instance, seen, |_| {}).await.expect("an answer"));
+            assert!(!is_end(), "it may write more");
+            keeper.release(None, end).await.expect("an answer");
+            assert_eq!(is_end(), end.is_some());
+        }
+    });
+}
+
+#[test]
+fn a_primary_that_is_stopped_says_where_it_has_ended_if_its_content_is_that_of_the_lease() {
+    as_server_user("a_primary_that_is_stopped_says_where_it_has_ended_if_its_content_is_that_of_the_lease", || {
+        let first = Fixture::new(true);
+        let _second = first.joined();
+        scenario(async {
+            for (generation, is_said) in [(None, true), (Some("another"), false)] {
+                let led = first.during(|| async {
+                    first.ready().await;
+                    exchange::mark(&first.server.data(), generation).expect("marked");
+                });
+                led.await.expect("no error");
+                assert_eq!(first.memory.record().expect("a Lease").details.is_end, is_said);
+            }
+        });
+    });
+}
+
+#[test]
 fn a_new_instance_serves_users_with_passwords_and_encryption() {
     as_server_user("a_new_instance_serves_users_with_passwords_and_encryption", || {
         let fixture = Fixture::new(true);
