@@ -20,6 +20,11 @@ const LOOK: Duration = Duration::from_secs(1);
 const MISLABELLED: Duration = Duration::from_secs(1);
 /// Pause between the starts of a standby that does not stay alive.
 const REST: Duration = Duration::from_secs(10);
+/// How long after its start a server that accepts no connections keeps its member from standing before that is said.
+const SILENT: Duration = Duration::from_secs(2);
+/// What is said then.
+const MUTE: &str = "there is no primary, and the server of this member accepts no connections yet: \
+                    it does not know how far it is";
 
 /// The server that runs.
 pub(super) struct Running {
@@ -517,7 +522,8 @@ impl<P: Platform> Agent<P> {
         let holder = holder_of(&seen.borrow_and_update());
         let stuck = self.gets_stuck(life.seen.clone());
         tokio::pin!(stuck);
-        let mut due = Instant::now() + LOOK;
+        let began = Instant::now();
+        let mut due = began + LOOK;
         loop {
             if Instant::now() > due {
                 due = Instant::now() + LOOK;
@@ -526,7 +532,12 @@ impl<P: Platform> Agent<P> {
                         self.stop_at_once(life).await;
                         return Ok(false);
                     }
-                    Action::Follow(pod) => self.receive_early(life, &pod)?,
+                    Action::Follow(pod) => {
+                        self.trouble(life.unanswered.clone());
+                        self.receive_early(life, &pod)?;
+                    }
+                    // What it has, only its server tells: its files end where nobody knows before they are applied.
+                    Action::Stand if began.elapsed() > SILENT => self.trouble(Some(MUTE.to_owned())),
                     _ => {}
                 }
             }

@@ -1232,13 +1232,16 @@ fn a_standby_that_accepts_no_connections_yet_receives_what_it_needs_for_that() {
                 second.ready().await;
                 let client = begin_in_the_middle(&first, &second).await;
                 let server = second.postmaster();
-                // For a moment, until the Lease is renewed, nobody leads.
+                // Until the Lease can be renewed, nobody leads.
+                first.memory.is_read_only.set(true);
                 first.memory.seen.send_modify(|seen| {
                     let sighting = seen.lease.as_mut().and_then(Option::as_mut).expect("a Lease");
                     sighting.record.holder = None;
                 });
-                tokio::time::sleep(Duration::from_secs(1)).await;
+                until(|| second.trouble().is_some_and(|text| text.contains("accepts no connections yet"))).await;
                 assert_eq!(second.running(), Some(server), "it would recover all of it again");
+                first.memory.is_read_only.set(false);
+                until(|| second.trouble().is_none()).await;
                 client.batch_execute("COMMIT").await.expect("committed");
                 first.sql("CHECKPOINT").await;
                 second.ready().await;
