@@ -105,6 +105,8 @@ pub struct Member {
 pub struct View<'a> {
     /// Name of this member's pod.
     pub pod: &'a str,
+    /// The UID of that.
+    pub uid: &'a str,
     /// Its number.
     pub ordinal: Option<u32>,
     /// How many members the instance should have.
@@ -411,7 +413,10 @@ fn election(view: &View<'_>, lease: &Record, has_followed: bool) -> Action {
     };
     // All of a primary that has ended: nobody can have more, and there is no server that commits could be confirmed to.
     let has_all = lease.holder.is_none() && lease.details.is_all(own.standing.timeline, own.standing.position);
-    if asked < needed && !has_all {
+    // It was chosen before and does not know it: the answer was lost, or its agent ended before it noted the term. Its
+    // server has not been the primary since, and has all that was committed.
+    let was_chosen = lease.holder.as_ref().is_some_and(|it| it.pod == view.pod && it.uid == view.uid);
+    if asked < needed && !has_all && !was_chosen {
         return Action::Wait(Reason::Quorum { asked, needed });
     }
     if needed == 0 {

@@ -86,6 +86,7 @@ fn sole() -> Case {
 fn decided(case: &Case) -> Action {
     decide(&View {
         pod: case.pod,
+        uid: &case.pod.replace("x-", "u"),
         ordinal: case.pod[2..].parse().ok(),
         replicas: case.replicas,
         volume: &case.volume,
@@ -238,6 +239,23 @@ fn who_has_all_of_a_primary_that_has_ended_in_order_need_not_ask_the_others() {
     let held = edited(ended(100), |case| case.lease.as_mut().expect("a lease").holder = lease().holder);
     assert_eq!(decided(&held), waiting, "another one has led since");
     let further = edited(ended(100), |case| case.members[1] = member("x-2", Some(standing(101))));
+    assert_eq!(decided(&further), Action::Wait(Reason::Better("x-2".into())));
+}
+
+#[test]
+fn who_has_taken_the_lease_and_does_not_know_it_is_still_the_one_that_was_chosen() {
+    // Those who confirm its commits are the other standby and the last primary, which is away for good.
+    let taken = |uid: &str| {
+        edited(vacant(100, 100), |case| {
+            let lease = case.lease.as_mut().expect("a lease");
+            lease.holder = Some(Holder { pod: "x-1".into(), uid: uid.into(), run: "r1".into() });
+            (lease.details.quorum, case.is_gone) = (Quorum::of("x", 3, "x-1"), false);
+        })
+    };
+    assert_eq!(decided(&taken("u1")), Action::Acquire);
+    let waiting = Action::Wait(Reason::Quorum { asked: 1, needed: 2 });
+    assert_eq!(decided(&taken("u9")), waiting, "another volume may have led since");
+    let further = edited(taken("u1"), |case| case.members[1] = member("x-2", Some(standing(101))));
     assert_eq!(decided(&further), Action::Wait(Reason::Better("x-2".into())));
 }
 

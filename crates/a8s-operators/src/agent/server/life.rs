@@ -293,6 +293,7 @@ impl<P: Platform> Agent<P> {
             seen.members.iter().flatten().filter(|(pod, _)| *pod != me).map(|(_, member)| member.clone()).collect();
         decide(&View {
             pod: me,
+            uid: &self.server.uid,
             ordinal: self.server.pod.ordinal(),
             replicas: replicas(&seen, &sighting.map(|it| it.record.details.quorum.clone()).unwrap_or_default()),
             volume: &self.volume(life),
