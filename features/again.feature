@@ -2,32 +2,48 @@ Feature: Again, and cut off
   Every command may be run again, and may be killed or interrupted anywhere: another run reaches the same end.
 
   @core @needs-audit
-  Scenario Outline: A second run of <what> sends no changing request
+  Scenario: A second run of creating an instance sends no changing request
     Given a cluster with the a8s stack
     And an instance "solo"
-    When I run `a9s <command>`
+    When I run `a9s create pg instance --name solo --yes`
     And that has worked
     And I run it again
     Then the command succeeds
     And the program has sent no changing request
     And "solo" answers "SELECT 1" with "1"
 
-    Examples:
-      | what                  | command                                                  |
-      | creating an instance  | create pg instance --name solo --yes                     |
-
-    @full
-    Examples:
-      | what                  | command                                                  |
-      | reading with SQL      | pg apply -i solo --sql 'SELECT 1' --yes                  |
-      | checking an answer    | pg check -i solo --sql 'SELECT 1' --is 1                 |
-      | an instance's status  | pg status solo                                           |
-      | an instance's logs    | pg logs solo                                             |
-      | listing instances     | list pg instance                                         |
-      | describing one        | describe pg instance solo                                |
-      | listing clusters      | cluster list                                             |
-      | the cluster's status  | cluster status                                           |
-      | the version           | version                                                  |
+  @full @needs-audit
+  Scenario: What only looks sends no changing request
+    Given a cluster with the a8s stack
+    And an instance "solo"
+    When I run `a9s pg apply -i solo --sql 'SELECT 1' --yes`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s pg check -i solo --sql 'SELECT 1' --is 1`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s pg status solo`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s pg logs solo`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s list pg instance`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s describe pg instance solo`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s cluster list`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s cluster status`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s version`
+    Then the command succeeds
+    And the program has sent no changing request
+    And "solo" answers "SELECT 1" with "1"
 
   @cluster @embedded-only
   Scenario: Creating a cluster, cut off anywhere
@@ -184,6 +200,28 @@ Feature: Again, and cut off
     And "solo" answers "SELECT 1" with "1"
 
   @full
+  Scenario: The life of an instance, each of its commands interrupted anywhere
+    Given a cluster with the a8s stack
+    When I run `a9s create pg instance --name solo --yes`, interrupted 3 times
+    Then the command succeeds
+    And "solo" answers "SELECT 1" with "1"
+    When I run `a9s pg apply -i solo --sql 'SELECT pg_sleep(2); CREATE TABLE IF NOT EXISTS made AS SELECT 1' --yes`, interrupted 3 times
+    Then the command succeeds
+    And "solo" answers "SELECT count(*) FROM made" with "1"
+    When I run `a9s create pg backup --name nightly -i solo --yes`, interrupted 3 times
+    Then the command succeeds
+    And the backup "nightly" is complete
+    When I run `a9s create pg restore --name back -b nightly --yes`, interrupted 2 times
+    Then the command succeeds
+    And the restore "back" is complete
+    When I run `a9s delete pg backup --name nightly --yes`, interrupted 1 times
+    Then the command succeeds
+    And there is no backup "nightly"
+    When I run `a9s delete pg instance --name solo --yes`, interrupted 2 times
+    Then the command succeeds
+    And nothing of the instance "solo" is left
+
+  @full
   Scenario Outline: <what>, interrupted anywhere
     Given a cluster with the a8s stack
     And an instance "solo" with `--replicas <members>`
@@ -193,14 +231,8 @@ Feature: Again, and cut off
     And <end>
 
     Examples:
-      | what                       | members | times | command                                                                                  | end                                                 |
-      | Creating an instance       | 1       | 3     | create pg instance --name other                                                          | "other" answers "SELECT 1" with "1"                 |
-      | Deleting an instance       | 1       | 2     | delete pg instance --name solo                                                           | nothing of the instance "solo" is left              |
-      | Backing up                 | 1       | 3     | create pg backup --name later -i solo                                                    | the backup "later" is complete                      |
-      | Deleting a backup          | 1       | 1     | delete pg backup --name nightly                                                          | there is no backup "nightly"                        |
-      | Restoring                  | 1       | 2     | create pg restore --name back -b nightly                                                 | the restore "back" is complete                      |
-      | Creating a service binding | 1       | 1     | create pg servicebinding --name app -i solo                                              | as "app" the statement "SELECT 1" answers "1"       |
-      | Applying SQL               | 1       | 3     | pg apply -i solo --sql 'SELECT pg_sleep(2); CREATE TABLE IF NOT EXISTS made AS SELECT 1' | "solo" answers "SELECT count(*) FROM made" with "1" |
+      | what                       | members | times | command                                     | end                                           |
+      | Creating a service binding | 1       | 1     | create pg servicebinding --name app -i solo | as "app" the statement "SELECT 1" answers "1" |
 
     @needs-restore-into
     Examples:

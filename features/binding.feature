@@ -415,18 +415,13 @@ Feature: Service bindings
     Then its URL is dead and its passfile is gone
 
   @full @negative
-  Scenario Outline: <what>
-    When I run `a9s pg connect <arguments>`
-    Then the command fails with exit code 3
-    And the reason is one clear sentence
-    And nothing is on standard output
-
-    Examples:
-      | what                                        | arguments               |
-      | A connection to an instance that is not     | nobody                  |
-      | A connection by a binding that is not there | solo --binding nobody   |
-      | A connection by one of no such namespace    | solo --binding away/app |
-      | A connection by none but one that is not    | --binding nobody        |
+  Scenario: A connection to what is not there
+    Then these commands fail:
+      | command                                | code | standard error says                                             |
+      | a9s pg connect nobody                  | 3    | nobody                                                          |
+      | a9s pg connect solo --binding nobody   | 3    | there is no service binding nobody in the namespace {namespace} |
+      | a9s pg connect solo --binding away/app | 3    | there is no service binding app in the namespace away           |
+      | a9s pg connect --binding nobody        | 3    | there is no service binding nobody in the namespace {namespace} |
 
   @full @negative @kubectl
   Scenario: A connection by a binding that names what can be no instance

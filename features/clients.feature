@@ -296,28 +296,40 @@ Feature: Looking at what is there
       | https_proxy |
 
   @full @negative @needs-audit
-  Scenario Outline: A dry run changes nothing: a9s <command>
+  Scenario: A dry run changes nothing
     Given an instance "solo"
     And a backup "nightly" of "solo"
     And service bindings "app" to "solo"
-    When I run `a9s <command> --dry-run`
+    When I run `a9s create pg backup --name later -i solo --dry-run`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s create pg instance --name solo --replicas 3 --dry-run`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s create pg restore --to other -b nightly --dry-run`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s delete pg instance --name solo --dry-run`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s delete pg backup --name nightly --dry-run`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s delete pg servicebinding --name app --dry-run`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s pg verify nightly --dry-run`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s pg apply -i solo --sql 'CREATE TABLE made (n int)' --dry-run`
+    Then the command succeeds
+    And the program has sent no changing request
+    When I run `a9s pg kill -i solo --member 0 --dry-run`
     Then the command succeeds
     And the program has sent no changing request
     And the instance "solo" is ready
     And the backup "nightly" is complete
     And "solo" answers "SELECT to_regclass('made') IS NULL" with "t"
-
-    Examples:
-      | command                                              |
-      | delete pg instance --name solo                       |
-      | delete pg backup --name nightly                      |
-      | delete pg servicebinding --name app                  |
-      | create pg instance --name solo --replicas 3          |
-      | create pg restore --to other -b nightly              |
-      | create pg backup --name later -i solo                |
-      | pg verify nightly                                    |
-      | pg apply -i solo --sql 'CREATE TABLE made (n int)'   |
-      | pg kill -i solo --member 0                           |
 
   @full
   Scenario: Checking an answer, and killing a member, as commands
@@ -451,26 +463,34 @@ Feature: Looking at what is there
       | describe pg sb nobody          | there is no service binding nobody in the namespace {namespace}   |
 
   @negative @needs-audit
-  Scenario Outline: An order for what is not there: <order>
+  Scenario: An order for what is not there
     Given an instance "solo"
-    When I run `a9s create pg <order>`
+    When I run `a9s create pg backup --name b -i no`
     Then the command fails with exit code 3
-    And standard error says "<words>"
+    And standard error says "Can't create backup for non-existing service instance no in namespace {namespace}"
     And standard error says "-A lists those there are."
-    And there are 1 manifests
     And the program has sent no changing request
-
-    Examples:
-      | order                                      | words                                                                                        |
-      | backup --name b -i no                      | Can't create backup for non-existing service instance no in namespace {namespace}            |
-
-    @full
-    Examples:
-      | order                                      | words                                                                                        |
-      | restore --name r -b no -i no               | Can't create restore for non-existing service instance no in namespace {namespace}           |
-      | restore --name r -b no -i solo             | Can't create restore for non-existing backup no in namespace {namespace}                     |
-      | restore --name r -b no                     | Can't create restore for non-existing backup no in namespace {namespace}                     |
-      | restore --name r -b no --to new            | Can't create restore for non-existing backup no in namespace {namespace}                     |
+    When I run `a9s create pg restore --name r -b no -i no`
+    Then the command fails with exit code 3
+    And standard error says "Can't create restore for non-existing service instance no in namespace {namespace}"
+    And standard error says "-A lists those there are."
+    And the program has sent no changing request
+    When I run `a9s create pg restore --name r -b no -i solo`
+    Then the command fails with exit code 3
+    And standard error says "Can't create restore for non-existing backup no in namespace {namespace}"
+    And standard error says "-A lists those there are."
+    And the program has sent no changing request
+    When I run `a9s create pg restore --name r -b no`
+    Then the command fails with exit code 3
+    And standard error says "Can't create restore for non-existing backup no in namespace {namespace}"
+    And standard error says "-A lists those there are."
+    And the program has sent no changing request
+    When I run `a9s create pg restore --name r -b no --to new`
+    Then the command fails with exit code 3
+    And standard error says "Can't create restore for non-existing backup no in namespace {namespace}"
+    And standard error says "-A lists those there are."
+    And the program has sent no changing request
+    And there are 1 manifests
 
   @needs-audit
   Scenario Outline: Deleting <what> that is not there

@@ -101,7 +101,7 @@ Feature: Failover
     Given an instance "trio" of 3 members
     And a ledger of "trio"
     When a standby of "trio" is cut off from the API server
-    Then the primary of "trio" stays the same for 15 seconds
+    Then the primary of "trio" stays the same for 12 seconds
     When 50 more rows are acknowledged
     And the network is whole again
     Then "trio" has one primary and 2 standbys
@@ -140,19 +140,16 @@ Feature: Failover
     And the ledger of "trio" is complete
 
   @chaos @builtin
-  Scenario Outline: A clock that is an hour <direction> makes nobody the primary
+  Scenario: A clock that is an hour ahead or behind makes nobody the primary
     Given an instance "trio" of 3 members
     And a ledger of "trio"
-    When the Lease of "trio" is written by a clock that is 3600 seconds <direction>
-    Then the primary of "trio" stays the same for 15 seconds
+    When the Lease of "trio" is written by a clock that is 3600 seconds ahead
+    Then the primary of "trio" stays the same for 12 seconds
+    When the Lease of "trio" is written by a clock that is 3600 seconds behind
+    Then the primary of "trio" stays the same for 12 seconds
     And the Lease of "trio" names its primary, in term 0
     When 50 more rows are acknowledged
     Then the ledger of "trio" is complete
-
-    Examples:
-      | direction |
-      | ahead     |
-      | behind    |
 
   # A holder that lives writes the Lease again at once; of one that does not, the wrong time stays.
   @chaos @embedded-only

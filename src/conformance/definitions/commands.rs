@@ -6,7 +6,7 @@ use cucumber::gherkin::Step;
 use cucumber::{given, then, when};
 
 use super::clients::document;
-use super::instance::instead;
+use super::instance::{instead, rows};
 use crate::conformance::command::{self, Outcome};
 use crate::conformance::stage::Stage;
 use crate::conformance::{Failure, World};
@@ -80,6 +80,23 @@ async fn all_succeed(world: &mut World) -> Result<(), Failure> {
 #[then(expr = "the command fails with exit code {int}")]
 async fn fails(world: &mut World, code: i32) -> Result<(), Failure> {
     world.last()?.require_code(code)
+}
+
+/// Each with nothing on standard output, and for a reason that is one clear sentence.
+#[then("these commands fail:")]
+async fn these_fail(world: &mut World, step: &Step) -> Result<(), Failure> {
+    for row in rows(step) {
+        let [line, code, words] = row.as_slice() else {
+            return Err(Failure::Missing("command, exit code and what standard error says"));
+        };
+        let code: i32 = code.parse().map_err(|_| Failure::unexpected("an exit code", code))?;
+        run_line(world, line.clone()).await?;
+        fails(world, code).await?;
+        output_is_empty(world).await?;
+        one_clear_sentence(world).await?;
+        error_says(world, words.clone()).await?;
+    }
+    Ok(())
 }
 
 #[then("the command fails")]
