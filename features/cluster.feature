@@ -128,7 +128,7 @@ Feature: Clusters
       spec:
         terminationGracePeriodSeconds: 60
         containers:
-          - {name: slow, image: "a9s/postgresql:15", command: [sh, -c, "trap '' TERM; while true; do sleep 1; done"]}
+          - {name: slow, image: "a9s/postgresql:15", command: [sh, -c, "trap '' TERM; sleep 8"]}
       """
     When I run `kubectl wait --for=condition=Ready pod/slow --timeout=30s`
     Then the command succeeds

@@ -109,7 +109,7 @@ Feature: Restores
     And the table "kept" of "trio" holds "before"
     And 50 MB of random data in "trio"
     And a backup "nightly" of "trio"
-    When the agent of the primary of "trio" is killed within 4 restores of the backup "nightly", which bring back that the table "kept" holds "before"
+    When the agent of the primary of "trio" is killed within 3 restores of the backup "nightly", which bring back that the table "kept" holds "before"
     Then the instance "trio" is ready
 
   @full @builtin
