@@ -10,20 +10,16 @@ use cucumber::event::ScenarioFinished;
 use cucumber::gherkin::Feature;
 use cucumber::{World as _, parser, runner};
 use futures::stream;
-use kube::Client;
 
 use super::catalogue::{Catalogue, Entry, Sources};
-use super::failure::Failure;
 use super::inventory::Inventory;
-use super::observe::Look;
 use super::options::Options;
 use super::recorder::{self, Key, Recorder, Say, Shared, blank};
 use super::results::{Outcome, Results, SCHEMA, Scenario, Selection, Verdict};
-use super::stage::{Door, NO_CLASS, Notes, SharedCluster, Stage};
+use super::stage::{Door, NO_CLASS, Notes, Stage};
 use super::world::{self, World};
-use super::{directory, environment, evidence, observations, observe, preflight, reports, teardown};
+use super::{directory, environment, evidence, leftovers, needs, observations, preflight, reports};
 use crate::finding::{Finding, Id};
-use crate::kubernetes::is_before;
 use crate::provider::embedded;
 use crate::step::Cancel;
 
@@ -32,15 +28,6 @@ const PULSE: Duration = Duration::from_secs(2);
 
 /// How long a scenario may usually take. Its waits have deadlines of their own: this ends what has none by mistake.
 const LIMIT: Duration = Duration::from_secs(30 * 60);
-
-/// How long the cluster may take to clear away what belonged to the last namespace.
-const SETTLING: Duration = Duration::from_secs(5);
-
-/// How long it may take to delete a volume: a cloud takes its disk from the node before.
-const DELETING_VOLUMES: Duration = Duration::from_secs(120);
-
-/// How long what is done to nodes may take to end and to be undone.
-const MENDING: Duration = Duration::from_secs(120);
 
 /// How long the cluster may take to say its version: on a busy machine, much longer than it should.
 const ANSWER: Duration = Duration::from_secs(20);
@@ -239,7 +226,7 @@ impl Run<'_> {
     fn turn<'e>(&mut self, selected: &[&'e Entry]) -> (Vec<&'e Entry>, HashMap<&'e str, String>) {
         let (mut turn, mut skipped) = (Vec::new(), HashMap::new());
         for &entry in selected {
-            match lacking(&entry.tags, self.stage, self.options) {
+            match needs::lacking(&entry.tags, self.stage, self.options) {
                 Some(why) => {
                     (self.say)(&format!("skipped           {} ({why})\n", entry.id));
                     skipped.insert(entry.id.as_str(), why);
@@ -270,11 +257,11 @@ impl Run<'_> {
         // Scenarios that were cut off have left what they had: it goes with their cluster, or is looked for at the end.
         if verdict == Verdict::Passed {
             tokio::select! {
-                left = left_on_cluster(self.stage) => leaks = left,
+                left = leftovers::on_cluster(self.stage) => leaks = left,
                 () = cancel.cancelled() => verdict = Verdict::Interrupted,
             }
         }
-        leaks.extend(close(self.stage, &before, verdict).await);
+        leaks.extend(leftovers::close(self.stage, &before, verdict).await);
         self.problems.extend(leaks.into_iter().map(|leak| format!("left over: {leak}")));
         verdict
     }
@@ -450,54 +437,6 @@ fn decided(entry: &Entry, mut scenario: Scenario, today: jiff::civil::Date) -> S
     scenario
 }
 
-/// How tags begin that name the Kubernetes with which something came.
-const SINCE: &str = "k8s-1.";
-
-/// What is lacking here for a scenario with these tags.
-fn lacking(tags: &BTreeSet<String>, stage: &Stage, options: &Options) -> Option<String> {
-    let root = nix::unistd::Uid::effective().is_root();
-    let is_without = |has: fn(&preflight::Existing) -> bool| !stage.existing.as_ref().is_some_and(has);
-    tags.iter().find_map(|tag| match (tag.as_str(), &stage.existing) {
-        ("kubectl", _) => stage.kubectl.as_ref().err().map(|why| (*why).to_owned()),
-        ("root", _) if !root => Some("only root may do this".to_owned()),
-        ("linux", _) if !cfg!(target_os = "linux") => Some("only Linux has what it needs".to_owned()),
-        ("cut-off", None) => super::cut::lacking(),
-        ("docker", None) => super::beside::lacking(),
-        ("nodes", existing) => super::nodes::lacking(existing.as_ref()),
-        ("local-volumes", Some(existing)) => super::nodes::lacking(Some(existing)),
-        ("process", _) if stage.door == Door::Plan => Some("it is about the program as a process".to_owned()),
-        ("cluster", Some(_)) => Some("it needs a cluster of its own".to_owned()),
-        ("disruptive", Some(_)) if !options.disruptive => {
-            Some("it disturbs others on the cluster: --disruptive runs it".to_owned())
-        }
-        ("needs-audit", Some(_)) => Some("only an embedded cluster shows which requests were made".to_owned()),
-        ("embedded-only", Some(_)) => Some("it needs the embedded cluster and its host".to_owned()),
-        ("builtin", Some(existing)) if existing.stack != "builtin" => {
-            Some("it is about what only the builtin stack has".to_owned())
-        }
-        ("deployments", _) if is_without(|existing| existing.has_deployments) => {
-            Some("it needs a cluster that runs Deployments".to_owned())
-        }
-        ("fixed-volumes", _) if is_without(|existing| existing.has_fixed_volumes) => {
-            Some("it needs a cluster whose volumes cannot grow".to_owned())
-        }
-        ("several-nodes", _) if is_without(|existing| existing.has_several_nodes) => {
-            Some("it needs a cluster of which several nodes take pods".to_owned())
-        }
-        (tag, Some(existing)) if tag.starts_with(SINCE) => {
-            let wanted = tag.strip_prefix(SINCE).and_then(|minor| minor.parse::<u32>().ok());
-            let is_older = wanted.is_some_and(|wanted| is_before(&existing.version, wanted));
-            is_older.then(|| format!("it needs Kubernetes {}", tag.trim_start_matches("k8s-")))
-        }
-        (tag, Some(existing)) => {
-            let capability = tag.strip_prefix("needs-")?;
-            let there = existing.capabilities.contains(capability);
-            (!there).then(|| format!("the stack of this cluster has no {capability}"))
-        }
-        _ => None,
-    })
-}
-
 /// Looks at what is there and keeps the evidence of a failure, then takes back what the scenario made. What would not go
 /// fails the scenario, too, and so do a command that told a password and a panic; unwinding is how a hook tells the
 /// runner.
@@ -579,96 +518,8 @@ async fn lost(stage: &Stage) {
     }
 }
 
-/// What the shared cluster has outside the namespaces of scenarios that it did not have before the first of them, and
-/// what is in its store. Other people's clusters change by themselves: there only what names a namespace of this run
-/// counts, such as the volume of a claim that was in it, or a ConfigMap in `default` that was made for it.
-async fn left_on_cluster(stage: &Stage) -> Vec<String> {
-    let Some(SharedCluster { onlooker, before, .. }) = stage.shared_if_there() else { return Vec::new() };
-    let marks = if stage.existing.is_some() { stage.namespaces_begin() } else { String::new() };
-    let own: Vec<String> = stage.namespaces_left().iter().map(|name| format!("namespace {name}")).collect();
-    let begun = Instant::now();
-    let settled = observe::until_cleared("nothing being left", DELETING_VOLUMES, || async {
-        let mut now = observe::outside(onlooker, &marks).await;
-        if stage.existing.is_none() {
-            now.extend(left_in_store(stage).await);
-            now.extend(left_in_gone_namespaces(stage, onlooker).await);
-        }
-        let left: Vec<String> = now.into_iter().filter(|it| !before.contains(it) && !own.contains(it)).collect();
-        let is_over = is_settled(&left, begun.elapsed(), Stage::ample_patience(SETTLING));
-        Ok(if is_over { Look::Yes(left) } else { Look::NotYet(left.join("\n")) })
-    });
-    match settled.await {
-        Ok(left) => left,
-        Err(Failure::Deadline { last, .. }) => last.lines().map(str::to_owned).collect(),
-        Err(other) => vec![other.to_string()],
-    }
-}
-
-/// Whether what is left after so long will not go any more, where everything else than volumes is `settling` for so
-/// long. Volumes go some time after the claims of the last namespace.
-fn is_settled(left: &[String], waited: Duration, settling: Duration) -> bool {
-    left.is_empty() || (waited >= settling && !left.iter().any(|it| it.starts_with("persistentvolume ")))
-}
-
-/// What scenarios have left where it can't be any more, and which.
-async fn left_in_gone_namespaces(stage: &Stage, onlooker: &Client) -> Vec<String> {
-    let left = match observe::in_gone_namespaces(onlooker, &stage.namespaces_begin()).await {
-        Ok(left) => left,
-        Err(failure) => return vec![format!("nobody knows what, without a namespace: {failure}").replace('\n', " ")],
-    };
-    let named = left.into_iter().map(|(namespace, object)| match stage.maker(&namespace) {
-        Some(scenario) => format!("{object}, of {scenario}"),
-        None => object,
-    });
-    named.collect()
-}
-
-/// Everything in the store of a cluster that only this run uses.
-async fn left_in_store(stage: &Stage) -> Vec<String> {
-    let look = async { stage.store().await?.list_all().await.map_err(observe::refused) };
-    match look.await {
-        Ok(left) => left.into_iter().map(|entry| format!("{} in the store", entry.key)).collect(),
-        Err(failure) => vec![format!("nobody knows what, in the store: {failure}").replace('\n', " ")],
-    }
-}
-
-/// Deletes what scenarios that were interrupted have left and the shared cluster, and looks for what the run has left.
-async fn close(stage: &Stage, before: &Inventory, verdict: Verdict) -> Vec<String> {
-    let mut leaks = Vec::new();
-    // It goes on beside a scenario that was cut off.
-    if tokio::time::timeout(MENDING, stage.nodes_mended()).await.is_err() {
-        leaks.push(format!("what was done to nodes: it was not undone within {} s", MENDING.as_secs()));
-    }
-    leaks.extend(stage.left());
-    match (&stage.existing, verdict) {
-        (None, _) => {}
-        (Some(_), Verdict::ClusterLost) => {
-            leaks.extend(
-                stage.namespaces_left().into_iter().map(|name| format!("namespace {name} of the lost cluster")),
-            );
-        }
-        (Some(_), _) => {
-            leaks.extend(teardown::delete_namespaces(stage.namespaces_left()).await);
-            // Of a run that came to its end this is known. Of one that was cut off nothing else tells it.
-            if verdict != Verdict::Passed {
-                leaks.extend(left_on_cluster(stage).await);
-            }
-        }
-    }
-    leaks.extend(directory::clear(&stage.directory).await);
-    // An existing cluster may be of this machine, and come and go on it.
-    if stage.existing.is_none() {
-        leaks.extend(Inventory::take(&stage.directory).leaked_since(before, &stage.directory));
-    }
-    leaks
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::LazyLock;
-
-    use regex::Regex;
-
     use super::*;
     use crate::conformance::catalogue::Filter;
 
@@ -687,122 +538,6 @@ mod tests {
         assert!(catalogue.problems.is_empty(), "{}", catalogue.problems.join("\n"));
     }
 
-    /// What scenarios are about and how important they are, then what they need where they run.
-    const TAGS: [&str; 4] = [
-        "smoke core full chaos",
-        "backup binding disorder extension failover ha maintenance namespace negative restore sql stack store",
-        "builtin cluster cut-off deployments disruptive docker embedded-only fixed-volumes kubectl linux needs-audit",
-        "local-volumes nodes process root serial several-nodes",
-    ];
-
-    /// A misspelt `@needs-…` skips a scenario for good, and any other that is misspelt lets it run where it can't.
-    #[test]
-    fn every_tag_is_known() {
-        use crate::steps::capability::Capability::{BackupObjects, Failover, ReplicationLag, RestoreInto};
-        let capabilities =
-            [BackupObjects, Failover, ReplicationLag, RestoreInto].map(|it| format!("needs-{}", it.word()));
-        for entry in &catalogue().entries {
-            for tag in &entry.tags {
-                let is_version = tag.strip_prefix(SINCE).is_some_and(|minor| minor.parse::<u32>().is_ok());
-                let is_named = TAGS.iter().flat_map(|tags| tags.split(' ')).any(|known| known == tag);
-                let is_known = is_named || is_version || capabilities.contains(tag) || tag.starts_with("quarantine-");
-                assert!(is_known, "{} is @{tag}", entry.id);
-            }
-        }
-    }
-
-    /// What a step needs where it runs, by the tag that says so: how its sentence begins, and what is in it.
-    const NEEDING: [(&str, &str, &str); 37] = [
-        ("cluster", "a cluster of its own", ""),
-        ("kubectl", "", "`kubectl "),
-        // These run it and do not show its line.
-        ("kubectl", "the object:", ""),
-        ("kubectl", "I apply the object:", ""),
-        ("kubectl", "a port-forward to ", ""),
-        ("kubectl", "kubectl reads every manifest", ""),
-        ("kubectl", "the cluster would take every manifest", ""),
-        ("needs-failover", "", "`a9s pg failover "),
-        ("needs-failover", "I fail ", " over"),
-        ("needs-restore-into", "I run `a9s create pg restore ", " --to "),
-        ("needs-restore-into", "I create a restore ", " into a new instance "),
-        ("needs-backup-objects", "the store has ", ""),
-        ("needs-backup-objects", "the store soon has ", ""),
-        ("needs-backup-objects", "no object of the backup ", ""),
-        ("needs-backup-objects", "a byte of the backup ", ""),
-        ("needs-backup-objects", "an object of the backup ", ""),
-        ("needs-backup-objects", "the backup ", " in the store is "),
-        ("needs-backup-objects", "the backup ", " has begun to upload"),
-        ("needs-backup-objects", "the manifest of the backup ", " in the store is "),
-        ("needs-backup-objects", "somebody writes another time into the manifest ", ""),
-        ("builtin", "the Lease of ", ""),
-        ("builtin", "", "synchronous_standby_names"),
-        ("builtin", "", "configmap a8s-stack"),
-        ("builtin", "somebody puts a Secret with the username ", ""),
-        // The words are the builtin operators' own.
-        ("builtin", "the status of ", " soon says "),
-        ("builtin", "the instance ", " soon tells the error "),
-        ("builtin", "the service binding ", " soon tells the error "),
-        ("builtin", "the restore ", " has begun"),
-        ("builtin", "the namespace has exactly these objects:", ""),
-        ("disruptive", "", "`kubectl drain "),
-        ("disruptive", "", "`kubectl taint "),
-        ("disruptive", "", "`kubectl scale deployment "),
-        ("disruptive", "the nodes that take pods are ", ""),
-        ("disruptive", "the node of the primary of ", " is drained"),
-        ("disruptive", "the nodes have lost ", ""),
-        ("disruptive", "the disks of the nodes are ", ""),
-        ("local-volumes", "the volume of the member ", " is emptied"),
-    ];
-
-    /// Whether a backup of one instance is restored into another, as far as the steps tell.
-    fn restores_into_another(entry: &Entry) -> bool {
-        static MADE: LazyLock<Regex> = LazyLock::new(|| {
-            let words = r#"^(?:a|I create a|somebody orders a) backup "([^"]+)" of (?:the "[^"]+" )?"([^"]+)""#;
-            Regex::new(words).unwrap()
-        });
-        static RESTORED: LazyLock<Regex> = LazyLock::new(|| {
-            let words = r#"^I create a restore "[^"]+" of the backup "([^"]+)" into "([^"]+)""#;
-            Regex::new(words).unwrap()
-        });
-        let mut instances = HashMap::new();
-        entry.steps().any(|step| {
-            if let Some(made) = MADE.captures(&step.value) {
-                instances.insert(made[1].to_owned(), made[2].to_owned());
-            }
-            let restored = RESTORED.captures(&step.value);
-            restored.is_some_and(|it| instances.get(&it[1]).is_some_and(|instance| *instance != it[2]))
-        })
-    }
-
-    /// The steps of features that a scenario has in its texts, for a run of the suite that it makes.
-    fn in_texts(entry: &Entry) -> impl Iterator<Item = &str> {
-        let lines = entry.steps().filter_map(|step| step.docstring.as_deref()).flat_map(str::lines);
-        lines.filter_map(|line| {
-            let (keyword, step) = line.trim_start().split_once(' ')?;
-            ["Given", "When", "Then", "And", "But"].contains(&keyword).then_some(step)
-        })
-    }
-
-    /// Where a scenario runs only on a cluster of the run's own, which is an embedded one, the stack is the builtin one.
-    #[test]
-    fn what_a_scenario_needs_is_in_its_tags() {
-        for entry in &catalogue().entries {
-            let is_embedded = ["cluster", "embedded-only", "needs-audit"].iter().any(|tag| entry.tags.contains(*tag));
-            let is_of_stack = |tag: &str| tag == "builtin" || tag.starts_with("needs-");
-            let is_said = |tag: &str| entry.tags.contains(tag) || (is_embedded && is_of_stack(tag));
-            for (tag, begin, within) in NEEDING {
-                let own = entry.steps().map(|step| step.value.as_str());
-                // There, who needs a cluster of its own is skipped where it has none.
-                let others = in_texts(entry).filter(|_| tag != "cluster");
-                let needs = own.chain(others).find(|step| step.starts_with(begin) && step.contains(within));
-                let step = needs.unwrap_or_default();
-                assert!(needs.is_none() || is_said(tag), "{} is not @{tag}: {step}", entry.id);
-            }
-            let tag = "needs-restore-into";
-            assert!(!restores_into_another(entry) || is_said(tag), "{} is not @{tag}", entry.id);
-        }
-    }
-
     #[test]
     fn there_are_as_many_scenarios_as_when_they_last_landed() {
         let catalogue = catalogue();
@@ -811,22 +546,6 @@ mod tests {
         assert!(miscounted(&fewer).unwrap().starts_with("there are 0 scenarios, fewer than"));
         let more = Catalogue { recorded: Some(1), ..self::catalogue() };
         assert!(miscounted(&more).unwrap().contains(" scenarios, more than the 1 of"));
-    }
-
-    #[test]
-    fn volumes_have_more_time_to_go_than_what_nobody_takes_away() {
-        let left = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
-        let (claim, volume) = ("persistentvolumeclaim default/data", "persistentvolume pvc-1");
-        for (left, waited, settling, is_over) in [
-            (left(&[]), Duration::ZERO, SETTLING, true),
-            (left(&[claim]), SETTLING / 2, SETTLING, false),
-            (left(&[claim]), SETTLING, SETTLING, true),
-            // A run with more patience.
-            (left(&[claim]), SETTLING, SETTLING * 3, false),
-            (left(&[claim, volume]), SETTLING * 2, SETTLING, false),
-        ] {
-            assert_eq!(is_settled(&left, waited, settling), is_over, "{left:?} after {waited:?}");
-        }
     }
 
     #[test]
