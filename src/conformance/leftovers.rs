@@ -9,7 +9,7 @@ use super::inventory::Inventory;
 use super::observe::{self, Look};
 use super::results::Verdict;
 use super::stage::{SharedCluster, Stage};
-use super::{directory, teardown};
+use super::{directory, outside, teardown};
 
 /// How long the cluster may take to clear away what belonged to the last namespace.
 const SETTLING: Duration = Duration::from_secs(5);
@@ -29,7 +29,7 @@ pub(super) async fn on_cluster(stage: &Stage) -> Vec<String> {
     let own: Vec<String> = stage.namespaces_left().iter().map(|name| format!("namespace {name}")).collect();
     let begun = Instant::now();
     let settled = observe::until_cleared("nothing being left", DELETING_VOLUMES, || async {
-        let mut now = observe::outside(onlooker, &marks).await;
+        let mut now = outside::all(onlooker, &marks).await;
         if stage.existing.is_none() {
             now.extend(in_store(stage).await);
             now.extend(in_gone_namespaces(stage, onlooker).await);
@@ -53,7 +53,7 @@ fn is_settled(left: &[String], waited: Duration, settling: Duration) -> bool {
 
 /// What scenarios have left where it can't be any more, and which.
 async fn in_gone_namespaces(stage: &Stage, onlooker: &Client) -> Vec<String> {
-    let left = match observe::in_gone_namespaces(onlooker, &stage.namespaces_begin()).await {
+    let left = match outside::in_gone_namespaces(onlooker, &stage.namespaces_begin()).await {
         Ok(left) => left,
         Err(failure) => return vec![format!("nobody knows what, without a namespace: {failure}").replace('\n', " ")],
     };

@@ -27,6 +27,7 @@ pub mod normalise;
 pub mod observations;
 pub mod observe;
 pub mod options;
+mod outside;
 pub mod preflight;
 pub mod recorder;
 pub mod reports;

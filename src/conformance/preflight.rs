@@ -14,7 +14,7 @@ use kube::config::Kubeconfig;
 use kube::{Api, Client, ResourceExt};
 
 use super::world::RUN_LABEL;
-use super::{command, observe};
+use super::{command, observe, outside};
 use crate::finding::{Class, Finding, Id};
 use crate::kubernetes::{DOES_IT_RUN, Error, Target, within};
 use crate::proxy;
@@ -167,7 +167,7 @@ async fn look(target: &Target, tags: &BTreeSet<String>) -> Result<Existing, Find
     let apps = apps.map_err(|error| Error::request("ask for the kinds of apps/v1", error))?;
     let classes = classes(&client).await;
     let class = classes.as_deref().and_then(default_class);
-    let retains = |class: &&StorageClass| class.reclaim_policy.as_deref() == Some(observe::RETAIN);
+    let retains = |class: &&StorageClass| class.reclaim_policy.as_deref() == Some(outside::RETAIN);
     // Scenarios do not have the caller's environment.
     let proxy = connection.server.parse::<http::Uri>().ok().and_then(|server| proxy::of(&server));
     Ok(Existing {
@@ -233,7 +233,7 @@ async fn permissions(client: &Client, context: &str, needed: BTreeSet<Row>) -> R
 
 /// Who may not look for what is left does without.
 async fn unseen(client: &Client) -> Result<Vec<String>, Finding> {
-    let listed = observe::outside_resources().map(|(group, resource)| ("list", group, resource, "")).collect();
+    let listed = outside::resources().map(|(group, resource)| ("list", group, resource, "")).collect();
     let missing = missing(client, listed).await?.into_iter();
     Ok(missing.map(|(_, group, resource, _)| name(group, resource, "")).collect())
 }
@@ -248,7 +248,7 @@ fn name(group: &str, resource: &str, subresource: &str) -> String {
 /// Which of these permissions the user of the context does not have.
 async fn missing(client: &Client, rows: BTreeSet<Row>) -> Result<Vec<Row>, Finding> {
     let answers: Vec<_> = rows.iter().map(|row| may(client, *row)).collect();
-    let answers: Vec<bool> = stream::iter(answers).buffered(observe::AT_ONCE).try_collect().await?;
+    let answers: Vec<bool> = stream::iter(answers).buffered(outside::AT_ONCE).try_collect().await?;
     Ok(rows.into_iter().zip(answers).filter(|(_, may)| !may).map(|(row, _)| row).collect())
 }
 

@@ -19,6 +19,7 @@ use super::command::{self, Surroundings};
 use super::directory;
 use super::failure::Failure;
 use super::observe;
+use super::outside;
 use super::preflight::Existing;
 use super::recorder::Key;
 use super::secrets::Secrets;
@@ -355,7 +356,7 @@ impl Stage {
                 let outcome = command::a9s(&surroundings, &["create", "cluster", "a8s", "--yes"]).await?;
                 outcome.require_success()?;
                 let onlooker = observe::client(&surroundings).await?;
-                let before = observe::outside(&onlooker, "").await;
+                let before = outside::all(&onlooker, "").await;
                 Ok(SharedCluster { surroundings, onlooker, before })
             })
             .await
