@@ -18,7 +18,7 @@ use async_trait::async_trait;
 use serde::Serialize;
 
 use crate::finding::{Finding, Id};
-use crate::kubernetes::{Error, Target, said, within};
+use crate::kubernetes::{Connection, Error, Target, said, within};
 use crate::step::Context;
 
 /// How long one look at `/readyz` may take.
@@ -274,25 +274,31 @@ fn choice(provider: Name) -> String {
 /// The certificate in it is over: no time helps there.
 async fn wait_until_ready(kubeconfig: PathBuf) -> Result<(), Finding> {
     let target = Target { kubeconfig: Some(kubeconfig), context: None };
-    while ready(&target).await.is_err() {
-        if let Err(error @ Error::Expired { .. }) = target.connect().await {
-            return Err(error.into());
+    loop {
+        match target.connect().await {
+            Ok(connection) if answers(&connection).await.is_ok() => return Ok(()),
+            Err(error @ Error::Expired { .. }) => return Err(error.into()),
+            _ => tokio::time::sleep(POLL).await,
         }
-        tokio::time::sleep(POLL).await;
     }
-    Ok(())
 }
 
-/// Whether an API server answers `/readyz` with "ok", and its URL; what it says otherwise.
+/// Whether the API server of a kubeconfig is ready, and its URL; what there is to say otherwise.
 async fn ready(target: &Target) -> Result<String, String> {
     let connection = target.connect().await.map_err(|error| match error {
         // No time helps there.
         Error::Expired { .. } => error.to_string(),
         _ => "it is starting".to_owned(),
     })?;
+    answers(&connection).await?;
+    Ok(connection.server)
+}
+
+/// Whether an API server answers `/readyz` with "ok"; what it says otherwise.
+async fn answers(connection: &Connection) -> Result<(), String> {
     let request = http::Request::get("/readyz").body(Vec::new()).map_err(|error| error.to_string())?;
     match within(LOOK, connection.client.request_text(request)).await {
-        Ok(Ok(_)) => Ok(connection.server),
+        Ok(Ok(_)) => Ok(()),
         Ok(Err(kube::Error::Api(status))) => {
             // One line for each check; of those that are well, too.
             let check = status.message.lines().find_map(|line| line.strip_prefix("[-]")).map(str::to_owned);
