@@ -24,7 +24,7 @@ pub const LISTING: [&str; 3] = ["images", "--format", "{{.Repository}}:{{.Tag}}"
 pub fn options(listed: &str) -> Result<manifests::Options, Finding> {
     let images = majors(listed);
     let operators = operators();
-    if images.is_empty() || !listed.lines().any(|line| line.trim() == operators) {
+    if images.is_empty() || !is_listed(listed, &operators) {
         let cause = format!("the images of the builtin stack are not there: {operators} and a9s/postgresql");
         return Err(Finding::new(Id::NoImages, cause)
             .advise("Build them with ci/images.")
@@ -35,9 +35,12 @@ pub fn options(listed: &str) -> Result<manifests::Options, Finding> {
 
 /// The stack's images among those that docker has listed.
 pub fn images(listed: &str) -> Vec<String> {
-    let programs =
-        [operators(), VERSIONED.to_owned()].into_iter().filter(|image| listed.lines().any(|it| it.trim() == image));
+    let programs = [operators(), VERSIONED.to_owned()].into_iter().filter(|image| is_listed(listed, image));
     programs.chain(majors(listed).into_values()).collect()
+}
+
+fn is_listed(listed: &str, image: &str) -> bool {
+    listed.lines().any(|line| line.trim() == image)
 }
 
 /// PostgreSQL majors with an image.
