@@ -22,7 +22,6 @@ use crate::step::Context;
 const STOPPED: &str = "Stopped";
 /// The oldest minikube that knows all the flags.
 const OLDEST: (u32, u32, u32) = (1, 30, 0);
-const NODES: u16 = 3;
 const MEMORY: &str = "4gb";
 /// Within this time of its mark, the making of a cluster has its first machine: much may have to be fetched before.
 const LONGEST: Duration = Duration::from_secs(3600);
@@ -158,7 +157,7 @@ impl Minikube {
         self.memory.prepare(cluster)?;
         let half_made = self.half_made(cluster).await;
         let is_ours = half_made.is_some() || self.is_marked(cluster).await;
-        let wanted = half_made.or(there).unwrap_or_else(|| usize::from(self.options.nodes.unwrap_or(NODES)));
+        let wanted = half_made.or(there).unwrap_or_else(|| usize::from(self.options.wanted_nodes()));
         let nodes = wanted.to_string();
         let memory = self.options.memory.as_deref().unwrap_or(MEMORY);
         let mut arguments = vec!["start", "--profile", cluster.as_str()];
@@ -296,7 +295,7 @@ impl Provider for Minikube {
                 Err(_) => return Ok(()),
             },
         };
-        docker::precheck(&self.docker, &engine, self.options.nodes.unwrap_or(NODES), context).await
+        docker::precheck(&self.docker, &engine, self.options.wanted_nodes(), context).await
     }
 
     async fn made(&self, cluster: &ClusterName) -> Result<bool, Finding> {
@@ -311,7 +310,7 @@ impl Provider for Minikube {
                 self.memory.forget(cluster, name);
             }
             // What is cut off from here on is ours, and gone on with.
-            self.memory.note(cluster, MAKING, &self.options.nodes.unwrap_or(NODES).to_string())?;
+            self.memory.note(cluster, MAKING, &self.options.wanted_nodes().to_string())?;
         }
         // `minikube start` goes on with what was made half, and starts what is stopped.
         self.up(cluster, profile.and_then(|profile| profile.nodes), context).await

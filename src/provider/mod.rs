@@ -25,6 +25,8 @@ use crate::step::Context;
 const LOOK: Duration = Duration::from_secs(2);
 /// Between two looks at a cluster that is becoming ready.
 const POLL: Duration = Duration::from_millis(500);
+/// Nodes when nothing is said, as the Go tool has it.
+const NODES: u16 = 3;
 
 /// The name of a provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
@@ -236,6 +238,13 @@ pub struct Options {
     pub stack_images: bool,
     /// What else its clusters should have. kind only.
     pub kind_config: Option<kind::Configuration>,
+}
+
+impl Options {
+    /// How many nodes a cluster gets where it can have several.
+    fn wanted_nodes(&self) -> u16 {
+        self.nodes.unwrap_or(NODES)
+    }
 }
 
 /// The provider of a name.

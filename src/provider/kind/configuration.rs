@@ -8,9 +8,6 @@ use serde_json::{Value, json};
 use crate::finding::{Finding, Id};
 use crate::yaml;
 
-/// Nodes when nothing is said, as the Go tool has it.
-pub const NODES: u16 = 3;
-
 /// Has kubelets tell at once that their node is ready, and not with their next look ten seconds later; what has not changed they
 /// tell as seldom as ever (kubernetes.io "Nodes", heartbeats).
 const KUBELET: &str = "apiVersion: kubelet.config.k8s.io/v1beta1\nkind: KubeletConfiguration\n\

@@ -23,8 +23,6 @@ use serde_json::Value;
 
 pub use configuration::Configuration;
 
-use configuration::NODES;
-
 use super::docker::{self, docker};
 use super::memory::{INTRODUCED, KUBECONFIG, MADE, MAKING, Memory};
 use super::tool::{self, Tool};
@@ -100,7 +98,7 @@ impl Kind {
 
     /// What clusters are made with.
     fn configuration(&self) -> Configuration {
-        Configuration::of_cluster(self.options.kind_config.as_ref(), self.options.nodes.unwrap_or(NODES))
+        Configuration::of_cluster(self.options.kind_config.as_ref(), self.options.wanted_nodes())
     }
 
     async fn containers(&self, cluster: &ClusterName) -> Result<Vec<Container>, Finding> {
