@@ -86,7 +86,7 @@ fn of_name(name: &str) -> WatchParams {
 /// that look. An empty one is the present.
 ///
 /// # Errors
-/// The cluster refuses to be watched.
+/// The cluster refuses to be watched, or there are no credentials any more.
 pub async fn since<K>(api: Api<K>, name: &str, what: &str, version: &str, is_so: impl Condition<K>) -> Result<(), Error>
 where
     K: Resource + Clone + Debug + Send + DeserializeOwned + 'static,
@@ -106,7 +106,7 @@ where
 /// Waits until an object is as wanted; `what` is an infinitive. It ends no sooner: whoever calls has a deadline.
 ///
 /// # Errors
-/// The cluster refuses to be watched.
+/// The cluster refuses to be watched, or there are no credentials any more.
 pub async fn until<K>(api: Api<K>, name: &str, what: &str, is_so: impl Condition<K>) -> Result<(), Error>
 where
     K: Resource + Clone + Debug + Send + DeserializeOwned + 'static,

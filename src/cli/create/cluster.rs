@@ -82,6 +82,7 @@ impl CreateCluster {
             nodes: arguments.cluster_nr_of_nodes,
             memory: arguments.cluster_memory.clone(),
             node_image: arguments.node_image.clone(),
+            // Only kind heeds it, and which provider is meant is not known yet.
             stack_images: arguments.stack.which.name(Some(Name::Kind)) == StackName::Builtin,
         };
         let provider = session.provider(&self.provider, options)?;
@@ -123,8 +124,9 @@ impl CreateCluster {
             }
             summary(session, &cluster, stack, choice.store().is_minio());
             session.console.document(&json!({
-                "stack": stack, "provider": provider.name(), "cluster": self.cluster_name, "context": provider.context(&self.cluster_name),
-                "kubeconfig": kubeconfig, "workingDir": directory.0, "changed": outcome.changed(), "steps": outcome.steps,
+                "stack": stack, "provider": provider.name(), "cluster": self.cluster_name,
+                "context": provider.context(&self.cluster_name), "kubeconfig": kubeconfig, "workingDir": directory.0,
+                "changed": outcome.changed(), "steps": outcome.steps,
             }));
         }
         Ok(())

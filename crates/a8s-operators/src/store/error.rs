@@ -187,8 +187,8 @@ fn element<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     rest.split_once(&format!("</{name}>")).map(|(inner, _)| inner)
 }
 
-/// Message and code of an object that was not deleted together with others, in the library's words. The answer as a
-/// whole has succeeded then.
+/// Message and code of an object that was not deleted together with others, in the library's words (object_store
+/// `src/aws/client.rs`, `Error::DeleteFailed`). The answer as a whole has succeeded then.
 fn of_one(text: &str) -> Option<(&str, &str)> {
     let (_, rest) = text.split_once("DeleteObjects request failed for key ")?;
     let (said, code) = rest.rsplit_once(" (code: ")?;
