@@ -215,9 +215,9 @@ fn list(instance: &PartialObjectMeta<Postgresql>, logins: &Logins) -> Secret {
 mod tests {
     use super::super::secret::tests::binding;
     use super::*;
-    use http::{Request, Response};
-    use kube::client::Body;
-    use std::convert::Infallible;
+    use crate::controller::tests::answered_by;
+    use http::request::Parts;
+    use serde_json::Value;
     use std::sync::atomic::{AtomicBool, Ordering};
 
     #[test]
@@ -254,12 +254,11 @@ mod tests {
 
     /// What an API server answers that has a binding and its Secret, and perhaps its instance. Notes whether something
     /// is made.
-    fn answer(has_instance: bool, is_made: &AtomicBool, request: &Request<Body>) -> Response<Body> {
+    fn answer(has_instance: bool, is_made: &AtomicBool, head: &Parts) -> (u16, Value) {
         let binding = binding();
-        let list =
-            |item: serde_json::Value| json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": [item]});
-        let name = request.uri().path().rsplit('/').next().unwrap_or_default();
-        let (code, body) = match (request.method().as_str(), name) {
+        let list = |item: Value| json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": [item]});
+        let name = head.uri.path().rsplit('/').next().unwrap_or_default();
+        match (head.method.as_str(), name) {
             ("POST", _) => {
                 is_made.store(true, Ordering::Relaxed);
                 (201, json!({"metadata": {}}))
@@ -268,9 +267,7 @@ mod tests {
             (_, "secrets") => (200, list(json!(secret::new(&binding, "i-1")))),
             (_, "solo") if has_instance => (200, json!(instance())),
             _ => (404, json!({"status": "Failure", "reason": "NotFound", "code": 404, "details": {"name": name}})),
-        };
-        let body = Body::from(body.to_string().into_bytes());
-        Response::builder().status(code).body(body).expect("a response")
+        }
     }
 
     #[tokio::test]
@@ -278,13 +275,10 @@ mod tests {
         for has_instance in [true, false] {
             let is_made = Arc::new(AtomicBool::new(false));
             let noted = is_made.clone();
-            let service = tower::service_fn(move |request: Request<Body>| {
-                let answer = answer(has_instance, &noted, &request);
-                async move { Ok::<_, Infallible>(answer) }
-            });
+            let client = answered_by(move |head, _| answer(has_instance, &noted, head));
             let mut cached = instance();
             cached.metadata.namespace = Some("data".into());
-            reconcile(Arc::new(cached), Arc::new(kube::Client::new(service, "data"))).await.expect("answered");
+            reconcile(Arc::new(cached), Arc::new(client)).await.expect("answered");
             assert_eq!(is_made.load(Ordering::Relaxed), has_instance);
         }
     }
