@@ -188,7 +188,7 @@ Feature: SQL in an instance
       | a9s pg apply -i nobody --sql 'SELECT 1' --yes              | 3    | a9s list pg instance -A lists those there are.                                              |
 
   @full @negative @linux
-  Scenario: Less than its size says
+  Scenario: A file in which there is less than its size says cannot be applied
     Then these commands fail:
       | command                                                                        | code | standard error says                    |
       | a9s pg apply -i solo --file /sys/devices/system/cpu/online --timeout 20s --yes | 3    | there is less in it than its size says |
