@@ -16,33 +16,17 @@ Feature: Again, and cut off
   Scenario: What only looks sends no changing request
     Given a cluster with the a8s stack
     And an instance "solo"
-    When I run `a9s pg apply -i solo --sql 'SELECT 1' --yes`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s pg check -i solo --sql 'SELECT 1' --is 1`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s pg status solo`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s pg logs solo`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s list pg instance`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s describe pg instance solo`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s cluster list`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s cluster status`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s version`
-    Then the command succeeds
-    And the program has sent no changing request
+    Then these commands send no changing request:
+      | command                                      |
+      | a9s pg apply -i solo --sql 'SELECT 1' --yes  |
+      | a9s pg check -i solo --sql 'SELECT 1' --is 1 |
+      | a9s pg status solo                           |
+      | a9s pg logs solo                             |
+      | a9s list pg instance                         |
+      | a9s describe pg instance solo                |
+      | a9s cluster list                             |
+      | a9s cluster status                           |
+      | a9s version                                  |
     And "solo" answers "SELECT 1" with "1"
 
   @cluster @embedded-only

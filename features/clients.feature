@@ -300,33 +300,17 @@ Feature: Looking at what is there
     Given an instance "solo"
     And a backup "nightly" of "solo"
     And service bindings "app" to "solo"
-    When I run `a9s create pg backup --name later -i solo --dry-run`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s create pg instance --name solo --replicas 3 --dry-run`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s create pg restore --to other -b nightly --dry-run`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s delete pg instance --name solo --dry-run`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s delete pg backup --name nightly --dry-run`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s delete pg servicebinding --name app --dry-run`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s pg verify nightly --dry-run`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s pg apply -i solo --sql 'CREATE TABLE made (n int)' --dry-run`
-    Then the command succeeds
-    And the program has sent no changing request
-    When I run `a9s pg kill -i solo --member 0 --dry-run`
-    Then the command succeeds
-    And the program has sent no changing request
+    Then these commands send no changing request:
+      | command                                                          |
+      | a9s create pg backup --name later -i solo --dry-run              |
+      | a9s create pg instance --name solo --replicas 3 --dry-run        |
+      | a9s create pg restore --to other -b nightly --dry-run            |
+      | a9s delete pg instance --name solo --dry-run                     |
+      | a9s delete pg backup --name nightly --dry-run                    |
+      | a9s delete pg servicebinding --name app --dry-run                |
+      | a9s pg verify nightly --dry-run                                  |
+      | a9s pg apply -i solo --sql 'CREATE TABLE made (n int)' --dry-run |
+      | a9s pg kill -i solo --member 0 --dry-run                         |
     And the instance "solo" is ready
     And the backup "nightly" is complete
     And "solo" answers "SELECT to_regclass('made') IS NULL" with "t"

@@ -333,12 +333,14 @@ mod tests {
         let instance = regex::Regex::new(r#"instance "([^"]+)" with `"#).unwrap();
         for step in steps {
             let text = instance.replace(&step.value, "`a9s create pg instance --name $1 ");
-            let Some((_, rest)) = text.split_once("`a9s ") else { continue };
-            let line = rest.split_once('`').map_or(rest, |(line, _)| line);
-            let line = line.replace("{namespace}", "e2e").replace(['{', '}'], "");
-            let words = ["a9s".to_owned()].into_iter().chain(words(&line));
-            if let Ok(matches) = root.clone().try_get_matches_from(words) {
-                note(&root, "a9s", &matches, &mut used);
+            let quoted = text.split_once("`a9s ").map(|(_, rest)| rest.split_once('`').map_or(rest, |(line, _)| line));
+            let cells = step.table.iter().flat_map(|table| table.rows.iter().flatten());
+            for line in cells.filter_map(|cell| cell.strip_prefix("a9s ")).chain(quoted) {
+                let line = line.replace("{namespace}", "e2e").replace(['{', '}'], "");
+                let words = ["a9s".to_owned()].into_iter().chain(words(&line));
+                if let Ok(matches) = root.clone().try_get_matches_from(words) {
+                    note(&root, "a9s", &matches, &mut used);
+                }
             }
         }
         let mut unseen = BTreeSet::new();

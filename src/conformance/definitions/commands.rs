@@ -20,7 +20,7 @@ async fn have_run_line(world: &mut World, line: String) -> Result<(), Failure> {
 }
 
 #[when(regex = r"^I run `(.+)`$")]
-async fn run_line(world: &mut World, line: String) -> Result<(), Failure> {
+pub(super) async fn run_line(world: &mut World, line: String) -> Result<(), Failure> {
     let words = command::words(&world.expand(&line));
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.split_first() {

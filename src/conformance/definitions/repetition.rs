@@ -4,9 +4,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use cucumber::gherkin::Step;
 use cucumber::{then, when};
 use nix::sys::signal::{Signal, kill};
 
+use super::commands::run_line;
+use super::instance::rows;
 use super::running::{Running, Stream};
 use crate::cli::interrupt;
 use crate::conformance::command::{self, Outcome, start_a9s, start_a9s_with_nohup};
@@ -38,7 +41,20 @@ async fn twice_at_once(world: &mut World, line: String) -> Result<(), Failure> {
 #[then("the program has sent no changing request")]
 async fn no_change(world: &mut World) -> Result<(), Failure> {
     let changes = world.changes_by_last_command().await?;
-    Failure::unless(changes.is_empty(), "no changing request", changes.join("\n"))
+    let expected = format!("no changing request of `{}`", world.last()?.line);
+    Failure::unless(changes.is_empty(), expected, changes.join("\n"))
+}
+
+/// Each of them succeeds.
+#[then("these commands send no changing request:")]
+async fn no_changes(world: &mut World, step: &Step) -> Result<(), Failure> {
+    for row in rows(step) {
+        let [line] = row.as_slice() else { return Err(Failure::Missing("a command")) };
+        run_line(world, line.clone()).await?;
+        world.last()?.require_success()?;
+        no_change(world).await?;
+    }
+    Ok(())
 }
 
 #[then("the program has sent no request beside those for its objects and its watches")]
