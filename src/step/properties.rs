@@ -262,7 +262,7 @@ async fn what_takes_too_long_is_called_off_once() {
     assert_eq!((finding.advice.len(), times.load(Ordering::SeqCst)), (2, 1));
 }
 
-/// A step whose cluster never answers.
+/// A step whose cluster never answers, and goes on looking for an answer.
 struct Blind;
 
 #[async_trait]
@@ -276,13 +276,29 @@ impl Step for Blind {
     async fn observe(&self) -> Result<Observation, Finding> {
         std::future::pending().await
     }
+    async fn call_off(&self) -> Option<String> {
+        Some("It was ended.".to_owned())
+    }
 }
 
 #[tokio::test]
-async fn a_dry_run_whose_look_has_no_end_ends_at_the_deadline() {
+async fn a_dry_run_whose_look_has_no_end_ends_at_the_deadline_and_calls_it_off() {
     let runner = Runner::new(Arc::new(Silent), Cancel::new(), Duration::from_millis(50));
     let mut plan = Plan::new("test");
     plan.add(Blind);
     let finding = runner.dry_run(&plan).await.unwrap_err();
     assert_eq!((finding.id, finding.cause.as_str()), (Id::Deadline, "cannot look: looking takes too long"));
+    assert_eq!(finding.advice, ["It was ended."]);
+}
+
+#[tokio::test]
+async fn a_dry_run_that_is_interrupted_calls_off_what_it_looks_at() {
+    let cancel = Cancel::new();
+    let runner = Runner::new(Arc::new(Silent), cancel.clone(), Duration::from_secs(10));
+    let mut plan = Plan::new("test");
+    plan.add(Blind);
+    let (ended, ()) = tokio::join!(runner.dry_run(&plan), async { cancel.cancel() });
+    let finding = ended.unwrap_err();
+    assert_eq!((finding.id, finding.cause.as_str()), (Id::Interrupted, "interrupted while trying to look"));
+    assert_eq!(finding.advice[0], "It was ended.");
 }

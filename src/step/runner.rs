@@ -136,12 +136,17 @@ impl Runner {
         let mut steps = Vec::new();
         for (index, planned) in plan.steps.iter().enumerate() {
             let step = &planned.step;
-            let observed = tokio::select! {
-                observed = step.observe() => observed,
-                () = self.cancel.cancelled() => return Err(interrupted([planned], true)),
+            let cut_off = tokio::select! {
+                observed = step.observe() => Ok(observed),
+                () = self.cancel.cancelled() => Err(interrupted([planned], true)),
                 () = tokio::time::sleep(self.timeout) => {
-                    return Err(Finding::new(Id::Deadline, format!("cannot {}: looking takes too long", step.title())));
+                    Err(Finding::new(Id::Deadline, format!("cannot {}: looking takes too long", step.title())))
                 }
+            };
+            let observed = match cut_off {
+                Ok(observed) => observed,
+                // A look may be a question that goes on by itself.
+                Err(finding) => return Err(called_off(step.as_ref(), finding).await),
             };
             let observation = match observed {
                 Ok(observation) => observation,
