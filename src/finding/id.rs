@@ -135,7 +135,7 @@ ids! {
     BackupConfigDamaged "backup-config-damaged" Refused "The kept configuration of the backup store is damaged."
     EmptyKey "empty-key" Usage "A key of the backup store is empty."
     NoKey "no-key" Usage "A key of the backup store is not given."
-    KeyUnreadable "key-unreadable" Missing "The file with a key of the backup store can't be read."
+    KeyUnreadable "key-unreadable" Missing "The file or variable with a key of the backup store can't be read."
     OtherPassword "other-password" Refused "The cluster encrypts with another password than the working directory has."
 
     // Instances, backups, restores and service bindings.

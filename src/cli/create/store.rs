@@ -1,5 +1,6 @@
 //! The flags that say where backups go, and where the keys of that place come from.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -138,7 +139,8 @@ impl Key<'_> {
             // Editors of Windows begin a file with a mark, and end its lines with two characters.
             return Ok(Some(content.trim_start_matches('\u{feff}').trim_end().to_owned()));
         }
-        Ok(caller::given(self.variable).and_then(|given| given.into_string().ok()))
+        let given = caller::given(self.variable).map(OsString::into_string).transpose();
+        given.map_err(|_| Finding::new(Id::KeyUnreadable, format!("the variable {} is not UTF-8", self.variable)))
     }
 
     fn ask(&self, session: &Session) -> Result<String, Finding> {
@@ -160,7 +162,25 @@ impl Key<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStringExt;
+
     use super::*;
+    use crate::caller::{Caller, instead};
+
+    #[test]
+    fn a_variable_that_is_no_text_is_not_taken_for_none() {
+        let variable = "A9S_BACKUP_STORE_SECRETKEY";
+        let key = Key { name: "backup-store-secretkey", flag: None, file: None, variable, is_secret: true };
+        let given = |value: &[u8]| {
+            let variables = vec![(variable.into(), OsString::from_vec(value.to_vec()))];
+            instead(Caller { variables, ..Caller::default() }, || key.given()).0
+        };
+        assert_eq!(given(b"k3y").unwrap().as_deref(), Some("k3y"));
+        assert_eq!(given(b"").unwrap(), None);
+        let finding = given(b"k\xff").unwrap_err();
+        let cause = "the variable A9S_BACKUP_STORE_SECRETKEY is not UTF-8";
+        assert_eq!((finding.id, finding.cause.as_str()), (Id::KeyUnreadable, cause));
+    }
 
     #[test]
     fn a_key_is_what_its_file_says_whatever_editor_has_written_it() {
