@@ -20,6 +20,8 @@ use crate::step::{Cancel, Context, Observation, Step};
 const HEAD_START: Duration = Duration::from_millis(300);
 /// Between two looks at the ledger.
 const POLL: Duration = Duration::from_millis(20);
+/// Between two looks whether there is anything to wait for.
+const LOOK: Duration = Duration::from_millis(500);
 /// How long the table may take to go where something has failed.
 const LEAVE: Duration = Duration::from_secs(5);
 /// So many lost rows are named.
@@ -71,6 +73,18 @@ impl Rows {
             }
         };
         tokio::time::timeout(LEAVE, removed).await.err().map(|_| table)
+    }
+
+    /// Ends where no row will be acknowledged any more, whoever waits for one. The gateway does not say so.
+    async fn hopeless(&self) -> Finding {
+        loop {
+            tokio::time::sleep(LOOK).await;
+            let found = async { primary::find(&self.access.client().await?, &self.namespace, &self.instance).await };
+            match found.await {
+                Err(finding) if finding.id != Id::ClusterUnreachable => return finding,
+                _ => {}
+            }
+        }
     }
 
     async fn prepare(&self, context: &Context) -> Result<Written, Finding> {
@@ -176,7 +190,11 @@ impl Step for Compared {
     async fn converge(&self, context: &Context) -> Result<(), Finding> {
         let mut there = self.0.written.lock().await;
         let Some(written) = there.as_mut() else { return Ok(()) };
-        let verdict = written.compare(context).await?;
+        let verdict = tokio::select! {
+            biased;
+            verdict = written.compare(context) => verdict?,
+            hopeless = self.0.hopeless() => return Err(hopeless),
+        };
         if verdict.lost.is_empty() {
             *self.0.verdict.lock().unwrap_or_else(PoisonError::into_inner) = Some(verdict);
             return Ok(());
@@ -189,5 +207,28 @@ impl Step for Compared {
         Err(Finding::new(Id::RowsLost, cause)
             .with("the first of them", named)
             .advise(format!("What is left is in the table {} of the database {DATABASE}.", written.ledger.table())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kubernetes::tests::target;
+    use crate::manifest::fetch::tests::{answer, server};
+
+    #[tokio::test]
+    async fn no_row_is_waited_for_where_the_cluster_says_no_and_one_is_where_it_says_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let rows = |url: &str| {
+            let access = Arc::new(Access::new(target(directory.path(), url)));
+            Rows::new(access, "shop".parse().unwrap(), "solo".parse().unwrap())
+        };
+        let status = br#"{"code": 401, "message": "Unauthorized"}"#;
+        let refusal = answer("401 Unauthorized", "content-type: application/json\r\n", status);
+        let (url, _asked) = server(vec![refusal]).await;
+        let refused = tokio::time::timeout(Duration::from_secs(20), rows(&url).hopeless()).await;
+        assert_eq!(refused.unwrap().id, Id::Unauthorized);
+        let away = tokio::time::timeout(LOOK * 3, rows("http://127.0.0.1:1").hopeless()).await;
+        assert!(away.is_err(), "it may come back");
     }
 }
