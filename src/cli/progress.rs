@@ -27,17 +27,25 @@ impl Progress {
     /// Progress for standard error as it is.
     pub fn new(verbose: bool, commands: bool) -> Self {
         let dumb = caller::variable("TERM").is_none_or(|term| term == "dumb");
-        let live = (caller::is_system() && std::io::stderr().is_terminal() && !dumb).then(|| {
-            let bar = ProgressBar::with_draw_target(None, ProgressDrawTarget::stderr());
-            bar.set_style(
-                ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or(ProgressStyle::default_spinner()),
-            );
-            bar
-        });
+        let is_live = caller::is_system() && std::io::stderr().is_terminal() && !dumb;
+        let live = is_live.then(|| bar(ProgressDrawTarget::stderr()));
         Self { live, verbose, commands, last: Mutex::new(HashMap::new()) }
     }
 
-    /// Takes the live line away, so that other output is not mixed with it.
+    /// Progress with a live line that nobody sees.
+    #[cfg(test)]
+    pub fn unseen() -> Self {
+        let live = Some(bar(ProgressDrawTarget::hidden()));
+        Self { live, verbose: false, commands: false, last: Mutex::new(HashMap::new()) }
+    }
+
+    /// Whether there is a live line at the moment.
+    #[cfg(test)]
+    pub fn is_live(&self) -> bool {
+        self.live.as_ref().is_some_and(|bar| !bar.is_finished())
+    }
+
+    /// Takes the live line away, so that other output is not mixed with it. It comes back with what is shown next.
     pub fn clear(&self) {
         if let Some(bar) = &self.live {
             bar.finish_and_clear();
@@ -113,8 +121,19 @@ impl Reporter for Progress {
     }
 }
 
+/// A live line, which is not there before something is shown.
+fn bar(target: ProgressDrawTarget) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(None, target);
+    bar.set_style(ProgressStyle::with_template("{spinner} {wide_msg}").unwrap_or(ProgressStyle::default_spinner()));
+    bar.finish_and_clear();
+    bar
+}
+
 fn show(bar: &ProgressBar, text: &str) {
     bar.set_message(printable(text));
+    if bar.is_finished() {
+        bar.reset();
+    }
     bar.tick();
 }
 
@@ -125,4 +144,21 @@ pub fn eprint_line(text: &str) {
         return drop(caller::write(format!("{text}\n").as_bytes()));
     }
     caller::write_error(format!("{text}\n"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_live_line_is_there_from_the_first_thing_that_is_shown_and_comes_back_with_the_next() {
+        let progress = Progress::unseen();
+        assert!(!progress.is_live());
+        for title in ["create the instance", "remove it"] {
+            progress.event(&Event::Started { title, difference: "it waits" });
+            assert!(progress.is_live(), "{title}");
+            progress.clear();
+            assert!(!progress.is_live(), "{title}");
+        }
+    }
 }

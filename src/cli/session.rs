@@ -192,7 +192,10 @@ impl Session {
     ) -> Result<Option<Outcome>, Finding> {
         let runner = self.runner(cancel, run.deadline.timeout, directory);
         if !run.dry_run || sabotage::sabotaged!("dry-run-is-carried-out") {
-            return runner.run(plan).await.map(Some);
+            let outcome = runner.run(plan).await;
+            // What is answered comes in its place.
+            self.progress.clear();
+            return outcome.map(Some);
         }
         let outcome = runner.dry_run(plan).await?;
         self.progress.clear();
@@ -348,6 +351,7 @@ mod tests {
 
     use super::*;
     use crate::caller::Caller;
+    use crate::cli::arguments::Deadline;
     use crate::provider::Name;
 
     #[test]
@@ -369,6 +373,19 @@ mod tests {
         assert_eq!(finding.id, Id::Usage);
         let words = "A9S_PROVIDER: The selected Kubernetes provider nimbus is not valid.";
         assert!(finding.cause.starts_with(words), "{finding:?}");
+    }
+
+    #[test]
+    fn the_live_line_of_a_plan_is_gone_before_there_is_an_answer() {
+        let global = Global { yes: false, verbose: false, show_commands: false, output: None };
+        let mut session = Session::silent(global, Cancel::new());
+        session.progress = Arc::new(Progress::unseen());
+        session.progress.event(&Event::Started { title: "create it", difference: "it is not there" });
+        assert!(session.progress.is_live());
+        let (plan, deadline) = (Plan::new("test"), Deadline { timeout: Duration::from_secs(10) });
+        let run = Run { dry_run: false, deadline };
+        session.block_on(async |cancel| session.carry_out(&plan, &run, cancel, None).await).unwrap();
+        assert!(!session.progress.is_live());
     }
 
     #[test]

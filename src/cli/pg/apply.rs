@@ -59,9 +59,8 @@ impl Apply {
             let step = Arc::new(Sql::new(query, output(session, streams, kept.clone())));
             let mut plan = Plan::new("pg apply");
             plan.push(&[], step.clone());
-            let result = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await;
-            session.progress.clear();
-            let Some(outcome) = result? else { return Ok(()) };
+            let outcome = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await?;
+            let Some(outcome) = outcome else { return Ok(()) };
             let output = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
             let pod = step.pod().unwrap_or_default();
             let console = &session.console;
@@ -83,9 +82,12 @@ impl Apply {
 
 /// What a file prints may be long: it is shown as it comes. A statement's comes after the word about its success.
 fn output(session: &Session, streams: bool, kept: Arc<Mutex<Vec<u8>>>) -> Output {
-    let console = session.console.clone();
+    let (console, progress) = (session.console.clone(), session.progress.clone());
     Box::new(move |bytes| match streams {
-        true => console.raw(bytes),
+        true => {
+            progress.clear();
+            console.raw(bytes);
+        }
         false => kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes),
     })
 }

@@ -98,6 +98,7 @@ impl Verify {
             };
             let content = read.content();
             let differences = live.map(|live| content.differences(&live.content()));
+            session.progress.clear();
             self.answer(session, &subject, &content, differences.as_deref());
             session.console.document(&json!({
                 "backup": self.backup, "namespace": namespace, "instance": subject.source,
