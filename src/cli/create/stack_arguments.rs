@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::store::BackupStore;
 use crate::cli::Session;
@@ -34,11 +34,11 @@ pub struct WhichStack {
     pub stack: Option<StackName>,
     /// Version of the released a8s manifests: a git tag, latest, or a directory; the builtin stack has none
     /// [default: as it is on the cluster, else v1.3.0]
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_hint = ValueHint::AnyPath)]
     pub deployment_version: Option<Version>,
     /// Version of cert-manager, or a file with its manifests; only the upstream stack needs it
     /// [default: as it is on the cluster, else v1.12.0]
-    #[arg(long, value_name = "VERSION")]
+    #[arg(long, value_name = "VERSION", value_hint = ValueHint::AnyPath)]
     pub cert_manager: Option<String>,
     /// YAML file that says which images are elsewhere: old name to new name; {} says none are
     /// [default: as it is on the cluster]

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use clap::{ArgAction, CommandFactory, Parser};
+use clap::builder::ValueParser;
+use clap::{ArgAction, CommandFactory, Parser, ValueHint};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -247,9 +248,9 @@ fn flag(
         (false, _) => return Err(format!("\"{name}\" is a text or a number")),
     };
     // Files are named from where the playbook is; what may be a file or something else says with a dot that it is one.
-    let is_path = text.starts_with("./")
-        || text.starts_with("../")
-        || argument.get_value_parser().type_id() == clap::builder::ValueParser::path_buf().type_id();
+    let says_so = text.starts_with("./") || text.starts_with("../");
+    let is_never_else = || argument.get_value_parser().type_id() == ValueParser::path_buf().type_id();
+    let is_path = argument.get_value_hint() == ValueHint::AnyPath && (says_so || is_never_else());
     let text = if is_path { base.join(text).display().to_string() } else { text };
     if argument.is_positional() {
         if text.starts_with('-') {
@@ -353,6 +354,12 @@ mod tests {
                 "create stack a8s --backup-store-accesskey-file=/key --deployment-version=v1.2.0 --yes",
             ]
         );
+    }
+
+    #[test]
+    fn what_is_no_file_may_begin_like_the_name_of_one() {
+        let playbook = parse("name: x\nsteps:\n- pg check: {service-instance: a, sql: b, is: ../x}\n").unwrap();
+        assert!(playbook.steps[0].words.contains(&"--is=../x".to_owned()), "{:?}", playbook.steps[0].words);
     }
 
     #[test]
