@@ -173,6 +173,7 @@ impl Kind {
         let brought = pin!(self.bring_images(cluster, context));
         let made = match select(made, brought).await {
             Either::Left((Ok(_), brought)) => {
+                context.progress("images are brought to its nodes");
                 brought.await;
                 Ok(())
             }
@@ -710,6 +711,23 @@ mod tests {
         let loaded = asked.lines().find(|line| line.starts_with("load image-archive ")).unwrap();
         assert!(loaded.ends_with(" --nodes demo-worker"), "{loaded}");
         assert!(at("load image-archive ") < at("made"), "{asked}");
+    }
+
+    #[tokio::test]
+    async fn images_that_do_not_get_to_nodes_are_what_is_waited_for_when_those_are_made() {
+        let directory = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs_err::write(directory.path().join(name), text).unwrap();
+        write("containers", "");
+        write("makes", WITH_WORKER);
+        write("kubeconfig", "");
+        write("images", &builtin::operators());
+        write("keeps-images", "");
+        let (mut kind, name) = (recorded(directory.path()), "demo".parse::<ClusterName>().unwrap());
+        kind.options = Options { nodes: Some(2), stack_images: true, ..Options::default() };
+        let step = Cluster { provider: Arc::new(kind), name, wanted: Wanted::Created };
+        let finding = alone(step, Duration::from_secs(5)).await.unwrap_err();
+        assert_eq!(finding.id, Id::Deadline);
+        assert!(finding.cause.ends_with(" s images are brought to its nodes"), "{finding}");
     }
 
     #[rstest]
