@@ -2,7 +2,7 @@
 //!
 //! Everything is read anew in each round, so one that was cut off is simply done again.
 
-use super::logins::reference;
+use super::logins::{Refusals, reference};
 use super::plan::{self, Next, Seen};
 use super::secret;
 use super::{COMPONENT, FINALIZER};
@@ -35,10 +35,11 @@ const STEPS: usize = 8;
 struct Context {
     client: kube::Client,
     clock: Clock,
+    refusals: Refusals,
 }
 
 /// Watches bindings, their Secrets and instances, and the pods that say which logins there are, until `shutdown`.
-pub async fn run(client: kube::Client, shutdown: CancellationToken) {
+pub async fn run(client: kube::Client, refusals: Refusals, shutdown: CancellationToken) {
     let controller = Controller::new(Api::<ServiceBinding>::all(client.clone()), watcher::Config::default());
     let (of_instance, of_pod) = (controller.store(), controller.store());
     let ours = watcher::Config::default().labels(&format!("{}={}", secret::LABEL.0, secret::LABEL.1));
@@ -57,7 +58,7 @@ pub async fn run(client: kube::Client, shutdown: CancellationToken) {
             bindings_of(&of_pod, pod.metadata.namespace.as_deref(), name.map(String::as_str))
         })
         .graceful_shutdown_on(shutdown.cancelled_owned());
-    let context = Arc::new(Context { client, clock: Clock::default() });
+    let context = Arc::new(Context { client, clock: Clock::default(), refusals });
     let rounds = controller.run(reconcile, retry, context);
     rounds.for_each(|_| future::ready(())).await;
 }
@@ -130,6 +131,7 @@ impl Round<'_> {
                 secret: secret.await?,
                 instance: None,
                 logins: vec![],
+                refused: None,
                 applied: None,
                 now,
             }));
@@ -152,7 +154,9 @@ impl Round<'_> {
         // A primary that died keeps its label until it is back.
         let current = report::hash(&logins);
         let applied = notes.into_iter().max_by_key(|note| *note == current);
-        Ok(Some(Seen { binding, secret, instance: found, logins, applied, now: Timestamp::now() }))
+        let uid = found.as_ref().and_then(|instance| instance.metadata.uid.as_deref());
+        let refused = uid.and_then(|uid| self.context.refusals.of(uid));
+        Ok(Some(Seen { binding, secret, instance: found, logins, refused, applied, now: Timestamp::now() }))
     }
 
     /// What the primaries of an instance say of their logins.
@@ -265,7 +269,7 @@ mod tests {
     async fn a_binding_that_the_api_server_cannot_find_yet_is_looked_at_again() {
         let binding = json!({"metadata": {"name": "app", "namespace": "shop"}, "spec": {"instance": {"name": "solo"}}});
         let binding: ServiceBinding = serde_json::from_value(binding).expect("a binding");
-        let context = Context { client: starting(), clock: Clock::default() };
+        let context = Context { client: starting(), clock: Clock::default(), refusals: Refusals::default() };
         let looked = reconcile(Arc::new(binding), Arc::new(context)).await;
         assert!(looked.is_err(), "{looked:?}");
     }
@@ -289,7 +293,7 @@ mod tests {
                 _ => absence(),
             }
         });
-        let context = Arc::new(Context { client, clock: Clock::default() });
+        let context = Arc::new(Context { client, clock: Clock::default(), refusals: Refusals::default() });
         reconcile(Arc::new(binding()), context).await.expect("a round");
         let status = json!({"implemented": false, "error": "secrets is forbidden: exceeded quota", "secret": null});
         assert_eq!(*told.lock().expect("no panic"), [status]);

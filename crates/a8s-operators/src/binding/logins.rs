@@ -3,7 +3,7 @@
 
 use super::secret::{self, LABEL};
 use crate::agent::logins::{KEY, Logins, is_ours};
-use crate::controller::{CONFLICT_ROUND, TROUBLE_ROUND, is_conflict, unless_absent};
+use crate::controller::{CONFLICT_ROUND, TROUBLE_ROUND, is_conflict, unless_absent, unless_refused};
 use crate::instance::names;
 use a8s_api::{LABEL_KIND, Postgresql, ServiceBinding};
 use futures::{StreamExt as _, future};
@@ -19,8 +19,32 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio_util::sync::CancellationToken;
 
+/// Why the list of logins of an instance is not written, by the uid of the instance: its bindings tell of it.
+#[derive(Clone, Default)]
+pub struct Refusals(Arc<Mutex<HashMap<String, String>>>);
+
+impl Refusals {
+    fn note(&self, instance_uid: &str, text: Option<String>) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match text {
+            Some(text) => known.insert(instance_uid.to_owned(), text),
+            None => known.remove(instance_uid),
+        };
+    }
+
+    /// Why that of this instance is not.
+    pub fn of(&self, instance_uid: &str) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(instance_uid).cloned()
+    }
+}
+
+struct Context {
+    client: kube::Client,
+    refusals: Refusals,
+}
+
 /// Watches instances, bindings, and the Secrets it makes, until `shutdown`.
-pub async fn run(client: kube::Client, shutdown: CancellationToken) {
+pub async fn run(client: kube::Client, refusals: Refusals, shutdown: CancellationToken) {
     let of_instances = watcher::Config::default().labels(&format!("{LABEL_KIND}={}", Postgresql::KIND));
     let secrets: Api<PartialObjectMeta<Secret>> = Api::all(client.clone());
     let named = Named::default();
@@ -31,7 +55,7 @@ pub async fn run(client: kube::Client, shutdown: CancellationToken) {
                 named.concerned(&binding)
             })
             .graceful_shutdown_on(shutdown.cancelled_owned());
-    let rounds = controller.run(reconcile, retry, Arc::new(client));
+    let rounds = controller.run(reconcile, retry, Arc::new(Context { client, refusals }));
     rounds.for_each(|_| future::ready(())).await;
 }
 
@@ -61,7 +85,7 @@ impl Named {
     }
 }
 
-fn retry(instance: Arc<PartialObjectMeta<Postgresql>>, error: &kube::Error, _: Arc<kube::Client>) -> Action {
+fn retry(instance: Arc<PartialObjectMeta<Postgresql>>, error: &kube::Error, _: Arc<Context>) -> Action {
     if is_conflict(error) {
         return Action::requeue(CONFLICT_ROUND);
     }
@@ -70,17 +94,16 @@ fn retry(instance: Arc<PartialObjectMeta<Postgresql>>, error: &kube::Error, _: A
     Action::requeue(TROUBLE_ROUND)
 }
 
-async fn reconcile(
-    instance: Arc<PartialObjectMeta<Postgresql>>,
-    client: Arc<kube::Client>,
-) -> Result<Action, kube::Error> {
+async fn reconcile(instance: Arc<PartialObjectMeta<Postgresql>>, context: Arc<Context>) -> Result<Action, kube::Error> {
     let (Some(name), Some(namespace)) = (&instance.metadata.name, &instance.metadata.namespace) else {
         return Ok(Action::await_change());
     };
+    let uid = instance.metadata.uid.as_deref().unwrap_or_default();
     if instance.metadata.deletion_timestamp.is_some() {
+        context.refusals.note(uid, None);
         return Ok(Action::await_change());
     }
-    let client = client.as_ref().clone();
+    let client = context.client.clone();
     let bindings = Api::<ServiceBinding>::all(client.clone()).list(&ListParams::default()).await?.items;
     let bindings: Vec<ServiceBinding> = bindings
         .into_iter()
@@ -90,11 +113,10 @@ async fn reconcile(
     let instances: Api<Postgresql> = Api::namespaced(client.clone(), namespace);
     let api: Api<Secret> = Api::namespaced(client, namespace);
     let existing = api.get_opt(&names::logins(name)).await?;
-    let uid = instance.metadata.uid.as_deref().unwrap_or_default();
     let before = existing.as_ref().map(content).unwrap_or_default();
     let wanted = wanted(uid, &bindings, &secrets, &before);
-    match existing {
-        None if wanted.is_empty() => {}
+    let written = match existing {
+        None if wanted.is_empty() => Ok(()),
         None => {
             // The cache may lag, and nobody takes the finalizer off what is made for an instance that is gone.
             let there = unless_absent(instances.get_metadata(name).await)?;
@@ -102,20 +124,21 @@ async fn reconcile(
                 it.metadata.uid == instance.metadata.uid && it.metadata.deletion_timestamp.is_none()
             };
             if there.is_some_and(is_there) {
-                api.create(&PostParams::default(), &list(&instance, &wanted)).await?;
+                unless_refused(api.create(&PostParams::default(), &list(&instance, &wanted)).await)?.map(drop)
+            } else {
+                Ok(())
             }
         }
-        Some(existing) if is_right(&existing, uid, &wanted, &before) => {}
+        Some(existing) if is_right(&existing, uid, &wanted, &before) => Ok(()),
         Some(mut existing) if is_owned(&existing, uid) => {
             existing.data = list(&instance, &wanted).data;
-            api.replace(&names::logins(name), &PostParams::default(), &existing).await?;
+            unless_refused(api.replace(&names::logins(name), &PostParams::default(), &existing).await)?.map(drop)
         }
-        Some(_) => {
-            tracing::warn!(namespace, instance = name, "the list of logins belongs to somebody else");
-            return Ok(Action::requeue(TROUBLE_ROUND));
-        }
-    }
-    Ok(Action::await_change())
+        Some(_) => Err(format!("there is a Secret {:?} that does not belong to the instance", names::logins(name))),
+    };
+    let action = if written.is_ok() { Action::await_change() } else { Action::requeue(TROUBLE_ROUND) };
+    context.refusals.note(uid, written.err());
+    Ok(action)
 }
 
 fn is_owned(list: &Secret, uid: &str) -> bool {
@@ -215,8 +238,7 @@ fn list(instance: &PartialObjectMeta<Postgresql>, logins: &Logins) -> Secret {
 mod tests {
     use super::super::secret::tests::binding;
     use super::*;
-    use crate::controller::tests::answered_by;
-    use http::request::Parts;
+    use crate::controller::tests::{answered_by, refusal};
     use serde_json::Value;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -252,17 +274,13 @@ mod tests {
         assert!(!text.contains(&String::from_utf8(password.0).expect("text")));
     }
 
-    /// What an API server answers that has a binding and its Secret, and perhaps its instance. Notes whether something
-    /// is made.
-    fn answer(has_instance: bool, is_made: &AtomicBool, head: &Parts) -> (u16, Value) {
+    /// What an API server answers that has a binding and its Secret, and perhaps its instance.
+    fn answer(has_instance: bool, head: &http::request::Parts) -> (u16, Value) {
         let binding = binding();
         let list = |item: Value| json!({"apiVersion": "v1", "kind": "List", "metadata": {}, "items": [item]});
         let name = head.uri.path().rsplit('/').next().unwrap_or_default();
         match (head.method.as_str(), name) {
-            ("POST", _) => {
-                is_made.store(true, Ordering::Relaxed);
-                (201, json!({"metadata": {}}))
-            }
+            ("POST", _) => (201, json!({"metadata": {}})),
             (_, "servicebindings") => (200, list(json!(binding))),
             (_, "secrets") => (200, list(json!(secret::new(&binding, "i-1")))),
             (_, "solo") if has_instance => (200, json!(instance())),
@@ -275,12 +293,32 @@ mod tests {
         for has_instance in [true, false] {
             let is_made = Arc::new(AtomicBool::new(false));
             let noted = is_made.clone();
-            let client = answered_by(move |head, _| answer(has_instance, &noted, head));
-            let mut cached = instance();
-            cached.metadata.namespace = Some("data".into());
-            reconcile(Arc::new(cached), Arc::new(client)).await.expect("answered");
+            let client = answered_by(move |head, _| {
+                noted.fetch_or(head.method == "POST", Ordering::Relaxed);
+                answer(has_instance, head)
+            });
+            let context = Context { client, refusals: Refusals::default() };
+            reconcile(cached(), Arc::new(context)).await.expect("answered");
             assert_eq!(is_made.load(Ordering::Relaxed), has_instance);
         }
+    }
+
+    #[tokio::test]
+    async fn why_the_list_of_logins_is_refused_is_known_until_it_is_written() {
+        let is_full = Arc::new(AtomicBool::new(true));
+        let seen = is_full.clone();
+        let client = answered_by(move |head, _| match head.method.as_str() {
+            "POST" if seen.load(Ordering::Relaxed) => refusal("exceeded quota"),
+            _ => answer(true, head),
+        });
+        let context = Arc::new(Context { client, refusals: Refusals::default() });
+        let action = reconcile(cached(), context.clone()).await.expect("answered");
+        assert_eq!(action, Action::requeue(TROUBLE_ROUND));
+        assert_eq!(context.refusals.of("i-1").as_deref(), Some("exceeded quota"));
+        is_full.store(false, Ordering::Relaxed);
+        let action = reconcile(cached(), context.clone()).await.expect("answered");
+        assert_eq!(action, Action::await_change());
+        assert_eq!(context.refusals.of("i-1"), None);
     }
 
     #[test]
@@ -322,6 +360,12 @@ mod tests {
         }
         let first = wanted("i-1", &bindings, &secrets, &Logins::new());
         assert_eq!(first.len(), 1, "one role, one login: {:?}", first.keys());
+    }
+
+    fn cached() -> Arc<PartialObjectMeta<Postgresql>> {
+        let mut cached = instance();
+        cached.metadata.namespace = Some("data".into());
+        Arc::new(cached)
     }
 
     fn instance() -> PartialObjectMeta<Postgresql> {

@@ -18,5 +18,9 @@ pub const COMPONENT: &str = "service-binding-controller";
 
 /// Runs both until `shutdown`.
 pub async fn run(client: kube::Client, shutdown: CancellationToken) {
-    tokio::join!(controller::run(client.clone(), shutdown.clone()), logins::run(client, shutdown));
+    let refusals = logins::Refusals::default();
+    tokio::join!(
+        controller::run(client.clone(), refusals.clone(), shutdown.clone()),
+        logins::run(client, refusals, shutdown),
+    );
 }

@@ -24,6 +24,8 @@ pub struct Seen {
     pub instance: Option<PartialObjectMeta<Postgresql>>,
     /// Content of the instance's list of logins; empty if there is none.
     pub logins: Vec<u8>,
+    /// Why that list is not written.
+    pub refused: Option<String>,
     /// What the agent of the primary has applied of it, as [`report::hash`].
     pub applied: Option<String>,
     /// Now.
@@ -144,7 +146,8 @@ fn tell(seen: &Seen, own: &Secret) -> Next {
     // Other bindings come and go; a login that was made stays made.
     let was_implemented = before.is_some_and(|status| status.implemented == Some(true));
     let implemented = was_implemented || is_applied(seen, own) || sabotage::sabotaged!("binding-implemented-too-early");
-    let status = ServiceBindingStatus { error: None, implemented: Some(implemented), secret: Some(reference) };
+    let error = seen.refused.clone().filter(|_| !implemented);
+    let status = ServiceBindingStatus { error, implemented: Some(implemented), secret: Some(reference) };
     if before == Some(&status) { Next::Nothing } else { Next::Tell(status) }
 }
 
@@ -210,6 +213,7 @@ mod tests {
             secret: None,
             instance: Some(serde_json::from_value(instance).expect("an instance")),
             logins: vec![],
+            refused: None,
             applied: None,
             now: "2026-01-02T03:04:05Z".parse().expect("a time"),
         }
@@ -263,6 +267,14 @@ mod tests {
         assert_eq!(plan(&done), Next::Nothing);
         done.applied = Some("of another list".into());
         assert_eq!(plan(&done), Next::Nothing, "other bindings come and go");
+    }
+
+    #[test]
+    fn a_binding_says_why_its_login_is_not_listed() {
+        let mut refused = made();
+        refused.refused = Some("exceeded quota".into());
+        assert_eq!(told(&refused), (Some(false), Some("exceeded quota".into())));
+        assert_eq!(told(&applied(listed(refused))), (Some(true), None), "that of another is not");
     }
 
     #[test]
