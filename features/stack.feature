@@ -433,6 +433,29 @@ Feature: The stack on a cluster that is there
     Then the command succeeds
     And "solo" answers "SELECT 1" with "1"
 
+  @full @cluster @embedded-only @kubectl @negative
+  Scenario: An instance whose pods are refused says why
+    Given a cluster of its own
+    When I apply the object:
+      """
+      apiVersion: admissionregistration.k8s.io/v1
+      kind: ValidatingWebhookConfiguration
+      metadata: {name: deaf}
+      webhooks:
+      - name: deaf.example.com
+        admissionReviewVersions: [v1]
+        sideEffects: None
+        timeoutSeconds: 1
+        clientConfig: {url: "https://127.0.0.1:1/review"}
+        rules: [{apiGroups: [""], apiVersions: ["*"], operations: [CREATE], resources: [pods]}]
+      """
+    And I run `a9s create pg instance --name solo --timeout 10s --yes`
+    Then the command fails with exit code 4
+    And standard error says "the pod solo-0 is not there yet: create Pod solo-0 in StatefulSet solo failed error"
+    And the status of "solo" soon says 'failed calling webhook "deaf.example.com"'
+    When I run `kubectl delete validatingwebhookconfiguration deaf`
+    Then the instance "solo" is ready
+
   @cluster @embedded-only
   Scenario: A part that crashes again and again ends the wait, with its log
     Given a cluster of its own

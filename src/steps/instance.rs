@@ -141,8 +141,9 @@ impl Step for Ready {
             match pods.iter().find(|pod| pod.name_any() == name) {
                 None => {
                     // No pod comes of an instance that is gone.
-                    self.there(&client).await?;
-                    return Ok(Observation::unmet(format!("the pod {name} is not there yet")));
+                    let there = self.there(&client).await?;
+                    let why = error(&there).map(|error| format!(": {error}")).unwrap_or_default();
+                    return Ok(Observation::unmet(format!("the pod {name} is not there yet{why}")));
                 }
                 Some(pod) if !diagnosis::is_ready(pod) => return Ok(Observation::unmet(diagnosis::difference(pod))),
                 Some(_) => {}
@@ -155,13 +156,11 @@ impl Step for Ready {
             return Ok(Observation::unmet("it has no primary yet"));
         }
         let there = self.there(&client).await?;
-        let status = &there.data["status"];
-        let error = status["error"].as_str().filter(|error| !error.is_empty());
         // A server without an extension is a server; what the host does not have does not come by waiting.
-        if let Some(error) = error.filter(|error| !pods.iter().any(|pod| extensions(pod) == Some(error))) {
+        if let Some(error) = error(&there).filter(|error| !pods.iter().any(|pod| extensions(pod) == Some(error))) {
             return Ok(Observation::unmet(format!("its status says: {error}")));
         }
-        if self.replicas() > 0 && status["clusterStatus"] != "Running" {
+        if self.replicas() > 0 && there.data["status"]["clusterStatus"] != "Running" {
             return Ok(Observation::unmet("its status is not Running yet"));
         }
         if let Some(difference) = self.volumes(&client).await? {
@@ -192,6 +191,11 @@ impl Step for Ready {
         }
         evidence
     }
+}
+
+/// What the status of an instance says that is wrong.
+fn error(instance: &DynamicObject) -> Option<&str> {
+    instance.data["status"]["error"].as_str().filter(|error| !error.is_empty())
 }
 
 /// Why extensions that an instance asks for are not installed, as a member says.

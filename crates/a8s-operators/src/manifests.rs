@@ -106,7 +106,7 @@ fn operator_role() -> Value {
         rule("", &["persistentvolumeclaims"], &["delete", "list", "update", "watch"]),
         rule("coordination.k8s.io", &["leases"], &["delete", "get", "patch"]),
         rule("", &["pods"], &["list", "patch", "watch"]),
-        rule("", &["events"], &["create"]),
+        rule("", &["events"], &["create", "list"]),
     ];
     role("ClusterRole", OPERATOR_ROLE, &rules)
 }

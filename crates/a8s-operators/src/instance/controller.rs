@@ -155,9 +155,16 @@ impl Round<'_> {
                 trouble.or_else(|| pods.iter().find_map(extensions::trouble_of_pod))
             }
         };
-        let action = if error.is_some() { Action::requeue(TROUBLE_ROUND) } else { Action::await_change() };
+        let without_pods = stateful_set.filter(|set| status::lacks_pods(set, pods.len()));
+        // Nothing that is watched changes when a pod is refused.
+        let is_looked_at_again = error.is_some() || without_pods.is_some();
+        let action = if is_looked_at_again { Action::requeue(TROUBLE_ROUND) } else { Action::await_change() };
+        let refused = match without_pods {
+            Some(set) if error.is_none() => self.refused(set).await?,
+            _ => None,
+        };
         // What members wait for passes with them.
-        let error = error.or_else(|| status::trouble(&pods));
+        let error = error.or(refused).or_else(|| status::trouble(&pods));
         self.tell(api, &instance, &status::status(&instance, stateful_set, error)).await?;
         Ok(action)
     }
@@ -222,6 +229,15 @@ impl Round<'_> {
         let parameters = ListParams::default().labels(&names::selector(self.name));
         let list = self.api::<Pod>().list_metadata(&parameters).await.map_err(failed("list the instance's pods"))?;
         Ok(list.items)
+    }
+
+    /// Why the pods of a StatefulSet are not made.
+    async fn refused(&self, stateful_set: &DynamicObject) -> Result<Option<String>, Error> {
+        let uid = stateful_set.metadata.uid.as_deref().unwrap_or_default();
+        let about = ListParams::default().fields(&format!("involvedObject.uid={uid}"));
+        // A stack that is older than this program lets nobody look at events.
+        let events = unless_refused(self.api::<Event>().list(&about).await).map_err(failed("list events"))?;
+        Ok(events.ok().and_then(|events| status::refusal(&events.items)))
     }
 
     /// Which PostgreSQL the instance runs: the one it already runs, else the one its spec asks for, or the nearest.

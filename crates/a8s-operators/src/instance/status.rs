@@ -2,7 +2,7 @@
 
 use super::names::TROUBLE;
 use a8s_api::{Postgresql, PostgresqlStatus};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::core::{DynamicObject, PartialObjectMeta};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -23,6 +23,23 @@ pub fn status(instance: &Postgresql, stateful_set: Option<&DynamicObject>, error
         initialized: (was_initialized || ready > 0).then_some(true),
         ready_replicas: Some(ready),
     }
+}
+
+/// Whether a StatefulSet has fewer pods than it should have.
+pub fn lacks_pods(stateful_set: &DynamicObject, pods: usize) -> bool {
+    let wanted = stateful_set.data["spec"]["replicas"].as_u64().and_then(|wanted| usize::try_from(wanted).ok());
+    wanted.is_some_and(|wanted| pods < wanted)
+}
+
+/// Why a StatefulSet gets no pods, such as for a quota or a policy, from the events about it: its controller says what
+/// it could make and what not (Kubernetes, `pkg/controller/statefulset`, `recordPodEvent`).
+pub fn refusal(events: &[Event]) -> Option<String> {
+    const REFUSED: &str = "FailedCreate";
+    let made = events.iter().filter(|event| matches!(event.reason.as_deref(), Some(REFUSED | "SuccessfulCreate")));
+    let is_refused = |event: &Event| event.reason.as_deref() == Some(REFUSED);
+    // Times have whole seconds, and one member may be refused just after another was made.
+    let last = made.max_by_key(|event| (event.last_timestamp.as_ref().map(|time| time.0), is_refused(event)))?;
+    last.message.clone().filter(|_| is_refused(last))
 }
 
 /// What the members of an instance wait for, as their agents say in an annotation: each sentence once, with who says it.
@@ -105,6 +122,28 @@ mod tests {
         assert_eq!(trouble(&[pod("x-0", None)]), None);
         let pods = [pod("x-0", Some("writes wait")), pod("x-1", Some("no data")), pod("x-2", Some("no data"))];
         assert_eq!(trouble(&pods).as_deref(), Some("x-1, x-2: no data; x-0: writes wait"));
+    }
+
+    #[test]
+    fn a_stateful_set_without_pods_says_why_until_it_could_make_one() {
+        let event = |reason: &str, second: &str, message: &str| -> Event {
+            let time = format!("2026-01-02T03:04:{second}Z");
+            let event = json!({
+                "metadata": {}, "involvedObject": {}, "reason": reason, "message": message, "lastTimestamp": time,
+            });
+            serde_json::from_value(event).expect("an event")
+        };
+        let refused = |second: &str| event("FailedCreate", second, "exceeded quota");
+        let made = |second: &str| event("SuccessfulCreate", second, "create Claim x");
+        assert_eq!(refusal(&[]), None);
+        assert_eq!(refusal(&[event("FailedDelete", "05", "not allowed")]), None);
+        for events in [[refused("05"), made("04")], [refused("05"), made("05")], [made("05"), refused("05")]] {
+            assert_eq!(refusal(&events).as_deref(), Some("exceeded quota"), "{events:?}");
+        }
+        assert_eq!(refusal(&[refused("05"), made("06")]), None);
+        let set = json!({"metadata": {}, "spec": {"replicas": 3}});
+        let set: DynamicObject = serde_json::from_value(set).expect("a set");
+        assert_eq!([0, 2, 3, 4].map(|pods| lacks_pods(&set, pods)), [true, true, false, false]);
     }
 
     #[test]
