@@ -113,6 +113,24 @@ Feature: Instances
       | field                | value    |
       | /spec/holderIdentity | somebody |
 
+  @full @builtin @kubectl
+  Scenario: An instance that is deleted without what it owns leaves its server and its data
+    Given an instance "solo"
+    When I run `kubectl delete pg solo --cascade=orphan --timeout=60s`
+    Then the command succeeds
+    And there is no instance "solo"
+    And the statefulset "solo" has these values:
+      | field                 | value |
+      | /status/readyReplicas | 1     |
+    # Nobody else would take the finalizer off these.
+    When I run `kubectl delete secret postgres.credentials.solo standby.credentials.solo --timeout=60s`
+    Then the command succeeds
+    When I run `kubectl delete sts solo --cascade=foreground --timeout=150s`
+    Then the command succeeds
+    And the persistentvolumeclaim "pgdata-solo-0" has these values:
+      | field         | value |
+      | /status/phase | Bound |
+
   @full
   Scenario: A name is not a prefix
     Given an instance "a-1"

@@ -1,5 +1,6 @@
 //! Taking an instance apart. The order: the Services and the StatefulSet at once; when its pods have ended, the
-//! volumes and everything else; when all of that is gone, the instance itself; then the report.
+//! volumes and everything else; when all of that is gone, the instance itself; then the report. An instance that is
+//! deleted without what it owns (`--cascade=orphan`) leaves it: it loses its owner, and then it is nobody's.
 
 use super::names::FINALIZER;
 use super::plan::{Effect, kind};
@@ -14,6 +15,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A deletion that lasts so long says what it waits for.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Finalizer of what is deleted without what it owns (Kubernetes, `metav1.FinalizerOrphanDependents`).
+const ORPHAN: &str = "orphan";
+
 /// What is left of an instance that is being deleted.
 #[derive(Clone, Debug, Default)]
 pub struct Remains {
@@ -25,6 +29,8 @@ pub struct Remains {
     pub pods: Vec<String>,
     /// Everything else: volume claims, Secrets, ServiceAccount, RoleBinding, Lease.
     pub others: Vec<DynamicObject>,
+    /// What stays: of that, what has the finalizer, which nobody else would take off.
+    pub held: Vec<DynamicObject>,
 }
 
 impl Remains {
@@ -35,9 +41,17 @@ impl Remains {
         claims: Vec<DynamicObject>,
         objects: Vec<DynamicObject>,
     ) -> Self {
+        let all_stays = instance.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == ORPHAN);
+        let is_own = |object: &DynamicObject| !all_stays && is_owned(object, instance);
         let mut remains = Self { pods, others: claims, ..Self::default() };
-        for object in objects.into_iter().filter(|object| is_owned(object, instance)) {
+        // The servers and the data of a StatefulSet that lost this owner are that one's.
+        if all_stays || objects.iter().any(|object| kind(object) == "StatefulSet" && !is_own(object)) {
+            remains.pods.clear();
+            remains.others.retain(is_own);
+        }
+        for object in objects {
             match kind(&object) {
+                _ if !is_own(&object) => remains.held.extend(Some(object).filter(is_held)),
                 "StatefulSet" => remains.stateful_set = Some(object),
                 "Service" => remains.services.push(object),
                 _ => remains.others.push(object),
@@ -48,7 +62,7 @@ impl Remains {
 
     /// Whether nothing is left, so that the instance may go.
     pub fn is_empty(&self) -> bool {
-        !self.has_servers() && self.services.is_empty() && self.others.is_empty()
+        !self.has_servers() && self.services.is_empty() && self.others.is_empty() && self.held.is_empty()
     }
 
     /// Whether there may be servers, which need the rest.
@@ -63,7 +77,7 @@ impl Remains {
             format!("{} {name}", kind(object))
         };
         let others = self.others.iter().filter(|_| !self.has_servers());
-        let objects = self.stateful_set.iter().chain(&self.services).chain(others).map(named);
+        let objects = self.stateful_set.iter().chain(&self.services).chain(others).chain(&self.held).map(named);
         let left: Vec<String> = self.pods.iter().map(|pod| format!("Pod {pod}")).chain(objects).collect();
         (age >= PATIENCE).then(|| format!("the deletion waits for the end of {}", left.join(", ")))
     }
@@ -80,18 +94,14 @@ pub fn plan(remains: &Remains) -> Vec<Effect> {
     effects.extend(
         remains.stateful_set.iter().chain(&remains.services).filter(|o| is_alive(o)).cloned().map(Effect::Delete),
     );
+    effects.extend(remains.held.iter().map(released).map(Effect::Replace));
     if remains.has_servers() {
         return effects;
     }
-    for object in &remains.others {
-        if is_alive(object) {
-            effects.push(Effect::Delete(object.clone()));
-        }
-        // Deleting answers first, the finalizer goes after it; both are safe to repeat.
-        if let Some(released) = released(object) {
-            effects.push(Effect::Replace(released));
-        }
-    }
+    // Deleting answers first, the finalizer goes after it; both are safe to repeat.
+    let (alive, going): (Vec<_>, Vec<_>) = remains.others.iter().partition(|object| is_alive(object));
+    effects.extend(alive.into_iter().cloned().map(Effect::Delete));
+    effects.extend(going.into_iter().filter(|object| is_held(object)).map(released).map(Effect::Replace));
     effects
 }
 
@@ -106,15 +116,16 @@ fn is_alive(object: &DynamicObject) -> bool {
     object.metadata.deletion_timestamp.is_none()
 }
 
-/// A Secret that is being deleted, without the finalizer.
-fn released(object: &DynamicObject) -> Option<DynamicObject> {
-    let finalizers = object.metadata.finalizers.as_ref()?;
-    if is_alive(object) || !finalizers.iter().any(|finalizer| finalizer == FINALIZER) {
-        return None;
-    }
+/// Whether an object, such as a Secret, has the finalizer.
+fn is_held(object: &DynamicObject) -> bool {
+    object.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == FINALIZER)
+}
+
+/// An object without the finalizer.
+fn released(object: &DynamicObject) -> DynamicObject {
     let mut released = object.clone();
     released.metadata.finalizers.get_or_insert_default().retain(|finalizer| finalizer != FINALIZER);
-    Some(released)
+    released
 }
 
 #[cfg(test)]
@@ -152,6 +163,7 @@ mod tests {
             services: vec![object("Service", false)],
             pods: vec!["x-0".into()],
             others: vec![object("PersistentVolumeClaim", false), object("Secret", false)],
+            held: vec![],
         };
         assert_eq!(kinds(&plan(&remains)), ["delete StatefulSet", "delete Service"]);
 
@@ -172,25 +184,47 @@ mod tests {
         assert!(remains.is_empty());
     }
 
-    #[test]
-    fn what_belongs_to_somebody_else_is_left_alone() {
+    fn instance() -> Postgresql {
         let mut instance = Postgresql::new("x", Default::default());
         instance.metadata.uid = Some("mine".into());
-        let owned = |kind: &str, uid: &str| {
-            let owner = OwnerReference { uid: uid.to_owned(), ..OwnerReference::default() };
-            let mut object = object(kind, false);
-            object.metadata.owner_references = Some(vec![owner]);
-            object
-        };
+        instance
+    }
+
+    fn owned(kind: &str, uid: &str) -> DynamicObject {
+        let owner = OwnerReference { uid: uid.to_owned(), ..OwnerReference::default() };
+        let mut object = object(kind, false);
+        object.metadata.owner_references = Some(vec![owner]);
+        object
+    }
+
+    #[test]
+    fn what_belongs_to_somebody_else_is_left_alone() {
         let claims = vec![object("PersistentVolumeClaim", false)];
-        let others = ["StatefulSet", "Service", "Lease"].map(|kind| owned(kind, "other"));
-        let unowned = ["Secret", "Lease"].map(|kind| object(kind, false));
-        let remains = Remains::of(&instance, vec![], claims.clone(), [others.to_vec(), unowned.to_vec()].concat());
+        let others = ["Service", "Lease"].map(|kind| owned(kind, "other"));
+        let unowned = ["Service", "Lease"].map(|kind| object(kind, false));
+        let remains = Remains::of(&instance(), vec![], claims.clone(), [others.to_vec(), unowned.to_vec()].concat());
         assert_eq!(kinds(&plan(&remains)), ["delete PersistentVolumeClaim"]);
 
         let own = ["Secret", "Lease"].map(|kind| owned(kind, "mine"));
-        let remains = Remains::of(&instance, vec![], claims, own.to_vec());
+        let remains = Remains::of(&instance(), vec![], claims, own.to_vec());
         assert_eq!(kinds(&plan(&remains)), ["delete PersistentVolumeClaim", "delete Secret", "delete Lease"]);
+    }
+
+    #[test]
+    fn what_is_to_lose_its_owner_or_has_lost_it_stays_with_servers_and_data() {
+        let all = ["StatefulSet", "Service", "Secret", "Lease"];
+        let mut going = instance();
+        let lost = all.map(|kind| object(kind, false)).to_vec();
+        let claims = ["", "mine"].map(|uid| owned("PersistentVolumeClaim", uid)).to_vec();
+        let remains = Remains::of(&going, vec!["x-0".into()], claims.clone(), lost);
+        assert_eq!(kinds(&plan(&remains)), ["release Secret", "delete PersistentVolumeClaim"], "one is its own");
+
+        going.metadata.finalizers = Some(vec![FINALIZER.into(), ORPHAN.into()]);
+        let own = all.map(|kind| owned(kind, "mine")).to_vec();
+        let remains = Remains::of(&going, vec!["x-0".into()], claims.clone(), own);
+        assert_eq!(kinds(&plan(&remains)), ["release Secret"]);
+        let released = remains.held.iter().map(released).collect();
+        assert!(Remains::of(&going, vec!["x-0".into()], claims, released).is_empty(), "the instance may go");
     }
 
     #[test]
@@ -203,6 +237,7 @@ mod tests {
             services: vec![],
             pods: vec!["x-0".into(), "x-1".into()],
             others: vec![object("PersistentVolumeClaim", false)],
+            held: vec![],
         };
         assert_eq!(remains.trouble(after(9)), None);
         let text = remains.trouble(after(10)).expect("a trouble");
