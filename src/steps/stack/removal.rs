@@ -228,11 +228,26 @@ pub async fn dependants(client: &Client) -> Result<Vec<String>, Error> {
     Ok(found)
 }
 
-/// What goes at once, and what only when all of that is gone: the namespace of the record. As long as anything is there, a
-/// run after one that was cut off has to know of it.
-fn in_turns<T>(made: Vec<(Entry, T)>) -> [Vec<(Entry, T)>; 2] {
-    let (first, last) = made.into_iter().partition(|(entry, _)| !inventory::holds_record(entry));
-    [first, last]
+/// Whether an object is a definition of the stack's custom resources.
+fn defines(entry: &Entry) -> bool {
+    entry.kind == "CustomResourceDefinition" && KINDS.iter().any(|kind| kind.definition() == entry.name)
+}
+
+/// What goes first: the definitions. What was made since the last look goes with them, and only operators that still
+/// run let it go. Then what goes at once, and what only when all of that is gone: the namespace of the record. As long
+/// as anything is there, a run after one that was cut off has to know of it.
+fn in_turns<T>(made: Vec<(Entry, T)>) -> [Vec<(Entry, T)>; 3] {
+    let (definitions, rest): (Vec<_>, Vec<_>) = made.into_iter().partition(|(entry, _)| defines(entry));
+    let (first, last) = rest.into_iter().partition(|(entry, _)| !inventory::holds_record(entry));
+    [definitions, first, last]
+}
+
+/// Waits until an object is gone; `what` is a word for its kind.
+async fn gone(context: &Context, what: &str, entry: &Entry, api: Api<DynamicObject>) -> Result<(), Error> {
+    let what = format!("the {what} {} to be gone", entry.name);
+    context.progress(format!("waiting for {what}"));
+    let is_gone = |there: Option<&DynamicObject>| there.is_none();
+    wait::until(api, &entry.name, &format!("wait for {what}"), is_gone).await
 }
 
 async fn delete(api: &Api<DynamicObject>, object: &DynamicObject) -> Result<(), Error> {
@@ -297,14 +312,18 @@ impl Step for Removed {
         if noted.is_there && !left.offspring.is_subset(&noted.offspring) {
             inventory::note_offspring(&client, left.offspring).await?;
         }
-        let [first, last] = in_turns(left.made);
+        let [definitions, first, last] = in_turns(left.made);
+        for (entry, api) in &definitions {
+            delete(api, &entry.object()).await?;
+        }
+        for (entry, api) in definitions {
+            gone(context, "definition", &entry, api).await?;
+        }
         for (entry, api) in &first {
             delete(api, &entry.object()).await?;
         }
         for (entry, api) in first.into_iter().filter(|(entry, _)| entry.kind == "Namespace") {
-            let what = format!("wait for the namespace {} to be gone", entry.name);
-            context.progress(format!("waiting for the namespace {} to be gone", entry.name));
-            wait::until(api, &entry.name, &what, |there: Option<&DynamicObject>| there.is_none()).await?;
+            gone(context, "namespace", &entry, api).await?;
         }
         for (entry, api) in &last {
             delete(api, &entry.object()).await?;
@@ -365,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn the_namespace_of_the_record_goes_last() {
+    fn definitions_go_first_and_the_namespace_of_the_record_goes_last() {
         let entry = |kind: &str, name: &str| {
             let entry = Entry {
                 api_version: "v1".to_owned(),
@@ -375,9 +394,21 @@ mod tests {
             };
             (entry, ())
         };
+        let definition = entry("CustomResourceDefinition", &Kind::Instance.definition());
         let made = [("ClusterRole", "a8s-system"), ("Namespace", "a8s-system"), ("Namespace", "minio-dev")];
-        let [first, last] = in_turns(made.map(|(kind, name)| entry(kind, name)).to_vec());
-        assert_eq!(first, [entry("ClusterRole", "a8s-system"), entry("Namespace", "minio-dev")]);
+        let mut made = made.map(|(kind, name)| entry(kind, name)).to_vec();
+        // Those of cert-manager have no operators of the stack.
+        made.extend([entry("CustomResourceDefinition", "certificates.cert-manager.io"), definition.clone()]);
+        let [definitions, first, last] = in_turns(made);
+        assert_eq!(definitions, [definition]);
+        assert_eq!(
+            first,
+            [
+                entry("ClusterRole", "a8s-system"),
+                entry("Namespace", "minio-dev"),
+                entry("CustomResourceDefinition", "certificates.cert-manager.io"),
+            ]
+        );
         assert_eq!(last, [entry("Namespace", "a8s-system")]);
     }
 }
