@@ -52,6 +52,12 @@ fn place(backup: &Backup) -> Option<String> {
     Some(prefix(&namespace, backup.ordered_instance()?, &uid))
 }
 
+/// Everything that its last attempt has stored is below this. While one operator takes the place of another, the one
+/// that goes may be late: what it removes must not be of an attempt that it does not know of.
+fn attempt(backup: &Backup) -> Option<String> {
+    Some(format!("{}/{}", place(backup)?, backup.order()?))
+}
+
 async fn order(context: &Context, backup: &Backup, pod: &Pod) -> Result<Action, Error> {
     let way = match context.way().await {
         Ok(way) => way,
@@ -59,8 +65,8 @@ async fn order(context: &Context, backup: &Backup, pod: &Pod) -> Result<Action, 
         Err(trouble) => return context.wait(backup, IN_PROGRESS, "False", &trouble).await,
     };
     // What an earlier attempt has left, also one whose end nobody could clean up after.
-    if let Some(place) = place(backup)
-        && let Err(error) = remove(&way.store, &place).await
+    if let Some(attempt) = attempt(backup)
+        && let Err(error) = remove(&way.store, &attempt).await
     {
         let trouble = Trouble::store(&error);
         if trouble.is_permanent() {
@@ -167,8 +173,8 @@ async fn give_up(context: &Context, backup: &Backup, trouble: Trouble) -> Result
         return fail(context, backup, &trouble).await;
     }
     context.take_access(backup).await?;
-    if let (Some(place), Ok(way)) = (place(backup), context.way().await)
-        && let Err(error) = remove(&way.store, &place).await
+    if let (Some(attempt), Ok(way)) = (attempt(backup), context.way().await)
+        && let Err(error) = remove(&way.store, &attempt).await
     {
         // It is removed before the next attempt.
         tracing::info!(backup = backup.name_any(), "cannot remove what an attempt has left: {error}");
@@ -306,6 +312,19 @@ mod tests {
             backup.status.as_mut().expect("a status").conditions = Some(conditions);
             assert_eq!(plan::next(&backup, &seen), turn);
         }
+    }
+
+    #[test]
+    fn what_is_removed_of_an_attempt_is_nothing_of_another() {
+        let with = |id: &str| -> Backup {
+            let status = json!({"backupID": id, "podUsedNamespacedName": "shop/solo-0"});
+            let metadata = json!({"name": "b", "namespace": "shop", "uid": "b-1"});
+            serde_json::from_value(json!({"metadata": metadata, "status": status})).expect("a backup")
+        };
+        let [first, second] = ["o-1", "o-2"].map(|id| attempt(&with(id)).expect("an attempt"));
+        let whole = place(&with("o-1")).expect("a place");
+        assert_eq!([first, second], ["o-1", "o-2"].map(|id| format!("{whole}/{id}")));
+        assert_eq!(attempt(&Backup::default()), None);
     }
 
     #[test]
