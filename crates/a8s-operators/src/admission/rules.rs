@@ -112,10 +112,11 @@ fn labels(object: &DynamicObject) -> Option<Violation> {
 
 fn extensions(object: &DynamicObject) -> Option<Violation> {
     let asked = object.data.pointer("/spec/extensions")?.as_array()?;
-    let known = |name: &&Value| !name.as_str().is_some_and(|name| pg::EXTENSIONS.contains(&name));
-    let unknown = asked.iter().find(known)?;
-    let name = unknown.as_str().map_or_else(|| unknown.to_string(), str::to_owned);
-    Some(Violation::invalid("spec.extensions", &name, &a8s_api::crd::extensions_message()))
+    let is_unknown = |name: &&Value| !name.as_str().is_some_and(|name| pg::EXTENSIONS.contains(&name));
+    let text = |name: &Value| name.as_str().map_or_else(|| name.to_string(), str::to_owned);
+    let unknown: Vec<String> = asked.iter().filter(is_unknown).map(text).collect();
+    let message = a8s_api::crd::extensions_message();
+    (!unknown.is_empty()).then(|| Violation::invalid("spec.extensions", &unknown.join(", "), &message))
 }
 
 fn number(object: &DynamicObject, pointer: &str) -> Option<i64> {
@@ -246,7 +247,8 @@ mod tests {
         for (object, field) in [
             (of(two, 150, json!(["plperlu"])), "metadata.labels"),
             (of(one.clone(), 151, json!(["plperlu"])), "spec.replicas"),
-            (of(one, 150, json!(["plpython3u"])), "spec.extensions"),
+            (of(one.clone(), 150, json!(["plpython3u"])), "spec.extensions"),
+            (of(one, 150, json!(["plperlu", "plpython3u"])), "spec.extensions"),
         ] {
             let violations = update(&object, &old);
             assert_eq!(violations.iter().map(|violation| violation.field).collect::<Vec<_>>(), [field]);
