@@ -2,6 +2,8 @@
 
 mod ending;
 mod events;
+#[cfg(test)]
+mod rig;
 mod step;
 mod supply;
 mod telling;

@@ -62,7 +62,7 @@ impl Worker {
             }
             let mut pod = Pod::clone(&self.pod);
             pod.status = Some(status);
-            match self.api().replace_status(self.name(), &PostParams::default(), &pod).await {
+            let error = match self.api().replace_status(self.name(), &PostParams::default(), &pod).await {
                 Ok(written) => {
                     self.pod = Arc::new(written);
                     return;
@@ -73,15 +73,15 @@ impl Worker {
                         self.pod = Arc::new(pod);
                         self.note_deletion();
                         self.at_latest(Instant::now());
+                        continue;
                     }
-                    _ => return,
+                    Ok(_) => return,
+                    Err(error) => error,
                 },
-                Err(error) => {
-                    tracing::warn!(pod = self.name(), %error, "a pod's status was not written");
-                    self.at_latest(Instant::now() + Duration::from_secs(1));
-                    return;
-                }
-            }
+                Err(error) => error,
+            };
+            tracing::warn!(pod = self.name(), %error, "a pod's status was not written");
+            break;
         }
         self.at_latest(Instant::now() + Duration::from_secs(1));
     }
@@ -119,5 +119,23 @@ impl Worker {
         if restarts >= 0 {
             Log::remove(&self.paths.log(&self.records[index].name, restarts));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::super::rig;
+
+    #[tokio::test]
+    async fn a_status_that_lost_against_a_change_that_cannot_be_read_is_written_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut worker = rig::worker(directory.path(), |method| match *method {
+            Method::PUT => rig::refused(409),
+            _ => rig::refused(500),
+        });
+        worker.write_status().await;
+        assert!(worker.wake.is_some());
     }
 }
