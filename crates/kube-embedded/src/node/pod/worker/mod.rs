@@ -67,6 +67,8 @@ struct Worker {
     /// When tokens have to be renewed.
     renew: Option<Timestamp>,
     volumes: Option<Volumes>,
+    /// The hosts file says what there is to say.
+    has_hosts: bool,
     retry: Duration,
     complained: Option<(String, Instant)>,
     reports: mpsc::UnboundedSender<(usize, Report)>,
@@ -112,6 +114,7 @@ impl Worker {
             tokens: Tokens::default(),
             renew: None,
             volumes: None,
+            has_hosts: false,
             retry: Duration::from_millis(50),
             complained: None,
             reports,
@@ -133,6 +136,7 @@ impl Worker {
         let mut is_told = true;
         loop {
             self.wake = None;
+            self.write_hosts();
             let has_clean_node = *is_clean.borrow_and_update();
             if has_clean_node {
                 self.step().await;
@@ -161,7 +165,7 @@ impl Worker {
                     is_told = message.is_some();
                     self.take_message(message.unwrap_or(Message::Stop));
                 }
-                Ok(()) = names.changed() => self.write_hosts(),
+                Ok(()) = names.changed() => self.has_hosts = false,
                 Ok(()) = is_clean.changed() => {}
                 () = tokio::time::sleep_until(wake) => {}
             }

@@ -127,13 +127,19 @@ impl Worker {
         }
     }
 
-    pub(super) fn write_hosts(&self) {
-        if self.frame.pod_ip.is_none() || !self.paths.data.is_dir() {
+    /// Writes the hosts file, unless it says already what there is to say. Where that fails, as on a full disk, it is
+    /// tried again.
+    pub(super) fn write_hosts(&mut self) {
+        if self.has_hosts || self.frame.pod_ip.is_none() || !self.paths.data.is_dir() {
             return;
         }
         let text = hosts::render(&self.pod, &self.place.pod_ip, &self.context.names.borrow());
-        if let Err(error) = hosts::write(&self.paths.hosts(), &text) {
-            tracing::warn!(pod = self.name(), %error, "the hosts file was not written");
+        match hosts::write(&self.paths.hosts(), &text) {
+            Ok(()) => self.has_hosts = true,
+            Err(error) => {
+                tracing::warn!(pod = self.name(), %error, "the hosts file was not written");
+                self.at_latest(Instant::now() + SLOWEST_RETRY);
+            }
         }
     }
 }
@@ -146,7 +152,26 @@ pub(super) fn look_after(moment: Timestamp, now: Timestamp) -> Duration {
 
 #[cfg(test)]
 mod tests {
+    use super::super::rig;
     use super::*;
+
+    #[tokio::test]
+    async fn names_that_could_not_be_written_are_written_later() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut worker = rig::worker(directory.path(), |_| rig::refused(500));
+        worker.frame.pod_ip = Some("127.64.0.16".into());
+        // Something is in the way.
+        let hosts = worker.paths.hosts();
+        fs_err::create_dir_all(&hosts).unwrap();
+        worker.write_hosts();
+        assert!(worker.wake.take().is_some());
+        fs_err::remove_dir(&hosts).unwrap();
+        worker.write_hosts();
+        assert!(worker.wake.is_none() && hosts.is_file());
+        fs_err::remove_file(&hosts).unwrap();
+        worker.write_hosts();
+        assert!(!hosts.exists(), "what is written is not written again");
+    }
 
     #[test]
     fn the_clock_is_looked_at_once_a_minute() {
