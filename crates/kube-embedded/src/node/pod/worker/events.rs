@@ -1,5 +1,6 @@
 //! What a pod's task makes of what it hears.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -18,13 +19,7 @@ impl Worker {
         match message {
             Message::Changed(pod) => {
                 if is_newer(&pod, &self.pod) {
-                    let told_more = pod.metadata.labels != self.pod.metadata.labels
-                        || pod.metadata.annotations != self.pod.metadata.annotations;
-                    self.pod = pod;
-                    if told_more {
-                        self.refresh_volumes();
-                    }
-                    self.note_deletion();
+                    self.see(pod);
                 }
             }
             Message::Gone => self.end = End::Gone,
@@ -37,10 +32,21 @@ impl Worker {
             Message::MaterialChanged { is_secret, name } => {
                 let (config_maps, secrets) = Material::names(&self.pod);
                 if if is_secret { secrets.contains(&name) } else { config_maps.contains(&name) } {
-                    self.material = None;
+                    self.forget_material();
                 }
             }
         }
+    }
+
+    /// Takes the object as it is now.
+    pub(super) fn see(&mut self, pod: Arc<Pod>) {
+        let (now, before) = (&pod.metadata, &self.pod.metadata);
+        if now.labels != before.labels || now.annotations != before.annotations {
+            // Volumes may tell them.
+            self.is_current = false;
+        }
+        self.pod = pod;
+        self.note_deletion();
     }
 
     pub(super) fn note_deletion(&mut self) {

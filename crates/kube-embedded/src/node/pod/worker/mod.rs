@@ -67,6 +67,8 @@ struct Worker {
     /// When tokens have to be renewed.
     renew: Option<Timestamp>,
     volumes: Option<Volumes>,
+    /// The volumes have what there is to have.
+    is_current: bool,
     /// The hosts file says what there is to say.
     has_hosts: bool,
     retry: Duration,
@@ -114,6 +116,7 @@ impl Worker {
             tokens: Tokens::default(),
             renew: None,
             volumes: None,
+            is_current: false,
             has_hosts: false,
             retry: Duration::from_millis(50),
             complained: None,

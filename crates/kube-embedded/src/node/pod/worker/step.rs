@@ -93,7 +93,7 @@ impl Worker {
                     self.wait(index, reason, Some(message.clone()));
                     self.event(Some(index), Severity::Warning, "Failed", format!("Error: {message}"));
                     self.at_latest(now + SLOWEST_RETRY);
-                    self.material = None;
+                    self.forget_material();
                 }
             }
         }

@@ -47,8 +47,7 @@ impl Worker {
     }
 
     pub(super) async fn has_volumes(&mut self) -> bool {
-        let had = self.material.is_some();
-        if let Err((what, message)) = self.try_volumes(had).await {
+        if let Err((what, message)) = self.try_volumes().await {
             let reason = if what.is_empty() { "FailedCreatePodSandBox" } else { "FailedMount" };
             let message = if what.is_empty() {
                 message
@@ -57,7 +56,7 @@ impl Worker {
             };
             self.complain(reason, message);
             self.retry = (self.retry * 2).min(SLOWEST_RETRY);
-            self.material = None;
+            self.forget_material();
             self.at_latest(Instant::now() + self.retry);
             // Running containers go on with what they have.
             return self.volumes.is_some();
@@ -69,10 +68,10 @@ impl Worker {
         true
     }
 
-    pub(super) async fn try_volumes(&mut self, had_material: bool) -> Result<(), (String, String)> {
+    pub(super) async fn try_volumes(&mut self) -> Result<(), (String, String)> {
         let own = |message: String| (String::new(), message);
         let is_due = self.renew.is_some_and(|renew| renew <= Timestamp::now());
-        if self.volumes.is_some() && had_material && !is_due {
+        if self.volumes.is_some() && self.is_current && !is_due {
             return Ok(());
         }
         self.paths.make(self.context.options.run_as.as_ref()).map_err(|error| own(error.to_string()))?;
@@ -87,13 +86,21 @@ impl Worker {
         if self.volumes.is_some() {
             let refreshed = self.shop().map_or(Ok(()), |shop| shop.refresh()).map_err(told);
             self.renew = renewed?;
-            return refreshed;
+            refreshed?;
+        } else {
+            self.renew = renewed?;
+            let Some(shop) = self.shop() else { return Ok(()) };
+            let volumes = shop.prepare().await.map_err(told)?;
+            self.volumes = Some(volumes);
         }
-        self.renew = renewed?;
-        let Some(shop) = self.shop() else { return Ok(()) };
-        let volumes = shop.prepare().await.map_err(told)?;
-        self.volumes = Some(volumes);
+        self.is_current = true;
         Ok(())
+    }
+
+    /// ConfigMaps and Secrets are looked at again, and written.
+    pub(super) fn forget_material(&mut self) {
+        self.material = None;
+        self.is_current = false;
     }
 
     pub(super) async fn has_material(&mut self) -> Result<(), String> {
@@ -117,14 +124,6 @@ impl Worker {
             tokens: &self.tokens,
             owner: self.context.options.run_as.as_ref(),
         })
-    }
-
-    pub(super) fn refresh_volumes(&mut self) {
-        if self.volumes.is_some()
-            && let Some(Err((volume, error))) = self.shop().map(|shop| shop.refresh())
-        {
-            tracing::warn!(pod = self.name(), volume, %error, "a volume was not brought up to date");
-        }
     }
 
     /// Writes the hosts file, unless it says already what there is to say. Where that fails, as on a full disk, it is

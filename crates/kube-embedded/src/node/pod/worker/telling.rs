@@ -70,8 +70,7 @@ impl Worker {
                 Err(kube::Error::Api(status)) if status.code == 404 => return,
                 Err(kube::Error::Api(status)) if status.code == 409 => match self.api().get_opt(self.name()).await {
                     Ok(Some(pod)) if pod.metadata.uid == self.pod.metadata.uid => {
-                        self.pod = Arc::new(pod);
-                        self.note_deletion();
+                        self.see(Arc::new(pod));
                         self.at_latest(Instant::now());
                         continue;
                     }
@@ -137,5 +136,17 @@ mod tests {
         });
         worker.write_status().await;
         assert!(worker.wake.is_some());
+    }
+
+    #[tokio::test]
+    async fn labels_that_a_lost_write_of_the_status_has_met_arrive_in_volumes() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut worker = rig::worker(directory.path(), |method| match *method {
+            Method::PUT => rig::refused(409),
+            _ => (200, rig::pod("primary")),
+        });
+        worker.is_current = true;
+        worker.write_status().await;
+        assert!(!worker.is_current);
     }
 }
