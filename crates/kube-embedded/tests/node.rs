@@ -53,6 +53,7 @@ fn main() {
         view::a_pod_gets_no_token_that_its_account_forbids,
         view::projected_tokens_are_for_their_audiences,
         view::a_changed_config_map_and_label_arrive_in_the_container,
+        view::a_config_map_that_changes_keeps_no_container_from_a_file_of_it,
         view::data_of_a_claim_outlives_the_pod,
         view::names_of_services_are_in_the_hosts_file,
         view::no_directory_is_made_through_a_link,

@@ -116,6 +116,30 @@ pub async fn a_changed_config_map_and_label_arrive_in_the_container() {
     world.end().await;
 }
 
+pub async fn a_config_map_that_changes_keeps_no_container_from_a_file_of_it() {
+    let world = World::new().await;
+    world.create::<ConfigMap>(json!({"metadata": {"name": "cm"}, "data": {"x": "0"}})).await;
+    let mount = json!({"volumeMounts": [{"name": "cm", "mountPath": "/one-file", "subPath": "x"}]});
+    let spec = json!({"restartPolicy": "Never", "volumes": [{"name": "cm", "configMap": {"name": "cm"}}]});
+    let run = async {
+        for name in ["a", "b", "c", "d", "e"] {
+            world.pod(name, "true", mount.clone(), spec.clone()).await;
+            world.phase(name, "Succeeded").await;
+        }
+    };
+    let change = async {
+        for number in 1.. {
+            let change = Patch::Merge(json!({"data": {"x": number.to_string()}}));
+            world.api::<ConfigMap>().patch("cm", &PatchParams::default(), &change).await.unwrap();
+        }
+    };
+    tokio::select! {
+        () = run => {}
+        () = change => {}
+    }
+    world.end().await;
+}
+
 pub async fn data_of_a_claim_outlives_the_pod() {
     let world = World::new().await;
     let path = world.directory.join("volumes/pv");

@@ -59,6 +59,7 @@ impl Worker {
         let name = self.records[index].name.clone();
         match report {
             Report::Created(running) => {
+                self.slots[index].is_opening = false;
                 let id = self.records[index].id.clone();
                 tracing::debug!(pod = self.name(), container = name, id, pid = running.pid, "created");
                 self.edit_view(&name, |view| view.running = Some(running));
@@ -88,6 +89,7 @@ impl Worker {
             Report::Ended(terminated) => {
                 let slot = &mut self.slots[index];
                 slot.stop = None;
+                slot.is_opening = false;
                 slot.ended = Some(Instant::now());
                 if terminated.reason == "StartError" {
                     let message = format!("Error: {}", terminated.message.as_deref().unwrap_or_default());

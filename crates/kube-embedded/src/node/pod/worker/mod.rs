@@ -45,6 +45,8 @@ pub fn spawn(
 struct Slot {
     spec: Container,
     stop: Option<watch::Sender<Option<Instant>>>,
+    /// Its launcher may still have to open what it mounts.
+    is_opening: bool,
     backoff: Backoff,
     ended: Option<Instant>,
     pull: Backoff,
@@ -200,6 +202,7 @@ impl Slot {
         Self {
             spec,
             stop: None,
+            is_opening: false,
             backoff: Backoff::default(),
             ended: None,
             pull: Backoff::default(),

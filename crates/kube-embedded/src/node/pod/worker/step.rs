@@ -209,6 +209,7 @@ impl Worker {
         self.edit_view(&self.records[index].name.clone(), |view| view.previous = view.log.replace(log));
         let (stop, stopped) = watch::channel(None);
         self.slots[index].stop = Some(stop);
+        self.slots[index].is_opening = true;
         tokio::spawn(supervise(self.context.clone(), plans, self.reports.clone(), index, stopped));
         Ok(())
     }

@@ -71,7 +71,9 @@ impl Worker {
     pub(super) async fn try_volumes(&mut self) -> Result<(), (String, String)> {
         let own = |message: String| (String::new(), message);
         let is_due = self.renew.is_some_and(|renew| renew <= Timestamp::now());
-        if self.volumes.is_some() && self.is_current && !is_due {
+        // A launcher opens files that an update would remove: those that a `subPath` has led to.
+        let is_in_use = self.slots.iter().any(|slot| slot.is_opening);
+        if self.volumes.is_some() && (self.is_current || is_in_use) && !is_due {
             return Ok(());
         }
         self.paths.make(self.context.options.run_as.as_ref()).map_err(|error| own(error.to_string()))?;
