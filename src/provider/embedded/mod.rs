@@ -126,7 +126,12 @@ impl Provider for Embedded {
 
     async fn state(&self, cluster: &ClusterName) -> Result<State, Finding> {
         let place = self.place(cluster);
-        let Found::Cluster(record) = record::look(&place)? else { return Ok(State::Absent) };
+        let Found::Cluster(record) = record::look(&place)? else {
+            return Ok(match daemon::serving(&place).is_empty() {
+                true => State::Absent,
+                false => State::Unready { why: "its process runs, and somebody removed its files".to_owned() },
+            });
+        };
         let Some(pid) = daemon::alive(&record, &place) else {
             return Ok(State::Stopped { why: "its process does not run".to_owned() });
         };
@@ -170,12 +175,16 @@ impl Provider for Embedded {
             Err(finding) if finding.id == Id::StateDamaged => {}
             Err(finding) => return Err(finding),
         }
-        if place.directory.exists() {
-            let _turn = take_turn(&place, || context.progress(TAKEN)).await?;
-            self.bring_down(&place).await;
-            remove_all(&place)?;
+        if !place.directory.exists() {
+            if daemon::serving(&place).is_empty() {
+                return Ok(());
+            }
+            // There is a place for the lock again.
+            place.make()?;
         }
-        Ok(())
+        let _turn = take_turn(&place, || context.progress(TAKEN)).await?;
+        self.bring_down(&place).await;
+        remove_all(&place)
     }
 
     async fn list(&self) -> Result<Vec<ClusterName>, Finding> {
@@ -445,6 +454,31 @@ mod tests {
         assert_eq!(finding.id, Id::Deadline);
         assert!(finding.cause.ends_with(&format!(" s {TAKEN}")) && place.cluster_file().exists(), "{finding}");
         drop(turn);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn a_process_ends_with_its_cluster_although_somebody_removed_the_files() {
+        use std::os::unix::process::ExitStatusExt;
+        use std::process::{Command, Stdio};
+        let root = tempfile::tempdir().unwrap();
+        let variables = vec![("A9S_STATE_DIR".into(), root.path().into())];
+        let caller = Caller { variables, ..Caller::default() };
+        let embedded = instead(caller, || Embedded::of_user(Options::default())).0.unwrap();
+        let name = "demo".parse::<ClusterName>().unwrap();
+        let place = embedded.place(&name);
+        // A script of the right name makes the command line that of a cluster's process.
+        fs_err::write(root.path().join(daemon::WORD), "read line\n").unwrap();
+        let mut command = Command::new("sh");
+        command.arg(daemon::WORD).arg(&place.directory).current_dir(root.path()).stdin(Stdio::piped());
+        let mut process = command.spawn().unwrap();
+        assert!(matches!(embedded.state(&name).await.unwrap(), State::Unready { .. }));
+        let provider = Arc::new(embedded.clone());
+        let step = Cluster { provider, name: name.clone(), wanted: Wanted::Deleted };
+        alone(step, Duration::from_secs(30)).await.unwrap();
+        assert_eq!(process.wait().unwrap().signal(), Some(15));
+        assert_eq!(embedded.state(&name).await.unwrap(), State::Absent);
+        assert!(!place.directory.exists() && !place.run.exists());
     }
 
     #[test]
