@@ -196,19 +196,26 @@ async fn what_many_write_is_replaced_only_by_who_has_seen_it() {
     let leases = "/apis/coordination.k8s.io/v1/namespaces/default/leases";
     let lease = |holder: &str| json!({"metadata": {"name": "a"}, "spec": {"holderIdentity": holder}});
     let (_, seen) = server.request("POST", leases, Some(lease("first"))).await;
-    let (code, refused) = server.request("PUT", &format!("{leases}/a"), Some(lease("second"))).await;
-    assert_eq!(code, 422);
-    assert_eq!(
-        refused["message"],
-        "Lease.coordination.k8s.io \"a\" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified \
-         for an update"
-    );
     let mut second = lease("second");
+    // `0` is no version.
+    for none in ["", "0"] {
+        second["metadata"]["resourceVersion"] = none.into();
+        let (code, refused) = server.request("PUT", &format!("{leases}/a"), Some(second.clone())).await;
+        assert_eq!(code, 422, "{none}");
+        assert_eq!(
+            refused["message"],
+            "Lease.coordination.k8s.io \"a\" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be \
+             specified for an update"
+        );
+    }
     second["metadata"]["resourceVersion"] = seen["metadata"]["resourceVersion"].clone();
     assert_eq!(server.request("PUT", &format!("{leases}/a"), Some(second)).await.0, 200);
     server.request("POST", CONFIGMAPS, Some(json!({"metadata": {"name": "a"}}))).await;
-    let blind = json!({"metadata": {"name": "a"}, "data": {"k": "v"}});
-    assert_eq!(server.request("PUT", &format!("{CONFIGMAPS}/a"), Some(blind)).await.0, 200);
+    for none in ["", "0"] {
+        let blind = json!({"metadata": {"name": "a", "resourceVersion": none}, "data": {"k": none}});
+        let (code, replaced) = server.request("PUT", &format!("{CONFIGMAPS}/a"), Some(blind)).await;
+        assert_eq!((code, &replaced["data"]["k"]), (200, &json!(none)), "{replaced}");
+    }
 }
 
 /// `AllowCreateOnUpdate` in `pkg/registry/*/*/strategy.go` of Kubernetes.

@@ -48,7 +48,7 @@ impl ApiServer {
             };
             let done = self.replace(call, &current, object.clone(), Ownership::Tracked).await;
             // Where nobody named a version, the last one to come wins.
-            let fixed = !metadata::text(&object, "resourceVersion").is_empty();
+            let fixed = !named_version(&object).is_empty();
             if fixed || !self.has_lost(call, &current, &done).await {
                 let (object, said) = done?;
                 return Ok(self.show(call, StatusCode::OK, &object, &[warnings, said].concat()));
@@ -137,7 +137,7 @@ impl ApiServer {
 
     pub(super) fn check_preconditions(&self, call: &Call, current: &Object, new: &Value) -> Result<(), Status> {
         let (group, plural, name) = (&call.resource.group, &call.resource.plural, &call.request.name);
-        let version = metadata::text(new, "resourceVersion");
+        let version = named_version(new);
         if !version.is_empty() && version != current.version.to_string() {
             return Err(match version.parse::<u64>() {
                 Ok(_) => modified(group, plural, name),
@@ -156,6 +156,14 @@ impl ApiServer {
             return Err(other_life(call, uid, current_uid));
         }
         Ok(())
+    }
+}
+
+/// The version that a client has named, or `""`. `0` is none, as for etcd3's store.
+fn named_version(object: &Value) -> &str {
+    match metadata::text(object, "resourceVersion") {
+        "0" => "",
+        version => version,
     }
 }
 
