@@ -7,6 +7,7 @@ use http::HeaderMap;
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 use serde_json::Value;
 
+use super::builtin::causes::Causes;
 use super::metadata;
 use super::registry::Resource;
 use super::request::{Query, ResourceRequest};
@@ -16,6 +17,9 @@ use crate::objects::GroupResource;
 use crate::status::Status;
 use crate::store::Key;
 use crate::user::UserInfo;
+
+/// The longest name of who changes something (`FieldManagerMaxLength` of apimachinery).
+const LONGEST_MANAGER: usize = 128;
 
 /// See the module.
 pub struct Call {
@@ -147,11 +151,27 @@ impl Call {
         }
     }
 
-    /// Who the fields of this change belong to: the parameter, or the program's name.
+    /// Refuses a name of who changes something that is too long (`ValidateFieldManager` of apimachinery).
+    pub fn check_manager(&self) -> Result<(), Status> {
+        let options = match self.request.verb {
+            "create" => "CreateOptions",
+            "update" => "UpdateOptions",
+            "patch" => "PatchOptions",
+            _ => return Ok(()),
+        };
+        if self.query.get("fieldManager").is_none_or(|manager| manager.len() <= LONGEST_MANAGER) {
+            return Ok(());
+        }
+        let mut causes = Causes::default();
+        causes.too_long("fieldManager", LONGEST_MANAGER);
+        Err(Status::invalid("meta.k8s.io", options, "", causes.0))
+    }
+
+    /// Who the fields of this change belong to: the parameter, or the program's name, which may be cut.
     pub fn manager(&self) -> String {
         let manager =
             self.query.get("fieldManager").unwrap_or_else(|| self.user_agent.split('/').next().unwrap_or_default());
-        if manager.is_empty() { "unknown".to_owned() } else { manager.chars().take(128).collect() }
+        if manager.is_empty() { "unknown".to_owned() } else { manager.chars().take(LONGEST_MANAGER).collect() }
     }
 
     /// `not found` of the object that the path names.

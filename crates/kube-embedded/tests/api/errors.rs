@@ -156,6 +156,25 @@ async fn a_version_that_was_not_given_out_yet_is_to_be_asked_for_later() {
 }
 
 #[tokio::test]
+async fn the_name_of_who_changes_something_is_not_too_long() {
+    let server = Server::start().await;
+    let configmaps = "/api/v1/namespaces/default/configmaps";
+    let (longest, longer) = ("m".repeat(128), "m".repeat(129));
+    let object = json!({"metadata": {"name": "a"}, "data": {"k": "v"}});
+    let path = format!("{configmaps}?fieldManager={longest}");
+    let (code, made) = server.request("POST", &path, Some(object.clone())).await;
+    assert_eq!((code, &made["metadata"]["managedFields"][0]["manager"]), (201, &json!(longest)), "{made}");
+    for (method, name, options) in
+        [("POST", "", "CreateOptions"), ("PUT", "/a", "UpdateOptions"), ("PATCH", "/a", "PatchOptions")]
+    {
+        let path = format!("{configmaps}{name}?fieldManager={longer}");
+        let (code, refused) = server.request(method, &path, Some(object.clone())).await;
+        let why = "is invalid: fieldManager: Too long: may not be more than 128 bytes";
+        assert_eq!((code, &refused["message"]), (422, &json!(format!("{options}.meta.k8s.io \"\" {why}"))));
+    }
+}
+
+#[tokio::test]
 async fn parameters_of_lists_and_watches_that_do_not_go_together_are_refused() {
     let server = Server::start().await;
     let refused = async |query: &str| {

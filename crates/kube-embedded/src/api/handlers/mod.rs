@@ -35,6 +35,7 @@ impl ApiServer {
         if nowhere || (named && creates && call.request.subresource.is_empty()) {
             return Err(Status::no_such_method());
         }
+        call.check_manager()?;
         if !call.request.subresource.is_empty() {
             return self.subresource(&call).await;
         }
