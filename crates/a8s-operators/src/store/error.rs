@@ -153,13 +153,16 @@ impl About<'_> {
             "AccessDenied" | "AllAccessDisabled" | "AccountProblem" => {
                 Error::Denied { endpoint, what, code: code.to_owned() }
             }
-            // A clock that is wrong is set right again.
+            // A clock that is wrong is set right again, and what has arrived otherwise than it was sent is sent again.
             "InternalError"
             | "ServiceUnavailable"
             | "SlowDown"
             | "RequestTimeout"
             | "RequestTimeTooSkewed"
             | "OperationAborted"
+            | "BadDigest"
+            | "IncompleteBody"
+            | "XAmzContentSHA256Mismatch"
             | "XMinioStorageFull" => Error::Failing { endpoint, what, why: message.to_owned() },
             // Each store has codes of its own for that, such as a MinIO that starts or is too busy.
             _ if may_pass(status) => Error::Failing { endpoint, what, why: format!("{message} ({code})") },

@@ -165,6 +165,16 @@ async fn a_clock_that_is_wrong_may_be_set_right() {
 }
 
 #[tokio::test]
+async fn what_has_arrived_otherwise_than_it_was_sent_may_be_sent_again() {
+    for code in ["BadDigest", "IncompleteBody", "XAmzContentSHA256Mismatch"] {
+        let (endpoint, _) = server(vec![refusal("400 Bad Request", code)]).await;
+        let error = store(&endpoint).put("a", Bytes::from_static(b"x")).await.unwrap_err();
+        assert!(!error.is_permanent(), "{error}");
+        assert!(error.to_string().ends_with(&format!("could not take an object now: The words of {code}")), "{error}");
+    }
+}
+
+#[tokio::test]
 async fn what_is_said_of_one_object_among_others_is_understood_as_well() {
     let entry = "<Key>a/b</Key><LastModified>2026-11-25T12:00:00.000Z</LastModified><Size>1</Size>";
     let list = answer("200 OK", &format!("<ListBucketResult><Contents>{entry}</Contents></ListBucketResult>"));
