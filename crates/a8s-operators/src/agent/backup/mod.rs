@@ -25,6 +25,7 @@ use std::rc::Rc;
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 /// How often it is said how far a backup is. The controller takes an agent for dead that is silent for
@@ -32,6 +33,9 @@ use tokio_util::sync::CancellationToken;
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// The agent does not wait long for a store that has gone away: the controller starts again.
 pub const LIMITS: Limits = Limits { silence: Duration::from_secs(30), patience: Duration::from_secs(20) };
+/// How long an answer waits until what was stored is removed: the store may have gone away, and the controller removes
+/// it, too.
+const REMOVAL: Duration = Duration::from_secs(3);
 
 /// Runs until it is told to end.
 ///
@@ -172,8 +176,8 @@ async fn work(
 /// Answers an order. What nobody wants does not stay in the store: the controller removes it, too, but it may have done
 /// so before this agent's last object, and have let the Backup go while the agent did not reach the API.
 async fn end(desk: &Desk, name: &str, order: &str, said: &Said, way: Option<&Way>) {
-    if matches!(said, Said::Failed(_)) {
-        remove_rest(way).await;
+    if matches!(said, Said::Failed(_)) && timeout(REMOVAL, remove_rest(way)).await.is_err() {
+        tracing::warn!("what was stored is left to the controller: the store takes too long");
     }
     if !desk.insist::<Backup>(name, order, said).await {
         tracing::info!(backup = name, order, "nobody wants the backup any more");
@@ -224,11 +228,15 @@ mod tests {
     /// A store that has nothing, and what it was asked.
     async fn store() -> (Way, Arc<Mutex<Vec<String>>>) {
         let (endpoint, requests) = server(vec![answer("200 OK", "<ListBucketResult></ListBucketResult>")]).await;
-        let (config, credentials) = (config(&endpoint), credentials());
+        (way(&endpoint), requests)
+    }
+
+    fn way(endpoint: &str) -> Way {
+        let (config, credentials) = (config(endpoint), credentials());
         let key = DataKey::derive(b"secret", "b1");
         let access = Access::new("o1", &config, &credentials, &key, ("b1", "shop/solo/b1/o1"));
         let store = Store::new(&config, &credentials, Names::system(), LIMITS).expect("a client");
-        ((access, store), requests)
+        (access, store)
     }
 
     fn backup(order: &str, uploaded: &str) -> Value {
@@ -266,5 +274,14 @@ mod tests {
             end(&desk(code, &answer), "b", "o1", said, Some(&way)).await;
             assert_eq!(requests.lock().expect("no panic").len(), removals, "{said:?}: {answer}");
         }
+    }
+
+    #[tokio::test]
+    async fn an_answer_does_not_wait_for_a_store_that_has_gone_away() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("an address");
+        let way = way(&format!("http://{}", listener.local_addr().expect("an address")));
+        let (desk, failed) = (desk(200, &backup("o1", "Unknown")), Said::Failed(Trouble::new("StoreUnreachable", "")));
+        let answered = timeout(2 * REMOVAL, end(&desk, "b", "o1", &failed, Some(&way))).await;
+        assert!(answered.is_ok(), "the controller would have taken the agent for dead before long");
     }
 }
