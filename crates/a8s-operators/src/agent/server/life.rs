@@ -18,8 +18,8 @@ use tokio::task::JoinHandle;
 const LOOK: Duration = Duration::from_secs(1);
 /// How long the label of the pod may be seen to be another than was said: what is seen may be older.
 const MISLABELLED: Duration = Duration::from_secs(1);
-/// Pause between the starts of a standby that does not stay alive.
-const REST: Duration = Duration::from_secs(10);
+/// Pause between the starts of a standby that does not stay alive, and between copies for which there is no room.
+pub(super) const REST: Duration = Duration::from_secs(10);
 /// How long after its start a server that accepts no connections keeps its member from standing before that is said.
 const SILENT: Duration = Duration::from_secs(2);
 /// What is said then.
@@ -85,6 +85,8 @@ pub(super) struct Life {
     pub status: String,
     /// A standby that does not stay alive, and has no primary to be copied from, is not started again before.
     pub rests_until: Option<Instant>,
+    /// A copy for which there was no room is not tried again before.
+    pub copy_due: Option<Instant>,
     /// The holder that is known to be gone, or to confirm nothing any more.
     pub gone: Option<Holder>,
     /// A primary waits so long for the others before it is restarted for its parameters.
@@ -140,6 +142,7 @@ impl<P: Platform> Agent<P> {
             attempts: 0,
             status: String::new(),
             rests_until: None,
+            copy_due: None,
             gone: None,
             restart_by: None,
             unanswered: None,

@@ -501,6 +501,9 @@ impl<P: Platform> Agent<P> {
         let Some(address) = self.address_of(life, pod) else { return self.wait(life, LATER).await.map(|_| ()) };
         let Some(record) = life.seen.borrow().sighting().map(|it| it.record.clone()) else { return Ok(()) };
         self.stop_at_once(life).await;
+        if life.copy_due.is_some_and(|due| Instant::now() < due) {
+            return self.wait(life, LATER).await.map(|_| ());
+        }
         let expected = record.identifier.as_ref().and_then(|text| text.parse::<u64>().ok()).unwrap_or_default();
         let is_young = record.generation.is_none()
             && record.term == 0
@@ -540,6 +543,9 @@ impl<P: Platform> Agent<P> {
             Err(error) => {
                 tracing::warn!("{}", chain(&error));
                 self.trouble(Some(chain(&error)));
+                // Each begins with a checkpoint of the primary, and writes until the disk is full.
+                let has_no_room = matches!(error, tools::Error::NoRoom { .. });
+                life.copy_due = has_no_room.then(|| Instant::now() + life::REST);
                 self.wait(life, PAUSE).await.map(|_| ())
             }
         }

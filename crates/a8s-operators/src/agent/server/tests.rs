@@ -1366,6 +1366,32 @@ fn data_that_a_change_has_left_half_done_makes_room_for_the_copy() {
 }
 
 #[test]
+fn a_copy_for_which_there_was_no_room_is_not_tried_again_at_once() {
+    as_server_user("a_copy_for_which_there_was_no_room_is_not_tried_again_at_once", || {
+        let first = Fixture::new(true);
+        let mut second = first.joined();
+        let programs = second.server.volume.with_file_name("programs");
+        fs_err::create_dir(&programs).expect("made");
+        // It could not be run while another test forks with it open: another process writes it.
+        let mut writer = Command::new("sh");
+        let script = "echo tried >> \"${0%/*}/tries\"\necho '12/2048 kB (0%), 0/1 tablespace' >&2\n\
+                      echo 'pg_basebackup: error: could not write file \"x\": No space left on device' >&2\nexit 1";
+        writer.args(["-c", "printf '#!/bin/sh\\n%s\\n' \"$0\" > pg_basebackup && chmod +x pg_basebackup", script]);
+        assert!(writer.current_dir(&programs).status().expect("run").success());
+        second.server.bin_directory.clone_from(&programs);
+        scenario(async {
+            let copying = second.during(|| async {
+                until(|| second.trouble().is_some_and(|text| text.contains("a copy of the primary needs"))).await;
+                tokio::time::sleep(Duration::from_secs(3)).await;
+                let tries = fs_err::read_to_string(programs.join("tries")).expect("there");
+                assert_eq!(tries.lines().count(), 1, "each is a checkpoint of the primary");
+            });
+            while_it_leads(&first, copying).await;
+        });
+    });
+}
+
+#[test]
 fn a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has() {
     as_server_user("a_member_that_was_away_while_others_led_in_turn_follows_with_what_it_has", || {
         for is_rewound in [false, true] {
