@@ -57,7 +57,7 @@ const LOCK: Duration = Duration::from_secs(10);
 const LONG_LIFE: Duration = Duration::from_secs(10);
 /// Starts in a row that may fail or end soon.
 const ATTEMPTS: u32 = 4;
-/// The configuration with which the server last started.
+/// The configuration with which the server last started, without what its primary demanded of it.
 const PROVEN: &str = "postgresql.conf.proven";
 
 /// Why the agent ended.
@@ -257,6 +257,8 @@ struct Agent<P> {
 #[derive(Clone, PartialEq, Eq)]
 struct Written {
     text: String,
+    /// The same without demands: what the instance asks for.
+    asked: String,
     fingerprint: String,
     /// Whether a standby has more than the parameters say, because its primary has.
     is_raised: bool,
@@ -326,7 +328,7 @@ impl<P: Platform> Agent<P> {
 
     fn render(&self, spec: &PostgresqlSpec, demands: &[(String, i64)]) -> Result<Written, Error> {
         let library = self.server.bin_directory.join("../lib/pg_stat_statements.so");
-        let text = configuration::postgresql_conf(&configuration::Input {
+        let input = configuration::Input {
             address: self.server.pod.address,
             socket_directory: &self.server.pod.socket_directory,
             tls_directory: self.tls(),
@@ -335,10 +337,12 @@ impl<P: Platform> Agent<P> {
             major: self.server.major,
             has_statements: library.exists(),
             demands,
-        })?;
+        };
+        let text = configuration::postgresql_conf(&input)?;
+        let asked = configuration::postgresql_conf(&configuration::Input { demands: &[], ..input })?;
         let parameters = spec.parameters.clone().unwrap_or_default();
         let is_raised = configuration::is_below(&parameters, demands);
-        Ok(Written { text, fingerprint: report::fingerprint(&parameters), is_raised })
+        Ok(Written { text, asked, fingerprint: report::fingerprint(&parameters), is_raised })
     }
 
     fn write_configuration(&self, name: &str, text: &str) -> Result<(), Error> {

@@ -431,10 +431,11 @@ impl<P: Platform> Agent<P> {
         Ok(())
     }
 
-    /// Takes the configuration with which the server last started, if the present one is another.
+    /// Takes the configuration with which the server last started, if another one is asked for by now. What its primary
+    /// demands of a standby it has to have in any case.
     fn fall_back(&self, life: &mut Life) -> Result<(), Error> {
         let Some(proven) = self.proven() else { return Ok(()) };
-        if life.written.as_ref().is_some_and(|written| written.text != proven) {
+        if life.written.as_ref().is_some_and(|written| written.asked != proven) {
             self.write_configuration("postgresql.conf", &proven)?;
             // What applies now is not what the instance asks for, so nothing is reported for it.
             life.rejected = life.written.take().map(|written| written.fingerprint);
@@ -442,7 +443,7 @@ impl<P: Platform> Agent<P> {
         Ok(())
     }
 
-    /// The configuration with which the server last started.
+    /// What [`PROVEN`] says, for the pod of now.
     fn proven(&self) -> Option<String> {
         let text = fs_err::read_to_string(self.server.volume.join(PROVEN)).ok()?;
         Some(configuration::moved(&text, self.server.pod.address, &self.server.pod.socket_directory))
@@ -504,7 +505,7 @@ impl<P: Platform> Agent<P> {
             running.postmaster.guard(data.clone(), self.server.pod.socket_directory.clone());
             if let Some(written) = &life.written {
                 // Best effort: without it, parameters that turn out to be impossible stop the instance.
-                let _ = durable::swap(&self.server.volume.join(PROVEN), written.text.as_bytes(), 0o600);
+                let _ = durable::swap(&self.server.volume.join(PROVEN), written.asked.as_bytes(), 0o600);
             }
         }
         let generation = exchange::generation(&data).ok().flatten().filter(|_| life.running.is_some());

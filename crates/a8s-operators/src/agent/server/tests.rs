@@ -1193,6 +1193,33 @@ fn a_standby_without_its_parameters_has_as_much_as_its_primary_as_well() {
     });
 }
 
+#[test]
+fn a_standby_does_not_end_of_its_parameters_because_its_primary_has_more() {
+    as_server_user("a_standby_does_not_end_of_its_parameters_because_its_primary_has_more", || {
+        let first = Fixture::new(true);
+        let second = first.joined();
+        scenario(async {
+            let following = second.during(|| async {
+                second.ready().await;
+                let (primary, mut standby) = (first.postmaster(), second.postmaster());
+                first.sql("ALTER SYSTEM SET max_prepared_transactions = 7").await;
+                nix::sys::signal::kill(primary, Signal::SIGKILL).expect("ours");
+                // It is started again with as much, and twice it does not get so far that it accepts connections.
+                for _ in 0..2 {
+                    until(|| second.running().is_some_and(|it| it != standby)).await;
+                    standby = second.postmaster();
+                    nix::sys::signal::kill(standby, Signal::SIGKILL).expect("ours");
+                }
+                until(|| second.running().is_some_and(|it| it != standby)).await;
+                second.ready().await;
+                assert_eq!(second.sql("SHOW max_prepared_transactions").await, "7");
+                assert_eq!(second.trouble(), None);
+            });
+            while_it_leads(&first, following).await;
+        });
+    });
+}
+
 /// Lets the standby, which is ready, begin again in the middle of a transaction that is too large for it to accept
 /// connections before it has the end of that. It receives by then.
 async fn begin_in_the_middle(first: &Fixture, second: &Fixture) -> Client {
