@@ -1,7 +1,7 @@
 //! Keeps the Lease for the primary: renews it, writes what changes in it, and ends the server when it could not be
 //! renewed in time. It works beside everything else the agent does.
 
-use super::lease::{Holder, RENEW, Record, leads_for};
+use super::lease::{Details, Holder, RENEW, Record, leads_for};
 use super::platform::{Error, Platform, Written, answered};
 use super::postmaster;
 use super::report::Lsn;
@@ -163,13 +163,33 @@ impl<P: Platform> Keeper<P> {
     /// # Errors
     /// If the API does not answer; then the Lease expires.
     pub async fn release(&self, successor: Option<&str>, end: Option<Lsn>) -> Result<(), Error> {
+        self.let_go(|details| {
+            details.position = end.unwrap_or(details.position);
+            details.is_end = end.is_some();
+            details.successor = successor.map(str::to_owned);
+        })
+        .await
+    }
+
+    /// Lets the Lease go of a term in which no server of this run was the primary: but for the term, it says again what
+    /// it said `before`. The term is not used again, as what this run has noted of it may be on its volume.
+    ///
+    /// # Errors
+    /// If the API does not answer; then the Lease expires.
+    pub async fn give_back(&self, before: &Details, successor: Option<&str>) -> Result<(), Error> {
+        self.let_go(|details| {
+            *details = before.clone();
+            details.successor = successor.map(str::to_owned);
+        })
+        .await
+    }
+
+    async fn let_go(&self, edit: impl Fn(&mut Details)) -> Result<(), Error> {
         let result = self
             .update(|record| {
                 record.holder = None;
                 record.switchover = None;
-                record.details.successor = successor.map(str::to_owned);
-                record.details.position = end.unwrap_or(record.details.position);
-                record.details.is_end = end.is_some();
+                edit(&mut record.details);
             })
             .await;
         self.forget();

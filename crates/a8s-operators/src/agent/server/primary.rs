@@ -170,9 +170,21 @@ impl<P: Platform> Agent<P> {
         }
         let Some(record) = self.keeper.record() else { return Ok(()) };
         self.trouble(None);
-        self.note_term(life, record.term)?;
+        if let Err(error) = self.note_term(life, record.term) {
+            self.give_back(life, &seen.details).await;
+            return Err(error);
+        }
         self.depose(life, &seen);
         Ok(())
+    }
+
+    /// Lets the Lease go that this member cannot use, as where its disk is full. Who has to be asked is who had to be
+    /// before, and not the last primary in its place, which may be lost. One that has as much and has room comes first.
+    async fn give_back(&self, life: &Life, before: &Details) {
+        let other = self.other(life, true);
+        if let Err(error) = self.keeper.give_back(before, other.as_deref()).await {
+            tracing::warn!("the Lease could not be released: {}", chain(&error));
+        }
     }
 
     /// Whoever is frozen may still be labelled as the primary and answer for connections.

@@ -5,7 +5,7 @@ use super::*;
 use crate::agent::datadir::exchange;
 use crate::agent::decide::Member;
 use crate::agent::environment::Pod;
-use crate::agent::lease::Record;
+use crate::agent::lease::{Quorum, Record};
 use crate::agent::platform::{self, Written};
 use crate::agent::report::Applied;
 use crate::postgresql::{self, template};
@@ -511,6 +511,40 @@ fn a_primary_that_is_stopped_says_where_it_has_ended_if_its_content_is_that_of_t
                 led.await.expect("no error");
                 assert_eq!(first.memory.record().expect("a Lease").details.is_end, is_said);
             }
+        });
+    });
+}
+
+#[test]
+fn who_cannot_note_its_term_leaves_the_choice_as_it_was() {
+    as_server_user("who_cannot_note_its_term_leaves_the_choice_as_it_was", || {
+        let first = Fixture::new(true);
+        let second = first.joined();
+        // Nothing can take its place, as on a disk that is full.
+        let obstacle = second.server.volume.join("instance.json.new");
+        scenario(async {
+            follow_for_a_while(&first, &second).await;
+            // The last primary is away for good, and of those who confirmed its commits there is only this one.
+            first.memory.seen.send_modify(|seen| {
+                let member = seen.members.as_mut().and_then(|members| members.get_mut("solo-0")).expect("the member");
+                member.is_ready = false;
+            });
+            first.memory.note(|record| {
+                record.details.quorum = Quorum::of("solo", 3, "solo-0");
+                (record.details.position, record.details.is_end) = (report::Lsn(1), true);
+            });
+            let before = first.memory.record().expect("a Lease");
+            fs_err::create_dir(&obstacle).expect("made");
+            let error = second.during(std::future::pending).await.expect_err("it cannot be noted");
+            assert!(chain(&error).contains("instance.json"), "{}", chain(&error));
+            let after = first.memory.record().expect("a Lease");
+            assert_eq!((after.holder, after.details), (None, before.details));
+            assert!(after.term > before.term, "it may have been noted nonetheless");
+            fs_err::remove_dir(&obstacle).expect("removed");
+            let led = second.during(|| async {
+                until(|| second.identity().is_some_and(|identity| identity.term.is_some())).await;
+            });
+            led.await.expect("no error");
         });
     });
 }
