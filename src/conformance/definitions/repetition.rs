@@ -73,8 +73,9 @@ async fn few_requests(world: &mut World) -> Result<(), Failure> {
     Err(Failure::unexpected(wanted, format!("{} requests more:\n{}", surplus.len(), surplus.join("\n"))))
 }
 
-/// Before this a command is cut off for the first time: also one that has its effect in less than a second is hit.
-const EARLIEST: Duration = Duration::from_millis(200);
+/// Before this a command is cut off for the first time: also one that has its effect in a tenth of a second is hit. It may have
+/// none the next time, as when it deletes something.
+const EARLIEST: Duration = Duration::from_millis(50);
 
 /// The latest moment at which a command is cut off.
 const LATEST: Duration = Duration::from_secs(10);
@@ -92,11 +93,8 @@ async fn cut_off(world: &mut World, line: String, how: String, times: usize) -> 
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     let mut longest = EARLIEST;
     let mut interrupts = interrupt::heard().into_iter().cycle();
-    let mut hits = 0;
-    for _ in 0..times * 4 {
-        if hits == times {
-            break;
-        }
+    let (mut hits, mut missed) = (0, 0);
+    while hits < times && missed < times * 3 {
         let delay = longest.mul_f64(rand::random::<f64>());
         let started = Instant::now();
         let cut = match how.as_str() {
@@ -107,12 +105,15 @@ async fn cut_off(world: &mut World, line: String, how: String, times: usize) -> 
             }
         };
         match cut {
-            Cut::Early => {}
+            Cut::Early => longest *= 2,
             Cut::Hit => {
                 hits += 1;
-                longest = (longest * 2).min(LATEST);
+                longest = (longest * 4).min(LATEST);
             }
-            Cut::Missed(outcome) if outcome.status.success() => longest = started.elapsed().min(longest),
+            Cut::Missed(outcome) if outcome.status.success() => {
+                missed += 1;
+                longest = started.elapsed().min(longest);
+            }
             Cut::Missed(outcome) => {
                 let wanted = format!("a command that succeeds or is {how}");
                 return Err(Failure::unexpected(wanted, outcome.transcript()));
