@@ -28,7 +28,8 @@ enum What {
         long_about = "Run scenarios, on the clusters they make or on an existing one, and report with evidence.\n\n\
         Exit codes: 0 every scenario that decides has passed and nothing is left; 1 something has not; 2 wrong usage; \
         3 the run could not begin (the report's folder, an earlier report, the cluster, its stack or permissions), or the \
-        cluster stopped answering; 130 interrupted. In the last two cases the report tells of the part that was run."
+        cluster stopped answering; 5 another run reports to the folder; 130 interrupted. Where the cluster stopped \
+        answering, or the run was interrupted, the report tells of the part that was run."
     )]
     Run(Box<run::RunSuite>),
     /// List the scenarios
@@ -44,9 +45,10 @@ enum What {
         without them, anything), and a `reason`. `what`, `one` and `other` are regular expressions that match all of it. An \
         entry that nothing matches fails the comparison, unless none of its scenarios ran in both or it says \
         `sometimes: true`.\n\n\
-        Exit codes: 0 they don't, but for what is accepted; 1 they do, what is accepted is gone, or a report tells of \
-        a part of its run; 2 wrong usage, or a list that is none; 3 a report or list is missing, a report is damaged, \
-        or a run could not begin; 130 interrupted."
+        Exit codes: 0 they don't, but for what is accepted; 1 they do, no scenario ran in both, what is accepted is \
+        gone, or a report tells of a part of its run; 2 wrong usage, or a list that is none; 3 a report or list is \
+        missing, a report is damaged, or a run that is made ends with 3; 5 another run reports to the folder; \
+        130 interrupted."
     )]
     Compare(Box<compare::Compare>),
 }
