@@ -159,6 +159,15 @@ mod tests {
         })
     }
 
+    /// What a scenario does, a sentence each: the commands of a table are run like any other.
+    fn own(entry: &Entry) -> impl Iterator<Item = String> {
+        entry.steps().flat_map(|step| {
+            let cells = step.table.iter().flat_map(|table| table.rows.iter().flatten());
+            let commands = cells.filter(|cell| cell.starts_with("a9s ") || cell.starts_with("kubectl "));
+            commands.map(|cell| format!("I run `{cell}`")).chain([step.value.clone()])
+        })
+    }
+
     /// The steps of features that a scenario has in its texts, for a run of the suite that it makes.
     fn in_texts(entry: &Entry) -> impl Iterator<Item = &str> {
         let lines = entry.steps().filter_map(|step| step.docstring.as_deref()).flat_map(str::lines);
@@ -176,12 +185,10 @@ mod tests {
             let is_of_stack = |tag: &str| tag == "builtin" || tag.starts_with("needs-");
             let is_said = |tag: &str| entry.tags.contains(tag) || (is_embedded && is_of_stack(tag));
             for (tag, begin, within) in NEEDING {
-                let own = entry.steps().map(|step| step.value.as_str());
                 // There, who needs a cluster of its own is skipped where it has none.
-                let others = in_texts(entry).filter(|_| tag != "cluster");
-                let needs = own.chain(others).find(|step| step.starts_with(begin) && step.contains(within));
-                let step = needs.unwrap_or_default();
-                assert!(needs.is_none() || is_said(tag), "{} is not @{tag}: {step}", entry.id);
+                let others = in_texts(entry).filter(|_| tag != "cluster").map(str::to_owned);
+                let needs = own(entry).chain(others).find(|step| step.starts_with(begin) && step.contains(within));
+                assert!(needs.is_none() || is_said(tag), "{} is not @{tag}: {needs:?}", entry.id);
             }
             let tag = "needs-restore-into";
             assert!(!restores_into_another(entry) || is_said(tag), "{} is not @{tag}", entry.id);
