@@ -1,10 +1,11 @@
 //! The process that serves a cluster: starting it, knowing it again, ending it.
 //!
 //! A stored process id may be somebody else's by now. So a process is the cluster's only if its start time is the
-//! recorded one and its command line names the cluster's directory.
+//! recorded one and its command line names the cluster's directory, by which it means the same one as we do.
 
 use std::io::{self, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -39,17 +40,32 @@ pub fn started(pid: i32) -> Option<u64> {
     fields.nth(18)?.parse().ok()
 }
 
+/// Where the system tells of a process.
+fn process(pid: i32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}"))
+}
+
 /// Whether this process is `a9s __cluster <directory>`.
-fn serves(pid: i32, directory: &Path) -> bool {
-    let Ok(line) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return false };
+fn serves(process: &Path, directory: &Path) -> bool {
+    let Ok(line) = std::fs::read(process.join("cmdline")) else { return false };
     let mut words = line.split(|byte| *byte == 0).skip(1);
-    words.next() == Some(WORD.as_bytes()) && words.next() == Some(directory.as_os_str().as_encoded_bytes())
+    let is_named =
+        words.next() == Some(WORD.as_bytes()) && words.next() == Some(directory.as_os_str().as_encoded_bytes());
+    is_named && means_the_same(process, directory)
+}
+
+/// Whether a path leads a process to where it leads us: in a container it leads elsewhere, and the system shows its
+/// processes to everybody outside. Whose root can't be looked at is taken for one of ours.
+fn means_the_same(process: &Path, path: &Path) -> bool {
+    let root = process.join("root");
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|found| (found.dev(), found.ino()));
+    identity(&root).is_none() || identity(&root.join(path.strip_prefix("/").unwrap_or(path))) == identity(path)
 }
 
 /// The process on record, if it runs.
 pub fn alive(record: &Record, place: &Place) -> Option<i32> {
     let pid = record.pid?;
-    (started(pid)? == record.started? && serves(pid, &place.directory)).then_some(pid)
+    (started(pid)? == record.started? && serves(&process(pid), &place.directory)).then_some(pid)
 }
 
 /// All processes that serve this directory, whatever is on record.
@@ -57,7 +73,7 @@ pub fn serving(place: &Place) -> Vec<i32> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|pid| started(*pid).is_some() && serves(*pid, &place.directory))
+        .filter(|pid| started(*pid).is_some() && serves(&process(*pid), &place.directory))
         .collect()
 }
 
@@ -156,7 +172,6 @@ pub async fn end(pid: i32, patience: Duration) {
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
     use std::os::unix::process::ExitStatusExt;
-    use std::path::PathBuf;
 
     use super::*;
 
@@ -178,6 +193,29 @@ mod tests {
         assert!(record.started.is_some());
         assert_eq!(alive(&record, &place), None);
         assert!(serving(&place).is_empty());
+    }
+
+    #[test]
+    fn a_process_in_a_container_serves_a_directory_of_its_own() {
+        let [ours, theirs] = [(); 2].map(|()| tempfile::tempdir().unwrap());
+        let directory = ours.path().join("a8s");
+        let process = |root: &Path| {
+            let process = tempfile::tempdir().unwrap();
+            let line = format!("a9s\0{WORD}\0{}\0", directory.display());
+            fs_err::write(process.path().join("cmdline"), line).unwrap();
+            fs_err::os::unix::fs::symlink(root, process.path().join("root")).unwrap();
+            process
+        };
+        let (outside, inside) = (process(Path::new("/")), process(theirs.path()));
+        fs_err::create_dir_all(theirs.path().join(directory.strip_prefix("/").unwrap())).unwrap();
+        // Also where somebody has removed ours.
+        for is_there in [false, true] {
+            if is_there {
+                fs_err::create_dir(&directory).unwrap();
+            }
+            assert!(serves(outside.path(), &directory), "{is_there}");
+            assert!(!serves(inside.path(), &directory), "{is_there}");
+        }
     }
 
     #[test]
