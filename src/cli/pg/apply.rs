@@ -59,9 +59,13 @@ impl Apply {
             let step = Arc::new(Sql::new(query, output(session, streams, kept.clone())));
             let mut plan = Plan::new("pg apply");
             plan.push(&[], step.clone());
-            let outcome = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await?;
-            let Some(outcome) = outcome else { return Ok(()) };
+            let outcome = session.carry_out(&plan, &self.run, cancel, directory.as_ref()).await;
             let output = std::mem::take(&mut *kept.lock().unwrap_or_else(PoisonError::into_inner));
+            if streams {
+                // A last line that nothing ends.
+                session.console.raw(&output);
+            }
+            let Some(outcome) = outcome? else { return Ok(()) };
             let pod = step.pod().unwrap_or_default();
             let console = &session.console;
             if is_file {
@@ -80,14 +84,41 @@ impl Apply {
     }
 }
 
-/// What a file prints may be long: it is shown as it comes. A statement's comes after the word about its success.
+/// What a file prints may be long: it is shown as it comes, in whole lines, as the live line is drawn over what stands
+/// in its own. A statement's comes after the word about its success.
 fn output(session: &Session, streams: bool, kept: Arc<Mutex<Vec<u8>>>) -> Output {
     let (console, progress) = (session.console.clone(), session.progress.clone());
-    Box::new(move |bytes| match streams {
-        true => {
+    Box::new(move |bytes| {
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = kept.len();
+        kept.extend_from_slice(bytes);
+        if streams && let Some(end) = bytes.iter().rposition(|byte| *byte == b'\n') {
             progress.clear();
-            console.raw(bytes);
+            console.raw(&kept[..=before + end]);
+            kept.drain(..=before + end);
         }
-        false => kept.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::caller::{Caller, instead};
+    use crate::cli::arguments::Global;
+    use crate::step::Cancel;
+
+    #[test]
+    fn what_a_file_prints_is_shown_in_whole_lines() {
+        let kept: Arc<Mutex<Vec<u8>>> = Arc::default();
+        let said = instead(Caller::default(), || {
+            let global = Global { yes: false, verbose: false, show_commands: false, output: None };
+            let mut output = output(&Session::new(global, Cancel::new()), true, kept.clone());
+            for bytes in ["one\ntw", "o", "\nthree"] {
+                output(bytes.as_bytes());
+            }
+        })
+        .1;
+        assert_eq!(said.stdout, b"one\ntwo\n");
+        assert_eq!(*kept.lock().unwrap(), b"three", "what is left is shown at the end");
+    }
 }
