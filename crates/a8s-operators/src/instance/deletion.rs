@@ -44,8 +44,10 @@ impl Remains {
         let all_stays = instance.metadata.finalizers.iter().flatten().any(|finalizer| finalizer == ORPHAN);
         let is_own = |object: &DynamicObject| !all_stays && is_owned(object, instance);
         let mut remains = Self { pods, others: claims, ..Self::default() };
-        // The servers and the data of a StatefulSet that lost this owner are that one's.
-        if all_stays || objects.iter().any(|object| kind(object) == "StatefulSet" && !is_own(object)) {
+        // The servers and the data of a StatefulSet that lost this owner are that one's. Once somebody has deleted it,
+        // the Secrets still tell that they lost it, too.
+        let has_lost = |object: &DynamicObject| matches!(kind(object), "StatefulSet" | "Secret") && !is_own(object);
+        if all_stays || objects.iter().any(has_lost) {
             remains.pods.clear();
             remains.others.retain(is_own);
         }
@@ -218,6 +220,13 @@ mod tests {
         let claims = ["", "mine"].map(|uid| owned("PersistentVolumeClaim", uid)).to_vec();
         let remains = Remains::of(&going, vec!["x-0".into()], claims.clone(), lost);
         assert_eq!(kinds(&plan(&remains)), ["release Secret", "delete PersistentVolumeClaim"], "one is its own");
+
+        // Somebody has deleted the StatefulSet as well before an operator came to look.
+        let remains = Remains::of(&going, vec![], claims.clone(), vec![object("Secret", false)]);
+        assert_eq!(kinds(&plan(&remains)), ["release Secret", "delete PersistentVolumeClaim"]);
+        let free = remains.held.iter().map(released).collect();
+        let remains = Remains::of(&going, vec![], claims.clone(), free);
+        assert_eq!(kinds(&plan(&remains)), ["delete PersistentVolumeClaim"], "the data stay in the next round, too");
 
         going.metadata.finalizers = Some(vec![FINALIZER.into(), ORPHAN.into()]);
         let own = all.map(|kind| owned(kind, "mine")).to_vec();
