@@ -2,8 +2,8 @@
 //!
 //! Namespace, port and the address of the Service are those of the builtin stack's store, and hence of the Go tool's
 //! document: the configuration of backups refers to them. So are the keys of the Secret: whoever installs again finds
-//! there what the server knows. Images are pinned, the credentials and the bucket are the chosen ones, and the Job that
-//! makes the bucket is awaited: its name carries a hash of what it does, since a Job can't be changed.
+//! there what the server knows. The image is pinned, the credentials and the bucket are the chosen ones, and the Job
+//! that makes the bucket is awaited: its name carries a hash of what it does, since a Job can't be changed.
 
 use a8s_operators::object_store::manifests::{ENDPOINT, NAME, NAMESPACE, Options, SECRET};
 use a8s_operators::object_store::server::PORT;
@@ -12,9 +12,11 @@ use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-const SERVER: &str = "quay.io/minio/minio:RELEASE.2025-04-22T22-12-26Z";
-const CLIENT: &str = "quay.io/minio/mc:RELEASE.2025-04-16T18-13-26Z";
-/// The user of both images; they run as root unless told otherwise.
+/// The server with its client, `mc`. MinIO's own images are gone from Docker Hub, and want a login at quay.io, since
+/// September 2026. This is of its fork (github.com/pgsty/silo), the last that calls its programs as MinIO does; it reads
+/// what they wrote.
+const IMAGE: &str = "docker.io/pgsty/minio:RELEASE.2026-08-04T00-00-00Z";
+/// Who both are; they would be root unless told otherwise.
 const USER: u32 = 1000;
 
 /// The script of the Job. The server's image may have to be pulled and its volume to be made, so it tries for as long as
@@ -100,7 +102,7 @@ fn deployment(store: &Options) -> Value {
                     "securityContext": security(),
                     "containers": [{
                         "name": "minio",
-                        "image": SERVER,
+                        "image": IMAGE,
                         "args": ["server", "/data"],
                         "env": [secret("MINIO_ROOT_USER", ACCESS_KEY), secret("MINIO_ROOT_PASSWORD", SECRET_KEY)],
                         "ports": [{"name": "api", "containerPort": PORT, "protocol": "TCP"}],
@@ -119,7 +121,7 @@ fn deployment(store: &Options) -> Value {
 
 fn job(store: &Options) -> Value {
     // No secret goes into it, only where they are: names can be read by more people than Secrets can.
-    let digest = Sha256::digest(format!("{SCRIPT}\0{CLIENT}\0{ACCESS_KEY}\0{SECRET_KEY}\0{}", store.bucket));
+    let digest = Sha256::digest(format!("{SCRIPT}\0{IMAGE}\0{ACCESS_KEY}\0{SECRET_KEY}\0{}", store.bucket));
     let name = format!("minio-config-{}", HEXLOWER.encode(&digest[..4]));
     json!({
         "apiVersion": "batch/v1", "kind": "Job", "metadata": metadata(&name),
@@ -132,7 +134,7 @@ fn job(store: &Options) -> Value {
                     "securityContext": security(),
                     "containers": [{
                         "name": "config",
-                        "image": CLIENT,
+                        "image": IMAGE,
                         "command": ["/bin/sh", "-c", SCRIPT],
                         "env": [
                             {"name": "ENDPOINT", "value": ENDPOINT},
@@ -153,6 +155,7 @@ mod tests {
     use a8s_operators::store::Credentials;
 
     use super::*;
+    use crate::manifest::images::of_objects;
 
     fn store(bucket: &str) -> Options {
         let credentials = Credentials { access_key: "a8s-user".to_owned(), secret_key: "a8s-password".to_owned() };
@@ -166,6 +169,14 @@ mod tests {
         insta::with_settings!({snapshot_path => "../../snapshots", prepend_module_to_snapshot => false}, {
             insta::assert_snapshot!("upstream_minio", documents.join("---\n"));
         });
+    }
+
+    #[test]
+    fn one_image_is_pulled_and_none_of_those_that_want_a_login() {
+        let images = of_objects(&documents(&store("a8s-backups")));
+        assert_eq!(images.len(), 1, "{images:?}");
+        let withdrawn = ["quay.io/minio/", "docker.io/minio/", "minio/"];
+        assert!(!withdrawn.iter().any(|repository| images[0].starts_with(repository)), "{images:?}");
     }
 
     #[test]
