@@ -1,15 +1,21 @@
 //! Whether an image can be pulled, asked of its registry as a container runtime would
 //! (github.com/opencontainers/distribution-spec): the manifest's head, with an anonymous token where one is wanted.
 
+use std::time::Duration;
+
 use http::header::{ACCEPT, AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
 use http::{Method, StatusCode};
 
-use super::fetch::Fetcher;
+use super::fetch::{Answer, Fetcher};
 use super::images::Reference;
 use crate::finding::Finding;
 
 const TYPES: &str = "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json, \
     application/vnd.docker.distribution.manifest.list.v2+json, application/vnd.docker.distribution.manifest.v2+json";
+
+/// Seconds between attempts, where a registry says that it was asked too often. Amazon's lets who has no account ask once
+/// a second (Amazon ECR Public, "Service quotas"), and a release has several images there.
+const PAUSES: [u64; 4] = [1, 2, 4, 8];
 
 /// What a registry says of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,13 +40,13 @@ pub async fn look(fetcher: &Fetcher, reference: &Reference, scheme: &str) -> Res
     let url = format!("{scheme}://{host}/v2/{name}/manifests/{version}");
     let mut headers = HeaderMap::new();
     headers.insert(ACCEPT, HeaderValue::from_static(TYPES));
-    let mut answer = fetcher.ask(Method::HEAD, &url, &headers).await?;
+    let mut answer = head(fetcher, &url, &headers).await?;
     if answer.status == StatusCode::UNAUTHORIZED
         && let Some(token) = token(fetcher, answer.headers.get(WWW_AUTHENTICATE), &name).await?
         && let Ok(value) = HeaderValue::from_str(&format!("Bearer {token}"))
     {
         headers.insert(AUTHORIZATION, value);
-        answer = fetcher.ask(Method::HEAD, &url, &headers).await?;
+        answer = head(fetcher, &url, &headers).await?;
     }
     Ok(match answer.status {
         status if status.is_success() => {
@@ -51,6 +57,20 @@ pub async fn look(fetcher: &Fetcher, reference: &Reference, scheme: &str) -> Res
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Verdict::Denied,
         status => Verdict::Unknown(status.to_string()),
     })
+}
+
+/// The head of a manifest.
+async fn head(fetcher: &Fetcher, url: &str, headers: &HeaderMap) -> Result<Answer, Finding> {
+    let mut pauses = PAUSES.into_iter();
+    loop {
+        let answer = fetcher.ask(Method::HEAD, url, headers).await?;
+        match pauses.next() {
+            Some(pause) if answer.status == StatusCode::TOO_MANY_REQUESTS => {
+                tokio::time::sleep(Duration::from_secs(pause)).await;
+            }
+            _ => return Ok(answer),
+        }
+    }
 }
 
 /// An anonymous token, as the challenge says where to get one.
@@ -100,6 +120,12 @@ mod tests {
         let tokens = tokens.await.unwrap();
         assert!(tokens[0].starts_with("GET /token?service=registry.test&scope=repository:a/b:pull "), "{tokens:?}");
         assert!(asked[1].contains("\r\nauthorization: Bearer anybody\r\n"), "{asked:?}");
+    }
+
+    #[tokio::test]
+    async fn a_registry_that_was_asked_too_often_is_asked_again() {
+        let (verdict, asked) = verdict(vec![answer("429 Too Many Requests", "", b""), answer("200 OK", "", b"")]).await;
+        assert_eq!((verdict, asked.len()), (Verdict::There(None), 2));
     }
 
     #[tokio::test]
