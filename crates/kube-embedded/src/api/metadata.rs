@@ -36,6 +36,14 @@ pub fn set(object: &mut Value, field: &str, value: Option<Value>) {
     }
 }
 
+/// Removes lists and maps that are empty: Kubernetes leaves them out (apimachinery `ObjectMeta`, `omitempty`). An empty
+/// `managedFields` asks for something.
+pub fn drop_empty(object: &mut Value) {
+    let is_empty =
+        |value: &Value| value.as_array().is_some_and(Vec::is_empty) || value.as_object().is_some_and(Map::is_empty);
+    of(object).retain(|field, value| field == "managedFields" || !is_empty(value));
+}
+
 /// Whether the object is being deleted.
 pub fn is_deleting(object: &Value) -> bool {
     object["metadata"]["deletionTimestamp"].is_string()

@@ -210,9 +210,7 @@ pub fn clean(resource: &Resource, value: Value) -> Result<(Value, Vec<String>), 
             let mut unknown = Vec::new();
             missing(&value, &clean, &mut String::new(), &mut unknown);
             rules::canonicalize(&resource.group, &resource.plural, &mut clean);
-            if !clean["metadata"].is_object() {
-                metadata::of(&mut clean);
-            }
+            metadata::drop_empty(&mut clean);
             Ok((clean, unknown))
         }
         Shape::Custom(custom) => clean_custom(resource, custom, value),
@@ -230,6 +228,7 @@ fn clean_custom(resource: &Resource, custom: &Custom, mut value: Value) -> Resul
     let mut unknown = custom.schema.prune(&mut value);
     missing(&before, &after, &mut "metadata".to_owned(), &mut unknown);
     value["metadata"] = after;
+    metadata::drop_empty(&mut value);
     custom.schema.default(&mut value);
     Ok((value, unknown))
 }

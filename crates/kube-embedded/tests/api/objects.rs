@@ -218,6 +218,20 @@ async fn what_many_write_is_replaced_only_by_who_has_seen_it() {
     }
 }
 
+/// As after the last owner of an object was taken away.
+#[tokio::test]
+async fn what_is_empty_in_metadata_is_left_out() {
+    let server = Server::start().await;
+    let owner = json!({"apiVersion": "v1", "kind": "Pod", "name": "p", "uid": "u"});
+    let owned = json!({"metadata": {"name": "a", "labels": {}, "ownerReferences": [owner], "finalizers": []}});
+    let (_, made) = server.request("POST", CONFIGMAPS, Some(owned)).await;
+    assert!(made["metadata"].get("labels").is_none() && made["metadata"].get("finalizers").is_none(), "{made}");
+    let mut freed = made.clone();
+    freed["metadata"]["ownerReferences"] = json!([]);
+    let (code, freed) = server.request("PUT", &format!("{CONFIGMAPS}/a"), Some(freed)).await;
+    assert_eq!((code, freed["metadata"].get("ownerReferences")), (200, None), "{freed}");
+}
+
 /// `AllowCreateOnUpdate` in `pkg/registry/*/*/strategy.go` of Kubernetes.
 #[tokio::test]
 async fn an_update_makes_what_is_not_there_of_the_kinds_of_which_kubernetes_makes_it() {
