@@ -437,14 +437,20 @@ mod tests {
         assert_eq!(fs_err::metadata(place.lock()).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
-    #[tokio::test]
-    async fn a_cluster_that_another_command_is_changing_is_waited_for() {
-        let root = tempfile::tempdir().unwrap();
-        let variables = vec![("A9S_STATE_DIR".into(), root.path().into())];
+    /// A provider whose clusters lie there, and one of them, `demo`.
+    fn demo_below(state: &std::path::Path) -> (Embedded, ClusterName, Place) {
+        let variables = vec![("A9S_STATE_DIR".into(), state.into())];
         let caller = Caller { variables, ..Caller::default() };
         let embedded = instead(caller, || Embedded::of_user(Options::default())).0.unwrap();
         let name = "demo".parse::<ClusterName>().unwrap();
         let place = embedded.place(&name);
+        (embedded, name, place)
+    }
+
+    #[tokio::test]
+    async fn a_cluster_that_another_command_is_changing_is_waited_for() {
+        let root = tempfile::tempdir().unwrap();
+        let (embedded, name, place) = demo_below(root.path());
         fs_err::create_dir(&place.directory).unwrap();
         // A damaged record is one of a cluster, too.
         fs_err::write(place.cluster_file(), "").unwrap();
@@ -462,11 +468,7 @@ mod tests {
         use std::os::unix::process::ExitStatusExt;
         use std::process::{Command, Stdio};
         let root = tempfile::tempdir().unwrap();
-        let variables = vec![("A9S_STATE_DIR".into(), root.path().into())];
-        let caller = Caller { variables, ..Caller::default() };
-        let embedded = instead(caller, || Embedded::of_user(Options::default())).0.unwrap();
-        let name = "demo".parse::<ClusterName>().unwrap();
-        let place = embedded.place(&name);
+        let (embedded, name, place) = demo_below(root.path());
         // A script of the right name makes the command line that of a cluster's process.
         fs_err::write(root.path().join(daemon::WORD), "read line\n").unwrap();
         let mut command = Command::new("sh");
