@@ -90,14 +90,15 @@ async fn order(context: &Context, backup: &Backup, pod: &Pod) -> Result<Action, 
 
 /// Looks whether what the agent has stored is there, whole and authentic, and says that the Backup is complete.
 async fn verify(context: &Context, backup: &Backup) -> Result<Action, Error> {
-    let (Some(place), Some(id), Some(uid)) = (place(backup), backup.order(), backup.uid()) else {
+    let known = (place(backup), attempt(backup), backup.order(), backup.uid());
+    let (Some(place), Some(attempt), Some(id), Some(uid)) = known else {
         return give_up(context, backup, Trouble::new("Lost", "nobody knows where the backup was stored")).await;
     };
     let way = match context.way().await {
         Ok(way) => way,
         Err(trouble) => return context.wait(backup, IN_PROGRESS, "True", &trouble).await,
     };
-    let checked = check(&way, &format!("{place}/{id}"), &uid).await;
+    let checked = check(&way, &attempt, &uid).await;
     if checked.is_ok()
         && let Err(error) = remove_others(&way.store, &place, id).await
     {
