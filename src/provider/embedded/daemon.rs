@@ -73,7 +73,7 @@ pub fn serving(place: &Place) -> Vec<i32> {
     let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
     processes
         .filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok())
-        .filter(|pid| started(*pid).is_some() && serves(&process(*pid), &place.directory))
+        .filter(|pid| serves(&process(*pid), &place.directory) && started(*pid).is_some())
         .collect()
 }
 
