@@ -481,11 +481,10 @@ impl Provider for Kind {
                 containers.clear();
             }
         }
-        if containers.is_empty() {
-            self.make(cluster, context).await?;
-        } else {
-            self.start(cluster, context).await?;
+        if !containers.is_empty() {
+            return self.start(cluster, context).await;
         }
+        self.make(cluster, context).await?;
         wait_until_ready(self.kubeconfig(cluster)).await
     }
 
