@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use kube::config::KubeconfigError;
 
-use crate::kubernetes::told;
+use crate::kubernetes::{first_line, told};
 use crate::postgres;
 
 /// The reason a scenario fails. Its text is what the report prints under the step.
@@ -44,7 +44,7 @@ pub enum Failure {
     #[error("the API server: {}", told(.0))]
     Kubernetes(#[from] kube::Error),
     /// A kubeconfig can't be used.
-    #[error("kubeconfig: {}", first_line(.0))]
+    #[error("kubeconfig: {}", first_line(&.0.to_string()))]
     Kubeconfig(#[from] KubeconfigError),
     /// PostgreSQL said no, or nothing.
     #[error(transparent)]
@@ -76,11 +76,6 @@ impl From<tokio_postgres::Error> for Failure {
     fn from(error: tokio_postgres::Error) -> Self {
         Self::Database(error.into())
     }
-}
-
-/// What is wrong with a kubeconfig. Below that, the library for YAML shows what is around it: tokens and keys.
-fn first_line(error: &KubeconfigError) -> String {
-    error.to_string().lines().next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

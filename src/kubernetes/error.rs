@@ -215,7 +215,9 @@ fn without_output(ended: &std::process::Output) -> String {
     format!("the program for credentials: {}", ended.status)
 }
 
-fn first_line(text: &str) -> String {
+/// What is wrong, in short. Below that may be more than everybody is to see: what a program has written, or, by the library for
+/// YAML, what is around the wrong place of a kubeconfig.
+pub fn first_line(text: &str) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 

@@ -24,7 +24,7 @@ use kube::{Api, Client, Config};
 use serde::de::DeserializeOwned;
 use tokio::sync::OnceCell;
 
-pub use self::error::{DOES_IT_RUN, Error, said, told};
+pub use self::error::{DOES_IT_RUN, Error, first_line, said, told};
 use self::silence::Limit;
 pub use self::silence::within;
 use crate::finding::Finding;
