@@ -80,7 +80,9 @@ impl ApiServer {
         };
         let body = match subscription {
             Ok(subscription) => {
-                let registry = self.registry.subscribe();
+                let mut registry = self.registry.subscribe();
+                // It may have changed since the resource was looked up.
+                registry.mark_changed();
                 let end = Instant::now() + Duration::from_secs(seconds.min(LONGEST));
                 let watch = Watch { call, selector, subscription, registry, waiting, end, bookmarks, ended: false };
                 body::stream(stream::unfold(watch, |mut watch| async move {
@@ -115,7 +117,7 @@ impl Watch {
             };
             // As `customresource_handler.go` of `apiextensions-apiserver`, which serves a changed definition anew.
             let redefined = async {
-                drop(self.registry.wait_for(|registry| !registry.still_has(&self.call.resource)).await);
+                while self.registry.changed().await.is_ok() && self.registry.borrow().still_has(&self.call.resource) {}
             };
             tokio::select! {
                 biased;
